@@ -1,0 +1,1 @@
+"""The judges: whatever prefers one candidate to another."""
