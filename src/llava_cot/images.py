@@ -1,0 +1,267 @@
+"""Images from wherever a person names them, checked, upright and in RGB.
+
+Owns the formats, limits and conversions. Knows no question or model; the network is `download.py`'s
+subject.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+import threading
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+# The EXIF orientation tag, and what puts a picture upright (Exif 2.32, section 4.6.4).
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What people take for pictures: how it begins, and what to say.
+_NOT_PICTURES = (
+    (
+        rb"\s*(<\?xml[^>]*>|<!--.*?-->|<!doctype svg[^>]*>|\s)*<svg\b",
+        "it is an SVG drawing; export it as PNG",
+    ),
+    (rb"\s*(<!doctype html|<html)\b", "it is a web page; give the address of the picture itself"),
+    (rb"%PDF-", "it is a PDF document; export the page as PNG"),
+    (rb"....ftyp(heic|heix|mif1|avif)", "it is in HEIC or AVIF format; export it as JPEG or PNG"),
+)
+
+_warnings_lock = threading.Lock()
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one sentence that names it."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """The most that an image may have: bytes as stored, pixels, and seconds to download."""
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
+    max_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture in RGB, upright. Equal to another if its pixels are; `name` is for people."""
+
+    name: str = field(compare=False)
+    sha256: str
+    pil: Image.Image = field(compare=False, repr=False)
+
+
+ImageSource = str | Path | bytes | Image.Image | LoadedImage
+_LIMITS = ImageLimits()
+
+
+def load_image(
+    source: ImageSource, *, limits: ImageLimits = _LIMITS, allow_private_hosts: bool = False
+) -> LoadedImage:
+    """Load a picture from a path, an http(s) or data URL, the bytes of a file, or a PIL image.
+
+    Turned upright by its EXIF orientation; transparency is put on white; of an animation the first
+    frame counts; more than 8 bits a channel become 8. `sha256` is that of the size and RGB pixels, so
+    that a picture is itself by whatever route it came. A string may name any file and, with
+    `allow_private_hosts`, any host of the local network: a server must not pass on strings of its
+    clients unseen. Blocks while it reads. Raises ImageError.
+    """
+    if isinstance(source, LoadedImage):
+        return source
+    try:
+        return _load(source, limits, allow_private_hosts)
+    except _Unusable as reason:
+        shown = _describe(source)
+        raise ImageError(
+            f"cannot read the image {shown if len(shown) <= 200 else shown[:197] + '...'}: {reason}"
+        ) from None
+
+
+class _Unusable(Exception):
+    """Why an image cannot be used, to be put after its name."""
+
+
+def _load(source: ImageSource, limits: ImageLimits, allow_private_hosts: bool) -> LoadedImage:
+    if isinstance(source, str) and _is_data_url(source):
+        return _decode(_from_data_url(source, limits), "data URL", limits)
+    if isinstance(source, str) and _is_url(source):
+        return _decode(_from_url(source, limits, allow_private_hosts), url_name(source), limits)
+    if isinstance(source, (str, Path)):
+        return _decode(_from_path(Path(source), limits), Path(source).name, limits)
+    if isinstance(source, bytes):
+        return _decode(source, "bytes", limits)
+    if isinstance(source, Image.Image):
+        return _convert(source, "image", limits)
+    raise _Unusable("an image is given as a path, a URL, bytes or a PIL image")
+
+
+def _describe(source: object) -> str:
+    if isinstance(source, str) and _is_data_url(source):
+        return "in the data URL"
+    if isinstance(source, str) and _is_url(source):
+        return url_name(source)
+    if isinstance(source, (str, Path)):
+        return str(source) if str(source).isprintable() else repr(str(source))
+    return f"given as {type(source).__name__}"
+
+
+def _is_data_url(source: str) -> bool:
+    return source[:5].lower() == "data:"
+
+
+def _is_url(source: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]*://", source, re.IGNORECASE) is not None
+
+
+def url_name(url: str) -> str:
+    """A URL as it may be shown and kept: without its query, fragment, user name and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.split("?")[0]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _check_bytes(size: int, limits: ImageLimits) -> None:
+    if size > limits.max_bytes:
+        raise _Unusable(f"it has more than the {limits.max_bytes / 1e6:g} MB allowed; give a smaller one")
+
+
+def _from_path(path: Path, limits: ImageLimits) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except IsADirectoryError:
+        raise _Unusable("it is a folder; give a file") from None
+    except OSError as error:
+        raise _Unusable((error.strerror or "it cannot be opened").lower()) from None
+    except ValueError:
+        raise _Unusable("that is no path") from None
+    _check_bytes(len(data), limits)
+    return data
+
+
+def _from_url(url: str, limits: ImageLimits, allow_private: bool) -> bytes:
+    from llava_cot.download import DownloadError, download
+
+    try:
+        return download(
+            url, max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, allow_private=allow_private
+        )
+    except DownloadError as error:
+        raise _Unusable(str(error)) from None
+
+
+def _from_data_url(url: str, limits: ImageLimits) -> bytes:
+    head, comma, payload = url.partition(",")
+    if not comma:
+        raise _Unusable("a comma must follow the type; write data:image/png;base64,...")
+    # Three bytes take four characters in base64, and up to three times as many if percent-encoded.
+    _check_bytes(len(payload) // 4, limits)
+    data = unquote_to_bytes(payload)
+    if head.lower().rstrip().endswith(";base64"):
+        data = b"".join(data.split()).rstrip(b"=")
+        try:
+            data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+        except binascii.Error:
+            raise _Unusable("its base64 is damaged; encode the file again") from None
+    _check_bytes(len(data), limits)
+    return data
+
+
+def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
+    if not data:
+        raise _Unusable("it is empty; give a picture's file")
+    _check_bytes(len(data), limits)
+    try:
+        # Pillow only warns of a picture that is somewhat too large; the limit below is the stricter.
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _Unusable(f"it has more than the {limits.max_pixels / 1e6:g} megapixels allowed") from None
+    except Exception:  # Pillow's readers raise whatever damaged data makes them
+        raise _Unusable(_why_not_a_picture(data)) from None
+    with image:
+        return _convert(image, name, limits)
+
+
+def _why_not_a_picture(data: bytes) -> str:
+    for beginning, reason in _NOT_PICTURES:
+        if re.match(beginning, data[:1000], re.IGNORECASE | re.DOTALL):
+            return reason
+    return f"it is damaged, or in none of the formats {', '.join(FORMATS)}"
+
+
+def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise _Unusable("it has no pixels")
+    if width * height > limits.max_pixels:
+        raise _Unusable(
+            f"its {width} x {height} pixels are more than the {limits.max_pixels / 1e6:g} megapixels "
+            "allowed; make it smaller",
+        )
+    try:
+        image.load()
+        rgb = _to_rgb(_upright(image))
+        pixels = rgb.tobytes()
+    except Exception:  # as above
+        raise _Unusable("its data are damaged or cut off; fetch or save it again") from None
+    digest = hashlib.sha256(b"%d x %d " % rgb.size + pixels).hexdigest()
+    # A plain image: no file behind it, no metadata that would turn it a second time.
+    return LoadedImage(name, digest, Image.frombytes("RGB", rgb.size, pixels))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # damaged metadata do not make the picture worthless
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _to_8_bits(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey values of more than 8 bits, from the smallest usual range that holds them; else from their own."""
+    usual = (
+        (65535,) if image.mode.startswith("I;16") else (255, 65535) if image.mode == "I" else (1, 255, 65535)
+    )
+    image = image.convert("F")
+    low, high = cast(tuple[float, float], image.getextrema())
+    for top in usual:
+        if low >= 0 and high <= top:
+            low, high = 0, top
+            break
+    scale = 255 / (high - low) if high > low else 0.0
+    return image.point(lambda value: value * scale - low * scale).convert("L")
