@@ -36,11 +36,8 @@ _UPRIGHT = {
 
 # What people take for pictures: how it begins, and what to say.
 _NOT_PICTURES = (
-    (
-        rb"\s*(<\?xml[^>]*>|<!--.*?-->|<!doctype svg[^>]*>|\s)*<svg\b",
-        "it is an SVG drawing; export it as PNG",
-    ),
-    (rb"\s*(<!doctype html|<html)\b", "it is a web page; give the address of the picture itself"),
+    (rb"\s*<(!doctype html|html)\b", "it is a web page; give the address of the picture itself"),
+    (rb"\s*<(.*<)?svg\b", "it is an SVG drawing; export it as PNG"),
     (rb"%PDF-", "it is a PDF document; export the page as PNG"),
     (rb"....ftyp(heic|heix|mif1|avif)", "it is in HEIC or AVIF format; export it as JPEG or PNG"),
 )
@@ -101,6 +98,8 @@ class _Unusable(Exception):
 
 
 def _load(source: ImageSource, limits: ImageLimits, allow_private_hosts: bool) -> LoadedImage:
+    if source == "":
+        raise _Unusable("its path is empty")
     if isinstance(source, str) and _is_data_url(source):
         return _decode(_from_data_url(source, limits), "data URL", limits)
     if isinstance(source, str) and _is_url(source):
@@ -120,7 +119,7 @@ def _describe(source: object) -> str:
     if isinstance(source, str) and _is_url(source):
         return url_name(source)
     if isinstance(source, (str, Path)):
-        return str(source) if str(source).isprintable() else repr(str(source))
+        return str(source) if source and str(source).isprintable() else repr(str(source))
     return f"given as {type(source).__name__}"
 
 
@@ -177,7 +176,7 @@ def _from_data_url(url: str, limits: ImageLimits) -> bytes:
         raise _Unusable("a comma must follow the type; write data:image/png;base64,...")
     # Three bytes take four characters in base64, and up to three times as many if percent-encoded.
     _check_bytes(len(payload) // 4, limits)
-    data = unquote_to_bytes(payload)
+    data = unquote_to_bytes(payload.encode("ascii", "replace"))
     if head.lower().rstrip().endswith(";base64"):
         data = b"".join(data.split()).rstrip(b"=")
         try:
@@ -225,7 +224,7 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
         image.load()
         rgb = _to_rgb(_upright(image))
         pixels = rgb.tobytes()
-    except Exception:  # as above
+    except Exception:  # whatever the reader of its format raises
         raise _Unusable("its data are damaged or cut off; fetch or save it again") from None
     digest = hashlib.sha256(b"%d x %d " % rgb.size + pixels).hexdigest()
     # A plain image: no file behind it, no metadata that would turn it a second time.
@@ -234,7 +233,7 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make the picture worthless
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -254,9 +253,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Grey values of more than 8 bits, from the smallest usual range that holds them; else from their own."""
-    usual = (
-        (65535,) if image.mode.startswith("I;16") else (255, 65535) if image.mode == "I" else (1, 255, 65535)
-    )
+    usual = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     image = image.convert("F")
     low, high = cast(tuple[float, float], image.getextrema())
     for top in usual:
