@@ -1,0 +1,247 @@
+"""The texts that mini learns from: staged answers, duels between two stages, checks of a reasoning.
+
+Owns how a duel is labelled by the truth and how the reply gives its reason. Each function returns plain
+text; `rows.py` turns text into token ids.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
+from llava_cot.scenes.questions import VALUES, SceneQuestion, question_text, solve
+from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, summary, teach
+from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
+from llava_cot.stages import LLAVA_COT
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt's text and the reply to learn. Only the choice is learned of a `direct` duel."""
+
+    prompt: str
+    reply: str
+    picture: bool = True
+    direct: bool = False
+
+
+def tagged(stages: dict[str, str]) -> str:
+    return "".join(f"{s.open}{stages[s.name]}{s.close}" for s in LLAVA_COT.stages)
+
+
+def answer(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example:
+    return Example(question_text(question), tagged(teach(scene, question, rng)))
+
+
+# What a perceiving model gets wrong: hard attributes more often than colour.
+_SLIPS = ("shape", "shape", "size", "size", "material", "material", "color")
+
+
+def misperceive(objects: Sequence[Object], rng: random.Random) -> list[Object]:
+    """The objects with one slip: a wrong attribute mostly, or one missed, seen twice or out of order."""
+    seen = list(objects)
+    kind, at = rng.random(), rng.randrange(len(seen))
+    if kind < 0.76:
+        name = rng.choice(_SLIPS)
+        wrong = rng.choice([value for value in VALUES[name] if value != getattr(seen[at], name)])
+        seen[at] = replace(seen[at], **{name: wrong})
+    elif kind < 0.86 and len(seen) > 2:
+        del seen[at]
+    elif kind < 0.92 and len(seen) < MAX_OBJECTS:
+        seen.insert(at, replace(seen[rng.randrange(len(seen))], color=rng.choice(VALUES["color"])))
+    else:
+        other = max(0, at - 1)
+        seen[at], seen[other] = seen[other], seen[at]
+    return seen
+
+
+def faults(seen: Sequence[str], truth: Sequence[str]) -> list[int]:
+    """Wrong words at each place; a place too many or too few counts 4."""
+    longest = max(len(seen), len(truth))
+    wrong = []
+    for place in range(longest):
+        if place >= len(seen) or place >= len(truth):
+            wrong.append(4)
+        else:
+            wrong.append(sum(a != b for a, b in zip(seen[place].split(), truth[place].split(), strict=False)))
+    return wrong
+
+
+def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
+    """Which of two captions (descriptions from left to right) is nearer to the truth, and why; None if neither."""
+    wrong_a, wrong_b = faults(a, truth), faults(b, truth)
+    if sum(wrong_a) == sum(wrong_b):
+        return None
+    choice = 1 if sum(wrong_a) < sum(wrong_b) else 2
+    better, worse = (a, b) if choice == 1 else (b, a)
+    if len(worse) != len(truth) and len(better) == len(truth):
+        return choice, f"there are {len(truth)} objects"
+    of_better, of_worse = faults(better, truth), faults(worse, truth)
+    for place in range(min(len(truth), len(of_better), len(of_worse))):
+        if of_better[place] < of_worse[place]:
+            return choice, f"the {ORDINALS[place]} is a {truth[place]}"
+    return choice, f"there are {len(truth)} objects"
+
+
+def text_verdict(a: str, b: str, truth: str) -> tuple[int, str] | None:
+    """Which of two texts is the true one; the reason is the true text's first sentence that the other lacks."""
+    if (a == truth) == (b == truth):
+        return None
+    choice, other = (1, b) if a == truth else (2, a)
+    sentences = truth.rstrip(".").split(". ")
+    said = other.rstrip(".").split(". ")
+    differing = next((s for s, o in zip(sentences, said, strict=False) if s != o), sentences[-1])
+    return choice, differing[0].lower() + differing[1:]
+
+
+def duel(
+    stage: str,
+    question: SceneQuestion,
+    hint: dict[str, str],
+    a: str,
+    b: str,
+    verdict: tuple[int, str],
+    direct: bool,
+) -> Example:
+    choice, reason = verdict
+    prompt = judge_prompt(stage, question_text(question), hint, a, b)
+    reply = f"{CHOICE} {choice}." if direct else f"Since {reason}, {CHOICE} {choice}."
+    return Example(prompt, reply, direct=direct)
+
+
+def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example | None:
+    """A duel between the teacher's text and one with slips, both in the model's manner."""
+    stage = rng.choices(
+        ("caption", "reasoning", "answer", "conclusion", "summary", "sentence"), (56, 14, 16, 5, 5, 4)
+    )[0]
+    direct = rng.random() < 0.35
+    swap = rng.random() < 0.5
+    truth = teach(scene, question, rng)
+    good, bad = list(scene.objects), misperceive(scene.objects, rng)
+    while rng.random() < 0.3:
+        bad = misperceive(bad, rng)
+    if rng.random() < 0.15:
+        good = misperceive(good, rng)
+    pair = (bad, good) if swap else (good, bad)
+    described = [[describe(item) for item in side] for side in pair]
+    true_words = [describe(item) for item in scene.objects]
+    if stage == "caption":
+        verdict = caption_verdict(described[0], described[1], true_words)
+        texts = [caption(side) for side in pair]
+        return verdict and duel(stage, question, {"summary": truth["summary"]}, *texts, verdict, direct)
+    if stage == "sentence":
+        verdict = caption_verdict(described[0], described[1], true_words)
+        texts = ["From" + caption(side).partition("From")[2] for side in pair]
+        start = LLAVA_COT.stages[0]
+        so_far = (
+            f"{start.open}{truth['summary']}{start.close}{LLAVA_COT.stages[1].open}There are {len(true_words)} objects."
+        )
+        return verdict and duel(stage, question, {"sentence": so_far}, *texts, verdict, direct)
+    if stage == "answer":
+        return _answer_duel(scene, question, pair, described, rng, direct)
+    if stage == "summary":
+        return _summary_duel(scene, question, truth, rng, direct, swap)
+    if stage == "conclusion":
+        wrong = rng.choice([o for o in _conclusions(question) if o != question.conclusion])
+        texts = [wrong, question.conclusion] if swap else [question.conclusion, wrong]
+        verdict = (2 if swap else 1, "it agrees with the reasoning")
+        hint = {key: truth[key] for key in ("summary", "caption", "reasoning")}
+        return duel(stage, question, hint, texts[0], texts[1], verdict, direct)
+    wrong = misreason(scene, question, rng)
+    if wrong is None or wrong == truth["reasoning"]:
+        return None
+    texts = [wrong, truth["reasoning"]] if swap else [truth["reasoning"], wrong]
+    verdict = text_verdict(texts[0], texts[1], truth["reasoning"])
+    hint = {key: truth[key] for key in ("summary", "caption")}
+    return verdict and duel(stage, question, hint, texts[0], texts[1], verdict, direct)
+
+
+def _conclusions(question: SceneQuestion) -> list[str]:
+    if question.options:
+        return list("ABCD"[: len(question.options)])
+    if question.answer.isdigit():
+        return [str(n) for n in range(10)]
+    return next((list(v) for v in (("yes", "no"), *VALUES.values()) if question.answer in v), ["yes", "no"])
+
+
+def seen_answer(scene: Scene, objects: Sequence[Object], question: SceneQuestion) -> tuple[SceneQuestion, Scene] | None:
+    """The question as it is answered by someone who sees these objects instead."""
+    seen = Scene(tuple(objects), scene.light)
+    result = solve(seen, question)
+    if result is None or (question.options and result not in question.options):
+        return None
+    return replace(question, answer=result), seen
+
+
+def misreason(scene: Scene, question: SceneQuestion, rng: random.Random) -> str | None:
+    """A reasoning with a slip: an object misread, or a number off by one."""
+    truth = reasoning(scene, question)
+    if rng.random() < 0.3:
+        words = truth.split(" ")
+        numbers = [i for i, word in enumerate(words) if word.rstrip(".,").isdigit()]
+        if numbers:
+            at = rng.choice(numbers)
+            number = words[at].rstrip(".,")
+            words[at] = words[at].replace(number, str(max(0, int(number) + rng.choice((-1, 1)))))
+            return " ".join(words)
+    seen = seen_answer(scene, misperceive(scene.objects, rng), question)
+    return seen and reasoning(seen[1], seen[0])
+
+
+def _answer_duel(
+    scene: Scene,
+    question: SceneQuestion,
+    pair: Sequence[Sequence[Object]],
+    described: Sequence[Sequence[str]],
+    rng: random.Random,
+    direct: bool,
+) -> Example | None:
+    texts, right = [], []
+    for side in pair:
+        seen = seen_answer(scene, side, question)
+        if seen is None:
+            return None
+        texts.append(tagged(teach(seen[1], seen[0], rng)))
+        right.append(seen[0].answer == question.answer)
+    verdict = caption_verdict(described[0], described[1], [describe(item) for item in scene.objects])
+    if verdict is None or (right[0] != right[1] and verdict[0] != (1 if right[0] else 2)):
+        return None
+    return duel("answer", question, {}, texts[0], texts[1], verdict, direct)
+
+
+def _summary_duel(
+    scene: Scene, question: SceneQuestion, truth: dict[str, str], rng: random.Random, direct: bool, swap: bool
+) -> Example:
+    good = truth["summary"]
+    kind = rng.random()
+    if kind < 0.4:  # two wordings, equally good
+        texts, verdict = [good, summary(question, rng)], (1, "both fit the question")
+    elif kind < 0.7:
+        texts, verdict = [good, f"{good[:-1]}, which is {question.conclusion}."], (1, "it gives nothing away")
+    else:
+        name = rng.choice(tuple(VALUES))
+        texts = [good, f"I will list the objects and name the {name} of the {describe(rng.choice(scene.objects))}."]
+        verdict = (1, "it fits the question")
+    if swap and kind >= 0.4:
+        texts, verdict = texts[::-1], (2, verdict[1])
+    return duel("summary", question, {}, texts[0], texts[1], verdict, direct)
+
+
+def check(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example | None:
+    """The check of one reasoning, without the picture."""
+    truth = reasoning(scene, question)
+    if rng.random() < 0.5:
+        return check_example(question, caption(scene.objects), truth, truth)
+    wrong = misreason(scene, question, rng)
+    return wrong and check_example(question, caption(scene.objects), wrong, truth)
+
+
+def check_example(question: SceneQuestion, seen: str, said: str, truth: str) -> Example:
+    verdict = text_verdict(truth, said, truth)
+    if verdict is None:
+        reply = "Every step holds. Verdict: correct."
+    else:
+        reply = f"{verdict[1][0].upper()}{verdict[1][1:]}. Verdict: incorrect."
+    return Example(check_prompt(question_text(question), seen, said), reply, picture=False)

@@ -1,0 +1,1 @@
+"""The built-in procedural world of geometric objects, with a programmatic teacher."""

@@ -1,0 +1,299 @@
+"""Questions about scenes, as small programs over the objects.
+
+Owns the types of question, their wordings and their true answers, balanced over the answers. How the
+answer is reached in words is `teacher.py`'s; pictures are `render.py`'s.
+
+Perception: exist, color, shape, material, size, count, position. Reasoning: subtract, add, chain and
+compare, after CLEVR-Math (Lindström & Abraham, 2022, arXiv 2208.05358).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Object, Scene
+
+PERCEPTION = ("exist", "color", "shape", "material", "size", "count", "position")
+REASONING = ("subtract", "add", "chain", "compare")
+TYPES = PERCEPTION + REASONING
+VALUES = {"color": COLORS, "shape": SHAPES, "material": MATERIALS, "size": SIZES}
+_TRIES = 20  # programs drawn for one question, of which one with a rare answer is kept
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A description: the attributes named, of size, color, material and shape; None where unnamed."""
+
+    size: str | None = None
+    color: str | None = None
+    material: str | None = None
+    shape: str | None = None
+
+    def matches(self, item: Object) -> bool:
+        return (
+            self.size in (None, item.size)
+            and self.color in (None, item.color)
+            and self.material in (None, item.material)
+            and self.shape in (None, item.shape)
+        )
+
+    @property
+    def one(self) -> str:
+        """In the singular, without an article: "small metal sphere"."""
+        named = [word for word in (self.size, self.color, self.material) if word]
+        return " ".join([*named, self.shape or "object"])
+
+    @property
+    def many(self) -> str:
+        return self.one + "s"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of arithmetic on what is there: take away all that match, add so many, or keep only matches."""
+
+    kind: str  # "subtract", "add" or "keep"
+    what: Filter
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question with its program and true answer. `options` is empty for the short-answer form."""
+
+    type: str
+    text: str
+    answer: str
+    options: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    attribute: str | None = None
+    end: str | None = None  # "left" or "right", for the object at that end
+
+    @property
+    def conclusion(self) -> str:
+        """The bare answer: an option's letter where there are options."""
+        return "ABCD"[self.options.index(self.answer)] if self.options else self.answer
+
+
+def ask_about(scene: Scene, rng: random.Random, type: str | None = None) -> SceneQuestion:
+    """Draw a question about the scene, of a given or random type, its answer as likely as any other."""
+    kind = type or rng.choice(TYPES)
+    by_answer: dict[str, list[SceneQuestion]] = {}
+    for _ in range(_TRIES):
+        drawn = _DRAW[kind](scene, rng)
+        if drawn is not None:
+            by_answer.setdefault(drawn.answer, []).append(drawn)
+    if not by_answer:  # this scene has no such question: no object that one description singles out
+        return ask_about(scene, rng, "count")
+    question = rng.choice(by_answer[rng.choice(sorted(by_answer))])
+    return _with_options(question, rng) if rng.random() < 0.3 else question
+
+
+def _filter(rng: random.Random, scene: Scene, named: int | None = None, changed: float = 0.35) -> Filter:
+    """A description of 1 to 3 attributes of an object that is there; one of them is `changed` at times."""
+    item = rng.choice(scene.objects)
+    keys = rng.sample(("size", "color", "material", "shape"), named or rng.choice((1, 1, 2, 2, 3)))
+    chosen = {key: getattr(item, key) for key in keys}
+    if rng.random() < changed:
+        key = rng.choice(keys)
+        chosen[key] = rng.choice(VALUES[key])
+    return Filter(**chosen)
+
+
+def _unique(rng: random.Random, scene: Scene, without: str | None = None) -> Filter | None:
+    """A description that fits exactly one object, and does not name the attribute `without`."""
+    keys = [key for key in ("size", "color", "material", "shape") if key != without]
+    item = rng.choice(scene.objects)
+    for named in (rng.choice((1, 2)), 2, 3):
+        chosen = Filter(**{key: getattr(item, key) for key in rng.sample(keys, min(named, len(keys)))})
+        if sum(map(chosen.matches, scene.objects)) == 1:
+            return chosen
+    return None
+
+
+def count(scene: Scene, what: Filter) -> int:
+    return sum(map(what.matches, scene.objects))
+
+
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _exist(scene: Scene, rng: random.Random) -> SceneQuestion:
+    what = _filter(rng, scene, changed=0.7)
+    wording = rng.choice(("Is there a {}?", "Can you see a {} in the picture?", "Does the picture show a {}?"))
+    return SceneQuestion(
+        "exist", wording.format(what.one), yes_no(count(scene, what) > 0), filters=(what,)
+    )
+
+
+_ATTRIBUTE_WORDINGS = {
+    "color": ("What color is the {}?", "What is the color of the {}?", "Which color does the {} have?"),
+    "shape": ("What shape is the {}?", "What is the shape of the {}?", "Which shape does the {} have?"),
+    "material": ("What is the {} made of?", "What material is the {}?", "Which material is the {} made of?"),
+    "size": ("How big is the {}?", "What size is the {}?", "What is the size of the {}?"),
+}
+
+
+def _attribute(name: str) -> Callable[[Scene, random.Random], SceneQuestion | None]:
+    def draw(scene: Scene, rng: random.Random) -> SceneQuestion | None:
+        what = _unique(rng, scene, without=name)
+        if what is None:
+            return None
+        answer = next(getattr(item, name) for item in scene.objects if what.matches(item))
+        text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(what.one)
+        return SceneQuestion(name, text, answer, filters=(what,), attribute=name)
+
+    return draw
+
+
+def _count(scene: Scene, rng: random.Random) -> SceneQuestion:
+    what = _filter(rng, scene)
+    wording = rng.choice(("How many {} are there?", "How many {} do you see?", "Count the {}."))
+    return SceneQuestion("count", wording.format(what.many), str(count(scene, what)), filters=(what,))
+
+
+def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
+    if rng.random() < 0.5:
+        end, name = rng.choice(("left", "right")), rng.choice(tuple(VALUES))
+        answer = getattr(scene.objects[0 if end == "left" else -1], name)
+        where = rng.choice((f"{end}most object", f"object on the far {end}"))
+        text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(where)
+        return SceneQuestion("position", text, answer, attribute=name, end=end)
+    first, second = _unique(rng, scene), _unique(rng, scene)
+    if first is None or second is None:
+        return None
+    order = [next(i for i, item in enumerate(scene.objects) if f.matches(item)) for f in (first, second)]
+    if order[0] == order[1]:
+        return None
+    end = rng.choice(("left", "right"))
+    wording = rng.choice(("Is the {} to the {} of the {}?", "Does the {} stand {} of the {}?"))
+    truth = (order[0] < order[1]) == (end == "left")
+    text = wording.format(first.one, end, second.one)
+    return SceneQuestion("position", text, yes_no(truth), filters=(first, second), end=end)
+
+
+def run(scene: Scene, steps: tuple[Step, ...]) -> int:
+    """How many objects there are after the steps (what is added matches no later step)."""
+    here, added = list(scene.objects), 0
+    for step in steps:
+        if step.kind == "add":
+            added += step.number
+        elif step.kind == "subtract":
+            here = [item for item in here if not step.what.matches(item)]
+        else:
+            here = [item for item in here if step.what.matches(item)]
+    return len(here) + added
+
+
+def _subtract(scene: Scene, rng: random.Random) -> SceneQuestion:
+    steps = tuple(Step("subtract", _filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
+    if rng.random() < 0.2:
+        steps = (*steps, Step("keep", _filter(rng, scene, 1)))
+    return _arithmetic("subtract", scene, rng, steps)
+
+
+def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
+    return _arithmetic("add", scene, rng, (Step("add", _filter(rng, scene), rng.randint(1, 4)),))
+
+
+def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
+    steps = [Step("subtract", _filter(rng, scene)), Step("add", _filter(rng, scene), rng.randint(1, 4))]
+    if rng.random() < 0.3:
+        steps.append(Step("subtract", _filter(rng, scene)))
+    # What is added must not be taken away again: the sentence would be read in two ways.
+    ordered = [*steps[:1], *steps[2:], steps[1]]
+    return _arithmetic("chain", scene, rng, tuple(ordered))
+
+
+def _arithmetic(kind: str, scene: Scene, rng: random.Random, steps: tuple[Step, ...]) -> SceneQuestion:
+    verb = rng.choice(("Subtract", "Remove", "Take away"))
+    parts = []
+    for step in steps:
+        if step.kind == "subtract":
+            parts.append(f"{verb} all {step.what.many}.")
+        elif step.kind == "add":
+            parts.append(f"Add {step.number} {step.what.one if step.number == 1 else step.what.many}.")
+    kept = next((step.what.many for step in steps if step.kind == "keep"), "objects")
+    last = "are there" if kind == "add" else "are left"
+    parts.append(rng.choice((f"How many {kept} {last}?", f"How many {kept} {last} now?")))
+    return SceneQuestion(kind, " ".join(parts), str(run(scene, steps)), steps=steps)
+
+
+def _compare(scene: Scene, rng: random.Random) -> SceneQuestion | None:
+    first, second = _filter(rng, scene, 1), _filter(rng, scene, rng.choice((1, 2)))
+    if first == second:
+        return None
+    a, b = count(scene, first), count(scene, second)
+    relation = rng.choice(("more", "fewer", "equal"))
+    if relation == "equal":
+        text = rng.choice(("Are there as many {} as {}?", "Is the number of {} equal to the number of {}?"))
+    else:
+        text = f"Are there {relation} {{}} than {{}}?"
+    truth = a == b if relation == "equal" else a > b if relation == "more" else a < b
+    return SceneQuestion(
+        "compare",
+        text.format(first.many, second.many),
+        yes_no(truth),
+        filters=(first, second),
+        attribute=relation,
+    )
+
+
+def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
+    answer = question.answer
+    if answer in ("yes", "no"):
+        options = ["yes", "no"]
+    elif answer.isdigit():
+        near = [str(number) for number in range(max(0, int(answer) - 3), int(answer) + 4) if str(number) != answer]
+        options = [answer, *rng.sample(near, 3)]
+    else:
+        others = [value for value in VALUES[question.attribute or "color"] if value != answer]
+        options = [answer, *rng.sample(others, min(3, len(others)))]
+    rng.shuffle(options)
+    return SceneQuestion(**{**question.__dict__, "options": tuple(options)})
+
+
+_DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
+    "exist": _exist,
+    "color": _attribute("color"),
+    "shape": _attribute("shape"),
+    "material": _attribute("material"),
+    "size": _attribute("size"),
+    "count": _count,
+    "position": _position,
+    "subtract": _subtract,
+    "add": _add,
+    "chain": _chain,
+    "compare": _compare,
+}
+
+
+def question_text(question: SceneQuestion) -> str:
+    """The question as it is asked: its options, if any, on lines of their own."""
+    lines = [f"{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False)]
+    return "\n".join([question.text, *lines])
+
+
+def solve(scene: Scene, question: SceneQuestion) -> str | None:
+    """The answer that the question would have in this scene; None where it would make no sense."""
+    if question.steps:
+        return str(run(scene, question.steps))
+    if question.end and question.attribute:
+        return str(getattr(scene.objects[0 if question.end == "left" else -1], question.attribute))
+    found = [[i for i, item in enumerate(scene.objects) if f.matches(item)] for f in question.filters]
+    if question.type == "exist":
+        return yes_no(bool(found[0]))
+    if question.type == "count":
+        return str(len(found[0]))
+    if question.type == "compare":
+        a, b = len(found[0]), len(found[1])
+        return yes_no(a == b if question.attribute == "equal" else a > b if question.attribute == "more" else a < b)
+    if any(len(places) != 1 for places in found):
+        return None
+    if question.type == "position":
+        return yes_no((found[0][0] < found[1][0]) == (question.end == "left"))
+    return str(getattr(scene.objects[found[0][0]], question.attribute or ""))
