@@ -1,0 +1,3 @@
+from llava_cot.cli import main
+
+main()

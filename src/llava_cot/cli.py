@@ -1,0 +1,222 @@
+"""The command line: read the arguments, call, show.
+
+Owns the options and the mapping of errors to exit statuses. Everything heavy is imported by the verb
+that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from llava_cot.question import LoadedImage
+    from llava_cot.trace import Trace
+
+app = typer.Typer(
+    name="llava-cot",
+    help="Staged answers from vision-language models, and search over the stages.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point. Exits with 2 and one sentence on bad input, 130 when interrupted."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        _fail(_sentence(error), 2, error)
+    except Exception as error:
+        hint = "this is a fault of llava-cot; `llava-cot --debug ...` shows where"
+        _fail(f"{type(error).__name__}: {_sentence(error)} ({hint})", 1, error)
+
+
+def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
+    if _debug():
+        traceback.print_exception(error)
+    print(f"llava-cot: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _sentence(error: Exception) -> str:
+    from llava_cot.show.words import one_line
+
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return one_line(name + error.strerror)
+    return one_line(str(error)) or type(error).__name__
+
+
+def _debug() -> bool:
+    return "LLAVA_COT_DEBUG" in os.environ
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"llava-cot {version('llava-cot')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    if debug:
+        os.environ["LLAVA_COT_DEBUG"] = "1"
+    else:
+        warnings.simplefilter("ignore")
+
+
+@app.command()
+def ask(
+    image: Annotated[
+        str, typer.Argument(help="A path, a URL, '-' for standard input, 'none' for no picture.")
+    ],
+    question: Annotated[str, typer.Argument(help="What is asked.")],
+    more: Annotated[
+        list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more picture; may be repeated.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="'mini', or the folder of a checkpoint.")] = "mini",
+    method: Annotated[
+        str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
+    ] = "stage-beam",
+    n: Annotated[int | None, typer.Option("-n", help="Candidates; 2, or 1 for single, if not given.")] = None,
+    judge: Annotated[str | None, typer.Option(help="self, logits or likelihood; self if not given.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
+    max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
+    stages: Annotated[
+        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Save the trace; with --json also put it in the object."),
+    ] = None,
+    show_search: Annotated[bool, typer.Option("--show-search", help="Show losers and verdicts too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+) -> None:
+    """Answer a question about a picture in stages."""
+    from rich.console import Console
+
+    from llava_cot import ask_sync, open_model
+    from llava_cot.files import output_file
+    from llava_cot.question import Question
+    from llava_cot.show.live import LiveView
+    from llava_cot.show.words import cost
+    from llava_cot.stages import LLAVA_COT, make_format
+
+    target = output_file(trace) if trace else None
+    fmt = make_format(stages) if stages else LLAVA_COT
+    images = _images(image, more or [])
+    live = sys.stdout.isatty() and not as_json
+    out = Console(highlight=False) if live else None
+    err = None if quiet else Console(stderr=True, highlight=False)
+    view = LiveView(fmt, out=out, err=err, show_search=show_search)
+    view.status(f"opening {model}")
+    try:
+        result = ask_sync(
+            open_model(model, device=device, dtype=dtype), None, Question(question, tuple(images)),
+            method=method, n=n, judge=judge, temperature=temperature, top_p=top_p, max_tokens=max_tokens,
+            seed=seed, fmt=fmt, on_event=view,
+        )  # fmt: skip
+    finally:
+        view.close()
+    if target is not None:
+        result.save(target)
+    if as_json:
+        print(json.dumps(_reply(result, with_trace=target is not None), ensure_ascii=False))
+    elif not live and result.answer is not None:
+        print(result.answer)
+    if err is not None and not as_json:
+        note = "" if result.answer is not None else "the model gave no conclusion · "
+        err.out(note + cost(result.usage), style="dim", highlight=False)
+
+
+def _images(image: str, more: list[str]) -> list[LoadedImage]:
+    if image == "none" and more:
+        raise ValueError("IMAGE is 'none', yet --image names a picture; give it as IMAGE")
+    sources = [] if image == "none" else [image, *more]
+    if sources.count("-") > 1:
+        raise ValueError("standard input holds one picture; give '-' once")
+    return [_image(source) for source in sources]
+
+
+def _image(source: str) -> LoadedImage:
+    from dataclasses import replace
+
+    from llava_cot.question import ImageLimits, load_image
+
+    if source != "-":
+        return load_image(source, allow_private_hosts=True)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("'-' reads the picture from standard input; send one in, as in `... - < scene.png`")
+    data = sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+    return replace(load_image(data), name="standard input")
+
+
+def _reply(trace: Trace, with_trace: bool) -> dict[str, Any]:
+    """What `--json` prints."""
+    record = trace.model_dump(mode="json")
+    images = [
+        {key: image[key] for key in ("name", "sha256", "width", "height")}
+        for image in record["question"]["images"]
+    ]
+    keys = ("model", "method", "n", "seed", "stages", "answer", "usage")
+    reply = {"question": trace.question.text, "images": images} | {key: record[key] for key in keys}
+    return reply | ({"trace": record} if with_trace else {})
+
+
+@app.command("trace")
+def show_trace(
+    file: Annotated[str, typer.Argument(help="A trace, as `ask --trace FILE` saves it.")],
+    html: Annotated[str | None, typer.Option(metavar="OUT", help="Write one self-contained page.")] = None,
+) -> None:
+    """Show a saved trace, as a tree in the terminal or as a page."""
+    from llava_cot.trace import Trace
+
+    loaded = Trace.load(file)
+    if html is None:
+        from rich.console import Console
+
+        from llava_cot.show.tree import trace_tree
+
+        Console(highlight=False).print(trace_tree(loaded))
+        return
+    from llava_cot.files import write_whole
+    from llava_cot.show.page import trace_page
+
+    write_whole(html, trace_page(loaded))
+
+
+@app.command()
+def scenes(
+    out: Annotated[str, typer.Argument(help="The folder to write to.")],
+    count: Annotated[int, typer.Option(help="How many scenes.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
+    split: Annotated[
+        str, typer.Option(help="train, validation or test; no scene is in two of them.")
+    ] = "test",
+) -> None:
+    """Write pictures of made-up scenes with questions, answers and annotations."""
+    from llava_cot.scenes.write import write_scenes
+
+    write_scenes(out, count=count, seed=seed, split=split)

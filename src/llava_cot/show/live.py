@@ -1,0 +1,128 @@
+"""A question being answered, as seen in a terminal: stages on one console, the search on another.
+
+Owns what is printed when. Knows nothing of methods: it is told events.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from llava_cot.record import CandidateAdded, Event, Kept, StageStarted, TextDelta, VerdictGiven
+from llava_cot.show.stream import Piece, StageStreamer
+from llava_cot.show.words import loser, one_line, plural, printable, why
+from llava_cot.stages import StageFormat
+from llava_cot.trace import Candidate, Verdict
+
+
+class LiveView:
+    """Called with each event. Stages go to `out` as they are decided; losers and verdicts to `err`.
+
+    `out` is None where the answer is not to be shown as it grows, `err` where nothing else is to be
+    shown. Where `err` is a terminal it also has a line that says what is going on.
+    """
+
+    def __init__(
+        self, fmt: StageFormat, *, out: Console | None, err: Console | None, show_search: bool = False
+    ) -> None:
+        self._fmt = fmt
+        self._out = out
+        self._err = err
+        self._show_search = show_search
+        self._streamer = StageStreamer(fmt)
+        self._streamed = False
+        self._begun = False
+        self._line_open = False
+        self._status_shown = False
+        self._stage = ""
+        self._candidates: list[Candidate] = []
+        self._verdicts: list[Verdict] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage=stage):
+                self._stage, self._candidates, self._verdicts = stage, [], []
+                self._streamed = False
+                self.status(stage)
+            case TextDelta(text=text):
+                self._streamed = True
+                self._answer(self._streamer.feed(text))
+            case CandidateAdded(candidate=candidate):
+                self._candidates.append(candidate)
+                self._count()
+            case VerdictGiven(verdict=verdict):
+                self._verdicts.append(verdict)
+                self._count()
+            case Kept(candidate=candidate):
+                self._search(candidate)
+                if not self._streamed:
+                    self._answer(self._streamer.feed(candidate.text))
+            case _:
+                self.close()
+
+    def status(self, text: str) -> None:
+        """Say what is going on, on a line that the next output replaces."""
+        err = self._err
+        if err is None or not err.is_terminal or err.is_dumb_terminal or self._line_open:
+            return
+        err.file.write(f"\r\x1b[K\x1b[2m{one_line(text)}...\x1b[0m")
+        err.file.flush()
+        self._status_shown = True
+
+    def close(self) -> None:
+        """Show what is held back and end the line."""
+        self._answer(self._streamer.close())
+        self._end_line()
+        self._clear_status()
+
+    def _count(self) -> None:
+        counts = plural(len(self._candidates), "candidate")
+        if self._verdicts:
+            counts += f", {plural(len(self._verdicts), 'duel')}"
+        self.status(f"{self._stage}: {counts}")
+
+    def _answer(self, pieces: list[Piece]) -> None:
+        if self._out is None:
+            return
+        for piece in pieces:
+            self._clear_status()
+            if piece.kind == "begin":
+                self._end_line()
+                self._write(("\n" if self._begun else "") + piece.text.capitalize() + "\n", "bold cyan")
+            elif piece.kind == "text":
+                self._write(printable(piece.text), "")
+            else:
+                self._end_line()
+        self._out.file.flush()
+
+    def _write(self, text: str, style: str) -> None:
+        assert self._out is not None
+        self._out.out(text, style=style, end="", highlight=False)
+        self._begun = True
+        self._line_open = not text.endswith("\n")
+
+    def _end_line(self) -> None:
+        if self._line_open:
+            self._write("\n", "")
+
+    def _search(self, kept: Candidate) -> None:
+        """What was not kept in this round, and why."""
+        if self._err is None or not self._show_search or len(self._candidates) < 2:
+            return
+        self._clear_status()
+        self._end_line()
+        for candidate in self._candidates:
+            if candidate.id != kept.id:
+                self._tell(f"#{candidate.id} not kept: {one_line(candidate.text)}")
+        for verdict in self._verdicts:
+            result = f"#{verdict.winner} beat #{loser(verdict)}: {why(verdict)}."
+            self._tell(f"{result} {one_line(verdict.reply)}".rstrip())
+
+    def _tell(self, line: str) -> None:
+        assert self._err is not None
+        self._err.out(line, style="dim", highlight=False)
+
+    def _clear_status(self) -> None:
+        if self._status_shown and self._err is not None:
+            self._err.file.write("\r\x1b[K")
+            self._err.file.flush()
+        self._status_shown = False

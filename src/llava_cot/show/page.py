@@ -1,0 +1,95 @@
+"""A trace as HTML: one self-contained page, or a fragment for another page to hold.
+
+Owns what the templates need to know. A model's words are hostile here: everything is escaped, the
+page runs no script and may load nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from llava_cot.show import words
+from llava_cot.trace import ImageRecord, Trace
+
+# With more rounds than this, columns side by side get too many to read, so rounds become rows.
+_COLUMNS = 6
+
+_PICTURE = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]+")
+
+
+def trace_page(trace: Trace) -> str:
+    """One HTML page that shows the whole trace and needs nothing else."""
+    style = stylesheet()
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    page = _environment().get_template("page.html.j2")
+    return page.render(trace=trace, style=Markup(style), style_hash=digest, body=trace_fragment(trace))
+
+
+def trace_fragment(trace: Trace, name: str = "trace") -> Markup:
+    """The trace as one `<article>`, for a page that holds `stylesheet()`.
+
+    `name` begins every id in it: give each trace on one page its own.
+    """
+    fragment = _environment().get_template("trace.html.j2")
+    rounds = words.rounds(trace)
+    return Markup(
+        fragment.render(
+            trace=trace,
+            name=name,
+            rounds=rounds,
+            layout=_layout(len(rounds)),
+            kept=set(trace.chosen),
+            final=trace.format[-1].name if trace.format else None,
+            wins={c.id: sum(v.winner == c.id for v in trace.verdicts) for c in trace.candidates},
+            pieces=lambda text: _pieces(text, trace),
+        )
+    )
+
+
+@lru_cache
+def stylesheet() -> str:
+    """The style that `trace_fragment` wants; its rules touch nothing outside the fragment."""
+    return files("llava_cot.show").joinpath("trace.css").read_text(encoding="utf-8")
+
+
+def _layout(rounds: int) -> str:
+    if rounds <= 1:
+        return "single"
+    return "columns" if rounds <= _COLUMNS else "rows"
+
+
+def _pieces(text: str, trace: Trace) -> list[tuple[bool, str]]:
+    """The text cut at the format's tags; the flag says which parts are tags."""
+    tags = [tag for stage in trace.format for tag in (stage.open, stage.close)]
+    if not tags:
+        return [(False, text)]
+    parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text, flags=re.IGNORECASE)
+    return [(index % 2 == 1, part.strip()) for index, part in enumerate(parts) if part.strip()]
+
+
+def _picture(image: ImageRecord) -> str | None:
+    """The image's data URL, if it is one: a saved trace may hold anything."""
+    return image.data if image.data and _PICTURE.fullmatch(image.data) else None
+
+
+@lru_cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("llava_cot.show", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(picture=_picture)
+    environment.globals.update(
+        {f.__name__: f for f in (words.facts, words.how, words.loser, words.size, words.why)}
+    )
+    return environment

@@ -1,0 +1,58 @@
+"""A trace as a tree in the terminal: rounds, candidates, duels, the answer, what it cost."""
+
+from __future__ import annotations
+
+from string import ascii_uppercase
+
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
+
+from llava_cot.show.words import Round, cost, facts, how, one_line, printable, rounds, size, why
+from llava_cot.trace import Candidate, Trace, Verdict
+
+
+def trace_tree(trace: Trace) -> Tree:
+    """The tree of one trace, ready for a rich console."""
+    tree = Tree(Text(printable(trace.question.text), style="bold"), guide_style="dim")
+    tree.add(Text(how(trace), style="dim"))
+    for letter, option in zip(ascii_uppercase, trace.question.options, strict=False):
+        tree.add(Text(f"{letter}. {one_line(option)}"))
+    for image in trace.question.images:
+        tree.add(Text(f"picture {one_line(image.name)}, {image.width} x {image.height}", style="dim"))
+    for part in rounds(trace):
+        _add_round(tree, part, set(trace.chosen))
+    answer = "none" if trace.answer is None else printable(trace.answer)
+    tree.add(Text.assemble("answer: ", (answer, "bold green")))
+    if trace.question.reference is not None:
+        tree.add(Text(f"reference: {printable(trace.question.reference)}"))
+    tree.add(Text(cost(trace.usage), style="dim"))
+    return tree
+
+
+def _add_round(tree: Tree, part: Round, kept: set[int]) -> None:
+    head = (f"{part.number + 1} {part.stage}", "bold cyan")
+    branch = tree.add(Text.assemble(head, f" · {size(part)}"))
+    for candidate in part.candidates:
+        branch.add(_candidate(candidate, part, candidate.id in kept))
+    for verdict in part.verdicts:
+        branch.add(_verdict(verdict))
+
+
+def _candidate(candidate: Candidate, part: Round, kept: bool) -> Group:
+    parent = "" if candidate.parent is None or part.parent is not None else f" · after #{candidate.parent}"
+    head = f"#{candidate.id}{' kept' if kept else ''}{parent} · {' · '.join(facts(candidate))}"
+    style = "bold" if kept else "dim"
+    return Group(Text(head, style="green" if kept else "dim"), Text(printable(candidate.text), style=style))
+
+
+def _verdict(verdict: Verdict) -> Group:
+    lines = [Text(f"duel #{verdict.a} against #{verdict.b}: #{verdict.winner} won, {why(verdict)}")]
+    for check in verdict.checks:
+        found = {True: "correct", False: "incorrect", None: "undecided"}[check.correct]
+        lines.append(
+            Text(f"#{check.candidate} looked at alone: {found}. {one_line(check.reply)}", style="dim")
+        )
+    if verdict.reply:
+        lines.append(Text(one_line(verdict.reply), style="dim italic"))
+    return Group(*lines)

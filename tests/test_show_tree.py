@@ -1,0 +1,42 @@
+import io
+
+from made_traces import sentences, staged
+from rich.console import Console
+
+from llava_cot.show.tree import trace_tree
+from llava_cot.trace import Trace
+
+
+def shown(trace: Trace, **settings: object) -> str:
+    file = io.StringIO()
+    Console(file=file, width=100, **settings).print(trace_tree(trace))
+    return file.getvalue()
+
+
+def test_the_tree_tells_the_whole_search() -> None:
+    text = shown(staged(4))
+    assert text.startswith("Subtract all small metal spheres.")
+    assert text.count("#") > 28
+    assert text.count(" kept") == 4
+    assert "3 reasoning · 4 candidates, 3 duels, after #4" in text
+    assert "duel #9 against #8: #8 won, #9 was found incorrect" in text
+    assert "#9 looked at alone: incorrect. The count is wrong." in text
+    assert "A. 1" in text and "reference: 2" in text
+    assert text.rstrip().endswith("31 model calls · 4,321 tokens read · 987 written · 2.3 s")
+
+
+def test_winners_are_bold_and_losers_dim() -> None:
+    text = shown(staged(2), force_terminal=True, color_system="standard")
+    assert "\x1b[1m<CONCLUSION> 2 </CONCLUSION>" in text
+    assert "\x1b[2m<CONCLUSION> Try 1. 2 </CONCLUSION>" in text
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    trace = staged(2, dict.fromkeys(["summary", "caption", "reasoning", "conclusion"], "[red]\x1b[2J\x07"))
+    text = shown(trace)
+    assert "\x1b" not in text and "\x07" not in text
+    assert "[red]�[2J�" in text
+
+
+def test_many_rounds() -> None:
+    assert shown(sentences(40)).count("sentence ·") == 40
