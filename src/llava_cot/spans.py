@@ -65,11 +65,14 @@ def find_spans(text: str, pairs: Pairs, tags: list[Tag]) -> list[Span]:
 
 
 def choose(text: str, spans: list[Span]) -> dict[int, Span]:
-    """The span that stands for each stage: one with text before an empty one, a complete one before
-    one that lacks a tag, one outside others before one inside, and then the last."""
+    """The span that stands for each stage.
+
+    One with text before an empty one; then a complete one, one left open, one inside another span and
+    one without an opening tag, in that order; and of equals the last.
+    """
     best: dict[int, tuple[tuple[bool, int, int], Span]] = {}
     for span, inside in _walk(spans):
-        standing = (3 - inside if span.closed else 1) if span.opened else 0
+        standing = 0 if not span.opened else 1 if inside else 3 if span.closed else 2
         key = (not _blank(text, *span.inner), standing, span.start)
         if span.stage not in best or key > best[span.stage][0]:
             best[span.stage] = (key, span)
@@ -139,20 +142,23 @@ class _Page:
     def read(self, first: int, high: int) -> tuple[Span | None, int]:
         """The span that tag `first` opens, or None if it opens none; and the tag to go on from."""
         stage = self.tags[first].stage
+        only_mentioned = not self.starts_line(first)
         j = first + 1
         while j < high:
             tag = self.tags[j]
             if tag.stage == stage:
                 if not tag.opens:
                     return self.closed(first, j), j + 1
-                if not self.starts_line(first):
-                    return None, first + 1  # only mentioned; the stage itself opens here or later
+                if only_mentioned:
+                    return None, first + 1  # the stage itself opens at `j` or later
                 j += 1
             elif not tag.opens:
                 j += 1
             else:
                 after = self.after_other(stage, j, high)
                 if after is None:
+                    if only_mentioned and self.next(stage, True, j, high) is not None:
+                        return None, first + 1
                     return self.left_open(first, j), j
                 j = after
         return self.left_open(first, high), high

@@ -187,10 +187,9 @@ def _stage_texts(text: str, chosen: dict[int, Span], fmt: StageFormat) -> dict[s
 def render(answer: Answer | Mapping[str, str | None], fmt: StageFormat = LLAVA_COT) -> str:
     """Write stages in the format's order, as the paper's data does; None and missing ones are left out.
 
-    For every answer whose texts have no white space at their ends (it is dropped), and so for every
-    answer that `parse` returns, `parse(render(answer, fmt), fmt).stages` equals `answer.stages` exactly.
-    Raises ValueError where that cannot be: a text with a tag of the format in it, a stage that the
-    format does not have.
+    White space at the ends of a text is dropped. Apart from that, and so for every answer that came
+    from `parse`, `parse(render(answer, fmt), fmt).stages == answer.stages`. Raises ValueError where
+    that cannot be: a text with a tag of the format in it, a stage that the format does not have.
     """
     given = answer.stages if isinstance(answer, Answer) else answer
     stages = dict.fromkeys(fmt.names) | {fmt.stage(name).name: text for name, text in given.items()}
