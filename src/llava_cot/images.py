@@ -13,6 +13,8 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -42,7 +44,7 @@ _NOT_PICTURES = (
     (rb"....ftyp(heic|heix|mif1|avif)", "it is in HEIC or AVIF format; export it as JPEG or PNG"),
 )
 
-_warnings_lock = threading.Lock()
+_filters_lock = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -192,9 +194,7 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
         raise _Unusable("it is empty; give a picture's file")
     _check_bytes(len(data), limits)
     try:
-        # Pillow only warns of a picture that is somewhat too large; the limit below is the stricter.
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise _Unusable(f"it has more than the {limits.max_pixels / 1e6:g} megapixels allowed") from None
@@ -202,6 +202,14 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
         raise _Unusable(_why_not_a_picture(data)) from None
     with image:
         return _convert(image, name, limits)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings of large pictures (our limit is stricter) and of damaged metadata."""
+    with _filters_lock, warnings.catch_warnings():  # the filters belong to all threads
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _why_not_a_picture(data: bytes) -> str:
@@ -233,7 +241,8 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        with _quiet():
+            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make the picture worthless
         turn = None
     return image if turn is None else image.transpose(turn)

@@ -1,0 +1,147 @@
+"""Everything that happened while one question was answered, as plain JSON.
+
+Owns the record's shape. Knows no model, method or way to show it. Every field is written when the
+thing happens; nothing is inferred afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class ImageRecord(_Record):
+    """An image as it was asked about; `data` is a data URL of a small copy, so a trace can be shown alone."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    data: str | None = None
+
+
+class QuestionRecord(_Record):
+    id: str | None = None
+    text: str
+    options: tuple[str, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
+    reference: str | None = None
+
+
+class Candidate(_Record):
+    """One sampled continuation. `text` is what it adds to its parent's text, tags included.
+
+    `stage` names the unit that was searched: a stage's name, "answer" or "sentence". `round` counts
+    the rounds of the search from 0. `tokens` is empty where the model tells no ids.
+    """
+
+    id: int
+    parent: int | None
+    round: int
+    stage: str
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprob: float | None = None
+    completion_tokens: int = 0
+    finish: Literal["stop", "eos", "length"] = "stop"
+
+
+class Check(_Record):
+    """A judge's look at one candidate alone, before it is compared (the reasoning stage)."""
+
+    candidate: int
+    correct: bool | None
+    reply: str
+
+
+class Verdict(_Record):
+    """One duel. `a` was shown as response 1, `b` as response 2; `winner` is one of them.
+
+    `decided_by` says what settled it: the judge's "choice", a failed "check" of the loser, "same"
+    text on both sides (nothing to judge, no model call), or the "seed", because the reply chose
+    nothing. `scores` are the judge's, for a and b, where it has any.
+    """
+
+    a: int
+    b: int
+    winner: int
+    round: int
+    stage: str
+    judge: str
+    decided_by: Literal["choice", "check", "same", "seed"]
+    reply: str = ""
+    scores: tuple[float, float] | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Usage(_Record):
+    """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            model_calls=self.model_calls + other.model_calls,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+class StageTags(_Record):
+    name: str
+    open: str
+    close: str
+
+
+class Trace(_Record):
+    """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`."""
+
+    version: Literal[1] = 1
+    question: QuestionRecord
+    model: str
+    method: str
+    judge: str | None
+    n: int
+    seed: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    format: tuple[StageTags, ...]
+    candidates: tuple[Candidate, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    chosen: tuple[int, ...] = ()
+    text: str = ""
+    stages: dict[str, str | None] = Field(default_factory=dict)
+    answer: str | None = None
+    usage: Usage = Usage()
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, whole or not at all."""
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.replace(target)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read a saved trace. Raises ValueError with one sentence if it is not one."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read the trace {path}: {error.strerror}") from None
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ValueError(f"{path} is not a trace: {where}: {first['msg']}") from None
