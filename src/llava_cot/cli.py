@@ -6,6 +6,7 @@ that needs it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -32,6 +33,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point. Exits with 2 and one sentence on bad input, 130 when interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except (ValueError, OSError) as error:
@@ -143,7 +146,7 @@ def ask(
     if target is not None:
         result.save(target)
     if as_json:
-        print(json.dumps(_reply(result, with_trace=target is not None), ensure_ascii=False))
+        print(json.dumps(_reply(result, with_trace=target is not None)))
     elif not live and result.answer is not None:
         print(result.answer)
     if err is not None and not as_json:
@@ -175,7 +178,7 @@ def _image(source: str) -> LoadedImage:
 
 def _reply(trace: Trace, with_trace: bool) -> dict[str, Any]:
     """What `--json` prints."""
-    record = trace.model_dump(mode="json")
+    record = json.loads(trace.model_dump_json())
     images = [
         {key: image[key] for key in ("name", "sha256", "width", "height")}
         for image in record["question"]["images"]
@@ -205,6 +208,7 @@ def show_trace(
     from llava_cot.show.page import trace_page
 
     write_whole(html, trace_page(loaded))
+    print(f"wrote {html}", file=sys.stderr)
 
 
 @app.command()
@@ -219,4 +223,5 @@ def scenes(
     """Write pictures of made-up scenes with questions, answers and annotations."""
     from llava_cot.scenes.write import write_scenes
 
-    write_scenes(out, count=count, seed=seed, split=split)
+    questions = write_scenes(out, count=count, seed=seed, split=split)
+    print(f"wrote {questions}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 
 def output_file(path: str | Path) -> Path:
@@ -20,22 +19,14 @@ def output_file(path: str | Path) -> Path:
 
 
 def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file; a reader sees the old one or the new one, never a part. Raises OSError."""
+    """Write a text file; a reader sees the old one or the new one, never a part.
+
+    Raises ValueError if it cannot be written there, OSError if writing fails.
+    """
     target = output_file(path)
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=target.name, suffix=".part", delete=False
-    ) as part:
-        try:
-            part.write(text)
-            part.close()
-            os.chmod(part.name, 0o666 & ~_umask())
-            os.replace(part.name, target)
-        except BaseException:
-            os.unlink(part.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
