@@ -234,9 +234,10 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
         pixels = rgb.tobytes()
     except Exception:  # whatever the reader of its format raises
         raise _Unusable("its data are damaged or cut off; fetch or save it again") from None
-    digest = hashlib.sha256(b"%d x %d " % rgb.size + pixels).hexdigest()
+    digest = hashlib.sha256(b"%d x %d " % rgb.size)
+    digest.update(pixels)
     # A plain image: no file behind it, no metadata that would turn it a second time.
-    return LoadedImage(name, digest, Image.frombytes("RGB", rgb.size, pixels))
+    return LoadedImage(name, digest.hexdigest(), Image.frombytes("RGB", rgb.size, pixels))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -252,7 +253,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _to_8_bits(image).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
     image = image.convert("RGBA")
