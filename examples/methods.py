@@ -1,0 +1,27 @@
+"""One question, every method: what each answers and what it costs.
+
+python examples/methods.py
+"""
+
+from pathlib import Path
+
+from llava_cot import ask_sync, open_model
+from llava_cot.methods import METHODS
+
+PICTURE = Path(__file__).parent / "scene.png"
+QUESTION = "Take away all metal cylinders. Take away all small rubber objects. How many objects are left now?"
+
+
+def main() -> None:
+    model = open_model("mini")
+    print(f"{'method':15}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
+    for method in METHODS:
+        n = 1 if method == "single" else 4
+        trace = ask_sync(model, PICTURE, QUESTION, method=method, n=n)
+        usage = trace.usage
+        row = f"{method:15}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"
+        print(f"{row}{usage.seconds:9.2f}")
+
+
+if __name__ == "__main__":
+    main()
