@@ -67,6 +67,7 @@ def test_a_delta_is_shown_at_once() -> None:
 def test_the_search_goes_to_the_other_console() -> None:
     out, err = show(events(staged(4)), show_search=True)
     assert out == show(events(staged(4)))[0]
+    assert err.startswith("summary: 4 candidates, 3 duels\n#1 not kept:")
     assert err.count("not kept") == 12
     assert "#1 not kept: <SUMMARY> Try 1. I will find" in err
     assert "#0 beat #1: the judge (self) chose it. Since response 2 names every object" in err

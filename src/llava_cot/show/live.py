@@ -30,8 +30,8 @@ class LiveView:
         self._show_search = show_search
         self._streamer = StageStreamer(fmt)
         self._streamed = False
-        self._begun = False
         self._line_open = False
+        self._blank_line = True
         self._status_shown = False
         self._stage = ""
         self._candidates: list[Candidate] = []
@@ -48,10 +48,10 @@ class LiveView:
                 self._answer(self._streamer.feed(text))
             case CandidateAdded(candidate=candidate):
                 self._candidates.append(candidate)
-                self._count()
+                self.status(self._counts())
             case VerdictGiven(verdict=verdict):
                 self._verdicts.append(verdict)
-                self._count()
+                self.status(self._counts())
             case Kept(candidate=candidate):
                 self._search(candidate)
                 if not self._streamed:
@@ -74,11 +74,11 @@ class LiveView:
         self._end_line()
         self._clear_status()
 
-    def _count(self) -> None:
+    def _counts(self) -> str:
         counts = plural(len(self._candidates), "candidate")
         if self._verdicts:
             counts += f", {plural(len(self._verdicts), 'duel')}"
-        self.status(f"{self._stage}: {counts}")
+        return f"{self._stage}: {counts}"
 
     def _answer(self, pieces: list[Piece]) -> None:
         if self._out is None:
@@ -86,8 +86,8 @@ class LiveView:
         for piece in pieces:
             self._clear_status()
             if piece.kind == "begin":
-                self._end_line()
-                self._write(("\n" if self._begun else "") + piece.text.capitalize() + "\n", "bold cyan")
+                self._new_paragraph()
+                self._write(piece.text.capitalize() + "\n", "bold cyan")
             elif piece.kind == "text":
                 self._write(printable(piece.text), "")
             else:
@@ -97,11 +97,17 @@ class LiveView:
     def _write(self, text: str, style: str) -> None:
         assert self._out is not None
         self._out.out(text, style=style, end="", highlight=False)
-        self._begun = True
         self._line_open = not text.endswith("\n")
+        self._blank_line = text == "\n"
 
     def _end_line(self) -> None:
         if self._line_open:
+            self._write("\n", "")
+            self._blank_line = False
+
+    def _new_paragraph(self) -> None:
+        self._end_line()
+        if self._out is not None and not self._blank_line:
             self._write("\n", "")
 
     def _search(self, kept: Candidate) -> None:
@@ -109,7 +115,8 @@ class LiveView:
         if self._err is None or not self._show_search or len(self._candidates) < 2:
             return
         self._clear_status()
-        self._end_line()
+        self._new_paragraph()
+        self._tell(self._counts())
         for candidate in self._candidates:
             if candidate.id != kept.id:
                 self._tell(f"#{candidate.id} not kept: {one_line(candidate.text)}")
