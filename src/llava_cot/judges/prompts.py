@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 CRITERIA: dict[str, str] = {
     "summary": (
@@ -63,6 +64,8 @@ CHECK_FORM = '\n\nReply with a short reason, then "Verdict: correct." or "Verdic
 CHOICE = "I choose response"
 CHOICES = (" 1", " 2")
 
+_UNSUMMARISED = ("caption", "reasoning", "conclusion")
+
 CONSTANT_PIECES: tuple[str, ...] = (
     *CRITERIA.values(),
     CUSTOM_CRITERION,
@@ -83,11 +86,11 @@ def judge_prompt(stage: str, question_text: str, hint: Mapping[str, str | None],
     """The text of a duel between `a` (response 1) and `b` (response 2); the images go before it.
 
     `hint` holds the texts of the earlier stages, in order, by name (for the stage "sentence": the
-    answer so far, under "sentence"). The paper shows its stages no summary; any other stage sees all.
+    answer so far, under "sentence"). The paper's stages are not shown the summary; any other sees all.
     """
     parts = [CRITERIA.get(stage) or CUSTOM_CRITERION + stage, QUESTION, question_text.strip()]
     for name, text in hint.items():
-        if text is None or not text.strip() or (name == "summary" and stage in CRITERIA):
+        if text is None or not text.strip() or (name == "summary" and stage in _UNSUMMARISED):
             continue
         parts += [HINTS.get(name) or CUSTOM_HINT + name + CUSTOM_HINT_END, text.strip()]
     parts += [RESPONSE_1, a.strip(), RESPONSE_2, b.strip(), REPLY_FORM]
@@ -128,7 +131,7 @@ _OTHER = re.compile(
 _ECHO = re.compile(r"[\s\".'*]{0,8}or[\s\"'*]{0,8}(?:since\b.{0,12})?(?:I\s)?", re.IGNORECASE)
 
 
-def parse_choice(reply: str) -> int | None:
+def parse_choice(reply: str) -> Literal[1, 2] | None:
     """1 or 2, the response that the reply chooses last; None if it is cut, chooses neither or both."""
     last: re.Match[str] | None = None
     undecided = False
@@ -138,9 +141,9 @@ def parse_choice(reply: str) -> int | None:
         undecided = bool(_OTHER.match(reply, match.end())) or _echoes(reply, last, match)
         last = match
     if last is not None:
-        return None if undecided else int(last[1])
+        return None if undecided else _number(last[1])
     bare = _BARE_CHOICE.fullmatch(_last_line(reply))
-    return int(bare[1]) if bare else None
+    return _number(bare[1]) if bare else None
 
 
 def parse_check(reply: str) -> bool | None:
@@ -163,6 +166,10 @@ def _echoes(reply: str, before: re.Match[str] | None, match: re.Match[str]) -> b
         and match.start() - before.end() < 40
         and bool(_ECHO.fullmatch(reply, before.end(), match.start()))
     )
+
+
+def _number(digit: str) -> Literal[1, 2]:
+    return 1 if digit == "1" else 2
 
 
 def _last_line(reply: str) -> str:

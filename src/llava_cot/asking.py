@@ -1,0 +1,125 @@
+"""Asking one question: the front door of the Python API.
+
+Owns the defaults and the refusals. Knows the methods and judges by name, and nothing of how a model
+is opened or a trace is shown. (Not named `ask`, which is the function the package exports.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llava_cot.judges import Judge, make_judge
+from llava_cot.methods import JUDGED, METHODS
+from llava_cot.models.base import Model, Sampling
+from llava_cot.question import ImageSource, Question, load_image
+from llava_cot.record import OnEvent
+from llava_cot.stages import LLAVA_COT, StageFormat
+from llava_cot.trace import Trace
+
+
+async def ask(
+    model: Model,
+    image: ImageSource | Sequence[ImageSource] | None,
+    question: str | Question,
+    *,
+    method: str = "stage-beam",
+    n: int | None = None,
+    judge: str | Judge | None = None,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    fmt: StageFormat = LLAVA_COT,
+    on_event: OnEvent | None = None,
+) -> Trace:
+    """Answer a question about an image, several images or none; `trace.answer` is the conclusion.
+
+    The defaults are the paper's, with N = 2 (1 for `single`) and the self-judge where the method asks
+    one. `temperature` 0 is greedy. `max_tokens` is for one sample: a whole answer, or one stage of
+    stage-beam. Calls that are gathered together share the model's batches. Raises ValueError, of which
+    ModelError and ImageError are kinds, with one sentence for the user.
+    """
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    if n is None:
+        n = 1 if method == "single" else 2
+    if n < 1:
+        raise ValueError(f"n is {n}; a question takes at least one sample")
+    if judge is not None and method not in JUDGED:
+        raise ValueError(f"the method {method} asks no judge; leave the judge out, or choose a search")
+    sampling = _sampling(temperature, top_p, max_tokens, seed)
+    if method in JUDGED and judge is None:
+        judge = "self"
+    if isinstance(judge, str):
+        judge = make_judge(judge, model, fmt, sampling)
+    asked = await _question(image, question)
+    return await METHODS[method](
+        asked,
+        model,
+        judge,
+        n=n,
+        sampling=sampling,
+        rng=random.Random(seed),
+        fmt=fmt,
+        on_event=on_event,
+    )
+
+
+def ask_sync(
+    model: Model,
+    image: ImageSource | Sequence[ImageSource] | None,
+    question: str | Question,
+    *,
+    method: str = "stage-beam",
+    n: int | None = None,
+    judge: str | Judge | None = None,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    fmt: StageFormat = LLAVA_COT,
+    on_event: OnEvent | None = None,
+) -> Trace:
+    """`ask`, for code that is not asynchronous."""
+    return asyncio.run(
+        ask(
+            model,
+            image,
+            question,
+            method=method,
+            n=n,
+            judge=judge,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            seed=seed,
+            fmt=fmt,
+            on_event=on_event,
+        )
+    )
+
+
+def _sampling(temperature: float, top_p: float, max_tokens: int, seed: int) -> Sampling:
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"the temperature is {temperature}; give 0 (greedy) or more")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top-p is {top_p}; give more than 0 and at most 1")
+    if max_tokens < 1:
+        raise ValueError(f"the limit of tokens is {max_tokens}; give at least 1")
+    return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
+
+
+async def _question(image: ImageSource | Sequence[ImageSource] | None, question: str | Question) -> Question:
+    asked = question if isinstance(question, Question) else Question(question)
+    if not asked.text.strip():
+        raise ValueError("the question is empty; write what you want to know")
+    if image is None:
+        return asked
+    if asked.images:
+        raise ValueError("the question has images of its own; give None as the image")
+    sources = [image] if isinstance(image, ImageSource) else list(image)
+    loads = (asyncio.to_thread(load_image, source) for source in sources)
+    return replace(asked, images=tuple(await asyncio.gather(*loads)))

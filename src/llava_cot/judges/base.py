@@ -1,0 +1,82 @@
+"""What a judge is to the rest of the project: two candidates in, a preference out.
+
+Owns the `Judge` protocol, the values that cross it, and how much of a candidate a judge is shown.
+Knows no concrete model or method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from llava_cot.models.base import Continuation
+from llava_cot.question import Question
+from llava_cot.stages import StageFormat, parse
+from llava_cot.trace import Candidate, Usage
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a judge says of a duel. `choice` is 1 for `a`, 2 for `b`, None if it chose neither."""
+
+    choice: Literal[1, 2] | None
+    reply: str = ""
+    scores: tuple[float, float] | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a judge says of one candidate alone; `correct` is None if it gave no verdict."""
+
+    correct: bool | None
+    reply: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+class Judge(Protocol):
+    """Whatever prefers one candidate to another. It keeps nothing between calls.
+
+    `stage` names what is searched, `context` is the text of the answer before the candidates (their
+    common prefix), `seed` settles whatever is random in the judge.
+    """
+
+    name: str
+
+    async def check(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Opinion | None:
+        """Look at one candidate alone; None if this judge does not at this stage. Raises ModelError."""
+        return None
+
+    async def prefer(
+        self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
+    ) -> Preference:
+        """Compare `a`, shown as response 1, with `b`, shown as response 2. Raises ModelError."""
+        ...
+
+
+def shown(candidate: Candidate, stage: str, fmt: StageFormat) -> str:
+    """The text a judge is shown: without tags if the candidate is this stage and nothing else."""
+    stages = parse(candidate.text, fmt).stages
+    inner = stages.get(stage)
+    if inner is None or any(text is not None for name, text in stages.items() if name != stage):
+        return candidate.text.strip()
+    return inner
+
+
+def earlier(stage: str, context: str, fmt: StageFormat) -> dict[str, str | None]:
+    """The stages before this one, by name, or the answer so far for a sentence."""
+    if stage in fmt.names:
+        stages = parse(context, fmt).stages
+        return {name: stages[name] for name in fmt.names[: fmt.names.index(stage)]}
+    return {"sentence": context} if context.strip() else {}
+
+
+def cost(continuation: Continuation) -> Usage:
+    """What one sampled reply cost."""
+    return Usage(
+        prompt_tokens=continuation.prompt_tokens,
+        completion_tokens=continuation.completion_tokens,
+        model_calls=1,
+    )

@@ -1,0 +1,32 @@
+"""A judge that asks nothing: the text the model itself was surer of.
+
+Compares mean log-probabilities a token, which do not favour the shorter text as sums do.
+"""
+
+from __future__ import annotations
+
+from llava_cot.judges.base import Judge, Preference
+from llava_cot.models.base import ModelError
+from llava_cot.question import Question
+from llava_cot.trace import Candidate
+
+
+class LikelihoodJudge(Judge):
+    """Prefers the higher mean log-probability; `scores` are the two means, in nats a token."""
+
+    name = "likelihood"
+
+    async def prefer(
+        self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
+    ) -> Preference:
+        x, y = _mean(a), _mean(b)
+        return Preference(None if x == y else 1 if x > y else 2, scores=(x, y))
+
+
+def _mean(candidate: Candidate) -> float:
+    if candidate.logprob is None:
+        raise ModelError(
+            "the judge likelihood needs log-probabilities, which this model does not give; "
+            "choose another judge"
+        )
+    return candidate.logprob / max(1, len(candidate.tokens) or candidate.completion_tokens)

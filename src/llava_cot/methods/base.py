@@ -1,0 +1,47 @@
+"""What a method is, and the one step all methods share.
+
+A method is a function that spends model calls on one question. It knows models and judges through
+their protocols only, and whatever happens goes through its recorder.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+from llava_cot.judges.base import Judge
+from llava_cot.models.base import Continuation, Model, ModelError, OnText, Prompt, Sampling
+from llava_cot.prompting import question_text
+from llava_cot.question import Question
+from llava_cot.record import OnEvent, Recorder
+from llava_cot.stages import StageFormat
+from llava_cot.trace import Trace
+
+
+class Method(Protocol):
+    """`sampling.seed` is the seed that is recorded; every draw comes from `rng`. Raises ValueError."""
+
+    async def __call__(
+        self,
+        question: Question,
+        model: Model,
+        judge: Judge | None,
+        *,
+        n: int,
+        sampling: Sampling,
+        rng: random.Random,
+        fmt: StageFormat,
+        on_event: OnEvent | None = None,
+    ) -> Trace: ...
+
+
+async def propose(
+    record: Recorder, model: Model, n: int, sampling: Sampling, on_text: OnText | None = None
+) -> list[Continuation]:
+    """Sample `n` ways to go on with the answer so far: the images, the question, then the kept text."""
+    question = record.question
+    prompt = Prompt.of(question_text(question), question.images, record.text, record.tokens)
+    continuations = await model.sample(prompt, n, sampling, on_text)
+    if len(continuations) != n:
+        raise ModelError(f"the model {model.name} gave {len(continuations)} samples where {n} were asked for")
+    return continuations

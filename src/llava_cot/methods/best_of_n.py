@@ -1,0 +1,35 @@
+"""Best of N: whole answers, the judge's tournament between them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from llava_cot.judges.base import Judge
+from llava_cot.methods.base import propose
+from llava_cot.methods.tournament import tournament
+from llava_cot.models.base import Model, Sampling
+from llava_cot.question import Question
+from llava_cot.record import OnEvent, Recorder
+from llava_cot.stages import StageFormat
+from llava_cot.trace import Trace
+
+
+async def best_of_n(
+    question: Question,
+    model: Model,
+    judge: Judge | None,
+    *,
+    n: int,
+    sampling: Sampling,
+    rng: random.Random,
+    fmt: StageFormat,
+    on_event: OnEvent | None = None,
+) -> Trace:
+    """Sample `n` whole answers of at most `sampling.max_tokens` each and keep the tournament's winner."""
+    record = Recorder("best-of-n", question, model, judge, n, sampling, fmt, on_event)
+    record.start("answer")
+    continuations = await propose(record, model, n, replace(sampling, seed=rng.getrandbits(63)))
+    candidates = [record.add(continuation) for continuation in continuations]
+    record.keep(await tournament(record, judge, candidates, rng))
+    return record.finish()

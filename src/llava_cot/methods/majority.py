@@ -1,0 +1,55 @@
+"""Majority voting over whole answers (self-consistency, arXiv 2203.11171): no judge at all.
+
+Voting at the same number of samples is what any judged method has to beat.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+from llava_cot.judges.base import Judge
+from llava_cot.methods.base import propose
+from llava_cot.models.base import Model, Sampling
+from llava_cot.question import Question
+from llava_cot.record import OnEvent, Recorder
+from llava_cot.stages import StageFormat, parse
+from llava_cot.trace import Trace
+
+
+async def majority(
+    question: Question,
+    model: Model,
+    judge: Judge | None,
+    *,
+    n: int,
+    sampling: Sampling,
+    rng: random.Random,
+    fmt: StageFormat,
+    on_event: OnEvent | None = None,
+) -> Trace:
+    """Sample `n` whole answers and keep the first that has the most frequent extracted answer.
+
+    A sample without an answer does not vote. Ties, and a vote that nobody casts, are settled by `rng`.
+    """
+    record = Recorder("majority", question, model, None, n, sampling, fmt, on_event)
+    record.start("answer")
+    continuations = await propose(record, model, n, replace(sampling, seed=rng.getrandbits(63)))
+    candidates = [record.add(continuation) for continuation in continuations]
+    ballots = [ballot(candidate.text, fmt) for candidate in candidates]
+    votes = Counter(filter(None, ballots))
+    if votes:
+        most = max(votes.values())
+        elected = rng.choice([answer for answer, count in votes.items() if count == most])
+        best = candidates[ballots.index(elected)]
+    else:
+        best = rng.choice(candidates)
+    record.keep(best)
+    return record.finish()
+
+
+def ballot(text: str, fmt: StageFormat) -> str:
+    """The extracted answer, less case, spacing and punctuation at its end; empty if there is none."""
+    answer = parse(text, fmt).answer or ""
+    return " ".join(answer.casefold().split()).rstrip(" .,;:!")

@@ -1,0 +1,116 @@
+"""A model that says what a script tells it to, for tests and tours without weights.
+
+Owns the simulation of what a real model does at its edges: stop strings, token limits, ids, seeds,
+streaming. Its tokens are words, each with the white space before it. Knows no stage, method or judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llava_cot.models.base import Continuation, Finish, ModelError, OnText, Prompt, Sampling
+
+# All that the model would still write after the prompt's prefix, up to its own end. What it draws from
+# the generator depends on the sample's seed and number alone.
+Script = Callable[[Prompt, random.Random], str]
+Choose = Callable[[Prompt, Sequence[str]], list[float]]
+
+_WORD = re.compile(r"\s*\S+|\s+")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of `sample`, as it came."""
+
+    prompt: Prompt
+    n: int
+    sampling: Sampling
+
+
+class ScriptedModel:
+    """Plays a script: a function, or whole answers by the text of the last message.
+
+    Of the answers in a table, each sample is one that begins with the prompt's prefix; where none
+    does, the model ends at once. `choose` scores options, by default all alike. With `ids` false it
+    tells no token ids and no log-probabilities, as many servers do not. Every call is in `calls` or
+    `choices`.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self, script: Script | Mapping[str, Sequence[str]], choose: Choose | None = None, ids: bool = True
+    ) -> None:
+        self.calls: list[Call] = []
+        self.choices: list[tuple[Prompt, tuple[str, ...]]] = []
+        self._script = script if callable(script) else _from_table(script)
+        self._choose = choose or (lambda prompt, options: [0.0] * len(options))
+        self._ids = ids
+        self._vocabulary: dict[str, int] = {}
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        self.calls.append(Call(prompt, n, sampling))
+        if prompt.prefix_tokens is not None and self.decode(prompt.prefix_tokens) != prompt.prefix:
+            raise ModelError(f"the prompt's token ids are not those of its prefix {prompt.prefix!r}")
+        await asyncio.sleep(0)
+        return [self._continue(prompt, i, sampling, None if i else on_text) for i in range(n)]
+
+    async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        self.choices.append((prompt, tuple(options)))
+        await asyncio.sleep(0)
+        return self._choose(prompt, options)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Words of the messages and the prefix, and one token an image."""
+        texts = [*(message.text for message in prompt.messages), prompt.prefix]
+        images = sum(len(message.images) for message in prompt.messages)
+        return sum(len(_WORD.findall(text)) for text in texts) + images
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        words = list(self._vocabulary)
+        return "".join(words[token] for token in tokens)
+
+    def _continue(self, prompt: Prompt, i: int, sampling: Sampling, on_text: OnText | None) -> Continuation:
+        written = self._script(prompt, random.Random(f"{sampling.seed}/{i}"))
+        text, finish = _cut(written, sampling)
+        words = _WORD.findall(text)
+        if on_text is not None:
+            for word in words:
+                on_text(word)
+        return Continuation(
+            text=text,
+            tokens=tuple(self._vocabulary.setdefault(w, len(self._vocabulary)) for w in words)
+            if self._ids
+            else (),
+            logprob=-float(len(text)) if self._ids else None,
+            finish=finish,
+            prompt_tokens=self.count_tokens(prompt),
+            completion_tokens=len(words) + (finish == "eos"),
+        )
+
+
+def _cut(written: str, sampling: Sampling) -> tuple[str, Finish]:
+    """What comes of it: up to the first stop string, or the limit of words, or all."""
+    words = _WORD.findall(written)
+    text = "".join(words[: sampling.max_tokens])
+    ends = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
+    if ends:
+        return text[: min(ends)].rstrip(), "stop"
+    return text, "length" if len(words) >= sampling.max_tokens else "eos"
+
+
+def _from_table(table: Mapping[str, Sequence[str]]) -> Script:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        question = prompt.messages[-1].text
+        if question not in table:
+            raise ModelError(f"the script has no answer to {question!r}")
+        fitting = [answer for answer in table[question] if answer.startswith(prompt.prefix)]
+        return rng.choice(fitting)[len(prompt.prefix) :] if fitting else ""
+
+    return script

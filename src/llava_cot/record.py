@@ -1,0 +1,199 @@
+"""Writing down what happens while a question is answered, as it happens.
+
+Owns the recorder, the only builder of a `Trace`, and the events it sends. Knows no method, of a model
+and a judge the name alone, and no way to show an event.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llava_cot.judges.base import Judge
+from llava_cot.models.base import Continuation, Model, Sampling
+from llava_cot.question import LoadedImage, Question
+from llava_cot.stages import StageFormat, parse
+from llava_cot.trace import Candidate, ImageRecord, QuestionRecord, StageTags, Trace, Usage, Verdict
+
+# Longest side, in pixels, of the copy of a picture that a trace carries.
+COPY_SIDE = 512
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A round of the search begins; `stage` is what is searched: a stage's name, "answer" or "sentence"."""
+
+    stage: str
+    round: int
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """Text that the only sample has gained. Together the deltas make up the candidate's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class CandidateAdded:
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class VerdictGiven:
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A candidate has become part of the answer."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Finished:
+    trace: Trace
+
+
+Event = StageStarted | TextDelta | CandidateAdded | VerdictGiven | Kept | Finished
+OnEvent = Callable[[Event], None]
+
+
+class Recorder:
+    """The record of one question: its rounds, candidates, verdicts and cost, and the path kept so far."""
+
+    def __init__(
+        self,
+        method: str,
+        question: Question,
+        model: Model,
+        judge: Judge | None,
+        n: int,
+        sampling: Sampling,
+        fmt: StageFormat,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self.question = question
+        self.fmt = fmt
+        self.stage = ""
+        self.round = -1
+        self.path: list[Candidate] = []
+        self._run = (method, model.name, judge.name if judge else None, n)
+        self._sampling = sampling
+        self._on_event = on_event
+        self._candidates: list[Candidate] = []
+        self._verdicts: list[Verdict] = []
+        self._usage = Usage()
+        self._started = time.perf_counter()
+
+    @property
+    def text(self) -> str:
+        """The answer so far: the texts of the kept candidates."""
+        return "".join(candidate.text for candidate in self.path)
+
+    @property
+    def tokens(self) -> tuple[int, ...] | None:
+        """The token ids of `text`; None where one kept candidate's are not known."""
+        if any(candidate.text and not candidate.tokens for candidate in self.path):
+            return None
+        return tuple(token for candidate in self.path for token in candidate.tokens)
+
+    def start(self, stage: str) -> None:
+        """Begin the next round."""
+        self.stage = stage
+        self.round += 1
+        self._send(StageStarted(stage, self.round))
+
+    def delta(self, text: str) -> None:
+        self._send(TextDelta(text))
+
+    def add(self, continuation: Continuation) -> Candidate:
+        """Record one sample of this round, and what it cost."""
+        candidate = Candidate(
+            id=len(self._candidates),
+            parent=self.path[-1].id if self.path else None,
+            round=self.round,
+            stage=self.stage,
+            text=continuation.text,
+            tokens=continuation.tokens,
+            logprob=continuation.logprob,
+            completion_tokens=continuation.completion_tokens,
+            finish=continuation.finish,
+        )
+        self._candidates.append(candidate)
+        self.spend(
+            Usage(
+                prompt_tokens=continuation.prompt_tokens,
+                completion_tokens=continuation.completion_tokens,
+                model_calls=1,
+            )
+        )
+        self._send(CandidateAdded(candidate))
+        return candidate
+
+    def spend(self, usage: Usage) -> None:
+        """Count what a judge has cost; candidates are counted by `add`."""
+        self._usage += usage
+
+    def verdict(self, verdict: Verdict) -> None:
+        self._verdicts.append(verdict)
+        self._send(VerdictGiven(verdict))
+
+    def keep(self, candidate: Candidate) -> None:
+        """Make a candidate part of the answer."""
+        self.path.append(candidate)
+        self._send(Kept(candidate))
+
+    def finish(self) -> Trace:
+        """Close the record."""
+        method, model, judge, n = self._run
+        answer = parse(self.text, self.fmt)
+        trace = Trace(
+            question=_question_record(self.question),
+            model=model,
+            method=method,
+            judge=judge,
+            n=n,
+            seed=self._sampling.seed,
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            max_tokens=self._sampling.max_tokens,
+            format=tuple(StageTags(name=s.name, open=s.open, close=s.close) for s in self.fmt.stages),
+            candidates=tuple(self._candidates),
+            verdicts=tuple(self._verdicts),
+            chosen=tuple(candidate.id for candidate in self.path),
+            text=self.text,
+            stages=answer.stages,
+            answer=answer.answer,
+            usage=self._usage + Usage(seconds=time.perf_counter() - self._started),
+        )
+        self._send(Finished(trace))
+        return trace
+
+    def _send(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _question_record(question: Question) -> QuestionRecord:
+    return QuestionRecord(
+        id=question.id,
+        text=question.text,
+        options=question.options,
+        images=tuple(_image_record(image) for image in question.images),
+        reference=question.reference,
+    )
+
+
+def _image_record(image: LoadedImage) -> ImageRecord:
+    width, height = image.pil.size
+    small = image.pil.copy()
+    small.thumbnail((COPY_SIDE, COPY_SIDE))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=90)
+    url = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+    return ImageRecord(name=image.name, sha256=image.sha256, width=width, height=height, data=url)

@@ -1,0 +1,76 @@
+"""A picture, judges and scripts that tests of methods and judges play with."""
+
+import random
+from collections.abc import Callable
+
+from PIL import Image
+
+from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
+from llava_cot.question import Question, load_image
+from llava_cot.record import OnEvent, Recorder
+from llava_cot.stages import LLAVA_COT
+from llava_cot.trace import Candidate, Usage
+
+PICTURE = load_image(Image.new("RGB", (8, 6), (200, 30, 30)))
+QUESTION = Question("How many are left?", (PICTURE,))
+
+WORDS = {
+    "summary": "I will count.",
+    "caption": "There are 3 cubes.",
+    "reasoning": "3 minus 1 is 2.",
+    "conclusion": "2",
+}
+
+
+def tagged(stage: str, text: str) -> str:
+    return f"<{stage.upper()}> {text} </{stage.upper()}>"
+
+
+WHOLE = "\n\n".join(tagged(stage, text) for stage, text in WORDS.items())
+
+
+def remainder(whole: str) -> Callable[[Prompt, random.Random], str]:
+    """A script that always writes this answer."""
+    return lambda prompt, rng: whole[len(prompt.prefix) :] if whole.startswith(prompt.prefix) else ""
+
+
+def continuation(text: str, finish: Finish = "stop", tokens: tuple[int, ...] = (1,)) -> Continuation:
+    return Continuation(text, tokens, -1.0, finish, prompt_tokens=10, completion_tokens=3)
+
+
+def recorder(on_event: OnEvent | None = None, n: int = 2, stage: str = "reasoning") -> Recorder:
+    class Named:
+        name = "named"
+
+    record = Recorder("stage-beam", QUESTION, Named(), Referee(len), n, Sampling(), LLAVA_COT, on_event)
+    record.start(stage)
+    return record
+
+
+class Referee(Judge):
+    """Prefers the text with the higher worth, chooses nothing if they are equal, and notes each duel."""
+
+    name = "referee"
+
+    def __init__(self, worth: Callable[[str], float], correct: Callable[[str], bool | None] | None = None):
+        self.worth = worth
+        self.correct = correct
+        self.duels: list[tuple[str, str, str, str]] = []
+        self.checked: list[str] = []
+
+    async def check(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Opinion | None:
+        if self.correct is None:
+            return None
+        self.checked.append(candidate.text)
+        return Opinion(self.correct(candidate.text), "looked", Usage(model_calls=1, prompt_tokens=7))
+
+    async def prefer(
+        self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
+    ) -> Preference:
+        self.duels.append((stage, context, a.text, b.text))
+        x, y = self.worth(a.text), self.worth(b.text)
+        choice = None if x == y else 1 if x > y else 2
+        return Preference(choice, "said", (x, y), Usage(model_calls=1, completion_tokens=5))

@@ -1,0 +1,163 @@
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playing import PICTURE, WHOLE, WORDS, remainder, tagged
+
+from llava_cot import ask, ask_sync
+from llava_cot.judges import JUDGES
+from llava_cot.judges.prompts import CRITERIA
+from llava_cot.methods import JUDGED, METHODS
+from llava_cot.models.base import Prompt
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.question import ImageError, Question
+from llava_cot.stages import make_format
+
+
+def noisy(prompt: Prompt, rng: random.Random) -> str:
+    """Answers in stages, with different reasoning each time; judges when asked to judge."""
+    asked = prompt.messages[0].text
+    if "Verdict:" in asked:
+        return "It holds. Verdict: correct."
+    if "I choose response" in asked:
+        return f"Since it is better, I choose response {rng.choice((1, 2))}."
+    begun = [stage for stage in WORDS if f"<{stage.upper()}>" in prompt.prefix]
+    close = f" </{begun[-1].upper()}>" if begun and not prompt.prefix.endswith(">") else ""
+    rest = (tagged(s, f"{WORDS[s]} {rng.random()}.") for s in WORDS if s not in begun)
+    return close + " ".join(rest)
+
+
+def with_pictures(model: ScriptedModel) -> list[bool]:
+    prompts = [call.prompt for call in model.calls] + [prompt for prompt, _ in model.choices]
+    return [prompt.messages[0].images == (PICTURE,) for prompt in prompts]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("judge", JUDGES)
+async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str) -> None:
+    """Every prompt has it, but the check of reasoning, which the paper makes without."""
+    model = ScriptedModel(noisy)
+    trace = await ask(
+        model,
+        PICTURE,
+        "How many?",
+        method=method,
+        n=None if method == "single" else 3,
+        judge=judge if method in JUDGED else None,
+    )
+    checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
+    assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
+    assert with_pictures(model).count(False) == checks
+    assert with_pictures(model).count(True) > 0
+    assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
+    assert len(trace.verdicts) == (2 * len({c.round for c in trace.candidates}) if method in JUDGED else 0)
+    assert trace.judge == (judge if method in JUDGED else None)
+
+
+async def test_the_defaults_are_the_paper_s() -> None:
+    model = ScriptedModel(noisy)
+    trace = await ask(model, None, "How many?")
+    assert (trace.method, trace.n, trace.judge, trace.seed) == ("stage-beam", 2, "self", 0)
+    assert (trace.temperature, trace.top_p, trace.max_tokens) == (0.6, 0.9, 2048)
+    assert len(trace.candidates) == 8
+    assert {(c.sampling.temperature, c.sampling.top_p) for c in model.calls} == {(0.6, 0.9)}
+    criteria = [c for call in model.calls for c in CRITERIA.values() if c in call.prompt.messages[0].text]
+    assert criteria == [CRITERIA[stage] for stage in WORDS]
+    assert (await ask(model, None, "How many?", method="single")).n == 1
+
+
+async def test_settings_reach_the_model() -> None:
+    model = ScriptedModel(noisy)
+    await ask(model, None, "q", temperature=0, top_p=0.5, max_tokens=77, method="best-of-n", judge="self")
+    assert {(c.sampling.temperature, c.sampling.top_p) for c in model.calls} == {(0, 0.5)}
+    assert [c.sampling.max_tokens for c in model.calls] == [77, 256]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
+    async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
+        trace = await ask(model, None, "q", method=method, n=None if method == "single" else 4, seed=seed)
+        return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
+
+    alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]
+    shared = ScriptedModel(noisy)
+    assert await asyncio.gather(*(one(seed, shared) for seed in range(4))) == alone
+    assert len({trace["text"] for trace in alone}) == 4
+
+
+async def test_images_come_from_anywhere_and_in_any_number(tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    PICTURE.pil.save(path)
+    model = ScriptedModel(remainder(WHOLE))
+    for source in (path, str(path), path.read_bytes(), Image.open(path), PICTURE, [PICTURE]):
+        trace = await ask(model, source, "q", method="single")
+        assert [image.sha256 for image in trace.question.images] == [PICTURE.sha256]
+    trace = await ask(model, [path, PICTURE, path], "q", method="single")
+    assert [image.name for image in trace.question.images] == ["red.png", "image", "red.png"]
+    assert len(model.calls[-1].prompt.messages[0].images) == 3
+    assert (await ask(model, [], "q", method="single")).question.images == ()
+
+
+async def test_a_question_brings_its_images_and_options() -> None:
+    model = ScriptedModel(noisy)
+    asked = Question("Which?", (PICTURE,), id="3", options=("left", "right"), reference="A")
+    trace = await ask(model, None, asked, method="single")
+    assert model.calls[0].prompt.messages[0].text == "Which?\nA. left\nB. right"
+    assert model.calls[0].prompt.messages[0].images == (PICTURE,)
+    assert (trace.question.id, trace.question.text, trace.question.reference) == ("3", "Which?", "A")
+
+
+async def test_a_custom_format_goes_all_the_way() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        if "Reply" in prompt.messages[0].text:
+            return "I choose response 1."
+        return f"<answer>{rng.random()}</answer>" if prompt.prefix else f"<think>{rng.random()}</think>"
+
+    model = ScriptedModel(script)
+    trace = await ask(model, None, "q", fmt=make_format("think,answer"))
+    assert set(trace.stages) == {"think", "answer"}
+    first, second = (c.prompt.messages[0].text for c in model.calls if "Reply" in c.prompt.messages[0].text)
+    assert "think" in first
+    assert str(trace.stages["think"]) in second
+
+
+def test_the_synchronous_form() -> None:
+    assert ask_sync(ScriptedModel(remainder(WHOLE)), PICTURE, "q", judge="likelihood").answer == "2"
+
+
+def refused(**settings: Any) -> Callable[[], Any]:
+    return lambda: ask_sync(ScriptedModel({}), **({"image": None, "question": "q"} | settings))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (refused(method="magic"), "no method 'magic'; choose one of single, majority, best-of-n"),
+        (refused(judge="coin"), "no judge 'coin'; choose one of self, logits, likelihood"),
+        (refused(n=0), "n is 0; a question takes at least one sample"),
+        (refused(n=-3, method="single"), "n is -3"),
+        (refused(n=2, method="single"), "takes one sample, not 2"),
+        (refused(method="majority", judge="self"), "majority asks no judge"),
+        (refused(temperature=-1), "temperature is -1"),
+        (refused(temperature=float("nan")), "temperature is nan"),
+        (refused(top_p=0), "top-p is 0"),
+        (refused(top_p=1.5), "top-p is 1.5"),
+        (refused(max_tokens=0), "limit of tokens is 0"),
+        (refused(question=" \n"), "the question is empty"),
+        (refused(image=PICTURE, question=Question("q", (PICTURE,))), "has images of its own"),
+        (refused(question=Question("q", options=("x",) * 27)), "27 options"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ImageError):
+        refused(image="/does/not/exist.png")()
