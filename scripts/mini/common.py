@@ -6,6 +6,7 @@ import math
 import os
 import random
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from llava_cot.scenes.world import Scene, draw_scene, scene_rng
 from pictures import SEED
 
 MEAN, STD = 0.5, 0.25  # of the image processor
+_Model = TypeVar("_Model", bound=torch.nn.Module)
 
 
 class Pool:
@@ -73,3 +75,8 @@ def load(path: Path) -> dict:
     state = torch.load(path, weights_only=False)
     random.setstate(state["python_rng"])
     return state
+
+
+def load_weights(model: _Model, path: Path) -> _Model:
+    model.load_state_dict(torch.load(path, weights_only=False)["model"])
+    return model

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
-from llava_cot.scenes.questions import VALUES, SceneQuestion, question_text, solve
+from llava_cot import prompting
+from llava_cot.question import Question
+from llava_cot.scenes.questions import VALUES, SceneQuestion, solve
 from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 from llava_cot.stages import LLAVA_COT
@@ -25,6 +27,10 @@ class Example:
     reply: str
     picture: bool = True
     direct: bool = False
+
+
+def question_text(question: SceneQuestion) -> str:
+    return prompting.question_text(Question(question.text, options=question.options))
 
 
 def tagged(stages: dict[str, str]) -> str:

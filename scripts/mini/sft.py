@@ -80,7 +80,8 @@ class Sampled:
         self.by_kind: dict[str, list[dict]] = {"duels": [], "checks": []}
         for line in path.read_text().splitlines():
             item = json.loads(line)
-            self.by_kind[item.pop("kind")].append(item)
+            if item["kind"] in self.by_kind:
+                self.by_kind[item["kind"]].append(item)
         self.rng, self.size = rng, size
         self.queues: dict[str, Iterator[list[dict]]] = {kind: self._endless(kind) for kind in self.by_kind}
 

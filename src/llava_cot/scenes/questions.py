@@ -272,12 +272,6 @@ _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
 }
 
 
-def question_text(question: SceneQuestion) -> str:
-    """The question as it is asked: its options, if any, on lines of their own."""
-    lines = [f"{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False)]
-    return "\n".join([question.text, *lines])
-
-
 def solve(scene: Scene, question: SceneQuestion) -> str | None:
     """The answer that the question would have in this scene; None where it would make no sense."""
     if question.steps:

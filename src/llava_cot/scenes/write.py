@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from llava_cot.question import Question, load_image
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
@@ -36,6 +37,11 @@ class Item:
     def answer(self) -> str:
         """What the conclusion ought to be: the bare answer, or an option's letter."""
         return self.question.conclusion
+
+    def ask(self) -> Question:
+        """The question as any method takes it, with its picture and reference."""
+        image = load_image(self.picture())
+        return Question(self.question.text, (image,), self.id, self.question.options, self.answer)
 
 
 def make_item(split: str, seed: int, index: int) -> Item:
