@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable
+from typing import Literal
 
 from PIL import Image
 
 from llava_cot.judges.base import Judge, Opinion, Preference
 from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
+from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
 from llava_cot.record import OnEvent, Recorder
 from llava_cot.stages import LLAVA_COT
@@ -40,10 +42,9 @@ def continuation(text: str, finish: Finish = "stop", tokens: tuple[int, ...] = (
 
 
 def recorder(on_event: OnEvent | None = None, n: int = 2, stage: str = "reasoning") -> Recorder:
-    class Named:
-        name = "named"
-
-    record = Recorder("stage-beam", QUESTION, Named(), Referee(len), n, Sampling(), LLAVA_COT, on_event)
+    record = Recorder(
+        "stage-beam", QUESTION, ScriptedModel({}), Referee(len), n, Sampling(), LLAVA_COT, on_event
+    )
     record.start(stage)
     return record
 
@@ -72,5 +73,5 @@ class Referee(Judge):
     ) -> Preference:
         self.duels.append((stage, context, a.text, b.text))
         x, y = self.worth(a.text), self.worth(b.text)
-        choice = None if x == y else 1 if x > y else 2
+        choice: Literal[1, 2] | None = None if x == y else 1 if x > y else 2
         return Preference(choice, "said", (x, y), Usage(model_calls=1, completion_tokens=5))

@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 
 from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, tagged
 
 from llava_cot.methods import METHODS
-from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.stages import LLAVA_COT
 from llava_cot.trace import Trace
@@ -99,3 +100,16 @@ async def test_a_model_that_adds_nothing_cannot_go_on_for_ever() -> None:
     trace = await search(model, Referee(len), n=1, max_tokens=20)
     assert len(model.calls) == 20
     assert trace.text == "." * 20
+
+
+async def test_nor_can_one_that_counts_nothing() -> None:
+    class Uncounted(ScriptedModel):
+        async def sample(
+            self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+        ) -> list[Continuation]:
+            made = await super().sample(prompt, n, sampling, on_text)
+            return [replace(continuation, completion_tokens=0) for continuation in made]
+
+    model = Uncounted(lambda prompt, rng: "So. ")
+    await search(model, Referee(len), n=1, max_tokens=20)
+    assert len(model.calls) == 20

@@ -115,9 +115,7 @@ def prefers(wanted: str) -> Referee:
 NORMAL = tagged("summary", "normal") + " more"
 
 
-@pytest.mark.parametrize(
-    "ended", ["", "No tags at all.", "<SUMMARY> ended early", tagged("summary", "x")[:-1]]
-)
+@pytest.mark.parametrize("ended", ["", "No tags at all.", "<SUMMARY> ended early", "<summary> x </summary>"])
 async def test_a_candidate_that_the_model_ended_is_a_whole_answer(ended: str) -> None:
     model = first_stage(ended, NORMAL)
     trace = await search(model, Referee(lambda text: "normal" not in text))
