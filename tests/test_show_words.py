@@ -1,4 +1,4 @@
-from made_traces import sentences, staged
+from made_traces import sentences, single, staged
 
 from llava_cot.show.words import cost, facts, how, one_line, printable, rounds, size, why
 from llava_cot.trace import Usage, Verdict
@@ -36,8 +36,9 @@ def test_every_way_to_settle_a_duel_is_told() -> None:
 
 def test_facts_how_and_cost() -> None:
     trace = staged(4)
-    assert facts(trace.candidates[0]) == ["20 tokens", "log-prob. -0.17 a token"]
-    assert facts(trace.candidates[3])[-1] == "ran out of tokens"
+    assert facts(trace.candidates[0], trace) == ["20 tokens", "log-prob. -0.17 a token"]
+    assert facts(trace.candidates[3], trace)[-1] == "ran out of tokens"
+    assert facts(single().candidates[0], trace) == ["answer 2", "90 tokens", "the model ended here"]
     assert how(trace) == "model mini · stage-beam -n 4 · judge self · temperature 0.6, top-p 0.9 · seed 0"
     assert cost(trace.usage) == "31 model calls · 4,321 tokens read · 987 written · 2.3 s"
     assert cost(Usage(model_calls=1, prompt_tokens=1)).startswith("1 model call · 1 token read")

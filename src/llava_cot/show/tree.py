@@ -21,7 +21,7 @@ def trace_tree(trace: Trace) -> Tree:
     for image in trace.question.images:
         tree.add(Text(f"picture {one_line(image.name)}, {image.width} x {image.height}", style="dim"))
     for part in rounds(trace):
-        _add_round(tree, part, set(trace.chosen))
+        _add_round(tree, part, trace)
     answer = "none" if trace.answer is None else printable(trace.answer)
     tree.add(Text.assemble("answer: ", (answer, "bold green")))
     if trace.question.reference is not None:
@@ -30,18 +30,19 @@ def trace_tree(trace: Trace) -> Tree:
     return tree
 
 
-def _add_round(tree: Tree, part: Round, kept: set[int]) -> None:
+def _add_round(tree: Tree, part: Round, trace: Trace) -> None:
     head = (f"{part.number + 1} {part.stage}", "bold cyan")
     branch = tree.add(Text.assemble(head, f" · {size(part)}"))
     for candidate in part.candidates:
-        branch.add(_candidate(candidate, part, candidate.id in kept))
+        branch.add(_candidate(candidate, part, trace))
     for verdict in part.verdicts:
         branch.add(_verdict(verdict))
 
 
-def _candidate(candidate: Candidate, part: Round, kept: bool) -> Group:
+def _candidate(candidate: Candidate, part: Round, trace: Trace) -> Group:
+    kept = candidate.id in trace.chosen
     parent = "" if candidate.parent is None or part.parent is not None else f" · after #{candidate.parent}"
-    head = f"#{candidate.id}{' kept' if kept else ''}{parent} · {' · '.join(facts(candidate))}"
+    head = f"#{candidate.id}{' kept' if kept else ''}{parent} · {' · '.join(facts(candidate, trace))}"
     style = "bold" if kept else "dim"
     return Group(Text(head, style="green" if kept else "dim"), Text(printable(candidate.text), style=style))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from llava_cot.stages import Stage, StageFormat, parse
 from llava_cot.trace import Candidate, Trace, Usage, Verdict
 
 # C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
@@ -52,6 +53,12 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def shortened(text: str, most: int = 40) -> str:
+    """One line of at most so many characters."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun, as in "1 duel" or "1,234 tokens"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -88,9 +95,13 @@ def size(part: Round) -> str:
     return ", ".join(parts)
 
 
-def facts(candidate: Candidate) -> list[str]:
-    """A candidate's size, its mean log-probability and, if it was cut or ended itself, that."""
-    parts = [plural(candidate.completion_tokens, "token")]
+def facts(candidate: Candidate, trace: Trace) -> list[str]:
+    """What a whole answer says, its size, mean log-probability and, if it was cut or ended itself, that."""
+    said = []
+    if candidate.stage == "answer":
+        fmt = StageFormat(tuple(Stage(tags.name, tags.open, tags.close) for tags in trace.format))
+        said = [f"answer {shortened(parse(candidate.text, fmt).answer or 'none')}"]
+    parts = [*said, plural(candidate.completion_tokens, "token")]
     if candidate.logprob is not None and candidate.completion_tokens:
         parts.append(f"log-prob. {candidate.logprob / candidate.completion_tokens:.2f} a token")
     ends = {"stop": [], "eos": ["the model ended here"], "length": ["ran out of tokens"]}
