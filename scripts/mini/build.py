@@ -22,7 +22,7 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 
 from llava_cot.judges import prompts
 from llava_cot.scenes.questions import ask_about
-from llava_cot.scenes.teacher import teach
+from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.stages import LLAVA_COT
 from pictures import IMAGE_SIZE
@@ -43,7 +43,7 @@ CHAT_TEMPLATE = (
 )
 # Words of the judge's replies and checks, which the scenes' own answers do not contain.
 _MORE_WORDS = (
-    "Since both fit the question, I choose response 1. Since response 2 fits the question, I choose response 2. "
+    " Describe the picture. Since both fit the question, I choose response 1. Since response 2 fits the question, I choose response 2. "
     "Since the reasoning says so, it has the wrong answer. Every step holds. Verdict: correct. Verdict: incorrect. "
     "Which picture shows what is better or worse? Who, why, when and where are they, this, that, these, those, "
     "it gives the answer away, both agree with the picture, neither does, think describe image photo answer with a "
@@ -56,7 +56,9 @@ def _corpus() -> Iterator[str]:
         rng = scene_rng("train", 1, index)
         scene = draw_scene(rng)
         question = ask_about(scene, rng)
-        yield "\n".join([question.text, *question.options, *teach(scene, question, rng).values()])
+        work = [done for _, done in steps(scene, question)]
+        work.append(" ".join(["", *(f"{done[0].upper()}{done[1:]}." for done in work)]))
+        yield "\n".join([question.text, *question.options, *teach(scene, question, rng).values(), *work])
     for _ in range(50):
         yield _MORE_WORDS
 

@@ -24,7 +24,7 @@ from examples import question_text
 from build import build_model, build_processor
 from common import Pool, load_weights
 from llava_cot.scenes.questions import SceneQuestion, ask_about
-from llava_cot.scenes.teacher import ORDINALS, describe, reasoning
+from llava_cot.scenes.teacher import ORDINALS, describe
 from llava_cot.scenes.world import Object, Scene
 from llava_cot.stages import LLAVA_COT, Answer, parse
 from rows import Rows
@@ -71,18 +71,17 @@ def duels(scene: Scene, question: SceneQuestion, samples: list[str], rng: random
         if whole and agrees and given["answers"] < 2:
             given["answers"] += 1
             yield line("duels", examples.duel("answer", question, {}, a.text, b.text, verdict, direct=False))
-    yield from checks(scene, question, rng.choice(answers))
+    for answer in answers:
+        yield from checks(scene, question, answer)
 
 
 def checks(scene: Scene, question: SceneQuestion, answer: Answer) -> Iterator[dict]:
     names, said = described(answer.stages["caption"]), answer.stages["reasoning"]
     if not names or not said:
         return
-    seen = seen_scene(names, scene)
-    asked = examples.seen_answer(scene, seen.objects, question)
+    asked = examples.seen_answer(scene, seen_scene(names, scene).objects, question)
     if asked is not None:
-        truth = reasoning(seen, asked[0])
-        yield line("checks", examples.check_example(question, answer.stages["caption"] or "", said, truth))
+        yield line("checks", examples.check_example(asked[0], asked[1], said))
 
 
 def line(kind: str, example: examples.Example) -> dict:

@@ -14,7 +14,7 @@ from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
 from llava_cot import prompting
 from llava_cot.question import Question
 from llava_cot.scenes.questions import VALUES, SceneQuestion, solve
-from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, summary, teach
+from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 from llava_cot.stages import LLAVA_COT
 
@@ -39,6 +39,12 @@ def tagged(stages: dict[str, str]) -> str:
 
 def answer(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example:
     return Example(question_text(question), tagged(teach(scene, question, rng)))
+
+
+def description(scene: Scene) -> Example:
+    """The caption alone, of no question in particular."""
+    stage = LLAVA_COT.stage("caption")
+    return Example("Describe the picture.", f"{stage.open}{caption(scene.objects)}{stage.close}")
 
 
 # What a perceiving model gets wrong: hard attributes more often than colour.
@@ -91,15 +97,17 @@ def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) ->
     return choice, f"there are {len(truth)} objects"
 
 
-def text_verdict(a: str, b: str, truth: str) -> tuple[int, str] | None:
-    """Which of two texts is the true one; the reason is the true text's first sentence that the other lacks."""
-    if (a == truth) == (b == truth):
+def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+    """Which of two reasonings is the true one; the reason is the work of the first step that the other gets wrong."""
+    text = " ".join(said for said, _ in truth)
+    if (a == text) == (b == text):
         return None
-    choice, other = (1, b) if a == truth else (2, a)
-    sentences = truth.rstrip(".").split(". ")
-    said = other.rstrip(".").split(". ")
-    differing = next((s for s, o in zip(sentences, said, strict=False) if s != o), sentences[-1])
-    return choice, differing[0].lower() + differing[1:]
+    choice, other = (1, b) if a == text else (2, a)
+    sentences = [f"{said}." for said in other.rstrip(".").split(". ")]
+    for place, (said, work) in enumerate(truth):
+        if place >= len(sentences) or sentences[place] != said:
+            return choice, work
+    return choice, truth[-1][1]
 
 
 def duel(
@@ -159,7 +167,7 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     if wrong is None or wrong == truth["reasoning"]:
         return None
     texts = [wrong, truth["reasoning"]] if swap else [truth["reasoning"], wrong]
-    verdict = text_verdict(texts[0], texts[1], truth["reasoning"])
+    verdict = reasoning_verdict(texts[0], texts[1], steps(scene, question))
     hint = {key: truth[key] for key in ("summary", "caption")}
     return verdict and duel(stage, question, hint, texts[0], texts[1], verdict, direct)
 
@@ -204,6 +212,8 @@ def _answer_duel(
     rng: random.Random,
     direct: bool,
 ) -> Example | None:
+    if rng.random() < 0.4:
+        return _same_caption_duel(scene, question, rng, direct)
     texts, right = [], []
     for side in pair:
         seen = seen_answer(scene, side, question)
@@ -215,6 +225,27 @@ def _answer_duel(
     if verdict is None or (right[0] != right[1] and verdict[0] != (1 if right[0] else 2)):
         return None
     return duel("answer", question, {}, texts[0], texts[1], verdict, direct)
+
+
+def _same_caption_duel(
+    scene: Scene, question: SceneQuestion, rng: random.Random, direct: bool
+) -> Example | None:
+    """Two answers that see the same and differ in their reasoning."""
+    wrong = misreason(scene, question, rng)
+    if wrong is None or wrong == reasoning(scene, question):
+        return None
+    last = wrong.rstrip(".").split(" ")[-1]
+    conclusion = last if last in _conclusions(question) else rng.choice(_conclusions(question))
+    sides = [
+        tagged(teach(scene, question, rng)),
+        tagged({**teach(scene, question, rng), "reasoning": wrong, "conclusion": conclusion}),
+    ]
+    verdict = reasoning_verdict(reasoning(scene, question), wrong, steps(scene, question))
+    if verdict is None:
+        return None
+    if rng.random() < 0.5:
+        sides, verdict = sides[::-1], (2, verdict[1])
+    return duel("answer", question, {}, sides[0], sides[1], verdict, direct)
 
 
 def _summary_duel(
@@ -237,17 +268,19 @@ def _summary_duel(
 
 def check(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example | None:
     """The check of one reasoning, without the picture."""
-    truth = reasoning(scene, question)
-    if rng.random() < 0.5:
-        return check_example(question, caption(scene.objects), truth, truth)
-    wrong = misreason(scene, question, rng)
-    return wrong and check_example(question, caption(scene.objects), wrong, truth)
+    said = reasoning(scene, question) if rng.random() < 0.5 else misreason(scene, question, rng)
+    return said and check_example(question, scene, said)
 
 
-def check_example(question: SceneQuestion, seen: str, said: str, truth: str) -> Example:
-    verdict = text_verdict(truth, said, truth)
-    if verdict is None:
-        reply = "Every step holds. Verdict: correct."
-    else:
-        reply = f"{verdict[1][0].upper()}{verdict[1][1:]}. Verdict: incorrect."
-    return Example(check_prompt(question_text(question), seen, said), reply, picture=False)
+def check_example(question: SceneQuestion, seen: Scene, said: str) -> Example:
+    """The reply does the work of every step, up to the first that is wrong, and then gives its verdict."""
+    truth = steps(seen, question)
+    sentences = [f"{sentence}." for sentence in said.rstrip(".").split(". ")]
+    done: list[str] = []
+    for place, (sentence, work) in enumerate(truth):
+        done.append(f"{work[0].upper()}{work[1:]}.")
+        if place >= len(sentences) or sentences[place] != sentence:
+            break
+    right = said == " ".join(sentence for sentence, _ in truth)
+    reply = " ".join([*done, f"Verdict: {'correct' if right else 'incorrect'}."])
+    return Example(check_prompt(question_text(question), caption(seen.objects), said), reply, picture=False)

@@ -25,11 +25,12 @@ from build import build_model, build_processor
 from common import Pool, learning_rate, load, save
 from llava_cot.scenes.questions import ask_about
 from llava_cot.scenes.world import Scene
+from ground import ground
 from muon import Muon
 from rows import IGNORE, Rows
 from vision import Heads, patches
 
-KINDS = ("answers", "duels", "checks")
+KINDS = ("answers", "duels", "checks", "captions")
 PER_PICTURE = 2
 CHOICE_WEIGHT = 4.0  # of the token that decides a duel or a check, against 1 of any other
 
@@ -51,12 +52,13 @@ def made_up(pool: Pool, kind: str, rng: random.Random, size: int) -> tuple[list[
     indices: list[int] = []
     batch: list[examples.Example] = []
     count = rng.randint(3, 6)  # scenes of one size in a batch: less padding
-    while len(indices) < size // PER_PICTURE:
+    each = 1 if kind == "captions" else PER_PICTURE
+    while len(indices) < size // each:
         index = rng.randrange(1000, len(pool))
         scene = pool.scene(index)
         if len(scene.objects) != count:
             continue
-        drawn = [_example(scene, kind, rng) for _ in range(PER_PICTURE)]
+        drawn = [_example(scene, kind, rng) for _ in range(each)]
         indices.append(index)
         batch += drawn
     return indices, batch
@@ -67,6 +69,8 @@ def _example(scene: Scene, kind: str, rng: random.Random) -> examples.Example:
         question = ask_about(scene, rng)
         if kind == "answers":
             return examples.answer(scene, question, rng)
+        if kind == "captions":
+            return examples.description(scene)
         made = examples.made_up_duel if kind == "duels" else examples.check
         example = made(scene, question, rng)
         if example is not None:
@@ -143,11 +147,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--start", help="the earlier stage to start from; else the vision stage alone")
+    parser.add_argument("--ground", action="store_true", help="start the projector from the vision heads")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--muon", type=float, default=0.01)
-    parser.add_argument("--shares", type=float, nargs=3, default=(0.7, 0.22, 0.08))
+    parser.add_argument("--shares", type=float, nargs=4, default=(0.7, 0.22, 0.08, 0.0), metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS"))
     parser.add_argument("--duels", type=Path, help="sampled duels; half of the duels are then made up, half sampled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", type=int, help="end here, with the schedule of --steps")
@@ -168,12 +173,14 @@ def main() -> None:
     target = model if "optimizers" in state else model.model.vision_model
     target.load_state_dict(state["model"])
     heads.load_state_dict(state["heads"])
+    if args.ground and step == 0:
+        ground(model, heads, pool)
     rng = random.Random(f"{args.name}/{args.seed}/{step}")
     sampled = Sampled(args.duels, rng, args.batch) if args.duels else None
     began, seen = time.time(), {kind: (0.0, 0.0) for kind in KINDS}
     while step < (args.stop or args.steps):
         kind = rng.choices(KINDS, args.shares)[0]
-        if sampled and kind != "answers" and rng.random() < 0.6:
+        if sampled and kind in sampled.by_kind and rng.random() < 0.6:
             indices, batch = sampled.batch(kind)
         else:
             indices, batch = made_up(pool, kind, rng, args.batch)

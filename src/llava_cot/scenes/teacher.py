@@ -1,13 +1,14 @@
 """The programmatic teacher: writes the four stages of a question about a scene, always truly.
 
-Owns the wordings of the stages. The caption describes the objects from left to right; the reasoning
-names objects by their place in the caption; the conclusion is the bare answer.
+Owns the wordings of the stages, and of the work behind each step of a reasoning: which objects, by their
+place in the caption, it comes from. The reasoning gives results in brief, so that to check one, with its
+work, is easier than to write it. The conclusion is the bare answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llava_cot.scenes.questions import Filter, SceneQuestion, Step
 from llava_cot.scenes.world import Object, Scene
@@ -56,68 +57,98 @@ def _plan(question: SceneQuestion) -> str:
     return "work out the number step by step"
 
 
-def _list(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _which(objects: Sequence[Object], what: Filter, gone: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]
-    return [i for i, item in enumerate(objects) if i not in gone and what.matches(item)]
-
-
-def _matches(found: Sequence[int], what: Filter) -> str:
-    """Which objects match: "The first and third are red objects"; "The third is a red object"; "None are …"."""
-    if not found:
-        return f"None are {what.many}"
-    if len(found) == 1:
-        return f"The {ORDINALS[found[0]]} is a {what.one}"
-    return f"The {_list([ORDINALS[i] for i in found])} are {what.many}"
-
-
 def reasoning(scene: Scene, question: SceneQuestion) -> str:
-    text = _reason(scene, question)
-    return f"{text} That is option {question.conclusion}." if question.options else text
+    """The steps in brief, each with its result."""
+    return " ".join(said for said, _ in steps(scene, question))
 
 
-def _reason(scene: Scene, question: SceneQuestion) -> str:
+def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
+    """The sentences of the reasoning, each with its work: which objects, by place, it comes from."""
+    said = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
+    if question.options:
+        said.append((f"That is option {question.conclusion}.", f"{question.answer} is option {question.conclusion}"))
+    return said
+
+
+def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     objects, answer = scene.objects, question.answer
-    if question.steps:
-        return _arithmetic(objects, question.steps)
     if question.end and question.attribute:
         last = 0 if question.end == "left" else len(objects) - 1
-        return f"The {ORDINALS[last]} object is the {question.end}most one, and its {question.attribute} is {answer}."
-    found = [_which(objects, what) for what in question.filters]
-    if question.type == "exist":
-        return f"{_matches(found[0], question.filters[0])}, so the answer is {answer}."
-    if question.type == "count":
-        return f"{_matches(found[0], question.filters[0])}, which makes {answer}."
-    if question.type == "position":
-        a, b = (ORDINALS[places[0]] for places in found)
-        first, second = question.filters
-        return f"The {first.one} is the {a} object and the {second.one} is the {b}, so the answer is {answer}."
-    if question.type == "compare":
-        said = [
-            f"{_matches(places, what)}, which makes {len(places)}."
-            for places, what in zip(found, question.filters, strict=True)
+        return [
+            (
+                f"The {question.attribute} of the {question.end}most object is {answer}.",
+                f"the {ORDINALS[last]} is a {describe(objects[last])}",
+            )
         ]
-        a_count, b_count = len(found[0]), len(found[1])
-        relation = "equal to" if a_count == b_count else "more than" if a_count > b_count else "fewer than"
-        return f"{said[0]} {said[1]} {a_count} is {relation} {b_count}, so the answer is {answer}."
-    return f"The {question.filters[0].one} is the {ORDINALS[found[0][0]]} object, and its {question.attribute} is {answer}."
+    found = [_which(objects, what) for what in question.filters]
+    what, places = question.filters[0], found[0]
+    if question.type == "exist":
+        there = f"There is a {what.one}" if places else f"There is no {what.one}"
+        return [(f"{there}, so the answer is {answer}.", _matches(places, what))]
+    if question.type == "count":
+        return [(f"{_number(len(places), what)}, so the answer is {answer}.", _matches(places, what))]
+    if question.type == "position":
+        left = places[0] < found[1][0]
+        first, second = question.filters
+        return [
+            (
+                f"The {first.one} is to the {'left' if left else 'right'} of the {second.one}, so the answer is {answer}.",
+                f"the {first.one} is the {ORDINALS[places[0]]} and the {second.one} is the {ORDINALS[found[1][0]]}",
+            )
+        ]
+    if question.type == "compare":
+        a, b = len(places), len(found[1])
+        relation = "equal to" if a == b else "more than" if a > b else "fewer than"
+        other = question.filters[1]
+        return [
+            (f"{_number(a, what)}.", _matches(places, what)),
+            (f"{_number(b, other)}.", _matches(found[1], other)),
+            (f"{a} is {relation} {b}, so the answer is {answer}.", f"{a} is {relation} {b}"),
+        ]
+    return [
+        (
+            f"The {question.attribute} of the {what.one} is {answer}.",
+            f"the {what.one} is the {ORDINALS[places[0]]}, a {describe(objects[places[0]])}",
+        )
+    ]
 
 
-def _arithmetic(objects: Sequence[Object], steps: Sequence[Step]) -> str:
+def _arithmetic(objects: Sequence[Object], program: Sequence[Step]) -> list[tuple[str, str]]:
     left, gone = len(objects), set[int]()
-    said = [f"We start with {left} objects."]
-    for step in steps:
+    said = [(f"We start with {left} objects.", f"there are {left} objects")]
+    for step in program:
         if step.kind == "add":
             left += step.number
-            said.append(f"Adding {step.number} makes {left}.")
+            said.append((f"Adding {step.number} makes {left}.", f"adding {step.number} makes {left}"))
             continue
         found = _which(objects, step.what, gone)
         if step.kind == "subtract":
             gone.update(found)
             left -= len(found)
+            result = f"which leaves {left}"
         else:
             left = len(found)
-        said.append(f"{_matches(found, step.what)}, so {left} {'is' if left == 1 else 'are'} left.")
-    return " ".join(said)
+            result = "and nothing else counts"
+        said.append((f"{_number(len(found), step.what)}, {result}.", f"{_matches(found, step.what)}, {result}"))
+    return said
+
+
+def _which(objects: Sequence[Object], what: Filter, gone: Collection[int] = ()) -> list[int]:
+    return [i for i, item in enumerate(objects) if i not in gone and what.matches(item)]
+
+
+def _number(count: int, what: Filter) -> str:
+    """ "3 of them are red objects"."""
+    if count == 1:
+        return f"1 of them is a {what.one}"
+    return f"{count} of them are {what.many}"
+
+
+def _matches(found: Sequence[int], what: Filter) -> str:
+    """Which objects match: "the first and third are red objects"; "the third is a red object"; "none are …"."""
+    if not found:
+        return f"none are {what.many}"
+    if len(found) == 1:
+        return f"the {ORDINALS[found[0]]} is a {what.one}"
+    names = [ORDINALS[i] for i in found]
+    return f"the {', '.join(names[:-1])} and {names[-1]} are {what.many}"

@@ -1,0 +1,178 @@
+"""Scenes: true answers, natural stages, balance, splits that share nothing, and the folder they are written to."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from llava_cot.scenes.questions import (
+    PERCEPTION,
+    REASONING,
+    TYPES,
+    Filter,
+    SceneQuestion,
+    Step,
+    ask_about,
+    run,
+    solve,
+)
+from llava_cot.scenes.render import render
+from llava_cot.scenes.teacher import teach
+from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Object, Scene, draw_scene, scene_rng
+from llava_cot.scenes.write import make_item, make_items, write_scenes
+from llava_cot.stages import LLAVA_COT, parse, render as render_stages, validate
+
+
+def thing(size: str, color: str, material: str, shape: str, x: float) -> Object:
+    return Object(size, color, material, shape, x=x, y=0.5, turn=0.3)
+
+
+SCENE = Scene(
+    (
+        thing("small", "red", "metal", "sphere", 0.2),
+        thing("large", "purple", "rubber", "cube", 0.4),
+        thing("small", "purple", "metal", "sphere", 0.6),
+        thing("large", "gray", "metal", "cylinder", 0.8),
+    ),
+    (0.0, 1.0),
+)
+
+
+def test_the_example_of_clevr_math() -> None:
+    steps = (
+        Step("subtract", Filter(size="small", material="metal", shape="sphere")),
+        Step("subtract", Filter(color="purple")),
+    )
+    assert run(SCENE, steps) == 1  # the purple metal sphere is gone already when purple is taken away
+    question = SceneQuestion("subtract", "", "1", steps=steps)
+    assert teach(SCENE, question, random.Random(0))["reasoning"] == (
+        "We start with 4 objects. 2 of them are small metal spheres, which leaves 2. "
+        "1 of them is a purple object, which leaves 1."
+    )
+
+
+def test_what_is_added_matches_nothing_later_and_keep_counts_what_is_left() -> None:
+    assert run(SCENE, (Step("add", Filter(color="red"), 3),)) == 7
+    assert run(SCENE, (Step("subtract", Filter(size="small")), Step("keep", Filter(shape="cube")))) == 1
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_the_answer_is_what_the_program_gives(type: str) -> None:
+    asked = 0
+    for index in range(60):
+        rng = scene_rng("train", 7, index)
+        scene = draw_scene(rng)
+        question = ask_about(scene, rng, type)
+        asked += question.type == type
+        assert solve(scene, question) == question.answer
+        if question.options:
+            assert question.options["ABCD".index(question.conclusion)] == question.answer
+            assert len(set(question.options)) == len(question.options)
+        else:
+            assert question.conclusion == question.answer
+    assert asked > 30
+
+
+def test_the_teacher_writes_valid_stages_and_a_bare_conclusion() -> None:
+    for item in make_items("train", 3, 100):
+        text = render_stages(item.stages)
+        assert validate(text) == []
+        assert parse(text).answer == item.answer
+        assert item.answer in ("yes", "no", *"ABCD") or item.answer.isdigit() or item.answer.isalpha()
+        assert len(item.answer.split()) == 1
+        assert item.question.conclusion not in item.stages["summary"].split()
+
+
+def test_a_caption_names_every_object_from_left_to_right() -> None:
+    caption = teach(SCENE, make_item("train", 0, 0).question, random.Random(0))["caption"]
+    assert caption == (
+        "There are 4 objects. From left to right: first a small red metal sphere, second a large purple rubber "
+        "cube, third a small purple metal sphere, fourth a large gray metal cylinder."
+    )
+
+
+def test_answers_are_balanced() -> None:
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in make_items("train", 11, 3000):
+        answers[item.question.type][item.question.answer] += 1
+    for type in ("exist", "compare", "size", "material"):
+        assert max(answers[type].values()) < 0.62 * sum(answers[type].values()), type
+    for type in ("count", "subtract", "add", "chain"):
+        assert max(answers[type].values()) < 0.4 * sum(answers[type].values()), type
+    assert max(answers["color"].values()) < 0.25 * sum(answers["color"].values())
+    perception = sum(sum(answers[type].values()) for type in PERCEPTION)
+    assert 0.5 < perception / 3000 < 0.75
+    assert all(answers[type] for type in REASONING)
+
+
+def test_the_same_seed_gives_the_same_scene_and_splits_share_none() -> None:
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for seed in (0, 1):
+            for index in range(200):
+                item = make_item(split, seed, index)
+                assert item == make_item(split, seed, index)
+                key = json.dumps(item.scene.to_json())
+                assert seen.setdefault(key, item.id) == item.id
+
+
+@given(st.integers(0, 10_000))
+def test_scenes_are_well_formed(index: int) -> None:
+    scene = draw_scene(scene_rng("train", 5, index))
+    assert MIN_OBJECTS <= len(scene.objects) <= MAX_OBJECTS
+    places = [item.x for item in scene.objects]
+    assert places == sorted(places)
+    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 0.0499
+
+
+def test_a_picture_shows_each_attribute() -> None:
+    base = SCENE.objects[1]
+    pictures = [
+        np.asarray(render(Scene((replace(base, **change),), (0.0, 1.0))))
+        for change in ({}, {"color": "yellow"}, {"shape": "sphere"}, {"material": "metal"}, {"size": "small"}, {"x": 0.7})
+    ]
+    assert all(picture.shape == (192, 192, 3) for picture in pictures)
+    for other in pictures[1:]:
+        assert np.abs(pictures[0].astype(int) - other).max() > 40
+
+
+def test_a_nearer_object_hides_a_farther_one() -> None:
+    far, near = replace(SCENE.objects[1], y=0.5), replace(SCENE.objects[0], x=0.4, y=0.56, size="large")
+    both = np.asarray(render(Scene((far, near), (0.0, 1.0))))
+    alone = np.asarray(render(Scene((near,), (0.0, 1.0))))
+    middle = (int(192 * 0.5), int(192 * 0.4))
+    assert np.abs(both[middle].astype(int) - alone[middle]).max() < 12
+
+
+def test_writing_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = write_scenes(tmp_path / "out", count=4, seed=2, split="validation")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"validation-2-{i}" for i in range(4)]
+    for index, line in enumerate(lines):
+        assert set(line) == {"id", "image", "question", "options", "answer", "type", "scene"}
+        with Image.open(tmp_path / "out" / line["image"]) as picture:
+            assert np.array_equal(np.asarray(picture), np.asarray(make_item("validation", 2, index).picture()))
+    assert write_scenes(tmp_path / "out", count=2, seed=2) == path
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_writing_refuses_bad_input(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="count"):
+        write_scenes(tmp_path / "a", count=0)
+    with pytest.raises(ValueError, match="split"):
+        write_scenes(tmp_path / "b", count=1, split="dev")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(ValueError, match="other files"):
+        write_scenes(tmp_path / "mine", count=1)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
+    with pytest.raises(ValueError, match="file"):
+        write_scenes(tmp_path / "mine" / "notes.txt", count=1)
