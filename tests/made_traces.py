@@ -37,7 +37,9 @@ def picture() -> ImageRecord:
 
 def staged(n: int = 4, words: dict[str, str] = WORDS) -> Trace:
     """A stage-beam trace with `n` candidates a stage; candidate `stage * n` is kept each time."""
-    candidates, verdicts, chosen = [], [], []
+    candidates: list[Candidate] = []
+    verdicts: list[Verdict] = []
+    chosen: list[int] = []
     for number, stage in enumerate(STAGES):
         parent = chosen[-1] if chosen else None
         for i in range(n):
@@ -70,7 +72,9 @@ def staged(n: int = 4, words: dict[str, str] = WORDS) -> Trace:
 
 def sentences(rounds: int, n: int = 3) -> Trace:
     """A sentence-beam trace of many rounds."""
-    candidates, verdicts, chosen = [], [], []
+    candidates: list[Candidate] = []
+    verdicts: list[Verdict] = []
+    chosen: list[int] = []
     for number in range(rounds):
         first = number * n
         parent = chosen[-1] if chosen else None

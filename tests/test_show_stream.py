@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.show.stream import StageStreamer
-from llava_cot.stages import LLAVA_COT, make_format, parse, render
+from llava_cot.stages import LLAVA_COT, StageFormat, make_format, parse, render
 
 ANSWER = "<SUMMARY> I will count. </SUMMARY>\n\n<CAPTION> Two\ncubes. </CAPTION><CONCLUSION>2</CONCLUSION>"
 
 
-def show(chunks: list[str], fmt=LLAVA_COT) -> list[tuple[str, str]]:
+def show(chunks: list[str], fmt: StageFormat = LLAVA_COT) -> list[tuple[str, str]]:
     """What is shown of the chunks, neighbouring texts joined."""
     streamer = StageStreamer(fmt)
     pieces = [piece for chunk in chunks for piece in streamer.feed(chunk)] + streamer.close()

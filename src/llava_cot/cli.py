@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import traceback
 import warnings
@@ -31,6 +30,9 @@ app = typer.Typer(
 )
 
 
+_debug = False
+
+
 def main() -> None:
     """The entry point. Exits with 2 and one sentence on bad input, 130 when interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -45,7 +47,7 @@ def main() -> None:
 
 
 def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
-    if _debug():
+    if _debug:
         traceback.print_exception(error)
     print(f"llava-cot: {sentence}", file=sys.stderr)
     sys.exit(status)
@@ -58,10 +60,6 @@ def _sentence(error: Exception) -> str:
         name = f"{error.filename}: " if error.filename else ""
         return one_line(name + error.strerror)
     return one_line(str(error)) or type(error).__name__
-
-
-def _debug() -> bool:
-    return "LLAVA_COT_DEBUG" in os.environ
 
 
 def _version(wanted: bool) -> None:
@@ -79,9 +77,9 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
-    if debug:
-        os.environ["LLAVA_COT_DEBUG"] = "1"
-    else:
+    global _debug
+    _debug = debug
+    if not debug:
         warnings.simplefilter("ignore")
 
 
