@@ -512,11 +512,14 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     assert asked == ["example.test"]
 
 
-def test_a_redirect_into_the_private_network_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_public_host_may_not_redirect_into_the_private_network(
+    server: str, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
     port = server.rpartition(":")[2]
     monkeypatch.setattr(download, "is_public", lambda address: address == "127.0.0.1")
     resolve_to(monkeypatch, ["127.0.0.1"], ["10.0.0.1"])
-    message = refused(f"http://example.test:{port}/to?http://inside.test/x")
+    message = refused(f"http://example.test:{port}/to?http://inside.test/x", allow_private_hosts=allowed)
     assert "inside.test is in a private" in message
 
 

@@ -27,7 +27,8 @@ class DownloadError(ValueError):
 def download(url: str, *, max_bytes: int, max_seconds: float, allow_private: bool = False) -> bytes:
     """The body of an http(s) URL, after at most five redirects. Raises DownloadError.
 
-    Unless `allow_private`, a host is refused if any of its addresses is not a public one, and the
+    Unless `allow_private`, a host is refused if any of its addresses is not a public one; with it, such a
+    host may be named, but a public one still may not redirect to it. In any case the
     connection is made to an address that was checked, so that a second look-up cannot change it.
     Proxies of the environment are not used. May be called with or without a running event loop; blocks.
     """
@@ -52,8 +53,11 @@ async def _follow(url: str, max_bytes: int, allow_private: bool) -> bytes:
     context = httpx.create_ssl_context()
     target = httpx.URL(url)
     async with httpx.AsyncClient(verify=context, trust_env=False, headers=_HEADERS, timeout=None) as client:
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await _connect(client, target, allow_private)
+        for hop in range(MAX_REDIRECTS + 1):
+            addresses = await _addresses(target, allow_private)
+            if hop == 0:  # only who names a private host may be sent to one
+                allow_private = not all(is_public(address) for address in addresses)
+            response = await _connect(client, target, addresses)
             try:
                 if not response.has_redirect_location:
                     return await _body(response, max_bytes)
@@ -63,11 +67,9 @@ async def _follow(url: str, max_bytes: int, allow_private: bool) -> bytes:
     raise DownloadError(f"it is redirected more than {MAX_REDIRECTS} times")
 
 
-async def _connect(client: httpx.AsyncClient, url: httpx.URL, allow_private: bool) -> httpx.Response:
-    if url.scheme not in ("http", "https") or not url.host:
-        raise DownloadError("only addresses that begin with http:// or https:// can be fetched")
+async def _connect(client: httpx.AsyncClient, url: httpx.URL, addresses: list[str]) -> httpx.Response:
     failure: httpx.HTTPError | None = None
-    for address in await _addresses(url, allow_private):
+    for address in addresses:
         request = client.build_request(
             "GET",
             url.copy_with(host=address),
@@ -82,6 +84,8 @@ async def _connect(client: httpx.AsyncClient, url: httpx.URL, allow_private: boo
 
 
 async def _addresses(url: httpx.URL, allow_private: bool) -> list[str]:
+    if url.scheme not in ("http", "https") or not url.host:
+        raise DownloadError("only addresses that begin with http:// or https:// can be fetched")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             url.raw_host.decode("ascii"),
