@@ -15,7 +15,7 @@ from llava_cot import prompting
 from llava_cot.question import Question
 from llava_cot.scenes.questions import VALUES, SceneQuestion, solve
 from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, steps, summary, teach
-from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
+from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene, draw_scene
 from llava_cot.stages import LLAVA_COT
 
 
@@ -134,6 +134,8 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     swap = rng.random() < 0.5
     truth = teach(scene, question, rng)
     good, bad = list(scene.objects), misperceive(scene.objects, rng)
+    if rng.random() < 0.15:
+        bad = list(draw_scene(rng).objects)  # easy, to learn what judging is
     while rng.random() < 0.3:
         bad = misperceive(bad, rng)
     if rng.random() < 0.15:
