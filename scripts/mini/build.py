@@ -138,7 +138,10 @@ def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = MllamaForConditionalGeneration(MllamaConfig(vision_config=vision, text_config=text, image_token_index=image_id))
-    with torch.no_grad():  # trained from nothing: a gate at zero would keep the picture out for long
+    with torch.no_grad():
+        # What a token is must not be drowned by what the layers add to it.
+        model.model.language_model.embed_tokens.weight.normal_(std=0.5)
+        # Trained from nothing: a gate at zero would keep the picture out for long.
         for name, parameter in model.named_parameters():
             if "gate" in name and parameter.numel() == 1 and "tile" not in name and "positional" not in name:
                 parameter.fill_(1.0)

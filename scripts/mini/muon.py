@@ -27,8 +27,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.2):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -37,6 +37,7 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is not None:
                 by_shape[tuple(parameter.shape)].append(parameter)
         lr, momentum = self.param_groups[0]["lr"], self.param_groups[0]["momentum"]
+        kept = 1 - lr * self.param_groups[0]["decay"]
         for (rows, columns), parameters in by_shape.items():
             gradients = []
             for parameter in parameters:
@@ -46,4 +47,4 @@ class Muon(torch.optim.Optimizer):
                 gradients.append(parameter.grad.lerp(buffer, momentum))
             updates = orthogonal(torch.stack(gradients)) * (lr * max(1.0, rows / columns) ** 0.5)
             for parameter, update in zip(parameters, updates, strict=True):
-                parameter.sub_(update)
+                parameter.mul_(kept).sub_(update)
