@@ -1,6 +1,8 @@
 """Runs `llava-cot` as a user's shell does."""
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,37 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProce
     return subprocess.run(
         command, input=stdin, capture_output=True, check=False, timeout=120, cwd=ROOT, env=environment()
     )
+
+
+class Terminal:
+    """A command whose outputs go to a terminal, which is read from."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._leader, follower = pty.openpty()
+        command = [*COMMAND, *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=follower, stdout=follower, stderr=follower, cwd=ROOT, env=environment()
+        )
+        os.close(follower)
+        self.shown = ""
+
+    def read_until(self, text: str) -> None:
+        """Read on until the text has been shown. Raises EOFError if the command ends first."""
+        while text not in self.shown:
+            try:
+                part = os.read(self._leader, 4096)
+            except OSError:  # how Linux says that nobody writes any more
+                part = b""
+            if not part:
+                raise EOFError(self.shown)
+            self.shown += part.decode(errors="replace")
+
+    def end(self) -> int:
+        """Read to the end; the exit status."""
+        with contextlib.suppress(EOFError):
+            self.read_until("\0")
+        os.close(self._leader)
+        return self.process.wait(timeout=60)
 
 
 def refusal(*arguments: str | Path, stdin: bytes = b"") -> str:

@@ -36,6 +36,10 @@ class Recorded(ScriptedModel):
             return "Verdict: correct." if "Verdict" in asked else "Since it is, I choose response 2."
 
         super().__init__(script)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -62,6 +66,7 @@ def run(*arguments: str, stdin: bytes | None = None) -> Result:
 def test_a_pipe_gets_the_answer_alone(model: Recorded, picture: str) -> None:
     result = run("ask", picture, "How many?")
     assert result.stdout == "2\n"
+    assert model.closed
     assert re.fullmatch(r"\d+ model calls · .* s\n", result.stderr)
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 import traceback
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -134,11 +135,12 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        result = ask_sync(
-            open_model(model, device=device, dtype=dtype), None, Question(question, tuple(images)),
-            method=method, n=n, judge=judge, temperature=temperature, top_p=top_p, max_tokens=max_tokens,
-            seed=seed, fmt=fmt, on_event=view,
-        )  # fmt: skip
+        with closing(open_model(model, device=device, dtype=dtype)) as opened:
+            result = ask_sync(
+                opened, None, Question(question, tuple(images)), method=method, n=n, judge=judge,
+                temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, fmt=fmt,
+                on_event=view,
+            )  # fmt: skip
     finally:
         view.close()
     if target is not None:
