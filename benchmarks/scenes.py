@@ -1,12 +1,12 @@
 """How many questions about scenes each method answers rightly, side by side, on the same questions.
 
     python benchmarks/scenes.py --count 2000 --seed 0
-    python benchmarks/scenes.py --split validation --count 300 --methods single stage-beam-4 best-of-n-10@logits
+    python benchmarks/scenes.py --split validation --count 300 --methods stage-beam-4 best-of-n-10@logits
 
-A method is NAME, NAME-N or NAME-N@JUDGE; `greedy` is `single` at temperature 0. Prints a Markdown table: percent
-right with a 95% interval (Wilson), the difference from `single` question by question with a bootstrap interval,
-the share of questions with at least one right candidate where whole answers are sampled, how duels were
-decided, model calls and tokens a question. `--json FILE` keeps every answer.
+A method is NAME, NAME-N or NAME-N@JUDGE; `greedy` is `single` at temperature 0. Prints a Markdown table:
+percent right with a 95% interval (Wilson), the difference from `single` question by question with a bootstrap
+interval, the share of questions with at least one right candidate where whole answers are sampled, how duels
+were decided, model calls and tokens a question. `--json FILE` keeps every answer.
 """
 
 from __future__ import annotations
@@ -143,19 +143,26 @@ def row(spec: Spec, traces: Sequence[Trace], base: Sequence[bool], seconds: floa
 
 def by_type(results: dict[str, list[bool]], items: Sequence[Item]) -> list[str]:
     """A table of percent right by type of question."""
-    lines = ["| type | questions | " + " | ".join(results) + " |", "| --- | ---: |" + " ---: |" * len(results)]
+    lines = [
+        "| type | questions | " + " | ".join(results) + " |",
+        "| --- | ---: |" + " ---: |" * len(results),
+    ]
     groups: dict[str, list[int]] = defaultdict(list)
     for index, item in enumerate(items):
         groups[item.question.type].append(index)
     for kind in (*PERCEPTION, *REASONING):
         places = groups[kind]
-        shares = (f"{100 * sum(right[i] for i in places) / max(1, len(places)):.0f}" for right in results.values())
+        shares = (
+            f"{100 * sum(right[i] for i in places) / max(1, len(places)):.0f}" for right in results.values()
+        )
         lines.append(f"| {kind} | {len(places)} | " + " | ".join(shares) + " |")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="mini")
     parser.add_argument("--split", default="test")
     parser.add_argument("--count", type=int, default=2000)
@@ -173,7 +180,7 @@ def main() -> None:
     results: dict[str, list[bool]] = {}
     kept = []
     print(f"{args.count} questions of the {args.split} split, sampling seed {args.seed}\n")
-    print("| method | right, % | against single | one right, % | duels decided by, % | calls | tokens | seconds |")
+    print("| method | right, % | against single | one right, % | duels by, % | calls | tokens | seconds |")
     print("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     for spec in specs:
         began = time.perf_counter()

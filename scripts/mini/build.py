@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from pictures import IMAGE_SIZE
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     MllamaConfig,
@@ -25,7 +26,6 @@ from llava_cot.scenes.questions import ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.stages import LLAVA_COT
-from pictures import IMAGE_SIZE
 
 PATCH = 12
 CONTEXT = 2048
@@ -43,11 +43,13 @@ CHAT_TEMPLATE = (
 )
 # Words of the judge's replies and checks, which the scenes' own answers do not contain.
 _MORE_WORDS = (
-    " Describe the picture. Since both fit the question, I choose response 1. Since response 2 fits the question, I choose response 2. "
-    "Since the reasoning says so, it has the wrong answer. Every step holds. Verdict: correct. Verdict: incorrect. "
-    "Which picture shows what is better or worse? Who, why, when and where are they, this, that, these, those, "
-    "it gives the answer away, both agree with the picture, neither does, think describe image photo answer with a "
-    "single word or number please "
+    " Describe the picture. Since both fit the question, I choose response 1. Since response 2 fits the "
+    "question, I choose response 2. "
+    "Since the reasoning says so, it has the wrong answer. Every step holds. Verdict: correct. "
+    "Verdict: incorrect. "
+    "Which picture shows what is better or worse? Who, why, when and where are they, this, that, these, "
+    "those, it gives the answer away, both agree with the picture, neither does, think describe image photo "
+    "answer with a single word or number please "
 )
 
 
@@ -67,7 +69,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
     words = Regex(r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s+(?!\S)|\s")
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -79,8 +84,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(_corpus(), trainer)
     tags = [tag for stage in LLAVA_COT.stages for tag in (stage.open, stage.close)]
-    core.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*prompts.CONSTANT_PIECES, *tags)])
-    core.add_special_tokens([AddedToken(IMAGE, special=True, normalized=False)])  # last: the output layer has no row for it
+    core.add_tokens(
+        [AddedToken(text, special=False, normalized=False) for text in (*prompts.CONSTANT_PIECES, *tags)]
+    )
+    core.add_special_tokens(
+        [AddedToken(IMAGE, special=True, normalized=False)]
+    )  # last: the output layer has no row for it
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<|begin|>",
@@ -137,7 +146,9 @@ def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = MllamaForConditionalGeneration(MllamaConfig(vision_config=vision, text_config=text, image_token_index=image_id))
+    model = MllamaForConditionalGeneration(
+        MllamaConfig(vision_config=vision, text_config=text, image_token_index=image_id)
+    )
     with torch.no_grad():
         # What a token is must not be drowned by what the layers add to it.
         model.model.language_model.embed_tokens.weight.normal_(std=0.5)
@@ -151,10 +162,34 @@ def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
 if __name__ == "__main__":
     ready = build_processor()
     built = build_model(ready)
-    print(len(ready.tokenizer), sum(p.numel() for p in built.parameters()), sum(p.numel() for p in built.model.vision_model.parameters()))
-    print([ready.tokenizer.decode([i]) for i in ready.tokenizer("What color is the small metal sphere?\nA. red\nB. blue").input_ids])
-    print([ready.tokenizer.decode([i]) for i in ready.tokenizer("<SUMMARY>I will list.</SUMMARY> There are 12 zebras, ünïcode.").input_ids])
+    print(
+        len(ready.tokenizer),
+        sum(p.numel() for p in built.parameters()),
+        sum(p.numel() for p in built.model.vision_model.parameters()),
+    )
+    print(
+        [
+            ready.tokenizer.decode([i])
+            for i in ready.tokenizer("What color is the small metal sphere?\nA. red\nB. blue").input_ids
+        ]
+    )
+    print(
+        [
+            ready.tokenizer.decode([i])
+            for i in ready.tokenizer(
+                "<SUMMARY>I will list.</SUMMARY> There are 12 zebras, ünïcode."
+            ).input_ids
+        ]
+    )
     for name, parameter in built.named_parameters():
         if "gate" in name and "proj" not in name:
             print(name, parameter.flatten()[:3])
-    print(len(ready.tokenizer(prompts.judge_prompt("reasoning", "How many cubes are there?", {"caption": "There are 2 objects."}, "a", "b")).input_ids))
+    print(
+        len(
+            ready.tokenizer(
+                prompts.judge_prompt(
+                    "reasoning", "How many cubes are there?", {"caption": "There are 2 objects."}, "a", "b"
+                )
+            ).input_ids
+        )
+    )

@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pictures import SEED
 from torch import Tensor
 
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
-from pictures import SEED
 
 MEAN, STD = 0.5, 0.25  # of the image processor
 _Model = TypeVar("_Model", bound=torch.nn.Module)

@@ -2,8 +2,8 @@
 
     python scripts/mini/duels.py --run RUN --name answers --captions 5000 --answers 1500
 
-Writes RUN/duels.jsonl: duels between captions and between whole answers, and checks of its reasonings given its
-own captions, each in the self-judge's prompt. Samples are drawn at temperature 1, where the model's doubts show.
+Writes RUN/duels.jsonl: duels between captions and between whole answers, and checks of its reasonings given
+its own captions, each in the self-judge's prompt. Samples are drawn at temperature 1, where its doubts show.
 Goes on after the last whole batch if it is started again.
 """
 
@@ -18,20 +18,20 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
+from build import build_model, build_processor
+from common import Pool, load_weights
+from rows import Rows
 
 import examples
 from examples import question_text
-from build import build_model, build_processor
-from common import Pool, load_weights
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.teacher import ORDINALS, describe
 from llava_cot.scenes.world import Object, Scene
 from llava_cot.stages import LLAVA_COT, Answer, parse
-from rows import Rows
 
 SAMPLES = 4
 PICTURES = 48  # in a batch
-_OBJECT = re.compile(r"(?:%s) a (\w+) (\w+) (\w+) (\w+)" % "|".join(ORDINALS))
+_OBJECT = re.compile(rf"(?:{'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 
 
 def described(caption: str | None) -> list[str] | None:
@@ -90,12 +90,18 @@ def line(kind: str, example: examples.Example) -> dict:
 
 @torch.no_grad()
 def sample(
-    model: torch.nn.Module, rows: Rows, pool: Pool, indices: list[int], questions: list[SceneQuestion], whole: bool
+    model: torch.nn.Module,
+    rows: Rows,
+    pool: Pool,
+    indices: list[int],
+    questions: list[SceneQuestion],
+    whole: bool,
 ) -> list[list[str]]:
     """SAMPLES texts for each picture: whole answers, or up to the end of the caption."""
     encode = rows.tokenizer
     prompts = [
-        [*rows.start, rows.image, *encode(question_text(question)).input_ids, rows.assistant] for question in questions
+        [*rows.start, rows.image, *encode(question_text(question)).input_ids, rows.assistant]
+        for question in questions
     ]
     longest = max(map(len, prompts))
     ids = torch.tensor([[rows.pad] * (longest - len(p)) + p for p in prompts])

@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
 from llava_cot import prompting
+from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
 from llava_cot.question import Question
 from llava_cot.scenes.questions import VALUES, SceneQuestion, solve
 from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, steps, summary, teach
@@ -82,7 +82,7 @@ def faults(seen: Sequence[str], truth: Sequence[str]) -> list[int]:
 
 
 def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
-    """Which of two captions (descriptions from left to right) is nearer to the truth, and why; None if neither."""
+    """Which of two captions (descriptions from left to right) is nearer to the truth, and why."""
     wrong_a, wrong_b = faults(a, truth), faults(b, truth)
     if sum(wrong_a) == sum(wrong_b):
         return None
@@ -98,7 +98,7 @@ def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) ->
 
 
 def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
-    """Which of two reasonings is the true one; the reason is the work of the first step that the other gets wrong."""
+    """Which of two reasonings is the true one; why: the work of the first step that the other gets wrong."""
     text = " ".join(said for said, _ in truth)
     if (a == text) == (b == text):
         return None
@@ -152,7 +152,8 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
         texts = ["From" + caption(side).partition("From")[2] for side in pair]
         start = LLAVA_COT.stages[0]
         so_far = (
-            f"{start.open}{truth['summary']}{start.close}{LLAVA_COT.stages[1].open}There are {len(true_words)} objects."
+            f"{start.open}{truth['summary']}{start.close}{LLAVA_COT.stages[1].open}"
+            f"There are {len(true_words)} objects."
         )
         return verdict and duel(stage, question, {"sentence": so_far}, *texts, verdict, direct)
     if stage == "answer":
@@ -182,7 +183,9 @@ def _conclusions(question: SceneQuestion) -> list[str]:
     return next((list(v) for v in (("yes", "no"), *VALUES.values()) if question.answer in v), ["yes", "no"])
 
 
-def seen_answer(scene: Scene, objects: Sequence[Object], question: SceneQuestion) -> tuple[SceneQuestion, Scene] | None:
+def seen_answer(
+    scene: Scene, objects: Sequence[Object], question: SceneQuestion
+) -> tuple[SceneQuestion, Scene] | None:
     """The question as it is answered by someone who sees these objects instead."""
     seen = Scene(tuple(objects), scene.light)
     result = solve(seen, question)
@@ -261,7 +264,10 @@ def _summary_duel(
         texts, verdict = [good, f"{good[:-1]}, which is {question.conclusion}."], (1, "it gives nothing away")
     else:
         name = rng.choice(tuple(VALUES))
-        texts = [good, f"I will list the objects and name the {name} of the {describe(rng.choice(scene.objects))}."]
+        texts = [
+            good,
+            f"I will list the objects and name the {name} of the {describe(rng.choice(scene.objects))}.",
+        ]
         verdict = (1, "it fits the question")
     if swap and kind >= 0.4:
         texts, verdict = texts[::-1], (2, verdict[1])

@@ -1,6 +1,6 @@
 """Writes a trained mini as an ordinary Hugging Face checkpoint, where the package finds it.
 
-    python scripts/mini/export.py --run RUN --name judge --out src/llava_cot/mini
+python scripts/mini/export.py --run RUN --name judge --out src/llava_cot/mini
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from transformers import GenerationConfig
-
 from build import build_model, build_processor
 from common import load_weights
+from transformers import GenerationConfig
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     model.save_pretrained(args.out)
     processor.save_pretrained(args.out)
     size = sum(path.stat().st_size for path in args.out.iterdir())
-    print(f"{args.out}: {size / 1e6:.1f} MB, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    print(f"{args.out}: {size / 1e6:.1f} MB, {model.num_parameters() / 1e6:.2f} M parameters")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from __future__ import annotations
 import random
 
 import torch
-from torch import nn
-
 from common import Pool
+from torch import nn
 from vision import WIDTHS, Heads, patches
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from build import IMAGE
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from build import IMAGE
 from examples import Example
 from llava_cot.judges.prompts import CHOICE
 
@@ -22,13 +22,23 @@ class Rows:
         self.tokenizer = tokenizer
         ids = tokenizer.convert_tokens_to_ids
         self.start = [ids("<|begin|>"), ids("<|user|>")]
-        self.image, self.assistant, self.end, self.pad = ids(IMAGE), ids("<|assistant|>"), ids("<|end|>"), ids("<|pad|>")
+        self.image, self.assistant, self.end, self.pad = (
+            ids(IMAGE),
+            ids("<|assistant|>"),
+            ids("<|end|>"),
+            ids("<|pad|>"),
+        )
         self.numbers = set(tokenizer(" 1 2").input_ids)
         self.before_number = len(tokenizer(CHOICE).input_ids)
 
     def one(self, example: Example) -> tuple[list[int], list[int]]:
         encode = self.tokenizer
-        prompt = [*self.start, *([self.image] if example.picture else []), *encode(example.prompt).input_ids, self.assistant]
+        prompt = [
+            *self.start,
+            *([self.image] if example.picture else []),
+            *encode(example.prompt).input_ids,
+            self.assistant,
+        ]
         reply = [*encode(example.reply).input_ids, self.end]
         learned = list(reply)
         if example.direct:

@@ -1,7 +1,7 @@
 """Stages 2 and 3 of mini: staged answers, duels and checks, learned together.
 
     python scripts/mini/sft.py --run RUN --name answers --steps 6000
-    python scripts/mini/sft.py --run RUN --name judge --start answers --steps 2000 --shares 0.2 0.6 0.2 --duels RUN/duels.jsonl
+    python scripts/mini/sft.py --run RUN --name judge --start answers --steps 1800 --duels RUN/duels.jsonl
 
 Saves RUN/NAME.pt every 250 steps; the same command again goes on from there. A batch is of one kind, drawn
 by `--shares` (answers, duels, checks). Every picture of a batch is encoded once and asked about twice.
@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-import examples
 from build import build_model, build_processor
 from common import Pool, learning_rate, load, save
-from llava_cot.scenes.questions import ask_about
-from llava_cot.scenes.world import Scene
 from ground import ground
 from muon import Muon
 from rows import IGNORE, Rows
+from torch import Tensor, nn
 from vision import Heads, patches
+
+import examples
+from llava_cot.scenes.questions import ask_about
+from llava_cot.scenes.world import Scene
 
 KINDS = ("answers", "duels", "checks", "captions")
 PER_PICTURE = 2
@@ -78,7 +78,7 @@ def _example(scene: Scene, kind: str, rng: random.Random) -> examples.Example:
 
 
 class Sampled:
-    """Duels between the model's own samples (`duels.py`), endlessly, of similar length, twice a picture at most."""
+    """Duels and checks of the model's own samples (`duels.py`), endlessly, a batch of like length."""
 
     def __init__(self, path: Path, rng: random.Random, size: int):
         self.by_kind: dict[str, list[dict]] = {"duels": [], "checks": []}
@@ -152,8 +152,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--muon", type=float, default=0.01)
-    parser.add_argument("--shares", type=float, nargs=4, default=(0.7, 0.22, 0.08, 0.0), metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS"))
-    parser.add_argument("--duels", type=Path, help="sampled duels; half of the duels are then made up, half sampled")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs=4,
+        default=(0.7, 0.22, 0.08, 0.0),
+        metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS"),
+    )
+    parser.add_argument(
+        "--duels", type=Path, help="sampled duels; half of the duels are then made up, half sampled"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", type=int, help="end here, with the schedule of --steps")
     args = parser.parse_args()
@@ -177,7 +185,7 @@ def main() -> None:
         ground(model, heads, pool)
     rng = random.Random(f"{args.name}/{args.seed}/{step}")
     sampled = Sampled(args.duels, rng, args.batch) if args.duels else None
-    began, seen = time.time(), {kind: (0.0, 0.0) for kind in KINDS}
+    began, seen = time.time(), dict.fromkeys(KINDS, (0.0, 0.0))
     while step < (args.stop or args.steps):
         kind = rng.choices(KINDS, args.shares)[0]
         if sampled and kind in sampled.by_kind and rng.random() < 0.6:
@@ -195,7 +203,11 @@ def main() -> None:
             optimizer.step()
         step += 1
         old = seen[kind]
-        seen[kind] = (0.95 * old[0] + 0.05 * loss.item(), 0.95 * old[1] + 0.05 * right) if old[0] else (loss.item(), right)
+        seen[kind] = (
+            (0.95 * old[0] + 0.05 * loss.item(), 0.95 * old[1] + 0.05 * right)
+            if old[0]
+            else (loss.item(), right)
+        )
         if step % 50 == 0:
             told = " ".join(f"{name} {value[0]:.3f}/{value[1]:.3f}" for name, value in seen.items())
             print(f"{step} {time.time() - began:.0f}s {told}", flush=True)

@@ -5,7 +5,8 @@
 At the patch that holds an object's middle, linear heads on the encoder's output name its place from left to
 right, colour, shape, size and material; everywhere else the place is "none". Dense labels teach an encoder of
 this size in minutes what captions alone would take hours to. The heads are kept for the later stages, where
-they go on as a small extra loss, and are not shipped. Saves RUN/vision.pt every 200 steps; started again, it goes on.
+they go on as a small extra loss, and are not shipped. Saves RUN/vision.pt every 200 steps; started again, it
+goes on.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from build import PATCH, build_model, build_processor
 from common import Pool, groups, learning_rate, load, save
-from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene
 from pictures import IMAGE_SIZE
+from torch import Tensor, nn
+
+from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene
 
 GRID = IMAGE_SIZE // PATCH
-WIDTHS = {"place": 7, "color": len(COLORS), "shape": len(SHAPES), "size": len(SIZES), "material": len(MATERIALS)}
+WIDTHS = {
+    "place": 7,
+    "color": len(COLORS),
+    "shape": len(SHAPES),
+    "size": len(SIZES),
+    "material": len(MATERIALS),
+}
 
 
 class Heads(nn.Module):
@@ -86,7 +93,9 @@ def main() -> None:
     pool = Pool(args.run)
     model = build_model(build_processor()).model.vision_model
     heads = Heads()
-    optimizer = torch.optim.AdamW(groups(nn.ModuleList([model, heads]), 0.05), lr=args.rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        groups(nn.ModuleList([model, heads]), 0.05), lr=args.rate, betas=(0.9, 0.98)
+    )
     start = 0
     path = args.run / "vision.pt"
     if path.exists():
@@ -112,7 +121,13 @@ def main() -> None:
             told = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
             print(f"{step + 1} {time.time() - began:.0f}s loss {loss.item():.3f} {told}", flush=True)
         if step % 200 == 199 or step == args.steps - 1:
-            save(path, model=model.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+            save(
+                path,
+                model=model.state_dict(),
+                heads=heads.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step + 1,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scenes: true answers, natural stages, balance, splits that share nothing, and the folder they are written to."""
+"""Scenes: true answers, natural stages, balance, splits that share nothing, the folder they go to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Object, Scene, draw_scene, scene_rng
 from llava_cot.scenes.write import make_item, make_items, write_scenes
-from llava_cot.stages import LLAVA_COT, parse, render as render_stages, validate
+from llava_cot.stages import parse, validate
+from llava_cot.stages import render as render_stages
 
 
 def thing(size: str, color: str, material: str, shape: str, x: float) -> Object:
@@ -94,8 +96,8 @@ def test_the_teacher_writes_valid_stages_and_a_bare_conclusion() -> None:
 def test_a_caption_names_every_object_from_left_to_right() -> None:
     caption = teach(SCENE, make_item("train", 0, 0).question, random.Random(0))["caption"]
     assert caption == (
-        "There are 4 objects. From left to right: first a small red metal sphere, second a large purple rubber "
-        "cube, third a small purple metal sphere, fourth a large gray metal cylinder."
+        "There are 4 objects. From left to right: first a small red metal sphere, second a large purple "
+        "rubber cube, third a small purple metal sphere, fourth a large gray metal cylinder."
     )
 
 
@@ -130,14 +132,21 @@ def test_scenes_are_well_formed(index: int) -> None:
     assert MIN_OBJECTS <= len(scene.objects) <= MAX_OBJECTS
     places = [item.x for item in scene.objects]
     assert places == sorted(places)
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 0.0499
+    assert min(b - a for a, b in pairwise(places)) >= 0.0499
 
 
 def test_a_picture_shows_each_attribute() -> None:
     base = SCENE.objects[1]
     pictures = [
         np.asarray(render(Scene((replace(base, **change),), (0.0, 1.0))))
-        for change in ({}, {"color": "yellow"}, {"shape": "sphere"}, {"material": "metal"}, {"size": "small"}, {"x": 0.7})
+        for change in (
+            {},
+            {"color": "yellow"},
+            {"shape": "sphere"},
+            {"material": "metal"},
+            {"size": "small"},
+            {"x": 0.7},
+        )
     ]
     assert all(picture.shape == (192, 192, 3) for picture in pictures)
     for other in pictures[1:]:
@@ -159,7 +168,9 @@ def test_writing_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-def]
     for index, line in enumerate(lines):
         assert set(line) == {"id", "image", "question", "options", "answer", "type", "scene"}
         with Image.open(tmp_path / "out" / line["image"]) as picture:
-            assert np.array_equal(np.asarray(picture), np.asarray(make_item("validation", 2, index).picture()))
+            assert np.array_equal(
+                np.asarray(picture), np.asarray(make_item("validation", 2, index).picture())
+            )
     assert write_scenes(tmp_path / "out", count=2, seed=2) == path
     assert len(path.read_text().splitlines()) == 2
 

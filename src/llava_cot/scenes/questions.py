@@ -52,7 +52,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of arithmetic on what is there: take away all that match, add so many, or keep only matches."""
+    """One step of arithmetic: take away all that match, add so many, or keep only what matches."""
 
     kind: str  # "subtract", "add" or "keep"
     what: Filter
@@ -124,10 +124,10 @@ def yes_no(value: bool) -> str:
 
 def _exist(scene: Scene, rng: random.Random) -> SceneQuestion:
     what = _filter(rng, scene, changed=0.7)
-    wording = rng.choice(("Is there a {}?", "Can you see a {} in the picture?", "Does the picture show a {}?"))
-    return SceneQuestion(
-        "exist", wording.format(what.one), yes_no(count(scene, what) > 0), filters=(what,)
+    wording = rng.choice(
+        ("Is there a {}?", "Can you see a {} in the picture?", "Does the picture show a {}?")
     )
+    return SceneQuestion("exist", wording.format(what.one), yes_no(count(scene, what) > 0), filters=(what,))
 
 
 _ATTRIBUTE_WORDINGS = {
@@ -248,7 +248,9 @@ def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
     if answer in ("yes", "no"):
         options = ["yes", "no"]
     elif answer.isdigit():
-        near = [str(number) for number in range(max(0, int(answer) - 3), int(answer) + 4) if str(number) != answer]
+        near = [
+            str(number) for number in range(max(0, int(answer) - 3), int(answer) + 4) if str(number) != answer
+        ]
         options = [answer, *rng.sample(near, 3)]
     else:
         others = [value for value in VALUES[question.attribute or "color"] if value != answer]
@@ -285,7 +287,9 @@ def solve(scene: Scene, question: SceneQuestion) -> str | None:
         return str(len(found[0]))
     if question.type == "compare":
         a, b = len(found[0]), len(found[1])
-        return yes_no(a == b if question.attribute == "equal" else a > b if question.attribute == "more" else a < b)
+        return yes_no(
+            a == b if question.attribute == "equal" else a > b if question.attribute == "more" else a < b
+        )
     if any(len(places) != 1 for places in found):
         return None
     if question.type == "position":

@@ -6,6 +6,8 @@ picture's resolution, and then averaged down.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,7 +29,7 @@ RGB = {
 _TILT = 0.45  # how much the floor's depth is foreshortened
 _OVERSAMPLE = 2
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 def render(scene: Scene, size: int = PICTURE_SIZE) -> Image.Image:
@@ -115,7 +117,8 @@ def _cylinder(x: Floats, y: Floats, turn: float, side: float) -> Surface:
     z = np.sqrt(np.clip(1 - across**2, 0, 1)) + 0 * y
     diffuse, _ = _light(across + 0 * y, np.full_like(z, -0.1), z, side)
     diffuse = np.where(top, 0.95, diffuse * 0.9)
-    stripe = 0.75 * np.exp(-(((across - 0.5 * side) / 0.17) ** 2))  # a curved side mirrors the lamp as a stripe
+    # A curved side mirrors the lamp as a stripe.
+    stripe = 0.75 * np.exp(-(((across - 0.5 * side) / 0.17) ** 2))
     gloss = np.where(top, 0.12, stripe)
     return (top | body).astype(np.float32), diffuse.astype(np.float32), gloss.astype(np.float32)
 

@@ -66,7 +66,9 @@ def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     """The sentences of the reasoning, each with its work: which objects, by place, it comes from."""
     said = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
     if question.options:
-        said.append((f"That is option {question.conclusion}.", f"{question.answer} is option {question.conclusion}"))
+        said.append(
+            (f"That is option {question.conclusion}.", f"{question.answer} is option {question.conclusion}")
+        )
     return said
 
 
@@ -88,12 +90,13 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     if question.type == "count":
         return [(f"{_number(len(places), what)}, so the answer is {answer}.", _matches(places, what))]
     if question.type == "position":
-        left = places[0] < found[1][0]
+        side = "left" if places[0] < found[1][0] else "right"
         first, second = question.filters
+        a_place, b_place = ORDINALS[places[0]], ORDINALS[found[1][0]]
         return [
             (
-                f"The {first.one} is to the {'left' if left else 'right'} of the {second.one}, so the answer is {answer}.",
-                f"the {first.one} is the {ORDINALS[places[0]]} and the {second.one} is the {ORDINALS[found[1][0]]}",
+                f"The {first.one} is to the {side} of the {second.one}, so the answer is {answer}.",
+                f"the {first.one} is the {a_place} and the {second.one} is the {b_place}",
             )
         ]
     if question.type == "compare":
@@ -129,7 +132,9 @@ def _arithmetic(objects: Sequence[Object], program: Sequence[Step]) -> list[tupl
         else:
             left = len(found)
             result = "and nothing else counts"
-        said.append((f"{_number(len(found), step.what)}, {result}.", f"{_matches(found, step.what)}, {result}"))
+        said.append(
+            (f"{_number(len(found), step.what)}, {result}.", f"{_matches(found, step.what)}, {result}")
+        )
     return said
 
 
@@ -145,7 +150,7 @@ def _number(count: int, what: Filter) -> str:
 
 
 def _matches(found: Sequence[int], what: Filter) -> str:
-    """Which objects match: "the first and third are red objects"; "the third is a red object"; "none are …"."""
+    """Which objects match: "the first and third are red objects", "the third is one", "none are"."""
     if not found:
         return f"none are {what.many}"
     if len(found) == 1:

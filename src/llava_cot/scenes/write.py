@@ -73,7 +73,9 @@ def write_scenes(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the scenes")
-    if folder.exists() and any(p.name not in ("images", "questions.jsonl", "questions.jsonl.part") for p in folder.iterdir()):
+    if folder.exists() and any(
+        p.name not in ("images", "questions.jsonl", "questions.jsonl.part") for p in folder.iterdir()
+    ):
         raise ValueError(f"{folder} holds other files: name a new or empty folder for the scenes")
     make_item(split, seed, 0)
     (folder / "images").mkdir(parents=True, exist_ok=True)
