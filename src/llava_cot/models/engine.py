@@ -1,0 +1,407 @@
+"""The batch: which rows run next, and what becomes of them.
+
+Owns the schedule, the sharing of prefixes, and the bound on rows and memory. Knows no prompts, only ids
+and heads, and no event loop: whoever calls `step` again and again owns the thread. What may be shared is:
+heads by all that begin with them, prefixes by all rows, one prefill by all samples of a prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llava_cot.models.base import ModelError
+from llava_cot.models.encoding import Encoded
+from llava_cot.models.jobs import Job, Sample, Score
+from llava_cot.models.lanes import KV, Lane
+from llava_cot.models.network import Network
+from llava_cot.models.prefixes import Prefixes, Root
+from llava_cot.models.sampler import draw
+
+# Heads in one pass (their images take memory), tokens in one prefill, and how many tokens a common
+# beginning must save to be worth a pass of its own.
+_HEADS = 16
+_TOKENS = 8192
+_WORTH = 64
+
+
+@dataclass
+class Stats:
+    """What the engine has done so far; `rows` counts those of all decode steps together."""
+
+    encodings: int = 0
+    prefill_tokens: int = 0
+    cached_tokens: int = 0
+    prefills: int = 0
+    decode_steps: int = 0
+    rows: int = 0
+
+
+@dataclass(eq=False)
+class _Batch:
+    """A lane and its samples, row by row."""
+
+    lane: Lane
+    samples: list[Sample] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Fill:
+    """Ids to be run once for all the jobs that begin with them."""
+
+    root: Root
+    ids: list[int]
+    jobs: list[Job] = field(default_factory=list)
+    pieces: list[KV] = field(default_factory=list)
+    known: int = 0
+
+    @property
+    def keep(self) -> int:
+        return max((job.keep for job in self.jobs), default=1)
+
+    @property
+    def todo(self) -> Sequence[int]:
+        return self.ids[self.known :]
+
+    @property
+    def samples(self) -> list[Sample]:
+        return [job for job in self.jobs if isinstance(job, Sample)]
+
+
+class Engine:
+    """`memory` bytes are shared by the rows being decoded and, half of them, the prefixes kept.
+
+    Without `share`, every job is run by itself from nothing.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        head_tensors: Callable[[Encoded], dict[str, Tensor]],
+        memory: int,
+        max_rows: int,
+        share: bool = True,
+    ) -> None:
+        self.stats = Stats()
+        self._network = network
+        self._head_tensors = head_tensors
+        self._room = memory - memory // 2
+        self._max_rows = max_rows if share else 1
+        self._share = share
+        self._prefixes = Prefixes(memory // 2 if share else 0)
+        self._waiting: deque[Job] = deque()
+        self._batches: dict[int, _Batch] = {}
+        self._full = False  # nothing is admitted until a row leaves
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all caches now."""
+        return self._prefixes.nbytes + sum(batch.lane.nbytes for batch in self._batches.values())
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting) or any(batch.samples for batch in self._batches.values())
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        self._waiting.extend(jobs)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Admit what waits and decode one token of every row. Failures go to the jobs' tickets."""
+        self._drop()
+        if self._waiting and not (self._full and self._running()):
+            self._admit()
+        for batch in list(self._batches.values()):
+            if batch.samples:
+                try:
+                    self._decode(batch)
+                except Exception as error:
+                    self._fail(batch.samples, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail all that is waiting or running."""
+        self._fail([*self._waiting, *self._running()], error)
+        self._drop()
+
+    def _running(self) -> list[Sample]:
+        return [sample for batch in self._batches.values() for sample in batch.samples]
+
+    def _fail(self, jobs: Iterable[Job], error: BaseException) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            error = ModelError("the device ran out of memory; use a smaller cache_mb or max_batch")
+        for job in jobs:
+            job.ticket.fail(error)
+
+    def _drop(self) -> None:
+        """Take out whatever nobody waits for any more."""
+        if any(job.ticket.dropped for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if not job.ticket.dropped)
+        for batch in self._batches.values():
+            for row in reversed(range(len(batch.samples))):
+                if batch.samples[row].ticket.dropped:
+                    self._leave(batch, row)
+
+    # Admission
+
+    def _admit(self) -> None:
+        free = self._max_rows - len(self._running())
+        jobs = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        fills = self._fills(jobs)
+        for some in (self._stems(fills), fills):
+            self._match(some)
+            for chunk in self._chunks(some):
+                try:
+                    self._prefill(chunk)
+                except Exception as error:
+                    self._fail([job for fill in chunk for job in fill.jobs], error)
+
+    def _fills(self, jobs: Sequence[Job]) -> list[_Fill]:
+        """The jobs with their heads, those with the same ids together."""
+        fills: dict[Any, _Fill] = {}
+        for job, root in self._rooted(jobs):
+            key: Any = (id(root), tuple(job.ids)) if self._share else id(job)
+            fills.setdefault(key, _Fill(root, job.ids)).jobs.append(job)
+        return list(fills.values())
+
+    def _rooted(self, jobs: Sequence[Job]) -> list[tuple[Job, Root]]:
+        """The jobs with their roots; heads that are not known are run first, those of one shape together."""
+        roots: dict[Any, Root] = {}
+        missing: dict[Any, dict[Any, Job]] = {}
+        tensors: dict[Any, dict[str, Tensor]] = {}
+        keys = [job.encoded.head if self._share else id(job) for job in jobs]
+        for key, job in zip(keys, jobs, strict=True):
+            if key in roots or key in tensors:
+                continue
+            root = self._prefixes.root(job.encoded.head) if self._share else None
+            if root is None and job.encoded.head is None:
+                root = Root((), [], None)
+                self._prefixes.add_root(root)
+            if root is not None:
+                roots[key] = root
+                continue
+            try:
+                tensors[key] = self._head_tensors(job.encoded)
+            except Exception as error:
+                self._fail([job], error)
+                continue
+            shape = tuple((name, *tensor.shape[1:]) for name, tensor in sorted(tensors[key].items()))
+            missing.setdefault(shape, {})[key] = job
+        for alike in missing.values():
+            items = list(alike.items())
+            for start in range(0, len(items), _HEADS):
+                some = dict(items[start : start + _HEADS])
+                try:
+                    roots |= self._run_heads(some, tensors)
+                except Exception as error:
+                    self._fail(some.values(), error)
+        return [(job, roots[key]) for key, job in zip(keys, jobs, strict=True) if key in roots]
+
+    def _run_heads(self, jobs: dict[Any, Job], tensors: dict[Any, dict[str, Tensor]]) -> dict[Any, Root]:
+        heads = [job.encoded.head for job in jobs.values() if job.encoded.head is not None]
+        roots = self._network.heads(heads, [tensors[key] for key in jobs])
+        for root, head in zip(roots, heads, strict=True):
+            self.stats.encodings += len(head.images)
+            self.stats.prefill_tokens += len(head.ids)
+            if self._share:
+                self._prefixes.add_root(root)
+        return dict(zip(jobs, roots, strict=True))
+
+    def _match(self, fills: Sequence[_Fill]) -> None:
+        """Look up how much of each is known; the ids whose logits are asked for must be run."""
+        for fill in fills:
+            start = len(fill.root.ids)
+            fill.pieces = self._prefixes.match(fill.root, fill.ids[start : len(fill.ids) - fill.keep])
+            fill.known = start + sum(piece[0].shape[2] for piece in fill.pieces)
+
+    def _stems(self, fills: Sequence[_Fill]) -> list[_Fill]:
+        """Common beginnings of new ids that are worth running once, before the ids themselves."""
+        if not self._share:
+            return []
+        self._match(fills)
+        stems: list[_Fill] = []
+        ordered = sorted(fills, key=lambda fill: (id(fill.root), fill.ids))
+        at = 0
+        while at < len(ordered):
+            first, count, common = ordered[at], 1, len(ordered[at].ids)
+            for other in ordered[at + 1 :]:
+                shared = _common(first.ids, other.ids) if other.root is first.root else 0
+                if min(shared, common) - first.known < _WORTH:
+                    break
+                common, count = min(shared, common, len(other.ids) - other.keep), count + 1
+            if count > 1 and common > first.known:
+                stems.append(_Fill(first.root, first.ids[:common]))
+            at += count
+        return stems
+
+    def _chunks(self, fills: Sequence[_Fill]) -> list[list[_Fill]]:
+        """Fills of one lane and of similar length: little padding, and not too many tokens."""
+        chunks: list[list[_Fill]] = []
+        for fill in sorted(fills, key=lambda f: (_features(f.root), len(f.todo))):
+            last = chunks[-1] if chunks else None
+            fits = (
+                last is not None
+                and _features(last[0].root) == _features(fill.root)
+                and len(fill.todo) <= 2 * len(last[0].todo) + 16
+                and len(fill.todo) * (len(last) + 1) <= _TOKENS
+            )
+            if fits and last is not None and self._share:
+                last.append(fill)
+            else:
+                chunks.append([fill])
+        return chunks
+
+    def _prefill(self, fills: list[_Fill]) -> None:
+        batch = self._batch(fills[0].root)
+        fills = self._fitting(batch, sorted(fills, key=lambda fill: not fill.samples))
+        if not fills:
+            return
+        lane, first = batch.lane, len(batch.samples)
+        for row, fill in enumerate(fills, first):
+            at = lane.write(row, 0, fill.root.kv) if fill.root.ids else 0
+            for piece in fill.pieces:
+                at = lane.write(row, at, piece)
+        logits = self._network.extend(
+            lane,
+            first,
+            [fill.todo for fill in fills],
+            [fill.known for fill in fills],
+            [fill.root for fill in fills],
+            max(fill.keep for fill in fills),
+        )
+        self.stats.prefills += 1
+        for row, fill in enumerate(fills, first):
+            self.stats.prefill_tokens += len(fill.todo)
+            self.stats.cached_tokens += fill.known
+            self._remember(fill.root, fill.ids, lane, row)
+        self._begin(batch, fills, logits)
+
+    def _begin(self, batch: _Batch, fills: Sequence[_Fill], logits: Tensor) -> None:
+        """Answer scores, and give each sample a row of its own, the first of a fill the fill's."""
+        first = len(batch.samples)
+        sources = [i for i, fill in enumerate(fills) if fill.samples]
+        batch.samples += [fills[i].samples[0] for i in sources]
+        for i, fill in enumerate(fills):
+            for job in fill.jobs:
+                job.root = fill.root
+                if isinstance(job, Score):
+                    job.read(logits[i, -job.keep :])
+            more = fill.samples[1:]
+            if more:
+                row = len(batch.samples)
+                batch.lane.copy(first + i, row, row + len(more), len(fill.ids))
+                batch.samples += more
+                sources += [i] * len(more)
+        if sources:
+            self._advance(batch, first, logits[sources, -1])
+
+    def _batch(self, root: Root) -> _Batch:
+        features = _features(root)
+        if features not in self._batches:
+            self._batches[features] = _Batch(Lane(self._network.layout, root.cross))
+        return self._batches[features]
+
+    def _fitting(self, batch: _Batch, fills: list[_Fill]) -> list[_Fill]:
+        """Make room for the fills, or for as many of their jobs as there is room for; the rest wait."""
+        fills = list(fills)
+        while fills and not self._reserve(batch, fills):
+            if fills[-1].jobs[1:]:
+                self._waiting.appendleft(fills[-1].jobs.pop())
+                self._full = True
+                continue
+            fill = fills.pop()
+            if fills or self._running():
+                self._waiting.extendleft(fill.jobs)
+                self._full = True
+            else:
+                self._fail(fill.jobs, _too_large(len(fill.ids)))
+        return fills
+
+    def _reserve(self, batch: _Batch, fills: Sequence[_Fill] = ()) -> bool:
+        rows = len(batch.samples) + sum(max(1, len(fill.samples)) for fill in fills)
+        columns = max(len(ids) for ids in (*(s.ids for s in batch.samples), *(fill.ids for fill in fills)))
+        crosses = {id(root.cross) for root in (*(s.root for s in batch.samples), *(f.root for f in fills))}
+        for _ in range(2):
+            used = sum(other.lane.nbytes for other in self._batches.values() if other is not batch)
+            # One column more is where padding is written.
+            if batch.lane.reserve(rows, columns + 1, len(crosses) > 1, self._room - used):
+                return True
+            self._batches = {f: b for f, b in self._batches.items() if b.samples or b is batch}
+        return False
+
+    # Decoding
+
+    def _roomy(self, batch: _Batch) -> bool:
+        longest = max(len(sample.ids) for sample in batch.samples)
+        return longest < batch.lane.capacity[1] or self._reserve(batch)
+
+    def _decode(self, batch: _Batch) -> None:
+        while not self._roomy(batch):
+            if len(batch.samples) == 1:
+                raise _too_large(len(batch.samples[0].ids))
+            self._waiting.appendleft(batch.samples[-1])
+            self._leave(batch, len(batch.samples) - 1)
+            self._full = True
+        samples = batch.samples
+        logits = self._network.step(
+            batch.lane,
+            [sample.ids[-1] for sample in samples],
+            [len(sample.ids) - 1 for sample in samples],
+            [sample.root for sample in samples],
+        )
+        self.stats.decode_steps += 1
+        self.stats.rows += len(samples)
+        self._advance(batch, 0, logits)
+
+    def _advance(self, batch: _Batch, first: int, logits: Tensor) -> None:
+        """Draw the next token of rows `first` and on; those that are done leave."""
+        samples = batch.samples[first:]
+        tokens, logprobs = draw(
+            logits,
+            [sample.sampling.temperature for sample in samples],
+            [sample.sampling.top_p for sample in samples],
+            [sample.uniform() for sample in samples],
+        )
+        if any(map(math.isnan, logprobs)):
+            raise ModelError("the model computed what is not a number; try the dtype float32")
+        done = [
+            row
+            for row, (sample, token, logprob) in enumerate(zip(samples, tokens, logprobs, strict=True), first)
+            if sample.take(token, logprob)
+        ]
+        for row in reversed(done):
+            self._leave(batch, row)
+
+    def _leave(self, batch: _Batch, row: int) -> None:
+        """Take a row out, keeping what it computed; the last row takes its place."""
+        sample = batch.samples[row]
+        self._remember(sample.root, sample.ids[: sample.computed], batch.lane, row)
+        last = batch.samples.pop()
+        if sample is not last:
+            batch.lane.copy(len(batch.samples), row, row + 1, len(last.ids))
+            batch.samples[row] = last
+        self._full = False
+
+    def _remember(self, root: Root, ids: Sequence[int], lane: Lane, row: int) -> None:
+        if self._share:
+            start = len(root.ids)
+            self._prefixes.add(root, ids[start:], lambda a, b: lane.read(row, start + a, start + b))
+
+
+def _features(root: Root) -> int:
+    return 0 if root.cross is None else root.cross.shape[2]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _too_large(tokens: int) -> ModelError:
+    return ModelError(
+        f"a text of {tokens} tokens does not fit in the memory for caches; use a larger cache_mb"
+    )

@@ -1,0 +1,134 @@
+"""What is asked of the engine, one row at a time: a sample to be drawn, or options to be scored.
+
+Owns when a sample ends and what it becomes. Knows no batch and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from llava_cot.models.base import Continuation, Finish, OnText, Sampling
+from llava_cot.models.encoding import Encoded
+from llava_cot.models.prefixes import Root
+from llava_cot.models.sampler import Uniforms
+from llava_cot.models.stopping import Writing
+
+
+class Ticket:
+    """One call and its parts. `finish` is told once, of all the parts' results or of the first failure.
+
+    Whoever stops waiting sets `dropped`.
+    """
+
+    def __init__(self, parts: int, finish: Callable[[list[Any] | BaseException], None]) -> None:
+        self._results: list[Any] = [None] * parts
+        self._left = parts
+        self._finish = finish
+        self.dropped = False
+
+    def settle(self, part: int, result: Any) -> None:
+        self._results[part] = result
+        self._left -= 1
+        if self._left == 0 and not self.dropped:
+            self.dropped = True
+            self._finish(self._results)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.dropped:
+            self.dropped = True
+            self._finish(error)
+
+
+class Job:
+    """A part of a ticket. `ids` are run, the logits of the last `keep` are wanted; `root` is the engine's."""
+
+    root: Root
+
+    def __init__(
+        self, ticket: Ticket, part: int, encoded: Encoded, ids: Sequence[int], keep: int = 1
+    ) -> None:
+        self.ticket = ticket
+        self.part = part
+        self.encoded = encoded
+        self.ids = list(ids)
+        self.keep = keep
+
+
+class Score(Job):
+    """The log-probabilities of options that follow the same ids.
+
+    Several options of one token each, or one option of several, all but the last of which are run too.
+    """
+
+    def __init__(self, ticket: Ticket, part: int, encoded: Encoded, options: Sequence[Sequence[int]]) -> None:
+        super().__init__(ticket, part, encoded, [*encoded.ids, *options[0][:-1]], len(options[0]))
+        self._options = options
+
+    def read(self, logits: Tensor) -> None:
+        """`logits` is [keep, vocabulary]; settles the ticket's part with a list, one number an option."""
+        logprobs = logits.log_softmax(-1)
+        places = list(range(self.keep))
+        scores = [float(logprobs[places, list(option)].sum()) for option in self._options]
+        self.ticket.settle(self.part, scores)
+
+
+class Sample(Job):
+    """One continuation being drawn; `ids` grows."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        part: int,
+        encoded: Encoded,
+        sampling: Sampling,
+        limit: int,
+        writing: Writing,
+        ends: frozenset[int],
+        on_text: OnText | None,
+    ) -> None:
+        super().__init__(ticket, part, encoded, encoded.ids)
+        self.sampling = sampling
+        self.uniform = Uniforms(sampling.seed, part).next
+        self._limit = limit
+        self._writing = writing
+        self._ends = ends
+        self._on_text = on_text
+        self._logprobs: list[float] = []
+        self._ended = False
+
+    @property
+    def computed(self) -> int:
+        """How many of its ids have been run: not the one drawn last, unless an end token followed it."""
+        return len(self.ids) if self._ended else len(self.ids) - 1
+
+    def take(self, token: int, logprob: float) -> bool:
+        """Take the next token; true if it is the last, and the ticket's part is settled."""
+        self._logprobs.append(logprob)
+        if token in self._ends:
+            self._ended = True
+            return self._settle("eos", self._writing.tokens, self._writing.text)
+        self.ids.append(token)
+        if self._writing.add(token):
+            return self._settle("stop", *self._writing.cut())
+        if len(self._logprobs) >= self._limit:
+            return self._settle("length", self._writing.tokens, self._writing.text)
+        if self._on_text is not None and (shown := self._writing.show()):
+            self._on_text(shown)
+        return False
+
+    def _settle(self, finish: Finish, tokens: Sequence[int], text: str) -> bool:
+        if self._on_text is not None and (rest := self._writing.rest(text)):
+            self._on_text(rest)
+        result = Continuation(
+            text=text,
+            tokens=tuple(tokens),
+            logprob=sum(self._logprobs[: len(tokens)]),
+            finish=finish,
+            prompt_tokens=len(self.encoded.ids),
+            completion_tokens=len(self._logprobs),
+        )
+        self.ticket.settle(self.part, result)
+        return True

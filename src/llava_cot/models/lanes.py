@@ -1,0 +1,216 @@
+"""Rows that are decoded together: their keys and values, in place.
+
+Owns the buffers, and how transformers' attention layers read and write them. Knows no tokens, no prompts
+and no prefixes. A row's tokens lie at columns 0 to length - 1; what lies behind them is finite and masked.
+The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns,
+width], so that a row is copied, read and written whole by one operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+KV = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each layer's keys and values lie: `planes[tensor]` are the (layer, 0 for keys or 1 for values)
+    of its planes, `shapes[tensor]` is (heads, width) of each. `cross` are the layers that attend to images.
+    """
+
+    layers: int
+    planes: tuple[tuple[tuple[int, int], ...], ...]
+    shapes: tuple[tuple[int, int], ...]
+    cross: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        elements = sum(len(p) * h * w for p, (h, w) in zip(self.planes, self.shapes, strict=True))
+        return elements * self.dtype.itemsize
+
+
+class Lane:
+    """Rows of a buffer that grows. All have as many image features (`cross` is one row's), or none."""
+
+    def __init__(self, layout: Layout, cross: Tensor | None) -> None:
+        self.layout = layout
+        self.features = 0 if cross is None else cross.shape[2]
+        self._cross_bytes = 0 if cross is None else cross.nbytes
+        self.capacity = (0, 0)
+        self._kv: KV = []
+        self._planes: dict[tuple[int, int], Tensor] = {}
+        self._cross: Tensor | None = None
+        self._cross_in: list[Tensor | None] = []
+        self._at = (0, 0, 0)
+        self._where: tuple[Tensor, Tensor] | None = None
+        layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
+        self._cross_layers = [_ImageLayer() for _ in layout.cross]
+        for index, layer in zip(layout.cross, self._cross_layers, strict=True):
+            layers[index] = layer
+        self.cache = Cache(layers=layers)
+
+    @property
+    def nbytes(self) -> int:
+        return self._needs(*self.capacity, False) + (0 if self._cross is None else self._cross.nbytes)
+
+    def _needs(self, rows: int, columns: int, mixed: bool) -> int:
+        return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
+
+    def reserve(self, rows: int, columns: int, mixed: bool, limit: int) -> bool:
+        """Make room, keeping what is there; false if that takes more than `limit` bytes.
+
+        Rows on different images (`mixed`) need room for the features of each.
+        """
+        fits = rows <= self.capacity[0] and columns <= self.capacity[1]
+        roomy = (1 << (rows - 1).bit_length(), -(-columns * 5 // 4 // 64) * 64)
+        shapes = (self.capacity,) if fits else (roomy, (rows, -(-columns // 16) * 16))
+        for more_rows, more_columns in (*shapes, (rows, columns)):
+            if self._needs(more_rows, more_columns, mixed) <= limit:
+                if (more_rows, more_columns) != self.capacity:
+                    self._resize(more_rows, more_columns)
+                return True
+        return False
+
+    def _resize(self, rows: int, columns: int) -> None:
+        old = self._kv
+        kept = min(rows, self.capacity[0]), min(columns, self.capacity[1])
+        # Zeros: a masked column must be a number.
+        self._kv = [
+            torch.zeros(len(p), rows, h, columns, w, dtype=self.layout.dtype, device=self.layout.device)
+            for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
+        ]
+        for new, before in zip(self._kv, old, strict=False):
+            new[:, : kept[0], :, : kept[1]] = before[:, : kept[0], :, : kept[1]]
+        self.capacity = (rows, columns)
+        self._planes = {
+            place: buffer[i]
+            for buffer, places in zip(self._kv, self.layout.planes, strict=True)
+            for i, place in enumerate(places)
+        }
+
+    def write(self, row: int, start: int, kv: KV) -> int:
+        """Copy keys and values into a row from a column on; the column after them."""
+        stop = start + kv[0].shape[2]
+        for buffer, part in zip(self._kv, kv, strict=True):
+            buffer[:, row, :, start:stop] = part
+        return stop
+
+    def read(self, row: int, start: int, stop: int) -> KV:
+        return [buffer[:, row, :, start:stop].clone() for buffer in self._kv]
+
+    def copy(self, row: int, first: int, last: int, length: int) -> None:
+        """Copy a row onto rows `first` to `last` - 1."""
+        for buffer in self._kv:
+            buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
+
+    def show_images(self, first: int, crosses: Sequence[Tensor]) -> None:
+        """The image features of rows `first` and on, before a forward pass on just these.
+
+        Rows on the same image read one copy; rows on different ones each have their own.
+        """
+        if not self.features:
+            return
+        if all(cross is crosses[0] for cross in crosses):
+            shown = crosses[0][:, None].expand(-1, len(crosses), -1, -1, -1)
+        else:
+            shown = self._gather(first, crosses)
+        for i, layer in enumerate(self._cross_layers):
+            layer.keys, layer.values = shown[2 * i], shown[2 * i + 1]
+            layer.is_initialized = True
+
+    def _gather(self, first: int, crosses: Sequence[Tensor]) -> Tensor:
+        stop = first + len(crosses)
+        if self._cross is None or self._cross.shape[1] < stop:
+            p, h, f, w = crosses[0].shape
+            self._cross = crosses[0].new_empty(p, min(self.capacity[0], 2 * stop), h, f, w)
+            self._cross_in = [None] * self._cross.shape[1]
+        for row, cross in enumerate(crosses, first):
+            if self._cross_in[row] is not cross:
+                self._cross[:, row] = cross
+                self._cross_in[row] = cross
+        return self._cross[:, first:stop]
+
+    def aim(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
+        """Set the rows and columns that the next forward pass reads.
+
+        `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
+        ones of `columns` in every row.
+        """
+        self._at = (first, stop, columns)
+        self._where = None
+        if where is not None:
+            rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
+            self._where = (rows, where)
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [rows, heads, tokens, width] of one layer, and give back all that its tokens may see."""
+        planes = self._planes[layer, 0], self._planes[layer, 1]
+        first, stop, columns = self._at
+        for plane, states in zip(planes, (keys, values), strict=True):
+            if self._where is None:
+                plane[first:stop, :, columns - states.shape[2] : columns] = states
+            else:
+                rows, where = self._where
+                plane[rows, :, where] = states.transpose(1, 2)
+        return planes[0][first:stop, :, :columns], planes[1][first:stop, :, :columns]
+
+    def seen(self) -> int:
+        return self._at[2]
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """A layer of the cache as transformers sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
+    """Keys and values of tokens, which each forward pass adds to."""
+
+    def __init__(self, lane: Lane, index: int) -> None:
+        super().__init__()
+        self.is_initialized = True
+        self.keys = self.values = torch.empty(0)  # Mllama looks at their size
+        self._lane, self._index = lane, index
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        return self._lane.put(self._index, key_states, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._lane.seen(), 0
+
+    def get_seq_length(self) -> int:
+        return self._lane.seen() - 1
+
+
+class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]
+    """Image features, which no token is added to."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("the features of an image are never added to")
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length(), 0
+
+    def get_seq_length(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[2]

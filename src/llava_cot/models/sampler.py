@@ -1,0 +1,76 @@
+"""Drawing tokens from logits, each row by its own settings.
+
+Owns temperature, top-p and the rows' random numbers. Knows no text and no cache. Sample i of a call
+draws from (seed, i) alone, one uniform number a token, so what shares a batch changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Of a large vocabulary only the likeliest are sorted; if they hold less than top-p, all are.
+_SORTED = 256
+_BLOCK = 64
+
+
+class Uniforms:
+    """The random numbers of one sample, in [0, 1)."""
+
+    def __init__(self, seed: int, index: int) -> None:
+        self._generator = np.random.default_rng([seed & (2**64 - 1), index])
+        self._block: NDArray[np.float64] = np.empty(0)
+        self._at = 0
+
+    def next(self) -> float:
+        if self._at == len(self._block):
+            self._block, self._at = self._generator.random(_BLOCK), 0
+        self._at += 1
+        return float(self._block[self._at - 1])
+
+
+def draw(
+    logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
+) -> tuple[list[int], list[float]]:
+    """One token a row, and its log-probability at temperature 1.
+
+    `logits` is [rows, vocabulary], float32. A row at temperature 0 takes its likeliest token. Otherwise
+    the row's uniform number picks from the smallest set of likeliest tokens that holds `top_p`.
+    """
+    if any(temperatures):
+        tokens = _sample(logits, temperatures, top_ps, uniforms)
+        if not all(temperatures):
+            greedy = torch.tensor([t == 0 for t in temperatures], device=logits.device)
+            tokens = torch.where(greedy, logits.argmax(-1), tokens)
+    else:
+        tokens = logits.argmax(-1)
+    logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    # One transfer from the device: float32 holds every token id below 2^24 exactly.
+    ids, values = torch.stack((tokens.float(), logprobs)).tolist()
+    return [int(token) for token in ids], values
+
+
+def _sample(
+    logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
+) -> Tensor:
+    settings = torch.tensor(
+        [[t or 1.0 for t in temperatures], top_ps, uniforms], dtype=torch.float32, device=logits.device
+    )
+    temperature, top_p, uniform = settings[:, :, None]
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature
+    total = scaled.logsumexp(-1, keepdim=True)
+    few = logits.shape[-1] > 4 * _SORTED
+    best, tokens = scaled.topk(_SORTED) if few else scaled.sort(descending=True)
+    mass = (best - total).exp().cumsum(-1)
+    if few and bool((mass[:, -1:] < top_p).any()):
+        best, tokens = scaled.sort(descending=True)
+        mass = (best - total).exp().cumsum(-1)
+    # The set ends with the token that reaches top-p.
+    last = (mass < top_p).sum(-1, keepdim=True).clamp_(max=mass.shape[-1] - 1)
+    picked = (mass <= uniform * mass.gather(1, last)).sum(-1, keepdim=True)
+    chosen: Tensor = tokens.gather(1, torch.minimum(picked, last))[:, 0]
+    return chosen

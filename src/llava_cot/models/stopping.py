@@ -1,0 +1,150 @@
+"""The text of a sample while its tokens arrive: where it stops, and what can be shown of it.
+
+Owns stop strings, the cut after one, and incremental decoding. Knows no model and no batch. The whole
+text is decoded once, at the end; at each step, nothing is, unless the token can complete a stop string,
+and then only a window of as many tokens as the longest stop string has bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UNFINISHED = "\ufffd"  # what part of a character decodes to
+# Tokens before the new ones, decoded with them: a character has at most four bytes.
+_CONTEXT = 4
+
+
+class Vocabulary:
+    """What token ids mean as text. Special tokens are text like any other."""
+
+    def __init__(self, tokenizer: Any, size: int) -> None:
+        self._tokenizer = tokenizer
+        self._size = size
+        self._pieces: list[str] | None = None
+        self.endings = lru_cache(maxsize=64)(self._endings)
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decode(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
+        """The text that `ids` add to `before`."""
+        whole = self._text([*before, *ids])
+        return whole[len(self._text(before).rstrip(_UNFINISHED)) :] if before else whole
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _endings(self, stops: tuple[str, ...]) -> NDArray[np.bool_]:
+        """For each token, whether it can complete one of the stops: it holds the last character of one."""
+        if self._pieces is None:
+            # After another token, since some tokenizers drop the space that begins a text.
+            first = self.encode("a")[-1:]
+            skipped = len(self._text(first))
+            texts = self._tokenizer.batch_decode(
+                [[*first, token] for token in range(self._size)],
+                skip_special_tokens=False,
+                clean_up_tokenization_spaces=False,
+            )
+            self._pieces = [text[skipped:] for text in texts]
+        last = {stop[-1] for stop in stops}
+        if any(not character.isascii() for character in last):
+            last.add(_UNFINISHED)
+        return np.array([any(character in piece for character in last) for piece in self._pieces])
+
+
+class Writing:
+    """One sample's new tokens, and the text they make after the prefix.
+
+    A stop string counts if all of it is new text: one that began in the prefix ended what was kept before.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, prefix: Sequence[int], stops: tuple[str, ...]) -> None:
+        self._vocabulary = vocabulary
+        self._stops = tuple(stop for stop in stops if stop)
+        self._window = max((len(stop.encode()) for stop in self._stops), default=0) + _CONTEXT
+        self._ids = list(prefix[-self._window :])  # ... and then the new tokens
+        self._start = len(self._ids)
+        self._shown = ""
+        self._held = ""  # white space that is shown once something follows it
+        self._from = self._start  # the tokens before it are in `_shown` and `_held`
+
+    @property
+    def tokens(self) -> list[int]:
+        return self._ids[self._start :]
+
+    @property
+    def text(self) -> str:
+        return self._decode(self.tokens)
+
+    def add(self, token: int) -> bool:
+        """Take one more token; true if it completes a stop string."""
+        self._ids.append(token)
+        return bool(self._stops) and bool(
+            self._vocabulary.endings(self._stops)[token] and self._surplus() is not None
+        )
+
+    def cut(self) -> tuple[list[int], str]:
+        """Tokens and text up to the end of the stop that was just completed, without white space there."""
+        surplus = self._surplus() or 0
+        text = self.text
+        text = text[: len(text) - surplus].rstrip()
+        return self._fitted(text), text
+
+    def show(self) -> str:
+        """The text gained since it was last asked for, less what may still change or be cut off.
+
+        That is part of a character, and white space at the end if there are stops.
+        """
+        before = self._ids[max(0, self._from - _CONTEXT) : self._from]
+        ready = self._held + self._vocabulary.decode(self._ids[self._from :], before)
+        if ready.endswith(_UNFINISHED):
+            return ""
+        self._from = len(self._ids)
+        kept = ready.rstrip() if self._stops else ready
+        self._held = ready[len(kept) :]
+        self._shown += kept
+        return kept
+
+    def rest(self, text: str) -> str:
+        """What of the final text has not been shown."""
+        return text[len(self._shown) :]
+
+    def _surplus(self) -> int | None:
+        """How many characters follow the first stop that the last token completed, if it did."""
+        window = self._ids[-self._window :]
+        text = self._vocabulary.decode(window)
+        settled = len(self._vocabulary.decode(window[:-1]).rstrip(_UNFINISHED))
+        old = self._start - len(self._ids) + len(window)
+        begin = len(self._vocabulary.decode(window[:old]).rstrip(_UNFINISHED)) if old > 0 else 0
+        ends = []
+        for stop in self._stops:
+            at = text.find(stop, max(begin, settled - len(stop) + 1))
+            if at >= 0:
+                ends.append(at + len(stop))
+        return len(text) - min(ends) if ends else None
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._vocabulary.decode(tokens, self._ids[max(0, self._start - _CONTEXT) : self._start])
+
+    def _fitted(self, text: str) -> list[int]:
+        """The new tokens, less those beyond `text`; one that goes across its end is written anew."""
+        tokens = self.tokens
+        while tokens and self._decode(tokens[:-1])[: len(text)] == text:
+            tokens.pop()
+        if self._decode(tokens) == text:
+            return tokens
+        kept = tokens[:-1]
+        piece = text[len(self._decode(kept)) :]
+        for trial in ([*kept, *self._vocabulary.encode(piece)], self._vocabulary.encode(text)):
+            if self._decode(trial) == text:
+                return trial
+        return tokens

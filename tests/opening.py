@@ -1,0 +1,67 @@
+"""Tiny checkpoints as the tests of local models use them, and pictures to ask about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+import torch
+from PIL import Image
+
+from llava_cot.models.base import Message
+from llava_cot.models.checkpoint import load_checkpoint
+from llava_cot.models.local import LocalModel
+from llava_cot.question import LoadedImage, load_image
+
+
+def noise(seed: int, width: int = 70, height: int = 40) -> LoadedImage:
+    """A picture that no other seed has."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return load_image(Image.fromarray(pixels))
+
+
+@dataclass
+class Tiny:
+    """A checkpoint, opened by the engine, opened without sharing, and loaded by transformers alone."""
+
+    folder: Path
+    model: LocalModel
+    alone: LocalModel
+    network: Any
+    processor: Any
+
+    def inputs(self, messages: tuple[Message, ...]) -> dict[str, torch.Tensor]:
+        """What transformers itself makes of messages."""
+        turns = [
+            {
+                "role": message.role,
+                "content": [
+                    *({"type": "image"} for _ in message.images),
+                    {"type": "text", "text": message.text},
+                ],
+            }
+            for message in messages
+        ]
+        images = [image.pil for message in messages for image in message.images]
+        text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        made = self.processor(
+            text=[text], images=images or None, return_tensors="pt", add_special_tokens=False
+        )
+        return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+
+    def generate(self, messages: tuple[Message, ...], tokens: int) -> list[int]:
+        """Greedy tokens by `transformers.generate`, an end token included."""
+        inputs = self.inputs(messages)
+        made = self.network.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        return made[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def open_tiny(kind: str, folder: Path) -> Tiny:
+    """Make a checkpoint of one of `tiny.KINDS` in a folder, and open it in every way."""
+    tiny.make(kind, folder)
+    loaded = load_checkpoint(folder, "cpu", "float32")
+    model, alone = LocalModel(folder, device="cpu"), LocalModel(folder, device="cpu", share=False)
+    return Tiny(folder, model, alone, loaded.model, loaded.processor)

@@ -1,0 +1,260 @@
+"""Tiny checkpoints with random weights, in the layout of `save_pretrained`, made without a network.
+
+One maker an architecture: `make(kind, folder)`. The weights are wide enough that greedy text varies
+and follows the image. All share one byte-level BPE tokenizer of about 330 tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    MllamaConfig,
+    MllamaForConditionalGeneration,
+    MllamaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
+from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+SENTENCES = (
+    "How many objects are there? What color is the small metal sphere left of the cube?",
+    "<SUMMARY> I will count. </SUMMARY> <CAPTION> There are 3 cubes. </CAPTION>",
+    "Since response 1 is better, I choose response 2. Yes or no, red or blue.",
+)
+CONTEXT = 512
+_TURNS = ("<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>")
+_TEMPLATE = (
+    "{{ '<|begin|>' }}{% for message in messages %}{{ '<|' + message.role + '|>' }}"
+    "{% for part in message.content %}{% if part.type == 'image' %}IMAGE{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% if message.role == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def make_tokenizer(*more: str) -> PreTrainedTokenizerFast:
+    """Byte-level BPE; `more` are special tokens with the last ids."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=alphabet, special_tokens=list(_TURNS), show_progress=False
+    )
+    core.train_from_iterator(SENTENCES, trainer)
+    core.add_special_tokens(
+        [AddedToken(text, special=True, normalized=False) for text in ("<|system|>", *more)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<|begin|>",
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|user|>", "<|assistant|>", "<|system|>", *more],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": False,
+        **_ids(tokenizer),
+        **more,
+    }
+
+
+def _mllama() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer("<|image|>")
+    image = tokenizer.convert_tokens_to_ids("<|image|>")
+    processor = MllamaProcessor(
+        MllamaImageProcessorPil(size={"height": 16, "width": 16}, max_image_tiles=4), tokenizer
+    )
+    vision = MllamaVisionConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_global_layers=1,
+        attention_heads=2,
+        intermediate_size=32,
+        image_size=16,
+        patch_size=8,
+        max_num_tiles=4,
+        intermediate_layers_indices=[0],
+        vision_output_dim=32,
+    )
+    text = MllamaTextConfig(
+        **_text(tokenizer, vocab_size=image, num_hidden_layers=4), cross_attention_layers=[1, 3]
+    )
+    config = MllamaConfig(vision_config=vision, text_config=text, image_token_index=image)
+    return MllamaForConditionalGeneration(config), processor
+
+
+def _llava() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer("<image>")
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    size = {"height": 16, "width": 16}
+    processor = LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size),
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
+        projection_dim=16,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(**_text(tokenizer)),
+        image_token_index=image,
+        image_seq_length=16,
+    )
+    return LlavaForConditionalGeneration(config), processor
+
+
+_QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+def _qwen_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(_QWEN_TOKENS)), strict=True))
+
+
+def _without_video(processor: type) -> type:
+    names = [name for name in processor.get_attributes() if "video" not in name]  # type: ignore[attr-defined]
+    return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
+
+
+def _qwen25() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer(*_QWEN_TOKENS)
+    images = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=8 * 28 * 28, patch_size=7, merge_size=2)
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 7,
+        "window_size": 28,
+        "fullatt_block_indexes": [1],
+    }
+    text = _text(
+        tokenizer, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    )
+    config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, **_qwen_tokens(tokenizer))
+    return Qwen2_5_VLForConditionalGeneration(config), _without_video(Qwen2_5_VLProcessor)(images, tokenizer)
+
+
+def _qwen3() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer(*_QWEN_TOKENS)
+    images = Qwen2VLImageProcessorPil(
+        min_pixels=16 * 16, max_pixels=8 * 16 * 16, patch_size=8, merge_size=2, temporal_patch_size=2
+    )
+    vision = {
+        "depth": 3,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 8,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    text = _text(
+        tokenizer,
+        head_dim=8,
+        rope_parameters={"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4},
+    )
+    config = Qwen3VLConfig(vision_config=vision, text_config=text, **_qwen_tokens(tokenizer))
+    return Qwen3VLForConditionalGeneration(config), _without_video(Qwen3VLProcessor)(images, tokenizer)
+
+
+def _idefics3() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 16}, do_image_splitting=True
+    )
+    processor = Idefics3Processor(images, tokenizer, image_seq_len=4)
+    config = Idefics3Config(
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 4,
+        },
+        text_config=LlamaConfig(**_text(tokenizer, vocab_size=len(tokenizer))),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=False,
+    )
+    return Idefics3ForConditionalGeneration(config), processor
+
+
+_MAKERS: dict[str, tuple[Callable[[], tuple[Any, Any]], str]] = {
+    "mllama": (_mllama, "<|image|>"),
+    "llava": (_llava, "<image>"),
+    "qwen2.5-vl": (_qwen25, "<|vision_start|><|image_pad|><|vision_end|>"),
+    "qwen3-vl": (_qwen3, "<|vision_start|><|image_pad|><|vision_end|>"),
+    "idefics3": (_idefics3, "<image>"),
+}
+KINDS = tuple(_MAKERS)
+
+
+def make(kind: str, folder: Path, seed: int = 0) -> Path:
+    """Save a checkpoint of one of `KINDS` in `folder`, and give the folder back."""
+    maker, image = _MAKERS[kind]
+    torch.manual_seed(seed)
+    model, processor = maker()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "gate" in name and parameter.numel() == 1:
+                parameter.fill_(0.7)  # Mllama's cross-attention gates are born shut
+            elif parameter.ndim >= 2:
+                parameter.normal_(std=0.8 if "embed" in name else 1.6 * parameter[0].numel() ** -0.5)
+    processor.chat_template = _TEMPLATE.replace("IMAGE", image)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
