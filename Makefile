@@ -20,7 +20,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # One question about one picture, found by stage-level beam search on the built-in model.
 demo: install
 	@$(BIN)/llava-cot ask examples/scene.png "Take away all metal cylinders. Take away all small rubber objects. How many objects are left now?" \
-		 --method stage-beam -n 4 --show-search
+		--method stage-beam -n 4 --show-search
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check
