@@ -23,14 +23,16 @@ REPLY_TOKENS = 256
 
 
 class SelfJudge(Judge):
-    """Asks the model which response it prefers."""
+    """Asks the model which response it prefers, in a reply of at most `reply_tokens`."""
 
     name = "self"
 
-    def __init__(self, model: Model, fmt: StageFormat, sampling: Sampling) -> None:
+    def __init__(
+        self, model: Model, fmt: StageFormat, sampling: Sampling, reply_tokens: int = REPLY_TOKENS
+    ) -> None:
         self._model = model
         self._fmt = fmt
-        self._sampling = replace(sampling, max_tokens=REPLY_TOKENS, stop=())
+        self._sampling = replace(sampling, max_tokens=reply_tokens, stop=())
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
