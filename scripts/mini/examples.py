@@ -82,19 +82,26 @@ def faults(seen: Sequence[str], truth: Sequence[str]) -> list[int]:
 
 
 def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
-    """Which of two captions (descriptions from left to right) is nearer to the truth, and why."""
+    """Which of two captions (descriptions from left to right) is nearer to the truth, and why.
+
+    The reason sets one word of both beside what the image shows, so that the choice follows from it.
+    """
     wrong_a, wrong_b = faults(a, truth), faults(b, truth)
     if sum(wrong_a) == sum(wrong_b):
         return None
     choice = 1 if sum(wrong_a) < sum(wrong_b) else 2
     better, worse = (a, b) if choice == 1 else (b, a)
-    if len(worse) != len(truth) and len(better) == len(truth):
-        return choice, f"there are {len(truth)} objects"
-    of_better, of_worse = faults(better, truth), faults(worse, truth)
-    for place in range(min(len(truth), len(of_better), len(of_worse))):
-        if of_better[place] < of_worse[place]:
-            return choice, f"the {ORDINALS[place]} is a {truth[place]}"
-    return choice, f"there are {len(truth)} objects"
+    if len(better) == len(truth) != len(worse):
+        return choice, (
+            f"there are {len(a)} objects in response 1, {len(b)} in response 2 and {len(truth)} in the image"
+        )
+    for place, names in enumerate(zip(a, b, truth, strict=False)):
+        for one, two, real in zip(*(name.split(" ") for name in names), strict=True):
+            if (one == real) != (two == real) and (one == real) == (choice == 1):
+                return choice, (
+                    f"the {ORDINALS[place]} is {one} in response 1, {two} in response 2 and {real} in the image"
+                )
+    return None
 
 
 def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
@@ -130,7 +137,7 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     stage = rng.choices(
         ("caption", "reasoning", "answer", "conclusion", "summary", "sentence"), (56, 14, 16, 5, 5, 4)
     )[0]
-    direct = rng.random() < 0.35
+    direct = rng.random() < 0.25
     swap = rng.random() < 0.5
     truth = teach(scene, question, rng)
     good, bad = list(scene.objects), misperceive(scene.objects, rng)

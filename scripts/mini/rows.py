@@ -46,13 +46,20 @@ class Rows:
             reply = reply[: self.before_number + 1]
         return prompt + reply, [IGNORE] * len(prompt) + learned
 
-    def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """Ids and labels, right-padded [B, T]; labels are shifted: labels[:, t] is what follows ids[:, t]."""
+    def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, labels, and which of these decide a duel: the number that is chosen. Right-padded [B, T].
+
+        Labels are shifted: labels[:, t] is what follows ids[:, t].
+        """
         pairs = [self.one(example) for example in examples]
         longest = max(len(ids) for ids, _ in pairs)
         ids = torch.full((len(pairs), longest), self.pad)
         labels = torch.full((len(pairs), longest), IGNORE)
+        deciding = torch.zeros(labels.shape, dtype=torch.bool)
         for row, (tokens, learned) in enumerate(pairs):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             labels[row, : len(tokens) - 1] = torch.tensor(learned[1:])
-        return ids, labels
+            if CHOICE in examples[row].reply:
+                last = max(place for place, token in enumerate(learned) if token in self.numbers)
+                deciding[row, last - 1] = True
+        return ids, labels, deciding

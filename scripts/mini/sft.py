@@ -32,7 +32,7 @@ from llava_cot.scenes.world import Scene
 
 KINDS = ("answers", "duels", "checks", "captions")
 PER_PICTURE = 2
-CHOICE_WEIGHT = 4.0  # of the token that decides a duel or a check, against 1 of any other
+CHOICE_WEIGHT = 2.0  # of the token that decides a duel, against 1 of any other
 
 
 def optimizers(model: nn.Module, heads: nn.Module, rate: float, muon: float) -> list[torch.optim.Optimizer]:
@@ -103,7 +103,7 @@ class Sampled:
         chosen = next(self.queues[kind])
         made = []
         for item in chosen:
-            direct = kind == "duels" and self.rng.random() < 0.35
+            direct = kind == "duels" and self.rng.random() < 0.25
             reply = item["reply"]
             if direct:
                 reply = reply[reply.index(examples.CHOICE) :]
@@ -115,7 +115,7 @@ def forward_loss(
     model: nn.Module, rows: Rows, pool: Pool, indices: list[int], batch: list[examples.Example], heads: Heads
 ) -> tuple[Tensor, float]:
     """Weighted mean cross-entropy of the learned tokens (plus the heads' loss), and their accuracy."""
-    ids, labels = rows.batch(batch)
+    ids, labels, deciding = rows.batch(batch)
     inner = model.model
     extra: dict[str, Tensor] = {}
     aside = torch.zeros(())
@@ -133,13 +133,12 @@ def forward_loss(
     learned = labels != IGNORE
     target = labels[learned]
     logits = model.lm_head(hidden[learned])
-    weight = torch.ones(len(target))
-    if "choose response" in batch[0].reply:
-        weight[torch.isin(target, torch.tensor(sorted(rows.numbers)))] = CHOICE_WEIGHT
+    decisive = deciding[learned]
+    weight = 1 + (CHOICE_WEIGHT - 1) * decisive.float()
     loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
     guess = logits.argmax(-1) == target
-    decisive = weight > 1 if (weight > 1).any() else weight > 0
-    return loss + aside, guess[decisive].float().mean().item()
+    shown = guess[decisive] if decisive.any() else guess
+    return loss + aside, shown.float().mean().item()
 
 
 def main() -> None:
