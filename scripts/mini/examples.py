@@ -99,7 +99,8 @@ def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) ->
         for one, two, real in zip(*(name.split(" ") for name in names), strict=True):
             if (one == real) != (two == real) and (one == real) == (choice == 1):
                 return choice, (
-                    f"the {ORDINALS[place]} is {one} in response 1, {two} in response 2 and {real} in the image"
+                    f"the {ORDINALS[place]} is {one} in response 1, {two} in response 2 "
+                    f"and {real} in the image"
                 )
     return None
 
