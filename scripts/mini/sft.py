@@ -1,6 +1,6 @@
 """Stages 2 and 3 of mini: staged answers, duels and checks, learned together.
 
-    python scripts/mini/sft.py --run RUN --name answers --steps 6000
+    python scripts/mini/sft.py --run RUN --name answers --start seeing
     python scripts/mini/sft.py --run RUN --name judge --start answers --steps 1800 --duels RUN/duels.jsonl
 
 Saves RUN/NAME.pt every 250 steps; the same command again goes on from there. A batch is of one kind, drawn
@@ -147,15 +147,15 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--start", help="the earlier stage to start from; else the vision stage alone")
     parser.add_argument("--ground", action="store_true", help="start the projector from the vision heads")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=2300)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--muon", type=float, default=0.01)
+    parser.add_argument("--muon", type=float, default=0.008)
     parser.add_argument(
         "--shares",
         type=float,
         nargs=4,
-        default=(0.7, 0.22, 0.08, 0.0),
+        default=(0.5, 0.25, 0.25, 0.0),
         metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS"),
     )
     parser.add_argument(

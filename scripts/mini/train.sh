@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains mini from nothing, in about an hour and a half on two CPU cores: bash scripts/mini/train.sh RUN
+# Trains mini from nothing, in about an hour on two CPU cores: bash scripts/mini/train.sh RUN
 # Every stage saves as it goes and is skipped when done, so the same command goes on after an interruption.
 set -euo pipefail
 run=${1:?give a folder for pictures and checkpoints}
@@ -7,9 +7,9 @@ here=$(dirname "${BASH_SOURCE[0]}")
 python=${PYTHON:-python}
 "$python" "$here/pictures.py" --out "$run" --count 60000
 "$python" "$here/vision.py" --run "$run" --steps 2000
-"$python" "$here/sft.py" --run "$run" --name seeing --ground --steps 900 --batch 16 --muon 0.025 --shares 0 0 0 1
-"$python" "$here/sft.py" --run "$run" --name answers --start seeing --steps 2200 --muon 0.02 --shares 0.72 0.15 0.13 0
-"$python" "$here/duels.py" --run "$run" --name answers --captions 3000 --answers 2400
-"$python" "$here/sft.py" --run "$run" --name judge --start answers --steps 1800 --muon 0.01 --shares 0.15 0.6 0.25 0 \
+"$python" "$here/sft.py" --run "$run" --name seeing --ground --steps 500 --batch 16 --muon 0.01 --shares 0 0 0 1
+"$python" "$here/sft.py" --run "$run" --name answers --start seeing --steps 2300 --shares 0.54 0.26 0.2 0
+"$python" "$here/duels.py" --run "$run" --name answers --captions 960 --answers 1440
+"$python" "$here/sft.py" --run "$run" --name judge --start answers --steps 1700 --shares 0.5 0.25 0.25 0 \
   --duels "$run/duels.jsonl"
 "$python" "$here/export.py" --run "$run" --name judge --out "$here/../../src/llava_cot/mini"
