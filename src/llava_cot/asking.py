@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llava_cot.judges import Judge, make_judge
+from llava_cot.judges import JUDGES, Judge, make_judge
 from llava_cot.methods import JUDGED, METHODS
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import ImageSource, Question, load_image
@@ -42,15 +42,7 @@ async def ask(
     stage-beam. Calls that are gathered together share the model's batches. Raises ValueError, of which
     ModelError and ImageError are kinds, with one sentence for the user.
     """
-    if method not in METHODS:
-        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
-    if n is None:
-        n = 1 if method == "single" else 2
-    if n < 1:
-        raise ValueError(f"n is {n}; a question takes at least one sample")
-    if judge is not None and method not in JUDGED:
-        raise ValueError(f"the method {method} asks no judge; leave the judge out, or choose a search")
-    sampling = _sampling(temperature, top_p, max_tokens, seed)
+    n, sampling = settings(method, n, judge, temperature, top_p, max_tokens, seed)
     if method in JUDGED and judge is None:
         judge = "self"
     if isinstance(judge, str):
@@ -102,14 +94,33 @@ def ask_sync(
     )
 
 
-def _sampling(temperature: float, top_p: float, max_tokens: int, seed: int) -> Sampling:
+def settings(
+    method: str,
+    n: int | None,
+    judge: str | Judge | None,
+    temperature: float,
+    top_p: float,
+    max_tokens: int,
+    seed: int,
+) -> tuple[int, Sampling]:
+    """The number of candidates and the sampling that `ask` will use. Raises ValueError if it would refuse."""
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    if n is None:
+        n = 1 if method == "single" else 2
+    if n < 1:
+        raise ValueError(f"n is {n}; a question takes at least one sample")
+    if judge is not None and method not in JUDGED:
+        raise ValueError(f"the method {method} asks no judge; leave the judge out, or choose a search")
+    if isinstance(judge, str) and judge not in JUDGES:
+        raise ValueError(f"there is no judge {judge!r}; choose one of {', '.join(JUDGES)}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"the temperature is {temperature}; give 0 (greedy) or more")
     if not 0 < top_p <= 1:
         raise ValueError(f"top-p is {top_p}; give more than 0 and at most 1")
     if max_tokens < 1:
         raise ValueError(f"the limit of tokens is {max_tokens}; give at least 1")
-    return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
+    return n, Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
 
 
 async def _question(image: ImageSource | Sequence[ImageSource] | None, question: str | Question) -> Question:

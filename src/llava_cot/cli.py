@@ -120,6 +120,7 @@ def ask(
     from rich.console import Console
 
     from llava_cot import ask_sync, open_model
+    from llava_cot.asking import settings
     from llava_cot.files import output_file
     from llava_cot.question import Question
     from llava_cot.show.live import LiveView
@@ -127,6 +128,7 @@ def ask(
     from llava_cot.stages import LLAVA_COT, make_format
 
     target = output_file(trace) if trace else None
+    settings(method, n, judge, temperature, top_p, max_tokens, seed)
     fmt = make_format(stages) if stages else LLAVA_COT
     images = _images(image, more or [])
     live = sys.stdout.isatty() and not as_json
