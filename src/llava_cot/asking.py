@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import wraps
+from typing import Any, ParamSpec
 
 from llava_cot.judges import JUDGES, Judge, make_judge
 from llava_cot.methods import JUDGED, METHODS
@@ -60,38 +62,19 @@ async def ask(
     )
 
 
-def ask_sync(
-    model: Model,
-    image: ImageSource | Sequence[ImageSource] | None,
-    question: str | Question,
-    *,
-    method: str = "stage-beam",
-    n: int | None = None,
-    judge: str | Judge | None = None,
-    temperature: float = 0.6,
-    top_p: float = 0.9,
-    max_tokens: int = 2048,
-    seed: int = 0,
-    fmt: StageFormat = LLAVA_COT,
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """`ask`, for code that is not asynchronous."""
-    return asyncio.run(
-        ask(
-            model,
-            image,
-            question,
-            method=method,
-            n=n,
-            judge=judge,
-            temperature=temperature,
-            top_p=top_p,
-            max_tokens=max_tokens,
-            seed=seed,
-            fmt=fmt,
-            on_event=on_event,
-        )
-    )
+_P = ParamSpec("_P")
+
+
+def _synchronous(function: Callable[_P, Coroutine[Any, Any, Trace]]) -> Callable[_P, Trace]:
+    @wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Trace:
+        return asyncio.run(function(*args, **kwargs))
+
+    run.__name__ = run.__qualname__ = "ask_sync"
+    return run
+
+
+ask_sync = _synchronous(ask)
 
 
 def settings(
