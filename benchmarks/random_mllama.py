@@ -31,6 +31,7 @@ from transformers import (
 )
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+from transformers.utils import logging
 
 from llava_cot.judges import prompts
 from llava_cot.scenes.write import make_item
@@ -79,7 +80,7 @@ class Size:
 
 
 # 80 million parameters. Every fifth layer reads the picture, as in Llama 3.2 Vision; its picture has 1,601
-# tokens a tile and 4 tiles, this one's 257 and 2. A stage of 24 words is what mini writes.
+# tokens a tile and 4 tiles, this one's 257 and 2. A stage has 24 words, about as many as mini's.
 LARGE = Size(8192, 640, 1728, 10, (3, 8), 10, 2, 512, 6, 8, 224, 14, 24)
 # Runs in milliseconds, for tests.
 TINY = Size(600, 32, 48, 3, (1,), 4, 2, 24, 2, 2, 28, 14, 3)
@@ -87,6 +88,7 @@ TINY = Size(600, 32, 48, 3, (1,), 4, 2, 24, 2, 2, 28, 14, 3)
 
 def make_random(folder: Path, size: Size = LARGE, seed: int = 0) -> Path:
     """Write the checkpoint with its processor, as a user's would be; returns the folder."""
+    logging.disable_progress_bar()
     processor = _processor(size, seed)
     model = _model(processor, size, seed)
     model.save_pretrained(folder)
