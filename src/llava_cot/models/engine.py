@@ -342,11 +342,13 @@ class Engine:
 
     def _decode(self, batch: _Batch) -> None:
         while not self._roomy(batch):
-            if len(batch.samples) == 1:
+            if len(self._running()) == 1:
                 raise _too_large(len(batch.samples[0].ids))
             self._waiting.appendleft(batch.samples[-1])
             self._leave(batch, len(batch.samples) - 1)
             self._full = True
+            if not batch.samples:
+                return
         samples = batch.samples
         logits = self._network.step(
             batch.lane,

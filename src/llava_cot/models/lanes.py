@@ -60,7 +60,7 @@ class Lane:
 
     @property
     def nbytes(self) -> int:
-        return self._needs(*self.capacity, False) + (0 if self._cross is None else self._cross.nbytes)
+        return self._needs(*self.capacity, self._cross is not None)
 
     def _needs(self, rows: int, columns: int, mixed: bool) -> int:
         return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
@@ -74,7 +74,7 @@ class Lane:
         roomy = (1 << (rows - 1).bit_length(), -(-columns * 5 // 4 // 64) * 64)
         shapes = (self.capacity,) if fits else (roomy, (rows, -(-columns // 16) * 16))
         for more_rows, more_columns in (*shapes, (rows, columns)):
-            if self._needs(more_rows, more_columns, mixed) <= limit:
+            if self._needs(more_rows, more_columns, mixed or self._cross is not None) <= limit:
                 if (more_rows, more_columns) != self.capacity:
                     self._resize(more_rows, more_columns)
                 return True
@@ -91,6 +91,7 @@ class Lane:
         for new, before in zip(self._kv, old, strict=False):
             new[:, : kept[0], :, : kept[1]] = before[:, : kept[0], :, : kept[1]]
         self.capacity = (rows, columns)
+        self._cross = None
         self._planes = {
             place: buffer[i]
             for buffer, places in zip(self._kv, self.layout.planes, strict=True)
@@ -129,10 +130,10 @@ class Lane:
 
     def _gather(self, first: int, crosses: Sequence[Tensor]) -> Tensor:
         stop = first + len(crosses)
-        if self._cross is None or self._cross.shape[1] < stop:
+        if self._cross is None:
             p, h, f, w = crosses[0].shape
-            self._cross = crosses[0].new_empty(p, min(self.capacity[0], 2 * stop), h, f, w)
-            self._cross_in = [None] * self._cross.shape[1]
+            self._cross = crosses[0].new_empty(p, self.capacity[0], h, f, w)
+            self._cross_in = [None] * self.capacity[0]
         for row, cross in enumerate(crosses, first):
             if self._cross_in[row] is not cross:
                 self._cross[:, row] = cross

@@ -127,13 +127,13 @@ class Prefixes:
 
 
 def _walk(root: Run, ids: Sequence[int]) -> Iterator[tuple[Run, int]]:
-    """The runs that `ids` begin with, and how much of each; only the last can be a part."""
+    """The runs that `ids` begin with, and how much of each; only the last can be a part, and be split."""
     node, at = root, 0
     while at < len(ids) and (child := node.children.get(ids[at])) is not None:
         end = at + len(child.ids)
-        common = len(child.ids) if tuple(ids[at:end]) == child.ids else _common(child.ids, ids, at)
-        yield child, common
-        if common < len(child.ids):
+        whole = tuple(ids[at:end]) == child.ids
+        yield child, len(child.ids) if whole else _common(child.ids, ids, at)
+        if not whole:
             return
         node, at = child, end
 

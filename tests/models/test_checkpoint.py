@@ -1,0 +1,141 @@
+"""What cannot be opened is refused in one sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from opening import Tiny
+from safetensors.torch import load_file, save_file
+
+from llava_cot import open_model
+from llava_cot.models.base import ModelError
+
+
+@pytest.fixture
+def copy(opened: Callable[[str], Tiny], tmp_path: Path) -> Path:
+    """A checkpoint to spoil."""
+    return Path(shutil.copytree(opened("llava").folder, tmp_path / "copy"))
+
+
+def refusal(folder: str | Path, **settings: str) -> str:
+    with pytest.raises(ModelError) as refused:
+        open_model(folder, **settings)  # type: ignore[arg-type]
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    assert sentence
+    return sentence
+
+
+def change(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert "there is no folder" in refusal(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "no config.json" in refusal(tmp_path)
+
+
+def test_an_address() -> None:
+    assert "not supported yet" in refusal("http://localhost:8000/v1")
+
+
+def test_a_configuration_that_is_not_json(copy: Path) -> None:
+    (copy / "config.json").write_text("{")
+    assert "not JSON" in refusal(copy)
+
+
+def test_code_of_its_own(copy: Path) -> None:
+    change(copy / "config.json", model_type="their_own", auto_map={"AutoConfig": "theirs.Config"})
+    assert "code of its own" in refusal(copy)
+
+
+def test_a_text_model(copy: Path) -> None:
+    (copy / "config.json").write_text('{"model_type": "llama"}')
+    assert "a llama model" in refusal(copy)
+
+
+def test_no_weights(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    assert "no weights" in refusal(copy)
+
+
+def test_weights_in_a_pickle(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    assert "safetensors" in refusal(copy)
+
+
+def test_damaged_weights(copy: Path) -> None:
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be loaded" in refusal(copy)
+
+
+def test_weights_that_lack_a_part(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights.pop(next(name for name in weights if "lm_head" in name))
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert "incomplete" in refusal(copy)
+
+
+def test_weights_of_another_size(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in weights if "lm_head" in name)
+    save_file({**weights, name: torch.zeros(3, 4)}, copy / "model.safetensors", {"format": "pt"})
+    assert "cannot be loaded" in refusal(copy)
+
+
+def test_a_missing_shard(copy: Path) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00001-of-00002.safetensors is missing" in refusal(copy)
+
+
+def test_a_damaged_index(copy: Path) -> None:
+    (copy / "model.safetensors.index.json").write_text("[]")
+    assert "damaged" in refusal(copy)
+
+
+def test_no_processor(copy: Path) -> None:
+    (copy / "processor_config.json").unlink()
+    assert "no processor" in refusal(copy)
+
+
+def test_no_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    assert "no processor" in refusal(copy)
+
+
+def test_no_chat_template(copy: Path) -> None:
+    (copy / "chat_template.jinja").unlink()
+    assert "no chat template" in refusal(copy)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there(copy: Path) -> None:
+    assert "no device 'cuda'" in refusal(copy, device="cuda")
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "abacus"), ("dtype", "float3")])
+def test_a_setting_that_is_none(copy: Path, name: str, value: str) -> None:
+    assert value in refusal(copy, **{name: value})
+
+
+async def test_the_dtype_is_as_asked(copy: Path) -> None:
+    model = open_model(copy, dtype="bfloat16")
+    assert model._engine._network.dtype == torch.bfloat16
+    model.close()
+
+
+def test_importing_models_imports_no_torch() -> None:
+    code = "import sys, llava_cot.models; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from llava_cot.models.sampler import Uniforms, draw
+
+LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0, 0.5], [0.0, 0.0, 5.0, 1.0, 1.0]])
+
+
+def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
+    tokens, logprobs = draw(LOGITS, [0, 0], [0.9, 1.0], [0.99, 0.99])
+    assert tokens == [1, 2]
+    assert logprobs == pytest.approx(LOGITS.log_softmax(-1)[[0, 1], [1, 2]].tolist(), abs=1e-5)
+
+
+def reference(logits: torch.Tensor, temperature: float, top_p: float) -> dict[int, float]:
+    """Probabilities by the definition: temperature, then the smallest likeliest set that holds top-p."""
+    probabilities = (logits.double() / temperature).softmax(-1)
+    kept: dict[int, float] = {}
+    for token in probabilities.argsort(descending=True).tolist():
+        if sum(kept.values()) >= top_p:
+            break
+        kept[token] = float(probabilities[token])
+    return {token: p / sum(kept.values()) for token, p in kept.items()}
+
+
+@pytest.mark.parametrize("size", [5, 5000])  # all sorted; the likeliest sorted
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(0.6, 0.9), (1.0, 1.0), (3.0, 0.5), (1e-6, 0.9), (50.0, 0.99)]
+)
+def test_draws_follow_the_distribution(size: int, temperature: float, top_p: float) -> None:
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(1)) * 3
+    expected = reference(logits, temperature, top_p)
+    grid = (np.arange(500) + 0.5) / 500
+    tokens, logprobs = draw(logits.expand(500, -1), [temperature] * 500, [top_p] * 500, list(grid))
+    counts = {token: tokens.count(token) / 500 for token in set(tokens)}
+    for token in counts.keys() | expected.keys():
+        assert counts.get(token, 0) == pytest.approx(expected.get(token, 0), abs=0.005)
+    assert logprobs == pytest.approx(logits.log_softmax(-1)[tokens].tolist(), abs=1e-4)
+
+
+def test_rows_with_other_settings_change_nothing() -> None:
+    logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(2)) * 4
+    temperatures = [[0.0, 0.6, 1.0, 30.0][i % 4] for i in range(40)]
+    top_ps = [[0.9, 1.0, 0.3][i % 3] for i in range(40)]
+    uniforms = [i / 40 for i in range(40)]
+    together, _ = draw(logits, temperatures, top_ps, uniforms)
+    alone = [
+        draw(logits[i : i + 1], temperatures[i : i + 1], top_ps[i : i + 1], uniforms[i : i + 1])[0][0]
+        for i in range(40)
+    ]
+    assert together == alone
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_interval_are_tokens(uniform: float) -> None:
+    tokens, _ = draw(LOGITS, [1.0, 1.0], [1.0, 0.9], [uniform, uniform])
+    assert all(0 <= token < 5 for token in tokens)
+
+
+def test_random_numbers_depend_on_the_seed_and_the_number_of_the_sample_alone() -> None:
+    def first(seed: int, index: int) -> list[float]:
+        uniforms = Uniforms(seed, index)
+        return [uniforms.next() for _ in range(100)]
+
+    assert first(1, 2) == first(1, 2)
+    assert len({tuple(first(seed, index)) for seed in (0, 1, 2**63 - 1, -1) for index in (0, 1)}) == 8
+    assert all(0 <= number < 1 for number in first(0, 0))
