@@ -19,7 +19,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # One question about one picture, found by stage-level beam search on the built-in model.
 demo: install
-	@$(BIN)/llava-cot ask examples/scene.png "Take away all metal cylinders. Take away all small rubber objects. How many objects are left now?" \
+	@$(BIN)/llava-cot ask examples/scene.png "What shape is the object on the far left?" \
 		--method stage-beam -n 4 --show-search
 
 test: $(VENV)/.installed-test

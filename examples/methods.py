@@ -9,7 +9,7 @@ from llava_cot import ask_sync, open_model
 from llava_cot.methods import METHODS
 
 PICTURE = Path(__file__).parent / "scene.png"
-QUESTION = "Take away all metal cylinders. Take away all small rubber objects. How many objects are left now?"
+QUESTION = "What shape is the object on the far left?"
 
 
 def main() -> None:

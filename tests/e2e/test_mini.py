@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from command import ROOT, environment, run
 
-QUESTION = "Take away all metal cylinders. Take away all small rubber objects. How many objects are left now?"
+from llava_cot.scenes.world import SHAPES
+
+QUESTION = "What shape is the object on the far left?"
 
 
 def script(*command: str | Path) -> str:
@@ -26,7 +28,7 @@ def script(*command: str | Path) -> str:
 
 def test_the_readme_s_python_runs() -> None:
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert re.fullmatch(r"\d+\n", script(sys.executable, "-c", code))
+    assert script(sys.executable, "-c", code) in ("yes\n", "no\n")
 
 
 def test_the_first_question() -> None:
@@ -35,7 +37,7 @@ def test_the_first_question() -> None:
     reply = json.loads(result.stdout)
     assert reply["model"] == "mini"
     assert all(reply["stages"].values())
-    assert re.fullmatch(r"\d+", reply["answer"])
+    assert reply["answer"] in SHAPES
 
 
 def test_the_readme_shows_what_is_shown() -> None:
