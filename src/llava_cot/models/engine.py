@@ -29,6 +29,9 @@ from llava_cot.models.sampler import draw
 _HEADS = 16
 _TOKENS = 8192
 _WORTH = 64
+# Where more than this many rows run for each that waits, the latter wait for others, so many steps at most.
+_CROWD = 8
+_PATIENCE = 4
 
 
 @dataclass
@@ -98,6 +101,7 @@ class Engine:
         self._waiting: deque[Job] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
+        self._patience = 0
 
     @property
     def nbytes(self) -> int:
@@ -115,7 +119,7 @@ class Engine:
     def step(self) -> None:
         """Admit what waits and decode one token of every row. Failures go to the jobs' tickets."""
         self._drop()
-        if self._waiting and not (self._full and self._running()):
+        if self._waiting and self._ripe():
             self._admit()
         for batch in list(self._batches.values()):
             if batch.samples:
@@ -123,6 +127,14 @@ class Engine:
                     self._decode(batch)
                 except Exception as error:
                     self._fail(batch.samples, error)
+
+    def _ripe(self) -> bool:
+        """Whether to admit what waits: a prefill holds up all rows, so a crowd waits for some company."""
+        running = len(self._running())
+        if self._full and running:
+            return False
+        self._patience = 0 if running <= _CROWD * len(self._waiting) else self._patience + 1
+        return self._patience in (0, _PATIENCE)
 
     def fail(self, error: BaseException) -> None:
         """Fail all that is waiting or running."""
@@ -150,6 +162,7 @@ class Engine:
     # Admission
 
     def _admit(self) -> None:
+        self._patience = 0
         free = self._max_rows - len(self._running())
         jobs = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
         fills = self._fills(jobs)
@@ -323,13 +336,14 @@ class Engine:
         return fills
 
     def _reserve(self, batch: _Batch, fills: Sequence[_Fill] = ()) -> bool:
-        rows = len(batch.samples) + sum(max(1, len(fill.samples)) for fill in fills)
-        columns = max(len(ids) for ids in (*(s.ids for s in batch.samples), *(fill.ids for fill in fills)))
+        held = len(batch.samples), max((len(sample.ids) for sample in batch.samples), default=0)
+        rows = held[0] + sum(max(1, len(fill.samples)) for fill in fills)
+        columns = max(held[1], *(len(fill.ids) for fill in fills), 0)
         crosses = {id(root.cross) for root in (*(s.root for s in batch.samples), *(f.root for f in fills))}
         for _ in range(2):
             used = sum(other.lane.nbytes for other in self._batches.values() if other is not batch)
             # One column more is where padding is written.
-            if batch.lane.reserve(rows, columns + 1, len(crosses) > 1, self._room - used):
+            if batch.lane.reserve(rows, columns + 1, held, len(crosses) > 1, self._room - used):
                 return True
             self._batches = {f: b for f, b in self._batches.items() if b.samples or b is batch}
         return False

@@ -8,15 +8,20 @@ width], so that a row is copied, read and written whole by one operation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 KV = list[Tensor]
+# What a lane has room for at least, if there is memory: growing copies it.
+_ROWS = 8
+_COLUMNS = 256
 
 
 @dataclass(frozen=True)
@@ -65,31 +70,29 @@ class Lane:
     def _needs(self, rows: int, columns: int, mixed: bool) -> int:
         return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
 
-    def reserve(self, rows: int, columns: int, mixed: bool, limit: int) -> bool:
-        """Make room, keeping what is there; false if that takes more than `limit` bytes.
+    def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
+        """Make room, keeping what `held` rows and columns hold; false if it takes more than `limit` bytes.
 
         Rows on different images (`mixed`) need room for the features of each.
         """
         fits = rows <= self.capacity[0] and columns <= self.capacity[1]
-        roomy = (1 << (rows - 1).bit_length(), -(-columns * 5 // 4 // 64) * 64)
+        roomy = (max(_ROWS, 1 << (rows - 1).bit_length()), _COLUMNS * -(-columns * 3 // 2 // _COLUMNS))
         shapes = (self.capacity,) if fits else (roomy, (rows, -(-columns // 16) * 16))
         for more_rows, more_columns in (*shapes, (rows, columns)):
             if self._needs(more_rows, more_columns, mixed or self._cross is not None) <= limit:
                 if (more_rows, more_columns) != self.capacity:
-                    self._resize(more_rows, more_columns)
+                    self._resize(more_rows, more_columns, held)
                 return True
         return False
 
-    def _resize(self, rows: int, columns: int) -> None:
+    def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
         old = self._kv
-        kept = min(rows, self.capacity[0]), min(columns, self.capacity[1])
-        # Zeros: a masked column must be a number.
         self._kv = [
-            torch.zeros(len(p), rows, h, columns, w, dtype=self.layout.dtype, device=self.layout.device)
+            _zeros((len(p), rows, h, columns, w), self.layout)
             for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
         ]
         for new, before in zip(self._kv, old, strict=False):
-            new[:, : kept[0], :, : kept[1]] = before[:, : kept[0], :, : kept[1]]
+            new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
         self.capacity = (rows, columns)
         self._cross = None
         self._planes = {
@@ -166,6 +169,14 @@ class Lane:
 
     def seen(self) -> int:
         return self._at[2]
+
+
+def _zeros(shape: tuple[int, ...], layout: Layout) -> Tensor:
+    """Zeros, since a masked column must be a number; on a CPU they cost nothing until they are written."""
+    if layout.device.type != "cpu":
+        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+    empty = np.zeros(math.prod(shape) * layout.dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(empty).view(layout.dtype).view(shape)
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]

@@ -20,8 +20,6 @@ from llava_cot.models.jobs import Job, Sample, Score, Ticket
 from llava_cot.models.network import Network
 from llava_cot.models.stopping import Vocabulary, Writing
 
-# How long the engine's thread stays when there is nothing to do, in seconds.
-_LINGER = 1.0
 # Rounds of an event loop without a new call after which it has nothing more to ask for now: what
 # gathers calls takes a few rounds from one result to the next calls.
 _QUIET_ROUNDS = 12
@@ -47,16 +45,24 @@ class LocalModel:
     ) -> None:
         if cache_mb < 1 or max_batch < 1:
             raise ModelError(f"cache_mb is {cache_mb} and max_batch {max_batch}; give at least 1")
-        loaded = load_checkpoint(folder, device, dtype)
-        network = Network(loaded.model)
+        if not folder.name:
+            folder = folder.resolve()
+
+        def build() -> tuple[Checkpoint, Network, Encoder, Engine]:
+            loaded = load_checkpoint(folder, device, dtype)
+            network = Network(loaded.model)
+            encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
+            engine = Engine(network, encoder.head_tensors, cache_mb * 2**20, max_batch, share)
+            return loaded, network, encoder, engine
+
+        self._runner = _Runner()
+        self.close = weakref.finalize(self, self._runner.close)
+        loaded, network, self._encoder, self._engine = self._runner.start(build)
         self.name = name or folder.name
         self.context = loaded.context
-        self._encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
         self._vocabulary = Vocabulary(loaded.processor.tokenizer, network.vocabulary)
         self._embeddings = int(loaded.model.get_input_embeddings().num_embeddings)
         self._ends = _end_tokens(loaded.model, loaded.processor.tokenizer)
-        self._engine = Engine(network, self._encoder.head_tensors, cache_mb * 2**20, max_batch, share)
-        self._runner = _Runner(self._engine)
 
     @property
     def stats(self) -> Stats:
@@ -149,12 +155,16 @@ class _Call:
         self.future: asyncio.Future[list[Any]] = self.loop.create_future()
         self.ticket = Ticket(parts, self._finish)
         self._on_text = on_text
+        self._untold: list[str] = []
 
     def _finish(self, result: list[Any] | BaseException) -> None:
         self._later(self._resolve, result)
 
     def tell(self, text: str) -> None:
-        self._later(self._show, text)
+        """What is told faster than the loop listens is put together."""
+        self._untold.append(text)
+        if len(self._untold) == 1:
+            self._later(self._show, None)
 
     def _later(self, function: Callable[[Any], None], argument: Any) -> None:
         try:
@@ -170,11 +180,12 @@ class _Call:
         else:
             self.future.set_result(result)
 
-    def _show(self, text: str) -> None:
+    def _show(self, _: None) -> None:
+        texts, self._untold = self._untold, []
         if self._on_text is None or self.future.done():
             return
         try:
-            self._on_text(text)
+            self._on_text("".join(texts))
         except Exception as error:
             self.future.set_exception(error)
 

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Of a large vocabulary only the likeliest are sorted; if they hold less than top-p, all are.
-_SORTED = 256
+# How many of the likeliest tokens are sorted; as long as they hold less than top-p, more are.
+_SORTED = (64, 1024)
 _BLOCK = 64
+# Below it, dividing by the temperature could overflow; the likeliest token is certain long before.
+_COLDEST = 1e-4
 
 
 class Uniforms:
@@ -41,6 +43,7 @@ def draw(
     `logits` is [rows, vocabulary], float32. A row at temperature 0 takes its likeliest token. Otherwise
     the row's uniform number picks from the smallest set of likeliest tokens that holds `top_p`.
     """
+    logprobs = logits.log_softmax(-1)
     if any(temperatures):
         tokens = _sample(logits, temperatures, top_ps, uniforms)
         if not all(temperatures):
@@ -48,29 +51,27 @@ def draw(
             tokens = torch.where(greedy, logits.argmax(-1), tokens)
     else:
         tokens = logits.argmax(-1)
-    logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    chosen = logprobs.gather(1, tokens[:, None])[:, 0]
     # One transfer from the device: float32 holds every token id below 2^24 exactly.
-    ids, values = torch.stack((tokens.float(), logprobs)).tolist()
+    ids, values = torch.stack((tokens.float(), chosen)).tolist()
     return [int(token) for token in ids], values
 
 
 def _sample(
     logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
 ) -> Tensor:
-    settings = torch.tensor(
-        [[t or 1.0 for t in temperatures], top_ps, uniforms], dtype=torch.float32, device=logits.device
-    )
-    temperature, top_p, uniform = settings[:, :, None]
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature
-    total = scaled.logsumexp(-1, keepdim=True)
-    few = logits.shape[-1] > 4 * _SORTED
-    best, tokens = scaled.topk(_SORTED) if few else scaled.sort(descending=True)
-    mass = (best - total).exp().cumsum(-1)
-    if few and bool((mass[:, -1:] < top_p).any()):
-        best, tokens = scaled.sort(descending=True)
-        mass = (best - total).exp().cumsum(-1)
+    settings = [[max(t, _COLDEST) if t else 1.0 for t in temperatures], top_ps, uniforms]
+    numbers = torch.tensor(settings, dtype=torch.float32, device=logits.device)[:, :, None]
+    temperature, top_p, uniform = numbers
+    scaled = (logits / temperature).log_softmax(-1)
+    size = logits.shape[-1]
+    for count in (*(few for few in _SORTED if 2 * few < size), size):
+        best, tokens = scaled.topk(count) if count < size else scaled.sort(descending=True)
+        mass = best.exp_().cumsum(-1)
+        if count == size or bool((mass[:, -1:] >= top_p).all()):
+            break
     # The set ends with the token that reaches top-p.
-    last = (mass < top_p).sum(-1, keepdim=True).clamp_(max=mass.shape[-1] - 1)
-    picked = (mass <= uniform * mass.gather(1, last)).sum(-1, keepdim=True)
+    last = torch.searchsorted(mass, top_p.contiguous()).clamp_(max=mass.shape[-1] - 1)
+    picked = torch.searchsorted(mass, uniform * mass.gather(1, last), right=True)
     chosen: Tensor = tokens.gather(1, torch.minimum(picked, last))[:, 0]
     return chosen

@@ -38,7 +38,8 @@ class Vocabulary:
         return whole[len(self._text(before).rstrip(_UNFINISHED)) :] if before else whole
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(
+        # `decode` does this, and before it looks at every id to see whether it is a tensor.
+        text: str = self._tokenizer._decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return text
@@ -73,6 +74,7 @@ class Writing:
         self._window = max((len(stop.encode()) for stop in self._stops), default=0) + _CONTEXT
         self._ids = list(prefix[-self._window :])  # ... and then the new tokens
         self._start = len(self._ids)
+        self._surplus: int | None = None  # characters after the stop that was completed
         self._shown = ""
         self._held = ""  # white space that is shown once something follows it
         self._from = self._start  # the tokens before it are in `_shown` and `_held`
@@ -88,16 +90,16 @@ class Writing:
     def add(self, token: int) -> bool:
         """Take one more token; true if it completes a stop string."""
         self._ids.append(token)
-        return bool(self._stops) and bool(
-            self._vocabulary.endings(self._stops)[token] and self._surplus() is not None
-        )
+        if not self._stops or not self._vocabulary.endings(self._stops)[token]:
+            return False
+        self._surplus = self._after_stop()
+        return self._surplus is not None
 
     def cut(self) -> tuple[list[int], str]:
         """Tokens and text up to the end of the stop that was just completed, without white space there."""
-        surplus = self._surplus() or 0
-        text = self.text
-        text = text[: len(text) - surplus].rstrip()
-        return self._fitted(text), text
+        whole = self.text
+        text = whole[: len(whole) - (self._surplus or 0)].rstrip()
+        return (self.tokens if text == whole else self._fitted(text)), text
 
     def show(self) -> str:
         """The text gained since it was last asked for, less what may still change or be cut off.
@@ -118,18 +120,17 @@ class Writing:
         """What of the final text has not been shown."""
         return text[len(self._shown) :]
 
-    def _surplus(self) -> int | None:
+    def _after_stop(self) -> int | None:
         """How many characters follow the first stop that the last token completed, if it did."""
         window = self._ids[-self._window :]
         text = self._vocabulary.decode(window)
+        if not any(stop in text for stop in self._stops):
+            return None
         settled = len(self._vocabulary.decode(window[:-1]).rstrip(_UNFINISHED))
         old = self._start - len(self._ids) + len(window)
         begin = len(self._vocabulary.decode(window[:old]).rstrip(_UNFINISHED)) if old > 0 else 0
-        ends = []
-        for stop in self._stops:
-            at = text.find(stop, max(begin, settled - len(stop) + 1))
-            if at >= 0:
-                ends.append(at + len(stop))
+        found = ((stop, text.find(stop, max(begin, settled - len(stop) + 1))) for stop in self._stops)
+        ends = [at + len(stop) for stop, at in found if at >= 0]
         return len(text) - min(ends) if ends else None
 
     def _decode(self, tokens: Sequence[int]) -> str:
