@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -211,16 +212,15 @@ def test_event_loops_may_follow_one_another(mllama: Tiny) -> None:
     assert asyncio.run(ask()) == first
 
 
-async def test_the_engines_thread_ends_when_there_is_nothing_to_do(
-    mllama: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llava_cot.models.local._LINGER", 0.01)
-    expected = await mllama.model.sample(PROMPTS[1], 1, GREEDY)
-    thread = mllama.model._runner._thread
-    if thread is not None:
-        await asyncio.to_thread(thread.join)
-    assert mllama.model._runner._thread is None
-    assert await mllama.model.sample(PROMPTS[1], 1, GREEDY) == expected
+def test_a_model_that_nobody_holds_ends_its_thread(mllama: Tiny) -> None:
+    model = LocalModel(mllama.folder, device="cpu")
+    asyncio.run(model.sample(PROMPTS[0], 1, GREEDY))
+    thread = model._runner._thread
+    assert thread is not None
+    del model
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 async def test_a_closed_model_answers_nothing(fresh: Callable[..., LocalModel]) -> None:

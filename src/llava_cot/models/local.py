@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling
-from llava_cot.models.checkpoint import load_checkpoint
+from llava_cot.models.checkpoint import Checkpoint, load_checkpoint
 from llava_cot.models.encoding import Encoded, Encoder
 from llava_cot.models.engine import Engine, Stats
 from llava_cot.models.jobs import Job, Sample, Score, Ticket
@@ -45,24 +48,18 @@ class LocalModel:
     ) -> None:
         if cache_mb < 1 or max_batch < 1:
             raise ModelError(f"cache_mb is {cache_mb} and max_batch {max_batch}; give at least 1")
-        if not folder.name:
-            folder = folder.resolve()
-
-        def build() -> tuple[Checkpoint, Network, Encoder, Engine]:
-            loaded = load_checkpoint(folder, device, dtype)
-            network = Network(loaded.model)
-            encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
-            engine = Engine(network, encoder.head_tensors, cache_mb * 2**20, max_batch, share)
-            return loaded, network, encoder, engine
-
+        self.name = name or folder.resolve().name
         self._runner = _Runner()
-        self.close = weakref.finalize(self, self._runner.close)
-        loaded, network, self._encoder, self._engine = self._runner.start(build)
-        self.name = name or folder.name
-        self.context = loaded.context
-        self._vocabulary = Vocabulary(loaded.processor.tokenizer, network.vocabulary)
-        self._embeddings = int(loaded.model.get_input_embeddings().num_embeddings)
-        self._ends = _end_tokens(loaded.model, loaded.processor.tokenizer)
+        self._finalizer = weakref.finalize(self, self._runner.close)
+        opened = self._runner.start(
+            lambda: _open(folder, device, dtype, cache_mb * 2**20, max_batch, double_bos, share)
+        )
+        model, processor = opened.checkpoint.model, opened.checkpoint.processor
+        self.context = opened.checkpoint.context
+        self._engine, self._encoder = opened.engine, opened.encoder
+        self._vocabulary = Vocabulary(processor.tokenizer, opened.network.vocabulary)
+        self._embeddings = int(model.get_input_embeddings().num_embeddings)
+        self._ends = _end_tokens(model, processor.tokenizer)
 
     @property
     def stats(self) -> Stats:
@@ -122,7 +119,7 @@ class LocalModel:
 
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
-        self._runner.close()
+        self._finalizer()
 
     def _encode(self, prompt: Prompt) -> Encoded:
         encoded = self._encoder.encode(prompt)
@@ -137,6 +134,23 @@ class LocalModel:
             f"the prompt has {tokens} tokens, which leaves no room in the {self.context} that {self.name} "
             "takes; ask something shorter or use fewer images"
         )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    checkpoint: Checkpoint
+    network: Network
+    encoder: Encoder
+    engine: Engine
+
+
+def _open(
+    folder: Path, device: str, dtype: str, memory: int, max_batch: int, double_bos: bool, share: bool
+) -> _Opened:
+    loaded = load_checkpoint(folder, device, dtype)
+    network = Network(loaded.model)
+    encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
+    return _Opened(loaded, network, encoder, Engine(network, encoder.head_tensors, memory, max_batch, share))
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -156,14 +170,17 @@ class _Call:
         self.ticket = Ticket(parts, self._finish)
         self._on_text = on_text
         self._untold: list[str] = []
+        self._telling = threading.Lock()
 
     def _finish(self, result: list[Any] | BaseException) -> None:
         self._later(self._resolve, result)
 
     def tell(self, text: str) -> None:
         """What is told faster than the loop listens is put together."""
-        self._untold.append(text)
-        if len(self._untold) == 1:
+        with self._telling:
+            self._untold.append(text)
+            first = len(self._untold) == 1
+        if first:
             self._later(self._show, None)
 
     def _later(self, function: Callable[[Any], None], argument: Any) -> None:
@@ -181,7 +198,8 @@ class _Call:
             self.future.set_result(result)
 
     def _show(self, _: None) -> None:
-        texts, self._untold = self._untold, []
+        with self._telling:
+            texts, self._untold = self._untold, []
         if self._on_text is None or self.future.done():
             return
         try:
@@ -191,16 +209,28 @@ class _Call:
 
 
 class _Runner:
-    """Runs an engine in a thread of its own while there is something to do."""
+    """Runs an engine in a thread of its own.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    The model is opened there too: had another thread computed with it, OpenMP would keep a second set of
+    threads, and with more of them than processors each waits longer for the others.
+    """
+
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inbox: list[Job] = []
         self._submitted = 0
         self._last_loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, build: Callable[[], _Opened]) -> _Opened:
+        """Start the thread, and give back what `build` made there; raises what it raises."""
+        opened: Future[_Opened] = Future()
+        self._thread = threading.Thread(
+            target=self._work, args=(build, opened), name="llava-cot engine", daemon=True
+        )
+        self._thread.start()
+        return opened.result()
 
     async def run(
         self,
@@ -216,9 +246,6 @@ class _Runner:
             self._inbox += jobs(call.ticket, None if on_text is None else call.tell)
             self._submitted += 1
             self._last_loop = call.loop
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="llava-cot engine", daemon=True)
-                self._thread.start()
             self._changed.notify()
         try:
             return await call.future
@@ -229,36 +256,37 @@ class _Runner:
         with self._changed:
             self._closed = True
             self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
 
-    def _work(self) -> None:
-        while self._receive():
+    def _work(self, build: Callable[[], _Opened], opened: Future[_Opened]) -> None:
+        try:
+            made = build()
+        except BaseException as error:
+            opened.set_exception(error)
+            return
+        engine = made.engine
+        opened.set_result(made)
+        while self._receive(engine):
             try:
-                self._engine.step()
+                engine.step()
             except BaseException as error:
-                self._engine.fail(error)
+                engine.fail(error)
 
-    def _receive(self) -> bool:
+    def _receive(self, engine: Engine) -> bool:
         """Hand new jobs to the engine, waiting for some if it has none; false if the thread is to end."""
+        idle = not engine.busy
         with self._changed:
-            if not self._engine.busy and not self._inbox:
-                self._changed.wait_for(lambda: self._inbox or self._closed, _LINGER)
-            if self._closed:
-                self._engine.add(self._inbox)
-                self._inbox = []
-                self._engine.fail(ModelError("the model has been closed"))
-            if self._closed or not (self._engine.busy or self._inbox):
-                self._thread = None
-                return False
-            idle = not self._engine.busy
-        if idle:
+            if idle:
+                self._changed.wait_for(lambda: self._inbox or self._closed)
+        if idle and not self._closed:
             self._settle()
         with self._changed:
-            self._engine.add(self._inbox)
+            engine.add(self._inbox)
             self._inbox = []
-        return True
+            if self._closed:
+                engine.fail(ModelError("the model has been closed"))
+            return not self._closed
 
     def _settle(self) -> None:
         """Let the event loop that called come to rest, so that calls made together start together."""

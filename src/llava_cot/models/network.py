@@ -25,10 +25,6 @@ from llava_cot.models.prefixes import Root
 # another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3).
 _SHARED = 1_500_000
 
-# Below so many multiplications in a pass, threads cost more than they gain on a CPU: waiting for one another
-# takes some microseconds at each of hundreds of operations, and milliseconds where another program runs.
-_SMALL = 200_000_000
-
 
 class Network:
     """A loaded model. One token is run through it at first, to learn the shapes of its caches."""
@@ -36,7 +32,6 @@ class Network:
     def __init__(self, model: Any) -> None:
         _flatten(model)
         self._model = model
-        self._parameters = model.num_parameters(exclude_embeddings=True)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         if model.config.is_encoder_decoder:
@@ -156,15 +151,21 @@ class Network:
     def _run(self, cache: Any, keep: int, **inputs: Any) -> Tensor:
         if self._keeps:
             inputs["logits_to_keep"] = keep
-        small = self.device.type == "cpu" and inputs["input_ids"].numel() * self._parameters < _SMALL
-        threads = torch.get_num_threads()
-        if small:
-            torch.set_num_threads(1)
-        try:
+        with _one_thread(inputs["input_ids"].numel() * self._weights < _SHARED):
             logits: Tensor = self._model(past_key_values=cache, use_cache=True, **inputs).logits
-        finally:
-            torch.set_num_threads(threads)
         return logits[:, -keep:].float()
+
+
+@contextmanager
+def _one_thread(really: bool) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if really:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if really:
+            torch.set_num_threads(threads)
 
 
 def _flatten(model: Any) -> None:
