@@ -20,7 +20,7 @@ from llava_cot.models.base import ModelError
 from llava_cot.models.encoding import Encoded
 from llava_cot.models.jobs import Job, Sample, Score
 from llava_cot.models.lanes import KV, Lane
-from llava_cot.models.network import Network
+from llava_cot.models.network import Network, threads
 from llava_cot.models.prefixes import Prefixes, Root
 from llava_cot.models.sampler import draw
 
@@ -118,15 +118,16 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> None:
         """Admit what waits and decode one token of every row. Failures go to the jobs' tickets."""
-        self._drop()
-        if self._waiting and self._ripe():
-            self._admit()
-        for batch in list(self._batches.values()):
-            if batch.samples:
-                try:
-                    self._decode(batch)
-                except Exception as error:
-                    self._fail(batch.samples, error)
+        with threads(1):  # the network takes more where it gains by them
+            self._drop()
+            if self._waiting and self._ripe():
+                self._admit()
+            for batch in list(self._batches.values()):
+                if batch.samples:
+                    try:
+                        self._decode(batch)
+                    except Exception as error:
+                        self._fail(batch.samples, error)
 
     def _ripe(self) -> bool:
         """Whether to admit what waits: a prefill holds up all rows, so a crowd waits for some company."""

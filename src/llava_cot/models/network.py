@@ -7,7 +7,6 @@ Knows no prompts, no sampling and no scheduling.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +21,11 @@ from llava_cot.models.lanes import Lane, Layout
 from llava_cot.models.prefixes import Root
 
 # Multiplications in one product below which more than one thread costs more time than it saves: waking
-# another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3).
+# another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
+# waiting for one whose processor another program has takes milliseconds.
 _SHARED = 1_500_000
+# Pixels, in three colours, that a vision encoder takes about as much work for as for a token: a patch.
+_PATCH = 3 * 14 * 14
 
 
 class Network:
@@ -37,8 +39,8 @@ class Network:
         if model.config.is_encoder_decoder:
             raise ModelError(f"this engine cannot run {model.config.model_type}, an encoder and a decoder")
         matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
-        # Weights of one matrix, on average; on a device that is no CPU, threads do not matter.
-        self._weights = sum(matrices) / max(1, len(matrices)) if self.device.type == "cpu" else math.inf
+        self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
+        self._all_threads = torch.get_num_threads()
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         cross = tuple(getattr(model.config.get_text_config(), "cross_attention_layers", None) or ())
         self._patches: int = model.model.vision_model.num_patches if cross else 0
@@ -71,7 +73,8 @@ class Network:
         if shifts:
             self._model.model.rope_deltas = None
         cache: Any = DynamicCache()
-        self._run(cache, 1, **batch)
+        pixels = sum(t.numel() for t in batch.values() if t.is_floating_point())
+        self._run(cache, 1, pixels, **batch)
         deltas = self._model.model.rope_deltas if shifts else None
         kv = [torch.stack([self._state(cache, place) for place in some]) for some in self.layout.planes]
         crosses = [self._state(cache, (layer, part)) for layer in self.layout.cross for part in (0, 1)]
@@ -148,24 +151,24 @@ class Network:
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
 
-    def _run(self, cache: Any, keep: int, **inputs: Any) -> Tensor:
+    def _run(self, cache: Any, keep: int, pixels: int = 0, **inputs: Any) -> Tensor:
         if self._keeps:
             inputs["logits_to_keep"] = keep
-        with _one_thread(inputs["input_ids"].numel() * self._weights < _SHARED):
+        size = max(inputs["input_ids"].numel(), pixels // _PATCH) * self._weights
+        with threads(self._all_threads if size >= _SHARED else 1):
             logits: Tensor = self._model(past_key_values=cache, use_cache=True, **inputs).logits
         return logits[:, -keep:].float()
 
 
 @contextmanager
-def _one_thread(really: bool) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    if really:
-        torch.set_num_threads(1)
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads on the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        if really:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _flatten(model: Any) -> None:
