@@ -256,9 +256,26 @@ async def test_a_common_beginning_is_run_once(mllama: Tiny) -> None:
         assert await mllama.alone.choose(prompt, ("a", "b")) == pytest.approx(scores, abs=1e-3)
 
 
-async def test_an_empty_option_is_refused(mllama: Tiny) -> None:
+async def test_a_long_text_is_run_in_parts(
+    mllama: Tiny, fresh: Callable[..., LocalModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = await tokens(mllama.model, WARM)
+    monkeypatch.setattr("llava_cot.models.engine._TOKENS", 4)
+    assert await tokens(fresh(), WARM) == expected
+    scores = [await model.choose(PROMPTS[1], ("yes or no", "b")) for model in (fresh(), mllama.model)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [(), ("a", "")])
+async def test_no_option_is_refused(mllama: Tiny, options: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match="option"):
-        await mllama.model.choose(PROMPTS[0], ("a", ""))
+        await mllama.model.choose(PROMPTS[0], options)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(0, 5), (1, 0)])
+async def test_nothing_is_refused(mllama: Tiny, n: int, limit: int) -> None:
+    with pytest.raises(ModelError, match="at least 1"):
+        await mllama.model.sample(PROMPTS[0], n, replace(GREEDY, max_tokens=limit))
 
 
 async def test_the_beginning_of_text_is_doubled_on_demand(

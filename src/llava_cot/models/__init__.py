@@ -24,13 +24,15 @@ def open_model(
     cache_mb: int = 2048,
     max_batch: int = 256,
     double_bos: bool = False,
+    share: bool = True,
 ) -> LocalModel:
     """Open "mini", the model in the package, or the checkpoint in a folder. Raises ModelError.
 
     `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
     "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
     memory of all caches, in MiB; `max_batch` the samples that are decoded together. `double_bos` begins
-    prompts with the token for the beginning of text twice, as the published LLaVA-CoT code does.
+    prompts with the token for the beginning of text twice, as the published LLaVA-CoT code does. Without
+    `share`, nothing is cached or batched: each sample is computed by itself, from nothing.
     """
     if str(spec).startswith(("http://", "https://")):
         raise ModelError(f"{spec} is an address, and endpoints are not supported yet; give a folder or mini")
@@ -47,4 +49,5 @@ def open_model(
         cache_mb=cache_mb,
         max_batch=max_batch,
         double_bos=double_bos,
+        share=share,
     )

@@ -280,6 +280,12 @@ class Engine:
             at = lane.write(row, 0, fill.root.kv) if fill.root.ids else 0
             for piece in fill.pieces:
                 at = lane.write(row, at, piece)
+            self.stats.prefill_tokens += len(fill.todo)
+            self.stats.cached_tokens += fill.known
+        while len(fills) == 1 and len(fills[0].todo) > _TOKENS + fills[0].keep:  # too long for one pass
+            fill, part = fills[0], fills[0].todo[:_TOKENS]
+            self._network.extend(lane, first, [part], [fill.known], [fill.root], 1)
+            fill.known += len(part)
         logits = self._network.extend(
             lane,
             first,
@@ -290,8 +296,6 @@ class Engine:
         )
         self.stats.prefills += 1
         for row, fill in enumerate(fills, first):
-            self.stats.prefill_tokens += len(fill.todo)
-            self.stats.cached_tokens += fill.known
             self._remember(fill.root, fill.ids, lane, row)
         self._begin(batch, fills, logits)
 

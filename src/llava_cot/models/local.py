@@ -73,6 +73,8 @@ class LocalModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
+        if n < 1 or sampling.max_tokens < 1:
+            raise ModelError(f"{n} samples of {sampling.max_tokens} tokens are asked for; ask for at least 1")
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
@@ -97,8 +99,8 @@ class LocalModel:
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         encoded = self._encode(prompt)
         ids = [self._encoder.option(prompt.prefix, option) for option in options]
-        if not all(ids):
-            raise ModelError("an option to choose from is empty; give every option some text")
+        if not ids or not all(ids):
+            raise ModelError("there is no option to choose, or an empty one; give every option some text")
         if len(encoded.ids) + max(map(len, ids)) > self.context:
             raise self._too_long(len(encoded.ids))
         # Options of one token are read from one pass.

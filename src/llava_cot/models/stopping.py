@@ -50,12 +50,7 @@ class Vocabulary:
             # After another token, since some tokenizers drop the space that begins a text.
             first = self.encode("a")[-1:]
             skipped = len(self._text(first))
-            texts = self._tokenizer.batch_decode(
-                [[*first, token] for token in range(self._size)],
-                skip_special_tokens=False,
-                clean_up_tokenization_spaces=False,
-            )
-            self._pieces = [text[skipped:] for text in texts]
+            self._pieces = [self._text([*first, token])[skipped:] for token in range(self._size)]
         last = {stop[-1] for stop in stops}
         if any(not character.isascii() for character in last):
             last.add(_UNFINISHED)
