@@ -134,7 +134,7 @@ class Network:
         positions = (place + self._shifts(roots)).masked_fill(~real, 0)
         mask = self._mask(place.clamp(min=0), columns)
         lane.aim(first, first + rows, columns, place.masked_fill(~real, lane.capacity[1] - 1))
-        more = {}
+        more: dict[str, Any] = {}
         if lane.features:
             lane.show_images(first, [root.cross for root in roots if root.cross is not None])
             # Without a mask, transformers would take attention to images for causal.
