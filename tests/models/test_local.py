@@ -223,6 +223,23 @@ def test_a_model_that_nobody_holds_ends_its_thread(mllama: Tiny) -> None:
     assert not thread.is_alive()
 
 
+def test_an_interrupt_while_closing_comes_after_it(mllama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LocalModel(mllama.folder, device="cpu")
+    thread, wait = model._runner._thread, model._runner._ended.wait
+    interrupts = [KeyboardInterrupt, KeyboardInterrupt]
+
+    def interrupted() -> bool:
+        if interrupts:
+            raise interrupts.pop()
+        return wait()
+
+    monkeypatch.setattr(model._runner._ended, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.close()
+    assert thread is not None and not thread.is_alive()
+    model.close()
+
+
 async def test_a_closed_model_answers_nothing(fresh: Callable[..., LocalModel]) -> None:
     model = fresh()
     running = asyncio.create_task(model.sample(PROMPTS[0], 1, replace(WARM, max_tokens=450)))

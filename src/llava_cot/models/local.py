@@ -47,7 +47,7 @@ class LocalModel:
         share: bool = True,
     ) -> None:
         if cache_mb < 1 or max_batch < 1:
-            raise ModelError(f"cache_mb is {cache_mb} and max_batch {max_batch}; give at least 1")
+            raise ModelError(f"cache_mb is {cache_mb} and max_batch {max_batch}; give at least 1 of each")
         self.name = name or folder.resolve().name
         self._runner = _Runner()
         self._finalizer = weakref.finalize(self, self._runner.close)
@@ -121,7 +121,8 @@ class LocalModel:
 
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
-        self._finalizer()
+        if self._finalizer():
+            raise KeyboardInterrupt
 
     def _encode(self, prompt: Prompt) -> Encoded:
         encoded = self._encoder.encode(prompt)
@@ -223,15 +224,17 @@ class _Runner:
         self._submitted = 0
         self._last_loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, build: Callable[[], _Opened]) -> _Opened:
         """Start the thread, and give back what `build` made there; raises what it raises."""
         opened: Future[_Opened] = Future()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._work, args=(build, opened), name="llava-cot engine", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
         return opened.result()
 
     async def run(
@@ -254,14 +257,33 @@ class _Runner:
         finally:
             call.ticket.dropped = True
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """End the thread. True if an interrupt came meanwhile.
+
+        Waits all the same, for one pass of the engine (or for the opening): were it still inside torch when
+        the interpreter ends, the process would abort. The wait is for an event first, since a `join` that
+        is interrupted takes the thread for ended.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        interrupted = False
+        while self._thread not in (None, threading.current_thread()):
+            try:
+                self._ended.wait()
+                self._thread.join()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+        return interrupted
 
     def _work(self, build: Callable[[], _Opened], opened: Future[_Opened]) -> None:
+        try:
+            self._serve(build, opened)
+        finally:
+            self._ended.set()
+
+    def _serve(self, build: Callable[[], _Opened], opened: Future[_Opened]) -> None:
         try:
             made = build()
         except BaseException as error:
