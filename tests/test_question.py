@@ -1,9 +1,11 @@
 import base64
 import io
 import random
+import socket
 import struct
 import sys
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -499,6 +501,23 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str
 def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, ["93.184.215.14", "127.0.0.1"])
     assert "private or reserved" in refused("http://example.test/x.png")
+
+
+def test_a_look_up_that_hangs_does_not_outlast_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answered.wait(20))
+    started = time.monotonic()
+    assert "within 0.3 seconds" in refused("http://example.test/x.png", limits=ImageLimits(max_seconds=0.3))
+    assert time.monotonic() - started < 5
+    answered.set()
+
+
+def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    assert "example.test is not known" in refused("http://example.test/x.png")
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import TypeVar
 
 import httpx
 
@@ -32,8 +36,30 @@ def download(url: str, *, max_bytes: int, max_seconds: float, allow_private: boo
     connection is made to an address that was checked, so that a second look-up cannot change it.
     Proxies of the environment are not used. May be called with or without a running event loop; blocks.
     """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _in_time(url, max_bytes, max_seconds, allow_private)).result()
+    fetch = partial(_in_time, url, max_bytes, max_seconds, allow_private)
+    return _in_thread(lambda: asyncio.run(fetch())).result()
+
+
+_T = TypeVar("_T")
+
+
+def _in_thread(function: Callable[[], _T]) -> Future[_T]:
+    """Run a function in a thread that nothing waits for, so that neither an interrupt nor a time limit does.
+
+    A look-up in particular cannot be stopped, and a name server that does not answer holds it for
+    minutes; an executor would wait for it when its loop closes, or at the latest when the process ends.
+    """
+    result: Future[_T] = Future()
+    result.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="llava-cot download", daemon=True).start()
+    return result
 
 
 async def _in_time(url: str, max_bytes: int, max_seconds: float, allow_private: bool) -> bytes:
@@ -87,11 +113,9 @@ async def _addresses(url: httpx.URL, allow_private: bool) -> list[str]:
     if url.scheme not in ("http", "https") or not url.host:
         raise DownloadError("only addresses that begin with http:// or https:// can be fetched")
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            url.raw_host.decode("ascii"),
-            url.port or (443 if url.scheme == "https" else 80),
-            type=socket.SOCK_STREAM,
-        )
+        host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.wrap_future(_in_thread(look_up))
     except (OSError, UnicodeError):
         raise DownloadError(f"the host {url.host} is not known; check the address") from None
     addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
