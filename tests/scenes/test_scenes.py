@@ -7,6 +7,8 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,8 +173,39 @@ def test_writing_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-def]
             assert np.array_equal(
                 np.asarray(picture), np.asarray(make_item("validation", 2, index).picture())
             )
-    assert write_scenes(tmp_path / "out", count=2, seed=2) == path
-    assert len(path.read_text().splitlines()) == 2
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_set_may_be_written_again(tmp_path: Path) -> None:
+    path = write_scenes(tmp_path, count=3, seed=2)
+    before = contents(tmp_path)
+    assert write_scenes(tmp_path, count=3, seed=2) == path
+    # As an interruption leaves it.
+    path.rename(tmp_path / "questions.jsonl.part")
+    (tmp_path / "images" / "test-2-2.png").unlink()
+    assert write_scenes(tmp_path, count=3, seed=2) == path
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("other", [{"count": 2}, {"count": 4}, {"seed": 3}, {"split": "train"}])
+def test_another_set_is_left_as_it_is(tmp_path: Path, other: dict[str, Any]) -> None:
+    write_scenes(tmp_path, **{"count": 3, "seed": 2})
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="new or empty folder"):
+        write_scenes(tmp_path, **({"count": 3, "seed": 2} | other))
+    assert contents(tmp_path) == before
+
+
+def test_questions_that_were_changed_are_left_as_they_are(tmp_path: Path) -> None:
+    path = write_scenes(tmp_path, count=2)
+    for changed in (path.read_text() + "\n", path.read_text().replace('"id"', '"ID"', 1)):
+        path.write_text(changed)
+        with pytest.raises(ValueError, match=r"other files \(questions.jsonl\)"):
+            write_scenes(tmp_path, count=2)
+        assert path.read_text() == changed
 
 
 def test_writing_refuses_bad_input(tmp_path) -> None:  # type: ignore[no-untyped-def]

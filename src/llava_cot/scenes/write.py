@@ -66,36 +66,59 @@ def write_scenes(
 ) -> Path:
     """Write `count` scenes under `out`; `questions.jsonl` comes last, so it is there only when all is.
 
-    Raises ValueError for a count below 1, an unknown split, or a folder that already has other files.
+    The same set may be written again, as after an interruption. Raises ValueError for a count below 1,
+    an unknown split, or a folder that holds anything else: another set's pictures would stay beside
+    these, or its questions be lost.
     """
     if count < 1:
         raise ValueError(f"--count must be at least 1, not {count}")
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the scenes")
-    if folder.exists() and any(
-        p.name not in ("images", "questions.jsonl", "questions.jsonl.part") for p in folder.iterdir()
-    ):
-        raise ValueError(f"{folder} holds other files: name a new or empty folder for the scenes")
     make_item(split, seed, 0)
+    other = _other_file(folder, split, seed, count)
+    if other is not None:
+        raise ValueError(f"{folder} holds other files ({other}): name a new or empty folder for the scenes")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     part = folder / "questions.jsonl.part"
     (folder / "questions.jsonl").unlink(missing_ok=True)
     with part.open("w", encoding="utf-8") as lines:
         for done, item in enumerate(make_items(split, seed, count), 1):
-            name = f"images/{item.id}.png"
-            item.picture().save(folder / name)
-            line = {
-                "id": item.id,
-                "image": name,
-                "question": item.question.text,
-                "options": list(item.question.options),
-                "answer": item.answer,
-                "type": item.question.type,
-                "scene": item.scene.to_json(),
-            }
-            lines.write(json.dumps(line) + "\n")
+            item.picture().save(folder / _picture_name(item.id))
+            lines.write(_line(item))
             if on_progress:
                 on_progress(done)
     os.replace(part, folder / "questions.jsonl")
     return folder / "questions.jsonl"
+
+
+def _other_file(folder: Path, split: str, seed: int, count: int) -> Path | None:
+    """A file in the folder that is not of this set, if there is one; its path is relative."""
+    ours = {Path(_picture_name(f"{split}-{seed}-{index}")) for index in range(count)}
+    questions = Path("questions.jsonl")
+    ours |= {questions, Path("questions.jsonl.part")}
+    for path in folder.rglob("*"):
+        if not path.is_dir() and path.relative_to(folder) not in ours:
+            return path.relative_to(folder)
+    if not (folder / questions).exists():
+        return None
+    with (folder / questions).open("rb") as found:
+        same = all(found.readline() == _line(item).encode() for item in make_items(split, seed, count))
+        return None if same and not found.read(1) else questions
+
+
+def _picture_name(id: str) -> str:
+    return f"images/{id}.png"
+
+
+def _line(item: Item) -> str:
+    line = {
+        "id": item.id,
+        "image": _picture_name(item.id),
+        "question": item.question.text,
+        "options": list(item.question.options),
+        "answer": item.answer,
+        "type": item.question.type,
+        "scene": item.scene.to_json(),
+    }
+    return json.dumps(line) + "\n"
