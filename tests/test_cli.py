@@ -111,6 +111,34 @@ def test_every_setting_arrives(model: Recorded, picture: str) -> None:
     )  # fmt: skip
 
 
+def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+
+    def open_model(*arguments: object, **settings: object) -> Recorded:
+        opened.append((*arguments, settings))
+        return Recorded()
+
+    monkeypatch.setattr(llava_cot, "open_model", open_model, raising=False)
+    run("ask", picture, "How many?")
+    run(
+        "ask",
+        picture,
+        "How many?",
+        "--model",
+        "x",
+        "--device",
+        "cuda:1",
+        "--dtype",
+        "float16",
+        "--cache-mb",
+        "9",
+    )
+    assert opened == [
+        ("mini", {"device": "auto", "dtype": "auto", "cache_mb": 2048}),
+        ("x", {"device": "cuda:1", "dtype": "float16", "cache_mb": 9}),
+    ]
+
+
 def test_json_is_one_object_of_the_promised_shape(model: Recorded, picture: str) -> None:
     result = run("ask", picture, "How many?", "--json")
     assert result.stderr == ""

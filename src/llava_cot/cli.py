@@ -108,6 +108,9 @@ def ask(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    cache_mb: Annotated[
+        int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
+    ] = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     trace: Annotated[
         str | None,
@@ -137,7 +140,7 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        with closing(open_model(model, device=device, dtype=dtype)) as opened:
+        with closing(open_model(model, device=device, dtype=dtype, cache_mb=cache_mb)) as opened:
             result = ask_sync(
                 opened, None, Question(question, tuple(images)), method=method, n=n, judge=judge,
                 temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, fmt=fmt,

@@ -83,6 +83,7 @@ def call(
         (["--max-tokens", "0"], "at least 1"),
         (["--device", "abacus"], "abacus"),
         (["--dtype", "int4"], "int4"),
+        (["--cache-mb", "0"], "at least 1"),
         (["--model", "examples"], "no checkpoint"),
         (["--model", "nowhere"], "nowhere"),
         (["--model", "http://localhost:1/v1"], "http://localhost:1/v1"),
