@@ -1,7 +1,7 @@
 from made_traces import sentences, single, staged
 
 from llava_cot.show.words import cost, facts, how, one_line, printable, rounds, size, why
-from llava_cot.trace import Usage, Verdict
+from llava_cot.trace import Candidate, StageTags, Usage, Verdict
 
 
 def test_rounds_keep_the_order_of_what_happened() -> None:
@@ -32,6 +32,19 @@ def test_every_way_to_settle_a_duel_is_told() -> None:
     assert told("check") == "#4 was found incorrect"
     assert told("same") == "both texts are the same"
     assert told("seed") == "the judge chose neither, the seed did"
+
+
+def test_the_answer_is_read_from_the_stage_that_holds_it() -> None:
+    def told(text: str, final: str | None) -> str:
+        tags = tuple(StageTags(name=name, open=f"<{name}>", close=f"</{name}>") for name in ("answer", "why"))
+        trace = single().model_copy(update={"format": tags, "final": final})
+        return facts(Candidate(id=0, parent=None, round=0, stage="answer", text=text), trace)[0]
+
+    whole = "<answer> 2 </answer> <why> two cubes </why>"
+    assert told(whole, "answer") == "answer 2"
+    assert told(whole, "why") == told(whole, None) == "answer two cubes"
+    # Here "answer" is a stage that was searched, and does not hold the answer.
+    assert told("<answer> 2 </answer>", "why") == "0 tokens"
 
 
 def test_facts_how_and_cost() -> None:

@@ -260,6 +260,12 @@ def test_a_format_that_could_not_be_read_is_refused(bad: tuple[Stage, ...]) -> N
         StageFormat(bad)
 
 
+def test_the_name_of_a_searched_sentence_is_no_stage_s() -> None:
+    with pytest.raises(ValueError, match="cannot be named 'sentence'"):
+        make_format("sentence,answer")
+    assert make_format("line=<sentence>,answer").names == ("line", "answer")
+
+
 def test_a_final_stage_must_be_in_the_format() -> None:
     with pytest.raises(ValueError, match="no stage 'caption'"):
         StageFormat(THINK.stages, "caption")

@@ -163,6 +163,7 @@ class Recorder:
             top_p=self._sampling.top_p,
             max_tokens=self._sampling.max_tokens,
             format=tuple(StageTags(name=s.name, open=s.open, close=s.close) for s in self.fmt.stages),
+            final=self.fmt.final,
             candidates=tuple(self._candidates),
             verdicts=tuple(self._verdicts),
             chosen=tuple(candidate.id for candidate in self.path),

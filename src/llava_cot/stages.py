@@ -16,6 +16,10 @@ from llava_cot.spans import Pairs, Span, Tag, choose, find_spans, find_tags, inn
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
+# What the judges and the trace call one step of a search by sentences. (A whole answer is called
+# "answer", which may be a stage's name too: the two are judged and shown alike.)
+SENTENCE = "sentence"
+
 Kind = Literal["absent", "unopened", "unclosed", "empty", "repeated", "order", "nested", "outside", "case"]
 
 
@@ -32,9 +36,9 @@ class Stage:
 class StageFormat:
     """Ordered stages. `final` names the one that holds the answer, by default the last.
 
-    Raises ValueError unless names are distinct and lower-case, and tags are non-empty, without white
-    space at their ends (a model drops it when it stops at a tag), and, in whatever case, none is part
-    of another.
+    Raises ValueError unless names are distinct, lower-case and not "sentence", and tags are non-empty,
+    without white space at their ends (a model drops it when it stops at a tag), and, in whatever case,
+    none is part of another.
     """
 
     stages: tuple[Stage, ...]
@@ -84,6 +88,11 @@ def _check_stage(stage: Stage) -> None:
     if not _NAME.fullmatch(stage.name):
         raise ValueError(
             f"{stage.name!r} is no name for a stage; use lower-case letters, digits, - and _, a letter first"
+        )
+    if stage.name == SENTENCE:
+        raise ValueError(
+            f"a stage cannot be named {SENTENCE!r}, which is what a search by sentences calls its steps; "
+            f"choose another name, as in 'line=<{SENTENCE}>'"
         )
     for tag in (stage.open, stage.close):
         if not tag or tag != tag.strip():

@@ -40,7 +40,9 @@ class Candidate(_Record):
     """One sampled continuation. `text` is what it adds to its parent's text, tags included.
 
     `stage` names the unit that was searched: a stage's name, "answer" or "sentence". `round` counts
-    the rounds of the search from 0. `tokens` is empty where the model tells no ids.
+    the rounds of the search from 0. `tokens` is empty where the model tells no ids. A stage that ran
+    out of tokens (`finish` "length") is recorded with the closing tag that was put to it, and without
+    `tokens`, since they no longer are its text; `completion_tokens` and `logprob` are of what was sampled.
     """
 
     id: int
@@ -106,7 +108,10 @@ class StageTags(_Record):
 
 
 class Trace(_Record):
-    """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`."""
+    """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
+
+    `final` names the stage that holds the answer; None, as in older traces, stands for the last.
+    """
 
     version: Literal[1] = 1
     question: QuestionRecord
@@ -119,6 +124,7 @@ class Trace(_Record):
     top_p: float
     max_tokens: int
     format: tuple[StageTags, ...]
+    final: str | None = None
     candidates: tuple[Candidate, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     chosen: tuple[int, ...] = ()

@@ -43,6 +43,7 @@ def test_images_that_contradict_each_other() -> None:
 
 def test_a_stage_format_that_is_none() -> None:
     assert "think" in refusal("ask", PICTURE, "How many?", "--format", "think,think")
+    assert "another name" in refusal("ask", PICTURE, "How many?", "--format", "sentence,answer")
 
 
 def test_a_trace_that_could_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -165,7 +165,9 @@ def test_a_judge_is_shown_the_stage_or_all_there_is_besides() -> None:
     assert shown(made(skipped), "caption", LLAVA_COT) == skipped
     assert shown(made(WHOLE), "conclusion", LLAVA_COT) == WHOLE
     think = make_format("think,answer")
-    assert shown(made("<think>t</think><answer>1</answer>"), "answer", think).startswith("<think>")
+    for whole in ("<think>t</think><answer>1</answer>", "I count one. <answer>1</answer>"):
+        assert shown(made(whole), "answer", think) == whole
+    assert shown(made("<answer>1</answer>"), "answer", think) == "1"
 
 
 def test_what_came_earlier() -> None:

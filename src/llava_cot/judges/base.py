@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from llava_cot.models.base import Continuation
 from llava_cot.question import Question
-from llava_cot.stages import StageFormat, parse
+from llava_cot.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.trace import Candidate, Usage
 
 
@@ -60,7 +60,8 @@ def shown(candidate: Candidate, stage: str, fmt: StageFormat) -> str:
     """The text a judge is shown: without tags if the candidate is this stage and nothing else."""
     stages = parse(candidate.text, fmt).stages
     inner = stages.get(stage)
-    if inner is None or any(text is not None for name, text in stages.items() if name != stage):
+    others = any(text is not None for name, text in stages.items() if name != stage)
+    if inner is None or others or any(d.kind == "outside" for d in validate(candidate.text, fmt)):
         return candidate.text.strip()
     return inner
 
@@ -70,7 +71,7 @@ def earlier(stage: str, context: str, fmt: StageFormat) -> dict[str, str | None]
     if stage in fmt.names:
         stages = parse(context, fmt).stages
         return {name: stages[name] for name in fmt.names[: fmt.names.index(stage)]}
-    return {"sentence": context} if context.strip() else {}
+    return {SENTENCE: context} if context.strip() else {}
 
 
 def cost(continuation: Continuation) -> Usage:

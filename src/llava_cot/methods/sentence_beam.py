@@ -14,7 +14,7 @@ from llava_cot.methods.tournament import tournament
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import Question
 from llava_cot.record import OnEvent, Recorder
-from llava_cot.stages import StageFormat, last_closed
+from llava_cot.stages import SENTENCE, StageFormat, last_closed
 from llava_cot.trace import Trace
 
 # White space must follow: the point of 3.14 ends no sentence. A model drops that white space when it
@@ -41,7 +41,7 @@ async def sentence_beam(
     stops = (*SENTENCE_ENDS, *fmt.closing_tags)
     left = sampling.max_tokens
     while left > 0:
-        record.start("sentence")
+        record.start(SENTENCE)
         settings = replace(sampling, max_tokens=left, stop=stops, seed=rng.getrandbits(63))
         continuations = await propose(record, model, n, settings)
         candidates = [record.add(continuation) for continuation in continuations]

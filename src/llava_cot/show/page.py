@@ -46,7 +46,7 @@ def trace_fragment(trace: Trace, name: str = "trace") -> Markup:
             rounds=rounds,
             layout=_layout(len(rounds)),
             kept=set(trace.chosen),
-            final=trace.format[-1].name if trace.format else None,
+            final=words.final_stage(trace),
             wins={c.id: sum(v.winner == c.id for v in trace.verdicts) for c in trace.candidates},
             pieces=lambda text: _pieces(text, trace),
         )

@@ -95,12 +95,21 @@ def size(part: Round) -> str:
     return ", ".join(parts)
 
 
+def final_stage(trace: Trace) -> str | None:
+    """The name of the stage that holds the answer, None if the trace has no stages."""
+    return trace.final or (trace.format[-1].name if trace.format else None)
+
+
 def facts(candidate: Candidate, trace: Trace) -> list[str]:
     """What a whole answer says, its size, mean log-probability and, if it was cut or ended itself, that."""
     said = []
     if candidate.stage == "answer":
-        fmt = StageFormat(tuple(Stage(tags.name, tags.open, tags.close) for tags in trace.format))
-        said = [f"answer {shortened(parse(candidate.text, fmt).answer or 'none')}"]
+        fmt = StageFormat(
+            tuple(Stage(tags.name, tags.open, tags.close) for tags in trace.format), final_stage(trace) or ""
+        )
+        answer = parse(candidate.text, fmt).answer
+        if answer is not None or candidate.stage not in fmt.names:
+            said = [f"answer {shortened(answer or 'none')}"]
     parts = [*said, plural(candidate.completion_tokens, "token")]
     if candidate.logprob is not None and candidate.completion_tokens:
         parts.append(f"log-prob. {candidate.logprob / candidate.completion_tokens:.2f} a token")
