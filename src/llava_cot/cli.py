@@ -169,8 +169,6 @@ def _images(image: str, more: list[str]) -> list[LoadedImage]:
 
 
 def _image(source: str) -> LoadedImage:
-    from dataclasses import replace
-
     from llava_cot.question import ImageLimits, load_image
 
     if source != "-":
@@ -178,7 +176,7 @@ def _image(source: str) -> LoadedImage:
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError("'-' reads the picture from standard input; send one in, as in `... - < scene.png`")
     data = sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
-    return replace(load_image(data), name="standard input")
+    return load_image(data, name="standard input")
 
 
 def _reply(trace: Trace, with_trace: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -74,22 +74,28 @@ _LIMITS = ImageLimits()
 
 
 def load_image(
-    source: ImageSource, *, limits: ImageLimits = _LIMITS, allow_private_hosts: bool = False
+    source: ImageSource,
+    *,
+    limits: ImageLimits = _LIMITS,
+    allow_private_hosts: bool = False,
+    name: str | None = None,
 ) -> LoadedImage:
     """Load a picture from a path, an http(s) or data URL, the bytes of a file, or a PIL image.
 
     Turned upright by its EXIF orientation; transparency is put on white; of an animation the first
     frame counts; more than 8 bits a channel become 8. `sha256` is that of the size and RGB pixels, so
-    that a picture is itself by whatever route it came. A string may name any file and, with
+    that a picture is itself by whatever route it came. `name` is what people are to know it by, in
+    place of where it came from. A string may name any file and, with
     `allow_private_hosts`, any host of the local network: a server must not pass on strings of its
     clients unseen. Blocks while it reads. Raises ImageError.
     """
     if isinstance(source, LoadedImage):
         return source
     try:
-        return _load(source, limits, allow_private_hosts)
+        image = _load(source, limits, allow_private_hosts)
+        return image if name is None else replace(image, name=name)
     except _Unusable as reason:
-        shown = _describe(source)
+        shown = name or _describe(source)
         raise ImageError(
             f"cannot read the image {shown if len(shown) <= 200 else shown[:197] + '...'}: {reason}"
         ) from None

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, environment, run
+from command import ROOT, environment, refusal, run
 
 from llava_cot.scenes.world import SHAPES
 
@@ -38,6 +38,10 @@ def test_the_first_question() -> None:
     assert reply["model"] == "mini"
     assert all(reply["stages"].values())
     assert reply["answer"] in SHAPES
+
+
+def test_a_prompt_that_is_too_long() -> None:
+    assert "ask something shorter" in refusal("ask", "examples/scene.png", "why " * 3000)
 
 
 def test_the_readme_shows_what_is_shown() -> None:

@@ -107,7 +107,9 @@ def test_a_damaged_index(copy: Path) -> None:
 
 def test_no_processor(copy: Path) -> None:
     (copy / "processor_config.json").unlink()
-    assert "no processor" in refusal(copy)
+    told = refusal(copy)
+    assert "no processor" in told and told.endswith("; add the files of the original checkpoint")
+    assert ". " not in told
 
 
 def test_no_tokenizer(copy: Path) -> None:

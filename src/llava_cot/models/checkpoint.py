@@ -7,6 +7,7 @@ no prompt and no engine.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     try:
         model = model.to(place).eval().requires_grad_(False)
     except RuntimeError as error:
-        raise ModelError(f"{folder} does not fit on {place}: {_first_line(error)}") from None
+        raise ModelError(f"{folder} does not fit on {place}: {_first_sentence(error)}") from None
     return Checkpoint(model, processor, _context(config))
 
 
@@ -105,7 +106,7 @@ def _config(folder: Path) -> Any:
             raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
         if isinstance(raw, dict) and "auto_map" in raw:
             raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
-        raise ModelError(f"the configuration in {folder} cannot be read: {_first_line(error)}") from None
+        raise ModelError(f"the configuration in {folder} cannot be read: {_first_sentence(error)}") from None
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
             f"{folder} holds a {config.model_type} model, which does not answer about images in text"
@@ -127,7 +128,10 @@ def _processor(folder: Path, config: Any) -> Any:
             except Exception:
                 processor = None
         if processor is None:
-            raise ModelError(f"{folder} has no processor that can be loaded: {_first_line(error)}") from None
+            raise ModelError(
+                f"{folder} has no processor that can be loaded ({_first_sentence(error)}); "
+                "add the files of the original checkpoint"
+            ) from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ModelError(f"{folder} has no processor for images; add the files of the original checkpoint")
     if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
@@ -154,7 +158,10 @@ def _model(folder: Path, dtype: torch.dtype | str) -> Any:
             output_loading_info=True,
         )
     except Exception as error:
-        raise ModelError(f"the weights in {folder} cannot be loaded: {_first_line(error)}") from None
+        raise ModelError(
+            f"the weights in {folder} cannot be loaded ({_first_sentence(error)}); "
+            "download the checkpoint again"
+        ) from None
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
@@ -172,9 +179,9 @@ def _context(config: Any) -> int:
     return int(min(limits))
 
 
-def _first_line(error: BaseException) -> str:
+def _first_sentence(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from llava_cot.models.base import Message, ModelError, Prompt
 from llava_cot.question import LoadedImage
@@ -66,6 +67,8 @@ class Encoder:
         if backend is not None:
             backend.no_padding()
             backend.no_truncation()
+        # Whoever runs a prompt knows the model's context; transformers' own limit would only warn.
+        self._tokenizer.model_max_length = VERY_LARGE_INTEGER
 
     def encode(self, prompt: Prompt) -> Encoded:
         """Raises ModelError if the chat template or the processor cannot take the prompt."""

@@ -46,8 +46,10 @@ class LocalModel:
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        if cache_mb < 1 or max_batch < 1:
-            raise ModelError(f"cache_mb is {cache_mb} and max_batch {max_batch}; give at least 1 of each")
+        if cache_mb < 1:
+            raise ModelError(f"the memory for caches is {cache_mb} MB; give at least 1")
+        if max_batch < 1:
+            raise ModelError(f"the largest batch is {max_batch}; give at least 1")
         self.name = name or folder.resolve().name
         self._runner = _Runner()
         self._finalizer = weakref.finalize(self, self._runner.close)
