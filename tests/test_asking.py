@@ -125,8 +125,38 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("judge", JUDGES)
+async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str) -> None:
+    for stages in ("think,answer", "answer,why"):
+        first, last = make_format(stages).names
+
+        def script(prompt: Prompt, rng: random.Random, first: str = first, last: str = last) -> str:
+            if "Reply" in prompt.messages[0].text:
+                return "I choose response 2."
+            begun = "" if prompt.prefix else f"<{first}>{rng.random()}</{first}>"
+            return f"{begun}<{last}>two</{last}>"
+
+        trace = await ask(
+            ScriptedModel(script),
+            None,
+            "q",
+            method=method,
+            judge=judge if method in JUDGED else None,
+            fmt=make_format(stages),
+        )
+        assert (trace.answer, trace.final) == ("two", last)
+        assert set(trace.stages) == {first, last}
+        assert any(verdict.decided_by != "same" for verdict in trace.verdicts) == (method in JUDGED)
+
+
 def test_the_synchronous_form() -> None:
     assert ask_sync(ScriptedModel(remainder(WHOLE)), PICTURE, "q", judge="likelihood").answer == "2"
+
+
+async def test_the_synchronous_form_in_an_event_loop_says_what_to_write() -> None:
+    with pytest.raises(RuntimeError, match=r"write await ask\(\.\.\.\)"):
+        ask_sync(ScriptedModel({}), None, "q")
 
 
 def refused(**settings: Any) -> Callable[[], Any]:

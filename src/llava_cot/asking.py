@@ -68,7 +68,13 @@ _P = ParamSpec("_P")
 def _synchronous(function: Callable[_P, Coroutine[Any, Any, Trace]]) -> Callable[_P, Trace]:
     @wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> Trace:
-        return asyncio.run(function(*args, **kwargs))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(function(*args, **kwargs))
+        raise RuntimeError(
+            "ask_sync cannot wait in an event loop, such as a notebook's; write await ask(...)"
+        )
 
     run.__name__ = run.__qualname__ = "ask_sync"
     return run
