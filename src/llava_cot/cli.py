@@ -6,8 +6,10 @@ that needs it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
+import signal
 import sys
 import traceback
 import warnings
@@ -40,11 +42,16 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         app()
+    except KeyboardInterrupt:  # a second one; typer has the first
+        sys.exit(130)
     except (ValueError, OSError) as error:
         _fail(_sentence(error), 2, error)
     except Exception as error:
         hint = "this is a fault of llava-cot; `llava-cot --debug ...` shows where"
         _fail(f"{type(error).__name__}: {_sentence(error)} ({hint})", 1, error)
+    finally:
+        # The exit itself is short; an interrupt then would only break off what torch has to tidy up.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _fail(sentence: str, status: int, error: Exception) -> NoReturn:

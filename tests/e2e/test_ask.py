@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from llava_cot.cli import main
 
 PICTURE = "examples/scene.png"
 FEW = ("--max-tokens", "12")
+ENDLESS = ("--method", "best-of-n", "-n", "100", "--max-tokens", "400", "--temperature", "2", "--top-p", "1")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +49,19 @@ def test_in_a_terminal_the_answer_streams(checkpoint: str) -> None:
 
 
 def test_an_interrupt_is_quiet(checkpoint: str) -> None:
-    terminal = Terminal(
-        "ask", PICTURE, "How many?", "--model", checkpoint, "--method", "best-of-n", "-n", "100",
-        "--max-tokens", "400", "--temperature", "2", "--top-p", "1",
-    )  # fmt: skip
+    terminal = Terminal("ask", PICTURE, "How many?", "--model", checkpoint, *ENDLESS)
     terminal.read_until("answer...")
     terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown and "llava-cot:" not in terminal.shown
+
+
+def test_more_interrupts_are_as_quiet(checkpoint: str) -> None:
+    terminal = Terminal("ask", PICTURE, "How many?", "--model", checkpoint, *ENDLESS)
+    terminal.read_until("answer...")
+    for _ in range(3):
+        terminal.process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
     assert terminal.end() == 130
     assert "Traceback" not in terminal.shown and "llava-cot:" not in terminal.shown
 
