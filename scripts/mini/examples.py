@@ -21,12 +21,14 @@ from llava_cot.stages import LLAVA_COT
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt's text and the reply to learn. Only the choice is learned of a `direct` duel."""
+    """A prompt's text and the reply to learn. Only the choice is learned of a `direct` duel, and only what
+    follows from the rest (an option's letter, yes or no) of an `ending`."""
 
     prompt: str
     reply: str
     picture: bool = True
     direct: bool = False
+    ending: bool = False
 
 
 def question_text(question: SceneQuestion) -> str:
@@ -45,6 +47,16 @@ def description(scene: Scene) -> Example:
     """The caption alone, of no question in particular."""
     stage = LLAVA_COT.stage("caption")
     return Example("Describe the picture.", f"{stage.open}{caption(scene.objects)}{stage.close}")
+
+
+def ending(scene: Scene, question: SceneQuestion) -> Example | None:
+    """Reasoning and conclusion without a picture, where the last word follows from what was said before."""
+    if not question.options and question.answer not in ("yes", "no"):
+        return None
+    stages = (LLAVA_COT.stage("reasoning"), LLAVA_COT.stage("conclusion"))
+    texts = (reasoning(scene, question), question.conclusion)
+    reply = "".join(f"{stage.open}{text}{stage.close}" for stage, text in zip(stages, texts, strict=True))
+    return Example(question_text(question), reply, picture=False, ending=True)
 
 
 # What a perceiving model gets wrong: hard attributes more often than colour.

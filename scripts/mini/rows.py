@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from aids import MENTION, Mention
 from build import IMAGE
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from examples import Example
 from llava_cot.judges.prompts import CHOICE
+from llava_cot.scenes.teacher import ORDINALS
+from llava_cot.stages import LLAVA_COT
 
 IGNORE = -100
+HEAVY = 2.0  # the weight of the number that decides a duel, and of what follows a caption
+HEAVIER = 8.0  # of the last word of a reasoning: an option's letter, yes or no
 
 
 class Rows:
@@ -29,7 +34,9 @@ class Rows:
             ids("<|pad|>"),
         )
         self.numbers = set(tokenizer(" 1 2").input_ids)
+        self.last_words = set(tokenizer(" A B C D yes no").input_ids)
         self.before_number = len(tokenizer(CHOICE).input_ids)
+        self.caption_end = ids(LLAVA_COT.stage("caption").close)
 
     def one(self, example: Example) -> tuple[list[int], list[int]]:
         encode = self.tokenizer
@@ -44,10 +51,27 @@ class Rows:
         if example.direct:
             learned = [IGNORE] * self.before_number + reply[self.before_number : self.before_number + 1]
             reply = reply[: self.before_number + 1]
+        if example.ending:
+            learned = [token if token in self.last_words else IGNORE for token in learned]
         return prompt + reply, [IGNORE] * len(prompt) + learned
 
-    def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, labels, and which of these decide a duel: the number that is chosen. Right-padded [B, T].
+    def mentions(self, row: int, example: Example) -> list[Mention]:
+        """Where the prompt and the reply describe an object."""
+        found: list[Mention] = []
+        shift = len(self.start) + example.picture
+        for text in (example.prompt, example.reply):
+            encoded = self.tokenizer(text, return_offsets_mapping=True)
+            starts = {first: token for token, (first, _) in enumerate(encoded["offset_mapping"])}
+            for match in MENTION.finditer(text):
+                place, *words = match.groups()
+                if match.end() in starts:
+                    token = shift + starts[match.end()]
+                    found.append(Mention(row, token, ORDINALS.index(place), tuple(words)))
+            shift += len(encoded["input_ids"]) + 1  # the assistant's mark
+        return found
+
+    def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ids, labels, weights of the labels, and which of them decide a duel. Right-padded [B, T].
 
         Labels are shifted: labels[:, t] is what follows ids[:, t].
         """
@@ -55,6 +79,7 @@ class Rows:
         longest = max(len(ids) for ids, _ in pairs)
         ids = torch.full((len(pairs), longest), self.pad)
         labels = torch.full((len(pairs), longest), IGNORE)
+        weights = torch.ones(labels.shape)
         deciding = torch.zeros(labels.shape, dtype=torch.bool)
         for row, (tokens, learned) in enumerate(pairs):
             ids[row, : len(tokens)] = torch.tensor(tokens)
@@ -62,4 +87,11 @@ class Rows:
             if CHOICE in examples[row].reply:
                 last = max(place for place, token in enumerate(learned) if token in self.numbers)
                 deciding[row, last - 1] = True
-        return ids, labels, deciding
+                weights[row, last - 1] = HEAVY
+            elif self.caption_end in learned:
+                after = learned.index(self.caption_end)
+                weights[row, after:] = HEAVY
+                for place in range(after, len(learned)):
+                    if learned[place] in self.last_words:
+                        weights[row, place - 1] = HEAVIER
+        return ids, labels, weights, deciding

@@ -14,10 +14,12 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from aids import Aids, Watch
 from build import build_model, build_processor
 from common import Pool, learning_rate, load, save
 from ground import ground
@@ -27,12 +29,13 @@ from torch import Tensor, nn
 from vision import Heads, patches
 
 import examples
-from llava_cot.scenes.questions import ask_about
+from llava_cot.scenes.questions import TYPES, SceneQuestion, ask_about
 from llava_cot.scenes.world import Scene
 
-KINDS = ("answers", "duels", "checks", "captions")
+KINDS = ("answers", "duels", "checks", "captions", "endings")
 PER_PICTURE = 2
-CHOICE_WEIGHT = 2.0  # of the token that decides a duel, against 1 of any other
+HARD = {"count": 2, "subtract": 2, "chain": 2, "compare": 2}  # drawn more often than the others
+TYPE_WEIGHTS = [HARD.get(name, 1) for name in TYPES]
 
 
 def optimizers(model: nn.Module, heads: nn.Module, rate: float, muon: float) -> list[torch.optim.Optimizer]:
@@ -47,34 +50,49 @@ def optimizers(model: nn.Module, heads: nn.Module, rate: float, muon: float) -> 
     ]
 
 
-def made_up(pool: Pool, kind: str, rng: random.Random, size: int) -> tuple[list[int], list[examples.Example]]:
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one kind; the picture of each, and the question where it is known."""
+
+    kind: str
+    pictures: list[int]
+    examples: list[examples.Example]
+    questions: list[SceneQuestion]
+
+
+def made_up(pool: Pool, kind: str, rng: random.Random, size: int) -> Batch:
     """Pictures, and PER_PICTURE examples of one kind for each."""
-    indices: list[int] = []
-    batch: list[examples.Example] = []
+    batch = Batch(kind, [], [], [])
     count = rng.randint(3, 6)  # scenes of one size in a batch: less padding
     each = 1 if kind == "captions" else PER_PICTURE
-    while len(indices) < size // each:
+    while len(batch.pictures) < size // each:
         index = rng.randrange(1000, len(pool))
         scene = pool.scene(index)
         if len(scene.objects) != count:
             continue
-        drawn = [_example(scene, kind, rng) for _ in range(each)]
-        indices.append(index)
-        batch += drawn
-    return indices, batch
+        batch.pictures.append(index)
+        for _ in range(each):
+            question, example = _example(scene, kind, rng)
+            batch.questions.append(question)
+            batch.examples.append(example)
+    return batch
 
 
-def _example(scene: Scene, kind: str, rng: random.Random) -> examples.Example:
+def _example(scene: Scene, kind: str, rng: random.Random) -> tuple[SceneQuestion, examples.Example]:
     while True:
-        question = ask_about(scene, rng)
+        question = ask_about(scene, rng, rng.choices(TYPES, TYPE_WEIGHTS)[0])
+        if kind == "endings" and (made := examples.ending(scene, question)):
+            return question, made
+        if kind == "endings":
+            continue
         if kind == "answers":
-            return examples.answer(scene, question, rng)
+            return question, examples.answer(scene, question, rng)
         if kind == "captions":
-            return examples.description(scene)
+            return question, examples.description(scene)
         made = examples.made_up_duel if kind == "duels" else examples.check
         example = made(scene, question, rng)
         if example is not None:
-            return example
+            return question, example
 
 
 class Sampled:
@@ -99,7 +117,7 @@ class Sampled:
                 self.rng.shuffle(batches)
                 yield from batches
 
-    def batch(self, kind: str) -> tuple[list[int], list[examples.Example]]:
+    def batch(self, kind: str) -> Batch:
         chosen = next(self.queues[kind])
         made = []
         for item in chosen:
@@ -108,37 +126,61 @@ class Sampled:
             if direct:
                 reply = reply[reply.index(examples.CHOICE) :]
             made.append(examples.Example(item["prompt"], reply, kind == "duels", direct))
-        return [item["picture"] for item in chosen], made
+        return Batch(kind, [item["picture"] for item in chosen], made, [])
+
+
+class Teacher(nn.Module):
+    """The heads that help the model to learn: on its picture encoder and on its text layers."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.heads, self.aids = Heads(), Aids()
+        self.watch = Watch(model.model.language_model.layers)
+
+    def aside(self, batch: Batch, rows: Rows, pool: Pool) -> Tensor:
+        """The loss of the text layers' heads, where the batch tells what is true."""
+        told = [
+            mention for row, example in enumerate(batch.examples) for mention in rows.mentions(row, example)
+        ]
+        if not told:
+            return torch.zeros(())
+        if batch.kind == "duels":
+            each = len(batch.examples) // len(batch.pictures)
+            scenes = [pool.scene(index) for index in batch.pictures for _ in range(each)]
+            return self.aids.faults(self.watch.states, told, scenes)
+        if batch.kind in ("answers", "checks") and batch.questions:
+            return self.aids.questions(self.watch.states, told, batch.questions)
+        return torch.zeros(())
 
 
 def forward_loss(
-    model: nn.Module, rows: Rows, pool: Pool, indices: list[int], batch: list[examples.Example], heads: Heads
-) -> tuple[Tensor, float]:
-    """Weighted mean cross-entropy of the learned tokens (plus the heads' loss), and their accuracy."""
-    ids, labels, deciding = rows.batch(batch)
+    model: nn.Module, rows: Rows, pool: Pool, batch: Batch, teacher: Teacher
+) -> tuple[Tensor, float, float]:
+    """Weighted mean cross-entropy of the learned tokens plus the heads' losses; the tokens' accuracy (of what
+    decides, in duels); the loss of the text layers' heads."""
+    ids, labels, weights, deciding = rows.batch(batch.examples)
     inner = model.model
     extra: dict[str, Tensor] = {}
     aside = torch.zeros(())
-    if batch[0].picture:
-        output = inner.vision_model(**pool.batch(indices)).last_hidden_state
-        aside = 0.05 * heads.loss(patches(output), [pool.scene(i) for i in indices])[0]
-        states = inner.multi_modal_projector(output).reshape(len(indices), output.shape[-2], -1)
+    if batch.examples[0].picture:
+        output = inner.vision_model(**pool.batch(batch.pictures)).last_hidden_state
+        scenes = [pool.scene(i) for i in batch.pictures]
+        aside = 0.05 * teacher.heads.loss(patches(output), scenes)[0]
+        states = inner.multi_modal_projector(output).reshape(len(scenes), output.shape[-2], -1)
         mask = torch.ones(*ids.shape, 1, 1, dtype=torch.long)
         mask[:, : len(rows.start)] = 0
         extra = {
-            "cross_attention_states": states.repeat_interleave(len(batch) // len(indices), 0),
+            "cross_attention_states": states.repeat_interleave(len(ids) // len(scenes), 0),
             "cross_attention_mask": mask,
         }
     hidden = inner(input_ids=ids, use_cache=False, **extra).last_hidden_state
     learned = labels != IGNORE
-    target = labels[learned]
-    logits = model.lm_head(hidden[learned])
-    decisive = deciding[learned]
-    weight = 1 + (CHOICE_WEIGHT - 1) * decisive.float()
+    logits, target, weight = model.lm_head(hidden[learned]), labels[learned], weights[learned]
     loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
+    helped = teacher.aside(batch, rows, pool)
     guess = logits.argmax(-1) == target
-    shown = guess[decisive] if decisive.any() else guess
-    return loss + aside, shown.float().mean().item()
+    shown = guess[deciding[learned]] if deciding.any() else guess[weight > 1] if (weight > 1).any() else guess
+    return loss + aside + helped, shown.float().mean().item(), helped.item()
 
 
 def main() -> None:
@@ -154,9 +196,9 @@ def main() -> None:
     parser.add_argument(
         "--shares",
         type=float,
-        nargs=4,
-        default=(0.5, 0.25, 0.25, 0.0),
-        metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS"),
+        nargs=5,
+        default=(0.5, 0.25, 0.25, 0.0, 0.0),
+        metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS", "ENDINGS"),
     )
     parser.add_argument(
         "--duels", type=Path, help="sampled duels; half of the duels are then made up, half sampled"
@@ -167,9 +209,10 @@ def main() -> None:
     torch.manual_seed(args.seed)
     random.seed(args.seed)
     pool, processor = Pool(args.run), build_processor()
-    model, heads, rows = build_model(processor), Heads(), Rows(processor.tokenizer)
+    model, rows = build_model(processor), Rows(processor.tokenizer)
+    teacher = Teacher(model)
     path, step = args.run / f"{args.name}.pt", 0
-    optimize = optimizers(model, heads, args.rate, args.muon)
+    optimize = optimizers(model, teacher, args.rate, args.muon)
     if path.exists():
         state = load(path)
         for optimizer, kept in zip(optimize, state["optimizers"], strict=True):
@@ -179,19 +222,19 @@ def main() -> None:
         state = torch.load(args.run / f"{args.start or 'vision'}.pt", weights_only=False)
     target = model if "optimizers" in state else model.model.vision_model
     target.load_state_dict(state["model"])
-    heads.load_state_dict(state["heads"])
+    (teacher if "optimizers" in state else teacher.heads).load_state_dict(state["heads"])
     if args.ground and step == 0:
-        ground(model, heads, pool)
+        ground(model, teacher.heads, pool)
     rng = random.Random(f"{args.name}/{args.seed}/{step}")
     sampled = Sampled(args.duels, rng, args.batch) if args.duels else None
-    began, seen = time.time(), dict.fromkeys(KINDS, (0.0, 0.0))
+    began, seen = time.time(), dict.fromkeys(KINDS, (0.0, 0.0, 0.0))
     while step < (args.stop or args.steps):
         kind = rng.choices(KINDS, args.shares)[0]
         if sampled and kind in sampled.by_kind and rng.random() < 0.6:
-            indices, batch = sampled.batch(kind)
+            batch = sampled.batch(kind)
         else:
-            indices, batch = made_up(pool, kind, rng, args.batch)
-        loss, right = forward_loss(model, rows, pool, indices, batch, heads)
+            batch = made_up(pool, kind, rng, args.batch)
+        loss, right, helped = forward_loss(model, rows, pool, batch, teacher)
         share = learning_rate(step, args.steps, 1.0)
         for optimizer, peak in zip(optimize, (args.muon, args.rate), strict=True):
             optimizer.param_groups[0]["lr"] = share * peak
@@ -201,20 +244,18 @@ def main() -> None:
         for optimizer in optimize:
             optimizer.step()
         step += 1
-        old = seen[kind]
-        seen[kind] = (
-            (0.95 * old[0] + 0.05 * loss.item(), 0.95 * old[1] + 0.05 * right)
-            if old[0]
-            else (loss.item(), right)
-        )
+        old, new = seen[kind], (loss.item(), right, helped)
+        seen[kind] = tuple(0.95 * a + 0.05 * b for a, b in zip(old, new, strict=True)) if old[0] else new
         if step % 50 == 0:
-            told = " ".join(f"{name} {value[0]:.3f}/{value[1]:.3f}" for name, value in seen.items())
+            told = " ".join(
+                f"{name} {value[0]:.3f}/{value[1]:.3f}/{value[2]:.3f}" for name, value in seen.items()
+            )
             print(f"{step} {time.time() - began:.0f}s {told}", flush=True)
         if step % 250 == 0 or step == (args.stop or args.steps):
             save(
                 path,
                 model=model.state_dict(),
-                heads=heads.state_dict(),
+                heads=teacher.state_dict(),
                 optimizers=[optimizer.state_dict() for optimizer in optimize],
                 step=step,
             )

@@ -8,8 +8,9 @@ python=${PYTHON:-python}
 "$python" "$here/pictures.py" --out "$run" --count 60000
 "$python" "$here/vision.py" --run "$run" --steps 2000
 "$python" "$here/sft.py" --run "$run" --name seeing --ground --steps 500 --batch 16 --muon 0.01 --shares 0 0 0 1
-"$python" "$here/sft.py" --run "$run" --name answers --start seeing --steps 2300 --shares 0.54 0.26 0.2 0
-"$python" "$here/duels.py" --run "$run" --name answers --captions 960 --answers 1440
-"$python" "$here/sft.py" --run "$run" --name judge --start answers --steps 1700 --shares 0.5 0.25 0.25 0 \
-  --duels "$run/duels.jsonl"
+"$python" "$here/sft.py" --run "$run" --name answers --start seeing --steps 6000 --stop 4000 \
+  --shares 0.56 0.22 0.22 0
+"$python" "$here/duels.py" --run "$run" --name answers --captions 1440 --answers 1440
+"$python" "$here/sft.py" --run "$run" --name judge --start answers --steps 2200 --muon 0.004 --rate 1e-3 \
+  --shares 0.45 0.3 0.25 0 --duels "$run/duels.jsonl"
 "$python" "$here/export.py" --run "$run" --name judge --out "$here/../../src/llava_cot/mini"

@@ -92,6 +92,23 @@ async def test_samples_do_not_depend_on_what_shares_their_batch(kind: Tiny) -> N
             assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_tokens_that_were_guessed_are_those_that_would_have_been_drawn(
+    kind: Tiny, temperature: float
+) -> None:
+    sampling = Sampling(temperature, top_p=0.95, max_tokens=40, seed=3)
+    expected = [await kind.alone.sample(Prompt(case), 2, sampling) for case in CASES.values()]
+    assert kind.alone.stats.drafted == 0
+    before = replace(kind.model.stats)
+    for _ in range(2):  # at the second time, all was seen before
+        for case, known in zip(CASES.values(), expected, strict=True):
+            found = await kind.model.sample(Prompt(case), 2, sampling)
+            assert [one.tokens for one in found] == [one.tokens for one in known]
+    drafted = kind.model.stats.drafted - before.drafted
+    accepted = kind.model.stats.accepted - before.accepted
+    assert 0 < accepted < drafted, "no guess came true, or all did: this shows little"
+
+
 async def test_choose_gives_the_networks_log_probabilities(kind: Tiny) -> None:
     options = (" 1", " 2", " response 1 is better", "z")
     tokenizer = kind.processor.tokenizer

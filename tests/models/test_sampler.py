@@ -60,9 +60,9 @@ def test_the_ends_of_the_interval_are_tokens(uniform: float) -> None:
 
 def test_random_numbers_depend_on_the_seed_and_the_number_of_the_sample_alone() -> None:
     def first(seed: int, index: int) -> list[float]:
-        uniforms = Uniforms(seed, index)
-        return [uniforms.next() for _ in range(100)]
+        return Uniforms(seed, index).at(0, 100)
 
     assert first(1, 2) == first(1, 2)
     assert len({tuple(first(seed, index)) for seed in (0, 1, 2**63 - 1, -1) for index in (0, 1)}) == 8
     assert all(0 <= number < 1 for number in first(0, 0))
+    assert Uniforms(1, 2).at(70, 5) == first(1, 2)[70:75]

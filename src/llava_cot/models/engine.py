@@ -11,24 +11,25 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llava_cot.models.base import ModelError
+from llava_cot.models.drafts import Drafts
 from llava_cot.models.encoding import Encoded
+from llava_cot.models.fills import Fill, chunks, features, stems
 from llava_cot.models.jobs import Job, Sample, Score
-from llava_cot.models.lanes import KV, Lane
+from llava_cot.models.lanes import Lane
 from llava_cot.models.network import Network, threads
 from llava_cot.models.prefixes import Prefixes, Root
 from llava_cot.models.sampler import draw
 
-# Heads in one pass (their images take memory), tokens in one prefill, and how many tokens a common
-# beginning must save to be worth a pass of its own.
+# Heads in one pass (their images take memory), and tokens in one prefill.
 _HEADS = 16
 _TOKENS = 8192
-_WORTH = 64
 # Where more than this many rows run for each that waits, the latter wait for others, so many steps at most.
 _CROWD = 8
 _PATIENCE = 4
@@ -36,7 +37,8 @@ _PATIENCE = 4
 
 @dataclass
 class Stats:
-    """What the engine has done so far; `rows` counts those of all decode steps together."""
+    """What the engine has done so far; `rows` counts those of all decode steps together, `drafted` and
+    `accepted` the tokens that were guessed and those of them that came true."""
 
     encodings: int = 0
     prefill_tokens: int = 0
@@ -44,6 +46,8 @@ class Stats:
     prefills: int = 0
     decode_steps: int = 0
     rows: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(eq=False)
@@ -52,29 +56,6 @@ class _Batch:
 
     lane: Lane
     samples: list[Sample] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class _Fill:
-    """Ids to be run once for all the jobs that begin with them."""
-
-    root: Root
-    ids: list[int]
-    jobs: list[Job] = field(default_factory=list)
-    pieces: list[KV] = field(default_factory=list)
-    known: int = 0
-
-    @property
-    def keep(self) -> int:
-        return max((job.keep for job in self.jobs), default=1)
-
-    @property
-    def todo(self) -> Sequence[int]:
-        return self.ids[self.known :]
-
-    @property
-    def samples(self) -> list[Sample]:
-        return [job for job in self.jobs if isinstance(job, Sample)]
 
 
 class Engine:
@@ -98,6 +79,7 @@ class Engine:
         self._max_rows = max_rows if share else 1
         self._share = share
         self._prefixes = Prefixes(memory // 2 if share else 0)
+        self._drafts = Drafts()
         self._waiting: deque[Job] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
@@ -167,20 +149,21 @@ class Engine:
         free = self._max_rows - len(self._running())
         jobs = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
         fills = self._fills(jobs)
-        for some in (self._stems(fills), fills):
+        self._match(fills)
+        for some in (stems(fills) if self._share else [], fills):
             self._match(some)
-            for chunk in self._chunks(some):
+            for chunk in chunks(some, _TOKENS) if self._share else [[fill] for fill in some]:
                 try:
                     self._prefill(chunk)
                 except Exception as error:
                     self._fail([job for fill in chunk for job in fill.jobs], error)
 
-    def _fills(self, jobs: Sequence[Job]) -> list[_Fill]:
+    def _fills(self, jobs: Sequence[Job]) -> list[Fill]:
         """The jobs with their heads, those with the same ids together."""
-        fills: dict[Any, _Fill] = {}
+        fills: dict[Any, Fill] = {}
         for job, root in self._rooted(jobs):
             key: Any = (id(root), tuple(job.ids)) if self._share else id(job)
-            fills.setdefault(key, _Fill(root, job.ids)).jobs.append(job)
+            fills.setdefault(key, Fill(root, job.ids)).jobs.append(job)
         return list(fills.values())
 
     def _rooted(self, jobs: Sequence[Job]) -> list[tuple[Job, Root]]:
@@ -226,51 +209,14 @@ class Engine:
                 self._prefixes.add_root(root)
         return dict(zip(jobs, roots, strict=True))
 
-    def _match(self, fills: Sequence[_Fill]) -> None:
+    def _match(self, fills: Sequence[Fill]) -> None:
         """Look up how much of each is known; the ids whose logits are asked for must be run."""
         for fill in fills:
             start = len(fill.root.ids)
             fill.pieces = self._prefixes.match(fill.root, fill.ids[start : len(fill.ids) - fill.keep])
             fill.known = start + sum(piece[0].shape[2] for piece in fill.pieces)
 
-    def _stems(self, fills: Sequence[_Fill]) -> list[_Fill]:
-        """Common beginnings of new ids that are worth running once, before the ids themselves."""
-        if not self._share:
-            return []
-        self._match(fills)
-        stems: list[_Fill] = []
-        ordered = sorted(fills, key=lambda fill: (id(fill.root), fill.ids))
-        at = 0
-        while at < len(ordered):
-            first, count, common = ordered[at], 1, len(ordered[at].ids)
-            for other in ordered[at + 1 :]:
-                shared = _common(first.ids, other.ids) if other.root is first.root else 0
-                if min(shared, common) - first.known < _WORTH:
-                    break
-                common, count = min(shared, common, len(other.ids) - other.keep), count + 1
-            if count > 1 and common > first.known:
-                stems.append(_Fill(first.root, first.ids[:common]))
-            at += count
-        return stems
-
-    def _chunks(self, fills: Sequence[_Fill]) -> list[list[_Fill]]:
-        """Fills of one lane and of similar length: little padding, and not too many tokens."""
-        chunks: list[list[_Fill]] = []
-        for fill in sorted(fills, key=lambda f: (_features(f.root), len(f.todo))):
-            last = chunks[-1] if chunks else None
-            fits = (
-                last is not None
-                and _features(last[0].root) == _features(fill.root)
-                and len(fill.todo) <= 2 * len(last[0].todo) + 16
-                and len(fill.todo) * (len(last) + 1) <= _TOKENS
-            )
-            if fits and last is not None and self._share:
-                last.append(fill)
-            else:
-                chunks.append([fill])
-        return chunks
-
-    def _prefill(self, fills: list[_Fill]) -> None:
+    def _prefill(self, fills: list[Fill]) -> None:
         batch = self._batch(fills[0].root)
         fills = self._fitting(batch, sorted(fills, key=lambda fill: not fill.samples))
         if not fills:
@@ -297,9 +243,10 @@ class Engine:
         self.stats.prefills += 1
         for row, fill in enumerate(fills, first):
             self._remember(fill.root, fill.ids, lane, row)
+            self._drafts.learn(fill.ids, fill.known)
         self._begin(batch, fills, logits)
 
-    def _begin(self, batch: _Batch, fills: Sequence[_Fill], logits: Tensor) -> None:
+    def _begin(self, batch: _Batch, fills: Sequence[Fill], logits: Tensor) -> None:
         """Answer scores, and give each sample a row of its own, the first of a fill the fill's."""
         first = len(batch.samples)
         sources = [i for i, fill in enumerate(fills) if fill.samples]
@@ -316,15 +263,15 @@ class Engine:
                 batch.samples += more
                 sources += [i] * len(more)
         if sources:
-            self._advance(batch, first, logits[sources, -1])
+            self._advance(batch, first, logits[sources, -1:], [[] for _ in sources])
 
     def _batch(self, root: Root) -> _Batch:
-        features = _features(root)
-        if features not in self._batches:
-            self._batches[features] = _Batch(Lane(self._network.layout, root.cross))
-        return self._batches[features]
+        size = features(root)
+        if size not in self._batches:
+            self._batches[size] = _Batch(Lane(self._network.layout, root.cross))
+        return self._batches[size]
 
-    def _fitting(self, batch: _Batch, fills: list[_Fill]) -> list[_Fill]:
+    def _fitting(self, batch: _Batch, fills: list[Fill]) -> list[Fill]:
         """Make room for the fills, or for as many of their jobs as there is room for; the rest wait."""
         fills = list(fills)
         while fills and not self._reserve(batch, fills):
@@ -340,7 +287,7 @@ class Engine:
                 self._fail(fill.jobs, _too_large(len(fill.ids)))
         return fills
 
-    def _reserve(self, batch: _Batch, fills: Sequence[_Fill] = ()) -> bool:
+    def _reserve(self, batch: _Batch, fills: Sequence[Fill] = ()) -> bool:
         held = len(batch.samples), max((len(sample.ids) for sample in batch.samples), default=0)
         rows = held[0] + sum(max(1, len(fill.samples)) for fill in fills)
         columns = max(held[1], *(len(fill.ids) for fill in fills), 0)
@@ -359,6 +306,14 @@ class Engine:
         longest = max(len(sample.ids) for sample in batch.samples)
         return longest < batch.lane.capacity[1] or self._reserve(batch)
 
+    def _draft(self, batch: _Batch) -> list[list[int]]:
+        """What may follow each row, as far as there is room; one column stays free for padding."""
+        samples, room = batch.samples, batch.lane.capacity[1] - 1
+        if not self._share:
+            return [[] for _ in samples]
+        most = [min(sample.left - 1, room - len(sample.ids)) for sample in samples]
+        return self._drafts.of_rows([sample.ids for sample in samples], most)
+
     def _decode(self, batch: _Batch) -> None:
         while not self._roomy(batch):
             if len(self._running()) == 1:
@@ -368,35 +323,58 @@ class Engine:
             self._full = True
             if not batch.samples:
                 return
-        samples = batch.samples
-        logits = self._network.step(
-            batch.lane,
-            [sample.ids[-1] for sample in samples],
-            [len(sample.ids) - 1 for sample in samples],
-            [sample.root for sample in samples],
-        )
+        samples, drafts = batch.samples, self._draft(batch)
+        before = [len(sample.ids) - 1 for sample in samples]
+        roots = [sample.root for sample in samples]
+        last = [sample.ids[-1] for sample in samples]
+        if any(drafts):
+            tokens = [[token, *draft] for token, draft in zip(last, drafts, strict=True)]
+            logits = self._network.extend(batch.lane, 0, tokens, before, roots, max(map(len, tokens)))
+        else:
+            logits = self._network.step(batch.lane, last, before, roots)[:, None]
         self.stats.decode_steps += 1
         self.stats.rows += len(samples)
-        self._advance(batch, 0, logits)
+        self.stats.drafted += sum(map(len, drafts))
+        self._advance(batch, 0, logits, drafts)
 
-    def _advance(self, batch: _Batch, first: int, logits: Tensor) -> None:
-        """Draw the next token of rows `first` and on; those that are done leave."""
+    def _advance(self, batch: _Batch, first: int, logits: Tensor, drafts: Sequence[Sequence[int]]) -> None:
+        """Draw what follows rows `first` and on, and what follows their drafts while these come true.
+
+        `logits` is [rows, tokens, vocabulary], aligned at the end. Rows that are done leave.
+        """
         samples = batch.samples[first:]
+        spots = [(row, place) for row, draft in enumerate(drafts) for place in range(-1 - len(draft), 0)]
+        rows, places = zip(*spots, strict=True)
         tokens, logprobs = draw(
-            logits,
-            [sample.sampling.temperature for sample in samples],
-            [sample.sampling.top_p for sample in samples],
-            [sample.uniform() for sample in samples],
+            logits[rows, places] if len(spots) > len(samples) else logits[:, 0],
+            [samples[row].sampling.temperature for row in rows],
+            [samples[row].sampling.top_p for row in rows],
+            [
+                number
+                for sample, draft in zip(samples, drafts, strict=True)
+                for number in sample.uniforms(1 + len(draft))
+            ],
         )
         if any(map(math.isnan, logprobs)):
             raise ModelError("the model computed what is not a number; try the dtype float32")
-        done = [
-            row
-            for row, (sample, token, logprob) in enumerate(zip(samples, tokens, logprobs, strict=True), first)
-            if sample.take(token, logprob)
-        ]
+        drawn, done = zip(tokens, logprobs, strict=True), []
+        for row, (sample, draft) in enumerate(zip(samples, drafts, strict=True), first):
+            start = len(sample.ids)
+            if self._take(sample, draft, [next(drawn) for _ in range(1 + len(draft))]):
+                done.append(row)
+            self._drafts.learn(sample.ids, start)
         for row in reversed(done):
             self._leave(batch, row)
+
+    def _take(self, sample: Sample, draft: Sequence[int], drawn: Sequence[tuple[int, float]]) -> bool:
+        """Give a sample what was drawn, to the first that its draft did not foresee; true if it is done."""
+        for guess, (token, logprob) in zip_longest(draft, drawn):
+            if sample.take(token, logprob):
+                return True
+            if token != guess:
+                break
+            self.stats.accepted += 1
+        return False
 
     def _leave(self, batch: _Batch, row: int) -> None:
         """Take a row out, keeping what it computed; the last row takes its place."""
@@ -412,14 +390,6 @@ class Engine:
         if self._share:
             start = len(root.ids)
             self._prefixes.add(root, ids[start:], lambda a, b: lane.read(row, start + a, start + b))
-
-
-def _features(root: Root) -> int:
-    return 0 if root.cross is None else root.cross.shape[2]
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _too_large(tokens: int) -> ModelError:

@@ -91,7 +91,7 @@ class Sample(Job):
     ) -> None:
         super().__init__(ticket, part, encoded, encoded.ids)
         self.sampling = sampling
-        self.uniform = Uniforms(sampling.seed, part).next
+        self._uniforms = Uniforms(sampling.seed, part)
         self._limit = limit
         self._writing = writing
         self._ends = ends
@@ -103,6 +103,15 @@ class Sample(Job):
     def computed(self) -> int:
         """How many of its ids have been run: not the one drawn last, unless an end token followed it."""
         return len(self.ids) if self._ended else len(self.ids) - 1
+
+    @property
+    def left(self) -> int:
+        """How many tokens it may still have."""
+        return self._limit - len(self._logprobs)
+
+    def uniforms(self, count: int) -> list[float]:
+        """The random numbers of its next tokens."""
+        return self._uniforms.at(len(self._logprobs), count)
 
     def take(self, token: int, logprob: float) -> bool:
         """Take the next token; true if it is the last, and the ticket's part is settled."""

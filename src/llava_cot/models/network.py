@@ -23,7 +23,7 @@ from llava_cot.models.prefixes import Root
 # Multiplications in one product below which more than one thread costs more time than it saves: waking
 # another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
 # waiting for one whose processor another program has takes milliseconds.
-_SHARED = 1_500_000
+_SHARED = 300_000
 # Pixels, in three colours, that a vision encoder takes about as much work for as for a token: a patch.
 _PATCH = 3 * 14 * 14
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 # How many of the likeliest tokens are sorted; as long as they hold less than top-p, more are.
@@ -25,14 +24,13 @@ class Uniforms:
 
     def __init__(self, seed: int, index: int) -> None:
         self._generator = np.random.default_rng([seed & (2**64 - 1), index])
-        self._block: NDArray[np.float64] = np.empty(0)
-        self._at = 0
+        self._drawn: list[float] = []
 
-    def next(self) -> float:
-        if self._at == len(self._block):
-            self._block, self._at = self._generator.random(_BLOCK), 0
-        self._at += 1
-        return float(self._block[self._at - 1])
+    def at(self, start: int, count: int) -> list[float]:
+        """The numbers of so many tokens from `start` on."""
+        while len(self._drawn) < start + count:
+            self._drawn += self._generator.random(_BLOCK).tolist()
+        return self._drawn[start : start + count]
 
 
 def draw(

@@ -1,0 +1,124 @@
+"""What helps the text model to learn, beside the next token: small heads at the end of each object it reads.
+
+In a caption, they say whether the object matches each filter of the question, and how many have so far; in a
+duel, which words of the object are not what the picture shows. To count in one glance, and to find a wrong
+word, took tens of thousands of rows from the next token alone. The heads are not shipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llava_cot.scenes.questions import Filter, SceneQuestion
+from llava_cot.scenes.teacher import ORDINALS
+from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
+
+MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
+SLOTS = 3  # filters of one question, at most
+MATCHING_LAYER, LAST_LAYER = 3, 5  # whose outputs the heads read; layers 2 and 4 look at the picture
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An object as a text describes it: the row and token where it ends, its place and its four words."""
+
+    row: int
+    token: int
+    place: int
+    words: tuple[str, ...]
+
+    @property
+    def item(self) -> Object:
+        return Object(*self.words, x=0.0, y=0.0, turn=0.0)
+
+
+class Aids(nn.Module):
+    """Heads on the text layers' outputs [B, T, width]."""
+
+    def __init__(self, width: int = 128):
+        super().__init__()
+        self.matching = nn.Linear(width, SLOTS)
+        self.tally = nn.Linear(width, SLOTS * (MAX_OBJECTS + 1))
+        self.fault = nn.Linear(width, 4)
+
+    def questions(self, states: dict[int, Tensor], told: list[Mention], asked: list[SceneQuestion]) -> Tensor:
+        """Mean loss of matches and tallies."""
+        matches, tallies = [], []
+        for row, mentions in groupby(told, key=lambda mention: mention.row):
+            labels = matched([mention.item for mention in mentions], asked[row])
+            matches += labels
+            tallies += running(labels)
+        match, tally = torch.tensor(matches), torch.tensor(tallies)
+        guess, number = (
+            self.matching(at(states[MATCHING_LAYER], told)),
+            self.tally(at(states[LAST_LAYER], told)),
+        )
+        known = match >= 0
+        return F.binary_cross_entropy_with_logits(guess[known], match[known].float()) + F.cross_entropy(
+            number.view(-1, SLOTS, MAX_OBJECTS + 1)[known], tally[known]
+        )
+
+    def faults(self, states: dict[int, Tensor], told: list[Mention], scenes: list[Scene]) -> Tensor:
+        """Mean loss of the words that are wrong; places beyond the scene's objects are wrong in all."""
+        wrong = []
+        for mention in told:
+            objects = scenes[mention.row].objects
+            real = objects[mention.place] if mention.place < len(objects) else None
+            truth = (real.size, real.color, real.material, real.shape) if real else (None,) * 4
+            wrong.append([float(a != b) for a, b in zip(mention.words, truth, strict=True)])
+        return F.binary_cross_entropy_with_logits(
+            self.fault(at(states[LAST_LAYER], told)), torch.tensor(wrong)
+        )
+
+
+def at(states: Tensor, told: Sequence[Mention]) -> Tensor:
+    return states[[mention.row for mention in told], [mention.token for mention in told]]
+
+
+def matched(objects: Sequence[Object], question: SceneQuestion) -> list[list[int]]:
+    """For each object and filter: 1 where it matches and is not yet taken away; -1 where no filter is."""
+    table = [[-1] * SLOTS for _ in objects]
+    gone = set[int]()
+    for slot, (what, takes) in enumerate(_filters(question)):
+        for place, item in enumerate(objects):
+            table[place][slot] = int(place not in gone and what.matches(item))
+        if takes:
+            gone.update(place for place, row in enumerate(table) if row[slot])
+    return table
+
+
+def _filters(question: SceneQuestion) -> list[tuple[Filter, bool]]:
+    if question.steps:
+        return [(step.what, step.kind == "subtract") for step in question.steps if step.kind != "add"]
+    return [(what, False) for what in question.filters]
+
+
+def running(table: Sequence[Sequence[int]]) -> list[list[int]]:
+    """How many objects have matched up to each one."""
+    total, out = [0] * SLOTS, []
+    for row in table:
+        total = [old + max(0, value) for old, value in zip(total, row, strict=True)]
+        out.append(total)
+    return out
+
+
+class Watch:
+    """Keeps the outputs of two layers of the text model in each forward pass."""
+
+    def __init__(self, layers: nn.ModuleList):
+        self.states: dict[int, Tensor] = {}
+        for place in (MATCHING_LAYER, LAST_LAYER):
+            layers[place].register_forward_hook(self._keep(place))
+
+    def _keep(self, place: int):
+        def hook(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            self.states[place] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
