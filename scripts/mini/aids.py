@@ -1,8 +1,10 @@
-"""What helps the text model to learn, beside the next token: small heads at the end of each object it reads.
+"""What helps the text model to learn, beside the next token: small heads on the outputs of its layers.
 
-In a caption, they say whether the object matches each filter of the question, and how many have so far; in a
-duel, which words of the object are not what the picture shows. To count in one glance, and to find a wrong
-word, took tens of thousands of rows from the next token alone. The heads are not shipped.
+At the end of each object that it reads they say, in a caption, whether the object matches each filter of the
+question, and how many have so far; in a duel, which words of the object are not what the picture shows. Where
+a reasoning comes to its last word they say which option has the answer, or which relation was asked for and
+which was found. To count in one glance, to find a wrong word and to look up an option took tens of thousands
+of rows from the next token alone, or was not learned at all. The heads are not shipped.
 """
 
 from __future__ import annotations
@@ -23,6 +25,33 @@ from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 SLOTS = 3  # filters of one question, at most
 MATCHING_LAYER, LAST_LAYER = 3, 5  # whose outputs the heads read; layers 2 and 4 look at the picture
+
+
+_OPTION = re.compile(r"\n([A-D])\.( [\w]+)")
+_RELATIONS = ("more", "fewer", "as many|equal", "to the left|stand left", "to the right|stand right")
+
+
+@dataclass(frozen=True)
+class Last:
+    """Where a reply names an option, or says yes or no: the row and the token before that word.
+
+    `options` are the tokens of the options' words, `right` is the number of the one that is the answer;
+    `asked` and `found` are relations by number, -1 where there is none.
+    """
+
+    row: int
+    token: int
+    options: tuple[int, ...]
+    right: int
+    asked: int
+    found: int
+
+
+def relation(text: str) -> int:
+    """The first relation that a text names."""
+    places = [re.search(words, text) for words in _RELATIONS]
+    named = [(place.start(), number) for number, place in enumerate(places) if place]
+    return min(named)[1] if named else -1
 
 
 @dataclass(frozen=True)
@@ -47,6 +76,9 @@ class Aids(nn.Module):
         self.matching = nn.Linear(width, SLOTS)
         self.tally = nn.Linear(width, SLOTS * (MAX_OBJECTS + 1))
         self.fault = nn.Linear(width, 4)
+        self.letter = nn.Linear(width, 4)
+        self.query, self.key = nn.Linear(width, 32), nn.Linear(width, 32)
+        self.asked, self.found = nn.Linear(width, len(_RELATIONS)), nn.Linear(width, len(_RELATIONS))
 
     def questions(self, states: dict[int, Tensor], told: list[Mention], asked: list[SceneQuestion]) -> Tensor:
         """Mean loss of matches and tallies."""
@@ -64,6 +96,24 @@ class Aids(nn.Module):
         return F.binary_cross_entropy_with_logits(guess[known], match[known].float()) + F.cross_entropy(
             number.view(-1, SLOTS, MAX_OBJECTS + 1)[known], tally[known]
         )
+
+    def lasts(self, states: dict[int, Tensor], lasts: Sequence[Last]) -> Tensor:
+        """Mean loss of the options' letters, of the option that is pointed to, and of the relations."""
+        hidden = states[MATCHING_LAYER]
+        loss = hidden.new_zeros(())
+        chosen = [last for last in lasts if last.options]
+        for last in chosen:
+            words = hidden[last.row, list(last.options)]
+            points = self.key(words) @ self.query(hidden[last.row, last.token]) / 32**0.5
+            letters = torch.arange(len(last.options))
+            loss = loss + F.cross_entropy(points, torch.tensor(last.right)) / len(chosen)
+            loss = loss + F.cross_entropy(self.letter(words), letters) / len(chosen)
+        for head, name in ((self.asked, "asked"), (self.found, "found")):
+            known = [last for last in lasts if getattr(last, name) >= 0]
+            if known:
+                at_last = hidden[[last.row for last in known], [last.token for last in known]]
+                loss = loss + F.cross_entropy(head(at_last), torch.tensor([getattr(k, name) for k in known]))
+        return loss
 
     def faults(self, states: dict[int, Tensor], told: list[Mention], scenes: list[Scene]) -> Tensor:
         """Mean loss of the words that are wrong; places beyond the scene's objects are wrong in all."""
@@ -107,6 +157,29 @@ def running(table: Sequence[Sequence[int]]) -> list[list[int]]:
         total = [old + max(0, value) for old, value in zip(total, row, strict=True)]
         out.append(total)
     return out
+
+
+def lasts(
+    row: int,
+    question: SceneQuestion,
+    prompt: str,
+    reply: str,
+    prompt_at: dict[int, int],
+    reply_at: dict[int, int],
+) -> list[Last]:
+    """Where the last words of a reply come; `prompt_at` and `reply_at` give the token at a character."""
+    found: list[Last] = []
+    option, verdict = reply.find(" option "), reply.find("so the answer is ")
+    if option >= 0 and question.options:
+        words = tuple(prompt_at[match.start(2)] for match in _OPTION.finditer(prompt))
+        right = question.options.index(question.answer)
+        found.append(Last(row, reply_at[option], words, right, -1, -1))
+    if verdict >= 0 and len(question.filters) == 2:
+        said = relation(reply[:verdict].rsplit(". ", 1)[-1])
+        found.append(
+            Last(row, reply_at[verdict + len("so the answer")], (), 0, relation(question.text), said)
+        )
+    return found
 
 
 class Watch:

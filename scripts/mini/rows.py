@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from aids import MENTION, Mention
+from aids import MENTION, Last, Mention, lasts
 from build import IMAGE
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from examples import Example
 from llava_cot.judges.prompts import CHOICE
+from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import ORDINALS
 from llava_cot.stages import LLAVA_COT
 
@@ -69,6 +70,15 @@ class Rows:
                     found.append(Mention(row, token, ORDINALS.index(place), tuple(words)))
             shift += len(encoded["input_ids"]) + 1  # the assistant's mark
         return found
+
+    def lasts(self, row: int, example: Example, question: SceneQuestion) -> list[Last]:
+        """Where the reply comes to its last words."""
+        shift, tables = len(self.start) + example.picture, []
+        for text in (example.prompt, example.reply):
+            offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+            tables.append({first: shift + token for token, (first, _) in enumerate(offsets)})
+            shift += len(offsets) + 1
+        return lasts(row, question, example.prompt, example.reply, tables[0], tables[1])
 
     def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Ids, labels, weights of the labels, and which of them decide a duel. Right-padded [B, T].

@@ -142,14 +142,21 @@ class Teacher(nn.Module):
         told = [
             mention for row, example in enumerate(batch.examples) for mention in rows.mentions(row, example)
         ]
+        last = [
+            found
+            for row, (example, question) in enumerate(zip(batch.examples, batch.questions, strict=False))
+            for found in rows.lasts(row, example, question)
+            if batch.kind in ("answers", "endings")
+        ]
+        loss = self.aids.lasts(self.watch.states, last) if last else torch.zeros(())
         if not told:
-            return torch.zeros(())
+            return loss
         if batch.kind == "duels":
             each = len(batch.examples) // len(batch.pictures)
             scenes = [pool.scene(index) for index in batch.pictures for _ in range(each)]
             return self.aids.faults(self.watch.states, told, scenes)
         if batch.kind in ("answers", "checks") and batch.questions:
-            return self.aids.questions(self.watch.states, told, batch.questions)
+            return loss + self.aids.questions(self.watch.states, told, batch.questions)
         return torch.zeros(())
 
 
@@ -222,7 +229,7 @@ def main() -> None:
         state = torch.load(args.run / f"{args.start or 'vision'}.pt", weights_only=False)
     target = model if "optimizers" in state else model.model.vision_model
     target.load_state_dict(state["model"])
-    (teacher if "optimizers" in state else teacher.heads).load_state_dict(state["heads"])
+    (teacher if "optimizers" in state else teacher.heads).load_state_dict(state["heads"], strict=False)
     if args.ground and step == 0:
         ground(model, teacher.heads, pool)
     rng = random.Random(f"{args.name}/{args.seed}/{step}")

@@ -89,7 +89,7 @@ async def test_samples_do_not_depend_on_what_shares_their_batch(kind: Tiny) -> N
         by_itself = await kind.alone.sample(Prompt(case), 3, sampling)
         for one, other in zip(found, by_itself, strict=True):
             assert replace(one, logprob=0) == replace(other, logprob=0)
-            assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+            assert one.logprob == pytest.approx(other.logprob, abs=2e-3)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

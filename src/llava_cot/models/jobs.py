@@ -134,7 +134,8 @@ class Sample(Job):
         result = Continuation(
             text=text,
             tokens=tuple(tokens),
-            logprob=sum(self._logprobs[: len(tokens)]),
+            # Beyond these digits it depends on what shared the passes.
+            logprob=round(sum(self._logprobs[: len(tokens)]), 3),
             finish=finish,
             prompt_tokens=len(self.encoded.ids),
             completion_tokens=len(self._logprobs),
