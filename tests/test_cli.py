@@ -153,7 +153,7 @@ def test_json_is_one_object_of_the_promised_shape(model: Recorded, picture: str)
         "summary": "Count them.", "caption": "Two cubes.", "reasoning": "One and one.", "conclusion": "2",
     }  # fmt: skip
     assert reply["answer"] == "2"
-    assert list(reply["usage"]) == ["prompt_tokens", "completion_tokens", "model_calls", "seconds"]
+    assert list(reply["usage"]) == ["prompt_tokens", "completion_tokens", "model_calls", "seconds", "usd"]
     assert reply["usage"]["model_calls"] > 0
 
 
