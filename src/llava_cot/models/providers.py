@@ -31,11 +31,11 @@ class Provider(_Settings):
     url: str
     model: str | None = None
     key_env: str = KEY_ENV
-    in_flight: int = Field(64, ge=1)
-    requests_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    seconds: float = Field(600.0, gt=0)
-    image_side: int | None = Field(None, ge=1)
+    in_flight: int = Field(default=64, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    seconds: float = Field(default=600.0, gt=0)
+    image_side: int | None = Field(default=None, ge=1)
     prefix: PrefixWay | None = None
 
 

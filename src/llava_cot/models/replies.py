@@ -37,8 +37,9 @@ def continuations(
     prompt_tokens = usage.get("prompt_tokens") or 0
     total = usage.get("completion_tokens")
     told = [len(tokens) for tokens in logprobs]
-    exact = total is None or sum(told) == total
-    counts = told if exact else _shares(total, [len(text) for text in texts])
+    counts = told
+    if total is not None and sum(told) != total:
+        counts = _shares(total, [len(text) for text in texts])
     spent = price(prompt_tokens, sum(counts))
     found = []
     for choice, raw, tokens, count in zip(choices, texts, logprobs, counts, strict=True):

@@ -13,6 +13,7 @@ import random
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -109,7 +110,7 @@ class Wire:
             future.cancel()
             raise
 
-    def _start(self, work: Coroutine[Any, Any, _T]) -> Any:
+    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         if not self._finalizer.alive:
             work.close()
             raise ModelError("the model has been closed; open it again")
