@@ -58,3 +58,18 @@ async def test_who_gives_up_waiting_takes_no_place() -> None:
             pass
     async with asyncio.timeout(5), given.request(1):
         pass
+
+
+async def test_no_more_than_the_slots_are_held_at_once() -> None:
+    given, held, most = Limits(3, None, None), 0, 0
+
+    async def one() -> None:
+        nonlocal held, most
+        async with given.request(1):
+            held += 1
+            most = max(most, held)
+            await asyncio.sleep(0.01)
+            held -= 1
+
+    await asyncio.gather(*(one() for _ in range(9)))
+    assert most == 3
