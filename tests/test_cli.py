@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from endpoint_double import Double
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -126,6 +127,8 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
         "How many?",
         "--model",
         "x",
+        "--model-name",
+        "y",
         "--device",
         "cuda:1",
         "--dtype",
@@ -134,8 +137,8 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
         "9",
     )
     assert opened == [
-        ("mini", {"device": "auto", "dtype": "auto", "cache_mb": 2048}),
-        ("x", {"device": "cuda:1", "dtype": "float16", "cache_mb": 9}),
+        ("mini", {"model_name": None, "device": "auto", "dtype": "auto", "cache_mb": 2048}),
+        ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": 9}),
     ]
 
 
@@ -153,7 +156,7 @@ def test_json_is_one_object_of_the_promised_shape(model: Recorded, picture: str)
         "summary": "Count them.", "caption": "Two cubes.", "reasoning": "One and one.", "conclusion": "2",
     }  # fmt: skip
     assert reply["answer"] == "2"
-    assert list(reply["usage"]) == ["prompt_tokens", "completion_tokens", "model_calls", "seconds"]
+    assert list(reply["usage"]) == ["prompt_tokens", "completion_tokens", "model_calls", "seconds", "usd"]
     assert reply["usage"]["model_calls"] > 0
 
 
@@ -233,3 +236,19 @@ def test_scenes_are_written(tmp_path: Path) -> None:
     assert len(lines) == 3
     assert {"id", "image", "question", "options", "answer", "type"} <= set(json.loads(lines[0]))
     assert (out / json.loads(lines[0])["image"]).is_file()
+
+
+def test_a_server_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with Double(ScriptedModel({}), "trailing", stops="silent") as server:
+        result = run("models", "check", server.url)
+        lines = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+        assert lines["model"].strip() == "scripted"
+        assert "a last message of the assistant" in lines["assistant's text"]
+        assert "neither kept nor named" in lines["stop strings"]
+        assert (tmp_path / "llava-cot" / "endpoints.json").is_file()
+        asked = len(server.bodies)
+        server.stops = "kept"
+        assert "kept or named" in run("models", "check", server.url).stdout
+        assert len(server.bodies) == 2 * asked  # anew

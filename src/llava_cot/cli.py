@@ -33,6 +33,9 @@ app = typer.Typer(
 )
 
 
+models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
 _debug = False
 
 
@@ -100,7 +103,12 @@ def ask(
     more: Annotated[
         list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more picture; may be repeated.")
     ] = None,
-    model: Annotated[str, typer.Option(help="'mini', or the folder of a checkpoint.")] = "mini",
+    model: Annotated[
+        str, typer.Option(help="'mini', the folder of a checkpoint, or a server's address or name.")
+    ] = "mini",
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
     ] = "stage-beam",
@@ -147,7 +155,9 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        with closing(open_model(model, device=device, dtype=dtype, cache_mb=cache_mb)) as opened:
+        with closing(
+            open_model(model, model_name=model_name, device=device, dtype=dtype, cache_mb=cache_mb)
+        ) as opened:
             result = ask_sync(
                 opened, None, Question(question, tuple(images)), method=method, n=n, judge=judge,
                 temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, fmt=fmt,
@@ -235,3 +245,19 @@ def scenes(
 
     questions = write_scenes(out, count=count, seed=seed, split=split)
     print(f"wrote {questions}", file=sys.stderr)
+
+
+@models_app.command()
+def check(
+    server: Annotated[str, typer.Argument(help="An address, or a name in endpoints.yaml.")],
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of its models, if it has several.")
+    ] = None,
+) -> None:
+    """Find out anew what a server can do, and keep it for the next time."""
+    from llava_cot.models import open_endpoint
+    from llava_cot.models.abilities import kept_in
+
+    with closing(open_endpoint(server, model_name, fresh=True)) as opened:
+        print(opened.describe())
+    print(f"kept in {kept_in()}", file=sys.stderr)

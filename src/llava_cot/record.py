@@ -130,6 +130,7 @@ class Recorder:
                 prompt_tokens=continuation.prompt_tokens,
                 completion_tokens=continuation.completion_tokens,
                 model_calls=1,
+                usd=continuation.usd,
             )
         )
         self._send(CandidateAdded(candidate))

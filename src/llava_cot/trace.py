@@ -85,19 +85,25 @@ class Verdict(_Record):
 
 
 class Usage(_Record):
-    """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring."""
+    """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring.
+
+    `usd` is in US dollars, None where nothing has a price.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model_calls: int = 0
     seconds: float = 0.0
+    usd: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
+        priced = [part.usd for part in (self, other) if part.usd is not None]
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             model_calls=self.model_calls + other.model_calls,
             seconds=self.seconds + other.seconds,
+            usd=sum(priced) if priced else None,
         )
 
 

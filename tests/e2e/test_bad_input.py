@@ -99,3 +99,10 @@ def test_a_good_trace_is_shown(tmp_path: Path) -> None:
     assert (page.returncode, page.stdout) == (0, b"")
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert json.loads(path.read_text())["version"] == 1
+
+
+def test_a_server_that_is_not_there() -> None:
+    told = refusal("ask", "none", "How many?", "--model", "http://127.0.0.1:9/v1")
+    assert "http://127.0.0.1:9/v1 cannot be reached" in told
+    assert "leave --model-name out" in refusal("ask", "none", "How many?", "--model-name", "big")
+    assert "neither an address nor the name of a server" in refusal("models", "check", "examples")

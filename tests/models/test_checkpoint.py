@@ -45,8 +45,9 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     assert "no config.json" in refusal(tmp_path)
 
 
-def test_an_address() -> None:
-    assert "not supported yet" in refusal("http://localhost:8000/v1")
+def test_a_name_for_a_model_that_is_no_server(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="leave --model-name out"):
+        open_model(tmp_path, model_name="big")
 
 
 def test_a_configuration_that_is_not_json(copy: Path) -> None:

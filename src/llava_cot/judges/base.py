@@ -80,4 +80,5 @@ def cost(continuation: Continuation) -> Usage:
         prompt_tokens=continuation.prompt_tokens,
         completion_tokens=continuation.completion_tokens,
         model_calls=1,
+        usd=continuation.usd,
     )

@@ -42,7 +42,8 @@ class LogitsJudge(Judge):
         ab, ba = await asyncio.gather(*(self._model.choose(prompt, CHOICES) for prompt in prompts))
         score = (_share(ab[0], ab[1]) + _share(ba[1], ba[0])) / 2
         choice: Literal[1, 2] | None = None if score == 0.5 else 1 if score > 0.5 else 2
-        usage = Usage(prompt_tokens=sum(map(self._model.count_tokens, prompts)), model_calls=len(prompts))
+        tokens = sum(map(self._model.count_tokens, prompts))
+        usage = Usage(prompt_tokens=tokens, model_calls=len(prompts), usd=self._model.price(tokens, 0))
         return Preference(choice, scores=(score, 1 - score), usage=usage)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llava_cot.models.base import ModelError
 
 if TYPE_CHECKING:
+    from llava_cot.models.endpoint import EndpointModel
     from llava_cot.models.local import LocalModel
 
 MINI = Path(__file__).resolve().parent.parent / "mini"
@@ -19,14 +20,19 @@ MINI = Path(__file__).resolve().parent.parent / "mini"
 def open_model(
     spec: str | Path,
     *,
+    model_name: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     cache_mb: int = 2048,
     max_batch: int = 256,
     double_bos: bool = False,
     share: bool = True,
-) -> LocalModel:
-    """Open "mini", the model in the package, or the checkpoint in a folder. Raises ModelError.
+) -> LocalModel | EndpointModel:
+    """Open "mini", the model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
+
+    A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
+    folder of that name goes first); `model_name` is needed where it has several models. All else is for
+    models on this machine.
 
     `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
     "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
@@ -34,8 +40,10 @@ def open_model(
     prompts with the token for the beginning of text twice, as the published LLaVA-CoT code does. Without
     `share`, nothing is cached or batched: each sample is computed by itself, from nothing.
     """
-    if str(spec).startswith(("http://", "https://")):
-        raise ModelError(f"{spec} is an address, and endpoints are not supported yet; give a folder or mini")
+    if (server := _server(str(spec), model_name)) is not None:
+        return server
+    if model_name is not None:
+        raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
     folder = MINI if spec == "mini" else Path(spec).expanduser()
     if spec == "mini" and not (folder / "config.json").is_file():
         raise ModelError("the built-in model mini is missing here; install the package again")
@@ -51,3 +59,26 @@ def open_model(
         double_bos=double_bos,
         share=share,
     )
+
+
+def open_endpoint(spec: str, model_name: str | None = None, *, fresh: bool = False) -> EndpointModel:
+    """Open a server's model. With `fresh`, what the server can do is found out anew. Raises ModelError."""
+    found = _server(spec, model_name, fresh)
+    if found is None:
+        raise ModelError(f"{spec} is neither an address nor the name of a server in your endpoints.yaml")
+    return found
+
+
+def _server(spec: str, model_name: str | None, fresh: bool = False) -> EndpointModel | None:
+    address = spec.startswith(("http://", "https://"))
+    if not address and (spec == "mini" or Path(spec).expanduser().is_dir()):
+        return None
+    from llava_cot.models.providers import find_provider, load_config
+
+    config = load_config()
+    provider = find_provider(spec, config)
+    if provider is None:
+        return None
+    from llava_cot.models.endpoint import EndpointModel
+
+    return EndpointModel(provider, model_name, config.prices, fresh=fresh)

@@ -80,7 +80,8 @@ class Continuation:
     `logprob` is the sum of its tokens' log-probabilities at temperature 1 (None where a server does
     not tell); `finish` is "stop" at a stop string, "eos" at the model's own end, "length" at
     `max_tokens`. An end token is neither in `text` nor in `tokens`. `tokens` is empty where the
-    model does not tell ids; `completion_tokens` counts what was generated, an end token included.
+    model does not tell ids; `completion_tokens` counts what was generated, an end token included. `usd`
+    is what it cost in US dollars, None where there is no price.
     """
 
     text: str
@@ -89,6 +90,7 @@ class Continuation:
     finish: Finish
     prompt_tokens: int
     completion_tokens: int
+    usd: float | None = None
 
 
 class Model(Protocol):
@@ -108,4 +110,8 @@ class Model(Protocol):
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Length of the prompt in tokens, image placeholders included (0 where unknown)."""
+        ...
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """What so many tokens cost in US dollars, None where there is no price."""
         ...

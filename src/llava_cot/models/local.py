@@ -121,6 +121,9 @@ class LocalModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encoder.encode(prompt).ids)
 
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return None
+
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
         if self._finalizer():

@@ -72,6 +72,9 @@ class ScriptedModel:
         images = sum(len(message.images) for message in prompt.messages)
         return sum(len(_WORD.findall(text)) for text in texts) + images
 
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return None
+
     def decode(self, tokens: Sequence[int]) -> str:
         words = list(self._vocabulary)
         return "".join(words[token] for token in tokens)

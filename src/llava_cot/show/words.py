@@ -75,14 +75,15 @@ def how(trace: Trace) -> str:
 
 def cost(usage: Usage) -> str:
     """Usage in one line."""
-    return " · ".join(
-        [
-            plural(usage.model_calls, "model call"),
-            f"{plural(usage.prompt_tokens, 'token')} read",
-            f"{usage.completion_tokens:,} written",
-            f"{usage.seconds:.1f} s",
-        ]
-    )
+    parts = [
+        plural(usage.model_calls, "model call"),
+        f"{plural(usage.prompt_tokens, 'token')} read",
+        f"{usage.completion_tokens:,} written",
+        f"{usage.seconds:.1f} s",
+    ]
+    if usage.usd is not None:
+        parts.append(f"${usage.usd:.4f}")
+    return " · ".join(parts)
 
 
 def size(part: Round) -> str:

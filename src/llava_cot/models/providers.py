@@ -1,0 +1,116 @@
+"""Servers by name, and what models cost: the user's configuration file and the prices in the package.
+
+Owns the file's shape. Keys are in environment variables, which the file names; it never holds one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llava_cot.models.base import ModelError
+from llava_cot.models.dialects import PrefixWay
+
+# For addresses that are given without a configuration. Not a name that other programs use: their key is
+# not for just any server.
+KEY_ENV = "LLAVA_COT_API_KEY"
+_PRICES = Path(__file__).parent / "prices.yaml"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Provider(_Settings):
+    """A server. `model` is the model's name, `image_side` the most pixels of a picture's longer side."""
+
+    url: str
+    model: str | None = None
+    key_env: str = KEY_ENV
+    in_flight: int = Field(default=64, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    seconds: float = Field(default=600.0, gt=0)
+    image_side: int | None = Field(default=None, ge=1)
+    prefix: PrefixWay | None = None
+
+
+class Price(_Settings):
+    """US dollars for a million tokens that are read, and that are written."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class Config(_Settings):
+    providers: dict[str, Provider] = {}
+    prices: dict[str, Price] = {}
+
+
+def config_file() -> Path:
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "llava-cot" / "endpoints.yaml"
+
+
+def load_config() -> Config:
+    """The user's file, empty if there is none, with the package's prices under it. Raises ModelError."""
+    own = _read(config_file())
+    return own.model_copy(update={"prices": _read(_PRICES).prices | own.prices})
+
+
+def _read(file: Path) -> Config:
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config()
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ModelError(f"{file} is not YAML; mend it, or look at docs/endpoints.md") from None
+    try:
+        return Config.model_validate({} if data is None else data)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(f"{file} cannot be used: {where}: {first['msg']}") from None
+
+
+def find_provider(spec: str, config: Config) -> Provider | None:
+    """The provider of this name, or the one at this address; None if `spec` is neither. Raises ModelError."""
+    provider = config.providers.get(spec)
+    if provider is None and spec.startswith(("http://", "https://")):
+        provider = Provider(url=spec)
+    return None if provider is None else provider.model_copy(update={"url": _checked(provider.url)})
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts.port  # noqa: B018 - raises ValueError if it is none
+    except ValueError:
+        good = False
+    if not good:
+        raise ModelError(
+            "the address of the server is not well formed; give one like http://localhost:8000/v1"
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ModelError(
+            f"the address of the server at {parts.hostname} has a user, a query or a fragment in it; give it "
+            "without, and a key in an environment variable"
+        )
+    return url.rstrip("/")
+
+
+def key_of(provider: Provider) -> str | None:
+    """The provider's key. Raises ModelError if it names a variable that is not set, or no key is in it."""
+    key = os.environ.get(provider.key_env, "").strip()
+    if not key:
+        if provider.key_env == KEY_ENV:
+            return None
+        raise ModelError(f"the environment variable {provider.key_env} is not set; put the key into it")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ModelError(f"what is in the environment variable {provider.key_env} is no key; set it again")
+    return key

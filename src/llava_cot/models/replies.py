@@ -1,0 +1,181 @@
+"""What a server's reply says, as continuations and scores.
+
+Owns stop strings, finish reasons, token counts and log-probabilities in replies of the chat completions
+API. Knows no HTTP and no prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llava_cot.models.base import Continuation, Finish, OnText
+
+Json = dict[str, Any]
+
+# vLLM keeps the stop string if asked by the first name, SGLang by the second; each ignores the other's.
+KEEP_STOP = {"include_stop_str_in_output": True, "no_stop_trim": True}
+
+
+def continuations(
+    reply: Json,
+    stops: Sequence[str],
+    price: Callable[[int, int], float | None],
+    mend: Callable[[str], str] = lambda text: text,
+) -> list[Continuation]:
+    """The samples of one reply; `mend` makes each text the continuation of the prompt's prefix.
+
+    Each has the whole prompt's tokens, as a local model counts them; the prompt's price is paid once and
+    shared among them. Tokens of samples that were written together are told in sum, and are divided by
+    the log-probabilities' counts, else by the lengths of the texts.
+    """
+    choices = sorted(_dicts(reply["choices"]), key=lambda choice: choice.get("index") or 0)
+    texts = [text_of(choice) for choice in choices]
+    logprobs = [_tokens(choice) for choice in choices]
+    usage = reply.get("usage") or {}
+    prompt_tokens = usage.get("prompt_tokens") or 0
+    total = usage.get("completion_tokens")
+    told = [len(tokens) for tokens in logprobs]
+    counts = told
+    if total is not None and sum(told) != total:
+        counts = _shares(total, [len(text) for text in texts])
+    spent = price(prompt_tokens, sum(counts))
+    found = []
+    for choice, raw, tokens, count in zip(choices, texts, logprobs, counts, strict=True):
+        text, finish = cut(raw, stops, choice)
+        found.append(
+            Continuation(
+                text=mend(text),
+                tokens=(),
+                logprob=_logprob(tokens, text) if tokens else None,
+                finish=finish,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=count,
+                usd=None if spent is None else spent / len(choices),
+            )
+        )
+    return found
+
+
+def text_of(choice: Json) -> str:
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def stop_told(choice: Json, stops: Sequence[str]) -> str | None:
+    """The stop string that ended a sample, where the server names it (vLLM, SGLang)."""
+    for name in ("stop_reason", "matched_stop"):
+        if choice.get(name) in stops:
+            return str(choice[name])
+    return None
+
+
+def cut(text: str, stops: Sequence[str], choice: Json) -> tuple[str, Finish]:
+    """The text up to and with the first stop string, as `Sampling` has it, and why it ended."""
+    ends = [text.index(stop) + len(stop) for stop in stops if stop and stop in text]
+    if ends:
+        return text[: min(ends)].rstrip(), "stop"
+    told = stop_told(choice, stops)
+    if told is not None:
+        return (text + told).rstrip(), "stop"
+    return text, "length" if choice.get("finish_reason") == "length" else "eos"
+
+
+def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
+    """Log-probability of each option as the next word; None if the reply has no log-probabilities.
+
+    Read at the first token that is more than white space. An option that is not among the likeliest
+    tokens there counts as impossible.
+    """
+    choices = _dicts(reply["choices"])
+    for token in _tokens(choices[0]) if choices else []:
+        if not str(token.get("token", "")).strip():
+            continue
+        top = _dicts(token.get("top_logprobs")) or [token]
+        found: list[float] = []
+        for option in options:
+            likely = [t["logprob"] for t in top if str(t.get("token", "")).strip() == option.strip()]
+            found.append(math.log(sum(map(math.exp, likely))) if likely else -math.inf)
+        return found
+    return None
+
+
+def _dicts(values: Any) -> list[Json]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _tokens(choice: Json) -> list[Json]:
+    logprobs = choice.get("logprobs")
+    return _dicts(logprobs.get("content")) if isinstance(logprobs, dict) else []
+
+
+def _logprob(tokens: list[Json], text: str) -> float:
+    """The sum over the tokens that make up the text: without what was cut off, or an end token."""
+    wanted = len(text.encode())
+    total, covered = 0.0, 0
+    for token in tokens:
+        if covered >= wanted:
+            break
+        covered += len(token.get("bytes") or str(token.get("token", "")).encode())
+        total += token.get("logprob") or 0.0
+    return total
+
+
+def _shares(total: int, lengths: list[int]) -> list[int]:
+    """A total divided in proportion; the parts add up to it."""
+    whole = sum(lengths) or 1
+    ends = [total * sum(lengths[: i + 1]) // whole for i in range(len(lengths))]
+    ends[-1:] = [total] if ends else []
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+class Stream:
+    """One sample that arrives in pieces, which are told as they come; `reply` is what they make up.
+
+    After a broken connection the sample is asked for again: `restart` forgets what came, but not what was
+    told, so that nothing is told twice.
+    """
+
+    def __init__(self, stops: Sequence[str], on_text: OnText) -> None:
+        self._stops = stops
+        self._on_text = on_text
+        self._told = ""
+        self.restart()
+
+    def restart(self) -> Callable[[Json], None]:
+        """What the events of a new attempt are to be given to."""
+        self._text = ""
+        self._pieces = 0
+        self._tokens: list[Json] = []
+        self._choice: Json = {}
+        self._usage: Json | None = None
+        return self._take
+
+    def _take(self, chunk: Json) -> None:
+        self._usage = chunk.get("usage") or self._usage
+        for choice in _dicts(chunk["choices"]):
+            delta = choice.get("delta")
+            piece = delta.get("content") if isinstance(delta, dict) else None
+            if isinstance(piece, str) and piece:
+                self._text += piece
+                self._pieces += 1
+            self._tokens += _tokens(choice)
+            self._choice |= {key: value for key, value in choice.items() if value is not None}
+        shown, _ = cut(self._text, self._stops, {})
+        self.tell(shown.rstrip() if self._stops else shown)
+
+    @property
+    def reply(self) -> Json:
+        """The reply as it would have come in one piece; where its usage was not told, pieces are counted."""
+        usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
+        whole = {"index": 0, "message": {"content": self._text}, "logprobs": {"content": self._tokens}}
+        return {"choices": [self._choice | whole], "usage": usage}
+
+    def tell(self, text: str) -> bool:
+        """Tell what a text has more than was told; false if it is another text."""
+        if len(text) > len(self._told) and text.startswith(self._told):
+            self._on_text(text[len(self._told) :])
+            self._told = text
+        return text.startswith(self._told)

@@ -1,0 +1,281 @@
+"""HTTP to one server: a thread with the connection pool, the limits and the retries.
+
+Owns what is tried again and what is not. Knows nothing of what requests and replies mean, beyond JSON. A
+thread of its own, so that callers in any number of event loops share one pool and one set of limits, and a
+loop that ends takes no connection with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, TypeVar
+
+import httpx
+
+from llava_cot.models.base import ModelError
+from llava_cot.models.limits import Limits, Sent
+
+Json = dict[str, Any]
+# Called with each event of a streamed reply; what it returns is not looked at.
+OnChunk = Callable[[Json], None]
+
+_T = TypeVar("_T")
+_PASSING = frozenset({429, 500, 502, 503, 504})
+# Of a server that fails three requests in ten, one question in a hundred thousand is lost.
+_ATTEMPTS = 12
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
+_LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is out of quota
+_CONNECT_SECONDS = 10.0
+
+
+class Refused(ModelError):
+    """The server will not do this, however often it is asked; `status` is its answer's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is and how hard it may be asked. `seconds` is for one whole reply."""
+
+    url: str
+    key: str | None = field(repr=False)
+    key_env: str
+    in_flight: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    seconds: float = 600.0
+
+
+class _Passing(Exception):
+    """A failure that may pass; `after` is how long the server asks to wait."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Wire:
+    """Requests to one server. Every method but `close` may be called from any event loop."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        headers = {"User-Agent": "llava-cot", "Content-Type": "application/json"}
+        if server.key is not None:
+            headers["Authorization"] = f"Bearer {server.key}"
+        count = server.in_flight
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
+            # A proxy that the environment names does not lead to this machine.
+            mounts={"all://localhost": None, "all://127.0.0.1": None},
+        )
+        self._limits = Limits(count, server.requests_per_minute, server.tokens_per_minute)
+        self._reached = False
+        self._tokens_of_one: float | None = None  # running mean of what a request took
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="llava-cot requests", daemon=True)
+        thread.start()
+        self._finalizer = weakref.finalize(self, _close, self._loop, thread, self._client)
+
+    async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do some work in the thread; cancelled, it is cancelled there, and its connections are closed."""
+        future = asyncio.wrap_future(self._start(work))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._finalizer.alive and not (task and task.cancelling()):
+                raise ModelError("the model has been closed") from None
+            raise
+
+    def run_blocking(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The same for callers outside an event loop."""
+        future = self._start(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        if not self._finalizer.alive:
+            work.close()
+            raise ModelError("the model has been closed; open it again")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        self._finalizer()
+
+    async def get(self, path: str, needs: str) -> Json:
+        """A JSON object that has the key `needs`. In the thread. Raises ModelError."""
+        return await self._insist(lambda: self._whole("GET", path, None, 0, needs))
+
+    async def post(self, path: str, body: Json, tokens: int, needs: str) -> Json:
+        """The same for a request of at most about so many tokens."""
+        content = json.dumps(body).encode()
+        return await self._insist(lambda: self._whole("POST", path, content, tokens, needs))
+
+    async def stream(self, path: str, body: Json, tokens: int, attempt: Callable[[], OnChunk]) -> None:
+        """Send a request whose reply is a stream of events; `attempt` is asked for a reader at each try."""
+        content = json.dumps(body).encode()
+        await self._insist(lambda: self._events(path, content, tokens, attempt()))
+
+    async def _insist(self, once: Callable[[], Awaitable[_T]]) -> _T:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await once()
+            except _Passing as trouble:
+                if attempt == _ATTEMPTS - 1 or trouble.after > _LONGEST_RETRY_AFTER:
+                    told = f", and asks to wait {trouble.after:.0f} seconds" if trouble.after else ""
+                    tries = "once" if attempt == 0 else f"{attempt + 1} times"
+                    raise ModelError(
+                        f"{self._server.url} was asked {tries} in vain: {trouble}{told}; try again later"
+                    ) from None
+                backoff = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
+                await asyncio.sleep(trouble.after + backoff * random.uniform(0.5, 1.0))
+        raise AssertionError
+
+    async def _whole(self, method: str, path: str, content: bytes | None, tokens: int, needs: str) -> Json:
+        async def read(response: httpx.Response, sent: Sent) -> Json:
+            try:
+                reply = json.loads(await response.aread())
+            except ValueError:
+                raise _Passing("its reply is not JSON") from None
+            if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
+                raise _Passing(f"its reply has no {needs}{self._and_says(reply)}")
+            self._count(sent, reply)
+            return reply
+
+        return await self._send(method, path, content, tokens, read)
+
+    async def _events(self, path: str, content: bytes, tokens: int, on_chunk: OnChunk) -> None:
+        async def read(response: httpx.Response, sent: Sent) -> None:
+            done = False
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip()
+                if not line.startswith("data:") or not data:
+                    continue
+                if data == "[DONE]":
+                    done = True  # and read on: a connection is used again only if nothing is left in it
+                    continue
+                try:
+                    chunk = json.loads(data)
+                except ValueError:
+                    raise _Passing("an event of its reply is not JSON") from None
+                if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
+                    raise _Passing(f"an event of its reply has no choices{self._and_says(chunk)}")
+                self._count(sent, chunk)
+                on_chunk(chunk)
+            if not done:
+                raise _Passing("its reply broke off")
+
+        await self._send("POST", path, content, tokens, read)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        tokens: int,
+        read: Callable[[httpx.Response, Sent], Awaitable[_T]],
+    ) -> _T:
+        guess = tokens if self._tokens_of_one is None else int(self._tokens_of_one)
+        url = self._server.url + path
+        async with self._limits.request(guess) as sent:
+            try:
+                async with (
+                    asyncio.timeout(self._server.seconds),
+                    self._client.stream(method, url, content=content) as response,
+                ):
+                    self._reached = True
+                    if response.status_code != 200:
+                        await self._refuse(response)
+                    return await read(response, sent)
+            except TimeoutError:
+                raise _Passing(f"it did not answer within {self._server.seconds:g} seconds") from None
+            except httpx.RequestError as error:
+                why = str(error) or type(error).__name__
+                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._reached:
+                    raise ModelError(
+                        f"{self._server.url} cannot be reached ({why}); is the server running there?"
+                    ) from None
+                raise _Passing(f"the connection failed ({why})") from None
+
+    async def _refuse(self, response: httpx.Response) -> NoReturn:
+        status, body = response.status_code, await response.aread()
+        try:
+            said = self._and_says(json.loads(body))
+        except ValueError:
+            said = self._and_says({"message": body[:300].decode(errors="replace")})
+        sentence = f"it answered {status}{said}"
+        if status in _PASSING:
+            raise _Passing(sentence, _retry_after(response.headers.get("retry-after", "")))
+        hints = {
+            401: f"; put the right key into the environment variable {self._server.key_env}",
+            403: f"; look at the key in the environment variable {self._server.key_env}",
+            404: "; the address should be the one that ends before /chat/completions, mostly in /v1",
+        }
+        hint = hints.get(status, "")
+        raise Refused(f"{self._server.url} refused: {sentence}{hint}", status)
+
+    def _and_says(self, reply: Any) -> str:
+        """The message in an error's body, for the end of a sentence; never the key, should it be quoted."""
+        found = reply
+        for name in ("error", "message", "detail"):
+            if isinstance(found, dict):
+                found = found.get(name, found)
+        text = " ".join(found.split()) if isinstance(found, str) else json.dumps(found) if found else ""
+        if self._server.key:
+            text = text.replace(self._server.key, "***")
+        text = text if len(text) <= 500 else text[:497] + "..."
+        return f": {text.rstrip('.')}" if text else ""
+
+    def _count(self, sent: Sent, reply: Json) -> None:
+        """Put what the server told of its usage in the place of the guess."""
+        usage = reply.get("usage")
+        if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
+            sent.tokens = usage["total_tokens"]
+            before = sent.tokens if self._tokens_of_one is None else self._tokens_of_one
+            self._tokens_of_one = 0.9 * before + 0.1 * sent.tokens
+
+
+def _retry_after(value: str) -> float:
+    """Seconds, from a number of them or a date (RFC 9110, section 10.2.3); 0 if it is neither."""
+    try:
+        return max(0.0, min(float(value), 1e9))
+    except ValueError:
+        pass
+    try:
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client: httpx.AsyncClient) -> None:
+    async def end() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await client.aclose()
+        loop.call_soon(loop.stop)
+
+    loop.call_soon_threadsafe(lambda: loop.create_task(end()))
+    if thread is not threading.current_thread():
+        thread.join(5)
+        if not thread.is_alive():
+            loop.close()

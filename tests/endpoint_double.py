@@ -1,0 +1,273 @@
+"""An OpenAI-compatible server with a scripted model behind it, for tests of what speaks to servers.
+
+Speaks HTTP over real sockets, in a thread of its own. Its dialect, what it tells and how it fails are set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
+from llava_cot.models.dialects import GO_ON, ONLY_PART
+from llava_cot.models.scripted import _WORD, ScriptedModel
+from llava_cot.question import load_image
+
+Fault = Literal["429", "500", "503", "400", "401", "break", "cut", "slow", "garbage", "html"]
+LINE = "amber birch cedar delta ember fern"
+_OPEN = {"continue_final_message", "add_generation_prompt"}
+_KEEP = {"include_stop_str_in_output", "no_stop_trim"}
+
+
+class Double:
+    """A server on a free port of this machine, running between `with` and its end.
+
+    `stops` is what becomes of a stop string: it is kept if asked for, named, or silently cut off. `strict`
+    refuses fields that OpenAI does not have. `faults` are what the next chat requests meet, in turn.
+    """
+
+    def __init__(
+        self,
+        model: ScriptedModel,
+        way: Literal["continue", "trailing", "none"] = "continue",
+        *,
+        stops: Literal["kept", "named", "silent"] = "kept",
+        many: bool = True,
+        logprobs: bool = True,
+        strict: bool = False,
+        key: str | None = None,
+        models: Sequence[str] = ("scripted",),
+        owner: str = "someone",
+        wait: str | None = "0",
+    ) -> None:
+        self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
+        self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
+        self.faults: deque[Fault] = deque()
+        self.bodies: list[dict[str, Any]] = []
+        self.told: list[dict[str, int]] = []  # the usage of every reply
+        self.broken_off = 0  # requests whose client went away
+        self.connections = 0
+        self.at_once = self.most_at_once = 0
+        self.delay = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def __enter__(self) -> Double:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        listening = asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**24)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def end() -> None:
+            self._server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await _head(reader):
+                line, headers = head
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
+                try:
+                    await self._answer(line.split()[1], headers, body, reader, writer)
+                finally:
+                    self.at_once -= 1
+                if writer.is_closing():
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.broken_off += 1
+        finally:
+            writer.close()
+
+    async def _answer(
+        self,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        given = headers.get("authorization", "")
+        if self.key is not None and given != f"Bearer {self.key}":
+            return await _send(writer, 401, _error(f"Incorrect API key provided: {given}"))
+        if path == "/v1/models":
+            data = [{"id": name, "object": "model", "owned_by": self.owner} for name in self.models]
+            return await _send(writer, 200, {"object": "list", "data": data})
+        if path != "/v1/chat/completions":
+            return await _send(writer, 404, {"detail": "Not Found"})
+        fields = json.loads(body)
+        self.bodies.append(fields)
+        fault = self.faults.popleft() if self.faults else None
+        if fault is not None and fault.isdigit():
+            extra = {"Retry-After": self.wait} if fault == "429" and self.wait is not None else {}
+            return await _send(writer, int(fault), _error(f"told to fail with {fault}; {given}"), extra)
+        if fault == "break":
+            return writer.transport.abort()
+        if fault in ("garbage", "html"):
+            return await _send(writer, 200, '{"choices": [' if fault == "garbage" else "<html>busy</html>")
+        seconds = 3600.0 if fault == "slow" else self.delay
+        if seconds:
+            gone = asyncio.create_task(reader.read(1))
+            done, _ = await asyncio.wait({gone}, timeout=seconds)
+            if done:
+                raise ConnectionResetError
+            gone.cancel()
+        try:
+            reply = await self._reply(fields)
+        except ModelError as error:
+            return await _send(writer, 400, _error(str(error)))
+        self.told.append(reply["usage"])
+        if fields.get("stream"):
+            await self._stream(writer, reply, cut_off=fault == "cut")
+        else:
+            await _send(writer, 200, reply, cut_off=fault == "cut")
+
+    async def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
+        unknown = (_OPEN | _KEEP) & set(fields)
+        if self.strict and unknown:
+            raise ModelError(f"Unrecognized request arguments: {', '.join(sorted(unknown))}")
+        if fields.get("logprobs") and not self.logprobs:
+            raise ModelError("logprobs are not supported")
+        prompt, read = self._prompt(fields)
+        n = fields.get("n", 1) if self.many else 1
+        stops = tuple(fields.get("stop", ()))
+        sampling = Sampling(max_tokens=fields["max_tokens"], stop=stops, seed=fields.get("seed", 0))
+        if prompt.messages[-1].text.startswith("Copy this line"):
+            copying = ScriptedModel(lambda asked, rng: LINE[len(asked.prefix) :])
+            samples = await copying.sample(prompt, n, sampling)
+        else:
+            samples = await self.model.sample(prompt, n, sampling)
+        choices = [await self._choice(i, sample, prompt, fields) for i, sample in enumerate(samples)]
+        written = sum(sample.completion_tokens for sample in samples)
+        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        return {"object": "chat.completion", "choices": choices, "usage": usage}
+
+    def _prompt(self, fields: dict[str, Any]) -> tuple[Prompt, int]:
+        """What the model behind is asked, and how many tokens that is."""
+        turns = [_message(turn) for turn in fields["messages"]]
+        read = self.model.count_tokens(Prompt(tuple(turns)))
+        prefix = ""
+        if turns[-1].role == "assistant":
+            opened = fields.get("continue_final_message") and not fields.get("add_generation_prompt", True)
+            answer = turns.pop()
+            if self.way == "trailing" or (self.way == "continue" and opened):
+                prefix = answer.text
+        elif self.way == "none" and turns[-1].text.startswith(GO_ON):
+            prefix = turns[-2].text
+            turns = turns[:-2]
+        last = turns[-1]
+        asked = last.text.split(f"\n\n{ONLY_PART}")[0]
+        return Prompt((*turns[:-1], Message(last.role, asked, last.images)), prefix), read
+
+    async def _choice(
+        self, index: int, sample: Continuation, prompt: Prompt, fields: dict[str, Any]
+    ) -> dict[str, Any]:
+        text, named = sample.text, None
+        if sample.finish == "stop":
+            stop = next(s for s in fields["stop"] if text.endswith(s.rstrip()))
+            bare = text[: len(text) - len(stop.rstrip())]
+            kept = self.stops == "kept" and fields.get("include_stop_str_in_output")
+            text, named = bare + (stop if kept else ""), stop
+        if self.way == "none":
+            text = text.lstrip()  # a turn of its own
+        choice: dict[str, Any] = {
+            "index": index,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "length" if sample.finish == "length" else "stop",
+        }
+        if self.stops == "named":
+            choice["matched_stop"] = named
+        if fields.get("logprobs"):
+            words = [*_WORD.findall(sample.text), *([""] if sample.finish == "eos" else [])]
+            content = [{"token": word, "logprob": -float(len(word))} for word in words]
+            if fields.get("top_logprobs"):
+                options = (" 1", " 2")
+                likely = await self.model.choose(prompt, options)
+                top = [{"token": o, "logprob": x} for o, x in zip(options, likely, strict=True)]
+                content = [token | {"top_logprobs": top} for token in content]
+            choice["logprobs"] = {"content": content}
+        return choice
+
+    async def _stream(self, writer: asyncio.StreamWriter, reply: dict[str, Any], cut_off: bool) -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        [choice] = reply["choices"]
+        text = choice.pop("message")["content"]
+        logprobs = choice.pop("logprobs", None)
+        words = _WORD.findall(text)
+        chunks = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
+        chunks.append({"choices": [choice | {"delta": {}, "logprobs": logprobs}]})
+        chunks.append({"choices": [], "usage": reply["usage"]})
+        for number, chunk in enumerate(chunks):
+            if cut_off and number == len(words) // 2:
+                writer.transport.abort()
+                return
+            _chunk(writer, f"data: {json.dumps(chunk)}\n\n")
+            await writer.drain()
+            await asyncio.sleep(0)
+        _chunk(writer, "data: [DONE]\n\n")
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | None:
+    lines: list[str] = []
+    while (line := (await reader.readline()).decode()) not in ("", "\r\n"):
+        lines.append(line.rstrip("\r\n"))
+    pairs = (line.split(": ", 1) for line in lines[1:])
+    return (lines[0], {name.lower(): value for name, value in pairs}) if lines else None
+
+
+async def _send(
+    writer: asyncio.StreamWriter,
+    status: int,
+    body: object,
+    extra: dict[str, str] | None = None,
+    cut_off: bool = False,
+) -> None:
+    data = (body if isinstance(body, str) else json.dumps(body)).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(data))} | (extra or {})
+    lines = [f"HTTP/1.1 {status} Said", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    writer.write("\r\n".join(lines).encode() + (data[: len(data) // 2] if cut_off else data))
+    await writer.drain()
+    if cut_off:
+        writer.close()
+
+
+def _chunk(writer: asyncio.StreamWriter, text: str) -> None:
+    data = text.encode()
+    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "told", "code": None}}
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    content = turn["content"]
+    if isinstance(content, str):
+        return Message(turn["role"], content)
+    images = [load_image(part["image_url"]["url"]) for part in content if part["type"] == "image_url"]
+    texts = [part["text"] for part in content if part["type"] == "text"]
+    return Message(turn["role"], "".join(texts), tuple(images))

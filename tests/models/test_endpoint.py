@@ -1,0 +1,359 @@
+"""The endpoint model against a real HTTP server with a scripted model behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint_double import Double
+from PIL import Image
+
+from llava_cot import ask, ask_sync, open_model
+from llava_cot.models import wire
+from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling
+from llava_cot.models.endpoint import EndpointModel, request_seed
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.question import Question, load_image
+from llava_cot.record import Event, TextDelta
+from llava_cot.trace import Trace
+
+PICTURE = load_image(Image.new("RGB", (8, 6), (200, 30, 30)))
+QUESTION = Question("How many are left?", (PICTURE,))
+KEY = "sk-very-secret-0123456789"
+WAYS = ("continue", "trailing", "none")
+
+_HEADS = [f"<SUMMARY> Count {w}. </SUMMARY> <CAPTION> There are {w} cubes. " for w in ("them", "all", "some")]
+ANSWERS = [
+    f"{head}{seen} is red. </CAPTION> <REASONING> 3 minus {k} is {3 - k}. So {3 - k}. </REASONING> "
+    f"<CONCLUSION> {3 - k} </CONCLUSION>"
+    for head in _HEADS
+    for seen in ("One", "None")
+    for k in (1, 2)
+]
+
+
+def script(prompt: Prompt, rng: random.Random) -> str:
+    asked = prompt.messages[-1].text
+    if "Verdict" in asked:
+        return "It follows. Verdict: correct."
+    if "Response 1" in asked:
+        return f"Since it is better, I choose response {rng.choice((1, 2))}."
+    fitting = [answer for answer in ANSWERS if answer.startswith(prompt.prefix)]
+    return rng.choice(fitting)[len(prompt.prefix) :] if fitting else ""
+
+
+def choose(prompt: Prompt, options: Any) -> list[float]:
+    return [-float(len(prompt.messages[-1].text) % 7), -2.0]
+
+
+class Seeded(ScriptedModel):
+    """The scripted model in this process, with the seeds that a server is sent, and without token ids."""
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        seeded = replace(sampling, seed=request_seed(sampling.seed, 0))
+        return [replace(c, tokens=()) for c in await super().sample(prompt, n, seeded, on_text)]
+
+
+def scripted() -> ScriptedModel:
+    return ScriptedModel(script, choose)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's is read or written, and nothing waits long."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
+    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)
+
+
+def configure(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "config" / "llava-cot"
+    folder.mkdir(parents=True)
+    (folder / "endpoints.yaml").write_text(text)
+
+
+@contextmanager
+def opened(server: Double, spec: str | None = None, name: str | None = None) -> Iterator[EndpointModel]:
+    with closing(open_model(spec or server.url, model_name=name)) as model:
+        assert isinstance(model, EndpointModel)
+        server.bodies.clear()
+        server.told.clear()
+        yield model
+
+
+def plain(trace: Trace, *apart: str) -> dict[str, Any]:
+    """A trace without the time it took, and whatever else of its usage is named."""
+    record = trace.model_dump()
+    for key in ("seconds", *apart):
+        del record["usage"][key]
+    return record
+
+
+METHODS = [
+    ("single", 1, None),
+    ("majority", 3, None),
+    ("best-of-n", 3, "self"),
+    ("best-of-n", 3, "likelihood"),
+    ("sentence-beam", 2, "self"),
+    ("stage-beam", 3, "self"),
+    ("stage-beam", 2, "logits"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_each_dialect_gives_the_trace_of_the_model_itself(way: Any) -> None:
+    stops = {"continue": "kept", "trailing": "named", "none": "kept"}[way]
+    with Double(scripted(), way, stops=stops) as server, opened(server) as model:  # type: ignore[arg-type]
+        assert model.abilities.prefix == way
+        for method, n, judge in METHODS:
+            server.told.clear()
+            kinds: Any = {"method": method, "n": n, "judge": judge, "seed": 3}
+            expected = await ask(Seeded(script, choose), None, QUESTION, **kinds)
+            trace = await ask(model, None, QUESTION, **kinds)
+            # The turns that ask for what comes next are read too, and are told as they are.
+            apart = ("prompt_tokens",) if way == "none" else ()
+            assert plain(trace, *apart) == plain(expected, *apart), method
+            assert trace.usage.prompt_tokens >= expected.usage.prompt_tokens
+
+
+async def test_images_arrive_whole_and_before_the_text() -> None:
+    behind = scripted()
+    with Double(behind) as server, opened(server) as model:
+        await ask(model, None, QUESTION, method="single")
+    assert behind.calls[-1].prompt == Prompt.of(QUESTION.text, (PICTURE,))
+    assert [part["type"] for part in server.bodies[-1]["messages"][-1]["content"]] == ["image_url", "text"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
+    with Double(scripted(), way, stops="silent") as server, opened(server) as model:
+        assert not model.abilities.stops
+        expected = await ask(Seeded(script), None, QUESTION, n=2, seed=3)
+        trace = await ask(model, None, QUESTION, n=2, seed=3)
+        assert not any("stop" in body for body in server.bodies)
+        assert [(c.text, c.finish) for c in trace.candidates] == [
+            (c.text, c.finish) for c in expected.candidates
+        ]
+        assert (trace.verdicts, trace.chosen) == (expected.verdicts, expected.chosen)
+        # What was written after the stop was written, and is counted.
+        assert trace.usage.completion_tokens == sum(told["completion_tokens"] for told in server.told)
+        assert trace.usage.completion_tokens > expected.usage.completion_tokens
+
+
+async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> None:
+    server = Double(scripted(), "none", stops="silent", many=False, logprobs=False, strict=True)
+    with server, opened(server) as model:
+        found = model.abilities
+        assert (found.prefix, found.many, found.stops, found.top_logprobs) == ("none", False, False, 0)
+        trace = await ask(model, None, QUESTION, n=3)
+        assert trace.answer in ("1", "2")
+        assert trace.usage.completion_tokens == sum(told["completion_tokens"] for told in server.told)
+        assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
+        with pytest.raises(ModelError, match=r"gives no log-probabilities.*choose the judge self"):
+            await ask(model, None, QUESTION, judge="logits")
+
+
+async def test_what_a_server_can_do_is_asked_once() -> None:
+    with Double(scripted()) as server:
+        with opened(server) as first:
+            pass
+        with closing(open_model(server.url)) as second:
+            assert server.bodies == []
+            assert second.abilities == first.abilities  # type: ignore[union-attr]
+
+
+async def test_n_samples_are_one_request_and_share_what_they_read() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        samples = await model.sample(Prompt.of("How many?"), 4, Sampling())
+        assert [body.get("n") for body in server.bodies] == [4]
+        [told] = server.told
+        assert {sample.prompt_tokens for sample in samples} == {told["prompt_tokens"]}
+        assert sum(sample.completion_tokens for sample in samples) == told["completion_tokens"]
+
+
+async def test_single_streams_and_its_pieces_are_the_answer() -> None:
+    events: list[Event] = []
+    with Double(scripted()) as server, opened(server) as model:
+        trace = await ask(model, None, QUESTION, method="single", on_event=events.append)
+        deltas = [event.text for event in events if isinstance(event, TextDelta)]
+        assert len(deltas) > 5
+        assert "".join(deltas) == trace.text
+        server.faults.extend(["cut", "break"])  # nothing is told twice
+        events.clear()
+        again = await ask(model, None, QUESTION, method="single", on_event=events.append)
+        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == again.text == trace.text
+
+
+async def test_a_failure_of_who_listens_is_theirs() -> None:
+    def fail(text: str) -> None:
+        raise RuntimeError("no ears")
+
+    with Double(scripted()) as server, opened(server) as model:
+        with pytest.raises(RuntimeError, match="no ears"):
+            await model.sample(Prompt.of("How many?"), 1, Sampling(), fail)
+        assert await model.sample(Prompt.of("How many?"), 1, Sampling())
+
+
+FAULTS = ("429", "500", "503", "break", "cut", "garbage", "html")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_failure_that_passes_is_tried_again(fault: Any) -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        expected = await ask(model, None, QUESTION, seed=4)
+        server.faults.extend([fault, fault])
+        assert plain(await ask(model, None, QUESTION, seed=4)) == plain(expected)
+        assert not server.faults
+
+
+async def test_a_server_that_does_not_answer_in_time_is_asked_again(tmp_path: Path) -> None:
+    with Double(scripted()) as server:
+        configure(tmp_path, f"providers:\n  mine: {{url: '{server.url}', seconds: 3}}\n")
+        with opened(server, "mine") as model:
+            server.faults.append("slow")
+            assert await model.sample(Prompt.of("How many?"), 1, Sampling())
+            assert len(server.bodies) >= 2
+
+
+async def test_retry_after_is_waited_for() -> None:
+    with Double(scripted(), wait="1") as server, opened(server) as model:
+        server.faults.append("429")
+        started = asyncio.get_running_loop().time()
+        await model.sample(Prompt.of("How many?"), 1, Sampling())
+        assert asyncio.get_running_loop().time() - started >= 1
+        server.wait = "99999"
+        server.faults.append("429")
+        with pytest.raises(ModelError, match=r"asked once in vain: it answered 429.*wait 99999 seconds"):
+            await model.sample(Prompt.of("How many?"), 1, Sampling())
+
+
+@pytest.mark.parametrize("status", ["400", "401"])
+async def test_a_refusal_is_passed_on_and_not_tried_again(status: Any) -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        server.faults.append(status)
+        with pytest.raises(ModelError, match=f"told to fail with {status}"):
+            await model.sample(Prompt.of("How many?"), 1, Sampling())
+        assert len(server.bodies) == 1
+
+
+async def test_a_failure_that_does_not_pass_ends_with_its_reason() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        server.faults.extend(["500"] * 99)
+        with pytest.raises(ModelError, match="asked 12 times in vain: it answered 500: told to fail"):
+            await model.sample(Prompt.of("How many?"), 1, Sampling())
+
+
+async def test_cancelling_a_question_closes_its_requests() -> None:
+    with Double(scripted(), many=False) as server, opened(server) as model:
+        server.faults.extend(["slow"] * 3)
+        asking = asyncio.create_task(ask(model, None, QUESTION, n=3))
+        while len(server.bodies) < 3:
+            await asyncio.sleep(0.01)
+        assert server.at_once == 3
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(30):
+            while server.broken_off < 3:
+                await asyncio.sleep(0.01)
+        assert (server.at_once, len(server.bodies)) == (0, 3)
+
+
+async def test_one_sample_that_fails_ends_its_fellows() -> None:
+    with Double(scripted(), many=False) as server, opened(server) as model:
+        server.faults.extend(["slow", "400", "slow"])
+        with pytest.raises(ModelError, match="told to fail with 400"):
+            await model.sample(Prompt.of("How many?"), 3, Sampling())
+        async with asyncio.timeout(30):
+            while server.at_once:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_key_is_sent_and_appears_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLAVA_COT_API_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    with Double(scripted(), key=KEY) as server, opened(server) as model:
+        trace = await ask(model, None, QUESTION)
+        server.faults.append("400")  # whose message quotes the key
+        with pytest.raises(ModelError) as refused:
+            await ask(model, None, QUESTION)
+        assert "told to fail" in str(refused.value) and "***" in str(refused.value)
+        server.faults.extend(["500"] * 12)
+        with pytest.raises(ModelError) as failed:
+            await ask(model, None, QUESTION)
+        server.key = "another"
+        with pytest.raises(ModelError, match="environment variable LLAVA_COT_API_KEY") as wrong:
+            await ask(model, None, QUESTION)
+        seen = [str(e.value) + repr(e.value) for e in (refused, failed, wrong)]
+        seen += [caplog.text, trace.model_dump_json(), repr(vars(model)), repr(model._wire._server)]
+    kept = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    assert kept
+    assert not any(KEY in text for text in seen + kept)
+
+
+def test_questions_of_many_loops_share_the_connections() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        before = server.connections
+        for _ in range(3):
+            assert ask_sync(model, None, QUESTION, method="single").answer
+        assert server.connections == before
+    with pytest.raises(ModelError, match="has been closed"):
+        ask_sync(model, None, QUESTION)
+
+
+async def test_no_more_requests_than_allowed_are_in_flight(tmp_path: Path) -> None:
+    with Double(scripted()) as server:
+        configure(tmp_path, f"providers:\n  mine: {{url: '{server.url}', in_flight: 3}}\n")
+        with opened(server, "mine") as model:
+            server.delay, server.most_at_once = 0.02, 0
+            prompts = [Prompt.of(f"How many? {k}") for k in range(12)]
+            await asyncio.gather(*(model.sample(prompt, 1, Sampling()) for prompt in prompts))
+            assert server.most_at_once == 3
+
+
+async def test_prices_make_money_of_usage(tmp_path: Path) -> None:
+    with Double(scripted()) as server:
+        configure(tmp_path, "prices:\n  scripted: {input: 2, output: 30}\n")
+        with opened(server) as model:
+            trace = await ask(model, None, QUESTION, n=3)
+            read = sum(told["prompt_tokens"] for told in server.told)
+            written = sum(told["completion_tokens"] for told in server.told)
+            # Samples of one request each count what they read, which is paid for once.
+            assert trace.usage.prompt_tokens > read
+            assert trace.usage.usd == pytest.approx((2 * read + 30 * written) / 1e6)
+            scored = await ask(model, None, QUESTION, n=2, judge="logits")
+            assert scored.usage.usd is not None and scored.usage.prompt_tokens > 0
+
+
+def test_a_server_that_is_not_there_is_said_at_once() -> None:
+    with Double(scripted()) as server:
+        url = server.url
+    with pytest.raises(ModelError, match=r"cannot be reached.*is the server running there"):
+        open_model(url)
+
+
+def test_a_server_with_several_models_wants_a_name() -> None:
+    with Double(scripted(), models=("one", "two")) as server:
+        with pytest.raises(ModelError, match="2 models; choose one with --model-name: one, two"):
+            open_model(server.url)
+        with opened(server, name="two") as model:
+            assert model.name == "two"
+
+
+def test_vllm_and_sglang_are_known_by_name() -> None:
+    mute = ScriptedModel(lambda prompt, rng: "junk")
+    for owner in ("vllm", "sglang"):
+        with Double(mute, owner=owner) as server, opened(server) as model:
+            assert (model.abilities.prefix, model.abilities.stops) == ("continue", True)
