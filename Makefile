@@ -19,7 +19,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # One question about one picture, found by stage-level beam search on the built-in model.
 demo: install
-	@$(BIN)/llava-cot ask examples/scene.png "What shape is the object on the far left?" \
+	@$(BIN)/llava-cot ask examples/scene.png "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. How many objects are left now?" \
 		--method stage-beam -n 4 --show-search
 
 test: $(VENV)/.installed-test

@@ -9,7 +9,10 @@ from llava_cot import ask_sync, open_model
 from llava_cot.methods import METHODS
 
 PICTURE = Path(__file__).parent / "scene.png"
-QUESTION = "What shape is the object on the far left?"
+QUESTION = (
+    "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. "
+    "How many objects are left now?"
+)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ mkdir -p "$out"
 echo "Eight scenes that nobody has seen, with questions and answers:"
 llava-cot scenes "$out/scenes" --count 8 --seed 11
 
-question="What shape is the object on the far left?"
+question="Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. How many objects are left now?"
 echo; echo "$question"
 echo; echo "In one pass, without a search:"
 llava-cot ask examples/scene.png "$question" --method single

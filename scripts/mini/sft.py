@@ -1,10 +1,10 @@
-"""Stages 2 and 3 of mini: staged answers, duels and checks, learned together.
+"""The text model's stages of mini's training (see `train.sh`): captions, answers, duels, checks, endings.
 
     python scripts/mini/sft.py --run RUN --name answers --start seeing
-    python scripts/mini/sft.py --run RUN --name judge --start answers --steps 1800 --duels RUN/duels.jsonl
+    python scripts/mini/sft.py --run RUN --name judge --start answers --steps 2400 --duels RUN/duels.jsonl
 
 Saves RUN/NAME.pt every 250 steps; the same command again goes on from there. A batch is of one kind, drawn
-by `--shares` (answers, duels, checks). Every picture of a batch is encoded once and asked about twice.
+by `--shares`. Every picture of a batch is encoded once and asked about twice.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from command import ROOT, environment, refusal, run
 
-from llava_cot.scenes.world import SHAPES
-
-QUESTION = "What shape is the object on the far left?"
+QUESTION = (
+    "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. "
+    "How many objects are left now?"
+)
 
 
 def script(*command: str | Path) -> str:
@@ -37,7 +38,7 @@ def test_the_first_question() -> None:
     reply = json.loads(result.stdout)
     assert reply["model"] == "mini"
     assert all(reply["stages"].values())
-    assert reply["answer"] in SHAPES
+    assert reply["answer"] == "5"
 
 
 def test_a_prompt_that_is_too_long() -> None:
