@@ -57,7 +57,7 @@ class Watched:
     def __init__(self, model: Model) -> None:
         self.name = model.name
         self.calls: list[Call] = []
-        self.count_tokens = model.count_tokens
+        self.count_tokens, self.price = model.count_tokens, model.price
         self._model = model
         self._end = 0
 
