@@ -5,12 +5,12 @@
     python benchmarks/serve.py --json > figures.json
     python benchmarks/serve.py --quick               # does it run? The figures mean little
 
-Starts `llava-cot serve` on a free port and asks it questions about scenes, every one with a picture of its
-own, so that no answer is cached. First one client asks one question after another; then as many clients as
-are given ask one each, at the same time: throughput is questions answered a second, the median over the repeats.
-Then the clients ask on, one question after another each, and the resident memory of the server is read
-(from /metrics) after each tenth of the requests. The first quarter fills the caches, which are bounded;
-growth is counted from there. A request that is not answered with status 200 counts as failed.
+Starts `llava-cot serve` on a free port and asks it questions about scenes, each with a picture of its own, so
+that no answer is cached. First one client asks one question after another; then as many clients as are given
+ask one each, at the same time: throughput is questions answered a second, the median over the repeats. Then
+the clients ask on, one question after another each, and the resident memory of the server is read (from
+/metrics) after each tenth of the requests. The first quarter fills the caches, which are bounded; growth is
+counted from there. A request that is not answered with status 200 counts as failed.
 """
 
 from __future__ import annotations

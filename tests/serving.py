@@ -70,11 +70,12 @@ class Served:
         return openai.OpenAI(**{"base_url": self.url, "api_key": "none", "max_retries": 0} | settings)
 
     def ask(self, **settings: Any) -> Any:
-        """One request with the official client."""
+        """One request with the official client; a stream is read to its end."""
         with self.client() as client:
-            return client.chat.completions.create(
+            reply = client.chat.completions.create(
                 **{"model": "scripted", "messages": ASK, "seed": 0} | settings
             )
+            return list(reply) if settings.get("stream") else reply
 
 
 @contextmanager

@@ -38,7 +38,8 @@ def data_url() -> str:
 
 
 def streamed(server: Served, **settings: Any) -> list[Any]:
-    return list(server.ask(stream=True, **settings))
+    chunks: list[Any] = server.ask(stream=True, **settings)
+    return chunks
 
 
 def joined(chunks: list[Any], field: str, index: int = 0) -> str:
@@ -158,7 +159,7 @@ def test_the_trace_is_streamed_at_the_end(server: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "search", "method", "n", "judge"),
+    ("name", "search", "method", "n", "judge"),
     [
         ("scripted", None, "stage-beam", 2, "self"),
         ("scripted:single", None, "single", 1, None),
@@ -172,13 +173,13 @@ def test_the_trace_is_streamed_at_the_end(server: Served) -> None:
     ],
 )
 def test_the_method_is_chosen_by_name_or_by_search(
-    server: Served, model: str, search: Any, method: str, n: int, judge: str | None
+    server: Served, name: str, search: Any, method: str, n: int, judge: str | None
 ) -> None:
     body = {"include_trace": True} | ({"search": search} if search else {})
-    reply = server.ask(model=model, extra_body=body)
+    reply = server.ask(model=name, extra_body=body)
     trace = reply.choices[0].trace
     assert (trace["method"], trace["n"], trace["judge"]) == (method, n, judge)
-    assert reply.model == model
+    assert reply.model == name
 
 
 def test_the_models_are_listed_and_every_name_answers(server: Served) -> None:
