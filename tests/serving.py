@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import httpx
 import openai
 import uvicorn
 from playing import WORDS, tagged
@@ -21,6 +25,9 @@ from llava_cot.serve.api import make_app
 from llava_cot.serve.run import address, listen
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
+# A busy machine is no reason to fail.
+PATIENCE = 120.0
+get = partial(httpx.get, timeout=PATIENCE)
 ASK: list[Any] = [{"role": "user", "content": "How many?"}]
 
 
@@ -69,6 +76,23 @@ class Served:
     def client(self, **settings: Any) -> openai.OpenAI:
         return openai.OpenAI(**{"base_url": self.url, "api_key": "none", "max_retries": 0} | settings)
 
+    @contextmanager
+    def left(self, body: dict[str, Any]) -> Iterator[None]:
+        """A client that asks, and has gone away at the end."""
+        connection = http.client.HTTPConnection(*self.root.removeprefix("http://").split(":"))
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
+        )
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def counted(self, metric: str) -> float:
+        """A metric's value, or the sum of those whose names and labels begin so."""
+        lines = get(f"{self.root}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
+
     def ask(self, **settings: Any) -> Any:
         """One request with the official client; a stream is read to its end."""
         with self.client() as client:
@@ -92,7 +116,7 @@ def served(model: Model, settings: Settings | None = None) -> Iterator[Served]:
             thread.join()
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for something that is to come true."""
     end = time.monotonic() + seconds
     while not condition():

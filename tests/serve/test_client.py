@@ -7,11 +7,10 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from playing import PICTURE, WHOLE, WORDS, remainder
-from serving import ASK, REASONING, Served, noisy, served
+from serving import ASK, REASONING, Served, get, noisy, served
 
 from llava_cot.asking import ask_sync
 from llava_cot.methods import METHODS
@@ -216,17 +215,14 @@ def test_text_without_stages_is_the_answer() -> None:
 
 
 def test_what_it_does_is_counted(server: Served) -> None:
-    def count(name: str) -> float:
-        lines = httpx.get(f"{server.root}/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
+    count = server.counted
     before = count('llava_cot_questions_total{outcome="answered"}'), count("llava_cot_tokens_total")
     reply = server.ask()
     assert count('llava_cot_questions_total{outcome="answered"}') == before[0] + 1
     assert count("llava_cot_tokens_total") == before[1] + reply.usage.total_tokens
     assert count("llava_cot_running") == count("llava_cot_waiting") == 0
     assert count("process_resident_memory_bytes") > 1e6
-    assert httpx.get(f"{server.root}/health").json() == {"status": "ok"}
+    assert get(f"{server.root}/health").json() == {"status": "ok"}
 
 
 def test_a_key_guards_the_api_and_nothing_else() -> None:
@@ -236,6 +232,6 @@ def test_a_key_guards_the_api_and_nothing_else() -> None:
                 client.chat.completions.create(model="scripted", messages=ASK)
             assert caught.value.code == "invalid_api_key"
         right = {"Authorization": "Bearer sésame".encode()}
-        assert httpx.get(f"{server.url}/models", headers=right).status_code == 200
-        assert httpx.get(f"{server.url}/models").status_code == 401
-        assert httpx.get(f"{server.root}/health").status_code == 200
+        assert get(f"{server.url}/models", headers=right).status_code == 200
+        assert get(f"{server.url}/models").status_code == 401
+        assert get(f"{server.root}/health").status_code == 200

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from serving import ASK, Patient, Served, served, until
+from serving import ASK, PATIENCE, Patient, Served, get, served, until
 from tiny import make
 
 from llava_cot.models import open_model
@@ -26,10 +24,8 @@ from llava_cot.serve.queue import Queue
 BODY = {"model": "scripted:single", "messages": ASK}
 
 
-def counted(server: Served, outcome: str) -> float:
-    text = httpx.get(f"{server.root}/metrics").text
-    line = f'llava_cot_questions_total{{outcome="{outcome}"}} '
-    return sum(float(found.removeprefix(line)) for found in text.splitlines() if found.startswith(line))
+def outcomes(server: Served, outcome: str) -> float:
+    return server.counted(f'llava_cot_questions_total{{outcome="{outcome}"}}')
 
 
 async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
@@ -80,16 +76,18 @@ def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
         first = pool.submit(server.ask)
         until(lambda: model.waiting == 1)
         second = pool.submit(server.ask)
-        until(lambda: "llava_cot_waiting 1.0" in httpx.get(f"{server.root}/metrics").text)
-        reply = httpx.post(f"{server.url}/chat/completions", json={**BODY, "stream": stream})
+        until(lambda: server.counted("llava_cot_waiting") == 1)
+        reply = httpx.post(
+            f"{server.url}/chat/completions", json={**BODY, "stream": stream}, timeout=PATIENCE
+        )
         assert reply.status_code == 429
         assert 1 <= int(reply.headers["retry-after"]) <= 60
         error = reply.json()["error"]
         assert (error["code"], error["type"]) == ("queue_full", "rate_limit_error")
-        assert httpx.get(f"{server.root}/health").status_code == 200
+        assert get(f"{server.root}/health").status_code == 200
         model.go.set()
         assert first.result().choices and second.result().choices
-        assert counted(server, "full") == 1
+        assert outcomes(server, "full") == 1
 
 
 def test_the_official_client_comes_again_when_there_is_room() -> None:
@@ -99,7 +97,7 @@ def test_the_official_client_comes_again_when_there_is_room() -> None:
         until(lambda: model.waiting == 1)
         with server.client(max_retries=3) as client:
             again = pool.submit(lambda: client.chat.completions.create(model="scripted:single", messages=ASK))
-            until(lambda: counted(server, "full") == 1)
+            until(lambda: outcomes(server, "full") == 1)
             model.go.set()
             assert first.result().choices and again.result().choices
 
@@ -121,10 +119,15 @@ def test_a_client_that_goes_away_leaves_the_line(stream: bool) -> None:
     model = Patient()
     with served(model, Settings(at_once=1, line=1)) as server:
         for gone in (1, 2, 3):
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(f"{server.url}/chat/completions", json={**BODY, "stream": stream}, timeout=0.3)
+            with server.left({**BODY, "stream": stream}):
+                until(lambda: model.waiting == 1)
             until(lambda: model.waiting == 0)
-            until(lambda: counted(server, "gone") >= gone)  # noqa: B023
+            until(lambda: outcomes(server, "gone") >= gone)  # noqa: B023
+        with server.left(BODY):
+            until(lambda: model.waiting == 1)
+            with server.left({**BODY, "stream": stream}):
+                until(lambda: server.counted("llava_cot_waiting") == 1)
+            until(lambda: server.counted("llava_cot_waiting") == 0)
         model.go.set()
         assert server.ask().choices
 
@@ -153,14 +156,11 @@ def test_when_a_client_goes_away_the_engine_drops_its_rows(
     engine = local._engine
     with served(local) as server:
         before = engine.stats.decode_steps
-        client = http.client.HTTPConnection(*server.root.removeprefix("http://").split(":"), timeout=60)
-        headers = {"Content-Type": "application/json"}
-        client.request("POST", "/v1/chat/completions", json.dumps(body | {"seed": 1}), headers)
-        until(lambda: engine.stats.decode_steps >= before + 5)
-        assert engine.busy
-        client.close()
+        with server.left(body | {"seed": 1}):
+            until(lambda: engine.stats.decode_steps >= before + 5)
+            assert engine.busy
         until(lambda: not engine.busy)
         assert engine.stats.decode_steps < before + 100, "the context has room for 500"
-        until(lambda: counted(server, "gone") == 1)
-        assert counted(server, "answered") == 0
+        until(lambda: outcomes(server, "gone") == 1)
+        assert outcomes(server, "answered") == 0
         assert server.ask(model=f"{local.name}:single", max_tokens=4).choices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import struct
@@ -17,7 +18,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from PIL import Image
 from schemathesis import GenerationMode
-from serving import ASK, Served, noisy, served
+from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve import guard
@@ -34,7 +35,9 @@ def server() -> Iterator[Served]:
 def post(server: Served, body: Any, **more: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | more.pop("headers", {})
-    return httpx.post(f"{server.url}/chat/completions", content=content, headers=headers, timeout=60, **more)
+    return httpx.post(
+        f"{server.url}/chat/completions", content=content, headers=headers, timeout=PATIENCE, **more
+    )
 
 
 def refusal(reply: httpx.Response) -> str:
@@ -44,7 +47,7 @@ def refusal(reply: httpx.Response) -> str:
     assert set(error) == {"message", "type", "param", "code"}
     sentence: str = error["message"]
     assert sentence and "\n" not in sentence and "Traceback" not in sentence and len(sentence) < 500
-    assert httpx.get(f"{str(reply.url).partition('/v1')[0]}/health").status_code == 200
+    assert get(f"{str(reply.url).partition('/v1')[0]}/health").status_code == 200
     return sentence
 
 
@@ -134,8 +137,8 @@ def test_what_clients_send_besides_does_no_harm(server: Served, harmless: dict[s
 
 
 def test_addresses_and_methods_that_there_are_not(server: Served) -> None:
-    assert "nothing at this address" in refusal(httpx.get(f"{server.root}/v2/nothing"))
-    assert "method is not allowed" in refusal(httpx.get(f"{server.url}/chat/completions"))
+    assert "nothing at this address" in refusal(get(f"{server.root}/v2/nothing"))
+    assert "method is not allowed" in refusal(get(f"{server.url}/chat/completions"))
     assert "body" in refusal(post(server, ask(), headers={"Content-Type": "text/plain"}))
 
 
@@ -163,12 +166,11 @@ def test_a_body_may_be_neither_too_large_nor_too_slow(
         f"{server.url}/chat/completions",
         content=parts(json.dumps(large).encode()),
         headers={"Content-Type": "application/json"},
+        timeout=PATIENCE,
     )
     assert reply.status_code == 413 and "more than the" in refusal(reply)
 
-    import http.client
-
-    slow = http.client.HTTPConnection(*server.root.removeprefix("http://").split(":"), timeout=30)
+    slow = http.client.HTTPConnection(*server.root.removeprefix("http://").split(":"), timeout=PATIENCE)
     slow.putrequest("POST", "/v1/chat/completions")
     slow.putheader("Content-Type", "application/json")
     slow.putheader("Content-Length", "100")

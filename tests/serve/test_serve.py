@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import httpx
 import openai
 import pytest
 from command import COMMAND, ROOT, environment, refusal
-from serving import ASK, until
+from serving import ASK, PATIENCE, get, until
 
 
 @contextmanager
@@ -79,28 +78,28 @@ def test_sigterm_finishes_what_is_running(stream: bool) -> None:
 
         root = url.removesuffix("/v1")
         answer = pool.submit(ask)
-        until(lambda: "llava_cot_running 1.0" in httpx.get(f"{root}/metrics").text or answer.done())
+        until(lambda: "llava_cot_running 1.0" in get(f"{root}/metrics").text or answer.done())
         assert not answer.done()
         process.send_signal(signal.SIGTERM)
-        assert answer.result(timeout=120)
-        out, err = process.communicate(timeout=60)
+        assert answer.result(timeout=PATIENCE)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (0, b"", b"")
 
 
 def test_an_interrupt_ends_it_quietly() -> None:
     with running() as (process, url):
-        until(lambda: httpx.get(f"{url}/models").status_code == 200)
+        until(lambda: get(f"{url}/models").status_code == 200)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130 and out == b"" and b"Traceback" not in err
 
 
 def test_the_key_is_in_no_output() -> None:
     with running("--api-key-env", "SECRET", SECRET="hush-hush") as (process, url):
         for key in ("hush-hush", "wrong"):
-            httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
+            get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
         process.send_signal(signal.SIGTERM)
-        assert b"hush-hush" not in b"".join(process.communicate(timeout=60))
+        assert b"hush-hush" not in b"".join(process.communicate(timeout=PATIENCE))
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: os.PathLike[str]) -> None:
