@@ -275,6 +275,25 @@ def test_no_picture_is_loaded_from_a_private_address(url: str) -> None:
         assert "private or reserved network" in refusal(post(server, with_picture(url)))
 
 
+def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the limits, and from public hosts alone: what that means is tested with the download."""
+    asked: list[Any] = []
+
+    def download(url: str, **limits: Any) -> bytes:
+        asked.append((url, limits))
+        return file(PLAIN)
+
+    monkeypatch.setattr("llava_cot.download.download", download)
+    model = ScriptedModel(noisy)
+    with served(model, Settings(allow_urls=True)) as server:
+        assert post(server, with_picture("https://example.org/a.png?key=1")).status_code == 200
+    url, limits = asked[0]
+    assert url == "https://example.org/a.png?key=1"
+    assert limits == {"max_bytes": 20_000_000, "max_seconds": 30.0, "allow_private": False}
+    [image] = model.calls[0].prompt.messages[0].images
+    assert image.name == "https://example.org/a.png" and image.pil.size == PLAIN.size
+
+
 # Whatever else there is, made from the server's own description.
 
 described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), Settings()))
