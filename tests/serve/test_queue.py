@@ -45,18 +45,24 @@ async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
 
 async def test_who_leaves_the_line_makes_room() -> None:
     queue = Queue(1, 1)
+
+    async def wait() -> None:
+        async with queue.place():
+            pass
+
     async with queue.place():
-        waits = asyncio.create_task(queue.place().__aenter__())
+        first = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError):
+            await wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert (queue.running, queue.waiting) == (1, 0)
+        second = asyncio.create_task(wait())
         await asyncio.sleep(0)
         assert (queue.running, queue.waiting) == (1, 1)
-        waits.cancel()
-        await asyncio.gather(waits, return_exceptions=True)
-        assert queue.waiting == 0
-        with pytest.raises(ValueError):
-            async with queue.place():
-                pass
-    async with queue.place():
-        assert queue.running == 1
+    await second
+    assert (queue.running, queue.waiting) == (0, 0)
 
 
 def test_many_clients_are_all_answered() -> None:
