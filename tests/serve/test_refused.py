@@ -47,7 +47,7 @@ def refusal(reply: httpx.Response) -> str:
     assert set(error) == {"message", "type", "param", "code"}
     sentence: str = error["message"]
     assert sentence and "\n" not in sentence and "Traceback" not in sentence and len(sentence) < 500
-    assert get(f"{str(reply.url).partition('/v1')[0]}/health").status_code == 200
+    assert get(reply.url.copy_with(path="/health")).status_code == 200
     return sentence
 
 

@@ -91,7 +91,7 @@ def test_an_interrupt_ends_it_quietly() -> None:
         until(lambda: get(f"{url}/models").status_code == 200)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 130 and out == b"" and b"Traceback" not in err
+        assert (process.returncode, out, err) == (0, b"", b"")
 
 
 def test_the_key_is_in_no_output() -> None:
