@@ -66,6 +66,14 @@ def test_values_know_nothing_but_values() -> None:
     assert offenders(files, {f"llava_cot.{name}" for name in forbidden} | ALWAYS_HEAVY) == []
 
 
+def test_http_is_spoken_by_the_server_alone() -> None:
+    http = {"fastapi", "starlette", "uvicorn", "prometheus_client"}
+    files = [path for path in ROOT.rglob("*.py") if path.parent.name != "serve"]
+    assert offenders(files, http) == []
+    others = [path for path in files if path.name != "cli.py"]
+    assert offenders(others, {"llava_cot.serve"}) == []
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -261,3 +261,71 @@ def check(
     with closing(open_endpoint(server, model_name, fresh=True)) as opened:
         print(opened.describe())
     print(f"kept in {kept_in()}", file=sys.stderr)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="'mini', or the folder of a checkpoint.")] = "mini",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The environment variable that holds the key clients must send."),
+    ] = None,
+    at_once: Annotated[int, typer.Option(help="The most requests that are answered together.")] = 64,
+    line: Annotated[int, typer.Option(help="The most requests that wait; others are refused.")] = 256,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", help="For one request, with waiting.")
+    ] = 600,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Load pictures from public web addresses too.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Answer with the tagged text, not the conclusion alone.")
+    ] = False,
+    stages: Annotated[
+        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    cache_mb: Annotated[
+        int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
+    ] = 2048,
+) -> None:
+    """Answer over HTTP, as OpenAI's chat completions."""
+    try:
+        from llava_cot.serve.answering import Settings
+        from llava_cot.serve.run import address, listen, run
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the server needs {error.name}, which is not here; pip install 'llava-cot[serve]'"
+        ) from None
+    from llava_cot import open_model
+    from llava_cot.stages import LLAVA_COT, make_format
+
+    settings = Settings(
+        fmt=make_format(stages) if stages else LLAVA_COT,
+        at_once=at_once,
+        line=line,
+        seconds=time_limit,
+        raw=raw,
+        allow_urls=allow_urls,
+        key=_key(api_key_env) if api_key_env is not None else None,
+    )
+    with (
+        closing(listen(host, port)) as listening,
+        closing(open_model(model, device=device, dtype=dtype, cache_mb=cache_mb)) as opened,
+    ):
+        print(f"serving {opened.name} at {address(listening)}", file=sys.stderr, flush=True)
+        run(opened, settings, listening)
+
+
+def _key(name: str) -> str:
+    import os
+
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ValueError(
+            f"the environment variable {name!r} holds no key; set it, or leave --api-key-env out"
+        )
+    return key

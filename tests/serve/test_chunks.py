@@ -1,0 +1,72 @@
+"""Pieces of a stream: whatever a model writes and however it is cut, they make up what a whole reply has."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from playing import WHOLE, tagged
+
+from llava_cot.asking import ask_sync
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.serve.chunks import Chunks, Cutter
+from llava_cot.serve.replies import Style, cut, reply
+from llava_cot.serve.wire import Chunk
+from llava_cot.stages import LLAVA_COT
+
+
+@given(
+    st.lists(st.text("ab<", max_size=6), max_size=8),
+    st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3),
+)
+def test_a_cutter_passes_on_what_is_before_a_stop_string(pieces: list[str], stops: list[str]) -> None:
+    cutter = Cutter(tuple(stops))
+    shown = "".join(map(cutter.feed, pieces)) + cutter.close()
+    assert shown == cut("".join(pieces), stops)
+
+
+def test_a_cutter_holds_back_no_more_than_it_must() -> None:
+    cutter = Cutter(("END", "."))
+    assert [cutter.feed(text) for text in ("one E", "N two E", "ND three")] == ["one ", "EN two ", ""]
+    assert cutter.feed("four") == cutter.close() == ""
+
+
+def both(written: str, *, raw: bool, method: str = "single") -> tuple[str, str]:
+    """The content of a stream and of a whole reply."""
+    style, chunks = Style("m", raw, False, ()), list[Chunk]()
+    trace = ask_sync(
+        ScriptedModel(lambda prompt, rng: written[len(prompt.prefix) :]),
+        None,
+        "q",
+        method=method,
+        on_event=Chunks(0, LLAVA_COT, style, chunks.append),
+    )
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    return streamed, reply([trace], style).choices[0].message.content
+
+
+_SOUP = st.lists(
+    st.sampled_from(
+        [
+            "<SUMMARY>",
+            "</SUMMARY>",
+            "<CONCLUSION>",
+            "</CONCLUSION>",
+            "<REASONING>",
+            "two ",
+            " 3.14",
+            "\n",
+            "<",
+        ]
+    )
+)
+
+
+@given(_SOUP.map("".join), st.booleans(), st.sampled_from(["single", "stage-beam"]))
+def test_the_content_of_a_stream_is_that_of_a_whole_reply(written: str, raw: bool, method: str) -> None:
+    streamed, whole = both(written, raw=raw, method=method)
+    assert streamed == whole
+
+
+def test_a_conclusion_that_is_corrected_is_sent_once() -> None:
+    corrected = f"{WHOLE} No. {tagged('conclusion', '3')}"
+    assert both(corrected, raw=False) == ("3", "3")

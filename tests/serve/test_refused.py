@@ -1,0 +1,316 @@
+"""What cannot be answered: a 4xx with one sentence in OpenAI's shape, and the server stays up."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from PIL import Image
+from schemathesis import GenerationMode
+from serving import ASK, PATIENCE, Served, get, noisy, served
+
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.serve import guard
+from llava_cot.serve.answering import Settings
+from llava_cot.serve.api import make_app
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with served(ScriptedModel(noisy)) as running:
+        yield running
+
+
+def post(server: Served, body: Any, **more: Any) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} | more.pop("headers", {})
+    return httpx.post(
+        f"{server.url}/chat/completions", content=content, headers=headers, timeout=PATIENCE, **more
+    )
+
+
+def refusal(reply: httpx.Response) -> str:
+    """The sentence with which a request was refused; the server is still up."""
+    assert 400 <= reply.status_code < 500, reply.text
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    sentence: str = error["message"]
+    assert sentence and "\n" not in sentence and "Traceback" not in sentence and len(sentence) < 500
+    assert get(reply.url.copy_with(path="/health")).status_code == 200
+    return sentence
+
+
+def ask(**settings: Any) -> dict[str, Any]:
+    return {"model": "scripted", "messages": ASK} | settings
+
+
+def with_picture(url: str) -> dict[str, Any]:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    return ask(messages=[{"role": "user", "content": [part, {"type": "text", "text": "How many?"}]}])
+
+
+def said(*roles: str) -> dict[str, Any]:
+    return ask(messages=[{"role": role, "content": "How many?"} for role in roles])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "the body: Field required"),
+        (b"{", 400, "the body is not JSON"),
+        (b"[" * 100_000, 400, "body"),
+        (b'{"model": ' + b"9" * 5000 + b"}", 400, "body"),
+        (b"\xff\xfe", 400, "body"),
+        ([], 400, "the body: "),
+        ({}, 400, "model: Field required"),
+        (ask(model="gpt-4o"), 404, "there is no model 'gpt-4o' here"),
+        (ask(model="scripted:magic-4"), 404, "there is no model"),
+        (ask(model="scripted:stage-beam-0"), 404, "there is no model"),
+        (ask(model="scripted:stage-beam-999999"), 400, "999999 candidates are more than the 256"),
+        (ask(model="\ud800"), 404, "there is no model"),
+        (ask(messages=[]), 400, "messages: "),
+        (ask(messages="hello"), 400, "messages: "),
+        (ask(messages=[{"role": "user"}]), 400, "messages.0.content: Field required"),
+        (ask(messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: "),
+        (ask(messages=[{"role": "user", "content": [{"type": "video"}]}]), 400, "messages.0.content"),
+        (ask(messages=[{"role": "user", "content": "\ud800"}]), 400, "half of a surrogate pair"),
+        (ask(messages=[{"role": "user", "content": " "}]), 400, "the question is empty"),
+        (ask(messages=[{"role": "user", "content": "x" * 200_001}]), 400, "at most 200000"),
+        (said("system"), 400, "send one user message"),
+        (said("user", "assistant"), 400, "send one user message"),
+        (said("user", "assistant", "user"), 400, "no earlier turns"),
+        (ask(n=0), 400, "n: "),
+        (ask(n=17), 400, "n: "),
+        (ask(temperature=-1), 400, "temperature: "),
+        (ask(temperature=float("nan")), 400, "temperature: "),
+        (ask(top_p=0), 400, "top_p: "),
+        (ask(max_tokens=0), 400, "max_tokens: "),
+        (ask(seed=2**70), 400, "seed: "),
+        (ask(stop=["a", "b", "c", "d", "e"]), 400, "stop"),
+        (ask(stop=""), 400, "stop"),
+        (ask(tools=[{"type": "function"}]), 400, "tools is not supported"),
+        (ask(response_format={"type": "json_object"}), 400, "response_format is not supported"),
+        (ask(logprobs=True), 400, "logprobs is not supported"),
+        (ask(search={"method": "magic"}), 400, "there is no method 'magic'"),
+        (ask(search={"judge": "coin"}), 400, "there is no judge 'coin'"),
+        (ask(search={"method": "single", "n": 2}), 400, "single takes one sample"),
+        (ask(search={"method": "single", "n": 2}, stream=True), 400, "single takes one sample"),
+        (ask(search={"method": "majority", "judge": "self"}), 400, "majority asks no judge"),
+        (ask(search={"width": 2}), 400, "search.width: "),
+        (ask(model="scripted:best-of-4", search={"n": 2}), 400, "leave the method and n out of search"),
+        (with_picture("/etc/passwd"), 400, "a picture's url is none; send a data URL"),
+        (with_picture("file:///etc/passwd"), 400, "a picture's url is none"),
+        (with_picture("http://example.org/a.png"), 400, "loads no pictures from the web"),
+        (with_picture("data:image/png;base64"), 400, "a comma must follow"),
+        (with_picture("data:image/png;base64,@@@"), 400, "its base64 is damaged"),
+        (with_picture("data:image/png;base64,"), 400, "it is empty"),
+    ],
+)
+def test_a_malformed_request(server: Served, body: Any, status: int, words: str) -> None:
+    reply = post(server, body)
+    assert words in refusal(reply)
+    assert reply.status_code == status
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"user": "me", "metadata": {}, "frobnicate": 1},
+        {"tools": [], "tool_choice": "none", "logprobs": False, "response_format": {"type": "text"}},
+        {"presence_penalty": 0.0, "frequency_penalty": 0, "logit_bias": None, "n": None, "stop": None},
+        {"stream_options": None, "temperature": 0, "top_p": 1, "max_tokens": 10**9},
+    ],
+)
+def test_what_clients_send_besides_does_no_harm(server: Served, harmless: dict[str, Any]) -> None:
+    assert post(server, ask(**harmless)).status_code == 200
+
+
+def test_addresses_and_methods_that_there_are_not(server: Served) -> None:
+    assert "nothing at this address" in refusal(get(f"{server.root}/v2/nothing"))
+    assert "method is not allowed" in refusal(get(f"{server.url}/chat/completions"))
+    assert "body" in refusal(post(server, ask(), headers={"Content-Type": "text/plain"}))
+
+
+def test_the_official_client_raises_its_own_errors(server: Served) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        server.ask(model="gpt-4o")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError, match="there is no method 'magic'"):
+        server.ask(extra_body={"search": {"method": "magic"}}, stream=True)
+
+
+def test_a_body_may_be_neither_too_large_nor_too_slow(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(guard, "MAX_BODY_SECONDS", 0.3)
+    large = ask(user="x" * 2000)
+    assert post(server, large).status_code == 413
+
+    def parts(body: bytes) -> Iterator[bytes]:
+        yield body[:900]
+        yield body[900:]
+
+    reply = httpx.post(
+        f"{server.url}/chat/completions",
+        content=parts(json.dumps(large).encode()),
+        headers={"Content-Type": "application/json"},
+        timeout=PATIENCE,
+    )
+    assert reply.status_code == 413 and "more than the" in refusal(reply)
+
+    slow = http.client.HTTPConnection(*server.root.removeprefix("http://").split(":"), timeout=PATIENCE)
+    slow.putrequest("POST", "/v1/chat/completions")
+    slow.putheader("Content-Type", "application/json")
+    slow.putheader("Content-Length", "100")
+    slow.endheaders(b"{")
+    answered = slow.getresponse()
+    assert answered.status == 408
+    assert "did not arrive within" in json.loads(answered.read())["error"]["message"]
+    slow.close()
+
+
+# Pictures
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def file(image: Image.Image, form: str = "PNG", **more: Any) -> bytes:
+    data = io.BytesIO()
+    image.save(data, form, **more)
+    return data.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few kB that claims so many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1_000_000))
+        + chunk(b"IEND", b"")
+    )
+
+
+PLAIN = Image.effect_noise((60, 40), 50).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (file(PLAIN)[:-500], "damaged or cut off"),
+        (file(PLAIN, "JPEG")[:200], "damaged"),
+        (bomb(30_000, 30_000), "megapixels allowed"),
+        (bomb(2**31 - 1, 2**31 - 1), "megapixels allowed"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it is an SVG drawing"),
+        (b"<!DOCTYPE html><html></html>", "it is a web page"),
+        (b"%PDF-1.7", "it is a PDF document"),
+        (b"\0" * 1000, "in none of the formats"),
+        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 100, "damaged"),
+    ],
+)
+def test_a_hostile_picture_is_refused(server: Served, data: bytes, words: str) -> None:
+    sentence = refusal(post(server, with_picture(data_url(data))))
+    assert words in sentence and "the image number 1" in sentence
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        file(Image.new("RGB", (1, 1))),
+        file(Image.new("RGB", (50_000, 3))),
+        file(PLAIN, "GIF", save_all=True, append_images=[PLAIN.rotate(90)] * 3),
+        file(PLAIN.convert("CMYK"), "JPEG"),
+        file(Image.new("I;16", (20, 20), 40_000)),
+        file(PLAIN.convert("P")),
+    ],
+    ids=["1 pixel", "50,000 wide", "animated", "CMYK", "16 bit", "palette"],
+)
+def test_an_odd_picture_is_answered(server: Served, data: bytes) -> None:
+    assert post(server, with_picture(data_url(data))).status_code == 200
+
+
+def test_pictures_together_have_a_limit(server: Served) -> None:
+    large = {"type": "image_url", "image_url": {"url": data_url(file(Image.new("L", (6000, 6000))))}}
+    text = {"type": "text", "text": "How many?"}
+    assert "megapixels allowed" in refusal(
+        post(server, ask(messages=[{"role": "user", "content": [large, large, text]}]))
+    )
+    small = {"type": "image_url", "image_url": {"url": data_url(file(Image.new("L", (1, 1))))}}
+    sentence = refusal(post(server, ask(messages=[{"role": "user", "content": [small] * 17 + [text]}])))
+    assert "17 pictures; send at most 16" in sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/a.png",
+        "http://localhost/a.png",
+        "http://[::1]/a.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/a.png",
+        "http://2130706433/a.png",
+        "HTTP://0/a.png",
+    ],
+)
+def test_no_picture_is_loaded_from_a_private_address(url: str) -> None:
+    with served(ScriptedModel(noisy), Settings(allow_urls=True)) as server:
+        assert "private or reserved network" in refusal(post(server, with_picture(url)))
+
+
+def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the limits, and from public hosts alone: what that means is tested with the download."""
+    asked: list[Any] = []
+
+    def download(url: str, **limits: Any) -> bytes:
+        asked.append((url, limits))
+        return file(PLAIN)
+
+    monkeypatch.setattr("llava_cot.download.download", download)
+    model = ScriptedModel(noisy)
+    with served(model, Settings(allow_urls=True)) as server:
+        assert post(server, with_picture("https://example.org/a.png?key=1")).status_code == 200
+    url, limits = asked[0]
+    assert url == "https://example.org/a.png?key=1"
+    assert limits == {"max_bytes": 20_000_000, "max_seconds": 30.0, "allow_private": False}
+    [image] = model.calls[0].prompt.messages[0].images
+    assert image.name == "https://example.org/a.png" and image.pil.size == PLAIN.size
+
+
+# Whatever else there is, made from the server's own description.
+
+described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), Settings()))
+described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+
+
+@described.parametrize()
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_the_server_is_as_it_describes_itself(case: schemathesis.Case) -> None:
+    """No 5xx; statuses, types and bodies as described; what the description forbids is refused."""
+    checks = schemathesis.checks
+    case.call_and_validate(
+        checks=[
+            checks.not_a_server_error,
+            checks.status_code_conformance,
+            checks.content_type_conformance,
+            checks.response_schema_conformance,
+            checks.negative_data_rejection,
+        ]
+    )

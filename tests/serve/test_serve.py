@@ -1,0 +1,114 @@
+"""`llava-cot serve` as a user runs it: what it refuses, that it answers, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import openai
+import pytest
+from command import COMMAND, ROOT, environment, refusal
+from serving import ASK, PATIENCE, get, until
+
+
+@contextmanager
+def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The command, and the address it tells."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment() | variables,
+    )
+    try:
+        assert process.stderr is not None
+        told = process.stderr.readline().decode()
+        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", told)
+        assert found, told
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_taken_port_is_told_before_a_model_is_opened() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = refusal("serve", "--port", port, "--model", "/no/such/folder")
+    assert f"cannot listen on 127.0.0.1, port {port}" in said and "choose another" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--port", "99999"), "cannot listen on 127.0.0.1, port 99999"),
+        (("--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
+        (("--api-key-env", "LLAVA_COT_NO_KEY"), "'LLAVA_COT_NO_KEY' holds no key"),
+        (("--at-once", "0"), "give at least 1"),
+        (("--line", "-1"), "give 0 or more"),
+        (("--time-limit", "0"), "give more than 0"),
+        (("--time-limit", "nan"), "give more than 0"),
+        (("--format", "a,a"), "twice"),
+        (("--port", "0", "--model", "/no/such/folder"), "/no/such/folder"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(arguments: tuple[str, ...], words: str) -> None:
+    assert words in refusal("serve", *arguments)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sigterm_finishes_what_is_running(stream: bool) -> None:
+    with running("--api-key-env", "SECRET", SECRET="x1") as (process, url), ThreadPoolExecutor(1) as pool:
+
+        def ask() -> str:
+            with openai.OpenAI(base_url=url, api_key="x1", max_retries=0) as client:
+                reply = client.chat.completions.create(
+                    model="mini:best-of-64", messages=ASK, seed=1, stream=stream
+                )
+                if not stream:
+                    return reply.choices[0].message.content
+                return "".join(c.choices[0].delta.content or "" for c in reply if c.choices)
+
+        root = url.removesuffix("/v1")
+        answer = pool.submit(ask)
+        until(lambda: "llava_cot_running 1.0" in get(f"{root}/metrics").text or answer.done())
+        assert not answer.done()
+        process.send_signal(signal.SIGTERM)
+        assert answer.result(timeout=PATIENCE)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out, err) == (0, b"", b"")
+
+
+def test_an_interrupt_ends_it_quietly() -> None:
+    with running() as (process, url):
+        until(lambda: get(f"{url}/models").status_code == 200)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out, err) == (0, b"", b"")
+
+
+def test_the_key_is_in_no_output() -> None:
+    with running("--api-key-env", "SECRET", SECRET="hush-hush") as (process, url):
+        for key in ("hush-hush", "wrong"):
+            get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
+        process.send_signal(signal.SIGTERM)
+        assert b"hush-hush" not in b"".join(process.communicate(timeout=PATIENCE))
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: os.PathLike[str]) -> None:
+    hidden = os.path.join(tmp_path, "fastapi.py")
+    with open(hidden, "w", encoding="utf-8") as file:
+        file.write("raise ModuleNotFoundError(\"No module named 'fastapi'\", name='fastapi')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", str(ROOT / "src"))])
+    done = subprocess.run(
+        [*COMMAND, "serve"], env=environment() | {"PYTHONPATH": path}, capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"the server needs fastapi, which is not here; pip install 'llava-cot[serve]'" in done.stderr

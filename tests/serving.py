@@ -1,0 +1,124 @@
+"""Servers that listen on a port of this machine, in a thread, and clients to them."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+from playing import WORDS, tagged
+
+from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.serve.answering import Settings
+from llava_cot.serve.api import make_app
+from llava_cot.serve.run import address, listen
+
+REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
+# A busy machine is no reason to fail.
+PATIENCE = 120.0
+get = partial(httpx.get, timeout=PATIENCE)
+ASK: list[Any] = [{"role": "user", "content": "How many?"}]
+
+
+def noisy(prompt: Prompt, rng: Any) -> str:
+    """Goes on with the answer in stages, its conclusion of one digit; judges when asked to judge."""
+    asked = prompt.messages[0].text
+    if "Verdict:" in asked:
+        return "It holds. Verdict: correct."
+    if "I choose response" in asked:
+        return f"Since it is better, I choose response {rng.choice((1, 2))}."
+    begun = [stage for stage in WORDS if f"<{stage.upper()}>" in prompt.prefix]
+    words = WORDS | {"conclusion": str(rng.randrange(10))}
+    return "\n\n".join(tagged(stage, words[stage]) for stage in WORDS if stage not in begun)
+
+
+class Patient(ScriptedModel):
+    """Answers once it is let; counts who waits."""
+
+    def __init__(self) -> None:
+        super().__init__(noisy)
+        self.go = threading.Event()
+        self.waiting = 0
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        self.waiting += 1
+        try:
+            while not self.go.is_set():
+                await asyncio.sleep(0.01)
+        finally:
+            self.waiting -= 1
+        return await super().sample(prompt, n, sampling, on_text)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that runs. `url` ends with /v1."""
+
+    url: str
+
+    @property
+    def root(self) -> str:
+        return self.url.removesuffix("/v1")
+
+    def client(self, **settings: Any) -> openai.OpenAI:
+        return openai.OpenAI(**{"base_url": self.url, "api_key": "none", "max_retries": 0} | settings)
+
+    @contextmanager
+    def left(self, body: dict[str, Any]) -> Iterator[None]:
+        """A client that asks, and has gone away at the end."""
+        connection = http.client.HTTPConnection(*self.root.removeprefix("http://").split(":"))
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
+        )
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def counted(self, metric: str) -> float:
+        """A metric's value, or the sum of those whose names and labels begin so."""
+        lines = get(f"{self.root}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
+
+    def ask(self, **settings: Any) -> Any:
+        """One request with the official client; a stream is read to its end."""
+        with self.client() as client:
+            reply = client.chat.completions.create(
+                **{"model": "scripted", "messages": ASK, "seed": 0} | settings
+            )
+            return list(reply) if settings.get("stream") else reply
+
+
+@contextmanager
+def served(model: Model, settings: Settings | None = None) -> Iterator[Served]:
+    with closing(listen("127.0.0.1", 0)) as listening:
+        app = make_app(model, settings or Settings())
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Served(address(listening))
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait for something that is to come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
