@@ -194,7 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--start", help="the earlier stage to start from; else the vision stage alone")
+    parser.add_argument(
+        "--start", help="the earlier stage to start from, or a checkpoint's folder; else the vision stage"
+    )
     parser.add_argument("--ground", action="store_true", help="start the projector from the vision heads")
     parser.add_argument("--steps", type=int, default=2300)
     parser.add_argument("--batch", type=int, default=32)
@@ -225,10 +227,14 @@ def main() -> None:
         for optimizer, kept in zip(optimize, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         step = state["step"]
+    elif args.start and Path(args.start).is_dir():
+        start = type(model).from_pretrained(args.start).state_dict()
+        state = {"model": start, "heads": teacher.state_dict(), "optimizers": []}
     else:
         state = torch.load(args.run / f"{args.start or 'vision'}.pt", weights_only=False)
     target = model if "optimizers" in state else model.model.vision_model
     target.load_state_dict(state["model"])
+    # Heads that came later than the stage that is started from begin anew.
     (teacher if "optimizers" in state else teacher.heads).load_state_dict(state["heads"], strict=False)
     if args.ground and step == 0:
         ground(model, teacher.heads, pool)
