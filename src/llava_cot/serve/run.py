@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import socket
+from contextlib import suppress
 
 import uvicorn
 
@@ -48,4 +49,5 @@ def run(model: Model, settings: Settings, listening: socket.socket) -> None:
     )
     # uvicorn ends with the signal that stopped it, as if unhandled: a requested end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
