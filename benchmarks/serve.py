@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import io
 import json
 import os
 import re
@@ -33,6 +31,8 @@ from typing import Any
 
 import httpx
 
+from llava_cot.models.dialects import data_url
+from llava_cot.prompting import question_text
 from llava_cot.scenes.write import make_item
 
 _TENTHS = 10
@@ -83,15 +83,9 @@ def serving(model: str, clients: int) -> Iterator[str]:
 def body(name: str, index: int) -> dict[str, Any]:
     """A request about a scene that no other index has."""
     question = make_item("validation", 0, index).ask()
-    data = io.BytesIO()
-    question.images[0].pil.save(data, "PNG")
-    url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-    options = "".join(
-        f"\n{letter}. {text}" for letter, text in zip("ABCDEFGH", question.options, strict=False)
-    )
     content = [
-        {"type": "image_url", "image_url": {"url": url}},
-        {"type": "text", "text": question.text + options},
+        {"type": "image_url", "image_url": {"url": data_url(question.images[0], None)}},
+        {"type": "text", "text": question_text(question)},
     ]
     return {"model": name, "messages": [{"role": "user", "content": content}], "seed": index}
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import torch
+from aids import MENTION
 from build import build_model, build_processor
 from common import Pool, load_weights
 from rows import Rows
@@ -31,12 +31,11 @@ from llava_cot.stages import LLAVA_COT, Answer, parse
 
 SAMPLES = 4
 PICTURES = 48  # in a batch
-_OBJECT = re.compile(rf"(?:{'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 
 
 def described(caption: str | None) -> list[str] | None:
     """The objects of a caption, from left to right; None if it is not as the teacher would write it."""
-    found = [" ".join(match) for match in _OBJECT.findall(caption or "")]
+    found = [" ".join(match.groups()[1:]) for match in MENTION.finditer(caption or "")]
     listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(found[: len(ORDINALS)]))
     return found if caption == f"There are {len(found)} objects. From left to right: {listed}." else None
 

@@ -56,29 +56,28 @@ class Rows:
             learned = [token if token in self.last_words else IGNORE for token in learned]
         return prompt + reply, [IGNORE] * len(prompt) + learned
 
-    def mentions(self, row: int, example: Example) -> list[Mention]:
-        """Where the prompt and the reply describe an object."""
-        found: list[Mention] = []
-        shift = len(self.start) + example.picture
-        for text in (example.prompt, example.reply):
-            encoded = self.tokenizer(text, return_offsets_mapping=True)
-            starts = {first: token for token, (first, _) in enumerate(encoded["offset_mapping"])}
-            for match in MENTION.finditer(text):
-                place, *words = match.groups()
-                if match.end() in starts:
-                    token = shift + starts[match.end()]
-                    found.append(Mention(row, token, ORDINALS.index(place), tuple(words)))
-            shift += len(encoded["input_ids"]) + 1  # the assistant's mark
-        return found
-
-    def lasts(self, row: int, example: Example, question: SceneQuestion) -> list[Last]:
-        """Where the reply comes to its last words."""
+    def starts(self, example: Example) -> tuple[dict[int, int], dict[int, int]]:
+        """The tokens of the row that begin at each character of the prompt, and of the reply."""
         shift, tables = len(self.start) + example.picture, []
         for text in (example.prompt, example.reply):
             offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
             tables.append({first: shift + token for token, (first, _) in enumerate(offsets)})
-            shift += len(offsets) + 1
-        return lasts(row, question, example.prompt, example.reply, tables[0], tables[1])
+            shift += len(offsets) + 1  # the assistant's mark
+        return tables[0], tables[1]
+
+    def mentions(self, row: int, example: Example) -> list[Mention]:
+        """Where the prompt and the reply describe an object."""
+        found: list[Mention] = []
+        for text, starts in zip((example.prompt, example.reply), self.starts(example), strict=True):
+            for match in MENTION.finditer(text):
+                place, *words = match.groups()
+                if match.end() in starts:
+                    found.append(Mention(row, starts[match.end()], ORDINALS.index(place), tuple(words)))
+        return found
+
+    def lasts(self, row: int, example: Example, question: SceneQuestion) -> list[Last]:
+        """Where the reply comes to its last words."""
+        return lasts(row, question, example.prompt, example.reply, *self.starts(example))
 
     def batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Ids, labels, weights of the labels, and which of them decide a duel. Right-padded [B, T].

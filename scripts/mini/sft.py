@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from aids import Aids, Watch
+from aids import Aids, Last, Watch
 from build import build_model, build_processor
 from common import Pool, learning_rate, load, save
 from ground import ground
@@ -142,12 +142,10 @@ class Teacher(nn.Module):
         told = [
             mention for row, example in enumerate(batch.examples) for mention in rows.mentions(row, example)
         ]
-        last = [
-            found
-            for row, (example, question) in enumerate(zip(batch.examples, batch.questions, strict=False))
-            for found in rows.lasts(row, example, question)
-            if batch.kind in ("answers", "endings")
-        ]
+        last: list[Last] = []
+        if batch.kind in ("answers", "endings"):
+            for row, (example, question) in enumerate(zip(batch.examples, batch.questions, strict=True)):
+                last += rows.lasts(row, example, question)
         loss = self.aids.lasts(self.watch.states, last) if last else torch.zeros(())
         if not told:
             return loss

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains mini from nothing, in about an hour and a half on two CPU cores: bash scripts/mini/train.sh RUN
+# Trains mini from nothing, in about two hours on two CPU cores: bash scripts/mini/train.sh RUN
 # Every stage saves as it goes and is skipped when done, so the same command goes on after an interruption.
 set -euo pipefail
 run=${1:?give a folder for pictures and checkpoints}

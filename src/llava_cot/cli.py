@@ -36,6 +36,16 @@ app = typer.Typer(
 models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
+# Options of more than one verb.
+_Stages = Annotated[
+    str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
+]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+_Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+_CacheMb = Annotated[
+    int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
+]
+
 _debug = False
 
 
@@ -118,14 +128,10 @@ def ask(
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
     max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
-    stages: Annotated[
-        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    cache_mb: Annotated[
-        int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
-    ] = 2048,
+    stages: _Stages = None,
+    device: _Device = "auto",
+    dtype: _Dtype = "auto",
+    cache_mb: _CacheMb = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     trace: Annotated[
         str | None,
@@ -283,14 +289,10 @@ def serve(
     raw: Annotated[
         bool, typer.Option("--raw", help="Answer with the tagged text, not the conclusion alone.")
     ] = False,
-    stages: Annotated[
-        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    cache_mb: Annotated[
-        int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
-    ] = 2048,
+    stages: _Stages = None,
+    device: _Device = "auto",
+    dtype: _Dtype = "auto",
+    cache_mb: _CacheMb = 2048,
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llava_cot.serve.wire import ChatReply, Choice, Finish, ReplyMessage, UsageReply
+from llava_cot.show.words import final_stage
 from llava_cot.trace import Trace
 
 
@@ -33,7 +34,7 @@ class Style:
 
     def reasoning(self, trace: Trace) -> str | None:
         """The stages before the conclusion."""
-        final = trace.final or trace.format[-1].name
+        final = final_stage(trace)
         earlier = [text for name, text in trace.stages.items() if name != final and text]
         return None if self.raw or not earlier else "\n\n".join(earlier)
 
