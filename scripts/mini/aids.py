@@ -1,10 +1,11 @@
 """What helps the text model to learn, beside the next token: small heads on the outputs of its layers.
 
 At the end of each object that it reads they say, in a caption, whether the object matches each filter of the
-question, and how many have so far; in a duel, which words of the object are not what the picture shows. Where
-a reasoning comes to its last word they say which option has the answer, or which relation was asked for and
-which was found. To count in one glance, to find a wrong word and to look up an option took tens of thousands
-of rows from the next token alone, or was not learned at all. The heads are not shipped.
+question, and how many have so far; in a duel, which words of the object are not what the picture shows, and
+whether one was missed just before it. Where a reasoning comes to its last word they say which option has
+the answer, or which relation was asked for and which was found. To count in one glance, to find a wrong word
+and to look up an option took tens of thousands of rows from the next token alone, or was not learned at all.
+The heads are not shipped.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from itertools import groupby
 
 import torch
 import torch.nn.functional as F
+from comparing import align
 from torch import Tensor, nn
 
 from llava_cot.scenes.questions import Filter, SceneQuestion
-from llava_cot.scenes.teacher import ORDINALS
+from llava_cot.scenes.teacher import ORDINALS, describe
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
@@ -75,7 +77,7 @@ class Aids(nn.Module):
         super().__init__()
         self.matching = nn.Linear(width, SLOTS)
         self.tally = nn.Linear(width, SLOTS * (MAX_OBJECTS + 1))
-        self.fault = nn.Linear(width, 4)
+        self.fault, self.missed = nn.Linear(width, 4), nn.Linear(width, 1)
         self.letter = nn.Linear(width, 4)
         self.query, self.key = nn.Linear(width, 32), nn.Linear(width, 32)
         self.asked, self.found = nn.Linear(width, len(_RELATIONS)), nn.Linear(width, len(_RELATIONS))
@@ -116,16 +118,34 @@ class Aids(nn.Module):
         return loss
 
     def faults(self, states: dict[int, Tensor], told: list[Mention], scenes: list[Scene]) -> Tensor:
-        """Mean loss of the words that are wrong; places beyond the scene's objects are wrong in all."""
-        wrong = []
-        for mention in told:
-            objects = scenes[mention.row].objects
-            real = objects[mention.place] if mention.place < len(objects) else None
-            truth = (real.size, real.color, real.material, real.shape) if real else (None,) * 4
-            wrong.append([float(a != b) for a, b in zip(mention.words, truth, strict=True)])
+        """Mean loss of the words that are wrong in each list of objects, and of the objects missed before
+        each one, as `comparing.align` lays the list beside the scene."""
+        wrong, missed = [], []
+        for row, mentions in groupby(told, key=lambda mention: mention.row):
+            truth = tuple(describe(item) for item in scenes[row].objects)
+            for listed in lists(list(mentions)):
+                _, pairs = align(tuple(" ".join(mention.words) for mention in listed), truth)
+                last = -1
+                for mention, pair in zip(listed, pairs, strict=True):
+                    real = truth[pair].split(" ") if pair is not None else [None] * 4
+                    wrong.append([float(a != b) for a, b in zip(mention.words, real, strict=True)])
+                    missed.append(float(pair is not None and pair > last + 1))
+                    last = last if pair is None else pair
+        hidden = at(states[LAST_LAYER], told)
         return F.binary_cross_entropy_with_logits(
-            self.fault(at(states[LAST_LAYER], told)), torch.tensor(wrong)
-        )
+            self.fault(hidden), torch.tensor(wrong)
+        ) + F.binary_cross_entropy_with_logits(self.missed(hidden)[:, 0], torch.tensor(missed))
+
+
+def lists(mentions: Sequence[Mention]) -> list[list[Mention]]:
+    """The mentions of one row as lists, each of which counts up from the first."""
+    found: list[list[Mention]] = []
+    for mention in mentions:
+        if found and mention.place == len(found[-1]):
+            found[-1].append(mention)
+        else:
+            found.append([mention])
+    return found
 
 
 def at(states: Tensor, told: Sequence[Mention]) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from aids import MENTION
 from build import build_model, build_processor
 from common import Pool, load_weights
+from comparing import caption_verdict
 from rows import Rows
 
 import examples
@@ -57,7 +58,7 @@ def duels(scene: Scene, question: SceneQuestion, samples: list[str], rng: random
         seen = described(a.stages["caption"]), described(b.stages["caption"])
         if seen[0] is None or seen[1] is None:
             continue
-        verdict = examples.caption_verdict(seen[0], seen[1], truth)
+        verdict = caption_verdict(seen[0], seen[1], truth)
         if verdict is None:
             continue
         if given["captions"] < 2:

@@ -10,11 +10,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from comparing import caption_verdict
+
 from llava_cot import prompting
 from llava_cot.judges.prompts import CHOICE, check_prompt, judge_prompt
 from llava_cot.question import Question
 from llava_cot.scenes.questions import VALUES, SceneQuestion, solve
-from llava_cot.scenes.teacher import ORDINALS, caption, describe, reasoning, steps, summary, teach
+from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene, draw_scene
 from llava_cot.stages import LLAVA_COT
 
@@ -59,62 +61,29 @@ def ending(scene: Scene, question: SceneQuestion) -> Example | None:
     return Example(question_text(question), reply, picture=False, ending=True)
 
 
-# What a perceiving model gets wrong: hard attributes more often than colour.
-_SLIPS = ("shape", "shape", "size", "size", "material", "material", "color")
+# What mini gets wrong when it samples: shapes more often than anything else that it sees.
+_SLIPS = ("shape", "shape", "shape", "size", "material", "color")
 
 
 def misperceive(objects: Sequence[Object], rng: random.Random) -> list[Object]:
-    """The objects with one slip: a wrong attribute mostly, or one missed, seen twice or out of order."""
+    """The objects with one slip: a wrong attribute, or one missed, seen twice, imagined or out of order."""
     seen = list(objects)
     kind, at = rng.random(), rng.randrange(len(seen))
-    if kind < 0.76:
+    if kind < 0.45:
         name = rng.choice(_SLIPS)
         wrong = rng.choice([value for value in VALUES[name] if value != getattr(seen[at], name)])
         seen[at] = replace(seen[at], **{name: wrong})
-    elif kind < 0.86 and len(seen) > 2:
+    elif kind < 0.72 and len(seen) > 2:
         del seen[at]
-    elif kind < 0.92 and len(seen) < MAX_OBJECTS:
-        seen.insert(at, replace(seen[rng.randrange(len(seen))], color=rng.choice(VALUES["color"])))
+    elif kind < 0.88 and len(seen) < MAX_OBJECTS:
+        again = seen[at]
+        for name in rng.sample(tuple(VALUES), rng.choice((0, 0, 1, 2))):
+            again = replace(again, **{name: rng.choice(VALUES[name])})
+        seen.insert(at + rng.randrange(2), again)
     else:
         other = max(0, at - 1)
         seen[at], seen[other] = seen[other], seen[at]
     return seen
-
-
-def faults(seen: Sequence[str], truth: Sequence[str]) -> list[int]:
-    """Wrong words at each place; a place too many or too few counts 4."""
-    longest = max(len(seen), len(truth))
-    wrong = []
-    for place in range(longest):
-        if place >= len(seen) or place >= len(truth):
-            wrong.append(4)
-        else:
-            wrong.append(sum(a != b for a, b in zip(seen[place].split(), truth[place].split(), strict=False)))
-    return wrong
-
-
-def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
-    """Which of two captions (descriptions from left to right) is nearer to the truth, and why.
-
-    The reason sets one word of both beside what the image shows, so that the choice follows from it.
-    """
-    wrong_a, wrong_b = faults(a, truth), faults(b, truth)
-    if sum(wrong_a) == sum(wrong_b):
-        return None
-    choice = 1 if sum(wrong_a) < sum(wrong_b) else 2
-    better, worse = (a, b) if choice == 1 else (b, a)
-    if len(better) == len(truth) != len(worse):
-        return choice, (
-            f"there are {len(a)} objects in response 1, {len(b)} in response 2 and {len(truth)} in the image"
-        )
-    for place, names in enumerate(zip(a, b, truth, strict=False)):
-        for one, two, real in zip(*(name.split(" ") for name in names), strict=True):
-            if (one == real) != (two == real) and (one == real) == (choice == 1):
-                return choice, (
-                    f"the {ORDINALS[place]} is {one} in response 1, {two} in response 2 "
-                    f"and {real} in the image"
-                )
-    return None
 
 
 def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
@@ -199,7 +168,7 @@ def _conclusions(question: SceneQuestion) -> list[str]:
     if question.options:
         return list("ABCD"[: len(question.options)])
     if question.answer.isdigit():
-        return [str(n) for n in range(10)]
+        return [str(n) for n in range(MAX_OBJECTS + 5)]
     return next((list(v) for v in (("yes", "no"), *VALUES.values()) if question.answer in v), ["yes", "no"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,9 @@ from llava_cot.stages import LLAVA_COT
 
 IGNORE = -100
 HEAVY = 2.0  # the weight of the number that decides a duel, and of what follows a caption
-HEAVIER = 8.0  # of the last word of a reasoning: an option's letter, yes or no
+LOOKED = 4.0  # of what a duel's reply says of the image: the choice follows from it
+HEAVIER = 8.0  # of the last word of a reasoning (an option's letter, yes or no), and of a number alone
+_LOOKED = re.compile(r" and( .*?) in the image")
 
 
 class Rows:
@@ -65,6 +68,14 @@ class Rows:
             shift += len(offsets) + 1  # the assistant's mark
         return tables[0], tables[1]
 
+    def _looked(self, example: Example) -> list[int]:
+        """The tokens of a duel's reply that say what the image shows."""
+        match = None if example.direct else _LOOKED.search(example.reply)
+        if match is None:
+            return []
+        first, last = match.span(1)
+        return [token for place, token in self.starts(example)[1].items() if first <= place < last]
+
     def mentions(self, row: int, example: Example) -> list[Mention]:
         """Where the prompt and the reply describe an object."""
         found: list[Mention] = []
@@ -96,7 +107,9 @@ class Rows:
             if CHOICE in examples[row].reply:
                 last = max(place for place, token in enumerate(learned) if token in self.numbers)
                 deciding[row, last - 1] = True
-                weights[row, last - 1] = HEAVY
+                weights[row, last - 1] = HEAVIER if examples[row].direct else HEAVY
+                for place in self._looked(examples[row]):
+                    weights[row, place - 1] = LOOKED
             elif self.caption_end in learned:
                 after = learned.index(self.caption_end)
                 weights[row, after:] = HEAVY

@@ -4,7 +4,7 @@
     python scripts/mini/sft.py --run RUN --name judge --start answers --steps 2400 --duels RUN/duels.jsonl
 
 Saves RUN/NAME.pt every 250 steps; the same command again goes on from there. A batch is of one kind, drawn
-by `--shares`. Every picture of a batch is encoded once and asked about twice.
+by `--shares`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from ground import ground
 from muon import Muon
 from rows import IGNORE, Rows
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from vision import Heads, patches
 
 import examples
 from llava_cot.scenes.questions import TYPES, SceneQuestion, ask_about
-from llava_cot.scenes.world import Scene
+from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, Scene
 
 KINDS = ("answers", "duels", "checks", "captions", "endings")
-PER_PICTURE = 2
+SEEING = 0.2  # the weight of the picture encoder's own loss
 HARD = {"count": 2, "subtract": 2, "chain": 2, "compare": 2}  # drawn more often than the others
 TYPE_WEIGHTS = [HARD.get(name, 1) for name in TYPES]
 
@@ -61,20 +62,18 @@ class Batch:
 
 
 def made_up(pool: Pool, kind: str, rng: random.Random, size: int) -> Batch:
-    """Pictures, and PER_PICTURE examples of one kind for each."""
+    """Pictures, and an example of one kind for each."""
     batch = Batch(kind, [], [], [])
-    count = rng.randint(3, 6)  # scenes of one size in a batch: less padding
-    each = 1 if kind == "captions" else PER_PICTURE
-    while len(batch.pictures) < size // each:
+    count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)  # scenes of one size in a batch: less padding
+    while len(batch.pictures) < size:
         index = rng.randrange(1000, len(pool))
         scene = pool.scene(index)
         if len(scene.objects) != count:
             continue
+        question, example = _example(scene, kind, rng)
         batch.pictures.append(index)
-        for _ in range(each):
-            question, example = _example(scene, kind, rng)
-            batch.questions.append(question)
-            batch.examples.append(example)
+        batch.questions.append(question)
+        batch.examples.append(example)
     return batch
 
 
@@ -150,8 +149,7 @@ class Teacher(nn.Module):
         if not told:
             return loss
         if batch.kind == "duels":
-            each = len(batch.examples) // len(batch.pictures)
-            scenes = [pool.scene(index) for index in batch.pictures for _ in range(each)]
+            scenes = [pool.scene(index) for index in batch.pictures]
             return self.aids.faults(self.watch.states, told, scenes)
         if batch.kind in ("answers", "checks") and batch.questions:
             return loss + self.aids.questions(self.watch.states, told, batch.questions)
@@ -170,12 +168,12 @@ def forward_loss(
     if batch.examples[0].picture:
         output = inner.vision_model(**pool.batch(batch.pictures)).last_hidden_state
         scenes = [pool.scene(i) for i in batch.pictures]
-        aside = 0.05 * teacher.heads.loss(patches(output), scenes)[0]
+        aside = SEEING * teacher.heads.loss(patches(output), scenes)[0]
         states = inner.multi_modal_projector(output).reshape(len(scenes), output.shape[-2], -1)
         mask = torch.ones(*ids.shape, 1, 1, dtype=torch.long)
         mask[:, : len(rows.start)] = 0
         extra = {
-            "cross_attention_states": states.repeat_interleave(len(ids) // len(scenes), 0),
+            "cross_attention_states": states,
             "cross_attention_mask": mask,
         }
     hidden = inner(input_ids=ids, use_cache=False, **extra).last_hidden_state
@@ -188,6 +186,19 @@ def forward_loss(
     return loss + aside + helped, shown.float().mean().item(), helped.item()
 
 
+def shipped(folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """The weights of a checkpoint, fitted to this tokenizer: tokens that both know keep their rows."""
+    weights, old = type(model).from_pretrained(folder).state_dict(), AutoTokenizer.from_pretrained(folder)
+    fresh, theirs = model.state_dict(), old.get_vocab()
+    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
+        rows = fresh[name].clone()
+        for token, place in tokenizer.get_vocab().items():
+            if token in theirs and place < len(rows) and theirs[token] < len(weights[name]):
+                rows[place] = weights[name][theirs[token]]
+        weights[name] = rows
+    return weights
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
@@ -195,6 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--start", help="the earlier stage to start from, or a checkpoint's folder; else the vision stage"
     )
+    parser.add_argument("--vision", action="store_true", help="take the picture encoder of the vision stage")
     parser.add_argument("--ground", action="store_true", help="start the projector from the vision heads")
     parser.add_argument("--steps", type=int, default=2300)
     parser.add_argument("--batch", type=int, default=32)
@@ -226,7 +238,7 @@ def main() -> None:
             optimizer.load_state_dict(kept)
         step = state["step"]
     elif args.start and Path(args.start).is_dir():
-        start = type(model).from_pretrained(args.start).state_dict()
+        start = shipped(Path(args.start), model, processor.tokenizer)
         state = {"model": start, "heads": teacher.state_dict(), "optimizers": []}
     else:
         state = torch.load(args.run / f"{args.start or 'vision'}.pt", weights_only=False)
@@ -234,6 +246,10 @@ def main() -> None:
     target.load_state_dict(state["model"])
     # Heads that came later than the stage that is started from begin anew.
     (teacher if "optimizers" in state else teacher.heads).load_state_dict(state["heads"], strict=False)
+    if args.vision and step == 0:
+        encoder = torch.load(args.run / "vision.pt", weights_only=False)
+        model.model.vision_model.load_state_dict(encoder["model"])
+        teacher.heads.load_state_dict(encoder["heads"])
     if args.ground and step == 0:
         ground(model, teacher.heads, pool)
     rng = random.Random(f"{args.name}/{args.seed}/{step}")

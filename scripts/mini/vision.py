@@ -1,6 +1,6 @@
 """Stage 1 of mini: the image encoder learns where objects are and what they are, patch by patch.
 
-    python scripts/mini/vision.py --run RUN
+    python scripts/mini/vision.py --run RUN [--start src/llava_cot/mini]
 
 At the patch that holds an object's middle, linear heads on the encoder's output name its place from left to
 right, colour, shape, size and material; everywhere else the place is "none". Dense labels teach an encoder of
@@ -22,12 +22,13 @@ from build import PATCH, build_model, build_processor
 from common import Pool, groups, learning_rate, load, save
 from pictures import IMAGE_SIZE
 from torch import Tensor, nn
+from transformers import MllamaForConditionalGeneration
 
-from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene
+from llava_cot.scenes.world import COLORS, MATERIALS, MAX_OBJECTS, SHAPES, SIZES, Scene
 
 GRID = IMAGE_SIZE // PATCH
 WIDTHS = {
-    "place": 7,
+    "place": MAX_OBJECTS + 1,
     "color": len(COLORS),
     "shape": len(SHAPES),
     "size": len(SIZES),
@@ -84,6 +85,7 @@ def patches(output: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="the folder of a checkpoint to train further")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -92,6 +94,8 @@ def main() -> None:
     random.seed(0)
     pool = Pool(args.run)
     model = build_model(build_processor()).model.vision_model
+    if args.start:
+        model = MllamaForConditionalGeneration.from_pretrained(args.start).model.vision_model
     heads = Heads()
     optimizer = torch.optim.AdamW(
         groups(nn.ModuleList([model, heads]), 0.05), lr=args.rate, betas=(0.9, 0.98)

@@ -17,6 +17,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from llava_cot.question import LoadedImage
@@ -54,7 +55,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _misused(error)
     except KeyboardInterrupt:  # a second one; typer has the first
         sys.exit(130)
     except (ValueError, OSError) as error:
@@ -65,6 +68,17 @@ def main() -> None:
     finally:
         # The exit itself is short; an interrupt then would only break off what torch has to tidy up.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _misused(error: TyperException) -> NoReturn:
+    """Arguments that make no command: one sentence; the help where there is no argument at all."""
+    told = error.format_message()
+    if "\n" in told:
+        print(told, file=sys.stderr)
+        sys.exit(2)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "llava-cot"
+    _fail(f"{told.rstrip('.')} (`{command} --help` shows what it takes)", 2, error)
 
 
 def _fail(sentence: str, status: int, error: Exception) -> NoReturn:

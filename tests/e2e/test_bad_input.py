@@ -73,14 +73,26 @@ def test_scenes_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["ask"], ["ask", PICTURE], ["ask", PICTURE, "How many?", "-n", "many"], ["nonsense"], ["trace"]],
+    ("arguments", "named"),
+    [
+        (["ask"], "image"),
+        (["ask", PICTURE], "question"),
+        (["ask", PICTURE, "How many?", "-n", "many"], "-n"),
+        (["ask", PICTURE, "How many?", "--seeds", "1"], "--seeds"),
+        (["nonsense"], "nonsense"),
+        (["trace"], "file"),
+    ],
 )
-def test_arguments_that_make_no_command(arguments: list[str]) -> None:
-    result = run(*arguments)
-    assert result.returncode == 2
-    assert result.stdout == b""
-    assert b"Traceback" not in result.stderr
+def test_arguments_that_make_no_command(arguments: list[str], named: str) -> None:
+    told = refusal(*arguments)
+    assert named in told
+    assert "--help" in told
+
+
+def test_no_arguments_show_the_help() -> None:
+    result = run()
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"Commands" in result.stderr
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:

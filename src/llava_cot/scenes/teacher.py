@@ -13,7 +13,18 @@ from collections.abc import Collection, Sequence
 from llava_cot.scenes.questions import Filter, SceneQuestion, Step
 from llava_cot.scenes.world import Object, Scene
 
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+ORDINALS = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+)
 
 
 def teach(scene: Scene, question: SceneQuestion, rng: random.Random) -> dict[str, str]:

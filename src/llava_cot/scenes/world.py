@@ -13,11 +13,11 @@ COLORS = ("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow")
 MATERIALS = ("metal", "rubber")
 SIZES = ("large", "small")
 SPLITS = ("train", "validation", "test")
-MIN_OBJECTS, MAX_OBJECTS = 3, 6
+MIN_OBJECTS, MAX_OBJECTS = 3, 10  # as in CLEVR
 
 # Shares of the picture's width: far enough apart that left and right are never in doubt, and that
 # each object keeps most of its face when a nearer one stands before it.
-_MIN_GAP_X = 0.05
+_MIN_GAP_X = 0.04
 _MIN_DISTANCE = 0.15
 RADIUS = {"large": 0.105, "small": 0.064}
 
@@ -65,7 +65,7 @@ def scene_rng(split: str, seed: int, index: int) -> random.Random:
 
 
 def draw_scene(rng: random.Random) -> Scene:
-    """A scene of 3 to 6 objects, no two of them alike in place."""
+    """A scene of 3 to 10 objects, no two of them alike in place."""
     count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
     objects: list[Object] = []
     while len(objects) < count:
