@@ -1,11 +1,11 @@
 """What helps the text model to learn, beside the next token: small heads on the outputs of its layers.
 
 At the end of each object that it reads they say, in a caption, whether the object matches each filter of the
-question, and how many have so far; in a duel, which words of the object are not what the picture shows, and
-whether one was missed just before it. Where a reasoning comes to its last word they say which option has
-the answer, or which relation was asked for and which was found. To count in one glance, to find a wrong word
-and to look up an option took tens of thousands of rows from the next token alone, or was not learned at all.
-The heads are not shipped.
+question, and how many have so far; in a duel, which words of the object are not what the picture shows,
+whether one was missed just before it, and whether the other list has something else there. Where a reasoning
+comes to its last word they say which option has the answer, or which relation was asked for and which was
+found. To count in one glance, to find a wrong word and to look up an option took tens of thousands of rows
+from the next token alone, or was not learned at all. The heads are not shipped.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Aids(nn.Module):
         super().__init__()
         self.matching = nn.Linear(width, SLOTS)
         self.tally = nn.Linear(width, SLOTS * (MAX_OBJECTS + 1))
-        self.fault, self.missed = nn.Linear(width, 4), nn.Linear(width, 1)
+        self.fault, self.missed, self.other = nn.Linear(width, 4), nn.Linear(width, 1), nn.Linear(width, 1)
         self.letter = nn.Linear(width, 4)
         self.query, self.key = nn.Linear(width, 32), nn.Linear(width, 32)
         self.asked, self.found = nn.Linear(width, len(_RELATIONS)), nn.Linear(width, len(_RELATIONS))
@@ -119,11 +119,19 @@ class Aids(nn.Module):
 
     def faults(self, states: dict[int, Tensor], told: list[Mention], scenes: list[Scene]) -> Tensor:
         """Mean loss of the words that are wrong in each list of objects, and of the objects missed before
-        each one, as `comparing.align` lays the list beside the scene."""
-        wrong, missed = [], []
+        each one, as `comparing.align` lays the list beside the scene; and, in a second list, of the objects
+        that are not what the first one has at their place."""
+        wrong, missed, second, other = [], [], [], []
         for row, mentions in groupby(told, key=lambda mention: mention.row):
             truth = tuple(describe(item) for item in scenes[row].objects)
-            for listed in lists(list(mentions)):
+            both = lists(list(mentions))
+            if len(both) == 2:
+                first = [mention.words for mention in both[0]]
+                second += both[1]
+                other += [
+                    float(m.words != first[i]) if i < len(first) else 1.0 for i, m in enumerate(both[1])
+                ]
+            for listed in both:
                 _, pairs = align(tuple(" ".join(mention.words) for mention in listed), truth)
                 last = -1
                 for mention, pair in zip(listed, pairs, strict=True):
@@ -132,9 +140,12 @@ class Aids(nn.Module):
                     missed.append(float(pair is not None and pair > last + 1))
                     last = last if pair is None else pair
         hidden = at(states[LAST_LAYER], told)
-        return F.binary_cross_entropy_with_logits(
-            self.fault(hidden), torch.tensor(wrong)
-        ) + F.binary_cross_entropy_with_logits(self.missed(hidden)[:, 0], torch.tensor(missed))
+        loss = F.binary_cross_entropy_with_logits(self.fault(hidden), torch.tensor(wrong))
+        loss = loss + F.binary_cross_entropy_with_logits(self.missed(hidden)[:, 0], torch.tensor(missed))
+        if second:
+            guess = self.other(at(states[MATCHING_LAYER], second))[:, 0]
+            loss = loss + F.binary_cross_entropy_with_logits(guess, torch.tensor(other))
+        return loss
 
 
 def lists(mentions: Sequence[Mention]) -> list[list[Mention]]:

@@ -22,25 +22,30 @@ def wrong_words(said: str, real: str) -> int:
 
 @lru_cache(maxsize=4096)
 def align(seen: tuple[str, ...], truth: tuple[str, ...]) -> tuple[float, Alignment]:
-    """The least cost of making `truth` of `seen`, and the true object, if any, of each one seen."""
-    width = len(truth) + 1
-    cost = [[GAP * (i + j) for j in range(width)] for i in range(len(seen) + 1)]
-    for i, said in enumerate(seen, 1):
-        for j, real in enumerate(truth, 1):
+    """The least cost of making `truth` of `seen`, and the true object, if any, of each one seen.
+
+    Of an object seen twice, the second one is too many.
+    """
+    rows, columns = len(seen), len(truth)
+    cost = [[GAP * (rows - i + columns - j) for j in range(columns + 1)] for i in range(rows + 1)]
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
             cost[i][j] = min(
-                cost[i - 1][j - 1] + wrong_words(said, real), cost[i - 1][j] + GAP, cost[i][j - 1] + GAP
+                cost[i + 1][j + 1] + wrong_words(seen[i], truth[j]),
+                cost[i + 1][j] + GAP,
+                cost[i][j + 1] + GAP,
             )
-    i, j = len(seen), len(truth)
-    pairs: list[int | None] = [None] * i
-    while i and j:
-        if cost[i][j] == cost[i - 1][j - 1] + wrong_words(seen[i - 1], truth[j - 1]):
-            i, j = i - 1, j - 1
+    i = j = 0
+    pairs: list[int | None] = [None] * rows
+    while i < rows and j < columns:
+        if cost[i][j] == cost[i + 1][j + 1] + wrong_words(seen[i], truth[j]):
             pairs[i] = j
-        elif cost[i][j] == cost[i - 1][j] + GAP:
-            i -= 1
+            i, j = i + 1, j + 1
+        elif cost[i][j] == cost[i + 1][j] + GAP:
+            i += 1
         else:
-            j -= 1
-    return cost[-1][-1], tuple(pairs)
+            j += 1
+    return cost[0][0], tuple(pairs)
 
 
 def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:

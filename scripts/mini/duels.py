@@ -3,8 +3,7 @@
     python scripts/mini/duels.py --run RUN --name answers --captions 5000 --answers 1500
 
 Writes RUN/duels.jsonl: duels between captions and between whole answers, and checks of its reasonings given
-its own captions, each in the self-judge's prompt. Samples are drawn at temperature 1, where its doubts show.
-Goes on after the last whole batch if it is started again.
+its own captions, each in the self-judge's prompt. Goes on after the last whole batch if it is started again.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from llava_cot.scenes.world import Object, Scene
 from llava_cot.stages import LLAVA_COT, Answer, parse
 
 SAMPLES = 4
+TEMPERATURE = 0.8  # a little above that of the searches, where its doubts show
 PICTURES = 48  # in a batch
 
 
@@ -111,8 +111,8 @@ def sample(
         attention_mask=(ids != rows.pad).long(),
         cross_attention_mask=(ids == rows.image).cumsum(1)[:, :, None, None],
         **pool.batch(indices),
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=SAMPLES,
-        max_new_tokens=160, pad_token_id=rows.pad, eos_token_id=ends,
+        do_sample=True, temperature=TEMPERATURE, top_k=0, top_p=0.95, num_return_sequences=SAMPLES,
+        max_new_tokens=220, pad_token_id=rows.pad, eos_token_id=ends,
     )  # fmt: skip
     texts = encode.batch_decode(output[:, longest:], skip_special_tokens=True)
     return [texts[i : i + SAMPLES] for i in range(0, len(texts), SAMPLES)]

@@ -69,17 +69,18 @@ def misperceive(objects: Sequence[Object], rng: random.Random) -> list[Object]:
     """The objects with one slip: a wrong attribute, or one missed, seen twice, imagined or out of order."""
     seen = list(objects)
     kind, at = rng.random(), rng.randrange(len(seen))
-    if kind < 0.45:
+    if kind < 0.4:
         name = rng.choice(_SLIPS)
         wrong = rng.choice([value for value in VALUES[name] if value != getattr(seen[at], name)])
         seen[at] = replace(seen[at], **{name: wrong})
-    elif kind < 0.72 and len(seen) > 2:
+    elif kind < 0.66 and len(seen) > 2:
         del seen[at]
-    elif kind < 0.88 and len(seen) < MAX_OBJECTS:
+    elif kind < 0.92 and len(seen) < MAX_OBJECTS:
+        at = rng.choice((at, len(seen) - 1))  # the last one is repeated where the count said more
         again = seen[at]
-        for name in rng.sample(tuple(VALUES), rng.choice((0, 0, 1, 2))):
+        for name in rng.sample(tuple(VALUES), rng.choice((0, 0, 0, 1, 2))):
             again = replace(again, **{name: rng.choice(VALUES[name])})
-        seen.insert(at + rng.randrange(2), again)
+        seen.insert(at + 1, again)
     else:
         other = max(0, at - 1)
         seen[at], seen[other] = seen[other], seen[at]

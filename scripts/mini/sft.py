@@ -220,7 +220,7 @@ def main() -> None:
         metavar=("ANSWERS", "DUELS", "CHECKS", "CAPTIONS", "ENDINGS"),
     )
     parser.add_argument(
-        "--duels", type=Path, help="sampled duels; half of the duels are then made up, half sampled"
+        "--duels", type=Path, help="sampled duels; two in five duels and checks are then of these"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", type=int, help="end here, with the schedule of --steps")
@@ -257,7 +257,7 @@ def main() -> None:
     began, seen = time.time(), dict.fromkeys(KINDS, (0.0, 0.0, 0.0))
     while step < (args.stop or args.steps):
         kind = rng.choices(KINDS, args.shares)[0]
-        if sampled and kind in sampled.by_kind and rng.random() < 0.6:
+        if sampled and kind in sampled.by_kind and rng.random() < 0.4:
             batch = sampled.batch(kind)
         else:
             batch = made_up(pool, kind, rng, args.batch)
