@@ -1,7 +1,7 @@
 """How long a question takes: the published procedure, ours, and the floor under ours, side by side.
 
     python benchmarks/ask.py                              # the built-in model
-    python benchmarks/ask.py --random                     # a random Mllama of 80 million parameters
+    python benchmarks/ask.py --random --n 1 4             # a random Mllama of 80 million parameters
     python benchmarks/ask.py --model FOLDER --json > figures.json
     python benchmarks/ask.py --quick                      # does it run? The figures mean little
 
@@ -11,7 +11,8 @@ a model opened anew, warmed up on another picture, so that nothing of its questi
 over the repeats are printed as a Markdown table, or with --json as one object; progress goes to standard
 error. What the published procedure does is in `published.py`, what the floor contains in `floor.py`.
 
-A search with N = 1 asks no judge. A run that took more than a minute is not repeated.
+A search with N = 1 asks no judge; the published procedure is measured up to N = 4. A run that took more than a
+minute is not repeated.
 """
 
 from __future__ import annotations
@@ -194,12 +195,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     which.add_argument("--random", action="store_true", help="a random Mllama, made for the run")
     parser.add_argument("--questions", type=int, default=8, help="in a repeat, where asked one at a time")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--n", type=int, nargs="+", default=list(OURS), help="how many candidates")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes and the sampling")
     parser.add_argument("--quick", action="store_true", help="one question, two at once, N of 1 and 2")
     parser.add_argument("--json", action="store_true", help="one object instead of the table")
     args = parser.parse_args(arguments)
-    if args.questions < 1 or args.repeats < 1:
-        parser.error("give at least one question and one repeat")
+    if min(args.questions, args.repeats, *args.n) < 1:
+        parser.error("give at least one question, one repeat and one candidate")
+    if 1 not in args.n:
+        parser.error("give --n 1 too: all is compared with a single pass")
     with tempfile.TemporaryDirectory() as scratch:
         folder = MINI if args.model == "mini" else Path(args.model)
         if args.random:
@@ -215,7 +219,8 @@ def report(args: argparse.Namespace, folder: Path) -> None:
     if args.quick:
         measured = measure(bench, settings((1, 2), (1, 2), 2), 1, 1)
     else:
-        measured = measure(bench, settings(PUBLISHED, OURS, CROWD), args.repeats, args.questions)
+        published = [n for n in args.n if n in PUBLISHED]
+        measured = measure(bench, settings(published, args.n, CROWD), args.repeats, args.questions)
     table = rows(measured)
     about: dict[str, Any] = {
         "model": "random" if args.random else args.model,

@@ -133,6 +133,8 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     pair = (bad, good) if swap else (good, bad)
     described = [[describe(item) for item in side] for side in pair]
     true_words = [describe(item) for item in scene.objects]
+    if stage == "caption" and rng.random() < 0.1:
+        return _miscounted_duel(scene, question, truth, rng, direct, swap)
     if stage == "caption":
         verdict = caption_verdict(described[0], described[1], true_words)
         texts = [caption(side) for side in pair]
@@ -163,6 +165,23 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     verdict = reasoning_verdict(texts[0], texts[1], steps(scene, question))
     hint = {key: truth[key] for key in ("summary", "caption")}
     return verdict and duel(stage, question, hint, texts[0], texts[1], verdict, direct)
+
+
+def _miscounted_duel(
+    scene: Scene, question: SceneQuestion, truth: dict[str, str], rng: random.Random, direct: bool, swap: bool
+) -> Example:
+    """Two captions with the same list, of which one gives its length wrongly."""
+    right = len(scene.objects)
+    wrong = right + rng.choice((-1, 1))
+    texts = [truth["caption"], truth["caption"].replace(str(right), str(wrong), 1)]
+    counts = [right, wrong]
+    if swap:
+        texts, counts = texts[::-1], counts[::-1]
+    reason = (
+        f"there are {counts[0]} objects in response 1, {counts[1]} in response 2 and {right} in the image"
+    )
+    hint = {"summary": truth["summary"]}
+    return duel("caption", question, hint, texts[0], texts[1], (2 if swap else 1, reason), direct)
 
 
 def _conclusions(question: SceneQuestion) -> list[str]:

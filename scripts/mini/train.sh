@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains mini from nothing, in about two hours on two CPU cores: bash scripts/mini/train.sh RUN
-# Every stage saves as it goes and is skipped when done, so the same command goes on after an interruption.
+# Trains mini from nothing, in about three hours on two CPU cores: bash scripts/mini/train.sh RUN
+# `further.sh` goes on from there. Every stage saves as it goes and is skipped when done, so the same command goes on after an interruption.
 set -euo pipefail
 run=${1:?give a folder for pictures and checkpoints}
 here=$(dirname "${BASH_SOURCE[0]}")
 python=${PYTHON:-python}
 "$python" "$here/pictures.py" --out "$run" --count 60000
-"$python" "$here/vision.py" --run "$run" --steps 2000
+"$python" "$here/vision.py" --run "$run" --steps 8000 --batch 64
 "$python" "$here/sft.py" --run "$run" --name seeing --ground --steps 500 --batch 16 --muon 0.01 \
   --shares 0 0 0 1 0
 "$python" "$here/sft.py" --run "$run" --name answers --start seeing --steps 6000 --stop 3750 \

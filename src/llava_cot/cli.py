@@ -38,6 +38,12 @@ models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=
 app.add_typer(models_app, name="models")
 
 # Options of more than one verb.
+_Model = Annotated[
+    str, typer.Option(help="'mini', the folder of a checkpoint, or a server's address or name.")
+]
+_ModelName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
+]
 _Stages = Annotated[
     str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
 ]
@@ -127,12 +133,8 @@ def ask(
     more: Annotated[
         list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more picture; may be repeated.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="'mini', the folder of a checkpoint, or a server's address or name.")
-    ] = "mini",
-    model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
-    ] = None,
+    model: _Model = "mini",
+    model_name: _ModelName = None,
     method: Annotated[
         str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
     ] = "stage-beam",
@@ -270,9 +272,7 @@ def scenes(
 @models_app.command()
 def check(
     server: Annotated[str, typer.Argument(help="An address, or a name in endpoints.yaml.")],
-    model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which of its models, if it has several.")
-    ] = None,
+    model_name: _ModelName = None,
 ) -> None:
     """Find out anew what a server can do, and keep it for the next time."""
     from llava_cot.models import open_endpoint
@@ -285,7 +285,8 @@ def check(
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Option(help="'mini', or the folder of a checkpoint.")] = "mini",
+    model: _Model = "mini",
+    model_name: _ModelName = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
     api_key_env: Annotated[
@@ -330,7 +331,9 @@ def serve(
     )
     with (
         closing(listen(host, port)) as listening,
-        closing(open_model(model, device=device, dtype=dtype, cache_mb=cache_mb)) as opened,
+        closing(
+            open_model(model, model_name=model_name, device=device, dtype=dtype, cache_mb=cache_mb)
+        ) as opened,
     ):
         print(f"serving {opened.name} at {address(listening)}", file=sys.stderr, flush=True)
         run(opened, settings, listening)

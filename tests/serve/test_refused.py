@@ -20,6 +20,7 @@ from PIL import Image
 from schemathesis import GenerationMode
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
+from llava_cot.models.base import ModelFailure
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve import guard
 from llava_cot.serve.answering import Settings
@@ -245,6 +246,18 @@ def test_a_hostile_picture_is_refused(server: Served, data: bytes, words: str) -
 )
 def test_an_odd_picture_is_answered(server: Served, data: bytes) -> None:
     assert post(server, with_picture(data_url(data))).status_code == 200
+
+
+def test_a_failure_of_the_model_is_no_fault_of_the_request() -> None:
+    def fail(prompt: Any, rng: Any) -> str:
+        raise ModelFailure("the device ran out of memory; use a smaller cache_mb")
+
+    with served(ScriptedModel(fail), Settings()) as server:
+        reply = post(server, ask())
+    assert reply.status_code == 503
+    error = reply.json()["error"]
+    assert error["message"] == "the device ran out of memory; use a smaller cache_mb"
+    assert (error["type"], error["code"]) == ("server_error", "model_failed")
 
 
 def test_pictures_together_have_a_limit(server: Served) -> None:

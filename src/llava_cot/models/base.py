@@ -23,6 +23,10 @@ class ModelError(ValueError):
     """A model cannot do what was asked of it; the message is one sentence for the user."""
 
 
+class ModelFailure(ModelError):
+    """A model failed at what it can do, and was rightly asked: memory ran out, or its server gave up."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One turn. Its images come before its text, so that prompts on one image share a prefix."""

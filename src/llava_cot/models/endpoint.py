@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_cot.models.abilities import Abilities, describe, find_out, keep, only_name, recall
-from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling
+from llava_cot.models.base import Continuation, ModelError, ModelFailure, OnText, Prompt, Sampling
 from llava_cot.models.dialects import data_url, joined, messages
 from llava_cot.models.providers import Price, Provider, key_of
 from llava_cot.models.replies import KEEP_STOP, Stream, continuations, scores
@@ -181,7 +181,7 @@ class EndpointModel:
         await self._wire.stream(_CHAT, body, _guess(prompt, sampling.max_tokens), stream.restart)
         [sample] = self._read(stream.reply, prompt, sampling)
         if not stream.tell(sample.text):
-            raise ModelError(
+            raise ModelFailure(
                 f"the connection to {self.url} broke in the middle of an answer, which then came out "
                 "otherwise; ask again"
             )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llava_cot.models.base import ModelError
+from llava_cot.models.base import ModelError, ModelFailure
 from llava_cot.models.drafts import Drafts
 from llava_cot.models.encoding import Encoded
 from llava_cot.models.fills import Fill, chunks, features, stems
@@ -129,7 +129,7 @@ class Engine:
 
     def _fail(self, jobs: Iterable[Job], error: BaseException) -> None:
         if isinstance(error, torch.OutOfMemoryError):
-            error = ModelError("the device ran out of memory; use a smaller cache_mb or max_batch")
+            error = ModelFailure("the device ran out of memory; use a smaller cache_mb or max_batch")
         for job in jobs:
             job.ticket.fail(error)
 
@@ -356,7 +356,7 @@ class Engine:
             ],
         )
         if any(map(math.isnan, logprobs)):
-            raise ModelError("the model computed what is not a number; try the dtype float32")
+            raise ModelFailure("the model computed what is not a number; try the dtype float32")
         drawn, done = zip(tokens, logprobs, strict=True), []
         for row, (sample, draft) in enumerate(zip(samples, drafts, strict=True), first):
             start = len(sample.ids)

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 import httpx
 
-from llava_cot.models.base import ModelError
+from llava_cot.models.base import ModelError, ModelFailure
 from llava_cot.models.limits import Limits, Sent
 
 Json = dict[str, Any]
@@ -141,7 +141,7 @@ class Wire:
                 if attempt == _ATTEMPTS - 1 or trouble.after > _LONGEST_RETRY_AFTER:
                     told = f", and asks to wait {trouble.after:.0f} seconds" if trouble.after else ""
                     tries = "once" if attempt == 0 else f"{attempt + 1} times"
-                    raise ModelError(
+                    raise ModelFailure(
                         f"{self._server.url} was asked {tries} in vain: {trouble}{told}; try again later"
                     ) from None
                 backoff = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
@@ -209,7 +209,7 @@ class Wire:
             except httpx.RequestError as error:
                 why = str(error) or type(error).__name__
                 if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._reached:
-                    raise ModelError(
+                    raise ModelFailure(
                         f"{self._server.url} cannot be reached ({why}); is the server running there?"
                     ) from None
                 raise _Passing(f"the connection failed ({why})") from None

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from llava_cot.models.base import ModelFailure
+
 # The status of a request whose client went away; nobody reads it (nginx's number).
 CLIENT_GONE = 499
 
@@ -66,6 +68,8 @@ def api_error(error: Exception) -> ApiError:
         return _invalid(error)
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, _plain(error), headers=error.headers)
+    if isinstance(error, ModelFailure):
+        return ApiError(503, str(error), code="model_failed")
     if isinstance(error, ValueError):
         return ApiError(400, str(error))
     return ApiError(500, "the server failed; its log says why", code="internal_error")
