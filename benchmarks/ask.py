@@ -11,8 +11,8 @@ a model opened anew, warmed up on another picture, so that nothing of its questi
 over the repeats are printed as a Markdown table, or with --json as one object; progress goes to standard
 error. What the published procedure does is in `published.py`, what the floor contains in `floor.py`.
 
-A search with N = 1 asks no judge; the published procedure is measured up to N = 4. A run that took more than a
-minute is not repeated.
+A search with N = 1 asks no judge; the published procedure is measured up to N = 4. A run that took more than
+a minute is not repeated.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -49,6 +50,7 @@ from llava_cot.scenes.write import make_item
 from llava_cot.stages import LLAVA_COT
 from llava_cot.trace import Trace, Usage
 
+_T = TypeVar("_T")
 PUBLISHED = (1, 2, 4)
 OURS = (1, 2, 4, 8, 16)
 JUDGES = ("self", "logits")
@@ -78,16 +80,18 @@ class Bench:
         """Measure one setting once; `count` questions where they are asked one at a time."""
         questions = self.questions(repeat, count if setting.at_once == 1 else setting.at_once)
         if setting.who == "published":
-            return self._published(setting, questions)
+            return alone(lambda: self._published(setting, questions))
         model = open_model(self.folder, device="cpu", dtype="float32")
         try:
             warm = make_item("validation", self.seed, WARM_UP).ask()
             asyncio.run(self._ask(model, warm, Setting("ours", "stage-beam", 2, setting.judge or "self"), 0))
-            if setting.at_once == 1:
-                return self._one_at_a_time(model, setting, questions)
-            return self._at_once(model, setting, questions)
+            if setting.at_once > 1:
+                return self._at_once(model, setting, questions)
+            run, calls = self._one_at_a_time(model, setting, questions)
         finally:
             model.close()
+        floors = (alone(lambda p=pair: self._floor(*p)) for pair in zip(questions, calls, strict=True))
+        return replace(run, floors=tuple(floors))
 
     def _published(self, setting: Setting, questions: Sequence[Question]) -> Run:
         theirs = Published(self.plain, self.limits, random.Random(self.seed))
@@ -99,16 +103,18 @@ class Bench:
                 theirs.stage_beam(question, setting.n)
         return Run(len(questions), time.perf_counter() - began, theirs.usage)
 
-    def _one_at_a_time(self, model: Model, setting: Setting, questions: Sequence[Question]) -> Run:
-        traces, calls = [], []
+    def _one_at_a_time(
+        self, model: Model, setting: Setting, questions: Sequence[Question]
+    ) -> tuple[Run, list[Sequence[Call]]]:
+        traces: list[Trace] = []
+        calls: list[Sequence[Call]] = []
         began = time.perf_counter()
         for index, question in enumerate(questions):
             watched = Watched(model)
             traces.append(asyncio.run(self._ask(watched, question, setting, index)))
             calls.append(watched.calls)
         seconds = time.perf_counter() - began
-        floors = [self._floor(*pair) for pair in zip(questions, calls, strict=True)]
-        return Run(len(questions), seconds, _usage(traces), tuple(floors))
+        return Run(len(questions), seconds, _usage(traces)), calls
 
     def _at_once(self, model: Model, setting: Setting, questions: Sequence[Question]) -> Run:
         async def crowd() -> list[Trace]:
@@ -145,6 +151,15 @@ class Bench:
 
         runner = Runner(self.plain, Prompt.of(question_text(question), question.images))
         return runner.floor(*plan(calls, encode))
+
+
+def alone(work: Callable[[], _T]) -> _T:
+    """What comes of some work in a thread that then ends, as the model's own does when it is closed.
+
+    OpenMP keeps threads for each thread that computes; with more of them than processors, all wait longer.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def _usage(traces: Sequence[Trace]) -> Usage:
@@ -207,13 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = MINI if args.model == "mini" else Path(args.model)
         if args.random:
-            folder = make_random(Path(scratch) / "random-mllama")
+            folder = alone(lambda: make_random(Path(scratch) / "random-mllama"))
         report(args, folder)
 
 
 def report(args: argparse.Namespace, folder: Path) -> None:
     """Measure a checkpoint and print what came of it."""
-    plain = open_plain(folder)
+    plain = alone(lambda: open_plain(folder))
     reply_tokens = RECITED_REPLY if args.random else REPLY_TOKENS
     bench = Bench(folder, plain, Limits(0.6, 0.9, MAX_TOKENS, reply_tokens), args.seed)
     if args.quick:
