@@ -134,7 +134,7 @@ def test_scenes_are_well_formed(index: int) -> None:
     assert MIN_OBJECTS <= len(scene.objects) <= MAX_OBJECTS
     places = [item.x for item in scene.objects]
     assert places == sorted(places)
-    assert min(b - a for a, b in pairwise(places)) >= 0.0499
+    assert min(b - a for a, b in pairwise(places)) >= 0.0399
 
 
 def test_a_picture_shows_each_attribute() -> None:
