@@ -2,8 +2,8 @@
 
     python benchmarks/captions.py --split validation --count 600 --methods stage-beam-4 stage-beam-4@logits
 
-A caption is true if it names every object of the scene as the teacher does. Prints a Markdown table, in
-percent: of the questions, by whether all, some or none of the candidates are true; of those with some, in how
+A caption is true if it names every object of the scene as the teacher does. Prints a Markdown table:
+of the questions, by whether all, some or none of the candidates are true; of those with some, in how
 many a true one is kept; of the duels between a true and a false caption, how many the true one wins; and the
 wrong answers after a true and after a false caption was kept.
 """
@@ -40,7 +40,7 @@ def captions(trace: Trace, truth: str) -> Captions:
 
 
 def share(values: Sequence[bool]) -> str:
-    return f"{100 * sum(values) / len(values):.0f} of {len(values)}" if values else ""
+    return f"{100 * sum(values) / len(values):.0f}% of {len(values)}" if values else ""
 
 
 def row(name: str, seen: Sequence[Captions]) -> str:
