@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a mini further, on other scenes or for longer, in under two hours on two CPU cores:
+# Trains a mini further, on other scenes or for longer, in two to three hours on two CPU cores:
 #   bash scripts/mini/further.sh RUN [CHECKPOINT]
 # CHECKPOINT is the folder to start from, the shipped mini if not given. Goes on where it was interrupted.
 # Nothing else should run meanwhile: torch's threads wait for each other, and slow down tenfold.

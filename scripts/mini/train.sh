@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains mini from nothing, in about three hours on two CPU cores: bash scripts/mini/train.sh RUN
-# `further.sh` goes on from there. Every stage saves as it goes and is skipped when done, so the same command goes on after an interruption.
+# `further.sh` goes on from there. Every stage saves as it goes and is skipped when done, so the same command
+# goes on after an interruption.
 set -euo pipefail
 run=${1:?give a folder for pictures and checkpoints}
 here=$(dirname "${BASH_SOURCE[0]}")
