@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 # How many of the likeliest tokens are sorted; as long as they hold less than top-p, more are.
-_SORTED = (64, 1024)
+_SORTED = (8, 64, 1024)
 _BLOCK = 64
 # Below it, dividing by the temperature could overflow; the likeliest token is certain long before.
 _COLDEST = 1e-4
