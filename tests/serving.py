@@ -21,8 +21,8 @@ from playing import WORDS, tagged
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve.answering import Settings
-from llava_cot.serve.api import make_app
 from llava_cot.serve.run import address, listen
+from llava_cot.serve.site import make_site
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
 # A busy machine is no reason to fail.
@@ -105,7 +105,7 @@ class Served:
 @contextmanager
 def served(model: Model, settings: Settings | None = None) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_app(model, settings or Settings())
+        app = make_site(model, settings or Settings())
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -50,6 +50,7 @@ async def ask(
     if isinstance(judge, str):
         judge = make_judge(judge, model, fmt, sampling)
     asked = await _question(image, question)
+    await asyncio.to_thread(lambda: [image.small for image in asked.images])  # for the trace
     return await METHODS[method](
         asked,
         model,

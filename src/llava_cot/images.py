@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -44,6 +45,8 @@ _NOT_PICTURES = (
     (rb"....ftyp(heic|heix|mif1|avif)", "it is in HEIC or AVIF format; export it as JPEG or PNG"),
 )
 
+_SMALL_SIDE = 512
+
 _filters_lock = threading.Lock()
 
 
@@ -67,6 +70,15 @@ class LoadedImage:
     name: str = field(compare=False)
     sha256: str
     pil: Image.Image = field(compare=False, repr=False)
+
+    @cached_property
+    def small(self) -> str:
+        """A small copy to show, its longer side at most 512 pixels, as a data URL. Computed once."""
+        copy = self.pil.copy()
+        copy.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
+        data = io.BytesIO()
+        copy.save(data, "JPEG", quality=90)
+        return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 ImageSource = str | Path | bytes | Image.Image | LoadedImage

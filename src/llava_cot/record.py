@@ -6,11 +6,10 @@ and a judge the name alone, and no way to show an event.
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from llava_cot.judges.base import Judge
 from llava_cot.models.base import Continuation, Model, Sampling
@@ -18,8 +17,12 @@ from llava_cot.question import LoadedImage, Question
 from llava_cot.stages import StageFormat, parse
 from llava_cot.trace import Candidate, ImageRecord, QuestionRecord, StageTags, Trace, Usage, Verdict
 
-# Longest side, in pixels, of the copy of a picture that a trace carries.
-COPY_SIDE = 512
+
+@dataclass(frozen=True)
+class Began:
+    """A question is being answered; `record` grows with what happens."""
+
+    record: Recorder
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Finished:
     trace: Trace
 
 
-Event = StageStarted | TextDelta | CandidateAdded | VerdictGiven | Kept | Finished
+Event = Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | Kept | Finished
 OnEvent = Callable[[Event], None]
 
 
@@ -85,10 +88,12 @@ class Recorder:
         self._run = (method, model.name, judge.name if judge else None, n)
         self._sampling = sampling
         self._on_event = on_event
+        self._written = ""  # by the only sample, since the last candidate was kept
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []
         self._usage = Usage()
         self._started = time.perf_counter()
+        self._send(Began(self))
 
     @property
     def text(self) -> str:
@@ -109,6 +114,7 @@ class Recorder:
         self._send(StageStarted(stage, self.round))
 
     def delta(self, text: str) -> None:
+        self._written += text
         self._send(TextDelta(text))
 
     def add(self, continuation: Continuation) -> Candidate:
@@ -147,14 +153,22 @@ class Recorder:
     def keep(self, candidate: Candidate) -> None:
         """Make a candidate part of the answer."""
         self.path.append(candidate)
+        self._written = ""
         self._send(Kept(candidate))
 
     def finish(self) -> Trace:
         """Close the record."""
+        trace = self.so_far()
+        self._send(Finished(trace))
+        return trace
+
+    def so_far(self) -> Trace:
+        """What has happened until now."""
         method, model, judge, n = self._run
-        answer = parse(self.text, self.fmt)
-        trace = Trace(
-            question=_question_record(self.question),
+        text = self.text + self._written
+        answer = parse(text, self.fmt)
+        return Trace(
+            question=self._asked,
             model=model,
             method=method,
             judge=judge,
@@ -168,13 +182,15 @@ class Recorder:
             candidates=tuple(self._candidates),
             verdicts=tuple(self._verdicts),
             chosen=tuple(candidate.id for candidate in self.path),
-            text=self.text,
+            text=text,
             stages=answer.stages,
             answer=answer.answer,
             usage=self._usage + Usage(seconds=time.perf_counter() - self._started),
         )
-        self._send(Finished(trace))
-        return trace
+
+    @cached_property
+    def _asked(self) -> QuestionRecord:
+        return _question_record(self.question)
 
     def _send(self, event: Event) -> None:
         if self._on_event is not None:
@@ -193,9 +209,4 @@ def _question_record(question: Question) -> QuestionRecord:
 
 def _image_record(image: LoadedImage) -> ImageRecord:
     width, height = image.pil.size
-    small = image.pil.copy()
-    small.thumbnail((COPY_SIDE, COPY_SIDE))
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=90)
-    url = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
-    return ImageRecord(name=image.name, sha256=image.sha256, width=width, height=height, data=url)
+    return ImageRecord(name=image.name, sha256=image.sha256, width=width, height=height, data=image.small)

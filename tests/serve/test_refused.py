@@ -24,7 +24,7 @@ from llava_cot.models.base import ModelFailure
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve import guard
 from llava_cot.serve.answering import Settings
-from llava_cot.serve.api import make_app
+from llava_cot.serve.site import make_site
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
 
 # Whatever else there is, made from the server's own description.
 
-described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), Settings()))
+described = schemathesis.openapi.from_asgi("/openapi.json", make_site(ScriptedModel(noisy), Settings()))
 described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 
 

@@ -20,6 +20,7 @@ from llava_cot.serve.errors import CLIENT_GONE, ApiError
 from llava_cot.serve.metrics import Metrics
 from llava_cot.serve.queue import Queue
 from llava_cot.serve.replies import usage
+from llava_cot.serve.traces import Traces
 from llava_cot.stages import LLAVA_COT, StageFormat
 from llava_cot.trace import Trace
 
@@ -55,11 +56,12 @@ class Service:
     settings: Settings
     queue: Queue
     metrics: Metrics
+    traces: Traces
 
 
 def make_service(model: Model, settings: Settings) -> Service:
     queue = Queue(settings.at_once, settings.line)
-    return Service(model, settings, queue, Metrics(model, queue))
+    return Service(model, settings, queue, Metrics(model, queue), Traces())
 
 
 async def answer(service: Service, asked: Asked, listeners: Sequence[OnEvent | None]) -> list[Trace]:

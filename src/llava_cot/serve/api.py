@@ -13,17 +13,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from llava_cot.models.base import Model
-from llava_cot.serve.answering import Settings, answer, make_service, unless_gone
+from llava_cot.serve.answering import Service, answer, unless_gone
 from llava_cot.serve.asked import read_request
 from llava_cot.serve.errors import ErrorReply, error_response
-from llava_cot.serve.guard import Guard
 from llava_cot.serve.names import listed, read_name
 from llava_cot.serve.replies import Style, reply
 from llava_cot.serve.streaming import stream
 from llava_cot.serve.wire import ChatReply, ChatRequest, Health, ModelCard, ModelList
+from llava_cot.show.page import trace_page
+from llava_cot.trace import Trace
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorReply, "description": "The request is refused; the message says what to do"},
@@ -34,15 +34,14 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(model: Model, settings: Settings) -> FastAPI:
-    """A server of one model. It does not close the model."""
-    service = make_service(model, settings)
+def make_app(service: Service) -> FastAPI:
+    """The API alone."""
+    model, settings = service.model, service.settings
     started = int(time.time())
     # The pages of FastAPI for people load scripts from elsewhere; the description itself stays.
     app = FastAPI(
         title="llava-cot", version=version("llava-cot"), docs_url=None, redoc_url=None, responses=_ERRORS
     )
-    app.add_middleware(Guard, key=settings.key)
     for kind in (RequestValidationError, HTTPException, ValueError, Exception):
         app.add_exception_handler(kind, _refuse)
 
@@ -68,6 +67,16 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     async def one_model(name: str) -> ModelCard:
         read_name(name, model.name)
         return ModelCard(id=name, created=started)
+
+    @app.get("/traces/{name}.json")
+    async def trace(name: str) -> Trace:
+        """A trace that the web app left here. Wants no key: its address is one."""
+        return service.traces.find(name)
+
+    @app.get("/traces/{name}", include_in_schema=False)
+    async def shown_trace(name: str) -> HTMLResponse:
+        """The same, as a page."""
+        return HTMLResponse(trace_page(service.traces.find(name)))
 
     @app.get("/health")
     async def health() -> Health:

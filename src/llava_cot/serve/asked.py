@@ -125,7 +125,7 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     texts = [part.text for part in parts if isinstance(part, TextPart) and part.text.strip()]
     urls = tuple(part.image_url.url for part in parts if isinstance(part, ImagePart))
     text = "\n".join(texts)
-    _check_text(text)
+    check_text(text)
     if len(urls) > MAX_IMAGES:
         raise ApiError(
             400, f"the question has {len(urls)} pictures; send at most {MAX_IMAGES}", param="messages"
@@ -133,7 +133,8 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     return text, urls
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raises ApiError."""
     if len(text) > MAX_CHARACTERS:
         raise ApiError(
             400,

@@ -6,9 +6,11 @@ Owns the limits of a request as bytes. Knows no route but that the API is under 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 
 from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llava_cot.serve.errors import ApiError, error_response
@@ -40,6 +42,36 @@ class Guard:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, _limited(receive), send)
+
+
+class Lock:
+    """An ASGI middleware for a page: whoever opens it gives the key as a password, with any name."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
+        if scope["type"] == "lifespan" or hmac.compare_digest(_password(authorization), self._key.encode()):
+            await self._app(scope, receive, send)
+            return
+        refused = PlainTextResponse(
+            "The password is the key of this server; any name will do.",
+            401,
+            {"WWW-Authenticate": 'Basic realm="llava-cot", charset="UTF-8"'},
+        )
+        await refused(scope, receive, send)
+
+
+def _password(authorization: str) -> bytes:
+    """Of HTTP's basic authentication; empty where there is none."""
+    scheme, _, given = authorization.partition(" ")
+    try:
+        pair = base64.b64decode(given.strip(), validate=True) if scheme.lower() == "basic" else b""
+    except ValueError:
+        return b""
+    return pair.partition(b":")[2]
 
 
 def _check_key(authorization: str, key: str) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 
 from llava_cot.models.base import Model
 from llava_cot.serve.answering import Settings
-from llava_cot.serve.api import make_app
+from llava_cot.serve.site import make_site
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -41,7 +41,7 @@ def address(listening: socket.socket) -> str:
 def run(model: Model, settings: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; what is running or waiting then is finished first."""
     config = uvicorn.Config(
-        make_app(model, settings),
+        make_site(model, settings),
         access_log=False,
         log_level="warning",
         server_header=False,

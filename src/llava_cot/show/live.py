@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from llava_cot.record import CandidateAdded, Event, Kept, StageStarted, TextDelta, VerdictGiven
+from llava_cot.record import CandidateAdded, Event, Finished, Kept, StageStarted, TextDelta, VerdictGiven
 from llava_cot.show.stream import Piece, StageStreamer
 from llava_cot.show.words import loser, one_line, plural, printable, why
 from llava_cot.stages import StageFormat
@@ -56,7 +56,7 @@ class LiveView:
                 self._search(candidate)
                 if not self._streamed:
                     self._answer(self._streamer.feed(candidate.text))
-            case _:
+            case Finished():
                 self.close()
 
     def status(self, text: str) -> None:

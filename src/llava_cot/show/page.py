@@ -32,10 +32,11 @@ def trace_page(trace: Trace) -> str:
     return page.render(trace=trace, style=Markup(style), style_hash=digest, body=trace_fragment(trace))
 
 
-def trace_fragment(trace: Trace, name: str = "trace") -> Markup:
+def trace_fragment(trace: Trace, name: str = "trace", *, asked: bool = True, running: bool = False) -> Markup:
     """The trace as one `<article>`, for a page that holds `stylesheet()`.
 
-    `name` begins every id in it: give each trace on one page its own.
+    `name` begins every id in it: give each trace on one page its own. Without `asked`, picture and question
+    are left to that page. While it is `running`, what is not there yet is not called absent.
     """
     fragment = _environment().get_template("trace.html.j2")
     rounds = words.rounds(trace)
@@ -43,6 +44,8 @@ def trace_fragment(trace: Trace, name: str = "trace") -> Markup:
         fragment.render(
             trace=trace,
             name=name,
+            asked=asked,
+            running=running,
             rounds=rounds,
             layout=_layout(len(rounds)),
             kept=set(trace.chosen),

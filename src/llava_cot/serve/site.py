@@ -1,0 +1,34 @@
+"""All that a server answers: the API, and the web app at every other address.
+
+Owns which of the two a request goes to.
+"""
+
+from __future__ import annotations
+
+import re
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llava_cot.models.base import Model
+from llava_cot.serve.answering import Settings, make_service
+from llava_cot.serve.api import make_app
+from llava_cot.serve.app import make_page
+from llava_cot.serve.guard import Guard, Lock
+
+_API = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
+
+
+def make_site(model: Model, settings: Settings) -> ASGIApp:
+    """A server of one model. It does not close the model."""
+    service = make_service(model, settings)
+    api: ASGIApp = make_app(service)
+    page: ASGIApp = make_page(service)
+    if settings.key is not None:
+        page = Lock(page, settings.key)
+
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        # Only the page has something to begin and end with the server.
+        is_api = scope["type"] == "http" and _API.match(scope["path"])
+        await (api if is_api else page)(scope, receive, send)
+
+    return Guard(site, settings.key)
