@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 
@@ -80,10 +80,19 @@ def joined(prefix: str, text: str, way: PrefixWay) -> str:
     return text if apart else " " + text
 
 
-@lru_cache(maxsize=32)
+# Kept as long as the picture is: a question sends its own dozens of times.
+_urls: WeakKeyDictionary[LoadedImage, dict[int | None, str]] = WeakKeyDictionary()
+
+
 def data_url(image: LoadedImage, side: int | None) -> str:
     """The picture, its longer side at most `side` pixels."""
-    picture = image.pil
+    known = _urls.setdefault(image, {})
+    if side not in known:
+        known[side] = _encoded(image.pil, side)
+    return known[side]
+
+
+def _encoded(picture: Image.Image, side: int | None) -> str:
     if side is not None and max(picture.size) > side:
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)

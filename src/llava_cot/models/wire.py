@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 import httpx
 
 from llava_cot.models.base import ModelError, ModelFailure
+from llava_cot.models.connections import Clients
 from llava_cot.models.limits import Limits, Sent
 
 Json = dict[str, Any]
@@ -34,7 +35,6 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 12
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 _LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is out of quota
-_CONNECT_SECONDS = 10.0
 
 
 class Refused(ModelError):
@@ -71,24 +71,14 @@ class Wire:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        headers = {"User-Agent": "llava-cot", "Content-Type": "application/json"}
-        if server.key is not None:
-            headers["Authorization"] = f"Bearer {server.key}"
-        count = server.in_flight
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
-            # A proxy that the environment names does not lead to this machine.
-            mounts={"all://localhost": None, "all://127.0.0.1": None},
-        )
-        self._limits = Limits(count, server.requests_per_minute, server.tokens_per_minute)
+        self._clients = Clients(server.key)
+        self._limits = Limits(server.in_flight, server.requests_per_minute, server.tokens_per_minute)
         self._reached = False
         self._tokens_of_one: float | None = None  # running mean of what a request took
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="llava-cot requests", daemon=True)
         thread.start()
-        self._finalizer = weakref.finalize(self, _close, self._loop, thread, self._client)
+        self._finalizer = weakref.finalize(self, _close, self._loop, thread, self._clients)
 
     async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do some work in the thread; cancelled, it is cancelled there, and its connections are closed."""
@@ -198,7 +188,8 @@ class Wire:
             try:
                 async with (
                     asyncio.timeout(self._server.seconds),
-                    self._client.stream(method, url, content=content) as response,
+                    self._clients.one() as client,
+                    client.stream(method, url, content=content) as response,
                 ):
                     self._reached = True
                     if response.status_code != 200:
@@ -265,13 +256,13 @@ def _retry_after(value: str) -> float:
     return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client: httpx.AsyncClient) -> None:
+def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread, clients: Clients) -> None:
     async def end() -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await client.aclose()
+        await clients.close()
         loop.call_soon(loop.stop)
 
     loop.call_soon_threadsafe(lambda: loop.create_task(end()))
