@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+HARNESS := .venv-harness
+HARNESS_PIP := $(HARNESS)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test bench clean
+.PHONY: install demo test test-harness bench clean
 
 install: $(VENV)/.installed
 
@@ -28,8 +30,20 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# What lmms-eval's command, its OpenAI client and its reader of JSON import; see constraints-harness.txt.
+$(HARNESS)/.installed: constraints.txt constraints-harness.txt
+	$(PYTHON) -m venv $(HARNESS)
+	$(HARNESS_PIP) install -c constraints.txt -c constraints-harness.txt accelerate datasets evaluate loguru openai \
+		pillow pytablewriter python-dotenv pytz sacrebleu tenacity torch transformers
+	$(HARNESS_PIP) install -c constraints-harness.txt --no-deps lmms_eval
+	touch $@
+
+# A real evaluation harness, through the server.
+test-harness: $(VENV)/.installed-test $(HARNESS)/.installed
+	$(BIN)/pytest tests/harness
+
 bench: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HARNESS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,10 +1,12 @@
-"""Servers that listen on a port of this machine, in a thread, and clients to them."""
+"""Servers that listen on a port of this machine, in a thread or as a command, and clients to them."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import json
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
+from command import COMMAND, ROOT, environment
 from playing import WORDS, tagged
 
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
@@ -114,6 +117,27 @@ def served(model: Model, settings: Settings | None = None) -> Iterator[Served]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The command, and the address it tells."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment() | variables,
+    )
+    try:
+        assert process.stderr is not None
+        told = process.stderr.readline().decode()
+        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", told)
+        assert found, told
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:

@@ -69,6 +69,11 @@ def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
+def test_a_top_p_of_0_is_greedy(server: Served, model: ScriptedModel) -> None:
+    server.ask(model="scripted:single", temperature=0.7, top_p=0)
+    assert model.calls[-1].sampling.temperature == 0
+
+
 def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel) -> None:
     content = [
         {"type": "text", "text": "How"},

@@ -95,7 +95,7 @@ def said(*roles: str) -> dict[str, Any]:
         (ask(n=17), 400, "n: "),
         (ask(temperature=-1), 400, "temperature: "),
         (ask(temperature=float("nan")), 400, "temperature: "),
-        (ask(top_p=0), 400, "top_p: "),
+        (ask(top_p=-0.1), 400, "top_p: "),
         (ask(max_tokens=0), 400, "max_tokens: "),
         (ask(seed=2**70), 400, "seed: "),
         (ask(stop=["a", "b", "c", "d", "e"]), 400, "stop"),

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import openai
 import pytest
 from command import COMMAND, ROOT, environment, refusal
-from serving import ASK, PATIENCE, get, until
-
-
-@contextmanager
-def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The command, and the address it tells."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment() | variables,
-    )
-    try:
-        assert process.stderr is not None
-        told = process.stderr.readline().decode()
-        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", told)
-        assert found, told
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
+from serving import ASK, PATIENCE, get, running, until
 
 
 def test_a_taken_port_is_told_before_a_model_is_opened() -> None:

@@ -91,6 +91,8 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
     limit = body.max_completion_tokens or body.max_tokens or 2048
     temperature = 0.6 if body.temperature is None else body.temperature
     top_p = 0.9 if body.top_p is None else body.top_p
+    if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
+        temperature, top_p = 0.0, 1.0
     seed = random.getrandbits(31) if body.seed is None else body.seed
     n, _ = settings(method, n, judge, temperature, top_p, limit, seed)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
