@@ -22,7 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.models.base import ModelError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
-    if name not in _DTYPES:
-        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(_DTYPES)} or auto")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(DTYPES)} or auto")
+    return DTYPES[name]
 
 
 def _check_files(folder: Path) -> None:

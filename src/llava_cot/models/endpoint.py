@@ -7,13 +7,20 @@ Owns what a call of `sample` or `choose` asks of the server, by what that can do
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_cot.models.abilities import Abilities, describe, find_out, keep, only_name, recall
 from llava_cot.models.aside import together
-from llava_cot.models.base import Continuation, ModelError, ModelFailure, OnText, Prompt, Sampling
+from llava_cot.models.base import (
+    Continuation,
+    ModelError,
+    ModelFailure,
+    OnText,
+    Prompt,
+    Sampling,
+    request_seed,
+)
 from llava_cot.models.dialects import data_url, joined, messages
 from llava_cot.models.providers import Price, Provider, key_of
 from llava_cot.models.recent import Recent
@@ -219,11 +226,6 @@ class EndpointModel:
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""
         self._wire.aside.close()
-
-
-def request_seed(seed: int, number: int) -> int:
-    """A seed of 31 bits, which every server takes, for sample `number` of a call."""
-    return random.Random(f"{seed}/{number}").getrandbits(31)
 
 
 def _guess(prompt: Prompt, written: int) -> int:
