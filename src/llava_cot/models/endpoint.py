@@ -30,6 +30,8 @@ from llava_cot.models.wire import Json, Refused, Server, Wire
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
+# OpenAI and vLLM refuse more stop strings; samples are cut here at those that are left out.
+_STOPS = 4
 # Tokens in which the choice among options must appear: some tokenizers put white space before it.
 _CHOICE_TOKENS = 3
 
@@ -120,7 +122,8 @@ class EndpointModel:
         self, prompt: Prompt, n: int, sampling: Sampling, tell: OnText | None = None
     ) -> list[Continuation]:
         body = await self._body(prompt, sampling)
-        if tell is None and (n == 1 or self.abilities.many):
+        # Several greedy samples in one request are refused by vLLM.
+        if tell is None and (n == 1 or (self.abilities.many and sampling.temperature > 0)):
             return await self._request(prompt, sampling, body, 0, n)
         parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if tell else 0, n)]
         if tell is not None:
@@ -138,7 +141,7 @@ class EndpointModel:
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.stop and self.abilities.stops:
-            body |= {"stop": list(sampling.stop), **KEEP_STOP}
+            body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
         if self.abilities.top_logprobs:
             body["logprobs"] = True
         return body
