@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ _CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
 
 def platform_settings(device: str, dtype: str) -> dict[str, Any]:
     """Settings that depend on what vLLM was built for. Raises ModelError, also where there is no vLLM."""
+    if find_spec("vllm") is None:
+        raise ModelError("vLLM is not installed; pip install 'llava-cot[vllm]'")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until it reads that itself
     try:
         from vllm.platforms import current_platform
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
-            raise ModelError("vLLM is not installed; pip install 'llava-cot[vllm]'") from None
         raise ModelError(
             f"vLLM cannot be imported ({first_sentence(error)}); install it again, as docs/vllm.md says"
         ) from None
