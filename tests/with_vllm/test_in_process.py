@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from opening import noise
 from searches import every_search, search
 from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
+from llava_cot import open_model
+from llava_cot.models import MINI
 from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
 from llava_cot.models.local import LocalModel
 from llava_cot.models.vllm import VllmModel
@@ -189,3 +194,44 @@ async def test_a_search_finds_its_prefixes_in_the_cache(model: VllmModel) -> Non
         print(f"stage-beam, judge {judge}: {found:.0f} of {asked:.0f} prompt tokens were in the cache")
         assert found > asked / 3
     assert rounds > 8, "no search had two stages"
+
+
+async def test_a_closed_model_answers_nothing_and_leaves_no_process(folder: Path, model: VllmModel) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    other = VllmModel(folder, cache_mb=64, share=False)
+    started = set(psutil.Process().children(recursive=True)) - before
+    assert started
+    same(await other.sample(PROMPTS[0], 2, GREEDY), await model.sample(PROMPTS[0], 2, GREEDY))
+    running = asyncio.create_task(other.sample(PROMPTS[2], 1, replace(WARM, max_tokens=3900)))
+    while not unfinished(other):
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(other.close)
+    for asked in (running, other.sample(PROMPTS[0], 1, GREEDY)):
+        with pytest.raises(ModelError, match="closed"):
+            await asked
+    gone, alive = psutil.wait_procs(started, timeout=20)
+    assert gone and not alive
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"device": "cuda"}, "runs on cpu, not on 'cuda'"),
+        ({"dtype": "int3"}, "no dtype 'int3'"),
+        ({"cache_mb": 0}, "memory for caches is 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(folder: Path, settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        open_model(f"vllm:{folder}", **settings)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "there is no folder"), (tmp_path, "no config.json")):
+        with pytest.raises(ModelError, match=reason):
+            open_model(f"vllm:{path}")
+
+
+def test_a_model_that_vllm_does_not_run_is_refused() -> None:
+    with pytest.raises(ModelError, match="vLLM cannot open .* try the folder without vllm"):
+        open_model(f"vllm:{MINI}")

@@ -76,10 +76,8 @@ def model(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 
 def hits(address: str) -> tuple[float, float]:
     """Tokens that the server found in its prefix cache and tokens that it looked for, by its own metrics."""
-    lines = [
-        line for line in httpx.get(f"{address}/metrics").text.splitlines() if line.startswith("vllm:prefix")
-    ]
-    told = {line.partition("{")[0]: float(line.split()[-1]) for line in lines}
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    told = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if line.startswith("vllm:")}
     return told["vllm:prefix_cache_hits_total"], told["vllm:prefix_cache_queries_total"]
 
 

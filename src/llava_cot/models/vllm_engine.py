@@ -8,7 +8,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,10 @@ async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> N
 
     vLLM keeps frames of functions that called it: a variable here would hold the engine to the end.
     """
+    # An interrupt is for this process, which then ends the engine's; they inherit that they do not hear it.
+    # (Were multiprocessing's tracker not running yet, starting it would undo this.)
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -85,7 +91,9 @@ async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> N
             # Asked here once, so that no request waits for it while others overtake it.
             await engines[0].get_supported_tasks()
     except Exception as error:
-        raise ModelError(f"vLLM cannot open {folder}: {first_sentence(error)}") from None
+        raise ModelError(
+            f"vLLM cannot open {folder} ({first_sentence(error)}); try the folder without vllm: before it"
+        ) from None
 
 
 async def shut_down(engines: list[Any]) -> None:
