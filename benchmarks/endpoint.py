@@ -4,11 +4,12 @@
     python benchmarks/endpoint.py --json > figures.json
     python benchmarks/endpoint.py --quick    # does it run? The figures mean little
 
-Overhead: many requests, 256 in flight, to a server in another process (`replying.py`) that answers at once,
-and to one that answers after a quarter of a second, so that as many really are in flight. A request's overhead
-is the whole time divided by the number of requests, the server's own work included, less what the wait takes
-of it (250 ms / 256). Beside it, the same requests by one client of `httpx`. Medians over the repeats, without a
-picture and with one of 336 x 336 pixels, each request its own; they are encoded in the warm-up.
+Overhead: many requests, 256 in flight, to a server in another process (`replying.py`) that answers at
+once, and to one that answers after a quarter of a second, so that as many really are in flight. A
+request's overhead is the whole time divided by the number of requests, the server's own work included,
+less what the wait takes of it (250 ms / 256). Beside it, the same requests by one client of `httpx`.
+Medians over the repeats, without a picture and with one of 336 x 336 pixels, each request its own; they
+are encoded in the warm-up.
 
 Faults: 500 questions to a server that fails 30% of requests at random. A question is answered if its answer
 is the one that belongs to it; it is answered twice if the server had to send two whole answers for it.

@@ -132,6 +132,10 @@ class Double:
             if done:
                 raise ConnectionResetError
             gone.cancel()
+        if len(fields.get("stop", ())) > 4:
+            return await _send(writer, 400, _error("List should have at most 4 items"))
+        if fields.get("n", 1) > 1 and fields.get("temperature") == 0:
+            return await _send(writer, 400, _error("n must be 1 when using greedy sampling"))
         try:
             reply = await self._reply(fields)
         except ModelError as error:

@@ -210,7 +210,7 @@ def _qwen3() -> tuple[Any, Any]:
     return Qwen3VLForConditionalGeneration(config), _without_video(Qwen3VLProcessor)(images, tokenizer)
 
 
-def _idefics3() -> tuple[Any, Any]:
+def _idefics3(**text: Any) -> tuple[Any, Any]:
     tokenizer = make_tokenizer("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
     images = Idefics3ImageProcessorPil(
         size={"longest_edge": 32}, max_image_size={"longest_edge": 16}, do_image_splitting=True
@@ -225,7 +225,7 @@ def _idefics3() -> tuple[Any, Any]:
             "image_size": 16,
             "patch_size": 4,
         },
-        text_config=LlamaConfig(**_text(tokenizer, vocab_size=len(tokenizer))),
+        text_config=LlamaConfig(**_text(tokenizer, **text)),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
         tie_word_embeddings=False,
@@ -233,7 +233,7 @@ def _idefics3() -> tuple[Any, Any]:
     return Idefics3ForConditionalGeneration(config), processor
 
 
-_MAKERS: dict[str, tuple[Callable[[], tuple[Any, Any]], str]] = {
+_MAKERS: dict[str, tuple[Callable[..., tuple[Any, Any]], str]] = {
     "mllama": (_mllama, "<|image|>"),
     "llava": (_llava, "<image>"),
     "qwen2.5-vl": (_qwen25, "<|vision_start|><|image_pad|><|vision_end|>"),
@@ -243,11 +243,14 @@ _MAKERS: dict[str, tuple[Callable[[], tuple[Any, Any]], str]] = {
 KINDS = tuple(_MAKERS)
 
 
-def make(kind: str, folder: Path, seed: int = 0) -> Path:
-    """Save a checkpoint of one of `KINDS` in `folder`, and give the folder back."""
+def make(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
+    """Save a checkpoint of one of `KINDS` in `folder`, and give the folder back.
+
+    `text` are other settings of the text model, which idefics3 takes.
+    """
     maker, image = _MAKERS[kind]
     torch.manual_seed(seed)
-    model, processor = maker()
+    model, processor = maker(**text)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "gate" in name and parameter.numel() == 1:

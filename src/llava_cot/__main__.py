@@ -1,3 +1,4 @@
 from llava_cot.cli import main
 
-main()
+if __name__ == "__main__":  # a process that vLLM spawns imports this too
+    main()

@@ -17,8 +17,8 @@ from PIL import Image
 
 from llava_cot import ask, ask_sync, open_model
 from llava_cot.models import wire
-from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling
-from llava_cot.models.endpoint import EndpointModel, request_seed
+from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling, request_seed
+from llava_cot.models.endpoint import EndpointModel
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
 from llava_cot.record import Event, TextDelta
@@ -99,6 +99,11 @@ def plain(trace: Trace, *apart: str) -> dict[str, Any]:
     return record
 
 
+def said(trace: Trace) -> Any:
+    """What was written and chosen, whatever it cost."""
+    return [(c.text, c.finish) for c in trace.candidates], trace.verdicts, trace.chosen
+
+
 METHODS = [
     ("single", 1, None),
     ("majority", 3, None),
@@ -122,7 +127,11 @@ async def test_each_dialect_gives_the_trace_of_the_model_itself(way: Any) -> Non
             trace = await ask(model, None, QUESTION, **kinds)
             # The turns that ask for what comes next are read too, and are told as they are.
             apart = ("prompt_tokens",) if way == "none" else ()
-            assert plain(trace, *apart) == plain(expected, *apart), method
+            if method == "sentence-beam":  # it has more stop strings than a server takes
+                assert said(trace) == said(expected)
+                assert trace.usage.completion_tokens > expected.usage.completion_tokens
+            else:
+                assert plain(trace, *apart) == plain(expected, *apart), method
             assert trace.usage.prompt_tokens >= expected.usage.prompt_tokens
 
 
@@ -141,10 +150,7 @@ async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
         expected = await ask(Seeded(script), None, QUESTION, n=2, seed=3)
         trace = await ask(model, None, QUESTION, n=2, seed=3)
         assert not any("stop" in body for body in server.bodies)
-        assert [(c.text, c.finish) for c in trace.candidates] == [
-            (c.text, c.finish) for c in expected.candidates
-        ]
-        assert (trace.verdicts, trace.chosen) == (expected.verdicts, expected.chosen)
+        assert said(trace) == said(expected)
         # What was written after the stop was written, and is counted.
         assert trace.usage.completion_tokens == sum(told["completion_tokens"] for told in server.told)
         assert trace.usage.completion_tokens > expected.usage.completion_tokens
@@ -170,6 +176,12 @@ async def test_what_a_server_can_do_is_asked_once() -> None:
         with closing(open_model(server.url)) as second:
             assert server.bodies == []
             assert second.abilities == first.abilities  # type: ignore[union-attr]
+
+
+async def test_greedy_samples_are_a_request_each() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        found = await model.sample(Prompt.of(QUESTION.text), 3, Sampling(temperature=0))
+        assert len(found) == len(server.bodies) == 3
 
 
 async def test_n_samples_are_one_request_and_share_what_they_read() -> None:

@@ -13,8 +13,10 @@ from llava_cot.models.base import ModelError
 if TYPE_CHECKING:
     from llava_cot.models.endpoint import EndpointModel
     from llava_cot.models.local import LocalModel
+    from llava_cot.models.vllm import VllmModel
 
 MINI = Path(__file__).resolve().parent.parent / "mini"
+_BY_VLLM = "vllm:"
 
 
 def open_model(
@@ -27,8 +29,10 @@ def open_model(
     max_batch: int = 256,
     double_bos: bool = False,
     share: bool = True,
-) -> LocalModel | EndpointModel:
+) -> LocalModel | VllmModel | EndpointModel:
     """Open "mini", the model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
+
+    "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
 
     A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
     folder of that name goes first); `model_name` is needed where it has several models. All else is for
@@ -36,14 +40,28 @@ def open_model(
 
     `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
     "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
-    memory of all caches, in MiB; `max_batch` the samples that are decoded together. `double_bos` begins
-    prompts with the token for the beginning of text twice, as the published LLaVA-CoT code does. Without
-    `share`, nothing is cached or batched: each sample is computed by itself, from nothing.
+    memory of all caches, in MiB, or what vLLM has for keys and values; `max_batch` the samples that are
+    decoded together. `double_bos` begins prompts with the token for the beginning of text twice, as the
+    published LLaVA-CoT code does. Without `share`, nothing is cached or batched: each sample is computed
+    by itself, from nothing.
     """
-    if (server := _server(str(spec), model_name)) is not None:
+    by_vllm = isinstance(spec, str) and spec.startswith(_BY_VLLM)
+    if not by_vllm and (server := _server(str(spec), model_name)) is not None:
         return server
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
+    if by_vllm:
+        from llava_cot.models.vllm import VllmModel
+
+        return VllmModel(
+            Path(str(spec).removeprefix(_BY_VLLM)).expanduser(),
+            device=device,
+            dtype=dtype,
+            cache_mb=cache_mb,
+            max_batch=max_batch,
+            double_bos=double_bos,
+            share=share,
+        )
     folder = MINI if spec == "mini" else Path(spec).expanduser()
     if spec == "mini" and not (folder / "config.json").is_file():
         raise ModelError("the built-in model mini is missing here; install the package again")

@@ -6,6 +6,7 @@ and imports no torch.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -95,6 +96,11 @@ class Continuation:
     prompt_tokens: int
     completion_tokens: int
     usd: float | None = None
+
+
+def request_seed(seed: int, number: int) -> int:
+    """A seed of 31 bits, which every server takes, for sample `number` of a call."""
+    return random.Random(f"{seed}/{number}").getrandbits(31)
 
 
 class Model(Protocol):

@@ -22,7 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.models.base import ModelError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,31 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     """Load from local files alone. Raises ModelError."""
     place = _device(device)
     weights_dtype = _dtype(dtype, place)
-    _check_files(folder)
-    with _quiet():
-        config = _config(folder)
-        processor = _processor(folder, config)
+    config, processor = load_processor(folder)
+    with quiet():
         model = _model(folder, weights_dtype)
     try:
         model = model.to(place).eval().requires_grad_(False)
     except RuntimeError as error:
-        raise ModelError(f"{folder} does not fit on {place}: {_first_sentence(error)}") from None
-    return Checkpoint(model, processor, _context(config))
+        raise ModelError(f"{folder} does not fit on {place}: {first_sentence(error)}") from None
+    return Checkpoint(model, processor, context(config))
+
+
+def load_processor(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the processor of a checkpoint whose weights are there. Raises ModelError."""
+    _check_files(folder)
+    with quiet():
+        config = _config(folder)
+        return config, _processor(folder, config)
+
+
+def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end an answer, by any of a checkpoint's files; `generation` may be None."""
+    found = {tokenizer.eos_token_id}
+    for source in (generation, config, config.get_text_config()):
+        ends = getattr(source, "eos_token_id", None)
+        found.update(ends if isinstance(ends, list | tuple) else [ends])
+    return frozenset(end for end in found if isinstance(end, int))
 
 
 def _device(name: str) -> torch.device:
@@ -67,9 +82,9 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
-    if name not in _DTYPES:
-        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(_DTYPES)} or auto")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(DTYPES)} or auto")
+    return DTYPES[name]
 
 
 def _check_files(folder: Path) -> None:
@@ -106,7 +121,7 @@ def _config(folder: Path) -> Any:
             raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
         if isinstance(raw, dict) and "auto_map" in raw:
             raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
-        raise ModelError(f"the configuration in {folder} cannot be read: {_first_sentence(error)}") from None
+        raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
             f"{folder} holds a {config.model_type} model, which does not answer about images in text"
@@ -129,7 +144,7 @@ def _processor(folder: Path, config: Any) -> Any:
                 processor = None
         if processor is None:
             raise ModelError(
-                f"{folder} has no processor that can be loaded ({_first_sentence(error)}); "
+                f"{folder} has no processor that can be loaded ({first_sentence(error)}); "
                 "add the files of the original checkpoint"
             ) from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
@@ -159,7 +174,7 @@ def _model(folder: Path, dtype: torch.dtype | str) -> Any:
         )
     except Exception as error:
         raise ModelError(
-            f"the weights in {folder} cannot be loaded ({_first_sentence(error)}); "
+            f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
             "download the checkpoint again"
         ) from None
     missing = sorted(loading["missing_keys"])
@@ -168,7 +183,7 @@ def _model(folder: Path, dtype: torch.dtype | str) -> Any:
     return model
 
 
-def _context(config: Any) -> int:
+def context(config: Any) -> int:
     """The longest text, within the sliding window if there is one: inside it, attention is plain."""
     text = config.get_text_config()
     limits = [getattr(text, "max_position_embeddings", None) or 2048]
@@ -179,13 +194,14 @@ def _context(config: Any) -> int:
     return int(min(limits))
 
 
-def _first_sentence(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
+    """What an error says first."""
     lines = str(error).strip().splitlines()
     return re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing bars and giving advice about files that nobody can change."""
     logs: Any = transformers.utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()

@@ -7,22 +7,20 @@ last image, which is run with pixels, and plain tokens after it. Knows no networ
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from torch import Tensor
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from llava_cot.models.base import Message, ModelError, Prompt
+from llava_cot.models.recent import Recent
 from llava_cot.question import LoadedImage
 
 _PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 # Of heads that wait to be run; what is dropped is made anew.
 _TENSOR_BYTES = 512 * 2**20
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class Encoder:
         # Whether the text after a head may be encoded alone; found out at the first prompt with images.
         self._splits: bool | None = None
         self._lock = threading.Lock()
-        self._known: _Recent[Any, tuple[tuple[int, ...], Head | None]] = _Recent(256)
-        self._heads: _Recent[Any, Head] = _Recent(256)
-        self._tensors: _Recent[Head, dict[str, Tensor]] = _Recent(_TENSOR_BYTES, _bytes)
+        self._known: Recent[Any, tuple[tuple[int, ...], Head | None]] = Recent(256)
+        self._heads: Recent[Any, Head] = Recent(256)
+        self._tensors: Recent[Head, dict[str, Tensor]] = Recent(_TENSOR_BYTES, _bytes)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is not None:
             backend.no_padding()
@@ -79,11 +77,19 @@ class Encoder:
             if known is None:
                 known = self._encode(messages)
                 self._known.put(key, known)
-            rest = prompt.prefix_tokens
-            if rest is None:
-                rest = tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
+            rest = self._prefix(prompt)
         ids, head = known
         return Encoded((*ids, *rest), head, len(rest), messages)
+
+    def places(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
+        """The ids with one for each image, as an engine takes them that knows images itself.
+
+        And how many of them, at the end, are the assistant's text so far. Raises ModelError.
+        """
+        with self._lock:
+            text, begins, bos = self._begin(prompt.messages)
+            rest = self._prefix(prompt)
+            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins), *rest), len(rest)
 
     def option(self, prefix: str, option: str) -> list[int]:
         """The ids of an option as they would be in one text with the prefix, where that can be told."""
@@ -104,6 +110,17 @@ class Encoder:
         assert tensors is not None
         return tensors
 
+    def _prefix(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.prefix_tokens is not None:
+            return prompt.prefix_tokens
+        return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
+
+    def _begin(self, messages: Sequence[Message]) -> tuple[str, bool, list[int]]:
+        """The template's text, whether it has the token for the beginning, and such tokens to go before."""
+        text = self._render(messages)
+        begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
+        return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
+
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
@@ -111,9 +128,7 @@ class Encoder:
     def _encode(
         self, messages: tuple[Message, ...], anew: bool = False
     ) -> tuple[tuple[int, ...], Head | None]:
-        text = self._render(messages)
-        begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
-        bos = [self._tokenizer.bos_token_id] if begins and self._double_bos else []
+        text, begins, bos = self._begin(messages)
         images = [image for message in messages for image in message.images]
         if not images:
             ids = self._tokenizer.encode(text, add_special_tokens=not begins)
@@ -181,31 +196,6 @@ class Encoder:
         end = places[-1] + 1
         head = {name: value[:, :end] if name in _PER_TOKEN else value for name, value in whole.items()}
         return head, ids[end:]
-
-
-class _Recent(Generic[_K, _V]):
-    """The values used last, as many as weigh no more than `limit` in all."""
-
-    def __init__(self, limit: int, weigh: Callable[[_V], int] = lambda value: 1) -> None:
-        self._limit, self._weigh, self._weight = limit, weigh, 0
-        self._values: OrderedDict[_K, _V] = OrderedDict()
-
-    def get(self, key: _K) -> _V | None:
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key)
-
-    def put(self, key: _K, value: _V) -> None:
-        self.pop(key)
-        self._values[key] = value
-        self._weight += self._weigh(value)
-        while self._weight > self._limit and len(self._values) > 1:
-            self.pop(next(iter(self._values)))
-
-    def pop(self, key: _K) -> _V | None:
-        value = self._values.pop(key, None)
-        self._weight -= 0 if value is None else self._weigh(value)
-        return value
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:

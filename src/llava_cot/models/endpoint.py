@@ -7,20 +7,31 @@ Owns what a call of `sample` or `choose` asks of the server, by what that can do
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_cot.models.abilities import Abilities, describe, find_out, keep, only_name, recall
-from llava_cot.models.base import Continuation, ModelError, ModelFailure, OnText, Prompt, Sampling
+from llava_cot.models.aside import together
+from llava_cot.models.base import (
+    Continuation,
+    ModelError,
+    ModelFailure,
+    OnText,
+    Prompt,
+    Sampling,
+    request_seed,
+)
 from llava_cot.models.dialects import data_url, joined, messages
 from llava_cot.models.providers import Price, Provider, key_of
+from llava_cot.models.recent import Recent
+from llava_cot.models.refusals import check_samples, no_option
 from llava_cot.models.replies import KEEP_STOP, Stream, continuations, scores
 from llava_cot.models.wire import Json, Refused, Server, Wire
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
+# OpenAI and vLLM refuse more stop strings; samples are cut here at those that are left out.
+_STOPS = 4
 # Tokens in which the choice among options must appear: some tokenizers put white space before it.
 _CHOICE_TOKENS = 3
 
@@ -36,7 +47,7 @@ class EndpointModel:
     ) -> None:
         self.url = provider.url
         self._provider = provider
-        self._counted: OrderedDict[Prompt, int] = OrderedDict()
+        self._counted: Recent[Prompt, int] = Recent(_COUNTED)
         self._wire = Wire(
             Server(
                 url=provider.url,
@@ -49,9 +60,9 @@ class EndpointModel:
             )
         )
         try:
-            found = self._wire.run_blocking(self._open(name or provider.model, fresh))
+            found = self._wire.aside.run_blocking(self._open(name or provider.model, fresh))
         except BaseException:
-            self._wire.close()
+            self.close()
             raise
         self.name, self.abilities = found
         self._price = prices.get(self.name)
@@ -100,47 +111,24 @@ class EndpointModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        if n < 1 or sampling.max_tokens < 1:
-            raise ModelError(f"{n} samples of {sampling.max_tokens} tokens are asked for; ask for at least 1")
+        check_samples(n, sampling)
         if on_text is None:
-            return await self._wire.run(self._sample(prompt, n, sampling))
-        loop, waiting = asyncio.get_running_loop(), asyncio.current_task()
-        failures: list[Exception] = []
-
-        def show(text: str) -> None:
-            try:
-                if not failures:
-                    on_text(text)
-            except Exception as error:
-                failures.append(error)
-                if waiting is not None:
-                    waiting.cancel()
-
-        def tell(text: str) -> None:
-            loop.call_soon_threadsafe(show, text)
-
-        try:
-            return await self._wire.run(self._sample(prompt, n, sampling, tell))
-        except asyncio.CancelledError:
-            if failures and waiting is not None and not waiting.uncancel():
-                raise failures[0] from None
-            raise
+            return await self._wire.aside.run(self._sample(prompt, n, sampling))
+        return await self._wire.aside.run_telling(
+            lambda tell: self._sample(prompt, n, sampling, tell), on_text
+        )
 
     async def _sample(
         self, prompt: Prompt, n: int, sampling: Sampling, tell: OnText | None = None
     ) -> list[Continuation]:
         body = await self._body(prompt, sampling)
-        if tell is None and (n == 1 or self.abilities.many):
+        # Several greedy samples in one request are refused by vLLM.
+        if tell is None and (n == 1 or (self.abilities.many and sampling.temperature > 0)):
             return await self._request(prompt, sampling, body, 0, n)
         parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if tell else 0, n)]
         if tell is not None:
             parts.insert(0, self._streamed(prompt, sampling, body, tell))
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            return [sample for samples in await asyncio.gather(*tasks) for sample in samples]
-        finally:
-            for task in tasks:  # if one failed, the others are of no use
-                task.cancel()
+        return [sample for samples in await together(parts) for sample in samples]
 
     async def _body(self, prompt: Prompt, sampling: Sampling) -> Json:
         side = self._provider.image_side
@@ -153,7 +141,7 @@ class EndpointModel:
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.stop and self.abilities.stops:
-            body |= {"stop": list(sampling.stop), **KEEP_STOP}
+            body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
         if self.abilities.top_logprobs:
             body["logprobs"] = True
         return body
@@ -201,10 +189,10 @@ class EndpointModel:
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         if not options or not all(option.strip() for option in options):
-            raise ModelError("there is no option to choose, or an empty one; give every option some text")
+            raise no_option()
         if not self.abilities.top_logprobs:
             raise self._no_logprobs()
-        return await self._wire.run(self._choose(prompt, options))
+        return await self._wire.aside.run(self._choose(prompt, options))
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
@@ -213,9 +201,7 @@ class EndpointModel:
         found = scores(reply, options)
         if found is None:
             raise self._no_logprobs()
-        self._counted[prompt] = (reply.get("usage") or {}).get("prompt_tokens") or 0
-        while len(self._counted) > _COUNTED:
-            self._counted.popitem(last=False)
+        self._counted.put(prompt, (reply.get("usage") or {}).get("prompt_tokens") or 0)
         return found
 
     def _no_logprobs(self) -> ModelError:
@@ -226,7 +212,7 @@ class EndpointModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """What the server told of a prompt that it was given to choose after; 0 of any other."""
-        return self._counted.get(prompt, 0)
+        return self._counted.get(prompt) or 0
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         if self._price is None:
@@ -242,12 +228,7 @@ class EndpointModel:
 
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""
-        self._wire.close()
-
-
-def request_seed(seed: int, number: int) -> int:
-    """A seed of 31 bits, which every server takes, for sample `number` of a call."""
-    return random.Random(f"{seed}/{number}").getrandbits(31)
+        self._wire.aside.close()
 
 
 def _guess(prompt: Prompt, written: int) -> int:

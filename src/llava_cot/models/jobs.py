@@ -1,6 +1,6 @@
 """What is asked of the engine, one row at a time: a sample to be drawn, or options to be scored.
 
-Owns when a sample ends and what it becomes. Knows no batch and no network.
+Owns what becomes of a row's tokens and logits. Knows no batch and no network.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from llava_cot.models.base import Continuation, Finish, OnText, Sampling
+from llava_cot.models.arriving import Arriving
+from llava_cot.models.base import Sampling
 from llava_cot.models.encoding import Encoded
 from llava_cot.models.prefixes import Root
 from llava_cot.models.sampler import Uniforms
-from llava_cot.models.stopping import Writing
 
 
 class Ticket:
@@ -79,24 +79,12 @@ class Sample(Job):
     """One continuation being drawn; `ids` grows."""
 
     def __init__(
-        self,
-        ticket: Ticket,
-        part: int,
-        encoded: Encoded,
-        sampling: Sampling,
-        limit: int,
-        writing: Writing,
-        ends: frozenset[int],
-        on_text: OnText | None,
+        self, ticket: Ticket, part: int, encoded: Encoded, sampling: Sampling, arriving: Arriving
     ) -> None:
         super().__init__(ticket, part, encoded, encoded.ids)
         self.sampling = sampling
         self._uniforms = Uniforms(sampling.seed, part)
-        self._limit = limit
-        self._writing = writing
-        self._ends = ends
-        self._on_text = on_text
-        self._logprobs: list[float] = []
+        self._arriving = arriving
         self._ended = False
 
     @property
@@ -107,38 +95,18 @@ class Sample(Job):
     @property
     def left(self) -> int:
         """How many tokens it may still have."""
-        return self._limit - len(self._logprobs)
+        return self._arriving.left
 
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens."""
-        return self._uniforms.at(len(self._logprobs), count)
+        return self._uniforms.at(self._arriving.count, count)
 
     def take(self, token: int, logprob: float) -> bool:
         """Take the next token; true if it is the last, and the ticket's part is settled."""
-        self._logprobs.append(logprob)
-        if token in self._ends:
-            self._ended = True
-            return self._settle("eos", self._writing.tokens, self._writing.text)
-        self.ids.append(token)
-        if self._writing.add(token):
-            return self._settle("stop", *self._writing.cut())
-        if len(self._logprobs) >= self._limit:
-            return self._settle("length", self._writing.tokens, self._writing.text)
-        if self._on_text is not None and (shown := self._writing.show()):
-            self._on_text(shown)
-        return False
-
-    def _settle(self, finish: Finish, tokens: Sequence[int], text: str) -> bool:
-        if self._on_text is not None and (rest := self._writing.rest(text)):
-            self._on_text(rest)
-        result = Continuation(
-            text=text,
-            tokens=tuple(tokens),
-            # Beyond these digits it depends on what shared the passes.
-            logprob=round(sum(self._logprobs[: len(tokens)]), 3),
-            finish=finish,
-            prompt_tokens=len(self.encoded.ids),
-            completion_tokens=len(self._logprobs),
-        )
-        self.ticket.settle(self.part, result)
-        return True
+        whole = self._arriving.take(token, logprob)
+        self._ended = whole is not None and whole.finish == "eos"
+        if not self._ended:
+            self.ids.append(token)
+        if whole is not None:
+            self.ticket.settle(self.part, whole)
+        return whole is not None

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llava_cot.models.arriving import Arriving
 from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling
-from llava_cot.models.checkpoint import Checkpoint, load_checkpoint
+from llava_cot.models.checkpoint import Checkpoint, end_tokens, load_checkpoint
 from llava_cot.models.encoding import Encoded, Encoder
 from llava_cot.models.engine import Engine, Stats
 from llava_cot.models.jobs import Job, Sample, Score, Ticket
 from llava_cot.models.network import Network
+from llava_cot.models.refusals import check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing
 
 # Rounds of an event loop without a new call after which it has nothing more to ask for now: what
@@ -46,10 +48,7 @@ class LocalModel:
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        if cache_mb < 1:
-            raise ModelError(f"the memory for caches is {cache_mb} MB; give at least 1")
-        if max_batch < 1:
-            raise ModelError(f"the largest batch is {max_batch}; give at least 1")
+        check_room(cache_mb, max_batch)
         self.name = name or folder.resolve().name
         self._runner = _Runner()
         self._finalizer = weakref.finalize(self, self._runner.close)
@@ -61,7 +60,7 @@ class LocalModel:
         self._engine, self._encoder = opened.engine, opened.encoder
         self._vocabulary = Vocabulary(processor.tokenizer, opened.network.vocabulary)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
-        self._ends = _end_tokens(model, processor.tokenizer)
+        self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
 
     @property
     def stats(self) -> Stats:
@@ -75,8 +74,7 @@ class LocalModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        if n < 1 or sampling.max_tokens < 1:
-            raise ModelError(f"{n} samples of {sampling.max_tokens} tokens are asked for; ask for at least 1")
+        check_samples(n, sampling)
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
@@ -88,10 +86,13 @@ class LocalModel:
                     i,
                     encoded,
                     sampling,
-                    limit,
-                    Writing(self._vocabulary, prefix, sampling.stop),
-                    self._ends,
-                    None if i else tell,
+                    Arriving(
+                        len(encoded.ids),
+                        limit,
+                        Writing(self._vocabulary, prefix, sampling.stop),
+                        self._ends,
+                        None if i else tell,
+                    ),
                 )
                 for i in range(n)
             ]
@@ -102,9 +103,9 @@ class LocalModel:
         encoded = self._encode(prompt)
         ids = [self._encoder.option(prompt.prefix, option) for option in options]
         if not ids or not all(ids):
-            raise ModelError("there is no option to choose, or an empty one; give every option some text")
+            raise no_option()
         if len(encoded.ids) + max(map(len, ids)) > self.context:
-            raise self._too_long(len(encoded.ids))
+            raise too_long(self.name, len(encoded.ids), self.context)
         # Options of one token are read from one pass.
         groups = [[i for i, option in enumerate(ids) if len(option) == 1]]
         groups = [group for group in groups if group] + [[i] for i, o in enumerate(ids) if len(o) > 1]
@@ -132,16 +133,10 @@ class LocalModel:
     def _encode(self, prompt: Prompt) -> Encoded:
         encoded = self._encoder.encode(prompt)
         if len(encoded.ids) >= self.context:
-            raise self._too_long(len(encoded.ids))
+            raise too_long(self.name, len(encoded.ids), self.context)
         if encoded.ids and not 0 <= min(encoded.ids) <= max(encoded.ids) < self._embeddings:
-            raise ModelError(f"the prompt has token ids that {self.name} does not know")
+            raise unknown_ids(self.name)
         return encoded
-
-    def _too_long(self, tokens: int) -> ModelError:
-        return ModelError(
-            f"the prompt has {tokens} tokens, which leaves no room in the {self.context} that {self.name} "
-            "takes; ask something shorter or use fewer images"
-        )
 
 
 @dataclass(frozen=True)
@@ -159,14 +154,6 @@ def _open(
     network = Network(loaded.model)
     encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
     return _Opened(loaded, network, encoder, Engine(network, encoder.head_tensors, memory, max_batch, share))
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    found = {tokenizer.eos_token_id}
-    for config in (model.generation_config, model.config, model.config.get_text_config()):
-        ends = getattr(config, "eos_token_id", None)
-        found.update(ends if isinstance(ends, list | tuple) else [ends])
-    return frozenset(end for end in found if isinstance(end, int))
 
 
 class _Call:

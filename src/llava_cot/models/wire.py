@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 import httpx
 
+from llava_cot.models.aside import Aside
 from llava_cot.models.base import ModelError, ModelFailure
 from llava_cot.models.connections import Clients
 from llava_cot.models.limits import Limits, Sent
@@ -67,7 +65,7 @@ class _Passing(Exception):
 
 
 class Wire:
-    """Requests to one server. Every method but `close` may be called from any event loop."""
+    """Requests to one server. They are made in the thread `aside`, through which all callers go."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -75,42 +73,10 @@ class Wire:
         self._limits = Limits(server.in_flight, server.requests_per_minute, server.tokens_per_minute)
         self._reached = False
         self._tokens_of_one: float | None = None  # running mean of what a request took
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._loop.run_forever, name="llava-cot requests", daemon=True)
-        thread.start()
-        self._finalizer = weakref.finalize(self, _close, self._loop, thread, self._clients)
-
-    async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do some work in the thread; cancelled, it is cancelled there, and its connections are closed."""
-        future = asyncio.wrap_future(self._start(work))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._finalizer.alive and not (task and task.cancelling()):
-                raise ModelError("the model has been closed") from None
-            raise
-
-    def run_blocking(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The same for callers outside an event loop."""
-        future = self._start(work)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        if not self._finalizer.alive:
-            work.close()
-            raise ModelError("the model has been closed; open it again")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        self._finalizer()
+        self.aside = Aside("llava-cot requests", self._clients.close)
 
     async def get(self, path: str, needs: str) -> Json:
-        """A JSON object that has the key `needs`. In the thread. Raises ModelError."""
+        """A JSON object that has the key `needs`. Raises ModelError."""
         return await self._insist(lambda: self._whole("GET", path, None, 0, needs))
 
     async def post(self, path: str, body: Json, tokens: int, needs: str) -> Json:
@@ -254,19 +220,3 @@ def _retry_after(value: str) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread, clients: Clients) -> None:
-    async def end() -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await clients.close()
-        loop.call_soon(loop.stop)
-
-    loop.call_soon_threadsafe(lambda: loop.create_task(end()))
-    if thread is not threading.current_thread():
-        thread.join(5)
-        if not thread.is_alive():
-            loop.close()

@@ -1,0 +1,59 @@
+"""Every method with every judge on a model that writes noise, and what must hold of any trace."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from llava_cot import ask
+from llava_cot.methods import JUDGED, METHODS
+from llava_cot.models.base import Model
+from llava_cot.question import LoadedImage
+from llava_cot.stages import make_format
+from llava_cot.trace import Trace
+
+# Tags that noise has now and then, so that a search on it has several stages.
+NOISY = make_format("look=a e,think=o r,answer=i s")
+SEARCHES = [
+    (method, judge)
+    for method in METHODS
+    for judge in (("self", "logits", "likelihood") if method in JUDGED else (None,))
+]
+every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)
+
+
+async def search(
+    model: Model,
+    method: str,
+    judge: str | None,
+    *,
+    picture: LoadedImage,
+    n: int = 3,
+    seed: int = 0,
+    max_tokens: int = 40,
+) -> Trace:
+    """One search about a picture, with what it came to looked at."""
+    trace = await ask(
+        model,
+        picture.pil,
+        "How many objects are there?",
+        method=method,
+        judge=judge,
+        n=1 if method == "single" else n,
+        seed=seed,
+        temperature=1.0,
+        top_p=1.0,
+        max_tokens=max_tokens,
+        fmt=NOISY,
+    )
+    kept = [trace.candidates[number] for number in trace.chosen]
+    assert "".join(candidate.text for candidate in kept) == trace.text
+    assert all(0 < candidate.completion_tokens <= max_tokens for candidate in trace.candidates)
+    assert all(candidate.logprob is not None and candidate.logprob <= 0 for candidate in trace.candidates)
+    assert trace.usage.prompt_tokens > 50 * len(trace.candidates)
+    assert bool(trace.verdicts) == (judge is not None)
+    if judge == "logits":
+        assert all(math.isclose(sum(v.scores or ()), 1) for v in trace.verdicts)
+    assert Trace.model_validate_json(trace.model_dump_json()) == trace
+    return trace

