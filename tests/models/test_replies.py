@@ -72,6 +72,7 @@ def scored(*positions: dict[str, float]) -> dict:
 def test_options_are_scored_at_the_first_word() -> None:
     assert scores(scored({" 1": -0.5, " 2": -2.0}), (" 1", " 2")) == pytest.approx([-0.5, -2.0])
     assert scores(scored({" ": -0.1}, {"2": -0.5, "1": -2.0}), (" 1", " 2")) == pytest.approx([-2.0, -0.5])
+    assert scores(scored({" ": -0.1}, {"\n": -0.5, "1": -2.0}), (" 1", " 2")) == [-math.inf, -math.inf]
     both = scores(scored({"1": math.log(0.25), " 1": math.log(0.5)}), (" 1", " 2"))
     assert both is not None and both == pytest.approx([math.log(0.75), -math.inf])
     assert scores({"choices": [{"logprobs": None}]}, (" 1", " 2")) is None

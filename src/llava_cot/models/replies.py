@@ -86,20 +86,20 @@ def cut(text: str, stops: Sequence[str], choice: Json) -> tuple[str, Finish]:
 def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
     """Log-probability of each option as the next word; None if the reply has no log-probabilities.
 
-    Read at the first token that is more than white space. An option that is not among the likeliest
-    tokens there counts as impossible.
+    Read at the first token that is more than white space, if there is one. An option that is not among the
+    likeliest tokens there counts as impossible.
     """
     choices = _dicts(reply["choices"])
-    for token in _tokens(choices[0]) if choices else []:
-        if not str(token.get("token", "")).strip():
-            continue
-        top = _dicts(token.get("top_logprobs")) or [token]
-        found: list[float] = []
-        for option in options:
-            likely = [t["logprob"] for t in top if str(t.get("token", "")).strip() == option.strip()]
-            found.append(math.log(sum(map(math.exp, likely))) if likely else -math.inf)
-        return found
-    return None
+    tokens = _tokens(choices[0]) if choices else []
+    if not tokens:
+        return None
+    token = next((token for token in tokens if str(token.get("token", "")).strip()), tokens[0])
+    top = _dicts(token.get("top_logprobs")) or [token]
+    found: list[float] = []
+    for option in options:
+        likely = [t["logprob"] for t in top if str(t.get("token", "")).strip() == option.strip()]
+        found.append(math.log(sum(map(math.exp, likely))) if likely else -math.inf)
+    return found
 
 
 def _dicts(values: Any) -> list[Json]:
