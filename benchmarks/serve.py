@@ -64,10 +64,10 @@ class Result:
 
 
 @contextmanager
-def serving(model: str, clients: int) -> Iterator[str]:
+def serving(model: str, clients: int, cache_mb: int) -> Iterator[str]:
     """The address of a server that runs meanwhile."""
     command = [sys.executable, "-m", "llava_cot", "serve", "--model", model, "--port", "0"]
-    command += ["--at-once", str(clients), "--line", str(clients)]
+    command += ["--at-once", str(clients), "--line", str(clients), "--cache-mb", str(cache_mb)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = process.stderr.readline()
@@ -97,9 +97,10 @@ async def answered(client: httpx.AsyncClient, request: dict[str, Any]) -> bool:
 
 async def memory(client: httpx.AsyncClient) -> float:
     """Of the server, in MiB."""
-    text = (await client.get(str(client.base_url).replace("/v1", "/metrics"))).text
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-    return float(found[1]) / 2**20 if found else float("nan")
+    told = await client.get(client.base_url.copy_with(path="/metrics"))
+    found = re.search(r"^process_resident_memory_bytes (\S+)$", told.text, re.MULTILINE)
+    assert found, told.text
+    return float(found[1]) / 2**20
 
 
 async def measure(address: str, name: str, sizes: Sizes) -> Result:
@@ -184,13 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", help="the model's name in requests, with a method; the model if not given")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=2000, help="for the memory")
+    parser.add_argument("--cache-mb", type=int, default=2048, help="of the server; a small one is full soon")
     parser.add_argument("--quick", action="store_true", help="4 clients, 10 requests")
     parser.add_argument("--json", action="store_true", help="one object instead of the table")
     args = parser.parse_args(arguments)
     if args.clients < 1 or args.requests < _TENTHS:
         parser.error(f"give at least one client and {_TENTHS} requests")
     sizes = Sizes(4, 2, 1, _TENTHS) if args.quick else Sizes(args.clients, 16, 3, args.requests)
-    with serving(args.model, sizes.clients) as address:
+    with serving(args.model, sizes.clients, args.cache_mb) as address:
         name = args.name or httpx.get(f"{address}/models").json()["data"][0]["id"]
         result = asyncio.run(measure(address, name, sizes))
     about = {"model": args.model, "name": name, "cores": os.cpu_count()}

@@ -39,7 +39,8 @@ app.add_typer(models_app, name="models")
 
 # Options of more than one verb.
 _Model = Annotated[
-    str, typer.Option(help="'mini', the folder of a checkpoint, or a server's address or name.")
+    str,
+    typer.Option(help="'mini', the folder of a checkpoint, 'vllm:FOLDER', or a server's address or name."),
 ]
 _ModelName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import openai
 import pytest
 from command import COMMAND, ROOT, environment, refusal
 from serving import ASK, PATIENCE, get, running, until
+
+from llava_cot.serve.run import listen
 
 
 def test_a_taken_port_is_told_before_a_model_is_opened() -> None:
@@ -92,3 +95,13 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: os.PathLike[str]) -
     )
     assert done.returncode == 2
     assert b"the server needs fastapi, which is not here; pip install 'llava-cot[serve]'" in done.stderr
+
+
+def test_no_part_of_a_reply_waits_for_the_client_to_confirm_another() -> None:
+    with (
+        closing(listen("127.0.0.1", 0)) as listening,
+        closing(socket.create_connection(listening.getsockname())),
+    ):
+        accepted, _ = listening.accept()
+        with closing(accepted):
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
