@@ -206,6 +206,19 @@ async def test_single_streams_and_its_pieces_are_the_answer() -> None:
         assert "".join(e.text for e in events if isinstance(e, TextDelta)) == again.text == trace.text
 
 
+async def test_a_request_that_was_broken_off_keeps_no_later_one_waiting() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        for i in range(200):
+            asked = asyncio.create_task(
+                model.sample(Prompt.of("How many?"), 1, Sampling(), lambda text: None)
+            )
+            await asyncio.sleep(i / 50_000)  # wherever the request is by then
+            asked.cancel()
+            await asyncio.wait({asked})
+            async with asyncio.timeout(30):
+                assert await model.sample(Prompt.of("How many?"), 1, Sampling())
+
+
 async def test_a_failure_of_who_listens_is_theirs() -> None:
     def fail(text: str) -> None:
         raise RuntimeError("no ears")

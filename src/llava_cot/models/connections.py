@@ -7,6 +7,7 @@ there are at once is for whoever asks for them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -29,10 +30,18 @@ class Clients:
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client that nobody else has meanwhile."""
         client = self._idle.pop() if self._idle else self._new()
+        usable = True
         try:
             yield client
+        except asyncio.CancelledError:
+            # httpcore may never count its only connection as free again: the next request would wait for it.
+            usable = False
+            raise
         finally:
-            self._idle.append(client)
+            if usable:
+                self._idle.append(client)
+            else:
+                await client.aclose()
 
     def _new(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
