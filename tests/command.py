@@ -1,11 +1,13 @@
 """Runs `llava-cot` as a user's shell does."""
 
 import contextlib
+import json
 import os
 import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "llava_cot"]
@@ -25,6 +27,19 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProce
     return subprocess.run(
         command, input=stdin, capture_output=True, check=False, timeout=120, cwd=ROOT, env=environment()
     )
+
+
+def figures(benchmark: str, *arguments: str) -> Any:
+    """What a benchmark measures when it is run in short."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / benchmark, "--quick", "--json", *arguments],
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
 
 
 class Terminal:

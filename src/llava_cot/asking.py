@@ -50,7 +50,8 @@ async def ask(
     if isinstance(judge, str):
         judge = make_judge(judge, model, fmt, sampling)
     asked = await _question(image, question)
-    await asyncio.to_thread(lambda: [image.small for image in asked.images])  # for the trace
+    for picture in asked.images:
+        await asyncio.to_thread(getattr, picture, "small")  # for the trace
     return await METHODS[method](
         asked,
         model,

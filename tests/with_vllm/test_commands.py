@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from command import COMMAND
 from opening import noise
 
-COMMAND = [sys.executable, "-m", "llava_cot"]
 FORMAT = ("--format", "look=a e,answer=o s")
 
 

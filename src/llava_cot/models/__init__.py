@@ -5,6 +5,7 @@ Imports no torch before a model is opened.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,26 +51,21 @@ def open_model(
         return server
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
+    make: Callable[..., LocalModel | VllmModel]
     if by_vllm:
         from llava_cot.models.vllm import VllmModel
 
-        return VllmModel(
-            Path(str(spec).removeprefix(_BY_VLLM)).expanduser(),
-            device=device,
-            dtype=dtype,
-            cache_mb=cache_mb,
-            max_batch=max_batch,
-            double_bos=double_bos,
-            share=share,
-        )
-    folder = MINI if spec == "mini" else Path(spec).expanduser()
-    if spec == "mini" and not (folder / "config.json").is_file():
-        raise ModelError("the built-in model mini is missing here; install the package again")
-    from llava_cot.models.local import LocalModel
+        make = VllmModel
+        folder = Path(str(spec).removeprefix(_BY_VLLM)).expanduser()
+    else:
+        folder = MINI if spec == "mini" else Path(spec).expanduser()
+        if spec == "mini" and not (folder / "config.json").is_file():
+            raise ModelError("the built-in model mini is missing here; install the package again")
+        from llava_cot.models.local import LocalModel
 
-    return LocalModel(
+        make = LocalModel
+    return make(
         folder,
-        name="mini" if spec == "mini" else folder.resolve().name,
         device=device,
         dtype=dtype,
         cache_mb=cache_mb,

@@ -22,7 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.models.base import ModelError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
         model = model.to(place).eval().requires_grad_(False)
     except RuntimeError as error:
         raise ModelError(f"{folder} does not fit on {place}: {first_sentence(error)}") from None
-    return Checkpoint(model, processor, context(config))
+    return Checkpoint(model, processor, _context(config))
 
 
 def load_processor(folder: Path) -> tuple[Any, Any]:
@@ -82,9 +82,14 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
-    if name not in DTYPES:
-        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(DTYPES)} or auto")
-    return DTYPES[name]
+    check_dtype(name)
+    return _DTYPES[name]
+
+
+def check_dtype(name: str) -> None:
+    """Raises ModelError."""
+    if name not in (*_DTYPES, "auto"):
+        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(_DTYPES)} or auto")
 
 
 def _check_files(folder: Path) -> None:
@@ -183,7 +188,7 @@ def _model(folder: Path, dtype: torch.dtype | str) -> Any:
     return model
 
 
-def context(config: Any) -> int:
+def _context(config: Any) -> int:
     """The longest text, within the sliding window if there is one: inside it, attention is plain."""
     text = config.get_text_config()
     limits = [getattr(text, "max_position_embeddings", None) or 2048]

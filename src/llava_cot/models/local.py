@@ -40,7 +40,6 @@ class LocalModel:
         self,
         folder: Path,
         *,
-        name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         cache_mb: int = 2048,
@@ -49,7 +48,7 @@ class LocalModel:
         share: bool = True,
     ) -> None:
         check_room(cache_mb, max_batch)
-        self.name = name or folder.resolve().name
+        self.name = folder.resolve().name
         self._runner = _Runner()
         self._finalizer = weakref.finalize(self, self._runner.close)
         opened = self._runner.start(

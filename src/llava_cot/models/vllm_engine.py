@@ -17,7 +17,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from llava_cot.models.base import ModelError
-from llava_cot.models.checkpoint import DTYPES, first_sentence, quiet
+from llava_cot.models.checkpoint import check_dtype, first_sentence, quiet
 
 # vLLM and its processes log to standard output, tell their makers that they run, and give advice. What a
 # user has set goes first.
@@ -49,8 +49,7 @@ def platform_settings(device: str, dtype: str) -> dict[str, Any]:
     there: str = current_platform.device_type
     if device not in ("auto", there):
         raise ModelError(f"this vLLM runs on {there or 'nothing here'}, not on {device!r}; choose auto")
-    if dtype not in (*DTYPES, "auto"):
-        raise ModelError(f"there is no dtype {dtype!r}; choose {', '.join(DTYPES)} or auto")
+    check_dtype(dtype)
     if there != "cpu":
         return {"dtype": dtype}
     return {

@@ -1,8 +1,8 @@
-"""HTTP to one server: a thread with the connection pool, the limits and the retries.
+"""HTTP to one server: the requests, their limits and their retries.
 
-Owns what is tried again and what is not. Knows nothing of what requests and replies mean, beyond JSON. A
-thread of its own, so that callers in any number of event loops share one pool and one set of limits, and a
-loop that ends takes no connection with it.
+Owns what is tried again and what is not. Knows nothing of what requests and replies mean, beyond JSON. In a
+thread of its own (`aside.py`), so that callers in any number of event loops share the connections and one set
+of limits, and a loop that ends takes no connection with it.
 """
 
 from __future__ import annotations

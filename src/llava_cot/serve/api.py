@@ -68,15 +68,15 @@ def make_app(service: Service) -> FastAPI:
         read_name(name, model.name)
         return ModelCard(id=name, created=started)
 
-    @app.get("/traces/{name}.json")
-    async def trace(name: str) -> Trace:
+    @app.get("/traces/{name}.json", response_model=Trace)
+    async def trace(name: str) -> Response:
         """A trace that the web app left here. Wants no key: its address is one."""
-        return service.traces.find(name)
+        return Response(service.traces.find(name), media_type="application/json")
 
     @app.get("/traces/{name}", include_in_schema=False)
     async def shown_trace(name: str) -> HTMLResponse:
         """The same, as a page."""
-        return HTMLResponse(trace_page(service.traces.find(name)))
+        return HTMLResponse(trace_page(Trace.model_validate_json(service.traces.find(name))))
 
     @app.get("/health")
     async def health() -> Health:

@@ -7,9 +7,7 @@ how a trace looks in `show.page`. Built with Gradio, whose own way to load files
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import mimetypes
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -22,22 +20,19 @@ from fastapi import FastAPI
 from gradio.exceptions import ComponentProcessingError
 from markupsafe import Markup
 
-from llava_cot.asking import settings
-from llava_cot.images import ImageError, ImageLimits
+from llava_cot.images import ImageLimits
 from llava_cot.judges import JUDGES
 from llava_cot.methods import JUDGED, METHODS
 from llava_cot.record import Began, Event, Recorder
 from llava_cot.serve.answering import Service, answer
 from llava_cot.serve.asked import Asked, check_text
 from llava_cot.serve.errors import api_error, error_response
-from llava_cot.serve.wire import MAX_CANDIDATES
 from llava_cot.show.page import stylesheet, trace_fragment
 
 # Seconds between two pictures of a search: at least, and at most.
 _PAUSE = 0.1
 _BEAT = 1.0
 _SHOWN_CANDIDATES = 16  # as far as the slider goes
-_MAX_TOKENS = 2048
 # Items 24, 14, 30 and 20 of `llava-cot scenes --split validation --seed 1`.
 _FOLDER = Path(__file__).with_name("examples")
 _EXAMPLES = (
@@ -127,7 +122,7 @@ def _blocks(service: Service) -> _Page:
                     n = gradio.Slider(1, _SHOWN_CANDIDATES, 4, step=1, label="Candidates", min_width=140)
                     judge = gradio.Dropdown(list(JUDGES), value="self", label="Judge", min_width=140)
                 with gradio.Accordion("More", open=False):
-                    temperature = gradio.Slider(0, 2, value=0.6, step=0.05, label="Temperature")
+                    temperature = gradio.Slider(0, 2, Asked.temperature, step=0.05, label="Temperature")
                     seed = gradio.Number(label="Seed (empty: a new one each time)", precision=0, value=None)
                 with gradio.Row():
                     go = gradio.Button("Ask", variant="primary", min_width=120)
@@ -157,20 +152,10 @@ def _controls(method: str) -> tuple[Any, Any]:
     return gradio.update(visible=method != "single"), gradio.update(visible=method in JUDGED)
 
 
-async def _answers(
-    service: Service,
-    picture: str | None,
-    question: str,
-    method: str,
-    n: int,
-    judge: str,
-    temperature: float,
-    seed: int | None,
-) -> AsyncIterator[str]:
+async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
     """The answer as it grows, as HTML."""
     try:
-        asked = await _asked(picture, question, method, n, judge, temperature, seed)
-        async for shown in _searched(service, asked):
+        async for shown in _searched(service, _asked(*controls)):
             yield shown
     except Exception as error:
         told = api_error(error)
@@ -179,7 +164,7 @@ async def _answers(
         yield _said(f"{told.body.message[:1].upper()}{told.body.message[1:]}.", role="alert")
 
 
-async def _asked(
+def _asked(
     picture: str | None,
     question: str,
     method: str,
@@ -189,26 +174,16 @@ async def _asked(
     seed: int | None,
 ) -> Asked:
     """What the controls say. Raises ApiError or ValueError."""
-    if not question.strip():
-        raise ValueError("the question is empty; write what you want to know")
     check_text(question)
-    if n > MAX_CANDIDATES:
-        raise ValueError(f"{n} candidates are more than the {MAX_CANDIDATES} that one may ask for")
-    chosen = judge if method in JUDGED else None
-    seed = random.getrandbits(31) if seed is None else seed
-    n, _ = settings(method, 1 if method == "single" else n, chosen, temperature, 0.9, _MAX_TOKENS, seed)
-    urls = () if picture is None else (await asyncio.to_thread(_data_url, Path(picture)),)
-    return Asked(question, urls, method, n, chosen, temperature, 0.9, _MAX_TOKENS, seed, choices=1, stop=())
-
-
-def _data_url(path: Path) -> str:
-    """An uploaded picture, as a request would hold it."""
-    if path.stat().st_size > ImageLimits().max_bytes:
-        raise ImageError(
-            f"the picture has more than {ImageLimits().max_bytes / 1e6:g} MB; take a smaller one"
-        )
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return Asked(
+        question,
+        () if picture is None else (Path(picture),),
+        method,
+        1 if method == "single" else n,
+        judge if method in JUDGED else None,
+        random.getrandbits(31) if seed is None else seed,
+        temperature,
+    )
 
 
 async def _searched(service: Service, asked: Asked) -> AsyncIterator[str]:

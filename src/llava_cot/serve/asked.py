@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llava_cot.asking import settings
@@ -41,19 +42,25 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that `ask` will take, but for its pictures, which are still to be loaded."""
+    """A request that `ask` will take, but for its pictures, which are still to be loaded.
+
+    Raises ValueError for settings that `ask` would refuse. The defaults are its own.
+    """
 
     text: str
-    urls: tuple[str, ...]
+    pictures: tuple[str | Path, ...]  # data URLs, addresses, or files that were uploaded
     method: str
     n: int | None
     judge: str | None
-    temperature: float
-    top_p: float
-    max_tokens: int
     seed: int
-    choices: int
-    stop: tuple[str, ...]
+    temperature: float = 0.6
+    top_p: float = 0.9
+    max_tokens: int = 2048
+    choices: int = 1
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settings(self.method, self.n, self.judge, self.temperature, self.top_p, self.max_tokens, self.seed)
 
     async def question(self) -> Question:
         """The question with its pictures. Raises ImageError.
@@ -62,10 +69,10 @@ class Asked:
         """
         images: list[LoadedImage] = []
         pixels = ImageLimits().max_pixels
-        for number, url in enumerate(self.urls, 1):
+        for number, picture in enumerate(self.pictures, 1):
             limits = ImageLimits(max_pixels=pixels)
-            name = f"number {number}" if _is_data(url) else None
-            image = await asyncio.to_thread(load_image, url, limits=limits, name=name)
+            name = f"number {number}" if isinstance(picture, Path) or _is_data(picture) else None
+            image = await asyncio.to_thread(load_image, picture, limits=limits, name=name)
             pixels -= image.pil.width * image.pil.height
             images.append(image)
         return Question(self.text, tuple(images))
@@ -88,17 +95,14 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
     method = named.method or (search and search.method) or "stage-beam"
     n = named.n or (search.n if search else None)
     judge = search.judge if search else None
-    limit = body.max_completion_tokens or body.max_tokens or 2048
-    temperature = 0.6 if body.temperature is None else body.temperature
-    top_p = 0.9 if body.top_p is None else body.top_p
+    limit = body.max_completion_tokens or body.max_tokens or Asked.max_tokens
+    temperature = Asked.temperature if body.temperature is None else body.temperature
+    top_p = Asked.top_p if body.top_p is None else body.top_p
     if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
         temperature, top_p = 0.0, 1.0
     seed = random.getrandbits(31) if body.seed is None else body.seed
-    n, _ = settings(method, n, judge, temperature, top_p, limit, seed)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return Asked(
-        text, urls, method, n, judge, temperature, top_p, limit, seed, choices=body.n or 1, stop=stop
-    )
+    return Asked(text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop)
 
 
 def _refuse_fields(body: ChatRequest) -> None:
@@ -122,8 +126,6 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     for message in messages:
         content = message.content
         parts += [TextPart(type="text", text=content)] if isinstance(content, str) else content
-    if not any(isinstance(part, TextPart) and part.text.strip() for part in parts):
-        raise ApiError(400, "the question is empty; write what you want to know", param="messages")
     texts = [part.text for part in parts if isinstance(part, TextPart) and part.text.strip()]
     urls = tuple(part.image_url.url for part in parts if isinstance(part, ImagePart))
     text = "\n".join(texts)
@@ -137,6 +139,8 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
 
 def check_text(text: str) -> None:
     """Raises ApiError."""
+    if not text.strip():
+        raise ApiError(400, "the question is empty; write what you want to know", param="messages")
     if len(text) > MAX_CHARACTERS:
         raise ApiError(
             400,
