@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from llava_cot.cli_data import data_app
+
 if TYPE_CHECKING:
     from llava_cot.question import LoadedImage
     from llava_cot.trace import Trace
@@ -36,6 +38,7 @@ app = typer.Typer(
 
 models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
 
 # Options of more than one verb.
 _Model = Annotated[

@@ -1,0 +1,1 @@
+"""Data sets: read from public sources, sampled, annotated in stages, checked."""
