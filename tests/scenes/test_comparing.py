@@ -1,15 +1,11 @@
 """How mini's training labels a duel of captions: nearer to the truth, for a reason that can be seen."""
 
-import sys
 from itertools import combinations
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "mini"))
-
-from comparing import GAP, align, caption_verdict, wrong_words
+from llava_cot.scenes.comparing import GAP, align, caption_verdict, wrong_words
 
 DESCRIPTIONS = st.tuples(
     st.sampled_from(["large", "small"]),

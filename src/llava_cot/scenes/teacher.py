@@ -41,6 +41,12 @@ def describe(item: Object) -> str:
     return f"{item.size} {item.color} {item.material} {item.shape}"
 
 
+def described(words: str) -> Object:
+    """The object that `describe` gives these words of, with no place."""
+    size, color, material, shape = words.split(" ")
+    return Object(size, color, material, shape, x=0.0, y=0.0, turn=0.0)
+
+
 def caption(objects: Sequence[Object]) -> str:
     listed = ", ".join(f"{ORDINALS[i]} a {describe(item)}" for i, item in enumerate(objects))
     return f"There are {len(objects)} objects. From left to right: {listed}."

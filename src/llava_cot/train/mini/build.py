@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from pictures import IMAGE_SIZE
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     MllamaConfig,
@@ -26,6 +25,7 @@ from llava_cot.scenes.questions import ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.stages import LLAVA_COT
+from llava_cot.train.mini.pictures import IMAGE_SIZE
 
 PATCH = 12
 CONTEXT = 2048
@@ -90,7 +90,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.add_special_tokens(
         [AddedToken(IMAGE, special=True, normalized=False)]
     )  # last: the output layer has no row for it
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         bos_token="<|begin|>",
         eos_token="<|end|>",
@@ -110,7 +110,9 @@ def build_processor() -> MllamaProcessor:
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.25, 0.25, 0.25],
     )
-    return MllamaProcessor(image_processor, build_tokenizer(), chat_template=CHAT_TEMPLATE)
+    return MllamaProcessor(  # type: ignore[no-untyped-call]
+        image_processor, build_tokenizer(), chat_template=CHAT_TEMPLATE
+    )
 
 
 def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
@@ -157,39 +159,3 @@ def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
             if "gate" in name and parameter.numel() == 1 and "tile" not in name and "positional" not in name:
                 parameter.fill_(1.0)
     return model
-
-
-if __name__ == "__main__":
-    ready = build_processor()
-    built = build_model(ready)
-    print(
-        len(ready.tokenizer),
-        sum(p.numel() for p in built.parameters()),
-        sum(p.numel() for p in built.model.vision_model.parameters()),
-    )
-    print(
-        [
-            ready.tokenizer.decode([i])
-            for i in ready.tokenizer("What color is the small metal sphere?\nA. red\nB. blue").input_ids
-        ]
-    )
-    print(
-        [
-            ready.tokenizer.decode([i])
-            for i in ready.tokenizer(
-                "<SUMMARY>I will list.</SUMMARY> There are 12 zebras, ünïcode."
-            ).input_ids
-        ]
-    )
-    for name, parameter in built.named_parameters():
-        if "gate" in name and "proj" not in name:
-            print(name, parameter.flatten()[:3])
-    print(
-        len(
-            ready.tokenizer(
-                prompts.judge_prompt(
-                    "reasoning", "How many cubes are there?", {"caption": "There are 2 objects."}, "a", "b"
-                )
-            ).input_ids
-        )
-    )

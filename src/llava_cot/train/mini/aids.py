@@ -11,17 +11,17 @@ from the next token alone, or was not learned at all. The heads are not shipped.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 import torch.nn.functional as F
-from comparing import align
 from torch import Tensor, nn
 
+from llava_cot.scenes.comparing import align
 from llava_cot.scenes.questions import Filter, SceneQuestion
-from llava_cot.scenes.teacher import ORDINALS, describe
+from llava_cot.scenes.teacher import ORDINALS, describe, described
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
@@ -67,7 +67,7 @@ class Mention:
 
     @property
     def item(self) -> Object:
-        return Object(*self.words, x=0.0, y=0.0, turn=0.0)
+        return described(" ".join(self.words))
 
 
 class Aids(nn.Module):
@@ -221,7 +221,7 @@ class Watch:
         for place in (MATCHING_LAYER, LAST_LAYER):
             layers[place].register_forward_hook(self._keep(place))
 
-    def _keep(self, place: int):
+    def _keep(self, place: int) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
             self.states[place] = output if isinstance(output, Tensor) else output[0]
 

@@ -8,18 +8,21 @@ picture look alike after their norm, and a model of this size learned nothing fr
 from __future__ import annotations
 
 import random
+from typing import Any, cast
 
 import torch
-from common import Pool
 from torch import nn
-from vision import WIDTHS, Heads, patches
+from transformers import MllamaForConditionalGeneration
+
+from llava_cot.train.mini.eyes import WIDTHS, Eyes, patches
+from llava_cot.train.mini.pictures import Pool
 
 
 @torch.no_grad()
-def ground(model: nn.Module, heads: Heads, pool: Pool, pictures: int = 512) -> None:
+def ground(model: MllamaForConditionalGeneration, eyes: Eyes, pool: Pool, pictures: int = 512) -> None:
     """Set the projector, and draw the cross-attention's projections anew."""
-    inner = model.model
-    indices = random.Random(0).sample(range(1000, len(pool)), pictures)
+    inner: Any = model.model
+    indices = random.Random(0).sample(range(len(pool)), pictures)
     features = torch.cat(
         [
             patches(inner.vision_model(**pool.batch(indices[i : i + 64])).last_hidden_state).flatten(0, 1)
@@ -27,7 +30,8 @@ def ground(model: nn.Module, heads: Heads, pool: Pool, pictures: int = 512) -> N
         ]
     )
     mean = features.mean(0)
-    read = torch.cat([head.weight for head in heads.heads.values()])
+    readers = cast(list[nn.Linear], list(eyes.heads.values()))
+    read = torch.cat([head.weight for head in readers])
     weight = read / ((features - mean) @ read.T).std(0)[:, None]
     rest = inner.multi_modal_projector.out_features - len(weight)
     _, scale, directions = torch.linalg.svd(features - mean, full_matrices=False)
@@ -42,7 +46,7 @@ def ground(model: nn.Module, heads: Heads, pool: Pool, pictures: int = 512) -> N
             _aim(layer.cross_attn, sum(WIDTHS.values()))
 
 
-def _aim(attention: nn.Module, readable: int) -> None:
+def _aim(attention: Any, readable: int) -> None:
     """Half of the heads look for places alone, and read attributes alone, from the start."""
     for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
         nn.init.normal_(getattr(attention, part).weight, std=0.09)

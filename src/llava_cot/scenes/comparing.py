@@ -1,4 +1,4 @@
-"""Two captions against the truth: which is nearer, and the one difference that shows it.
+"""Two captions, or two reasonings, against the truth: which is nearer, and the one difference that shows it.
 
 A caption is a list of descriptions ("small red metal cube") from left to right. It is laid beside the true
 list as a diff would be, so that an object missed or seen twice does not make all that follow wrong.
@@ -76,3 +76,16 @@ def _reason(place: int, said: Sequence[str | None]) -> str:
         named = list(apart[0])
     first, second, third = (f"{what} {place}" for what, place in zip(named, where, strict=True))
     return f"the {ORDINALS[place]} is {first}, {second} and {third}"
+
+
+def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+    """Which of two reasonings is the true one; why: the work of the first step that the other gets wrong."""
+    text = " ".join(said for said, _ in truth)
+    if (a == text) == (b == text):
+        return None
+    choice, other = (1, b) if a == text else (2, a)
+    sentences = [f"{said}." for said in other.rstrip(".").split(". ")]
+    for place, (said, work) in enumerate(truth):
+        if place >= len(sentences) or sentences[place] != said:
+            return choice, work
+    return choice, truth[-1][1]
