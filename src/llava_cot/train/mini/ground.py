@@ -22,11 +22,11 @@ from llava_cot.train.mini.pictures import Pool
 def ground(model: MllamaForConditionalGeneration, eyes: Eyes, pool: Pool, pictures: int = 512) -> None:
     """Set the projector, and draw the cross-attention's projections anew."""
     inner: Any = model.model
-    indices = random.Random(0).sample(range(len(pool)), pictures)
+    indices = random.Random(0).sample(range(len(pool)), min(pictures, len(pool)))
     features = torch.cat(
         [
             patches(inner.vision_model(**pool.batch(indices[i : i + 64])).last_hidden_state).flatten(0, 1)
-            for i in range(0, pictures, 64)
+            for i in range(0, len(indices), 64)
         ]
     )
     mean = features.mean(0)

@@ -24,6 +24,7 @@ from llava_cot.data.records import DataError
 from llava_cot.models import open_model
 from llava_cot.train.mini.batches import Batches
 from llava_cot.train.mini.build import build_model, build_processor
+from llava_cot.train.mini.card import write_card
 from llava_cot.train.mini.export import save_model
 from llava_cot.train.mini.ground import ground
 from llava_cot.train.mini.learner import Learner
@@ -77,6 +78,7 @@ def train_mini(recipe: MiniRecipe, whole: MiniRecipe, note: Note) -> Path:
         before = folder
     assert before is not None
     shutil.copytree(before / "model", out / "model", dirs_exist_ok=True)
+    write_card(out / "model", recipe, whole, learner.model.num_parameters())
     return out / "model"
 
 
