@@ -27,7 +27,7 @@ def read(root: Path, split: str) -> Iterator[Record]:
             pictures=(picture("docvqa", root, f"spdocvqa_images/{page}"),),
             source="docvqa",
             licence=LICENCE,
-            extra={"type": asked["question_types"], "answers": answers},
+            extra={"types": list(asked["question_types"]), "answers": answers},
         )
 
     file = root / "spdocvqa_qas" / f"{split}_v1.0_withQT.json"

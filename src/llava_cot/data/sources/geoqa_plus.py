@@ -34,13 +34,13 @@ def read(root: Path, split: str) -> Iterator[Record]:
                     question=text(problem["subject"]),
                     answer=letter(problem["label"], options),
                     options=options,
-                    hints=text(problem["answer"]) or None,
+                    hints=text(problem.get("answer") or "") or None,
                 ),
             ),
             pictures=(Picture(f"geoqa_plus/{split}/{number}.png", data=_png(problem["image"])),),
             source="geoqa_plus",
             licence=LICENCE,
-            extra={"type": problem["formal_point"]},
+            extra={"points": list(problem["formal_point"])},
         )
 
     file = root / _FILE

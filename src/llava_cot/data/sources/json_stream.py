@@ -15,7 +15,7 @@ from llava_cot.data.records import DataError
 
 _CHUNK = 1 << 18  # characters
 _MOST = 1 << 26  # characters of one entry
-# A value that the text ends within is reported at most this far before the end, or at a string's beginning.
+# What a value lacks at the end of the text shows at most this far before it, or at a string's beginning.
 _CUT = 32
 _SPACE = " \t\r\n"
 
@@ -134,7 +134,7 @@ class _Text:
         while True:
             try:
                 found, end = json.JSONDecoder().raw_decode(self.buffer, self.at)
-                if end < len(self.buffer) or self.ended:  # else a number may go on
+                if end < len(self.buffer) - _CUT or self.ended:  # else "1" may be the beginning of "1.5"
                     self.at = end
                     return found
             except json.JSONDecodeError as error:

@@ -25,7 +25,7 @@ def read(root: Path, split: str) -> Iterator[Record]:
 
     def make(row: tuple[int, dict[str, Any]]) -> Iterator[Record]:
         number, talk = row
-        if "image" not in talk:
+        if talk.get("image") is None:
             return
         image = text(talk["image"])
         yield Record(
