@@ -36,7 +36,8 @@ class LetteredPicture(Picture):
         pen = ImageDraw.Draw(image)
         for sign, (left, top, right, bottom) in self.letters:
             pen.rectangle((left, top, right, bottom), fill="white", outline="black")
-            font = ImageFont.load_default(max(bottom - top, 6.0))  # smaller ones are no longer letters
+            height = min(bottom - top, 1.5 * (right - left) / len(sign))
+            font = ImageFont.load_default(max(height, 6.0))  # smaller ones are no longer letters
             pen.text(((left + right) / 2, (top + bottom) / 2), sign, fill="black", font=font, anchor="mm")
         data = io.BytesIO()
         image.save(data, "PNG")

@@ -81,19 +81,25 @@ class _Text:
         self.buffer = ""
         self.at = 0
         self.ended = False
-        self.lines = 1  # the line that the buffer begins on
+        self.lines = 1  # the line of what is at `counted`
+        self.counted = 0
 
-    def line(self, at: int | None = None) -> int:
-        return self.lines + self.buffer.count("\n", 0, self.at if at is None else at)
+    def line(self) -> int:
+        """The line of what is next."""
+        self.lines += self.buffer.count("\n", self.counted, self.at)
+        self.counted = self.at
+        return self.lines
 
-    def broken(self, what: str, at: int | None = None) -> DataError:
-        return DataError(f"{self.file}, line {self.line(at)}: {what}")
+    def broken(self, what: str, further: int = 0) -> DataError:
+        """The error of what is next, or of what stands so many characters further."""
+        line = self.line() + self.buffer.count("\n", self.at, self.at + further)
+        return DataError(f"{self.file}, line {line}: {what}")
 
     def more(self) -> None:
         """Forget what has been read, and take as much again as is left."""
-        self.lines = self.line()
+        self.line()
         self.buffer = self.buffer[self.at :]
-        self.at = 0
+        self.at = self.counted = 0
         try:
             found = self.source.read(max(_CHUNK, len(self.buffer)))
         except UnicodeDecodeError as error:
@@ -140,7 +146,7 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos >= len(self.buffer) - _CUT
                 if self.ended or not cut or len(self.buffer) - self.at > _MOST:
-                    raise self.broken(f"this is no JSON ({error.msg})", error.pos) from None
+                    raise self.broken(f"this is no JSON ({error.msg})", error.pos - self.at) from None
             except RecursionError:
                 raise self.broken("this is nested too deeply") from None
             self.more()
