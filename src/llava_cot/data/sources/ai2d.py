@@ -1,7 +1,7 @@
 """AI2D: multiple choice about diagrams of school books.
 
 Owns its layout: the folder `ai2d` of the authors' archive, with their list of test pictures beside
-`questions`. Half of the questions speak of letters that the authors put in place of a diagram's words;
+`questions`. Many questions speak of letters that the authors put in place of a diagram's words;
 the archive has the words' places only, so such a picture is drawn when it is read.
 """
 

@@ -19,7 +19,7 @@ RELATIONS = ("friends", "family", "couple", "professional", "commercial", "no re
 
 
 def read(root: Path, split: str) -> Iterator[Record]:
-    """A record a pair. The relations and boxes of all pictures (some 10 MB) are held in memory."""
+    """A record a pair. The relations and boxes of all pictures are held in memory."""
     pairs = json_value(root / "relationship.json")
     boxes = {text(image["id"]): image for image in json_value(root / "annotation_image_info.json")}
 
