@@ -27,7 +27,7 @@ create table if not exists pictures (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A record in line. `against` is why it must not be drawn, "" for nothing; `same` equals in duplicates."""
+    """A record in line. `against` is why it must not be drawn, if anything; `same` equals in duplicates."""
 
     place: Place
     against: str
