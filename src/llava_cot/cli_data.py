@@ -20,7 +20,7 @@ def sample(
 ) -> None:
     """Draw questions from data sets, none twice and none of a benchmark's."""
     from llava_cot.data.sample import sample as draw
-    from llava_cot.show.progress import Bars
+    from llava_cot.show.bars import Bars
 
     with Bars() as bars:
         report = draw(recipe, out, bars)

@@ -1,6 +1,6 @@
 """Finding out who may be drawn: the pictures of records are looked at, compared with benchmarks' and kept.
 
-Owns the batches between sources, threads (`looking.py`), the rule of overlap (`overlap.py`) and the file of
+Owns the batches between sources, threads (`pictures.py`), the rule of overlap (`overlap.py`) and the file of
 what is known (`candidates.py`). Knows nothing of counts or of who is drawn in the end.
 """
 
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from llava_cot.data.candidates import Candidate, Candidates
 from llava_cot.data.draw import Place, place
-from llava_cot.data.looking import Looked, Placed, batches, look, path_of
+from llava_cot.data.pictures import Looked, Placed, batches, look, path_of
 from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
 from llava_cot.data.records import DataError, Record, to_json
 

@@ -23,7 +23,7 @@ from typing import Any
 from llava_cot.data.candidates import Candidate, Candidates
 from llava_cot.data.draw import Place, first, place
 from llava_cot.data.finding import Finder, Progress
-from llava_cot.data.looking import FOLDER, threads
+from llava_cot.data.pictures import FOLDER, threads
 from llava_cot.data.recipe import Recipe, read_recipe
 from llava_cot.data.records import DataError
 from llava_cot.data.sources.entry import Opened, open_source

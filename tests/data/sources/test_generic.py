@@ -163,6 +163,8 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
     assert picture.name == "scenes/train-3-2.png" and picture.data is None
     assert Image.open(io.BytesIO(picture.read())).tobytes() == item.picture().tobytes()
     assert records == list(opened.records())
+    named = open_source(Entry(source="scenes", split="train", seed=3, count=4, name="mine"))
+    assert named.name == "mine" and list(named.records()) == records, "a scene is known by its id"
     with pytest.raises(ValueError, match="nowhere"):
         next(open_source(Entry(source="scenes", split="nowhere", count=1)).records())
 
