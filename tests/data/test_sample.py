@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,8 +279,7 @@ def test_names_that_two_sources_share(source: Path) -> None:
     (other / "images/s" / name).write_bytes((source / name).read_bytes())
     sampling.sample(write_recipe(source, sources=entries), source / "both", silent)
     ids = [line["id"] for line in lines(source / "both")]
-    assert len(set(ids)) == 7 and line["id"] in ids
-    assert ids.count(f"records/{line['id']}") + ids.count(f"s/{line['id']}") == 1, "the one that comes later"
+    assert len(set(ids)) == 7 and {line["id"], f"{line['id']}-2"} < set(ids)
     (other / "images/s" / name).write_bytes(PICTURES[0][2])
     with pytest.raises(
         DataError, match=f"different pictures called .*{name}; give one of the sources a `name`"
@@ -288,6 +288,52 @@ def test_names_that_two_sources_share(source: Path) -> None:
     entries[1]["name"] = "mine"
     report = sampling.sample(write_recipe(source, sources=entries), source / "named", silent)
     assert report["drawn"] == 7
+
+
+def test_repeated_rows_and_repeated_ids_are_told_apart(source: Path) -> None:
+    same = chat("7", "0.png", "Why?")
+    rows = [same, same, chat("7", "1.png", "Why?"), chat("7", "2.png", "Why?"), chat("7", "2.png", "How?")]
+    folder = source / "set"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.png").write_bytes(PICTURES[n][0])
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {"source": "llava_cot_100k", "root": "set"}
+    file = write_recipe(source, sources=[told | {"count": "all"}])
+    report = sampling.sample(file, source / "out", silent)
+    assert sorted(line["id"] for line in lines(source / "out")) == ["7", "7-2", "7-3", "7-4"]
+    assert (report["drawn"], report["sources"][0]["duplicates"]) == (4, 1)
+    with pytest.raises(DataError, match=r"has 4 records to draw \(5 in all, 1 twice there\)"):
+        sampling.sample(write_recipe(source, sources=[told | {"count": 5}]), source / "five", silent)
+
+
+def test_a_picture_of_too_many_bytes_is_not_read(source: Path) -> None:
+    with (source / "0.png").open("r+b") as file:
+        file.truncate(21_000_000)
+    report = sampling.sample(recipe_of(source, "all"), source / "out", silent)
+    assert (report["drawn"], report["sources"][0]["unreadable"]) == (5, 1)
+
+
+@pytest.mark.parametrize("missing", ["imagehash", "pyarrow", "datasets"])
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    source: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (source / "s.parquet").write_bytes(b"")
+    told: dict[str, dict[str, Any]] = {
+        "imagehash": {"source": "chats", "path": "s.jsonl"},
+        "pyarrow": {"source": "chats", "path": "s.parquet"},
+        "datasets": {"source": "hf", "path": "."},
+    }
+    file = write_recipe(
+        source,
+        sources=[told[missing] | {"count": 1}],
+        exclude=[{"source": "scenes", "size": 1}],
+    )
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(
+        DataError, match=rf"needs {missing}, which is not here; pip install 'llava-cot\[data\]'"
+    ):
+        sampling.sample(file, source / "out", silent)
 
 
 def test_a_benchmark_that_cannot_be_read_is_no_benchmark_kept_out(source: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from command import COMMAND, ROOT, Terminal, environment, refusal, run
 
+from llava_cot.data.sources.entry import Entry, open_source
+
 FIXTURES = ROOT / "tests/fixtures"
 
 
@@ -60,6 +62,28 @@ def test_the_ten_sources_of_the_paper(tmp_path: Path) -> None:
     assert all(source["licence"] and source["home"] for source in report["sources"])
     refused = refusal("data", "sample", tmp_path / "recipe.yaml", "--out", tmp_path / "other")
     assert "environment variable LLAVA_COT_DATA, which is not set" in refused
+
+
+def test_sources_of_any_origin(tmp_path: Path) -> None:
+    told = [
+        {"source": "chats", "path": str(FIXTURES / "chats"), "count": "all"},
+        {"source": "tsv", "path": str(FIXTURES / "vlmevalkit/Tiny_DEV.tsv"), "count": "all"},
+        {"source": "llava_cot_100k", "root": str(FIXTURES / "llava_cot_100k"), "count": "all"},
+    ]
+    done = run("data", "sample", recipe(tmp_path, *told), "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr.decode()
+    opened = [open_source(Entry.model_validate(entry)) for entry in told]
+    given = {record.id: record for source in opened for record in source.records()}
+    entry = Entry(source="records", root=tmp_path / "out", split="questions")
+    drawn = {record.id: record for record in open_source(entry).records()}
+    # The two rows of Tiny_DEV that differ in the order of their options are one question.
+    assert set(given) - set(drawn) in ({"Tiny_DEV/0"}, {"Tiny_DEV/1000000"}) and set(drawn) < set(given)
+    for id, record in drawn.items():
+        assert record.turns == given[id].turns and record.extra == given[id].extra
+        assert [it.read() for it in record.pictures] == [it.read() for it in given[id].pictures]
+        assert [it.name for it in record.pictures] == [f"images/{it.name}" for it in given[id].pictures]
+    assert max(len(record.pictures) for record in drawn.values()) == 2
+    assert sum(turn.response is not None for record in drawn.values() for turn in record.turns) == 4
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_set(tmp_path: Path) -> None:

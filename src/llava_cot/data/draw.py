@@ -1,8 +1,8 @@
 """Drawing records by seed: each has a place in line, and the first so many are drawn.
 
-Owns the line. Knows no source, picture or file. A place is a keyed hash of a record's id and questions, so
-that a draw depends on the seed and the records alone, not on their order, and a draw of more begins with a
-draw of less.
+Owns the line. Knows no source or file. A place is a keyed hash of a record's id, questions and pictures'
+names, so that a draw depends on the seed and the records alone, not on their order, and a draw of more
+begins with a draw of less.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ Place = bytes  # 16 of them, in whose order records are drawn
 
 
 def place(seed: int, label: str, record: Record) -> Place:
-    """The record's place in its source's line. The questions are in it, for public files repeat ids."""
-    content = (seed, label, record.id, *(turn.question for turn in record.turns))
+    """The record's place in its source's line, by more than its id, for public files repeat ids."""
+    questions = tuple(turn.question for turn in record.turns)
+    content = (seed, label, record.id, questions, tuple(picture.name for picture in record.pictures))
     return hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

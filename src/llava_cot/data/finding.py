@@ -16,8 +16,8 @@ from typing import Protocol
 
 from llava_cot.data.candidates import Candidate, Candidates
 from llava_cot.data.draw import Place, place
-from llava_cot.data.pictures import Looked, Placed, batches, look, path_of
 from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
+from llava_cot.data.pictures import Looked, Placed, batches, look, path_of
 from llava_cot.data.records import DataError, Record, to_json
 
 _BATCH = 64  # records whose pictures are in memory together

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from llava_cot.data.overlap import Fingerprint, fingerprint
 from llava_cot.data.records import DataError, Picture, Record, inside
-from llava_cot.images import ImageError
+from llava_cot.images import ImageError, ImageLimits
 
 Item = TypeVar("Item")
 FOLDER = "images"
@@ -66,7 +66,10 @@ def look(
 
 
 def _look_at(picture: Picture, perceptual: bool) -> Looked:
+    most = ImageLimits().max_bytes
     try:
+        if picture.file is not None and picture.file.stat().st_size > most:
+            return Looked(why=f"{picture.name}: it has more than the {most / 1e6:g} MB allowed")
         data = picture.read()
     except OSError as error:
         return Looked(why=f"{picture.name}: {(error.strerror or 'it cannot be opened').lower()}")

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: Progress) -> d
         return dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
     benchmarks = [open_source(entry) for entry in recipe.exclude]
     opened = [(open_source(entry), entry.count) for entry in recipe.sources]
-    lines = [_first_in_line(source, count, recipe.seed, on_progress) for source, count in opened]
+    lines = [_first_in_line(source, asked, recipe.seed, on_progress) for source, asked in opened]
     folder.mkdir(parents=True, exist_ok=True)
     with closing(Candidates(folder / WORK, _basis(recipe))) as kept:
         (folder / QUESTIONS).unlink(missing_ok=True)
@@ -144,11 +145,11 @@ def _basis(recipe: Recipe) -> str:
     return json.dumps(basis, sort_keys=True)
 
 
-def _first_in_line(source: Opened, count: int | str | None, seed: int, on_progress: Progress) -> _Line:
+def _first_in_line(source: Opened, asked: int | str | None, seed: int, on_progress: Progress) -> _Line:
     """Those who are looked at to begin with. Raises DataError if there are fewer than asked for."""
-    wanted = count if isinstance(count, int) else None
+    wanted = asked if isinstance(asked, int) else None
     size = None if wanted is None else wanted + int(wanted * _SPARE_SHARE) + _SPARE
-    outcome = Outcome(source.name, source.title, source.home, source.licence, count or 0)
+    outcome = Outcome(source.name, source.title, source.home, source.licence, asked or 0)
     line = _longer(_Line(source, wanted, size, frozenset(), outcome), seed, on_progress)
     if outcome.read < (wanted or 0):
         raise outcome.too_few(outcome.read)
@@ -175,9 +176,12 @@ def _draw(
             finder.find_out(name, line.source.records(), line.chosen, seed)
             candidates = (it for it in kept.in_line(name) if it.place in line.chosen)
             mine = _go_through(candidates, line.wanted, seen, line.outcome)
-            if line.wanted is None or len(mine) == line.wanted:
+            if len(mine) == line.wanted:
                 break
-            if line.size is None or line.size >= line.outcome.read:
+            if line.size is None or line.size >= line.outcome.read:  # all of them are in the line
+                line.outcome.duplicates += line.outcome.read - len(line.chosen)  # the same row again
+                if line.wanted is None:
+                    break
                 raise line.outcome.too_few(len(mine))
             line = _longer(replace(line, size=line.size * 2), seed, on_progress)
         seen |= {it.same for it in mine}
@@ -218,10 +222,7 @@ def _write(
     with part.open("wb") as lines:
         for at, name in drawn:
             line = json.loads(kept.line(name, at))
-            if line["id"] in ids:  # of another source
-                line["id"] = f"{name}/{line['id']}"
-            if line["id"] in ids:
-                raise DataError(f"two records have the id {line['id']}; give a source a `name` in the recipe")
+            line["id"] = _free(line["id"], ids)
             ids.add(line["id"])
             pictures |= {line["image"]} if "image" in line else set(line.get("images", ()))
             data = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
@@ -231,6 +232,13 @@ def _write(
     report |= {"pictures": len(pictures), "questions_sha256": digest.hexdigest()}
     write_whole(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     part.replace(folder / QUESTIONS)
+
+
+def _free(id: str, taken: set[str]) -> str:
+    """The id, or where it is taken (by another source, or one that repeats ids) with a number behind it."""
+    if id not in taken:
+        return id
+    return next(f"{id}-{number}" for number in count(2) if f"{id}-{number}" not in taken)
 
 
 def _remove_others(folder: Path, kept: set[Path]) -> None:
