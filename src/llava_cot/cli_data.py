@@ -18,7 +18,7 @@ def sample(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
     out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
 ) -> None:
-    """Draw questions from data sets, none twice and none of a benchmark's."""
+    """Draw a recipe's questions from data sets."""
     from llava_cot.data.sample import sample as draw
     from llava_cot.show.bars import Bars
 
@@ -26,4 +26,4 @@ def sample(
         report = draw(recipe, out, bars)
     for source in report["sources"]:
         print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
-    print(f"wrote {report['drawn']:,} questions to {out}", file=sys.stderr)
+    print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)

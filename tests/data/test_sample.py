@@ -247,6 +247,28 @@ def test_what_was_looked_at_is_not_looked_at_again(source: Path, monkeypatch: py
     assert report["drawn"] == 6
 
 
+def test_a_picture_that_is_removed_meanwhile_is_missed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sampling, "_write", fail)
+        with pytest.raises(KeyboardInterrupt):
+            sampling.sample(recipe_of(source, 6), source / "out", silent)
+    next((source / "out/images").rglob("*.png")).unlink()
+    with pytest.raises(DataError, match=r"the picture images/s/\d.png is gone from"):
+        sampling.sample(recipe_of(source, 6), source / "out", silent)
+    assert not (source / "out/questions.jsonl").exists()
+
+
+def test_text_of_any_kind_is_written_so_that_it_can_be_read(source: Path) -> None:
+    rows = [chat("1", None, "多少个? \u2028 \ud800")]
+    (source / "s.jsonl").write_text(json.dumps(rows[0]))
+    sampling.sample(recipe_of(source, 1), source / "out", silent)
+    opened = open_source(Entry(source="records", root=source / "out", split="questions"))
+    assert [record.turns[0].question for record in opened.records()] == ["多少个? \u2028 \ud800"]
+
+
 def test_too_few_is_told_before_any_picture_and_after_what_is_left_out(source: Path) -> None:
     with pytest.raises(DataError, match=r"s has 6 records to draw \(6 in all\), and the recipe asks for 7"):
         sampling.sample(recipe_of(source, 7), source / "out", silent)

@@ -36,7 +36,7 @@ def test_scenes_without_those_of_a_benchmark(tmp_path: Path) -> None:
     benchmark = {"source": "scenes", "split": "train", "size": 15, "name": "kept-out"}
     done = run("data", "sample", recipe(tmp_path, *told, exclude=[benchmark]), "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
-    assert done.stderr.decode().splitlines() == ["scenes: 20 of 40", f"wrote 20 questions to {tmp_path}/out"]
+    assert done.stderr.decode().splitlines() == ["scenes: 20 of 40", f"{tmp_path}/out has 20 questions"]
     lines = [json.loads(line) for line in (tmp_path / "out/questions.jsonl").read_text().splitlines()]
     assert {int(line["id"].rpartition("-")[2]) for line in lines} <= set(range(15, 40))
     assert all((tmp_path / "out" / line["image"]).is_file() and line["extra"]["type"] for line in lines)

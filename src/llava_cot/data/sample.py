@@ -224,8 +224,14 @@ def _write(
             line = json.loads(kept.line(name, at))
             line["id"] = _free(line["id"], ids)
             ids.add(line["id"])
-            pictures |= {line["image"]} if "image" in line else set(line.get("images", ()))
-            data = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+            shown = [line["image"]] if "image" in line else line.get("images", [])
+            gone = next((it for it in shown if not (folder / it).is_file()), None)
+            if gone is not None:
+                raise DataError(
+                    f"the picture {gone} is gone from {folder}; remove the folder, and draw again"
+                )
+            pictures.update(shown)
+            data = json.dumps(line).encode() + b"\n"
             digest.update(data)
             lines.write(data)
     _remove_others(folder / FOLDER, {folder / name for name in pictures})

@@ -1,6 +1,6 @@
-"""How far long work is, as bars on a terminal's standard error; silent where that is none.
+"""How far long work of several steps is, as a bar on a terminal's standard error; silent where that is none.
 
-Owns the bars. Knows nothing of the work.
+Owns the bar. Knows nothing of the work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.progress import (
 
 
 class Bars:
-    """A bar for each thing that is being done. A context manager; called with what, how far, of how much."""
+    """A bar for what is being done now. A context manager; called with what, how far, of how much."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -31,6 +31,7 @@ class Bars:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            transient=True,
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -46,5 +47,7 @@ class Bars:
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
         if what not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done, total=total)
