@@ -13,31 +13,38 @@ from pydantic import BaseModel, ValidationError
 
 from llava_cot.data.records import DataError
 
-_Recipe = TypeVar("_Recipe", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields of a YAML file. Raises DataError if it is none, or holds anything but fields."""
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds. Raises DataError with one sentence that names the file."""
+    file = Path(path)
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise DataError(f"{path}{line}: this is no YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(fields, dict):
-        raise DataError(f"{path}: a recipe is a list of fields, such as 'seed: 0'; there are none here")
-    return fields
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no recipe {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the recipe {file} cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"the recipe {file} is no YAML: {' '.join(str(error).split())}") from None
+    return {} if told is None else told
 
 
-def read_recipe(path: Path, kind: type[_Recipe]) -> _Recipe:
-    """The recipe in a file. Raises DataError naming the file and the field that is wrong."""
+def read_recipe(path: str | Path, kind: type[Model]) -> Model:
+    """A YAML file as a model. Raises DataError with one sentence that names the file and the field."""
     try:
         return kind.model_validate(read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise DataError(f"{path}: {f'{field}: ' if field else ''}{message}{more}") from None
+        raise DataError(f"the recipe {path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault: "sources[2].count: ..."."""
+    fault = error.errors(include_url=False)[0]
+    where = ""
+    for part in fault["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+    if fault["type"] == "extra_forbidden":
+        return f"{where.lstrip('.')}: there is no such field"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{where.lstrip('.')}: {said}" if where else said

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.recipe import Recipe, read_recipe
+from llava_cot.data.recipe import Recipe
 from llava_cot.data.records import DataError
 from llava_cot.data.sources import SOURCES
+from llava_cot.recipes import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

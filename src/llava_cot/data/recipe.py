@@ -1,20 +1,15 @@
 """A recipe of data: which sources, how many of each, and the benchmarks that must not be among them.
 
-Owns the YAML file and the sentences for a wrong one. An entry is `sources/entry.py`'s subject.
+Owns the fields of the YAML file. An entry is `sources/entry.py`'s subject.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llava_cot.data.records import DataError
 from llava_cot.data.sources.entry import Entry
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Recipe(BaseModel):
@@ -49,32 +44,3 @@ class Recipe(BaseModel):
             part: [entry.located(base) for entry in getattr(self, part)] for part in ("sources", "exclude")
         }
         return self.model_copy(update=places)
-
-
-def read_recipe(path: str | Path, kind: type[Model]) -> Model:
-    """A YAML file as a model. Raises DataError with one sentence that names the file and the field."""
-    file = Path(path)
-    try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"there is no recipe {file}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the recipe {file} cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"the recipe {file} is no YAML: {' '.join(str(error).split())}") from None
-    try:
-        return kind.model_validate({} if told is None else told)
-    except ValidationError as error:
-        raise DataError(f"the recipe {file}: {_sentence(error)}") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first fault: "sources[2].count: ..."."""
-    fault = error.errors(include_url=False)[0]
-    where = ""
-    for part in fault["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}"
-    if fault["type"] == "extra_forbidden":
-        return f"{where.lstrip('.')}: there is no such field"
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{where.lstrip('.')}: {said}" if where else said

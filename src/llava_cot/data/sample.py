@@ -25,10 +25,11 @@ from llava_cot.data.candidates import Candidate, Candidates
 from llava_cot.data.draw import Place, first, place
 from llava_cot.data.finding import Finder, Progress
 from llava_cot.data.pictures import FOLDER, threads
-from llava_cot.data.recipe import Recipe, read_recipe
+from llava_cot.data.recipe import Recipe
 from llava_cot.data.records import DataError
 from llava_cot.data.sources.entry import Opened, open_source
 from llava_cot.files import write_whole
+from llava_cot.recipes import read_recipe
 
 QUESTIONS, REPORT, WORK = "questions.jsonl", "sample.json", ".sample.sqlite"
 # How many more than asked for are looked at, to begin with: duplicates are few in public sets.

@@ -101,7 +101,6 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
         (asked("<image> Which?"), "speak of 1 pictures"),
         (asked("Which?", image="../messages.jsonl"), "outside"),
         (asked("Which?", image="/etc/passwd"), "outside"),
-        (asked("Which?", image="coco/3.jpg"), "no picture coco/3.jpg"),
         (asked("Which?", image=3), "given as int"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "from 'tool'"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),

@@ -26,9 +26,10 @@ def _read(root: Path, split: str) -> Iterator[Record]:
 def _record(line: dict[str, Any], root: Path) -> Record:
     talk = read_talk(line)
     for image in talk.images:
-        if not inside(root, image).is_file():
+        folder = inside(root, image).parent
+        if not folder.is_dir():
             raise DataError(
-                f"there is no picture {image} under {root}; join and unpack the pictures there: "
+                f"there is no folder {folder} for the picture {image}; join and unpack the pictures there: "
                 "cat image.zip.part-* > image.zip && unzip image.zip"
             )
     pictures = tuple(picture(_NAME, root, image) for image in talk.images)
