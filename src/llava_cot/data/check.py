@@ -1,121 +1,24 @@
 """Checks a folder of records, line by line: what would be wrong to train on, and where.
 
-Owns the kinds of findings and the report. What each check means by the words it finds is the subject of
-`agreement.py`, `giveaways.py`, `overlap.py` and `stages.py`. Between lines it keeps hashes alone.
+Owns which checks there are. How each of them tells is the subject of `agreement.py`, `giveaways.py`,
+`overlap.py` and `stages.py`. Between lines it keeps hashes alone.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from llava_cot.data.agreement import agrees
+from llava_cot.data.findings import Examined, Finding, Report
 from llava_cot.data.giveaways import leaks, refusal
 from llava_cot.data.looking import Look, look_at_all
 from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
 from llava_cot.data.reading import Line, data_file, read_lines
 from llava_cot.data.records import Record, Turn
 from llava_cot.stages import LLAVA_COT, StageFormat, parse, validate
-
-# What is looked for, in the order in which it is reported.
-KINDS = {
-    "line": "lines that hold no record",
-    "id": "ids that an earlier line has",
-    "picture": "pictures that cannot be used",
-    "stages": "departures from the stage format",
-    "contradiction": "conclusions that contradict the standard answer",
-    "refusal": "refusals",
-    "leak": "words of the teacher's instructions",
-    "duplicate": "questions that an earlier line asks about the same picture",
-    "benchmark": "questions of a benchmark",
-}
-MOST = 1000  # findings of a kind that a report holds; all are counted
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. `kind` is one of KINDS, of which `detail` names a part ("absent").
-
-    `line` counts from 1, `turn` from 0 as a record's turns do; None where it is the whole record's.
-    """
-
-    kind: str
-    line: int
-    id: str | None
-    turn: int | None
-    what: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Examined:
-    """A line with all that was found in it, and how many conclusions agree, or could not be compared."""
-
-    line: Line
-    looks: tuple[Look, ...]
-    findings: tuple[Finding, ...]
-    agreeing: int = 0
-    undecided: int = 0
-
-
-@dataclass
-class Report:
-    """What a whole folder holds. `counts` are of all findings, by kind and detail ("stages: absent").
-
-    Of the `responses`, `agreeing` conclusions give the standard answer; of `undecided` ones the words do not
-    tell, and `unanswered` have no standard answer or no conclusion. The rest are contradictions.
-    """
-
-    file: Path
-    records: int = 0
-    turns: int = 0
-    responses: int = 0
-    pictures: int = 0
-    agreeing: int = 0
-    undecided: int = 0
-    unanswered: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
-
-    def add(self, examined: Examined) -> None:
-        record = examined.line.record
-        for finding in examined.findings:
-            name = f"{finding.kind}: {finding.detail}" if finding.detail else finding.kind
-            self.counts[name] += 1
-            kept = self.findings.setdefault(name, [])
-            if len(kept) < MOST:
-                kept.append(finding)
-        if record is None:
-            return
-        responses = sum(turn.response is not None for turn in record.turns)
-        contradictions = sum(finding.kind == "contradiction" for finding in examined.findings)
-        self.records += 1
-        self.turns += len(record.turns)
-        self.responses += responses
-        self.pictures += len(examined.looks)
-        self.agreeing += examined.agreeing
-        self.undecided += examined.undecided
-        self.unanswered += responses - examined.agreeing - examined.undecided - contradictions
-
-    def names(self) -> list[str]:
-        """The names in `counts`, in the order of KINDS, the most frequent first among those of one kind."""
-        order = list(KINDS)
-        return sorted(self.counts, key=lambda name: (order.index(name.split(":")[0]), -self.counts[name]))
-
-    def to_json(self) -> dict[str, Any]:
-        keys = ("records", "turns", "responses", "pictures", "agreeing", "undecided", "unanswered")
-        findings = [vars(finding) for name in self.names() for finding in self.findings[name]]
-        return {
-            "file": str(self.file),
-            **{key: getattr(self, key) for key in keys},
-            "counts": {name: self.counts[name] for name in self.names()},
-            "findings": findings,
-        }
-
 
 def check(
     folder: Path,
@@ -155,11 +58,14 @@ def examine(
             if turn.response is None:
                 continue
             findings += _response(line.number, record.id, number, turn, turn.response, fmt)
-            agreement = _agreement(turn, turn.response, fmt)
+            conclusion = parse(turn.response, fmt).conclusion
+            if not conclusion or not turn.answer:
+                continue
+            agreement = agrees(conclusion, turn.answer, turn.options)
             agreeing += agreement is True
-            undecided += agreement is None and _comparable(turn, turn.response, fmt)
+            undecided += agreement is None
             if agreement is False:
-                what = f"{parse(turn.response, fmt).conclusion!r} where the answer is {_standard(turn)}"
+                what = f"{conclusion!r} where the answer is {_standard(turn)}"
                 findings.append(Finding("contradiction", line.number, record.id, number, what))
         if not line.outside and not any(look.problem for look in looks):
             findings += _asked_before(line.number, record, looks, asked)
@@ -203,15 +109,6 @@ def _response(
         yield Finding("refusal", line, id, number, f"it says {words!r}")
     for stage, words in leaks(response, turn.text, fmt):
         yield Finding("leak", line, id, number, f"{words!r} in the {stage or 'response'}", stage or "")
-
-
-def _comparable(turn: Turn, response: str, fmt: StageFormat) -> bool:
-    return bool(turn.answer) and bool(parse(response, fmt).conclusion)
-
-
-def _agreement(turn: Turn, response: str, fmt: StageFormat) -> bool | None:
-    conclusion = parse(response, fmt).conclusion
-    return agrees(conclusion, turn.answer, turn.options) if conclusion and turn.answer else None
 
 
 def _standard(turn: Turn) -> str:
