@@ -1,0 +1,140 @@
+"""Any data set that Hugging Face's `datasets` opens: a name on the Hub, a folder of files, a saved data set.
+
+Owns the opening, the columns and what stands in them. Knows no data set by name; rows of conversations
+are read by `chats.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.sources.base import each, letter
+from llava_cot.data.sources.chats import chat, shown, unique_id
+from llava_cot.data.sources.talk import without_marks
+from llava_cot.data.sources.tsv import listed
+
+# Where a recipe names no column, the first of these that there is.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "question_id", "qid", "index"),
+    "question": ("question", "query", "problem", "prompt"),
+    "answer": ("answer", "answers", "label", "solution"),
+    "options": ("options", "choices"),
+    "image": ("image", "images", "decoded_image"),
+    "hints": ("hint", "hints", "lecture", "rationale"),
+}
+
+
+def read_hf(
+    path: str,
+    split: str = "train",
+    config: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    name: str = "hf",
+) -> Iterator[Record]:
+    """The rows of a split, lazily; a name on the Hub is streamed. Pictures stay bytes, undecoded.
+
+    `columns` names the column of each of `COLUMNS`' keys, where it is another. Raises DataError.
+    """
+    rows = _open(path, split, config)
+    where = {} if columns is None else dict(columns)
+    root = Path(path) if os.path.isdir(path) else Path("/nonexistent")
+    numbered = ((f"row {number}", row) for number, row in enumerate(_guarded(rows, path), 1))
+    yield from each(Path(path), numbered, lambda row: [_record(row, where, root, name)])
+
+
+def _open(path: str, split: str, config: str | None) -> Any:
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"opening {path} needs {error.name}, which is not here; pip install 'llava-cot[data]'"
+        ) from None
+    folder = Path(path)
+    try:
+        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            saved = datasets.load_from_disk(path)
+            if isinstance(saved, datasets.DatasetDict):
+                if split not in saved:
+                    raise DataError(f"{path} has no split {split!r}; it has {', '.join(saved)}")
+                saved = saved[split]
+            return saved.to_iterable_dataset().decode(False)
+        return datasets.load_dataset(path, config, split=split, streaming=True).decode(False)
+    except DataError:
+        raise
+    except Exception as error:  # as many kinds as there are formats and networks
+        raise _unopened(path, error) from None
+
+
+def _guarded(rows: Any, path: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from rows
+    except Exception as error:  # whatever the format's reader raises
+        raise _unopened(path, error) from None
+
+
+def _unopened(path: str, error: Exception) -> DataError:
+    said = (str(error).strip() or "no reason given").splitlines()[0]
+    return DataError(f"the data set {path} cannot be read ({type(error).__name__}: {said[:300]})")
+
+
+def _record(row: Mapping[str, Any], columns: Mapping[str, str], root: Path, name: str) -> Record:
+    if not columns and (row.get("conversations") or row.get("messages")):
+        return chat({key: _located(value, root) for key, value in row.items()}, root, name)
+    has = {key: _value(row, key, columns) for key in COLUMNS}
+    if not isinstance(has["question"], str):
+        raise DataError(
+            f"there is no question; say `columns: {{question: ...}}` with one of {', '.join(row)}"
+        )
+    options = tuple(map(str, _list(has["options"])))
+    hints = "\n".join(str(hint) for hint in _list(has["hints"]) if hint)
+    turn = Turn(without_marks(has["question"]), _answer(has["answer"], options), options, hints or None)
+    images = [_located(image, root) for image in _list(has["image"]) if image is not None]
+    id = unique_id(has["id"], name, turn, images)
+    pictures = tuple(shown(image, root, name, f"{id}-{n}") for n, image in enumerate(images))
+    return Record(id, (turn,), pictures, name)
+
+
+def _value(row: Mapping[str, Any], key: str, columns: Mapping[str, str]) -> Any:
+    if key not in columns:
+        return next((row[column] for column in COLUMNS[key] if row.get(column) is not None), None)
+    if columns[key] not in row:
+        raise DataError(f"there is no column {columns[key]!r} for the {key}; there are {', '.join(row)}")
+    return row[columns[key]]
+
+
+def _list(value: Any) -> list[Any]:
+    """A value as a list: of one, of a list's text, or of the texts of `{"label": [...], "text": [...]}`."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, Mapping) and "text" in value:
+        return list(value["text"])
+    if isinstance(value, str):
+        return listed(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _answer(value: Any, options: tuple[str, ...]) -> str | None:
+    """The standard answer: an option's letter if it is its text or its number, the first of several."""
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if value is None or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and options:
+        return letter(value, options)
+    text = str(value)
+    return letter(options.index(text), options) if text in options else text
+
+
+def _located(image: Any, root: Path) -> Any:
+    """A picture's mapping with its path made relative to the data set's folder, where it lies in it."""
+    if isinstance(image, list | tuple):
+        return [_located(each, root) for each in image]
+    if isinstance(image, Mapping) and image.get("bytes") is None and image.get("path"):
+        path = Path(image["path"])
+        if path.is_absolute() and path.is_relative_to(root.absolute()):
+            return {"path": str(path.relative_to(root.absolute()))}
+    return image

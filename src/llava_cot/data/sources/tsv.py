@@ -1,0 +1,102 @@
+"""Benchmarks as VLMEvalKit keeps them: one TSV file, pictures in base64 among its columns.
+
+Owns the columns, as `vlmeval/dataset/image_base.py` reads them: `index`, `question`, `image` (base64, a list
+of such, or the index of another row whose picture it is) or `image_path`, the options under their letters,
+`answer`, `hint`, `category`. Knows nothing of scoring.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import csv
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from string import ascii_uppercase
+
+from llava_cot.data.records import DataError, Picture, Record, Turn
+from llava_cot.data.sources.base import csv_rows, each, picture
+from llava_cot.data.sources.made import MadePicture, file_name
+
+_LONGEST = 1 << 30  # characters of a field; the csv module's own limit is less than a picture
+_LONGEST_INDEX = 64  # what is longer is a picture, as VLMEvalKit has it
+_KEPT = ("category", "l2-category", "split", "source")
+
+
+def read_tsv(path: Path, root: Path | None = None, name: str | None = None) -> Iterator[Record]:
+    """The questions of a file, lazily; those pictures that several rows share are kept in memory.
+
+    `root` is where the paths of pictures begin, the file's folder if not given; `name` stands before ids, the
+    file's own if not given. Raises DataError.
+    """
+    csv.field_size_limit(_LONGEST)
+    name = name or path.stem
+    shared = _shared(path)
+    folder = root or path.parent
+    rows = csv_rows(path, ("index", "question"), "\t")
+    return each(path, rows, lambda row: [_record(row, shared, folder, name)])
+
+
+def _shared(path: Path) -> dict[str, str]:
+    """The pictures, by their rows' indices, that other rows name by index."""
+    named = {
+        row["image"]
+        for _, row in csv_rows(path, ("index",), "\t")
+        if 0 < len(row.get("image", "")) <= _LONGEST_INDEX
+    }
+    if not named:
+        return {}
+    return {
+        row["index"]: row["image"]
+        for _, row in csv_rows(path, ("index", "image"), "\t")
+        if row["index"] in named and len(row["image"]) > _LONGEST_INDEX
+    }
+
+
+def _record(row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str) -> Record:
+    options = []
+    for letter in ascii_uppercase:
+        if not row.get(letter):
+            break
+        options.append(row[letter])
+    turn = Turn(row["question"], row.get("answer") or None, tuple(options), row.get("hint") or None)
+    extra = {key: row[key] for key in _KEPT if row.get(key)}
+    return Record(f"{name}/{row['index']}", (turn,), _pictures(row, shared, root, name), name, extra=extra)
+
+
+def _pictures(
+    row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str
+) -> tuple[Picture, ...]:
+    index, image = row["index"], row.get("image", "")
+    if not image:
+        return tuple(picture(name, root, path) for path in listed(row.get("image_path", "")))
+    if len(image) <= _LONGEST_INDEX:
+        if image not in shared:
+            raise DataError(f"the picture is that of row {image!r}, and there is no such row")
+        index, image = image, shared[image]
+    images = listed(image)
+    stem = f"{name}/{file_name(index)}"
+    names = [f"{stem}.jpg"] if len(images) == 1 else [f"{stem}-{n}.jpg" for n in range(len(images))]
+    return tuple(
+        MadePicture(picture_name, make=partial(_decoded, data, picture_name))
+        for picture_name, data in zip(names, images, strict=True)
+    )
+
+
+def listed(text: str) -> list[str]:
+    """A field that may hold a Python list of texts, as pandas writes it. Raises DataError if broken."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return [text] if text else []
+    try:
+        return [str(item) for item in ast.literal_eval(text)]
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise DataError(f"this is no list ({type(error).__name__}): {text[:100]}") from None
+
+
+def _decoded(data: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(data)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"the base64 of the picture {name} is damaged ({error})") from None

@@ -1,0 +1,181 @@
+"""Conversations in the forms and files that others write them in."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava_cot.data.records import DataError, Record
+from llava_cot.data.sources import chats, llava_cot_100k
+from llava_cot.data.sources.chats import json_items, read_chats
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+CHATS = FIXTURES / "chats"
+JPEG = (CHATS / "coco/1.jpg").read_bytes()
+
+
+def written(folder: Path, *rows: Any) -> Path:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def asked(content: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "Yes."}]
+    } | more
+
+
+def test_llava_cot_100k_as_published() -> None:
+    first, second = llava_cot_100k.SOURCE.records(FIXTURES / "llava-cot-100k")
+    assert (first.id, first.source, first.licence) == ("pisc_24231", "llava-cot-100k", "Apache-2.0")
+    assert first.pictures[0].name == "llava-cot-100k/pisc/image/24231.jpg"
+    assert first.pictures[0].read().startswith(b"\xff\xd8")
+    assert [(turn.question, turn.answer) for turn in first.turns] == [
+        ("What is the relation of the two?", "friends"),
+        ("Are they indoors?", "No"),
+    ]
+    assert second.turns[0].question == "How many cubes are there?\nA. 1\nB. 2"
+    assert (second.turns[0].answer, second.turns[0].hints) == ("B", "Count the cubes.")
+    assert str(second.turns[0].response).startswith(
+        "<SUMMARY> I will look at the picture. </SUMMARY>\n\n<CAPTION>"
+    )
+
+
+def test_llava_cot_100k_without_its_pictures_says_how_to_unpack_them(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes((FIXTURES / "llava-cot-100k/train.jsonl").read_bytes())
+    with pytest.raises(DataError, match=r"train\.jsonl, line 1.*image\.zip\.part"):
+        list(llava_cot_100k.SOURCE.records(tmp_path))
+
+
+def test_sharegpt_in_a_json_array() -> None:
+    first, second, third = read_chats(CHATS / "sharegpt.json")
+    assert [(turn.question, turn.answer, turn.response) for turn in first.turns] == [
+        ("What is it?", "A cube.", None),
+        ("And its color?", "Red.", None),
+    ]
+    assert second.turns[0].question == "Is it day?"
+    assert first.pictures[0].name == second.pictures[0].name == "chats/coco/1.jpg"
+    assert first.id != second.id, "public files repeat ids"
+    assert first.id.startswith("000000000001-")
+    assert (third.pictures, third.extra) == ((), {"system": "Be brief."})
+
+
+def test_openai_messages_in_jsonl() -> None:
+    first, second = read_chats(CHATS / "messages.jsonl")
+    assert first.turns[0].question == "Which is larger?"
+    path, url = first.pictures
+    assert (path.name, path.read()) == ("chats/coco/1.jpg", JPEG)
+    assert url.name == f"chats/{first.id}-1.png" and url.read().startswith(b"\x89PNG")
+    assert first.extra == {"system": "Be brief."}
+    assert (second.turns[0].question, second.turns[0].answer) == ("How many?", "3")
+    assert second.turns[0].response is not None and second.pictures[0].name == "chats/coco/2.jpg"
+
+
+def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "images": [{"bytes": JPEG, "path": None}], "conversations": [
+            {"from": "human", "value": f"<image>\nIs it {n}?"}, {"from": "gpt", "value": "Yes."}]}
+        for n in range(100)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=30)
+    records = list(read_chats(tmp_path / "rows.parquet"))
+    assert [record.turns[0].question for record in records] == [f"Is it {n}?" for n in range(100)]
+    assert {record.pictures[0].read() for record in records} == {JPEG}
+    assert len({record.pictures[0].name for record in records}) == 100
+    assert records == list(read_chats(tmp_path)), "a folder of such files is read like the file"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            asked([{"type": "image_url", "image_url": {"url": "https://x.org/1.jpg"}}]),
+            "on the network; download",
+        ),
+        (asked([{"type": "input_audio"}]), "input_audio"),
+        (asked("<image> Which?"), "speak of 1 pictures"),
+        (asked("Which?", image="../messages.jsonl"), "outside"),
+        (asked("Which?", image="/etc/passwd"), "outside"),
+        (asked("Which?", image="coco/3.jpg"), "no picture coco/3.jpg"),
+        (asked("Which?", image=3), "given as int"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "from 'tool'"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),
+        ({"conversations": [{"from": "human", "value": "x"}] * 2}, "in turn"),
+        ({"conversations": [{"from": "system", "value": "x"}]}, "the conversation is empty"),
+        ({"text": "x"}, "there is no conversation"),
+        ({"conversations": [{"value": "x"}]}, "KeyError"),
+        ([1], "AttributeError"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_with_its_file_and_line(
+    tmp_path: Path, row: Any, words: str
+) -> None:
+    file = written(tmp_path, asked("Fine?"), row)
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2") as told:
+        list(read_chats(file, CHATS))
+    assert words in str(told.value)
+
+
+def test_a_broken_data_url_is_told_when_it_is_read(tmp_path: Path) -> None:
+    file = written(tmp_path, asked("Which?", image="data:image/png;base64,abc"))
+    (record,) = read_chats(file)
+    with pytest.raises(DataError, match="base64"):
+        record.pictures[0].read()
+
+
+def test_what_is_no_file_of_conversations_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b")
+    (tmp_path / "rows.parquet").write_text("a,b")
+    (tmp_path / "empty").mkdir()
+    for name, words in [
+        ("rows.csv", "none of the formats"),
+        ("rows.parquet", "no Parquet"),
+        ("missing.jsonl", "no conversation to read"),
+        ("empty", "no conversation to read"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            list(read_chats(tmp_path / name))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON, max_size=6), st.integers(1, 7), st.sampled_from([None, 1]), st.booleans())
+def test_a_json_array_is_read_in_pieces_of_any_size(
+    tmp_path_factory: Any, items: Any, chunk: int, indent: int | None, ascii: bool
+) -> None:
+    file = tmp_path_factory.mktemp("array") / "items.json"
+    file.write_text(json.dumps(items, indent=indent, ensure_ascii=ascii), encoding="utf-8")
+    before, chats._CHUNK = chats._CHUNK, chunk
+    try:
+        assert [value for _, value in json_items(file)] == items
+        if items:
+            cut = file.read_text(encoding="utf-8").rstrip()[:-1]
+            file.write_text(cut, encoding="utf-8")
+            with pytest.raises(DataError, match="item"):
+                list(json_items(file))
+    finally:
+        chats._CHUNK = before
+
+
+def test_records_are_read_lazily(tmp_path: Path) -> None:
+    file = written(tmp_path, asked("Fine?"), {"broken": True})
+    records = read_chats(file)
+    assert isinstance(next(records), Record)
+
+
+def test_percent_encoded_data_urls(tmp_path: Path) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode().replace("+", "%2B")
+    (record,) = read_chats(written(tmp_path, asked("Which?", image=url)))
+    assert record.pictures[0].read() == JPEG and record.pictures[0].name.endswith(".jpg")
