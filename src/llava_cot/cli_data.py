@@ -6,7 +6,6 @@ Owns their options. Everything heavy is imported by the verb that needs it.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,9 +42,7 @@ def check(
     size = data_file(Path(folder)).stat().st_size
     benchmarks = _benchmarks(benchmark)
     with progress("checking", size) as advance:
-        report = check_folder(
-            Path(folder), benchmarks, processes=usual_processes(), on_progress=advance
-        )
+        report = check_folder(Path(folder), benchmarks, processes=usual_processes(), on_progress=advance)
     if as_json:
         print(json.dumps(report.to_json()))
     else:

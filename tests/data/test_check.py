@@ -152,14 +152,17 @@ def test_a_picture_that_leads_out_by_a_link(tmp_path: Path) -> None:
         ("{", "no JSON"),
         ("[1]", "no record"),
         ("[" * 100_000, "nested"),
-        ('{"id": "x"}', "no `conversations`"),
-        ('{"id": "x", "conversations": [{"from": "gpt", "value": "a"}]}', "in turn"),
-        ('{"id": "x", "conversations": [{"from": "human", "value": 1}, {"from": "gpt", "value": "a"}]}', "text"),
+        ('{"id": "x"}', "no conversation"),
+        ('{"id": "x", "conversations": [{"from": "gpt", "value": "a"}]}', "speak in turn"),
+        (
+            '{"id": "x", "conversations": [{"from": "human", "value": 1}, {"from": "gpt", "value": "a"}]}',
+            "no record",
+        ),
         ('{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}', "no id"),
         ('{"id": "x", "conversations": [], "questions": [{"question": "q"}]}', "no record"),
         ('{"id": "x", "conversations": [], "questions": 3}', "no record"),
         ('{"id": {}, "conversations": [], "questions": []}', "not a text"),
-        ('{"id": "x", "image": {}, "conversations": [], "questions": []}', "name is not a text"),
+        ('{"id": "x", "image": {"a": 1}, "conversations": [], "questions": []}', "name is not a text"),
     ],
 )
 def test_a_line_that_is_no_record_stops_nothing(line: str, words: str, tmp_path: Path) -> None:
@@ -176,7 +179,10 @@ def test_bytes_that_are_no_text_and_surrogates(tmp_path: Path) -> None:
         file.write(b'\xff\xfe\n\n{"id": "\\ud800", "conversations": [{"from": "human", "value": "\\ud801"},')
         file.write(b'{"from": "gpt", "value": "\\udfff"}]}')  # no end of line
     assert {name for name, line, _ in found(check(folder)) if line == 3} == {"line"}
-    assert {name for name, line, _ in found(check(folder)) if line == 5} == {"stages: absent", "stages: outside"}
+    assert {name for name, line, _ in found(check(folder)) if line == 5} == {
+        "stages: absent",
+        "stages: outside",
+    }
 
 
 def test_the_plain_form_has_no_answer_to_compare_with(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from llava_cot.stages import render
 
 
 def told(reasoning: str = "I count.", conclusion: str = "3") -> str:
-    return render({"summary": "I look.", "caption": "Cubes.", "reasoning": reasoning, "conclusion": conclusion})
+    return render(
+        {"summary": "I look.", "caption": "Cubes.", "reasoning": reasoning, "conclusion": conclusion}
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,13 @@ def test_a_refusal_is_found_in_a_conclusion_and_in_bare_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["It cannot be determined.", "The sign says: I'm sorry, I can't help.", "No", "I can see 3.", "Sorry (a game)"],
+    [
+        "It cannot be determined.",
+        "The sign says: I'm sorry, I can't help.",
+        "No",
+        "I can see 3.",
+        "Sorry (a game)",
+    ],
 )
 def test_what_is_no_refusal(text: str) -> None:
     assert refusal(told(conclusion=text)) is None

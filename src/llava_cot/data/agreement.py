@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from string import ascii_uppercase
 
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
 _SMALL = {word: Fraction(value) for value, word in enumerate(_WORDS)}
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])")
 _NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_SMALL)})\b")
+_COLOURS = (
+    "red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan",
+)  # fmt: skip
 
 # Of each group one excludes the others, so that naming another one alone contradicts.
 _EXCLUSIVE = (
@@ -25,9 +30,7 @@ _EXCLUSIVE = (
     frozenset({"above", "below"}),
     frozenset({"male", "female"}),
     frozenset({"small", "large"}),
-    frozenset(
-        {"red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan"}
-    ),
+    frozenset(_COLOURS),
 )
 _NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|rather than|instead of)\b|n't\b")
 
@@ -68,7 +71,7 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
 
 
 def normal(text: str) -> str:
-    """The text in lower case, without an article before it, nor marks and white space around or doubled in it."""
+    """The text in lower case, without an article before it, marks around it and doubled white space."""
     text = unicodedata.normalize("NFKC", text).casefold().replace("grey", "gray").replace("\u2019", "'")
     text = re.sub(r"[*_`\"]+|\\boxed", " ", text)
     text = " ".join(text.split()).strip(" .,:;!?'()[]{}")
@@ -116,7 +119,7 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
 
 
 def _letters(text: str, letters: str) -> list[str]:
-    """The letters that a text names as its answer; one that is no option's only where it can be nothing else."""
+    """The letters that a text names as its answer; no option's only where it can be nothing else."""
     if found := _ALONE.fullmatch(text):
         return [found[1]]
     named = {letter for letter in _NAMED.findall(text) if letter in letters}
@@ -126,7 +129,7 @@ def _letters(text: str, letters: str) -> list[str]:
 
 
 def _mentioned(said: str, options: list[str]) -> list[int]:
-    """The options whose text stands in what was said; of two at one place, the longer ("cube" in "red cube")."""
+    """The options whose text is in what was said; of two at one place, the longer ("cube" in "red cube")."""
     found = []
     for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
         if options[i] and (pattern := _as_words(options[i])).search(said):
@@ -161,7 +164,7 @@ def _of_words(said: str, wanted: str) -> bool | None:
     if group is not None:
         words = re.findall(r"[a-z]+", said)
         if words and words[0] in group and "yes" in group:  # "No, there is not": the first word decides
-            return words[0] == wanted
+            return bool(words[0] == wanted)
         named = group.intersection(words)
         if _NEGATION.search(said) and "no" not in group:
             return None

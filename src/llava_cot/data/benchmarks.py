@@ -15,9 +15,7 @@ from llava_cot.data.records import DataError, Picture, Record
 from llava_cot.data.sources.tsv import read_tsv
 
 
-def load_benchmarks(
-    paths: Sequence[Path], on_progress: Callable[[int], None] | None = None
-) -> Benchmarks:
+def load_benchmarks(paths: Sequence[Path], on_progress: Callable[[int], None] | None = None) -> Benchmarks:
     """The questions of these, with fingerprints of their pictures.
 
     `on_progress` is told how many questions have been read. Raises DataError for a path that

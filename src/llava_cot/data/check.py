@@ -20,6 +20,7 @@ from llava_cot.data.reading import Line, data_file, read_lines
 from llava_cot.data.records import Record, Turn
 from llava_cot.stages import LLAVA_COT, StageFormat, parse, validate
 
+
 def check(
     folder: Path,
     benchmarks: Benchmarks | None = None,

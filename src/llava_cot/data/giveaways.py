@@ -31,9 +31,10 @@ _LEAKS = tuple(
 _CANNOT = r"(?:can(?:no|')?t|can not|cannot|am unable to|am not able to|'m unable to|'m not able to|won't)"
 _REFUSALS = re.compile(
     r"\W*(?:"
-    rf"(?:I'?m|I am) (?:very |so |really )?sorry\b.{{0,20}}?\b(?:but|I|as|we)\b|(?:sorry|unfortunately|apologies),? "
-    rf"(?:but )?I ?{_CANNOT}|I apologi[sz]e|as an? (?:AI|artificial|language model)\b"
-    rf"|I ?{_CANNOT} (?:\w+ )?(?:assist|help|answer|identify|provide|see|view|determine|comply|process|discuss|fulfil)"
+    r"(?:I'?m|I am) (?:very |so |really )?sorry\b.{0,20}?\b(?:but|I|as|we)\b"
+    rf"|(?:sorry|unfortunately|apologies),? (?:but )?I ?{_CANNOT}"
+    r"|I apologi[sz]e|as an? (?:AI|artificial|language model)\b"
+    rf"|I ?{_CANNOT} (?:\w+ )?(?:assist|help|answer|identify|provide|see|view|determine|comply|discuss)"
     r")",
     re.IGNORECASE,
 )

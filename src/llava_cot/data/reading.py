@@ -1,7 +1,7 @@
 """The lines of a data folder, whatever is wrong with them.
 
-Owns finding the file and reading a line leniently: one that cannot be used is given with what is wrong, so that
-those after it are still read. Reads no picture. (Where data must be right, `records.from_json` reads it.)
+Owns finding the file and reading a line leniently: one that cannot be used is given with what is wrong, so
+that those after it are still read. Reads no picture. Where data must be right, `records.from_json` reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, inside
+from llava_cot.data.records import DataError, Picture, Record, from_json, inside
+from llava_cot.data.sources.talk import read_talk
 
 FILES = ("train.jsonl", "questions.jsonl")
 
@@ -76,7 +77,7 @@ def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...
     bare = {key: value for key, value in line.items() if key not in ("image", "images")}
     if isinstance(bare.get("id"), int):
         bare["id"] = str(bare["id"])
-    record = from_json(bare, root) if "questions" in bare else _plain(bare)
+    record = from_json(bare, root) if "questions" in bare else _plain({**bare, "images": names})
     _check_types(record)
     pictures, outside = [], []
     for name in names:
@@ -95,18 +96,15 @@ def _names(line: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(line: Mapping[str, Any]) -> Record:
-    """A line of LLaVA-CoT-100k: what was asked and the staged reply, and no standard answer."""
-    said = line.get("conversations")
-    if not isinstance(said, list) or not said or not all(isinstance(message, dict) for message in said):
-        raise DataError("it is no record: it has no `conversations`")
-    if [message.get("from") for message in said] != ["human", "gpt"] * (len(said) // 2):
-        raise DataError("it is no record: in `conversations`, human and gpt do not speak in turn")
-    texts = [message.get("value") for message in said]
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError("it is no record: a value in `conversations` is not a text")
+    """A line of LLaVA-CoT-100k: what was asked, and the reply, staged or not; no standard answer."""
+    try:
+        talk = read_talk(line)
+    except DataError as error:
+        raise DataError(f"it is no record: {error}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"it is no record ({type(error).__name__}: {error})") from None
     turns = tuple(
-        Turn(asked.replace("<image>", "").strip(), response=reply)
-        for asked, reply in zip(texts[::2], texts[1::2], strict=True)
+        replace(turn, answer=None, response=turn.response or turn.answer or "") for turn in talk.turns
     )
     return Record(line.get("id", ""), turns, source=line.get("source", ""))
 
