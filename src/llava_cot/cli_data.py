@@ -6,8 +6,9 @@ Owns their options. Everything heavy is imported by the verb that needs it.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -49,6 +50,39 @@ def check(
         print(*report_lines(report), sep="\n")
     if report.counts:
         raise typer.Exit(1)
+
+
+@data_app.command()
+def view(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
+    count: Annotated[int, typer.Option(min=1, help="The most records that it shows.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
+    only: Annotated[
+        Literal["findings"] | None, typer.Option(help="Only records in which something was found.")
+    ] = None,
+) -> None:
+    """Write a page to look through some of the records, with what `check` finds in them."""
+    from llava_cot.data.looking import usual_processes
+    from llava_cot.data.reading import data_file
+    from llava_cot.data.view import choose
+    from llava_cot.files import output_file, write_whole
+    from llava_cot.show.progress import progress
+    from llava_cot.show.records import records_page
+
+    size = data_file(Path(folder)).stat().st_size
+    output_file(out)
+    with progress("checking", size) as advance:
+        view = choose(
+            Path(folder),
+            count,
+            seed,
+            only_findings=only is not None,
+            processes=usual_processes(),
+            on_progress=advance,
+        )
+    write_whole(out, records_page(view))
+    print(f"wrote {out}", file=sys.stderr)
 
 
 def _benchmarks(paths: list[str] | None) -> Benchmarks | None:

@@ -68,6 +68,7 @@ def test_the_answer_is_given(conclusion: str, answer: str, options: tuple[str, .
         ("No, there are 3.", "yes", ()),
         ("blue", "red", ()),
         ("The one on the left", "right", ()),
+        ("42", "cube", ()),
     ],
 )
 def test_the_answer_is_contradicted(conclusion: str, answer: str, options: tuple[str, ...]) -> None:
@@ -84,6 +85,7 @@ def test_the_answer_is_contradicted(conclusion: str, answer: str, options: tuple
         ("It is not red", "red", ()),
         ("red or blue", "red", ()),
         ("many", "3", ()),
+        ("2", "two of them are 3", ()),
         ("Tt", "TT", ()),
         ("A dog runs over a field.", "The picture shows an animal outdoors.", ()),
         ("", "3", ()),

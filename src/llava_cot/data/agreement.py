@@ -160,6 +160,8 @@ def _of_numbers(said: str, value: Fraction) -> bool | None:
 
 
 def _of_words(said: str, wanted: str) -> bool | None:
+    if _value(said) is not None and not _values(wanted):
+        return False
     group = next((group for group in _EXCLUSIVE if wanted in group), None)
     if group is not None:
         words = re.findall(r"[a-z]+", said)

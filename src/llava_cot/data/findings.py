@@ -42,6 +42,16 @@ class Finding:
     what: str
     detail: str = ""
 
+    @property
+    def name(self) -> str:
+        """The kind with its detail, as it is counted: "stages: absent"."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+def kind_of(name: str) -> str:
+    """The kind of findings that are counted under this name."""
+    return name.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -76,9 +86,8 @@ class Report:
     def add(self, examined: Examined) -> None:
         record = examined.line.record
         for finding in examined.findings:
-            name = f"{finding.kind}: {finding.detail}" if finding.detail else finding.kind
-            self.counts[name] += 1
-            kept = self.findings.setdefault(name, [])
+            self.counts[finding.name] += 1
+            kept = self.findings.setdefault(finding.name, [])
             if len(kept) < MOST:
                 kept.append(finding)
         if record is None:
@@ -96,7 +105,7 @@ class Report:
     def names(self) -> list[str]:
         """The names in `counts`, in the order of KINDS, the most frequent first among those of one kind."""
         order = list(KINDS)
-        return sorted(self.counts, key=lambda name: (order.index(name.split(":")[0]), -self.counts[name]))
+        return sorted(self.counts, key=lambda name: (order.index(kind_of(name)), -self.counts[name]))
 
     def to_json(self) -> dict[str, Any]:
         keys = ("records", "turns", "responses", "pictures", "agreeing", "undecided", "unanswered")

@@ -6,8 +6,9 @@ Owns the layout. What was found is `data/findings.py`'s subject.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
-from llava_cot.data.findings import KINDS, Finding, Report
+from llava_cot.data.findings import KINDS, Finding, Report, kind_of
 from llava_cot.show.words import plural, shortened
 
 _EXAMPLES = 3
@@ -16,12 +17,9 @@ _WIDTH = 110
 
 def report_lines(report: Report) -> Iterator[str]:
     """The report as lines of text."""
-    responses = plural(report.responses, "response")
-    yield (
-        f"{report.file}: {plural(report.records, 'record')}, {plural(report.turns, 'turn')}, {responses}, "
-        f"{plural(report.pictures, 'picture')}"
-    )
+    yield f"{report.file}: {size(report)}"
     if report.responses:
+        responses = plural(report.responses, "response")
         yield f"conclusions that give the standard answer: {report.agreeing:,} of {responses}"
         yield (
             f"not checked: {report.undecided:,} where words do not tell, {report.unanswered:,} without a "
@@ -29,14 +27,26 @@ def report_lines(report: Report) -> Iterator[str]:
         )
     if not report.counts:
         yield "nothing was found"
-        return
-    names = report.names()
-    width = max(len(f"{count:,}") for count in report.counts.values())
-    for name in names:
+    for kind, group in groupby(report.names(), kind_of):
+        names = list(group)
         yield ""
-        yield f"{report.counts[name]:>{width},}  {name}: {KINDS[name.split(':')[0]]}"
-        for finding in report.findings[name][:_EXAMPLES]:
-            yield " " * (width + 4) + shortened(f"{place(finding)}: {finding.what}", _WIDTH)
+        yield f"{sum(report.counts[name] for name in names):>7,}  {kind}: {KINDS[kind]}"
+        for name in names:
+            if name != kind:
+                yield f"{report.counts[name]:>11,}  {name.partition(': ')[2]}"
+            for finding in report.findings[name][:_EXAMPLES]:
+                yield " " * 13 + shortened(f"{place(finding)}: {finding.what}", _WIDTH)
+
+
+def size(report: Report) -> str:
+    """How much was checked."""
+    counts = (
+        (report.records, "record"),
+        (report.turns, "turn"),
+        (report.responses, "response"),
+        (report.pictures, "picture"),
+    )
+    return ", ".join(plural(count, noun) for count, noun in counts)
 
 
 def place(finding: Finding) -> str:
