@@ -85,6 +85,31 @@ def view(
     print(f"wrote {out}", file=sys.stderr)
 
 
+@data_app.command()
+def preferences(
+    traces: Annotated[
+        list[str], typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one a line.")
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="A new folder for pairs, answers and pictures.")],
+    keep_wrong: Annotated[
+        bool, typer.Option("--keep-wrong", help="Keep pairs whose winner the reference shows to be wrong.")
+    ] = False,
+) -> None:
+    """Make preference pairs of each stage, and records of winning answers, out of traces."""
+    from llava_cot.data.from_traces import make_preferences
+    from llava_cot.show.progress import progress
+    from llava_cot.show.words import plural
+
+    with progress("reading traces", None) as advance:
+        made = make_preferences(
+            [Path(path) for path in traces], Path(out), keep_wrong=keep_wrong, on_progress=advance
+        )
+    pairs, answers = plural(made.pairs, "pair"), plural(made.answers, "answer")
+    print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
+    if left := made.left_out():
+        print(f"left out: {left}", file=sys.stderr)
+
+
 def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
     if not paths:
         return None

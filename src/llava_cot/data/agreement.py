@@ -54,7 +54,7 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
     Numbers are the same by value ("3", "three", "$3.00"), options by letter or by text; a longer conclusion
     gives the answer that stands in it as a word. With options, `answer` is a letter or an option's text.
     """
-    right = _option_of(answer, options)
+    right = option_of(answer, options)
     if right is not None:
         return _of_options(conclusion, right, options)
     said, wanted = normal(conclusion), normal(answer)
@@ -84,7 +84,7 @@ def _told_apart_by_case(conclusion: str, answer: str) -> bool:
     return a != b and a.casefold() == b.casefold() and len(b) == 2 and not a.isdecimal()
 
 
-def _option_of(answer: str, options: Sequence[str]) -> int | None:
+def option_of(answer: str, options: Sequence[str]) -> int | None:
     """The number of the option that the standard answer names."""
     same = [i for i, option in enumerate(options) if _same(normal(answer), normal(option))]
     if len(same) == 1 and not _ALONE.fullmatch(answer):
