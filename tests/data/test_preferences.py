@@ -105,12 +105,11 @@ def test_one_duel_is_left_out(spoil: Callable[[Trace], Trace], reason: str) -> N
     assert reason in next(iter(left))
 
 
-def test_a_judge_that_contradicts_itself_teaches_nothing() -> None:
-    trace = staged(2)
-    other = trace.verdicts[0].model_copy(update={"winner": 1})
-    found, left = pairs(trace.model_copy(update={"verdicts": (*trace.verdicts, other)}))
-    assert [pair.stage for pair in found] == list(STAGES[1:])
-    assert left == {"the judge chose each of the two once": 2}
+def test_a_judge_that_contradicts_itself_teaches_nothing(tmp_path: Path) -> None:
+    out, made = make(tmp_path, staged(2), changed(staged(2), 0, winner=1), staged(2))
+    assert [line["stage"] for line in lines_of(out / "preferences.jsonl")] == list(STAGES[1:])
+    assert made.pairs == 3
+    assert made.pairs_left["the opposite was chosen as well"] == 2
 
 
 def wrong(trace: Trace) -> Trace:
@@ -210,7 +209,7 @@ def test_the_same_trace_twice_gives_nothing_twice(tmp_path: Path) -> None:
     out, made = make(tmp_path, staged(2), staged(2))
     assert (made.pairs, made.answers) == (4, 1)
     assert len(lines_of(out / "preferences.jsonl")) == 4
-    assert made.pairs_left == {"the same pair was in an earlier trace": 4}
+    assert made.pairs_left == {"the same pair was there before": 4}
 
 
 def test_answers_to_one_question_have_ids_of_their_own(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import tiny
 from datasets import Image, List, load_dataset
 from made_traces import WORDS, staged
-from transformers import AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import DPOConfig, DPOTrainer
 from trl.data_utils import apply_chat_template, is_conversational
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
@@ -56,6 +57,32 @@ def test_the_collator_masks_the_prompt_and_keeps_chosen_first(pairs: Any, proces
         assert rejected.startswith(f"{kept}<{tag}> Try 1. {words} </{tag}>")
         assert "How many" not in chosen
         kept = kept_now
+
+
+def test_trl_trains_towards_the_winners(pairs: Any, tmp_path: Path) -> None:
+    folder = tiny.make("llava", tmp_path / "model")
+    settings = DPOConfig(
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=2,
+        max_steps=8,
+        learning_rate=1e-3,
+        logging_steps=4,
+        max_length=None,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = DPOTrainer(
+        model=AutoModelForImageTextToText.from_pretrained(folder),
+        args=settings,
+        train_dataset=pairs,
+        processing_class=AutoProcessor.from_pretrained(folder),
+    )
+    trainer.train()
+    *_, last = [step for step in trainer.state.log_history if "rewards/margins" in step]
+    assert last["rewards/margins"] > 0.5 and last["rewards/accuracies"] == 1
 
 
 def test_trl_cannot_go_on_with_a_begun_message() -> None:

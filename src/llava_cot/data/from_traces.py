@@ -11,10 +11,7 @@ data_utils.py, apply_chat_template). So the text kept so far begins both `chosen
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +21,12 @@ from typing import Any, TextIO
 
 from llava_cot.data.preferences import Pair, pairs, winning
 from llava_cot.data.records import DataError, Picture, Record, to_json
-from llava_cot.data.traces import read_traces, trace_files
-from llava_cot.images import ImageError, load_image
+from llava_cot.data.traces import keep_pictures, read_traces, trace_files
 from llava_cot.prompting import question_text
 from llava_cot.question import Question
 from llava_cot.trace import Trace
 
 PAIRS, ANSWERS = "preferences.jsonl", "train.jsonl"
-_DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,(.*)", re.DOTALL)
 
 
 @dataclass
@@ -81,6 +76,7 @@ def make_preferences(
                     raise DataError(f"{place}: {error}") from None
                 if on_progress:
                     on_progress(writer.made.traces)
+        writer.drop_contradictions(parts[0])
         made = writer.made
         if not made.pairs and not made.answers:
             raise DataError(f"nothing in the traces is to be trained on ({made.left_out()})")
@@ -89,7 +85,7 @@ def make_preferences(
                 part.replace(part.with_suffix(""))
         return made
     finally:
-        for part in parts:
+        for part in (*parts, parts[0].with_suffix(".kept")):
             part.unlink(missing_ok=True)
 
 
@@ -101,13 +97,14 @@ class _Writer:
         self._out = out
         self._keep_wrong = keep_wrong
         self._written: set[bytes] = set()
+        self._contradicted: set[bytes] = set()
         self._ids: Counter[bytes] = Counter()
 
     def write(self, trace: Trace, of_pairs: TextIO, of_answers: TextIO) -> None:
         self.made.traces += 1
         found, left = pairs(trace, keep_wrong=self._keep_wrong)
         turn, reason = winning(trace)
-        names = self._pictures(trace) if found or turn else []
+        names = keep_pictures(trace, self._out) if found or turn else []
         if names is None:
             left["a picture is not in the trace"] += len(found)
             found, turn, reason = [], None, "a picture is not in the trace" if turn else reason
@@ -115,24 +112,39 @@ class _Writer:
         base = trace.question.id or f"trace-{_digest(names, trace.question.text).hex()[:12]}"
         for pair in found:
             line = _line(base, pair, trace, names or [])
-            if self._new(line["images"], line["prompt"], line["chosen"], line["rejected"]):
-                of_pairs.write(json.dumps(line) + "\n")
-                self.made.pairs += 1
-            else:
-                self.made.pairs_left["the same pair was in an earlier trace"] += 1
+            if not self._new(_key(line)):
+                self.made.pairs_left["the same pair was there before"] += 1
+                continue
+            of_pairs.write(json.dumps(line) + "\n")
+            self.made.pairs += 1
+            if _key(line, "rejected", "chosen") in self._written:
+                self._contradicted |= {_key(line), _key(line, "rejected", "chosen")}
         if turn is None:
             self.made.answers_left[reason] += 1
-        elif self._new(names, turn.text, turn.response):
+        elif self._new(_digest(names, turn.text, turn.response)):
             extra = {"model": trace.model, "method": trace.method, "judge": trace.judge}
             pictures = tuple(Picture(name) for name in names or [])
             record = Record(self._id(base), (turn,), pictures, "traces", extra=extra)
             of_answers.write(json.dumps(to_json(record)) + "\n")
             self.made.answers += 1
         else:
-            self.made.answers_left["the same answer was in an earlier trace"] += 1
+            self.made.answers_left["the same answer was there before"] += 1
 
-    def _new(self, *what: Any) -> bool:
-        key = _digest(*what)
+    def drop_contradictions(self, part: Path) -> None:
+        """Take out pairs of which the opposite was judged as well, in whatever trace: they teach nothing."""
+        if not self._contradicted:
+            return
+        kept = part.with_suffix(".kept")
+        with part.open(encoding="utf-8") as lines, kept.open("w", encoding="utf-8") as left:
+            for line in lines:
+                if _key(json.loads(line)) in self._contradicted:
+                    self.made.pairs -= 1
+                    self.made.pairs_left["the opposite was chosen as well"] += 1
+                else:
+                    left.write(line)
+        kept.replace(part)
+
+    def _new(self, key: bytes) -> bool:
         if key in self._written:
             return False
         self._written.add(key)
@@ -146,28 +158,6 @@ class _Writer:
             if self._ids[key] == 1:
                 return base
             base = f"{base}-{self._ids[key]}"
-
-    def _pictures(self, trace: Trace) -> list[str] | None:
-        """Write the question's pictures as the trace holds them; their names, None if one is not there."""
-        names = []
-        for image in trace.question.images:
-            found = _DATA_URL.fullmatch(image.data or "")
-            if found is None:
-                return None
-            try:
-                data = base64.b64decode(found[2], validate=True)
-                load_image(data, name=image.name)
-            except (binascii.Error, ImageError) as error:
-                raise DataError(f"its picture {image.name} cannot be read: {error}") from None
-            suffix = "jpg" if found[1] == "jpeg" else found[1]
-            name = f"images/{sha256(data).hexdigest()[:32]}.{suffix}"
-            if not (self._out / name).exists():
-                (self._out / "images").mkdir(exist_ok=True)
-                part = self._out / f"{name}.part"
-                part.write_bytes(data)
-                part.replace(self._out / name)
-            names.append(name)
-        return names
 
 
 def _line(id: str, pair: Pair, trace: Trace, names: list[str]) -> dict[str, Any]:
@@ -186,6 +176,11 @@ def _line(id: str, pair: Pair, trace: Trace, names: list[str]) -> dict[str, Any]
     }
 
 
+def _key(line: dict[str, Any], *order: str) -> bytes:
+    """What tells a pair from others, or from its opposite if the order says so."""
+    return _digest(line["images"], line["prompt"], *(line[side] for side in order or ("chosen", "rejected")))
+
+
 def _digest(*what: Any) -> bytes:
     return sha256(json.dumps(what).encode()).digest()[:16]
 
@@ -194,7 +189,7 @@ def _claim(out: Path) -> None:
     """Make the folder. Raises DataError if it holds what is not left from a run that was broken off."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder for the data")
-    ours = {"images", f"{PAIRS}.part", f"{ANSWERS}.part"}
+    ours = {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"}
     other = (
         next((path.name for path in out.iterdir() if path.name not in ours), None) if out.exists() else None
     )

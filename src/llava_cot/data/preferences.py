@@ -38,18 +38,14 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counte
     """
     fmt = format_of(trace)
     left: Counter[str] = Counter()
-    found: dict[Pair, None] = {}
+    found: list[Pair] = []
     for verdict in trace.verdicts:
         reason = _why_not(verdict, trace, fmt, keep_wrong)
         if reason is None:
-            found[_pair(verdict, trace)] = None
+            found.append(_pair(verdict, trace))
         else:
             left[reason] += 1
-    judged = {(pair.prefix, pair.chosen, pair.rejected) for pair in found}
-    both = [pair for pair in found if (pair.prefix, pair.rejected, pair.chosen) in judged]
-    if both:  # equal texts of several candidates, or a judge that contradicts itself
-        left["the judge chose each of the two once"] += len(both)
-    return [pair for pair in found if pair not in both], left
+    return found, left
 
 
 def winning(trace: Trace) -> tuple[Turn | None, str]:
