@@ -2,9 +2,17 @@
 
 import pytest
 
-from llava_cot.data.giveaways import leaks, refusal
+from llava_cot.data import giveaways
 from llava_cot.scenes.write import make_items
-from llava_cot.stages import render
+from llava_cot.stages import parse, render
+
+
+def leaks(response: str, question: str) -> list[tuple[str | None, str]]:
+    return giveaways.leaks(parse(response), question)
+
+
+def refusal(response: str, answer: str | None = None) -> str | None:
+    return giveaways.refusal(parse(response), answer)
 
 
 def told(reasoning: str = "I count.", conclusion: str = "3") -> str:

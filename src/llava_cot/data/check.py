@@ -18,7 +18,7 @@ from llava_cot.data.looking import Look, look_at_all
 from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
 from llava_cot.data.reading import Line, data_file, read_lines
 from llava_cot.data.records import Record, Turn
-from llava_cot.stages import LLAVA_COT, StageFormat, parse, validate
+from llava_cot.stages import LLAVA_COT, Answer, StageFormat, parse, validate
 
 
 def check(
@@ -58,8 +58,9 @@ def examine(
         for number, turn in enumerate(record.turns):
             if turn.response is None:
                 continue
-            findings += _response(line.number, record.id, number, turn, turn.response, fmt)
-            conclusion = parse(turn.response, fmt).conclusion
+            answer = parse(turn.response, fmt)
+            findings += _response(line.number, record.id, number, turn, answer, fmt)
+            conclusion = answer.conclusion
             if not conclusion or not turn.answer:
                 continue
             agreement = agrees(conclusion, turn.answer, turn.options)
@@ -102,13 +103,13 @@ def _pictures(line: Line, record: Record, looks: list[Look]) -> Iterator[Finding
 
 
 def _response(
-    line: int, id: str, number: int, turn: Turn, response: str, fmt: StageFormat
+    line: int, id: str, number: int, turn: Turn, answer: Answer, fmt: StageFormat
 ) -> Iterator[Finding]:
-    for departure in validate(response, fmt):
+    for departure in validate(answer.text, fmt):
         yield Finding("stages", line, id, number, departure.detail, departure.kind)
-    if words := refusal(response, turn.answer, fmt):
+    if words := refusal(answer, turn.answer):
         yield Finding("refusal", line, id, number, f"it says {words!r}")
-    for stage, words in leaks(response, turn.text, fmt):
+    for stage, words in leaks(answer, turn.text):
         yield Finding("leak", line, id, number, f"{words!r} in the {stage or 'response'}", stage or "")
 
 

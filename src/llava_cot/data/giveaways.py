@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from llava_cot.stages import LLAVA_COT, StageFormat, parse
+from llava_cot.stages import Answer
 
 _SHOWN = "standard|reference|ground[- ]truth|gold(?:en)?"
 _HANDED = "provided|given|supplied|expected"
@@ -40,36 +40,37 @@ _REFUSALS = re.compile(
 )
 
 
-def leaks(response: str, question: str, fmt: StageFormat = LLAVA_COT) -> list[tuple[str | None, str]]:
+def leaks(response: Answer, question: str) -> list[tuple[str | None, str]]:
     """What a response gives away, as (stage, the words); the stage is None where the text has no stages.
 
     What the question says itself in such words is no leak.
     """
     patterns = [pattern for pattern in _LEAKS if not pattern.search(question)]
     found = []
-    for stage, text in _parts(response, fmt):
+    for stage, text in _parts(response):
         match = next((match for pattern in patterns if (match := pattern.search(text))), None)
         if match is not None:
             found.append((stage, match[0]))
     return found
 
 
-def refusal(response: str, answer: str | None = None, fmt: StageFormat = LLAVA_COT) -> str | None:
+def refusal(response: Answer, answer: str | None = None) -> str | None:
     """The words with which the conclusion, or any other stage at its beginning, refuses.
 
     None if there are none, or if the standard answer begins in that way itself.
     """
     if answer is not None and _REFUSALS.match(_plain(answer)):
         return None
-    for _, text in _parts(response, fmt):
+    for _, text in _parts(response):
         if match := _REFUSALS.match(_plain(text)):
             return match[0].strip()
     return None
 
 
-def _parts(response: str, fmt: StageFormat) -> list[tuple[str | None, str]]:
-    stages = [(name, text) for name, text in parse(response, fmt).stages.items() if text]
-    return [*stages] if stages else [(None, response)]
+def _parts(response: Answer) -> list[tuple[str | None, str]]:
+    """The stages with their texts, or the whole text where there are none."""
+    stages = [(name, text) for name, text in response.stages.items() if text]
+    return [*stages] or [(None, response.text)]
 
 
 def _plain(text: str) -> str:
