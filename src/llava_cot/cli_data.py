@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
 
+
+@data_app.command()
+def sample(
+    recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
+    out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
+) -> None:
+    """Draw a recipe's questions from data sets."""
+    from llava_cot.data.sample import sample as draw
+    from llava_cot.show.bars import Bars
+
+    with Bars() as bars:
+        report = draw(recipe, out, bars)
+    for source in report["sources"]:
+        print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
+    print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)
+
+
 _Benchmarks = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,15 +52,14 @@ def check(
 ) -> None:
     """Find what would be wrong to train on. Exit status 1 if anything was found."""
     from llava_cot.data.check import check as check_folder
-    from llava_cot.data.looking import usual_processes
     from llava_cot.data.reading import data_file
-    from llava_cot.show.findings import report_lines
-    from llava_cot.show.progress import progress
+    from llava_cot.show.bars import Bars
+    from llava_cot.show.report import report_lines
 
     size = data_file(Path(folder)).stat().st_size
     benchmarks = _benchmarks(benchmark)
-    with progress("checking", size) as advance:
-        report = check_folder(Path(folder), benchmarks, processes=usual_processes(), on_progress=advance)
+    with Bars() as bars:
+        report = check_folder(Path(folder), benchmarks, on_progress=lambda done: bars("checking", done, size))
     if as_json:
         print(json.dumps(report.to_json()))
     else:
@@ -63,23 +79,21 @@ def view(
     ] = None,
 ) -> None:
     """Write a page to look through some of the records, with what `check` finds in them."""
-    from llava_cot.data.looking import usual_processes
     from llava_cot.data.reading import data_file
     from llava_cot.data.view import choose
     from llava_cot.files import output_file, write_whole
-    from llava_cot.show.progress import progress
+    from llava_cot.show.bars import Bars
     from llava_cot.show.records import records_page
 
     size = data_file(Path(folder)).stat().st_size
     output_file(out)
-    with progress("checking", size) as advance:
+    with Bars() as bars:
         view = choose(
             Path(folder),
             count,
             seed,
             only_findings=only is not None,
-            processes=usual_processes(),
-            on_progress=advance,
+            on_progress=lambda done: bars("checking", done, size),
         )
     write_whole(out, records_page(view))
     print(f"wrote {out}", file=sys.stderr)
@@ -97,12 +111,15 @@ def preferences(
 ) -> None:
     """Make preference pairs of each stage, and records of winning answers, out of traces."""
     from llava_cot.data.from_traces import make_preferences
-    from llava_cot.show.progress import progress
+    from llava_cot.show.bars import Bars
     from llava_cot.show.words import plural
 
-    with progress("reading traces", None) as advance:
+    with Bars() as bars:
         made = make_preferences(
-            [Path(path) for path in traces], Path(out), keep_wrong=keep_wrong, on_progress=advance
+            [Path(path) for path in traces],
+            Path(out),
+            keep_wrong=keep_wrong,
+            on_progress=lambda done: bars("reading traces", done),
         )
     pairs, answers = plural(made.pairs, "pair"), plural(made.answers, "answer")
     print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
@@ -114,7 +131,9 @@ def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
     if not paths:
         return None
     from llava_cot.data.benchmarks import load_benchmarks
-    from llava_cot.show.progress import progress
+    from llava_cot.show.bars import Bars
 
-    with progress("reading benchmarks", None) as advance:
-        return load_benchmarks([Path(path) for path in paths], on_progress=advance)
+    with Bars() as bars:
+        return load_benchmarks(
+            [Path(path) for path in paths], on_progress=lambda done: bars("reading benchmarks", done)
+        )

@@ -13,9 +13,9 @@ from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
 from llava_cot.data.check import check, examine
-from llava_cot.data.findings import MOST, Report
 from llava_cot.data.reading import data_file
 from llava_cot.data.records import DataError
+from llava_cot.data.report import MOST, Report
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:
@@ -220,18 +220,6 @@ def test_a_duplicate_is_found_by_pixels_and_within_a_record(tmp_path: Path) -> N
     assert found(check(folder)) == {("duplicate", 4, 0), ("duplicate", 3, 1)}
 
 
-def test_several_processes_find_the_same(tmp_path: Path) -> None:
-    def spoil(lines: Lines) -> None:
-        _same_id(lines)
-        for number in range(0, 40, 7):
-            lines[number]["image"] = "images/nowhere.png"
-
-    folder = write_set(tmp_path / "set", 40, spoil)
-    alone, together = check(folder), check(folder, processes=2)
-    assert alone.to_json() == together.to_json()
-    assert alone.counts["picture: missing"] == 6
-
-
 def test_what_is_kept_is_bounded_and_all_is_counted(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{\n" * (MOST + 5))
     report = check(tmp_path)
@@ -240,11 +228,11 @@ def test_what_is_kept_is_bounded_and_all_is_counted(tmp_path: Path) -> None:
 
 
 def test_it_reads_as_it_goes(tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "set", 3)
+    folder = write_set(tmp_path / "set", 70)
     lines = examine(data_file(folder))
     assert next(lines).line.number == 1
-    (folder / "images/train-0-1.png").unlink()
-    assert [finding.kind for finding in next(lines).findings] == ["picture"]
+    (folder / "images/train-0-69.png").unlink()
+    assert [line.line.number for line in lines if line.findings] == [70]
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_records_stages_findings_and_rejects_are_there(tmp_path: Path) -> None:
     found = {attrs["id"]: attrs["data-found"] for tag, attrs in elements.found if tag == "article"}
     assert found == {"line-1": "", "line-2": "stages leak", "line-3": "picture", "line-5": "", "line-6": ""}
     for words in (
-        "there is no file images/nowhere.png",
+        "images/nowhere.png: no such file",
         "line 4</b> it is no JSON",
         "it refused",
         "Apache-2.0",

@@ -31,7 +31,7 @@ def test_findings_are_told_with_status_1(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
     told = done.stdout.decode()
     assert "line 2: it is no JSON" in told
-    assert "line 1, train-0-0: there is no file images/nowhere.png" in told
+    assert "line 1, train-0-0: images/nowhere.png: no such file" in told
     done = run("data", "check", folder, "--json")
     assert (done.returncode, done.stderr) == (1, b"")
     report = json.loads(done.stdout)
@@ -64,12 +64,12 @@ def test_questions_of_benchmarks_are_found(tmp_path: Path) -> None:
 
 def test_what_cannot_be_checked(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", 2)
-    spoilt = write_set(tmp_path / "spoilt", 2, spoil)
+    missing = write_set(tmp_path / "missing", 2, lambda lines: lines[0].update(image="nowhere.png"))
     assert "no folder" in refusal("data", "check", tmp_path / "nowhere")
     assert "holds no train.jsonl" in refusal("data", "check", tmp_path)
     assert "no benchmark" in refusal("data", "check", folder, "--benchmark", "README.md")
     assert "nowhere.tsv" in refusal("data", "check", folder, "--benchmark", tmp_path / "nowhere.tsv")
-    assert "nowhere.png" in refusal("data", "check", folder, "--benchmark", spoilt)
+    assert "nowhere.png" in refusal("data", "check", folder, "--benchmark", missing)
 
 
 def test_a_page_is_written_and_nothing_else_said(tmp_path: Path) -> None:

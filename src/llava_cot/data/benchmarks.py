@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from llava_cot.data.overlap import Benchmarks, fingerprint
+from llava_cot.data.overlap import Benchmarks
+from llava_cot.data.pictures import Looked, batches, look, threads
 from llava_cot.data.reading import data_file, read_lines
-from llava_cot.data.records import DataError, Picture, Record
+from llava_cot.data.records import DataError, Record
 from llava_cot.data.sources.tsv import read_tsv
+
+_BATCH = 64  # questions whose pictures are looked at together
 
 
 def load_benchmarks(paths: Sequence[Path], on_progress: Callable[[int], None] | None = None) -> Benchmarks:
@@ -22,12 +25,28 @@ def load_benchmarks(paths: Sequence[Path], on_progress: Callable[[int], None] | 
     holds no benchmark, or a question or picture that cannot be read: what is not known cannot be kept out.
     """
     found = Benchmarks()
-    records = ((path, record) for path in paths for record in _records(path))
-    for count, (path, record) in enumerate(records, 1):
-        found.add(record, [fingerprint(_bytes(picture, path), picture.name) for picture in record.pictures])
-        if on_progress:
-            on_progress(count)
+    pool = threads()
+    done = 0
+    try:
+        for path in paths:
+            for records in batches(_records(path), _BATCH):
+                _add(found, path, records, look(records, pool, known=lambda _: None, perceptual=True))
+                done += len(records)
+                if on_progress:
+                    on_progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return found
+
+
+def _add(found: Benchmarks, path: Path, records: list[Record], looks: dict[str, Looked]) -> None:
+    for record in records:
+        prints = []
+        for looked in (looks[picture.name] for picture in record.pictures):
+            if looked.fingerprint is None:
+                raise DataError(f"a picture of the benchmark {path} cannot be read: {looked.why}")
+            prints.append(looked.fingerprint)
+        found.add(record, prints)
 
 
 def _records(path: Path) -> Iterator[Record]:
@@ -43,10 +62,3 @@ def _records(path: Path) -> Iterator[Record]:
         if line.outside:
             raise DataError(f"{file}, line {line.number}: {line.outside[0]!r} lies outside of the folder")
         yield line.record
-
-
-def _bytes(picture: Picture, path: Path) -> bytes:
-    try:
-        return picture.read()
-    except OSError as error:
-        raise DataError(f"{path}: the picture {picture.name} cannot be read: {error.strerror}") from None

@@ -12,13 +12,16 @@ from hashlib import blake2b
 from pathlib import Path
 
 from llava_cot.data.agreement import agrees
-from llava_cot.data.findings import Examined, Finding, Report
 from llava_cot.data.giveaways import leaks, refusal
-from llava_cot.data.looking import Look, look_at_all
-from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
+from llava_cot.data.overlap import Benchmarks, question_key
+from llava_cot.data.pictures import Looked, batches, look, threads
 from llava_cot.data.reading import Line, data_file, read_lines
 from llava_cot.data.records import Record, Turn
+from llava_cot.data.report import Examined, Finding, Report
 from llava_cot.stages import LLAVA_COT, Answer, StageFormat, parse, validate
+
+_BATCH = 64  # lines whose pictures are looked at together
+_OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
 
 
 def check(
@@ -26,12 +29,11 @@ def check(
     benchmarks: Benchmarks | None = None,
     *,
     fmt: StageFormat = LLAVA_COT,
-    processes: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Check a folder; see `examine`."""
     report = Report(data_file(folder))
-    for examined in examine(report.file, benchmarks, fmt=fmt, processes=processes):
+    for examined in examine(report.file, benchmarks, fmt=fmt):
         report.add(examined)
         if on_progress:
             on_progress(examined.line.end)
@@ -39,27 +41,41 @@ def check(
 
 
 def examine(
-    file: Path, benchmarks: Benchmarks | None = None, *, fmt: StageFormat = LLAVA_COT, processes: int = 1
+    file: Path, benchmarks: Benchmarks | None = None, *, fmt: StageFormat = LLAVA_COT
 ) -> Iterator[Examined]:
-    """The lines of a data file, each with what is wrong in it, lazily.
+    """The lines of a data file, each with what is wrong in it, as far as they are asked for."""
+    checks = _Checks(benchmarks, fmt)
+    pool = threads()
+    try:
+        for lines in batches(read_lines(file), _BATCH):
+            records = [line.record for line in lines if line.record is not None]
+            found = look(records, pool, known=lambda _: None, perceptual=benchmarks is not None)
+            for line in lines:
+                yield checks.of_line(line, found)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    Pictures are looked at in so many processes (see `looking.look_at_all`).
-    """
-    lines = ((line, _files(line)) for line in read_lines(file))
-    ids: dict[bytes, int] = {}
-    asked: dict[bytes, int] = {}
-    for line, looks in look_at_all(lines, perceptual=benchmarks is not None, processes=processes):
+
+class _Checks:
+    """The checks of one line after the other; keeps hashes of those before."""
+
+    def __init__(self, benchmarks: Benchmarks | None, fmt: StageFormat) -> None:
+        self._benchmarks, self._fmt = benchmarks, fmt
+        self._ids: dict[bytes, int] = {}
+        self._asked: dict[bytes, int] = {}
+
+    def of_line(self, line: Line, found: dict[str, Looked]) -> Examined:
         record = line.record
         if record is None:
-            yield Examined(line, (), (Finding("line", line.number, None, None, line.problem),))
-            continue
-        findings = [*_same_id(line.number, record, ids), *_pictures(line, record, looks)]
+            return Examined(line, (Finding("line", line.number, None, None, line.problem),))
+        looks = [found[picture.name] for picture in record.pictures]
+        findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, looks)]
         agreeing = undecided = 0
         for number, turn in enumerate(record.turns):
             if turn.response is None:
                 continue
-            answer = parse(turn.response, fmt)
-            findings += _response(line.number, record.id, number, turn, answer, fmt)
+            answer = parse(turn.response, self._fmt)
+            findings += _response(line.number, record.id, number, turn, answer, self._fmt)
             conclusion = answer.conclusion
             if not conclusion or not turn.answer:
                 continue
@@ -69,16 +85,13 @@ def examine(
             if agreement is False:
                 what = f"{conclusion!r} where the answer is {_standard(turn)}"
                 findings.append(Finding("contradiction", line.number, record.id, number, what))
-        if not line.outside and not any(look.problem for look in looks):
-            findings += _asked_before(line.number, record, looks, asked)
-        if benchmarks is not None:
-            findings += _of_benchmark(line.number, record, looks, benchmarks)
-        yield Examined(line, tuple(looks), tuple(findings), agreeing, undecided)
-
-
-def _files(line: Line) -> list[tuple[str, Path]]:
-    pictures = line.record.pictures if line.record else ()
-    return [(picture.name, picture.file) for picture in pictures if picture.file is not None]
+        prints = [it.fingerprint for it in looks if it.fingerprint is not None]
+        if not line.outside and len(prints) == len(looks):
+            pictures = [it.sha256 for it in prints]
+            findings += _asked_before(line.number, record, pictures, self._asked)
+        if self._benchmarks is not None and (by := self._benchmarks.overlap(record, prints)):
+            findings.append(Finding("benchmark", line.number, record.id, None, _OVERLAPS[by], by))
+        return Examined(line, tuple(findings), agreeing, undecided)
 
 
 def _digest(*texts: str) -> bytes:
@@ -92,14 +105,14 @@ def _same_id(number: int, record: Record, ids: dict[bytes, int]) -> Iterator[Fin
         yield Finding("id", number, record.id, None, f"line {first} has this id")
 
 
-def _pictures(line: Line, record: Record, looks: list[Look]) -> Iterator[Finding]:
+def _pictures(line: Line, record: Record, looks: list[Looked]) -> Iterator[Finding]:
     for name in line.outside:
         what = f"the picture {name!r} lies outside of the folder"
         yield Finding("picture", line.number, record.id, None, what, "outside")
-    for look in looks:
-        if look.problem:
-            detail = "missing" if look.missing else "unreadable"
-            yield Finding("picture", line.number, record.id, None, look.problem, detail)
+    for picture, looked in zip(record.pictures, looks, strict=True):
+        if looked.fingerprint is None:
+            detail = "unreadable" if picture.file is not None and picture.file.is_file() else "missing"
+            yield Finding("picture", line.number, record.id, None, looked.why, detail)
 
 
 def _response(
@@ -121,10 +134,9 @@ def _standard(turn: Turn) -> str:
 
 
 def _asked_before(
-    number: int, record: Record, looks: list[Look], asked: dict[bytes, int]
+    number: int, record: Record, pictures: list[str], asked: dict[bytes, int]
 ) -> Iterator[Finding]:
     """Questions that were asked about the same pictures before, in this record or an earlier one."""
-    pictures = [look.sha256 for look in looks]
     seen: set[bytes] = set()
     for turn in range(len(record.turns)):
         key = _digest(*pictures, question_key(replace(record, turns=record.turns[turn : turn + 1])))
@@ -133,13 +145,3 @@ def _asked_before(
             what = f"line {first} asks the same about the same picture"
             yield Finding("duplicate", number, record.id, turn, what if pictures else f"line {first} asks it")
         seen.add(key)
-
-
-def _of_benchmark(
-    number: int, record: Record, looks: list[Look], benchmarks: Benchmarks
-) -> Iterator[Finding]:
-    prints = [Fingerprint(look.sha256, look.phash) for look in looks if look.phash is not None]
-    found = benchmarks.overlap(record, prints)
-    if found:
-        what = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}[found]
-        yield Finding("benchmark", number, record.id, None, what, found)

@@ -36,12 +36,15 @@ class Fingerprint(NamedTuple):
     phash: int
 
 
-def fingerprint(data: bytes, name: str = "picture") -> Fingerprint:
-    """The fingerprint of a picture's file. Raises ImageError that says `name` if it cannot be read."""
+def fingerprint(data: bytes, name: str = "picture", *, perceptual: bool = True) -> Fingerprint:
+    """The fingerprint of a picture's file; `phash` is 0 if it is not wanted, which saves a library and time.
+
+    Raises ImageError that says `name` if the picture cannot be read.
+    """
     from llava_cot.images import load_image
 
     image = load_image(data, name=name)
-    return Fingerprint(image.sha256, perceptual_hash(image.pil))
+    return Fingerprint(image.sha256, perceptual_hash(image.pil) if perceptual else 0)
 
 
 def perceptual_hash(image: Image) -> int:
@@ -84,7 +87,7 @@ class PictureIndex:
     def __init__(self) -> None:
         self._exact: dict[str, int] = {}
         self._rows: list[bytes] = []
-        self._matrix: np.ndarray | None = None  # made anew at the first question after an addition
+        self._columns: np.ndarray | None = None  # made anew at the first question after an addition
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -94,7 +97,7 @@ class PictureIndex:
         number = len(self._rows)
         self._exact.setdefault(picture.sha256, number)
         self._rows.append(picture.phash.to_bytes(HASH_BITS // 8, "big"))
-        self._matrix = None
+        self._columns = None
         return number
 
     def same(self, picture: Fingerprint) -> int | None:
@@ -107,10 +110,11 @@ class PictureIndex:
 
         if not self._rows:
             return []
-        if self._matrix is None:
-            self._matrix = np.frombuffer(b"".join(self._rows), np.uint64).reshape(len(self._rows), -1)
+        if self._columns is None:  # a row a word of the hash, so that NumPy adds long rows
+            matrix = np.frombuffer(b"".join(self._rows), np.uint64).reshape(len(self._rows), -1)
+            self._columns = np.ascontiguousarray(matrix.T)
         asked = np.frombuffer(picture.phash.to_bytes(HASH_BITS // 8, "big"), np.uint64)
-        apart = np.bitwise_count(self._matrix ^ asked).sum(axis=1, dtype=np.uint16)
+        apart = np.bitwise_count(self._columns ^ asked[:, None]).sum(axis=0, dtype=np.uint16)
         return [int(number) for number in np.flatnonzero(apart <= distance)]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llava_cot.data.check import examine
-from llava_cot.data.findings import Examined, Report
 from llava_cot.data.reading import data_file
+from llava_cot.data.report import Examined, Report
 
 T = TypeVar("T")
 
@@ -38,7 +38,6 @@ def choose(
     seed: int = 0,
     *,
     only_findings: bool = False,
-    processes: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> View:
     """Check a folder and choose `count` of its lines. All is checked, for a line may repeat an earlier one.
@@ -48,7 +47,7 @@ def choose(
     report = Report(data_file(folder))
 
     def lines() -> Iterable[Examined]:
-        for examined in examine(report.file, processes=processes):
+        for examined in examine(report.file):
             report.add(examined)
             if on_progress:
                 on_progress(examined.line.end)

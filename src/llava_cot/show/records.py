@@ -20,12 +20,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from llava_cot.data.findings import KINDS, Examined, Finding, kind_of
 from llava_cot.data.records import Picture, Turn
+from llava_cot.data.report import KINDS, Examined, Finding, kind_of
 from llava_cot.data.view import View
 from llava_cot.images import ImageError, load_image
-from llava_cot.show.findings import size
 from llava_cot.show.page import stylesheet
+from llava_cot.show.report import size
 from llava_cot.show.words import plural, printable
 from llava_cot.stages import LLAVA_COT, parse, validate
 

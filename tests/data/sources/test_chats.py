@@ -8,12 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llava_cot.data.records import DataError, Record
-from llava_cot.data.sources import chats, llava_cot_100k
-from llava_cot.data.sources.chats import json_items, read_chats
+from llava_cot.data.sources import llava_cot_100k
+from llava_cot.data.sources.chats import read_chats
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CHATS = FIXTURES / "chats"
@@ -33,9 +31,9 @@ def asked(content: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_llava_cot_100k_as_published() -> None:
-    first, second = llava_cot_100k.SOURCE.records(FIXTURES / "llava-cot-100k")
-    assert (first.id, first.source, first.licence) == ("pisc_24231", "llava-cot-100k", "Apache-2.0")
-    assert first.pictures[0].name == "llava-cot-100k/pisc/image/24231.jpg"
+    first, second = llava_cot_100k.SOURCE.records(FIXTURES / "llava_cot_100k")
+    assert (first.id, first.source, first.licence) == ("pisc_24231", "llava_cot_100k", "Apache-2.0")
+    assert first.pictures[0].name == "llava_cot_100k/pisc/image/24231.jpg"
     assert first.pictures[0].read().startswith(b"\xff\xd8")
     assert [(turn.question, turn.answer) for turn in first.turns] == [
         ("What is the relation of the two?", "friends"),
@@ -49,7 +47,7 @@ def test_llava_cot_100k_as_published() -> None:
 
 
 def test_llava_cot_100k_without_its_pictures_says_how_to_unpack_them(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_bytes((FIXTURES / "llava-cot-100k/train.jsonl").read_bytes())
+    (tmp_path / "train.jsonl").write_bytes((FIXTURES / "llava_cot_100k/train.jsonl").read_bytes())
     with pytest.raises(DataError, match=r"train\.jsonl, line 1.*image\.zip\.part"):
         list(llava_cot_100k.SOURCE.records(tmp_path))
 
@@ -142,31 +140,6 @@ def test_what_is_no_file_of_conversations_is_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(DataError, match=words):
             list(read_chats(tmp_path / name))
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.lists(JSON, max_size=6), st.integers(1, 7), st.sampled_from([None, 1]), st.booleans())
-def test_a_json_array_is_read_in_pieces_of_any_size(
-    tmp_path_factory: Any, items: Any, chunk: int, indent: int | None, ascii: bool
-) -> None:
-    file = tmp_path_factory.mktemp("array") / "items.json"
-    file.write_text(json.dumps(items, indent=indent, ensure_ascii=ascii), encoding="utf-8")
-    before, chats._CHUNK = chats._CHUNK, chunk
-    try:
-        assert [value for _, value in json_items(file)] == items
-        if items:
-            cut = file.read_text(encoding="utf-8").rstrip()[:-1]
-            file.write_text(cut, encoding="utf-8")
-            with pytest.raises(DataError, match="item"):
-                list(json_items(file))
-    finally:
-        chats._CHUNK = before
 
 
 def test_records_are_read_lazily(tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
     assert picture.name == "scenes/train-3-2.png" and picture.data is None
     assert Image.open(io.BytesIO(picture.read())).tobytes() == item.picture().tobytes()
     assert records == list(opened.records())
+    named = open_source(Entry(source="scenes", split="train", seed=3, count=4, name="mine"))
+    assert named.name == "mine" and list(named.records()) == records, "a scene is known by its id"
     with pytest.raises(ValueError, match="nowhere"):
         next(open_source(Entry(source="scenes", split="nowhere", count=1)).records())
 
@@ -170,7 +172,7 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"source": "chartqb"}, "no source 'chartqb'; choose one of .*llava-cot-100k"),
+        ({"source": "chartqb"}, "no source 'chartqb'; choose one of .*llava_cot_100k"),
         ({"source": "tsv"}, "tsv needs `path`"),
         ({"source": "records"}, "records needs `root`"),
         ({"source": "tsv", "path": "x", "seed": 1}, "tsv takes no `seed`"),
@@ -211,9 +213,9 @@ def test_places_are_relative_to_the_document_and_variables_stand_for_places(
 
 def test_what_is_missing_is_told_when_the_source_is_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no folder .*huggingface.co/datasets/Xkev"):
-        open_source(Entry(source="llava-cot-100k", root=tmp_path / "x"))
+        open_source(Entry(source="llava_cot_100k", root=tmp_path / "x"))
     with pytest.raises(DataError, match=r"no train\.jsonl"):
-        open_source(Entry(source="llava-cot-100k", root=tmp_path))
+        open_source(Entry(source="llava_cot_100k", root=tmp_path))
     with pytest.raises(DataError, match="no conversation to read"):
         open_source(Entry(source="chats", path=str(tmp_path)))
     with pytest.raises(DataError, match=r"no file .*x\.tsv"):

@@ -1,6 +1,6 @@
 """A source: what an adapter of one data set tells about itself, and what every adapter needs.
 
-Owns the value `Source`, the check that a root holds what it must, and the sentences for content that is broken.
+Owns the value `Source`, the check that a root holds what it must, and the sentences for broken content.
 Knows no data set. Importing it is cheap.
 """
 
@@ -23,10 +23,10 @@ Row = TypeVar("Row")
 class Source:
     """One public data set, read from the files that its authors publish.
 
-    `needs` are files and folders below the root, with `{split}` for the split's name; a glob is allowed, and
-    asks for one match at least. `read` yields the records of a split lazily, in the files' order, and the same
-    ones each time it is called. `licence` is an SPDX identifier where there is one, "not stated" if its
-    authors do not say.
+    `needs` are files and folders below the root, with `{split}` for the split's name; a glob is allowed,
+    and asks for one match at least. `read` yields the records of a split lazily, in the files' order, and
+    the same ones each time it is called. `licence` is an SPDX identifier where there is one, "not stated"
+    if its authors do not say.
     """
 
     name: str
@@ -64,9 +64,26 @@ def each(
         except DataError as error:
             raise DataError(f"{file}, {place}: {error}") from None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            kind = type(error).__name__
             raise DataError(
-                f"{file}, {place}: this is not as expected ({type(error).__name__}: {error}): {str(row)[:200]}"
+                f"{file}, {place}: this is not as expected ({kind}: {error}): {str(row)[:200]}"
             ) from None
+
+
+def numbered(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, tuple[int, Row]]]:
+    """The same rows with their number from 0, for data sets that give their questions no ids of their own."""
+    for number, (place, row) in enumerate(rows):
+        yield place, (number, row)
+
+
+def json_value(file: Path) -> Any:
+    """What a JSON file holds, read whole. Raises DataError that names file and line."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}, line {error.lineno}: this is no JSON ({error.msg})") from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{file}: this is no JSON ({error})") from None
 
 
 def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
@@ -97,8 +114,8 @@ def csv_rows(
 
     Raises DataError if a column is not there, or a row is longer or shorter than the header.
     """
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
         try:
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
@@ -113,6 +130,15 @@ def csv_rows(
             raise DataError(f"{file}, line {reader.line_num + 1}: {error}") from None
 
 
+def text(value: object) -> str:
+    """A string of a row, or a whole number in digits. Raises TypeError for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"a string is wanted, not {value!r}")
+
+
 def picture(source: str, root: Path, path: str) -> Picture:
     """The picture at that path below the root, named "SOURCE/PATH".
 
@@ -125,7 +151,7 @@ def picture(source: str, root: Path, path: str) -> Picture:
 
 
 def letter(index: int, options: tuple[str, ...]) -> str:
-    """The letter of an option. Raises DataError if there is no such option."""
+    """The letter of an option, counted from 0. Raises DataError if there is no such option."""
     if not 0 <= index < min(len(options), len(ascii_uppercase)):
         raise DataError(f"the answer is option {index}, of {len(options)} counted from 0")
     return ascii_uppercase[index]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,11 @@ from urllib.parse import unquote_to_bytes
 
 from llava_cot.data.records import DataError, Picture, Record
 from llava_cot.data.sources.base import each, json_lines, picture
+from llava_cot.data.sources.json_stream import json_items
 from llava_cot.data.sources.made import MadePicture, file_name, suffix
 from llava_cot.data.sources.talk import read_talk
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
-_CHUNK = 1 << 20
 _BATCH = 64  # rows of a Parquet file that are in memory together; each may hold pictures
 
 
@@ -62,30 +61,6 @@ def rows(file: Path) -> Iterator[tuple[str, Any]]:
 def _begins(file: Path) -> str:
     with file.open(encoding="utf-8-sig", errors="replace") as text:
         return text.read(1000).lstrip()[:1]
-
-
-def json_items(file: Path) -> Iterator[tuple[str, Any]]:
-    """The items of a JSON array, one at a time, each with its place; the file is never whole in memory."""
-    decoder, number = json.JSONDecoder(), 0
-    with file.open(encoding="utf-8-sig") as text:
-        try:
-            buffer = text.read(_CHUNK).lstrip().removeprefix("[")
-            while not (buffer := buffer.lstrip(", \t\r\n")).startswith("]"):
-                try:
-                    value, end = decoder.raw_decode(buffer)
-                    if end == len(buffer):  # a number may go on
-                        raise ValueError("the array has no end")
-                except ValueError as error:
-                    more = text.read(max(_CHUNK, len(buffer)))  # as much again: linear time for long items
-                    if not more:
-                        raise DataError(f"{file}, item {number + 1}: this is no JSON ({error})") from None
-                    buffer += more
-                    continue
-                number += 1
-                yield f"item {number}", value
-                buffer = buffer[end:]
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise DataError(f"{file}, item {number + 1}: this is no JSON ({error})") from None
 
 
 def parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -33,9 +33,9 @@ class Entry(BaseModel):
     """A source, where it is and how many of its records are wanted.
 
     `root` is the folder that it is in, `path` a file (or for hf a folder or a name on the Hub), `split` one
-    of the source's. `name` stands before ids and pictures' names; needed only to tell two entries of one
-    source apart. `seed` and `size` are those of scenes: which, and how many there are to draw from (`count`
-    if not said).
+    of the source's. `name` stands before ids and pictures' names, save of scenes, whose ids say which they
+    are; needed only to tell two entries of one source apart. `seed` and `size` are those of scenes: which,
+    and how many there are to draw from (`count` if not said).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,9 +129,10 @@ def open_source(entry: Entry) -> Opened:
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         make = _reader(scenes.read_scenes, entry.split or "train", entry.seed or 0, size)
-        return Opened(label, "Scenes", "llava-cot", scenes.LICENCE, _renamed(make, entry.name))
-    path = entry.path or ""
+        return Opened(label, "Scenes", "llava-cot", scenes.LICENCE, make)
+    path, home = entry.path or "", ""
     if entry.source == "hf":
+        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path}"
         from llava_cot.data.sources.hf import read_hf
 
         make = _reader(read_hf, path, entry.split or "train", entry.config, entry.columns, label)
@@ -146,15 +147,11 @@ def open_source(entry: Entry) -> Opened:
 
         chat_files(Path(path))  # raises if there is none
         make = _reader(read_chats, Path(path), entry.root, label)
-    return Opened(label, label, path, "", make)
+    return Opened(label, label, home, "", make)
 
 
 def _reader(read: Callable[..., Iterator[Record]], *arguments: object) -> Callable[[], Iterator[Record]]:
     return lambda: read(*arguments)
-
-
-def _renamed(read: Callable[[], Iterator[Record]], name: str | None) -> Callable[[], Iterator[Record]]:
-    return read if name is None else lambda: (_named(record, name) for record in read())
 
 
 def _named(record: Record, name: str) -> Record:

@@ -15,7 +15,7 @@ from llava_cot.data.records import DataError, Record, inside
 from llava_cot.data.sources.base import Source, each, json_lines, picture
 from llava_cot.data.sources.talk import read_talk
 
-_NAME = "llava-cot-100k"
+_NAME = "llava_cot_100k"
 
 
 def _read(root: Path, split: str) -> Iterator[Record]:

@@ -1,6 +1,6 @@
 """The report of a check, for a terminal or a file: a table of findings with a few examples of each.
 
-Owns the layout. What was found is `data/findings.py`'s subject.
+Owns the layout. What was found is `data/report.py`'s subject.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from llava_cot.data.findings import KINDS, Finding, Report, kind_of
+from llava_cot.data.report import KINDS, Finding, Report, kind_of
 from llava_cot.show.words import plural, shortened
 
 _EXAMPLES = 3

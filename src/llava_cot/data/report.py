@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.looking import Look
 from llava_cot.data.reading import Line
 
 # What is looked for, in the order in which it is reported.
@@ -58,7 +57,6 @@ class Examined:
     """A line with all that was found in it, and how many conclusions agree, or could not be compared."""
 
     line: Line
-    looks: tuple[Look, ...]
     findings: tuple[Finding, ...]
     agreeing: int = 0
     undecided: int = 0
@@ -97,7 +95,7 @@ class Report:
         self.records += 1
         self.turns += len(record.turns)
         self.responses += responses
-        self.pictures += len(examined.looks)
+        self.pictures += len(record.pictures)
         self.agreeing += examined.agreeing
         self.undecided += examined.undecided
         self.unanswered += responses - examined.agreeing - examined.undecided - contradictions

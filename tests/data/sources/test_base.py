@@ -1,0 +1,109 @@
+"""What a source lacks is named, and broken content is told with its file and line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.sources import base
+
+
+def nothing(root: Path, split: str) -> Iterator[Record]:
+    return iter(())
+
+
+SOURCE = base.Source(
+    "x", "X", "https://x.example", "MIT", ("{split}/a.json", "*.csv"), nothing, ("train", "val")
+)
+
+
+def test_only_what_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.json").touch()
+    with pytest.raises(DataError) as told:
+        SOURCE.records(tmp_path, "val")
+    assert str(told.value) == (
+        f"X is not whole under {tmp_path}: there is no *.csv; it is to be had from https://x.example"
+    )
+    (tmp_path / "b.csv").touch()
+    assert list(SOURCE.records(tmp_path, "val")) == []
+
+
+def test_a_split_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="X has no split 'test'; it has train, val"):
+        SOURCE.records(tmp_path, "test")
+
+
+@pytest.mark.parametrize("row", [{}, {"text": 3.5}, [], None, {"text": None}])
+def test_a_row_of_another_kind_is_told_with_its_place(row: object) -> None:
+    def make(row: dict[str, str]) -> Iterator[Record]:
+        yield Record("1", (Turn(base.text(row["text"])),))
+
+    with pytest.raises(DataError, match=r"^a.jsonl, line 7: this is not as expected \(\w+Error: "):
+        list(base.each(Path("a.jsonl"), [("line 7", row)], make))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(" a ", "a"), ("", ""), (12, "12"), (-3, "-3")],
+    ids=["spaces", "empty", "12", "-3"],
+)
+def test_a_text_is_a_string_or_a_whole_number(value: object, expected: str) -> None:
+    assert base.text(value) == expected
+
+
+@pytest.mark.parametrize("value", [None, True, 1.0, ["a"]])
+def test_nothing_else_is_a_text(value: object) -> None:
+    with pytest.raises(TypeError):
+        base.text(value)
+
+
+def test_json_lines_come_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n[2]\n{"a": \n')
+    lines = base.json_lines(file)
+    assert [next(lines), next(lines)] == [("line 1", {"a": 1}), ("line 3", [2])]
+    with pytest.raises(DataError, match=r"a.jsonl, line 4: this is no JSON"):
+        next(lines)
+
+
+def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'"a"\n"\xff"\n')
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: this is no UTF-8"):
+        list(base.json_lines(file))
+
+
+def test_a_whole_json_file_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("{\n1}")
+    with pytest.raises(DataError, match=r"a.json, line 2: this is no JSON"):
+        base.json_value(file)
+
+
+def test_csv_rows_come_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('id,text\n1,"two\nlines"\n2\n')
+    rows = base.csv_rows(file, ("id", "text"))
+    assert next(rows) == ("line 3", {"id": "1", "text": "two\nlines"})
+    with pytest.raises(DataError, match=r"a.csv, line 4: the row is not as long"):
+        next(rows)
+    with pytest.raises(DataError, match=r"a.csv, line 1: there is no column answer among"):
+        list(base.csv_rows(file, ("answer",)))
+
+
+def test_a_picture_must_be_there_and_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert base.picture("x", tmp_path, "a.png").name == "x/a.png"
+    with pytest.raises(DataError, match=r"there is no picture b.png"):
+        base.picture("x", tmp_path, "b.png")
+    with pytest.raises(DataError, match="outside"):
+        base.picture("x", tmp_path / "sub", "../a.png")
+
+
+def test_options_are_counted_from_0() -> None:
+    assert [base.letter(i, ("a", "b")) for i in (0, 1)] == ["A", "B"]
+    for index in (-1, 2):
+        with pytest.raises(DataError, match=f"option {index}, of 2"):
+            base.letter(index, ("a", "b"))
