@@ -16,6 +16,7 @@ from llava_cot.data.check import check, examine
 from llava_cot.data.reading import data_file
 from llava_cot.data.records import DataError
 from llava_cot.data.report import MOST, Report
+from llava_cot.scenes.write import write_scenes
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:
@@ -161,6 +162,8 @@ def test_a_picture_that_leads_out_by_a_link(tmp_path: Path) -> None:
         ('{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}', "no id"),
         ('{"id": "x", "conversations": [], "questions": [{"question": "q"}]}', "no record"),
         ('{"id": "x", "conversations": [], "questions": 3}', "no record"),
+        ('{"id": "x", "question": "q", "options": 3}', "options are no list"),
+        ('{"id": "x", "question": 3}', "not a text"),
         ('{"id": {}, "conversations": [], "questions": []}', "not a text"),
         ('{"id": "x", "image": {"a": 1}, "conversations": [], "questions": []}', "name is not a text"),
     ],
@@ -205,6 +208,13 @@ def test_questions_without_responses_are_checked_for_the_rest(tmp_path: Path) ->
 
     report = check(write_set(tmp_path / "set", 5, unannotated, name="questions.jsonl"))
     assert (report.turns, report.responses) == (5, 0)
+    assert not report.counts
+
+
+def test_a_folder_of_scenes(tmp_path: Path) -> None:
+    write_scenes(tmp_path, count=3)
+    report = check(tmp_path)
+    assert (report.records, report.pictures, report.responses) == (3, 3, 0)
     assert not report.counts
 
 

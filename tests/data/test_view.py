@@ -123,7 +123,7 @@ def test_pictures_and_texts_are_bounded(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", 1, long)
     Image.effect_noise((3000, 2000), 120).save(folder / "images/train-0-0.png")
     page = page_of(folder)
-    assert "3000 × 2000" in page
+    assert "3000&nbsp;×&nbsp;2000" in page
     assert "40,000 more characters" in page
     assert len(page) < 200_000
 

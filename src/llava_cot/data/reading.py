@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Picture, Record, from_json, inside
+from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, inside
 from llava_cot.data.sources.talk import read_talk
 
 FILES = ("train.jsonl", "questions.jsonl")
@@ -72,12 +72,17 @@ def _line(number: int, end: int, data: bytes, root: Path) -> Line:
 
 
 def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...]]:
-    """The record of a line, with or without `questions`, and its pictures that lie outside of the root."""
+    """The record of a line in any of three forms, and its pictures that lie outside of the root."""
     names = _names(line)
     bare = {key: value for key, value in line.items() if key not in ("image", "images")}
     if isinstance(bare.get("id"), int):
         bare["id"] = str(bare["id"])
-    record = from_json(bare, root) if "questions" in bare else _plain({**bare, "images": names})
+    if "questions" in bare:
+        record = from_json(bare, root)
+    elif "question" in bare:
+        record = _scene(bare)
+    else:
+        record = _plain({**bare, "images": names})
     _check_types(record)
     pictures, outside = [], []
     for name in names:
@@ -93,6 +98,14 @@ def _names(line: Mapping[str, Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise DataError("it is no record: a picture's name is not a text")
     return names
+
+
+def _scene(line: Mapping[str, Any]) -> Record:
+    """A line of `scenes.write`: one question with its answer, and no response yet."""
+    options = line.get("options") or ()
+    if not isinstance(options, list | tuple):
+        raise DataError("it is no record: its options are no list")
+    return Record(line.get("id", ""), (Turn(line["question"], line.get("answer"), tuple(options)),))
 
 
 def _plain(line: Mapping[str, Any]) -> Record:
