@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
@@ -16,7 +18,10 @@ from llava_cot.data.check import check, examine
 from llava_cot.data.reading import data_file
 from llava_cot.data.records import DataError
 from llava_cot.data.report import MOST, Report
+from llava_cot.data.view import choose
 from llava_cot.scenes.write import write_scenes
+from llava_cot.show.records import records_page
+from llava_cot.show.report import report_lines
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:
@@ -250,3 +255,59 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         check(tmp_path)
     with pytest.raises(DataError, match="no folder"):
         check(tmp_path / "nowhere")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+WORDS = st.text(max_size=12) | st.sampled_from(["3", "B", "yes", "<CONCLUSION> 3 </CONCLUSION>", "<CAPTION>"])
+TURN = st.tuples(
+    WORDS.map(lambda text: {"from": "human", "value": text}),
+    WORDS.map(lambda text: {"from": "gpt", "value": text}),
+)
+ASKED = st.fixed_dictionaries(
+    {"question": WORDS, "annotated": st.booleans()},
+    optional={"answer": WORDS, "options": st.lists(WORDS, max_size=4), "hints": WORDS},
+)
+
+
+def _record(id: str, turns: list[Any], asked: list[Any], form: str) -> dict[str, Any]:
+    line = {"id": id, "conversations": [message for turn in turns for message in turn]}
+    if form == "questions":
+        line["questions"] = [asked[number % len(asked)] for number in range(len(turns))]
+    return line if form != "scene" else {"id": id, **asked[0]}
+
+
+RECORDS = st.builds(
+    _record,
+    st.text(min_size=1, max_size=4),
+    st.lists(TURN, min_size=1, max_size=2),
+    st.lists(ASKED, min_size=1, max_size=2),
+    st.sampled_from(["questions", "plain", "scene"]),
+)
+KEYS = (
+    "id",
+    "image",
+    "images",
+    "conversations",
+    "questions",
+    "question",
+    "options",
+    "answer",
+    "source",
+    "extra",
+)
+SPOILT = st.builds(lambda line, key, value: line | {key: value}, RECORDS, st.sampled_from(KEYS), JSON)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(line=RECORDS | SPOILT | JSON)
+def test_any_json_is_checked_and_shown(line: object, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(line))
+    report = check(tmp_path)
+    assert report.records == 1 or report.counts == {"line": 1}
+    json.dumps(report.to_json())
+    assert list(report_lines(report))
+    records_page(choose(tmp_path, 1)).encode()
