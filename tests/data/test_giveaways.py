@@ -34,6 +34,8 @@ def told(reasoning: str = "I count.", conclusion: str = "3") -> str:
         "Since the answer is given as 3, I count.",
         "The expected answer is 3.",
         "I was told the answer, which is 3.",
+        "Provided answer: 3.",
+        "Hints suggest that it is red.",
         "This follows the provided rationale.",
     ],
 )
@@ -54,6 +56,9 @@ def test_a_leak_is_found_in_its_stage(text: str) -> None:
         "The answer sheet on the desk is white.",
         "As instructed, I subtract the cubes.",
         "The golden answering machine stands left.",
+        "Any given answer would be wrong.",
+        "The smile hints at joy, and the shadows hint that it is noon.",
+        "The curve of the ground truth lies above.",
     ],
 )
 def test_what_a_solver_may_say_is_no_leak(text: str) -> None:

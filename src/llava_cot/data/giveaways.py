@@ -18,10 +18,11 @@ _LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"\b(?:{_SHOWN}) answers?\b(?! (?:sheet|key|booklet))",
-        rf"\b(?:the|this) (?:{_HANDED})(?: correct)? answer\b(?! (?:choice|option|sheet|key|box|space))",
+        rf"\b(?<!any )(?:{_HANDED})(?: correct)? answer\b(?! (?:choice|option|sheet|key|box|space))",
         rf"{_ANSWER} (?:that )?(?:was |is |has been |I was )?(?:provided|given|supplied)\b",
         rf"\banswer (?:is|was) (?:already )?(?:{_HANDED}|known) (?:as|to (?:be|me|us))\b",
         r"\b(?:the|this|your|these|provided|given)(?: (?:provided|given))? hints?\b(?! of\b)",
+        r"\bhints? (?:says?|states?|tells?|mentions?|suggests?|indicates?|given|provided)\b",
         rf"\b(?:the|this) (?:{_HANDED}) (?:solution|rationale|lecture|explanation)\b",
         r"\bI (?:was|am|have been) (?:told|given|provided with) (?:that )?the (?:\w+ )?(?:answer|solution)\b",
         r"\b(?:the|my|your) (?:teacher'?s? |system |annotation )(?:instructions?|prompt)\b",
