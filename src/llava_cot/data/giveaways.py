@@ -46,7 +46,12 @@ def leaks(response: Answer, question: str) -> list[tuple[str | None, str]]:
 
     What the question says itself in such words is no leak.
     """
-    patterns = [pattern for pattern in _LEAKS if not pattern.search(question)]
+    hinted = "hint" in question.casefold()
+    patterns = [
+        pattern
+        for pattern in _LEAKS
+        if not pattern.search(question) and not (hinted and "hint" in pattern.pattern)
+    ]
     found = []
     for stage, text in _parts(response):
         match = next((match for pattern in patterns if (match := pattern.search(text))), None)
