@@ -44,6 +44,9 @@ _NAMED = re.compile(
 )
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 
+# What makes "3" another number.
+_SCALE = re.compile(r"\b(?:hundred|thousand|million|billion|trillion|dozen|half|quarter)s?\b")
+
 # A longer text with other numbers or names in it may mean anything.
 _SHORT = 12
 
@@ -65,8 +68,8 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
     value = _value(wanted)
     if value is not None:
         return _of_numbers(said, value)
-    if _ALONE.fullmatch(answer) and len(answer.strip()) <= 4 and answer.strip().strip("().").isupper():
-        return _of_letter(conclusion, _letter(answer))
+    if letter := _ALONE.fullmatch(answer):
+        return _of_letter(conclusion, letter[1])
     return _of_words(said, wanted)
 
 
@@ -138,10 +141,6 @@ def _mentioned(said: str, options: list[str]) -> list[int]:
     return found
 
 
-def _letter(answer: str) -> str:
-    return answer.strip().strip("().")
-
-
 def _of_letter(conclusion: str, letter: str) -> bool | None:
     """A letter whose options are not known."""
     named = _letters(conclusion, ascii_uppercase)
@@ -154,9 +153,15 @@ def _of_numbers(said: str, value: Fraction) -> bool | None:
     values = _values(said)
     if value in values:
         return None if _NEGATION.search(said) and len(set(values)) > 1 else True
-    if not values or len(said.split()) > _SHORT:
+    if not values or len(said.split()) > _SHORT or _SCALE.search(said):
         return None
-    return False
+    return None if any(_near(other, value) for other in values) else False
+
+
+def _near(said: Fraction, value: Fraction) -> bool:
+    """Whether one may be the other rounded (3.14 for 3.1416; 2012 is not 2013), or in per cent."""
+    whole = said.denominator == value.denominator == 1
+    return (not whole and abs(said - value) * 100 <= abs(value)) or value in (said * 100, said / 100)
 
 
 def _of_words(said: str, wanted: str) -> bool | None:
