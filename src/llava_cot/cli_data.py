@@ -5,10 +5,15 @@ Owns their options. Everything heavy is imported by the verb that needs it.
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from llava_cot.data.overlap import Benchmarks
 
 data_app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
 
@@ -27,3 +32,108 @@ def sample(
     for source in report["sources"]:
         print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
     print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)
+
+
+_Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--benchmark",
+        metavar="PATH",
+        help="A TSV of VLMEvalKit, or a folder or .jsonl of records, to find questions of; may be repeated.",
+    ),
+]
+
+
+@data_app.command()
+def check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    benchmark: _Benchmarks = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Find what would be wrong to train on. Exit status 1 if anything was found."""
+    from llava_cot.data.check import check as check_folder
+    from llava_cot.data.reading import data_file
+    from llava_cot.show.bars import Bars
+    from llava_cot.show.report import report_lines
+
+    size = data_file(Path(folder)).stat().st_size
+    benchmarks = _benchmarks(benchmark)
+    with Bars() as bars:
+        report = check_folder(Path(folder), benchmarks, on_progress=lambda done: bars("checking", done, size))
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        print(*report_lines(report), sep="\n")
+    if report.counts:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def view(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
+    count: Annotated[int, typer.Option(min=1, help="The most records that it shows.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
+    only: Annotated[
+        Literal["findings"] | None, typer.Option(help="Only records in which something was found.")
+    ] = None,
+) -> None:
+    """Write a page to look through some of the records, with what `check` finds in them."""
+    from llava_cot.data.reading import data_file
+    from llava_cot.data.view import choose
+    from llava_cot.files import output_file, write_whole
+    from llava_cot.show.bars import Bars
+    from llava_cot.show.records import records_page
+
+    size = data_file(Path(folder)).stat().st_size
+    output_file(out)
+    with Bars() as bars:
+        view = choose(
+            Path(folder),
+            count,
+            seed,
+            only_findings=only is not None,
+            on_progress=lambda done: bars("checking", done, size),
+        )
+    write_whole(out, records_page(view))
+    print(f"wrote {out}", file=sys.stderr)
+
+
+@data_app.command()
+def preferences(
+    traces: Annotated[
+        list[str], typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one a line.")
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="A new folder for pairs, answers and pictures.")],
+    keep_wrong: Annotated[
+        bool, typer.Option("--keep-wrong", help="Keep pairs whose winner the reference shows to be wrong.")
+    ] = False,
+) -> None:
+    """Make preference pairs of each stage, and records of winning answers, out of traces."""
+    from llava_cot.data.from_traces import make_preferences
+    from llava_cot.show.bars import Bars
+    from llava_cot.show.words import plural
+
+    with Bars() as bars:
+        made = make_preferences(
+            [Path(path) for path in traces],
+            Path(out),
+            keep_wrong=keep_wrong,
+            on_progress=lambda done: bars("reading traces", done),
+        )
+    pairs, answers = plural(made.pairs, "pair"), plural(made.answers, "answer")
+    print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
+    if left := made.left_out():
+        print(f"left out: {left}", file=sys.stderr)
+
+
+def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
+    if not paths:
+        return None
+    from llava_cot.data.benchmarks import load_benchmarks
+    from llava_cot.show.bars import Bars
+
+    with Bars() as bars:
+        return load_benchmarks(
+            [Path(path) for path in paths], on_progress=lambda done: bars("reading benchmarks", done)
+        )

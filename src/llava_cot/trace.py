@@ -150,9 +150,14 @@ class Trace(_Record):
             data = Path(path).read_bytes()
         except OSError as error:
             raise ValueError(f"cannot read the trace {path}: {error.strerror}") from None
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Trace:
+        """The trace that was saved as these bytes. Raises ValueError with a sentence about `name`."""
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ValueError(f"{path} is not a trace: {where}: {first['msg']}") from None
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise ValueError(f"{name} is not a trace: {where}: {first['msg']}") from None

@@ -1,0 +1,138 @@
+"""The lines of a data folder, whatever is wrong with them.
+
+Owns finding the file and reading a line leniently: one that cannot be used is given with what is wrong, so
+that those after it are still read. Reads no picture. Where data must be right, `records.from_json` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, inside
+from llava_cot.data.sources.talk import read_talk
+
+FILES = ("train.jsonl", "questions.jsonl")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a data file, numbered from 1; `end` is where it ends in the file, in bytes.
+
+    `record` is None where the line holds none; `problem` then says why. Pictures that lie outside of the
+    folder are not among the record's; `outside` says which.
+    """
+
+    number: int
+    end: int
+    record: Record | None = None
+    problem: str = ""
+    outside: tuple[str, ...] = ()
+
+
+def data_file(folder: Path) -> Path:
+    """The file of records in a folder: `train.jsonl`, or else `questions.jsonl`. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; name the one that holds {' or '.join(FILES)}")
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder} holds no {' and no '.join(FILES)}; name the folder that `data annotate` wrote")
+
+
+def read_lines(file: Path) -> Iterator[Line]:
+    """The lines of a data file, one at a time; empty ones are passed over. Raises OSError."""
+    end = 0
+    with file.open("rb") as lines:
+        for number, data in enumerate(lines, 1):
+            end += len(data)
+            if data.strip():
+                yield _line(number, end, data, file.parent)
+
+
+def _line(number: int, end: int, data: bytes, root: Path) -> Line:
+    try:
+        value = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        return Line(number, end, problem=f"it is no UTF-8 text ({error.reason})")
+    except RecursionError:
+        return Line(number, end, problem="it is no record: it is nested too deeply")
+    except ValueError as error:
+        return Line(number, end, problem=f"it is no JSON ({error})")
+    if not isinstance(value, dict):
+        return Line(number, end, problem="it is no record, which is an object in braces")
+    try:
+        record, outside = _record(value, root)
+    except DataError as error:
+        return Line(number, end, problem=str(error))
+    return Line(number, end, record, outside=outside)
+
+
+def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...]]:
+    """The record of a line in any of three forms, and its pictures that lie outside of the root."""
+    names = _names(line)
+    bare = {key: value for key, value in line.items() if key not in ("image", "images")}
+    if isinstance(bare.get("id"), int):
+        bare["id"] = str(bare["id"])
+    if "questions" in bare:
+        record = from_json(bare, root)
+    elif "question" in bare:
+        record = _scene(bare)
+    else:
+        record = _plain({**bare, "images": names})
+    _check_types(record)
+    pictures, outside = [], []
+    for name in names:
+        try:
+            pictures.append(Picture(name, inside(root, name)))
+        except (DataError, ValueError):  # a ValueError: a name with a zero byte in it
+            outside.append(name)
+    return replace(record, pictures=tuple(pictures)), tuple(outside)
+
+
+def _names(line: Mapping[str, Any]) -> list[str]:
+    names = [line["image"]] if line.get("image") else line.get("images") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise DataError("it is no record: a picture's name is not a text")
+    return names
+
+
+def _scene(line: Mapping[str, Any]) -> Record:
+    """A line of `scenes.write`: one question with its answer, and no response yet."""
+    options = line.get("options") or ()
+    if not isinstance(options, list | tuple):
+        raise DataError("it is no record: its options are no list")
+    return Record(line.get("id", ""), (Turn(line["question"], line.get("answer"), tuple(options)),))
+
+
+def _plain(line: Mapping[str, Any]) -> Record:
+    """A line of LLaVA-CoT-100k: what was asked, and the reply, staged or not; no standard answer."""
+    try:
+        talk = read_talk(line)
+    except DataError as error:
+        raise DataError(f"it is no record: {error}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"it is no record ({type(error).__name__}: {error})") from None
+    turns = tuple(
+        replace(turn, answer=None, response=turn.response or turn.answer or "") for turn in talk.turns
+    )
+    return Record(line.get("id", ""), turns, source=line.get("source", ""))
+
+
+def _check_types(record: Record) -> None:
+    """`from_json` takes the values as they are. Raises DataError for one that is not a text."""
+    texts: list[Any] = [record.id, record.source, record.licence]
+    for turn in record.turns:
+        texts += [turn.question, *turn.options]
+        texts += [text for text in (turn.answer, turn.hints, turn.response) if text is not None]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError("it is no record: its id, or a text in it, is not a text")
+    if not record.id or not record.turns:
+        raise DataError(f"it is no record: it has no {'turns' if record.id else 'id'}")
+    if any(len(turn.options) > 26 for turn in record.turns):
+        raise DataError("it is no record: a question has more than 26 options, one a letter")
+    if not isinstance(record.extra, Mapping):
+        raise DataError("it is no record: `extra` is not an object")
