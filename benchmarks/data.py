@@ -5,16 +5,16 @@
     python benchmarks/data.py --quick    # does it run? The figures mean little
 
 Rate: `llava-cot data annotate` as a command, 256 questions in flight, with a server in another process
-(`tutoring.py`) that answers after half a second. Possible is 256 / (calls a question x 0.5 s); the time runs from
-the first request to the last reply, by the server's clock. Each question has a picture of its own.
+(`tutoring.py`) that answers after half a second. Possible is 256 / (calls a question x 0.5 s); the time runs
+from the first request to the last reply, by the server's clock. Each question has a picture of its own.
 
-Memory: what a process grows by, at its peak, from before it begins to annotate to after the set is written, with
-a teacher that answers at once in the same process; for a thousand questions and for a million.
+Memory: what a process grows by, at its peak, from before it begins to annotate to after the set is written,
+with a teacher that answers at once in the same process; for a thousand questions and for a million.
 
-Kills: SIGKILL at random moments, each time begun again, until nothing is owed. A call counts as paid for when the
-server has sent the whole reply. Lost is one that the server had sent more than `_READ` seconds before the kill, and
-sent again; one that was sent later, or after the kill, no process can have kept. The set must be that of a run
-that nothing disturbed, byte for byte.
+Kills: SIGKILL at random moments, each time begun again, until nothing is owed. A call counts as paid for
+when the server has sent the whole reply. Lost is one that the server had sent more than `_READ` seconds
+before the kill, and sent again; one that was sent later, or after the kill, no process can have kept. The set
+must be that of a run that nothing disturbed, byte for byte.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Memory:
 @dataclass(frozen=True)
 class Kills:
     """`sent` counts replies, `stored` those that were kept, `twice` calls that were answered twice; of these,
-    `lost` had been sent `_READ` seconds before a kill, and `oldest` is the longest before, in milliseconds."""
+    `lost` had been sent `_READ` seconds before a kill, and `oldest` is the longest before, in
+    milliseconds."""
 
     kills: int
     questions: int
@@ -117,7 +118,8 @@ def told(url: str) -> Any:
 
 
 def write_questions(folder: Path, count: int, side: int = 0) -> float:
-    """A file of questions, each with a picture of its own if they have a side; the pictures' mean kilobytes."""
+    """A file of questions, each with a picture of its own if they have a side; the pictures' mean
+    kilobytes."""
     folder.mkdir(parents=True)
     rng, size = np.random.default_rng(0), 0
     slope = np.add.outer(np.arange(side), np.arange(side))[:, :, None] // 3
@@ -125,7 +127,7 @@ def write_questions(folder: Path, count: int, side: int = 0) -> float:
         for i in range(count):
             name = f"{i}.png"
             if side:
-                picture = slope + rng.integers(0, 256, 3) + rng.integers(0, 6, (side, side, 1))
+                picture = slope + rng.integers(0, 256, 3) + rng.integers(0, 2, (side, side, 1))
                 Image.fromarray((picture % 256).astype(np.uint8)).save(folder / name)
                 size += (folder / name).stat().st_size
             turn = Turn(f"Question {i}: which number is this?", str(i), hints="It is written in the text.")

@@ -4,8 +4,9 @@
 
 Prints its port. What it replies depends on the request alone, its seed among it: of the texts, one in twenty
 lacks its conclusion and one in twenty is the standard answer to the letter; of the verdicts, one in twenty is
-"incorrect". So a question takes two calls in the mean. `GET /told` gives every reply that was sent: what it was
-to (kind, number, seed) and when, in seconds of the machine's monotonic clock, and when the first request came.
+"incorrect". So a question takes two calls in the mean. `GET /told` gives every reply that was sent: what it
+was to (kind, number, seed) and when, in seconds of the machine's monotonic clock, and when the first request
+came.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Whether a picture's own file may be sent in the place of its pixels.
 
-Owns that decision. To send the file saves the encoding, and a JPEG stays as small as it is; it must tell no more
-than the pixels do: no place and time in EXIF, no comment, no colour profile, nothing after the picture's end.
+Owns that decision. To send the file saves the encoding, and a JPEG stays as small as it is; it must tell no
+more than the pixels do: no place and time in EXIF, no comment, no colour profile, nothing after the picture's
+end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A folder's store: what long work has found out or paid for, kept as it arrives, under keys.
- Owns the file `store.db` (SQLite, write-ahead log), its lock and the sentences for what can go wrong with it.
+
+Owns the file `store.db` (SQLite, write-ahead log), its lock and the sentences for what can go wrong with it.
 Knows nothing of what is kept: a value is JSON, its key and kind are texts of whoever puts it there.
- What `put` has returned from survives the end of the process, however it ends: the log is written, but not
+
+What `put` has returned from survives the end of the process, however it ends: the log is written, but not
 waited for until it is on the disk (`synchronous=NORMAL`), so a power cut may take the last values and leaves
 the rest whole.
 """
@@ -25,6 +27,7 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 COMMIT;
 """
+_PAGES = 8000  # of the log, 32 MB, before it is moved to the file, which waits for the disk
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
 
@@ -49,6 +52,7 @@ class Store:
                 self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.execute(f"PRAGMA wal_autocheckpoint={_PAGES}")
                 self._db.executescript(_TABLES)
             except BaseException:
                 self._db.close()

@@ -22,6 +22,11 @@ _HUB = {
     "GPL-3.0": "gpl-3.0",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_FILES = """\
+`train.jsonl` has a line a record; the paths in it are relative to this folder. `train.parquet` has the same
+with the pictures in it; `datasets.load_dataset` of this folder loads it. What was rejected, and why, is in
+`rejects.jsonl`.
+"""
 _REASONS = {
     "no answer": "the turn has no standard answer",
     "not the teacher's": "the teacher does not know such questions",
@@ -51,9 +56,7 @@ def card(summary: Summary, teacher: Teacher, cost: Cost, ended: str | None) -> s
         _lengths(summary.words),
         _table("Made by", _made_by(teacher, cost)),
         _sources(summary.sources),
-        "`train.jsonl` has a line a record; the paths in it are relative to this folder. `train.parquet` has the "
-        "same with the pictures in it; `datasets.load_dataset` of this folder loads it. What was rejected, and "
-        "why, is in `rejects.jsonl`.\n",
+        _FILES,
     ]
     return "\n".join(part for part in parts if part)
 

@@ -1,5 +1,6 @@
 """What annotating would cost, before anything is paid for.
- Owns the guesses, each with its reason, and the sentence about them. Opens no model and asks nothing: tokens
+
+Owns the guesses, each with its reason, and the sentence about them. Opens no model and asks nothing: tokens
 are those of earlier calls in the store where there are some, else they are guessed from a sample of the
 questions.
 """

@@ -1,5 +1,6 @@
 """The Parquet file of a set, with its pictures in it, so that it can be moved and loaded by itself.
- Owns its columns, and the note by which `datasets` (4.0 and later) knows a column of pictures. Writes as it
+
+Owns its columns, and the note by which `datasets` (4.0 and later) knows a column of pictures. Writes as it
 goes.
 
     id              text

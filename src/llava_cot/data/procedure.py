@@ -1,7 +1,8 @@
 """What a teacher is asked about one conversation, and what is taken of its replies.
 
 Owns the order of calls and the reasons to reject. Knows the teacher by its protocol, and no file.
- After the appendix of arXiv 2411.10440: the teacher is shown pictures, question, standard answer and hints;
+
+After the appendix of arXiv 2411.10440: the teacher is shown pictures, question, standard answer and hints;
 the format is checked; a second call judges whether the conclusion means the same as the standard answer and
 is no refusal; at most two attempts, then the turn is rejected.
 """

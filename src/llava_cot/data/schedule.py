@@ -14,6 +14,9 @@ from typing import TypeVar
 _T = TypeVar("_T")
 # So many failures without a success between them, and whatever is asked is taken to be gone.
 IN_A_ROW = 20
+# Seconds between two at the start. Replies that come together are handled together and leave together, so
+# that a crowd stays one, and all of it waits for all of it each time.
+_APART = 0.002
 _BREATH = 32  # items that may be passed over before running work has its turn
 
 
@@ -48,7 +51,9 @@ async def run_all(
         async with asyncio.TaskGroup() as group:
             try:
                 for number, item in enumerate(items):
-                    if number % _BREATH == 0:
+                    if number < at_once:
+                        await asyncio.sleep(_APART)
+                    elif number % _BREATH == 0:
                         await asyncio.sleep(0)
                     await slots.acquire()
                     if stopped() or failed >= IN_A_ROW:

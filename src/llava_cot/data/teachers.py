@@ -1,6 +1,6 @@
-"""Teachers: whoever writes the four stages of a turn, and judges a conclusion. A model, or the program of the
-scenes.
- Owns what a teacher is to the annotating, its sampling, and its pictures. Knows no store, no budget and no
+"""Teachers: who writes the four stages of a turn, and judges a conclusion; a model, or the program of scenes.
+
+Owns what a teacher is to the annotating, its sampling, and its pictures. Knows no store, no budget and no
 file.
 """
 

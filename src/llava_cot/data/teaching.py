@@ -27,7 +27,8 @@ gives). </CAPTION>
 seen or known. </REASONING>
 
 <CONCLUSION> The answer. {form} </CONCLUSION>
- You are given the standard answer{and_hints} so that what you write is right. The conclusion must mean the
+
+You are given the standard answer{and_hints} so that what you write is right. The conclusion must mean the
 same as the standard answer. Write as someone who works it out: never say or hint that an answer{or_hints} was
 given."""
 

@@ -86,7 +86,7 @@ _urls: WeakKeyDictionary[LoadedImage, dict[int | None, str]] = WeakKeyDictionary
 
 
 def data_url(image: LoadedImage, side: int | None) -> str:
-    """The picture, its longer side at most `side` pixels; as the file that it came from, where it may be sent."""
+    """The picture, its longer side at most `side` pixels; as the file it came from, where it may be sent."""
     known = _urls.setdefault(image, {})
     if side not in known:
         known[side] = _encoded(image, side)
