@@ -1,4 +1,4 @@
-"""A picture's own file is sent only where it tells no more than the pixels, and then shows the same pixels."""
+"""A picture's own file is sent only where it tells no more than the pixels, and then shows the same."""
 
 import io
 from typing import Any
@@ -51,7 +51,8 @@ def test_a_bare_file_is_sent_as_it_is(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [turned(), noted(), private(), file("JPEG", comment=b"at home"), file("PNG") + b"more", file("JPEG") + b"more",
+    [turned(), noted(), private(), file("JPEG", comment=b"at home"), file("PNG") + b"more",
+     file("JPEG") + b"more",
      file("PNG", PICTURE.convert("RGBA")), file("PNG", icc_profile=b"a profile"), file("GIF"), file("WEBP"),
      file("JPEG", PICTURE.convert("CMYK")),
      file("PNG", save_all=True, append_images=[PICTURE.transpose(Image.Transpose.ROTATE_180)])],

@@ -67,11 +67,11 @@ class Store:
                 self._db.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
                 self._db.execute("COMMIT")
                 return
-        for name in [*known, *settings]:
+        for name in [*settings, *known]:
             was, now = known.get(name, "not set"), settings.get(name, "not set")
             if was != now:
                 raise StoreError(
-                    f"{self._file.parent} was begun with another {name} ({was}, now {now}); "
+                    f"{self._file.parent} was begun with {name} {was!r}, and not {now!r}; "
                     "go on with the same, or name another folder"
                 )
 

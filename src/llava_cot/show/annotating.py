@@ -1,4 +1,4 @@
-"""The progress of annotating in a terminal: how much is done, how fast, for what money, how long it will take.
+"""The progress of annotating in a terminal: how much is done, how fast, for what money, how long it takes.
 
 Owns the line. In a file or a pipe it is printed now and then, in a terminal it is a bar.
 """
