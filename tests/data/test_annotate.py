@@ -116,7 +116,8 @@ def test_what_cannot_be_asked_costs_nothing(tmp_path: Path) -> None:
     run(model, records, tmp_path / "out")
     why = {key[0]: value for key, value in rejects(tmp_path / "out").items()}
     assert why == {
-        "none": "no answer", "empty": "no answer", "broken": "picture", "gone": "picture", "nothing": "picture"
+        "none": "no answer", "empty": "no answer",
+        "broken": "picture", "gone": "picture", "nothing": "picture",
     }  # fmt: skip
     assert model.calls == []
     records[3].pictures[0].file.write_bytes((Path("examples/scene.png")).read_bytes())  # type: ignore[union-attr]

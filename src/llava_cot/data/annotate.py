@@ -15,7 +15,7 @@ from typing import Any
 
 from llava_cot.data.calls import Budget, Calls, Stopped
 from llava_cot.data.procedure import AGAIN, Outcome, conversation
-from llava_cot.data.records import DataError, Record
+from llava_cot.data.records import Record
 from llava_cot.data.room import Room
 from llava_cot.data.schedule import interrupts, run_all
 from llava_cot.data.teachers import Teacher
@@ -87,8 +87,6 @@ async def annotate(
     Raises ValueError (ModelError, DataError, StoreError), and KeyboardInterrupt after a Ctrl-C once what was
     asked has been answered.
     """
-    if at_once < 1:
-        raise DataError(f"--at-once is {at_once}; at least 1 question must be in flight")
     store.agree({"purpose": "annotating"} | teacher.settings)
     run = _Run(teacher, store, budget or Budget(), on_progress)
     this, interrupted = asyncio.current_task(), False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from llava_cot.data.records import DataError
@@ -103,7 +103,7 @@ class Calls:
         except BaseException:
             self._begun -= begins
             raise
-        self._store.put(key, name, asdict(reply))
+        self._store.put(key, name, vars(reply))
         self.usd += reply.usd or 0.0
         return reply
 

@@ -60,6 +60,8 @@ def annotate_to(
     """
     if iter(records) is records:
         raise DataError("the records are needed twice; give a list, or something that reads them anew")
+    if at_once < 1:
+        raise DataError(f"--at-once is {at_once}; at least 1 question must be in flight")
     check_folder(folder)
     with Store(folder) as store:
         end = asyncio.run(

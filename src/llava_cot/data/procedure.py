@@ -31,11 +31,12 @@ AGAIN: tuple[Why, ...] = ("picture", "refused")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one turn: its staged text, or why it is rejected, in a word and in a sentence."""
+    """What became of one turn: its stages and conclusion, or why it is rejected, in a word and at length."""
 
     text: str | None = None
     why: Why | None = None
     reason: str = ""
+    conclusion: str = ""
 
 
 async def conversation(
@@ -83,7 +84,7 @@ async def _turn(
         outcome = _form(await calls.ask(name, "write", attempt, write), turn)
         if outcome.text is None:
             continue
-        conclusion = parse(outcome.text).conclusion or ""
+        conclusion = outcome.conclusion
         if same(conclusion, turn):
             return outcome
         judge = partial(teacher.judge, record, number, conclusion, seed)
@@ -103,7 +104,8 @@ def _form(written: Reply, turn: Turn) -> Outcome:
     leaked = leak(written.text, turn)
     if leaked is not None:
         return Outcome(why="leak", reason=f"it speaks of what only the teacher was given: {leaked!r}")
-    return Outcome(render(parse(written.text)))
+    answer = parse(written.text)
+    return Outcome(render(answer), conclusion=answer.conclusion or "")
 
 
 def _meaning(judged: Reply, conclusion: str) -> Outcome | None:

@@ -63,7 +63,8 @@ class AnnotatingView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
 
 def told(progress: Progress, total: int, seconds: float) -> str:
