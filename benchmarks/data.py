@@ -200,7 +200,7 @@ def memory(scratch: Path, questions: int) -> Memory:
 
 
 def grow(source: Path, out: Path) -> dict[str, float]:
-        some = list(islice(Questions(source), 2 * IN_FLIGHT))
+    some = list(islice(Questions(source), 2 * IN_FLIGHT))
     annotate_to(out.with_name(f"{out.name}-warm"), some, ModelTeacher(Instant()))
     before, began = _peak(), time.monotonic()
     annotate_to(out, Questions(source), ModelTeacher(Instant()))

@@ -35,7 +35,10 @@ def judging(prompt: Prompt) -> bool:
 
 
 class Priced(ScriptedModel):
-    """A scripted model that counts calls by what they ask, and asks a cent for each."""
+    """A scripted model that asks a cent for each call."""
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.01
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

@@ -300,6 +300,12 @@ def test_bad_input_in_the_middle_keeps_what_was_asked(tmp_path: Path) -> None:
         annotate_to(tmp_path, iter(questions(1)), ModelTeacher(model))
 
 
+def test_a_budget_in_money_needs_a_price(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no price for scenes"):
+        annotate_to(tmp_path / "out", questions(1), SceneTeacher(), budget=Budget(usd=1))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_scenes_teach_themselves(tmp_path: Path) -> None:
     items = list(make_items("train", 3, 4))
     records = [

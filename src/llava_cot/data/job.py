@@ -62,6 +62,11 @@ def annotate_to(
         raise DataError("the records are needed twice; give a list, or something that reads them anew")
     if at_once < 1:
         raise DataError(f"--at-once is {at_once}; at least 1 question must be in flight")
+    if budget is not None and budget.usd is not None and not teacher.priced:
+        raise DataError(
+            f"there is no price for {teacher.name}, so a budget in money means nothing; put one into your "
+            "endpoints.yaml, or give a number of questions"
+        )
     check_folder(folder)
     with Store(folder) as store:
         end = asyncio.run(

@@ -44,10 +44,13 @@ class Unteachable(Exception):
 
 
 class Teacher(Protocol):
-    """`settings` are what its replies depend on: a set is the work of one teacher with one kind of
-    request."""
+    """`settings` are what its replies depend on: a set is the work of one teacher with one kind of request.
+
+    `priced` tells whether what its replies cost is known.
+    """
 
     name: str
+    priced: bool
     settings: dict[str, str]
 
     async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
@@ -62,6 +65,7 @@ class Teacher(Protocol):
 class ModelTeacher:
     def __init__(self, model: Model) -> None:
         self.name = model.name
+        self.priced = model.price(1, 1) is not None
         self.settings = {
             "teacher": model.name,
             "prompts": prompts_hash(),
@@ -105,6 +109,7 @@ class SceneTeacher:
 
     def __init__(self) -> None:
         self.name = "scenes"
+        self.priced = False
         self.settings = {"teacher": "scenes"}
 
     async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
