@@ -12,8 +12,9 @@ Memory: what a process grows by, at its peak, from before it begins to annotate 
 with a teacher that answers at once in the same process; for a thousand questions and for a million.
 
 Kills: SIGKILL at random moments, each time begun again, until nothing is owed. A call counts as paid for
-when the server has sent the whole reply. Lost is one that the server had sent more than `_READ` seconds
-before the kill, and sent again; one that was sent later, or after the kill, no process can have kept. The set
+when the server has sent the whole reply. Lost is one that had been read, since its connection was used
+again, and was yet asked for anew: it was on its way to the store, which takes some milliseconds (more where
+the processor is shared). One that nobody had read yet, no process can have kept. The set
 must be that of a run that nothing disturbed, byte for byte.
 """
 
@@ -54,7 +55,6 @@ from llava_cot.store import Store
 IN_FLIGHT = 256
 WAIT = 0.5
 _ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
-_READ = 0.1  # seconds in which a reply is read and kept
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
 
@@ -86,8 +86,8 @@ class Memory:
 @dataclass(frozen=True)
 class Kills:
     """`sent` counts replies, `stored` those that were kept, `twice` calls that were answered twice; of these,
-    `lost` had been sent `_READ` seconds before a kill, and `oldest` is the longest before, in
-    milliseconds."""
+    `lost` had been read, and `oldest` is the longest before a kill that one was sent, in milliseconds.
+    """
 
     kills: int
     questions: int
@@ -226,23 +226,26 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
             process.send_signal(signal.SIGKILL)
             process.communicate()
         finish(begin(source, out, url, at_once))
-        sent: list[tuple[str, float]] = told(url)["sent"]
+        sent: list[tuple[str, float, bool]] = told(url)["sent"]
     with Store(out) as store:
         counts = store.counts()
     firsts: dict[str, float] = {}
-    ages = []
-    for what, when in sent:
+    ages, lost, read = [], 0, set[str]()
+    for what, when, was_read in sent:
         if what in firsts:
             ages.append(min(moment - firsts[what] for moment in at if moment > firsts[what] - wait))
+            lost += what in read
         firsts[what] = when
+        if was_read:
+            read.add(what)
     return Kills(
         kills=count,
         questions=questions,
         in_flight=at_once,
         sent=len(sent),
         stored=sum(counts[kind] for kind in KINDS),
-        twice=sum(times - 1 for times in Counter(what for what, _ in sent).values()),
-        lost=sum(age > _READ for age in ages),
+        twice=sum(times - 1 for times in Counter(what for what, *_ in sent).values()),
+        lost=lost,
         oldest=1000 * max(ages, default=0.0),
         same=all((out / name).read_bytes() == (calm / name).read_bytes() for name in _FILES),
     )
@@ -267,8 +270,8 @@ def table(rates: Sequence[Rate], memories: Sequence[Memory], killed: Kills) -> s
         f"| killed {killed.kills} times, {killed.questions:,} questions, {killed.in_flight} in flight | |",
         "| --- | ---: |",
         f"| replies sent, kept, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
-        f"| of these, sent more than {_READ:g} s before a kill (lost) | {killed.lost} |",
-        f"| the longest before a kill | {killed.oldest:.0f} ms |",
+        f"| of these, lost: read before a kill, and not yet kept | {killed.lost} |",
+        f"| the longest that one was sent before a kill | {killed.oldest:.0f} ms |",
         f"| the set is that of an undisturbed run | {'yes' if killed.same else 'NO'} |",
     ]
     return "\n".join(lines)

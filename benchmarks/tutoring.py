@@ -5,8 +5,8 @@
 Prints its port. What it replies depends on the request alone, its seed among it: of the texts, one in twenty
 lacks its conclusion and one in twenty is the standard answer to the letter; of the verdicts, one in twenty is
 "incorrect". So a question takes two calls in the mean. `GET /told` gives every reply that was sent: what it
-was to (kind, number, seed) and when, in seconds of the machine's monotonic clock, and when the first request
-came.
+was to (kind, number, seed), when, in seconds of the machine's monotonic clock, and whether it was read for
+certain, since its connection was used again; and when the first request came.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import re
 import sys
 import time
+from weakref import WeakKeyDictionary
 
 from replying import NUMBER, Replying, _send
 
@@ -29,18 +30,23 @@ class Tutoring(Replying):
 
     def __init__(self, wait: float) -> None:
         super().__init__(0.0, wait)
-        self.sent: list[tuple[str, float]] = []
+        self.sent: list[tuple[str, float, bool]] = []
+        self._last: WeakKeyDictionary[asyncio.StreamWriter, int] = WeakKeyDictionary()
         self.began = 0.0
 
     async def _answer(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self.began = self.began or time.monotonic()
+        last = self._last.get(writer)
+        if last is not None:
+            self.sent[last] = (*self.sent[last][:2], True)
         await asyncio.sleep(self._wait)
         number, seed = NUMBER.search(body), _SEED.search(body)
         assert number is not None and seed is not None
         kind = "judge" if b"Given answer:" in body else "write"
         what = f"{kind} {number[1].decode()} {seed[1].decode()}"
         _send(writer, 200, json.dumps(_reply(kind, number[1].decode(), random.Random(what))).encode())
-        self.sent.append((what, time.monotonic()))
+        self._last[writer] = len(self.sent)
+        self.sent.append((what, time.monotonic(), False))
         return True
 
     def report(self) -> dict[str, object]:

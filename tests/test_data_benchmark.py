@@ -10,6 +10,6 @@ def test_it_runs() -> None:
     assert [one["questions"] for one in result["memory"]] == [100, 1000]
     assert result["memory"][1]["megabytes"] < 30
     killed = result["kills"]
-    assert killed["same"] and killed["oldest"] < 5000  # what is lost by a busy machine's clock says little
+    assert killed["same"] and killed["lost"] <= killed["kills"]
     assert killed["sent"] == killed["stored"] + killed["twice"]
     assert killed["twice"] <= killed["kills"] * killed["in_flight"]
