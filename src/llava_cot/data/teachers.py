@@ -18,7 +18,7 @@ from llava_cot.data.teaching import judge_prompt, prompts_hash, write_prompt
 from llava_cot.models.base import Finish, Model, Prompt, Sampling
 from llava_cot.question import LoadedImage
 
-# As the paper samples: a second attempt must be able to come out otherwise.
+# The project's own defaults; not greedy, since a second attempt must be able to come out otherwise.
 _WRITING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048)
 _JUDGING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
 _SCENE = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
