@@ -21,8 +21,8 @@ from llava_cot.store import Store
 
 SAMPLE = 200
 _ENOUGH = 10  # questions that must have been asked before their calls are taken as a measure
-# Guesses, none of them measured: four characters of English a token, a picture with room, four stages of some 250
-# words, a verdict of a sentence or two.
+# Guesses, none of them measured: four characters of English a token, a picture with room, four stages of
+# some 250 words, a verdict of a sentence or two.
 _CHARACTERS, _PICTURE, _WRITTEN, _VERDICT = 4, 1000, 350, 40
 _AGAIN = 0.1  # of questions are asked a second time
 
