@@ -36,7 +36,7 @@ class Replying:
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 body = await reader.readexactly(int(length[1])) if length else b""
                 if head.startswith(b"GET"):
-                    _send(writer, 200, json.dumps({"told": self.told, "met": self.met}).encode())
+                    _send(writer, 200, json.dumps(self.report()).encode())
                 elif not await self._answer(body, reader, writer):
                     break
                 await writer.drain()
@@ -44,6 +44,9 @@ class Replying:
             pass
         finally:
             writer.close()
+
+    def report(self) -> dict[str, object]:
+        return {"told": self.told, "met": self.met}
 
     async def _answer(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""

@@ -23,6 +23,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
 
+from llava_cot.sendable import sendable
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 # The EXIF orientation tag, and what puts a picture upright (Exif 2.32, section 4.6.4).
@@ -65,11 +67,15 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture in RGB, upright. Equal to another if its pixels are; `name` is for people."""
+    """A picture in RGB, upright. Equal to another if its pixels are; `name` is for people.
+
+    `file` is the PNG or JPEG that it was read from, where that tells no more than the pixels do.
+    """
 
     name: str = field(compare=False)
     sha256: str
     pil: Image.Image = field(compare=False, repr=False)
+    file: bytes | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def small(self) -> str:
@@ -219,7 +225,8 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
     except Exception:  # Pillow's readers raise whatever damaged data makes them
         raise _Unusable(_why_not_a_picture(data)) from None
     with image:
-        return _convert(image, name, limits)
+        loaded = _convert(image, name, limits)
+        return replace(loaded, file=data) if sendable(data, image) else loaded
 
 
 @contextmanager

@@ -1,7 +1,6 @@
-"""The lines of a data folder, whatever is wrong with them.
+"""The lines of a data folder, whatever is wrong with them, and the questions in them where all must be right.
 
-Owns finding the file and reading a line leniently: one that cannot be used is given with what is wrong, so
-that those after it are still read. Reads no picture. Where data must be right, `records.from_json` reads it.
+Owns finding the file, the forms that a line may have, and what is wrong with one. Reads no picture.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, inside
 from llava_cot.data.sources.talk import read_talk
+from llava_cot.stages import parse
 
 FILES = ("train.jsonl", "questions.jsonl")
 
@@ -41,6 +41,43 @@ def data_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} holds no {' and no '.join(FILES)}; name the folder that `data annotate` wrote")
+
+
+class Questions:
+    """The records of a file, or of the file in a folder, gone through as often as they are asked for.
+
+    What a conversation without standard answers has as replies are its standard answers. Raises DataError if
+    there is no such file; going through it raises DataError for a line that is wrong, with its number.
+    """
+
+    def __init__(self, given: str | Path) -> None:
+        path = Path(given)
+        if not path.exists():
+            raise DataError(
+                f"{path} is not there; name a folder that `data sample` wrote, or a file of records"
+            )
+        self.file = data_file(path) if path.is_dir() else path
+
+    def __iter__(self) -> Iterator[Record]:
+        for line in read_lines(self.file):
+            if line.record is None:
+                raise DataError(f"{self.file}, line {line.number}: {line.problem}")
+            if line.outside:
+                raise DataError(
+                    f"{self.file}, line {line.number}: the picture {line.outside[0]!r} lies outside"
+                )
+            yield replace(line.record, turns=tuple(_asked(turn) for turn in line.record.turns))
+
+    def __len__(self) -> int:
+        """Lines that are not empty; nothing is looked at."""
+        with self.file.open("rb") as lines:
+            return sum(bool(line.strip()) for line in lines)
+
+
+def _asked(turn: Turn) -> Turn:
+    if turn.answer is None and turn.response is not None:
+        return replace(turn, answer=parse(turn.response).answer, response=None)
+    return turn
 
 
 def read_lines(file: Path) -> Iterator[Line]:

@@ -29,6 +29,7 @@ ONLY_PART = "Write only the next part of your answer, up to and including"
 # A picture of more pixels is sent as JPEG: as PNG, a photograph of this size already has some 2 MB.
 _PNG_PIXELS = 1_000_000
 _JPEG_QUALITY = 95
+_JPEG = b"\xff\xd8"  # how one begins
 
 
 def messages(
@@ -85,18 +86,23 @@ _urls: WeakKeyDictionary[LoadedImage, dict[int | None, str]] = WeakKeyDictionary
 
 
 def data_url(image: LoadedImage, side: int | None) -> str:
-    """The picture, its longer side at most `side` pixels."""
+    """The picture, its longer side at most `side` pixels; as the file it came from, where it may be sent."""
     known = _urls.setdefault(image, {})
     if side not in known:
-        known[side] = _encoded(image.pil, side)
+        known[side] = _encoded(image, side)
     return known[side]
 
 
-def _encoded(picture: Image.Image, side: int | None) -> str:
+def _encoded(image: LoadedImage, side: int | None) -> str:
+    picture = image.pil
     if side is not None and max(picture.size) > side:
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    elif image.file is not None and (
+        image.file.startswith(_JPEG) or picture.width * picture.height <= _PNG_PIXELS
+    ):
+        return _url("jpeg" if image.file.startswith(_JPEG) else "png", image.file)
     data = io.BytesIO()
     if picture.width * picture.height <= _PNG_PIXELS:
         kind = "png"
@@ -104,4 +110,8 @@ def _encoded(picture: Image.Image, side: int | None) -> str:
     else:
         kind = "jpeg"
         picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    return _url(kind, data.getvalue())
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

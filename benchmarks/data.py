@@ -1,0 +1,313 @@
+"""What annotating takes beside the teacher's own time, what memory, and what a kill costs.
+
+    python benchmarks/data.py
+    python benchmarks/data.py --json > figures.json
+    python benchmarks/data.py --quick    # does it run? The figures mean little
+
+Rate: `llava-cot data annotate` as a command, 256 questions in flight, with a server in another process
+(`tutoring.py`) that answers after half a second. Possible is 256 / (calls a question x 0.5 s); the time runs
+from the first request to the last reply, by the server's clock. Each question has a picture of its own.
+
+Memory: what a process grows by, at its peak, from before it begins to annotate to after the set is written,
+with a teacher that answers at once in the same process; for a thousand questions and for a million.
+
+Kills: SIGKILL at random moments, each time begun again, until nothing is owed. A call counts as paid for
+when the server has sent the whole reply. Lost is one that had been read, since its connection was used
+again, and was yet asked for anew: it was on its way to the store, which takes some milliseconds (more where
+the processor is shared). One that nobody had read yet, no process can have kept. The set
+must be that of a run that nothing disturbed, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from llava_cot.data.calls import KINDS
+from llava_cot.data.job import annotate_to
+from llava_cot.data.reading import Questions
+from llava_cot.data.records import Picture, Record, Turn, to_json
+from llava_cot.data.teachers import ModelTeacher
+from llava_cot.models.abilities import Abilities, keep
+from llava_cot.models.base import Continuation, Prompt, Sampling
+from llava_cot.store import Store
+
+IN_FLIGHT = 256
+WAIT = 0.5
+_ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
+_SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
+_FILES = ("train.jsonl", "rejects.jsonl")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Questions a second. `picture` is the side of each, in pixels, `kilobytes` its file's mean size."""
+
+    picture: int
+    kilobytes: float
+    questions: int
+    calls: float
+    possible: float
+    reached: float
+    seconds: float  # of the whole command
+
+    @property
+    def share(self) -> float:
+        return self.reached / self.possible
+
+
+@dataclass(frozen=True)
+class Memory:
+    questions: int
+    megabytes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Kills:
+    """`sent` counts replies, `stored` those that were kept, `twice` calls that were answered twice; of these,
+    `lost` had been read, and `oldest` is the longest before a kill that one was sent, in milliseconds.
+    """
+
+    kills: int
+    questions: int
+    in_flight: int
+    sent: int
+    stored: int
+    twice: int
+    lost: int
+    oldest: float
+    same: bool
+
+
+@contextmanager
+def tutoring(wait: float) -> Iterator[str]:
+    """The address of a teacher's server that answers after so many seconds."""
+    command = [sys.executable, str(Path(__file__).with_name("tutoring.py")), str(wait)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+            keep(url, "tutor", _ABLE)  # it can do nothing else than what it is asked
+            yield url
+        finally:
+            process.terminate()
+
+
+def told(url: str) -> Any:
+    return httpx.get(url.removesuffix("/v1") + "/told", timeout=60).json()
+
+
+def write_questions(folder: Path, count: int, side: int = 0) -> float:
+    """A file of questions, each with a picture of its own if they have a side; the pictures' mean
+    kilobytes."""
+    folder.mkdir(parents=True)
+    rng, size = np.random.default_rng(0), 0
+    slope = np.add.outer(np.arange(side), np.arange(side))[:, :, None] // 3
+    with (folder / "questions.jsonl").open("w", encoding="utf-8") as lines:
+        for i in range(count):
+            name = f"{i}.png"
+            if side:
+                picture = slope + rng.integers(0, 256, 3) + rng.integers(0, 2, (side, side, 1))
+                Image.fromarray((picture % 256).astype(np.uint8)).save(folder / name)
+                size += (folder / name).stat().st_size
+            turn = Turn(f"Question {i}: which number is this?", str(i), hints="It is written in the text.")
+            pictures = (Picture(name, folder / name),) if side else ()
+            lines.write(json.dumps(to_json(Record(f"q/{i}", (turn,), pictures, "made up", "CC0-1.0"))) + "\n")
+    return size / count / 1000
+
+
+def begin(source: Path, out: Path, url: str, at_once: int = IN_FLIGHT) -> subprocess.Popen[bytes]:
+    command = ["data", "annotate", str(source), "--out", str(out), "--teacher", url, "--model-name", "tutor"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "llava_cot", *command, "--at-once", str(at_once)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+def rate(scratch: Path, questions: int, side: int) -> Rate:
+    source, out = scratch / f"questions-{side}", scratch / f"set-{side}"
+    kilobytes = write_questions(source, questions, side)
+    with tutoring(WAIT) as url:
+        began = time.monotonic()
+        finish(begin(source, out, url))
+        seconds = time.monotonic() - began
+        report = told(url)
+    calls = len(report["sent"]) / questions
+    span = report["sent"][-1][1] - report["began"]
+    return Rate(side, kilobytes, questions, calls, IN_FLIGHT / (calls * WAIT), questions / span, seconds)
+
+
+class Instant:
+    """A model that answers as `tutoring.py` does in the mean, at once."""
+
+    name = "instant"
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: object = None
+    ) -> list[Continuation]:
+        await asyncio.sleep(0)
+        asked = prompt.messages[-1].text
+        text = "Verdict: correct."
+        if "Given answer:" not in asked:
+            stages = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
+            text = "\n\n".join(f"<{stage}> It is the number there. </{stage}>" for stage in stages)
+        return [Continuation(text, (), None, "eos", 900, 300)]
+
+    async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        raise NotImplementedError
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return 0
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return None
+
+
+def memory(scratch: Path, questions: int) -> Memory:
+    """Measured in a process of its own, since a peak never falls again."""
+    source = scratch / f"lines-{questions}"
+    write_questions(source, questions)
+    command = [sys.executable, __file__, "--grow", str(source), str(scratch / f"grown-{questions}")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Memory(questions, **json.loads(done.stdout))
+
+
+def grow(source: Path, out: Path) -> dict[str, float]:
+    some = list(islice(Questions(source), 2 * IN_FLIGHT))
+    annotate_to(out.with_name(f"{out.name}-warm"), some, ModelTeacher(Instant()))
+    before, began = _peak(), time.monotonic()
+    annotate_to(out, Questions(source), ModelTeacher(Instant()))
+    return {"megabytes": _peak() - before, "seconds": time.monotonic() - began}
+
+
+def _peak() -> float:
+    """Megabytes; Linux counts kibibytes, macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1) / 1e6
+
+
+def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) -> Kills:
+    source, out, calm = scratch / "killed-questions", scratch / "killed", scratch / "calm"
+    write_questions(source, questions)
+    rng, at = random.Random(0), []
+    with tutoring(wait) as url:
+        finish(begin(source, calm, url, at_once))
+    with tutoring(wait) as url:
+        for _ in range(count):
+            process = begin(source, out, url, at_once)
+            time.sleep(rng.uniform(0.2, 2.5))
+            at.append(time.monotonic())
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        finish(begin(source, out, url, at_once))
+        sent: list[tuple[str, float, bool]] = told(url)["sent"]
+    with Store(out) as store:
+        counts = store.counts()
+    firsts: dict[str, float] = {}
+    ages, lost, read = [], 0, set[str]()
+    for what, when, was_read in sent:
+        if what in firsts:
+            ages.append(min(moment - firsts[what] for moment in at if moment > firsts[what] - wait))
+            lost += what in read
+        firsts[what] = when
+        if was_read:
+            read.add(what)
+    return Kills(
+        kills=count,
+        questions=questions,
+        in_flight=at_once,
+        sent=len(sent),
+        stored=sum(counts[kind] for kind in KINDS),
+        twice=sum(times - 1 for times in Counter(what for what, *_ in sent).values()),
+        lost=lost,
+        oldest=1000 * max(ages, default=0.0),
+        same=all((out / name).read_bytes() == (calm / name).read_bytes() for name in _FILES),
+    )
+
+
+def table(rates: Sequence[Rate], memories: Sequence[Memory], killed: Kills) -> str:
+    lines = [
+        f"| {IN_FLIGHT} in flight, answers after {WAIT:g} s | questions | calls each | possible, a second | "
+        "reached | share | whole command, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in rates:
+        what = f"pictures of {one.picture} x {one.picture}, {one.kilobytes:.0f} kB" if one.picture else "text"
+        lines.append(
+            f"| {what} | {one.questions:,} | {one.calls:.2f} | {one.possible:.1f} | {one.reached:.1f} | "
+            f"{one.share:.1%} | {one.seconds:.1f} |"
+        )
+    lines += ["", "| questions | memory grows by, MB | seconds |", "| ---: | ---: | ---: |"]
+    lines += [f"| {one.questions:,} | {one.megabytes:.1f} | {one.seconds:.0f} |" for one in memories]
+    lines += [
+        "",
+        f"| killed {killed.kills} times, {killed.questions:,} questions, {killed.in_flight} in flight | |",
+        "| --- | ---: |",
+        f"| replies sent, kept, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
+        f"| of these, lost: read before a kill, and not yet kept | {killed.lost} |",
+        f"| the longest that one was sent before a kill | {killed.oldest:.0f} ms |",
+        f"| the set is that of an undisturbed run | {'yes' if killed.same else 'NO'} |",
+    ]
+    return "\n".join(lines)
+
+
+def measure(scratch: Path, quick: bool) -> tuple[list[Rate], list[Memory], Kills]:
+    if quick:
+        rates = [rate(scratch, 512, 32)]
+        memories = [memory(scratch, count) for count in (100, 1000)]
+        return rates, memories, kills(scratch, 4, 400, 0.2, 32)
+    rates = [rate(scratch, 10_240, side) for side in _SIDES]
+    memories = [memory(scratch, count) for count in (1000, 1_000_000)]
+    return rates, memories, kills(scratch, 50, 5000, WAIT, IN_FLIGHT)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few questions and kills")
+    parser.add_argument("--json", action="store_true", help="one object instead of the tables")
+    parser.add_argument("--grow", nargs=2, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.grow:
+        print(json.dumps(grow(*map(Path, args.grow))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch  # where it is kept what a server can do
+        rates, memories, killed = measure(Path(scratch), args.quick)
+    if args.json:
+        values = {"rates": [asdict(one) | {"share": one.share} for one in rates]}
+        values |= {"memory": [asdict(one) for one in memories]}
+        print(json.dumps(values | {"kills": asdict(killed)}, indent=1))
+    else:
+        print(table(rates, memories, killed))
+
+
+if __name__ == "__main__":
+    main()
