@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -23,10 +25,20 @@ def write_whole(path: str | Path, text: str) -> None:
 
     Raises ValueError if it cannot be written there, OSError if writing fails.
     """
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A file to write to inside, which takes the place of the one meant at the end, if all went well.
+
+    Raises like `write_whole`.
+    """
     target = output_file(path)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        yield part
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

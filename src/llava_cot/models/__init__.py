@@ -30,14 +30,15 @@ def open_model(
     max_batch: int = 256,
     double_bos: bool = False,
     share: bool = True,
+    in_flight: int | None = None,
 ) -> LocalModel | VllmModel | EndpointModel:
     """Open "mini", the model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
 
     "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
 
     A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
-    folder of that name goes first); `model_name` is needed where it has several models. All else is for
-    models on this machine.
+    folder of that name goes first); `model_name` is needed where it has several models, and `in_flight` is
+    the most requests at once where endpoints.yaml does not say. All else is for models on this machine.
 
     `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
     "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
@@ -47,7 +48,7 @@ def open_model(
     by itself, from nothing.
     """
     by_vllm = isinstance(spec, str) and spec.startswith(_BY_VLLM)
-    if not by_vllm and (server := _server(str(spec), model_name)) is not None:
+    if not by_vllm and (server := _server(str(spec), model_name, in_flight=in_flight)) is not None:
         return server
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
@@ -83,7 +84,9 @@ def open_endpoint(spec: str, model_name: str | None = None, *, fresh: bool = Fal
     return found
 
 
-def _server(spec: str, model_name: str | None, fresh: bool = False) -> EndpointModel | None:
+def _server(
+    spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
+) -> EndpointModel | None:
     address = spec.startswith(("http://", "https://"))
     if not address and (spec == "mini" or Path(spec).expanduser().is_dir()):
         return None
@@ -93,6 +96,8 @@ def _server(spec: str, model_name: str | None, fresh: bool = False) -> EndpointM
     provider = find_provider(spec, config)
     if provider is None:
         return None
+    if in_flight is not None and "in_flight" not in provider.model_fields_set:
+        provider = provider.model_copy(update={"in_flight": in_flight})
     from llava_cot.models.endpoint import EndpointModel
 
     return EndpointModel(provider, model_name, config.prices, fresh=fresh)

@@ -1,0 +1,84 @@
+"""The whole of `llava-cot data annotate`: the folder is looked at, the set annotated, the files written.
+
+Owns the order of these. Knows no command line, and shows nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava_cot.data import parquet
+from llava_cot.data.annotate import End, Progress, annotate
+from llava_cot.data.calls import Budget, Cost, cost_of
+from llava_cot.data.card import card
+from llava_cot.data.estimate import Estimate, Price, estimate
+from llava_cot.data.output import Summary, write_set
+from llava_cot.data.records import DataError, Record
+from llava_cot.data.teachers import Teacher
+from llava_cot.files import write_whole
+from llava_cot.store import NAME, Store
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was written, what all runs cost together, and how this one ended."""
+
+    summary: Summary
+    cost: Cost
+    end: End
+
+
+def check_folder(folder: Path) -> None:
+    """Raises DataError if a set cannot be begun or gone on with there; makes nothing."""
+    parquet.check_installed()
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the set")
+    if folder.is_dir() and not (folder / NAME).is_file():
+        other = next(folder.iterdir(), None)
+        if other is not None:
+            raise DataError(f"{folder} holds other files ({other.name}); name a new or empty folder")
+
+
+def annotate_to(
+    folder: Path,
+    records: Iterable[Record],
+    teacher: Teacher,
+    *,
+    at_once: int = 256,
+    budget: Budget | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> Done:
+    """Annotate records into a folder, or go on with it, and write its files.
+
+    `records` are gone through twice, so it must be possible to do so. Raises ValueError (DataError,
+    StoreError, ModelError), OSError, and KeyboardInterrupt, after which nothing is written but the store.
+    """
+    if iter(records) is records:
+        raise DataError("the records are needed twice; give a list, or something that reads them anew")
+    check_folder(folder)
+    with Store(folder) as store:
+        end = asyncio.run(
+            annotate(
+                records, teacher, store,
+                at_once=at_once, budget=budget, on_progress=on_progress, on_interrupt=on_interrupt,
+            )
+        )  # fmt: skip
+        summary = write_set(records, store, folder)
+        cost = cost_of(store)
+        write_whole(folder / "README.md", card(summary, teacher, cost, end.why))
+    return Done(summary, cost, end)
+
+
+def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estimate:
+    """What is still owed in a folder, and what it would take. Raises DataError, StoreError."""
+    check_folder(folder)
+    if (folder / NAME).is_file():
+        with Store(folder) as store:
+            return estimate(records, store, price)
+    with tempfile.TemporaryDirectory() as nowhere, Store(Path(nowhere)) as store:
+        return estimate(records, store, price)

@@ -1,0 +1,88 @@
+"""Many pieces of work at once, taken from a stream of any length.
+
+Owns how many run, what becomes of failures, and how it ends early. Knows nothing of the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
+# So many failures without a success between them, and whatever is asked is taken to be gone.
+IN_A_ROW = 20
+_BREATH = 32  # items that may be passed over before running work has its turn
+
+
+async def run_all(
+    items: Iterable[_T],
+    work: Callable[[_T], Awaitable[str | None]],
+    at_once: int,
+    stopped: Callable[[], bool],
+) -> str | None:
+    """Do the work on every item, at most so many at once, until `stopped` says so.
+
+    Work returns what went wrong, if something did; after `IN_A_ROW` of these, one after another, no item is
+    taken any more, and the last is returned. What runs is always waited for, since it may have been paid for,
+    also where taking an item raises; only what work itself raises ends all.
+    """
+    slots = asyncio.Semaphore(at_once)
+    failed, last = 0, ""
+    broken: Exception | None = None
+
+    async def one(item: _T) -> None:
+        nonlocal failed, last
+        try:
+            trouble = await work(item)
+        finally:
+            slots.release()
+        if trouble is None:
+            failed = 0
+        elif failed < IN_A_ROW:
+            failed, last = failed + 1, trouble
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            try:
+                for number, item in enumerate(items):
+                    if number % _BREATH == 0:
+                        await asyncio.sleep(0)
+                    await slots.acquire()
+                    if stopped() or failed >= IN_A_ROW:
+                        break
+                    group.create_task(one(item))
+            except Exception as error:
+                broken = error
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    if broken is not None:
+        raise broken
+    return last if failed >= IN_A_ROW else None
+
+
+@contextmanager
+def interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iterator[None]:
+    """What the first Ctrl-C does inside, and what any other does. Where signals cannot be had, all is as
+    usual."""
+    loop, come = asyncio.get_running_loop(), 0
+
+    def handle() -> None:
+        nonlocal come
+        come += 1
+        if come == 1:
+            first()
+        else:
+            second()
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, handle)
+    except (NotImplementedError, RuntimeError, ValueError):  # Windows; a thread that is not the main one
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
