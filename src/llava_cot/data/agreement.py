@@ -1,0 +1,215 @@
+"""Whether a conclusion says what the standard answer says, told from the words alone.
+
+Owns the comparison. Knows no model and no file. Where the words do not settle it ("sofa" for "couch", a free
+description), it says so: a caller counts that apart, and never as right or wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from fractions import Fraction
+from string import ascii_uppercase
+
+_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
+_SMALL = {word: Fraction(value) for value, word in enumerate(_WORDS)}
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])")
+_NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_SMALL)})\b")
+_COLOURS = (
+    "red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan",
+)  # fmt: skip
+
+# Of each group one excludes the others, so that naming another one alone contradicts.
+_EXCLUSIVE = (
+    frozenset({"yes", "no"}),
+    frozenset({"true", "false"}),
+    frozenset({"left", "right"}),
+    frozenset({"above", "below"}),
+    frozenset({"male", "female"}),
+    frozenset({"small", "large"}),
+    frozenset(_COLOURS),
+)
+_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|rather than|instead of)\b|n't\b")
+
+# How a letter is named where it can be nothing else; "A cube" and "I see" name none.
+_ALONE = re.compile(r"\W*([A-Z])\W*")
+_LEADING = re.compile(r"\W*(?:\(([A-Z])\)|([A-Z])[.):](?=\s|$))")
+_NAMED = re.compile(
+    r"\b(?:(?:answer|option|choice)(?: is| would be|:)?|choose|select|pick)"
+    r"\s*(?:option |choice )?[\"'*(]*([A-Z])(?=[\"'*).,:;]|\s*$|\s+(?:is|as|because|since|which)\b)",
+    re.IGNORECASE,
+)
+_BRACKETED = re.compile(r"\(([A-Z])\)")
+
+# A longer text with other numbers or names in it may mean anything.
+_SHORT = 12
+
+
+def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | None:
+    """Whether the conclusion gives the answer: True, False for a contradiction, None where it cannot be told.
+
+    Numbers are the same by value ("3", "three", "$3.00"), options by letter or by text; a longer conclusion
+    gives the answer that stands in it as a word. With options, `answer` is a letter or an option's text.
+    """
+    right = _option_of(answer, options)
+    if right is not None:
+        return _of_options(conclusion, right, options)
+    said, wanted = normal(conclusion), normal(answer)
+    if not said or not wanted:
+        return None
+    if said == wanted:
+        return None if _told_apart_by_case(conclusion, answer) else True
+    value = _value(wanted)
+    if value is not None:
+        return _of_numbers(said, value)
+    if _ALONE.fullmatch(answer) and len(answer.strip()) <= 4 and answer.strip().strip("().").isupper():
+        return _of_letter(conclusion, _letter(answer))
+    return _of_words(said, wanted)
+
+
+def normal(text: str) -> str:
+    """The text in lower case, without an article before it, marks around it and doubled white space."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("grey", "gray").replace("\u2019", "'")
+    text = re.sub(r"[*_`\"]+|\\boxed", " ", text)
+    text = " ".join(text.split()).strip(" .,:;!?'()[]{}")
+    return re.sub(r"^(?:the|an?) (?=\S)", "", text)
+
+
+def _told_apart_by_case(conclusion: str, answer: str) -> bool:
+    """Whether two symbols, such as the genotypes "Tt" and "TT", differ in their capitals."""
+    a, b = (re.sub(r"\W", "", text) for text in (conclusion, answer))
+    return a != b and a.casefold() == b.casefold() and len(b) == 2 and not a.isdecimal()
+
+
+def _option_of(answer: str, options: Sequence[str]) -> int | None:
+    """The number of the option that the standard answer names."""
+    same = [i for i, option in enumerate(options) if _same(normal(answer), normal(option))]
+    if len(same) == 1 and not _ALONE.fullmatch(answer):
+        return same[0]
+    if found := _ALONE.fullmatch(answer) or _LEADING.match(answer):
+        index = ascii_uppercase.index(found[1] or found[2])
+        if index < len(options):
+            return index
+    return same[0] if len(same) == 1 else None
+
+
+def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | None:
+    letters = ascii_uppercase[: len(options)]
+    named = _letters(conclusion, letters)
+    if named:
+        if letters[right] not in named:
+            return False
+        if len(named) > 1:
+            return None
+        rest = normal(_LEADING.sub("", conclusion, count=1))
+        other = any(_same(rest, normal(option)) for i, option in enumerate(options) if i != right)
+        return not other or _same(rest, normal(options[right]))
+    said = normal(conclusion)
+    same = [i for i, option in enumerate(options) if _same(said, normal(option))]
+    if not same:
+        if _NEGATION.search(said):
+            return None
+        same = _mentioned(said, [normal(option) for option in options])
+    if right in same:
+        return True if len(same) == 1 else None
+    return False if same else None
+
+
+def _letters(text: str, letters: str) -> list[str]:
+    """The letters that a text names as its answer; no option's only where it can be nothing else."""
+    if found := _ALONE.fullmatch(text):
+        return [found[1]]
+    named = {letter for letter in _NAMED.findall(text) if letter in letters}
+    if found := _LEADING.match(text):
+        return sorted({*named, found[1] or found[2]})
+    return sorted(named or set(letters).intersection(_BRACKETED.findall(text)))
+
+
+def _mentioned(said: str, options: list[str]) -> list[int]:
+    """The options whose text is in what was said; of two at one place, the longer ("cube" in "red cube")."""
+    found = []
+    for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
+        if options[i] and (pattern := _as_words(options[i])).search(said):
+            said = pattern.sub("\0", said)
+            found.append(i)
+    return found
+
+
+def _letter(answer: str) -> str:
+    return answer.strip().strip("().")
+
+
+def _of_letter(conclusion: str, letter: str) -> bool | None:
+    """A letter whose options are not known."""
+    named = _letters(conclusion, ascii_uppercase)
+    if len(named) == 1:
+        return named[0] == letter
+    return None if letter in named or not named else False
+
+
+def _of_numbers(said: str, value: Fraction) -> bool | None:
+    values = _values(said)
+    if value in values:
+        return None if _NEGATION.search(said) and len(set(values)) > 1 else True
+    if not values or len(said.split()) > _SHORT:
+        return None
+    return False
+
+
+def _of_words(said: str, wanted: str) -> bool | None:
+    if _value(said) is not None and not _values(wanted):
+        return False
+    group = next((group for group in _EXCLUSIVE if wanted in group), None)
+    if group is not None:
+        words = re.findall(r"[a-z]+", said)
+        if words and words[0] in group and "yes" in group:  # "No, there is not": the first word decides
+            return bool(words[0] == wanted)
+        named = group.intersection(words)
+        if _NEGATION.search(said) and "no" not in group:
+            return None
+        if len(named) != 1:
+            return None
+        if wanted in named:
+            return True
+        return False if len(words) <= _SHORT else None
+    if _as_words(wanted).search(said):
+        return None if _NEGATION.search(said) and not _NEGATION.search(wanted) else True
+    return None
+
+
+def _as_words(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two normal texts are the same, numbers by their value."""
+    if a == b:
+        return bool(a)
+    value = _value(a)
+    return value is not None and value == _value(b)
+
+
+def _value(text: str) -> Fraction | None:
+    """The number that a normal text is, as a whole: "3", "three", "$3.00", "3 %"."""
+    bare = re.sub(r"^[$€£¥]\s*|\s*[%°]$", "", text)
+    if bare in _SMALL:
+        return _SMALL[bare]
+    return _parsed(bare) if _NUMBER.fullmatch(bare) else None
+
+
+def _values(text: str) -> list[Fraction]:
+    """The numbers in a normal text."""
+    found = [_parsed(number) for number in _NUMBER.findall(text)]
+    return [value for value in found if value is not None] + [
+        _SMALL[word] for word in _NUMBER_WORD.findall(text)
+    ]
+
+
+def _parsed(number: str) -> Fraction | None:
+    try:
+        return Fraction(number.replace(",", ""))
+    except (ValueError, ZeroDivisionError):
+        return None

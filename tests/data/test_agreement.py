@@ -1,0 +1,123 @@
+"""When a conclusion gives the standard answer, contradicts it, or cannot be compared."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava_cot.data.agreement import agrees
+from llava_cot.scenes.write import make_items
+
+OPTIONS = ("red cube", "cube", "blue ball")
+NUMBERS = ("2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "answer", "options"),
+    [
+        ("B", "B", OPTIONS),
+        ("(B)", "B", OPTIONS),
+        ("**B**", "B", OPTIONS),
+        ("b.", "b.", ()),
+        ("cube", "B", OPTIONS),
+        ("A cube", "B", OPTIONS),
+        ("The answer is a cube.", "B", OPTIONS),
+        ("The answer is B.", "B", OPTIONS),
+        ("B. cube", "B", OPTIONS),
+        ("B", "cube", OPTIONS),
+        ("I see a blue ball", "C", OPTIONS),
+        ("three", "B", NUMBERS),
+        ("3.0", "B", NUMBERS),
+        ("Therefore, option C is correct", "C", OPTIONS),
+        ("3", "3", ()),
+        ("three", "3", ()),
+        ("3.0", "3", ()),
+        ("$3", "3", ()),
+        ("$1,000.00", "1000", ()),
+        ("50 %", "50", ()),
+        ("0.5", "1/2", ()),
+        ("There are 3 cubes and 2 balls.", "3", ()),
+        ("Yes, there are 3.", "yes", ()),
+        ("No, there is not a red cube.", "no", ()),
+        ("It is grey.", "gray", ()),
+        ("The title is “War and Peace”.", "War and Peace", ()),
+        ("TT", "TT", ()),
+    ],
+)
+def test_the_answer_is_given(conclusion: str, answer: str, options: tuple[str, ...]) -> None:
+    assert agrees(conclusion, answer, options) is True
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "answer", "options"),
+    [
+        ("A", "B", OPTIONS),
+        ("D", "B", OPTIONS),
+        ("red cube", "B", OPTIONS),
+        ("(A) cube", "B", OPTIONS),
+        ("The answer is (C)", "B", OPTIONS),
+        ("B. blue ball", "B", OPTIONS),
+        ("I see a blue ball", "A", OPTIONS),
+        ("4", "B", NUMBERS),
+        ("C", "B", ()),
+        ("4", "3", ()),
+        ("33", "3", ()),
+        ("There are four.", "3", ()),
+        ("3.5", "3", ()),
+        ("-3", "3", ()),
+        ("Yes", "no", ()),
+        ("No, there are 3.", "yes", ()),
+        ("blue", "red", ()),
+        ("The one on the left", "right", ()),
+        ("42", "cube", ()),
+    ],
+)
+def test_the_answer_is_contradicted(conclusion: str, answer: str, options: tuple[str, ...]) -> None:
+    assert agrees(conclusion, answer, options) is False
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "answer", "options"),
+    [
+        ("B or C", "B", OPTIONS),
+        ("It is not the cube.", "B", OPTIONS),
+        ("a sphere", "B", OPTIONS),
+        ("sofa", "couch", ()),
+        ("It is not red", "red", ()),
+        ("red or blue", "red", ()),
+        ("many", "3", ()),
+        ("2", "two of them are 3", ()),
+        ("Tt", "TT", ()),
+        ("A dog runs over a field.", "The picture shows an animal outdoors.", ()),
+        ("", "3", ()),
+        ("3", "", ()),
+    ],
+)
+def test_words_do_not_tell(conclusion: str, answer: str, options: tuple[str, ...]) -> None:
+    assert agrees(conclusion, answer, options) is None
+
+
+def test_of_scenes_the_teacher_agrees_and_another_conclusion_contradicts() -> None:
+    items = list(make_items("train", 3, 300))
+    assert all(agrees(item.stages["conclusion"], item.answer, item.question.options) for item in items)
+    by_type: dict[str, set[str]] = {}
+    for item in items:
+        if not item.question.options:
+            by_type.setdefault(item.question.type, set()).add(item.answer)
+    wrong = [
+        agrees(other, item.answer)
+        for item in items
+        if not item.question.options
+        for other in by_type[item.question.type] - {item.answer}
+    ]
+    assert wrong and True not in wrong
+    assert wrong.count(None) < len(wrong) / 2
+
+
+@given(st.text(max_size=40), st.text(max_size=20), st.lists(st.text(max_size=8), max_size=4))
+def test_any_text_is_taken(conclusion: str, answer: str, options: list[str]) -> None:
+    assert agrees(conclusion, answer, options) in (True, False, None)
+
+
+@given(st.integers(-10000, 10000), st.integers(-10000, 10000))
+def test_numbers_agree_by_value_alone(said: int, wanted: int) -> None:
+    assert agrees(f"{said:,}.0", str(wanted)) is (said == wanted)
