@@ -1,6 +1,6 @@
 """What a judge that knew the scene would say of a model's texts about it, and why.
 
-Owns reading a caption back, and the verdict on captions, reasonings, conclusions and whole answers. How
+Owns reading a caption back, and the verdicts on captions, reasonings and whole answers. How
 captions and reasonings are laid beside the truth is in `comparing.py`. Knows no prompt and no model.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from llava_cot.scenes.comparing import align, caption_verdict, reasoning_verdict
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.slips import seen_answer
-from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, reasoning, steps
+from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, steps
 from llava_cot.scenes.world import Scene
 from llava_cot.stages import Answer
 
@@ -46,16 +46,6 @@ def which_reasoning(
     if a is None or b is None or caption_error(scene, caption) != 0:
         return None
     return reasoning_verdict(a, b, steps(scene, question))
-
-
-def which_conclusion(
-    scene: Scene, question: SceneQuestion, worked: str | None, a: str | None, b: str | None
-) -> Verdict:
-    """Only after a true reasoning, which the right conclusion then agrees with."""
-    right = [said == question.conclusion for said in (a, b)]
-    if worked != reasoning(scene, question) or right[0] == right[1]:
-        return None
-    return (1 if right[0] else 2), AGREES
 
 
 def which_answer(scene: Scene, question: SceneQuestion, a: Answer, b: Answer) -> Verdict:

@@ -56,7 +56,7 @@ def make_item(split: str, seed: int, index: int) -> Item:
 
 
 def named_item(id: str) -> Item | None:
-    """The item of that id, alone or after "scenes/" (the source of scenes writes it so); None if it is none."""
+    """The item of that id, also with "scenes/" before it, as the source of scenes has it; None if none."""
     found = _ID.fullmatch(id)
     return make_item(found[1], int(found[2]), int(found[3])) if found else None
 
