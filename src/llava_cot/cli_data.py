@@ -115,8 +115,14 @@ def duels(
         raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
     console = Console(stderr=True, quiet=quiet, highlight=False)
     opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
-    with closing(opened), AnnotatingView(console, total) as view:
-        done = make_duels(folder, records, opened, settings, limit=limit, at_once=at_once, on_progress=view)
+    try:
+        with closing(opened), AnnotatingView(console, total) as view:
+            done = make_duels(
+                folder, records, opened, settings, limit=limit, at_once=at_once, on_progress=view
+            )
+    except KeyboardInterrupt:
+        console.out("finished questions are kept; the same command goes on", highlight=False)
+        raise
     for line in end_lines(folder, done):
         console.out(line, highlight=False)
     raise typer.Exit(1 if done.summary.owed else 0)

@@ -93,6 +93,7 @@ def test_the_folder_is_records_with_pictures_and_a_report(questions: Path, tmp_p
     assert report["settings"]["model"] == "scripted" and report["settings"]["sure"] == "0.75"
     assert report["usage"]["calls"] == sum(call.n for call in model.calls)
     assert report["usage"]["usd"] is None
+    assert len({call.sampling.seed for call in model.calls}) == len(model.calls)
     assert sum(report["left_out"].values()) == 2
     stage = report["stages"]["caption"]
     duels = [r for r in records if (r.extra["kind"], r.extra["stage"]) == ("duel", "caption")]
