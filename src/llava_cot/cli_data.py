@@ -97,7 +97,8 @@ def duels(
 
     from rich.console import Console
 
-    from llava_cot.data.duel_set import checkable, make_duels
+    from llava_cot.data.duel_files import checkable
+    from llava_cot.data.duel_set import make_duels
     from llava_cot.data.duels import Settings
     from llava_cot.data.reading import Questions
     from llava_cot.data.records import DataError

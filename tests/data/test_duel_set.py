@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from playing import tagged
 
-from llava_cot.data.duel_set import Done, make_duels, why_not
+from llava_cot.data.duel_files import why_not
+from llava_cot.data.duel_set import Done, make_duels
 from llava_cot.data.duels import Settings
 from llava_cot.data.reading import Questions
 from llava_cot.data.records import Picture, Record, Turn, from_json, to_json

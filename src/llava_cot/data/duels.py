@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
-from llava_cot.data.labelling import ANSWER, By, ByTruth, ByWorth, Labeller, Rated, by_chance
+from llava_cot.data.labelling import ANSWER, By, ByWorth, Labeller, Rated, by_chance
+from llava_cot.data.labelling_scenes import ByTruth
 from llava_cot.data.records import DataError
 from llava_cot.data.rollouts import Asked, Kept
 from llava_cot.judges.base import shown
