@@ -1,7 +1,7 @@
 """A folder of judge examples: each question searched once, kept as it comes, and written out at the end.
 
-Owns a run, and what the store keeps of a question. What comes of one question is `duels.py`'s subject, which are
-taken and what is written `duel_files.py`'s.
+Owns a run, and what the store keeps of a question. What comes of one question is `duels.py`'s subject,
+which are taken and what is written `duel_files.py`'s.
 """
 
 from __future__ import annotations
