@@ -44,6 +44,9 @@ _NAMED = re.compile(
 )
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 
+# What makes "3" another number.
+_SCALE = re.compile(r"\b(?:hundred|thousand|million|billion|trillion|dozen|half|quarter)s?\b")
+
 # A longer text with other numbers or names in it may mean anything.
 _SHORT = 12
 
@@ -54,7 +57,7 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
     Numbers are the same by value ("3", "three", "$3.00"), options by letter or by text; a longer conclusion
     gives the answer that stands in it as a word. With options, `answer` is a letter or an option's text.
     """
-    right = _option_of(answer, options)
+    right = option_of(answer, options)
     if right is not None:
         return _of_options(conclusion, right, options)
     said, wanted = normal(conclusion), normal(answer)
@@ -65,8 +68,8 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
     value = _value(wanted)
     if value is not None:
         return _of_numbers(said, value)
-    if _ALONE.fullmatch(answer) and len(answer.strip()) <= 4 and answer.strip().strip("().").isupper():
-        return _of_letter(conclusion, _letter(answer))
+    if letter := _ALONE.fullmatch(answer):
+        return _of_letter(conclusion, letter[1])
     return _of_words(said, wanted)
 
 
@@ -84,7 +87,7 @@ def _told_apart_by_case(conclusion: str, answer: str) -> bool:
     return a != b and a.casefold() == b.casefold() and len(b) == 2 and not a.isdecimal()
 
 
-def _option_of(answer: str, options: Sequence[str]) -> int | None:
+def option_of(answer: str, options: Sequence[str]) -> int | None:
     """The number of the option that the standard answer names."""
     same = [i for i, option in enumerate(options) if _same(normal(answer), normal(option))]
     if len(same) == 1 and not _ALONE.fullmatch(answer):
@@ -138,10 +141,6 @@ def _mentioned(said: str, options: list[str]) -> list[int]:
     return found
 
 
-def _letter(answer: str) -> str:
-    return answer.strip().strip("().")
-
-
 def _of_letter(conclusion: str, letter: str) -> bool | None:
     """A letter whose options are not known."""
     named = _letters(conclusion, ascii_uppercase)
@@ -154,9 +153,15 @@ def _of_numbers(said: str, value: Fraction) -> bool | None:
     values = _values(said)
     if value in values:
         return None if _NEGATION.search(said) and len(set(values)) > 1 else True
-    if not values or len(said.split()) > _SHORT:
+    if not values or len(said.split()) > _SHORT or _SCALE.search(said):
         return None
-    return False
+    return None if any(_near(other, value) for other in values) else False
+
+
+def _near(said: Fraction, value: Fraction) -> bool:
+    """Whether one may be the other rounded (3.14 for 3.1416; 2012 is not 2013), or in per cent."""
+    whole = said.denominator == value.denominator == 1
+    return (not whole and abs(said - value) * 100 <= abs(value)) or value in (said * 100, said / 100)
 
 
 def _of_words(said: str, wanted: str) -> bool | None:
