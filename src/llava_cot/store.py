@@ -35,6 +35,16 @@ class StoreError(ValueError):
     """A store cannot be used; the message is one sentence for the user."""
 
 
+def check_own(folder: Path) -> None:
+    """Raises StoreError if no store can be begun or gone on with there; makes nothing."""
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; name a folder for the set")
+    if folder.is_dir() and not (folder / NAME).is_file():
+        other = next(folder.iterdir(), None)
+        if other is not None:
+            raise StoreError(f"{folder} holds other files ({other.name}); name a new or empty folder")
+
+
 class Store:
     """The store of a folder, which is made if it is not there. For one thread, and for one process at a time.
 

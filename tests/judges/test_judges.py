@@ -159,15 +159,15 @@ def test_judges_are_made_by_name() -> None:
 
 
 def test_a_judge_is_shown_the_stage_or_all_there_is_besides() -> None:
-    assert shown(made(tagged("caption", "x")), "caption", LLAVA_COT) == "x"
-    assert shown(made(" no tags. "), "caption", LLAVA_COT) == "no tags."
+    assert shown(tagged("caption", "x"), "caption", LLAVA_COT) == "x"
+    assert shown(" no tags. ", "caption", LLAVA_COT) == "no tags."
     skipped = tagged("reasoning", "x")
-    assert shown(made(skipped), "caption", LLAVA_COT) == skipped
-    assert shown(made(WHOLE), "conclusion", LLAVA_COT) == WHOLE
+    assert shown(skipped, "caption", LLAVA_COT) == skipped
+    assert shown(WHOLE, "conclusion", LLAVA_COT) == WHOLE
     think = make_format("think,answer")
     for whole in ("<think>t</think><answer>1</answer>", "I count one. <answer>1</answer>"):
-        assert shown(made(whole), "answer", think) == whole
-    assert shown(made("<answer>1</answer>"), "answer", think) == "1"
+        assert shown(whole, "answer", think) == whole
+    assert shown("<answer>1</answer>", "answer", think) == "1"
 
 
 def test_what_came_earlier() -> None:

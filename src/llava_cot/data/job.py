@@ -20,7 +20,7 @@ from llava_cot.data.output import Summary, write_set
 from llava_cot.data.records import DataError, Record
 from llava_cot.data.teachers import Teacher
 from llava_cot.files import write_whole
-from llava_cot.store import NAME, Store
+from llava_cot.store import NAME, Store, check_own
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,9 @@ class Done:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises DataError if a set cannot be begun or gone on with there; makes nothing."""
+    """Raises DataError or StoreError if a set cannot be begun or gone on with there; makes nothing."""
     parquet.check_installed()
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder for the set")
-    if folder.is_dir() and not (folder / NAME).is_file():
-        other = next(folder.iterdir(), None)
-        if other is not None:
-            raise DataError(f"{folder} holds other files ({other.name}); name a new or empty folder")
+    check_own(folder)
 
 
 def annotate_to(

@@ -81,7 +81,7 @@ def write_set(records: Iterable[Record], store: Store, folder: Path) -> Summary:
             responses = {number: one.text for number, one in enumerate(found) if one.text is not None}
             if responses:
                 kept = annotated(record, responses)
-                kept = replace(kept, pictures=tuple(_placed(picture, folder) for picture in record.pictures))
+                kept = replace(kept, pictures=tuple(placed(picture, folder) for picture in record.pictures))
                 lines.write(_line(to_json(kept)))
                 table.add(kept)
                 _count(summary, kept)
@@ -122,7 +122,7 @@ def _count(summary: Summary, record: Record) -> None:
             summary.words.setdefault(name, Counter())[len((text or "").split())] += 1
 
 
-def _placed(picture: Picture, folder: Path) -> Picture:
+def placed(picture: Picture, folder: Path) -> Picture:
     """The picture below the set's own folder. A name that another picture has already gets its hash."""
     below = PurePosixPath(picture.name.replace("\\", "/"))
     name = below if below.parts[:1] == (IMAGES,) else PurePosixPath(IMAGES, below)

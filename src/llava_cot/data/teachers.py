@@ -6,7 +6,6 @@ file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from llava_cot.question import LoadedImage
 # The project's own defaults; not greedy, since a second attempt must be able to come out otherwise.
 _WRITING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048)
 _JUDGING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
-_SCENE = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
 
 # Turns that were annotated before this one: question and response.
 Earlier = Sequence[tuple[str, str]]
@@ -113,13 +111,13 @@ class SceneTeacher:
         self.settings = {"teacher": "scenes"}
 
     async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
-        from llava_cot.scenes.write import make_item
+        from llava_cot.scenes.write import named_item
         from llava_cot.stages import render
 
-        named = _SCENE.fullmatch(record.id)
-        if named is None or len(record.turns) != 1:
+        item = named_item(record.id)
+        if item is None or len(record.turns) != 1:
             raise Unteachable("it is no scene: the id of one is SPLIT-SEED-INDEX")
-        item, turn = make_item(named[1], int(named[2]), int(named[3])), record.turns[0]
+        turn = record.turns[0]
         if (turn.question, turn.options, turn.answer) != (
             item.question.text,
             item.question.options,

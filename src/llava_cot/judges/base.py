@@ -56,13 +56,13 @@ class Judge(Protocol):
         ...
 
 
-def shown(candidate: Candidate, stage: str, fmt: StageFormat) -> str:
-    """The text a judge is shown: without tags if the candidate is this stage and nothing else."""
-    stages = parse(candidate.text, fmt).stages
+def shown(candidate: str, stage: str, fmt: StageFormat) -> str:
+    """What a judge is shown of a candidate's text: no tags if that is this stage and nothing else."""
+    stages = parse(candidate, fmt).stages
     inner = stages.get(stage)
     others = any(text is not None for name, text in stages.items() if name != stage)
-    if inner is None or others or any(d.kind == "outside" for d in validate(candidate.text, fmt)):
-        return candidate.text.strip()
+    if inner is None or others or any(d.kind == "outside" for d in validate(candidate, fmt)):
+        return candidate.strip()
     return inner
 
 

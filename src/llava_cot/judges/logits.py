@@ -32,7 +32,7 @@ class LogitsJudge(Judge):
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
         hint = earlier(stage, context, self._fmt)
-        texts = (shown(a, stage, self._fmt), shown(b, stage, self._fmt))
+        texts = (shown(a.text, stage, self._fmt), shown(b.text, stage, self._fmt))
         prompts = [
             Prompt.of(
                 judge_prompt(stage, question_text(question), hint, first, second), question.images, CHOICE

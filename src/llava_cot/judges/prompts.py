@@ -106,6 +106,16 @@ def check_prompt(question_text: str, caption: str | None, reasoning: str) -> str
     return "".join([*parts, HINTS["reasoning"], reasoning.strip(), CHECK_FORM])
 
 
+def choice_reply(choice: int, reason: str = "") -> str:
+    """A reply that chooses response 1 or 2, as a judge is to give it; without a reason, the choice alone."""
+    return f"Since {reason}, {CHOICE} {choice}." if reason else f"{CHOICE} {choice}."
+
+
+def check_reply(correct: bool, reason: str = "") -> str:
+    """A reply that gives a verdict after its reason, if there is one: whole sentences."""
+    return f"{reason} Verdict: {'correct' if correct else 'incorrect'}.".lstrip()
+
+
 _GAP = r"[\s*_\[\](){}:#\"'`<>-]"
 _CHOICE = re.compile(
     rf"\b(?:choose|chose|pick|select|prefer){_GAP}{{1,8}}(?:the{_GAP}{{1,4}})?"

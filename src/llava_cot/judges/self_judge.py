@@ -22,6 +22,19 @@ from llava_cot.trace import Candidate
 REPLY_TOKENS = 256
 
 
+def duel_of(question: Question, stage: str, context: str, a: str, b: str, fmt: StageFormat) -> Prompt:
+    """How the model is asked to choose between two candidates' texts, `a` being response 1."""
+    hint, asked = earlier(stage, context, fmt), question_text(question)
+    text = judge_prompt(stage, asked, hint, shown(a, stage, fmt), shown(b, stage, fmt))
+    return Prompt.of(text, question.images)
+
+
+def check_of(question: Question, context: str, candidate: str, fmt: StageFormat) -> Prompt:
+    """How the model is asked whether one candidate at the reasoning stage is correct."""
+    caption = earlier("reasoning", context, fmt).get("caption")
+    return Prompt.of(check_prompt(question_text(question), caption, shown(candidate, "reasoning", fmt)))
+
+
 class SelfJudge(Judge):
     """Asks the model which response it prefers, in a reply of at most `reply_tokens`."""
 
@@ -39,22 +52,13 @@ class SelfJudge(Judge):
     ) -> Opinion | None:
         if stage != "reasoning":
             return None
-        caption = earlier(stage, context, self._fmt).get("caption")
-        text = check_prompt(question_text(question), caption, shown(candidate, stage, self._fmt))
-        reply = await self._ask(Prompt.of(text), seed)
+        reply = await self._ask(check_of(question, context, candidate.text, self._fmt), seed)
         return Opinion(parse_check(reply.text), reply.text, cost(reply))
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        text = judge_prompt(
-            stage,
-            question_text(question),
-            earlier(stage, context, self._fmt),
-            shown(a, stage, self._fmt),
-            shown(b, stage, self._fmt),
-        )
-        reply = await self._ask(Prompt.of(text, question.images), seed)
+        reply = await self._ask(duel_of(question, stage, context, a.text, b.text, self._fmt), seed)
         return Preference(parse_choice(reply.text), reply.text, usage=cost(reply))
 
     async def _ask(self, prompt: Prompt, seed: int) -> Continuation:

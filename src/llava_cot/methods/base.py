@@ -38,9 +38,21 @@ class Method(Protocol):
 async def propose(
     record: Recorder, model: Model, n: int, sampling: Sampling, on_text: OnText | None = None
 ) -> list[Continuation]:
+    """Sample `n` ways to go on with what the record has kept."""
+    return await go_on(model, record.question, record.text, record.tokens, n, sampling, on_text)
+
+
+async def go_on(
+    model: Model,
+    question: Question,
+    text: str,
+    tokens: tuple[int, ...] | None,
+    n: int,
+    sampling: Sampling,
+    on_text: OnText | None = None,
+) -> list[Continuation]:
     """Sample `n` ways to go on with the answer so far: the images, the question, then the kept text."""
-    question = record.question
-    prompt = Prompt.of(question_text(question), question.images, record.text, record.tokens)
+    prompt = Prompt.of(question_text(question), question.images, text, tokens)
     continuations = await model.sample(prompt, n, sampling, on_text)
     if len(continuations) != n:
         raise ModelError(f"the model {model.name} gave {len(continuations)} samples where {n} were asked for")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from llava_cot.judges.base import Judge
 from llava_cot.methods.base import propose
 from llava_cot.methods.tournament import tournament
-from llava_cot.models.base import Continuation, Model, Sampling
+from llava_cot.models.base import Continuation, Finish, Model, Sampling
 from llava_cot.question import Question
 from llava_cot.record import OnEvent, Recorder
 from llava_cot.stages import StageFormat, last_closed, validate
@@ -46,11 +46,14 @@ async def stage_beam(
         candidates = [record.add(close_cut(c, stage.name, fmt)) for c in continuations]
         best = await tournament(record, judge, candidates, rng)
         record.keep(best)
-        closed = last_closed(best.text, fmt)
-        if best.finish == "eos" or closed is None:
-            break
-        at = max(at, closed) + 1
+        at = next_stage(at, best.text, best.finish, fmt)
     return record.finish()
+
+
+def next_stage(at: int, text: str, finish: Finish, fmt: StageFormat) -> int:
+    """The index of the stage after a candidate for stage `at`; past the last one if it ends the answer."""
+    closed = last_closed(text, fmt)
+    return len(fmt.stages) if finish == "eos" or closed is None else max(at, closed) + 1
 
 
 def close_cut(continuation: Continuation, stage: str, fmt: StageFormat) -> Continuation:

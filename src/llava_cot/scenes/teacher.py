@@ -8,6 +8,7 @@ work, is easier than to write it. The conclusion is the bare answer.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection, Sequence
 
 from llava_cot.scenes.questions import Filter, SceneQuestion, Step
@@ -25,6 +26,8 @@ ORDINALS = (
     "ninth",
     "tenth",
 )
+# An object as a caption mentions it: its place, and its four words.
+MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 
 
 def teach(scene: Scene, question: SceneQuestion, rng: random.Random) -> dict[str, str]:

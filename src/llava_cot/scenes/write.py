@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+
+_ID = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ def make_item(split: str, seed: int, index: int) -> Item:
     scene = draw_scene(rng)
     question = ask_about(scene, rng)
     return Item(f"{split}-{seed}-{index}", scene, question, teach(scene, question, rng))
+
+
+def named_item(id: str) -> Item | None:
+    """The item of that id, also with "scenes/" before it, as the source of scenes has it; None if none."""
+    found = _ID.fullmatch(id)
+    return make_item(found[1], int(found[2]), int(found[3])) if found else None
 
 
 def make_items(split: str, seed: int, count: int) -> Iterator[Item]:

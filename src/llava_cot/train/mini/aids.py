@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from llava_cot.scenes.comparing import align
 from llava_cot.scenes.questions import Filter, SceneQuestion
-from llava_cot.scenes.teacher import ORDINALS, describe, described
+from llava_cot.scenes.teacher import describe, described
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
 
-MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 SLOTS = 3  # filters of one question, at most
 MATCHING_LAYER, LAST_LAYER = 3, 5  # whose outputs the heads read; layers 2 and 4 look at the picture
 

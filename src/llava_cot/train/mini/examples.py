@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llava_cot import prompting
-from llava_cot.judges.prompts import check_prompt
+from llava_cot.judges.prompts import check_prompt, check_reply
 from llava_cot.question import Question
+from llava_cot.scenes.judging import check_verdict
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.slips import misreason
-from llava_cot.scenes.teacher import caption, reasoning, steps, teach
+from llava_cot.scenes.teacher import caption, reasoning, teach
 from llava_cot.scenes.world import Scene
 from llava_cot.stages import LLAVA_COT
 
@@ -82,13 +83,5 @@ def check(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example 
 
 def check_example(question: SceneQuestion, seen: Scene, said: str) -> Example:
     """The reply does the work of every step, up to the first that is wrong, and then gives its verdict."""
-    truth = steps(seen, question)
-    sentences = [f"{sentence}." for sentence in said.rstrip(".").split(". ")]
-    done: list[str] = []
-    for place, (sentence, work) in enumerate(truth):
-        done.append(f"{work[0].upper()}{work[1:]}.")
-        if place >= len(sentences) or sentences[place] != sentence:
-            break
-    right = said == " ".join(sentence for sentence, _ in truth)
-    reply = " ".join([*done, f"Verdict: {'correct' if right else 'incorrect'}."])
-    return Example(check_prompt(question_text(question), caption(seen.objects), said), reply, picture=False)
+    prompt = check_prompt(question_text(question), caption(seen.objects), said)
+    return Example(prompt, check_reply(*check_verdict(question, seen, said)), picture=False)

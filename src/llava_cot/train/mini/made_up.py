@@ -8,8 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from llava_cot.judges.prompts import CHOICE, judge_prompt
+from llava_cot.judges.prompts import choice_reply, judge_prompt
 from llava_cot.scenes.comparing import caption_verdict, reasoning_verdict
+from llava_cot.scenes.judging import AGREES
 from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.slips import misperceive, misreason, seen_answer
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
@@ -29,8 +30,7 @@ def duel(
     """The two texts in the self-judge's prompt; the verdict is the better one's number, and why."""
     choice, reason = verdict
     prompt = judge_prompt(stage, question_text(question), hint, texts[0], texts[1])
-    reply = f"{CHOICE} {choice}." if direct else f"Since {reason}, {CHOICE} {choice}."
-    return Example(prompt, reply, direct=direct)
+    return Example(prompt, choice_reply(choice, "" if direct else reason), direct=direct)
 
 
 def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example | None:
@@ -73,7 +73,7 @@ def made_up_duel(scene: Scene, question: SceneQuestion, rng: random.Random) -> E
     if stage == "conclusion":
         wrong = rng.choice([o for o in _conclusions(question) if o != question.conclusion])
         texts = [wrong, question.conclusion] if swap else [question.conclusion, wrong]
-        verdict = (2 if swap else 1, "it agrees with the reasoning")
+        verdict = (2 if swap else 1, AGREES)
         hint = {key: truth[key] for key in ("summary", "caption", "reasoning")}
         return duel(stage, question, hint, texts, verdict, direct)
     return _reasoning_duel(scene, question, truth, rng, direct, swap)

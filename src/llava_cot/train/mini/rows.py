@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from llava_cot.judges.prompts import CHOICE
 from llava_cot.scenes.questions import SceneQuestion
-from llava_cot.scenes.teacher import ORDINALS
-from llava_cot.train.mini.aids import MENTION, Last, Mention, lasts
+from llava_cot.scenes.teacher import MENTION, ORDINALS
+from llava_cot.train.mini.aids import Last, Mention, lasts
 from llava_cot.train.mini.build import IMAGE
 from llava_cot.train.mini.examples import Example
 

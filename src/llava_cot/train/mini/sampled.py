@@ -17,15 +17,12 @@ from typing import Any
 from llava_cot.judges.prompts import CHOICE
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.question import load_image
-from llava_cot.scenes.comparing import caption_verdict
+from llava_cot.scenes.judging import believed, which_answer, which_caption
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
-from llava_cot.scenes.slips import seen_answer
-from llava_cot.scenes.teacher import ORDINALS, describe, described
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
 from llava_cot.stages import LLAVA_COT, Answer, parse
 from llava_cot.train.mini import examples
-from llava_cot.train.mini.aids import MENTION
 from llava_cot.train.mini.made_up import duel
 from llava_cot.train.mini.pictures import SEED
 from llava_cot.train.mini.recipe import SampleStep
@@ -139,27 +136,20 @@ def _items(
     scene: Scene, question: SceneQuestion, samples: list[str], rng: random.Random
 ) -> Iterator[tuple[str, examples.Example]]:
     """Up to two caption duels, two answer duels and the checks from the samples for one question."""
-    truth = [describe(item) for item in scene.objects]
     answers = [parse(text) for text in samples]
     pairs = list(combinations(answers, 2))
     rng.shuffle(pairs)
     captions = wholes = 0
     for pair in pairs:
         a, b = pair if rng.random() < 0.5 else pair[::-1]
-        seen = _described(a.stages["caption"]), _described(b.stages["caption"])
-        if seen[0] is None or seen[1] is None:
-            continue
-        verdict = caption_verdict(seen[0], seen[1], truth)
+        verdict = which_caption(scene, a.stages["caption"], b.stages["caption"])
         if verdict is None:
             continue
         if captions < 2:
             captions += 1
             texts = [side.stages["caption"] or "" for side in (a, b)]
             yield "duels", duel("caption", question, {}, texts, verdict)
-        right = [side.stages["conclusion"] == question.conclusion for side in (a, b)]
-        complete = all(side.stages["conclusion"] is not None for side in (a, b))
-        agrees = right[0] == right[1] or verdict[0] == (1 if right[0] else 2)
-        if complete and agrees and wholes < 2:
+        if wholes < 2 and which_answer(scene, question, a, b) is not None:
             wholes += 1
             yield "duels", duel("answer", question, {}, [a.text, b.text], verdict)
     for answer in answers:
@@ -167,17 +157,6 @@ def _items(
 
 
 def _checks(scene: Scene, question: SceneQuestion, answer: Answer) -> Iterator[tuple[str, examples.Example]]:
-    names, said = _described(answer.stages["caption"]), answer.stages["reasoning"]
-    if not names or not said:
-        return
-    objects = [described(name) for name in names]
-    asked = seen_answer(scene, objects, question)
-    if asked is not None:
+    asked, said = believed(scene, question, answer.stages["caption"]), answer.stages["reasoning"]
+    if asked is not None and said:
         yield "checks", examples.check_example(asked[0], asked[1], said)
-
-
-def _described(caption: str | None) -> list[str] | None:
-    """The objects of a caption, from left to right; None if it is not as the teacher would write it."""
-    found = [" ".join(match.groups()[1:]) for match in MENTION.finditer(caption or "")]
-    listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(found[: len(ORDINALS)]))
-    return found if caption == f"There are {len(found)} objects. From left to right: {listed}." else None

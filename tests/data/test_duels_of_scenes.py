@@ -1,0 +1,129 @@
+"""Judge examples of scenes: labelled by the truth about them, with its reason."""
+
+import random
+import re
+
+from llava_cot.data.duels import Example, Settings, examples_of
+from llava_cot.data.labelling_scenes import scene_of
+from llava_cot.data.records import Record, Turn
+from llava_cot.judges.prompts import parse_check, parse_choice
+from llava_cot.models.base import Prompt
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.scenes.comparing import align
+from llava_cot.scenes.slips import misperceive, misreason, seen_answer
+from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
+from llava_cot.scenes.write import Item, make_item, make_items
+from llava_cot.stages import LLAVA_COT, render
+from llava_cot.train.mini.examples import check_example
+
+TAGS = LLAVA_COT.closing_tags
+
+
+def mini(item: Item, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.5) -> ScriptedModel:
+    """In the teacher's manner, with slips; it concludes from what it saw."""
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        objects = list(item.scene.objects)
+        if rng.random() < sees_wrongly:
+            objects = misperceive(objects, rng)
+        seen = seen_answer(item.scene, objects, item.question) or (item.question, item.scene)
+        stages = teach(seen[1], seen[0], rng) | {"caption": caption(objects)}
+        stages["summary"] = summary(item.question, random.Random(0))
+        if rng.random() < reasons_wrongly:
+            stages["reasoning"] = misreason(item.scene, item.question, rng) or stages["reasoning"]
+        whole = "".join(f"{s.open}{stages[s.name]}{s.close}" for s in LLAVA_COT.stages)
+        done = sum(tag in prompt.prefix for tag in TAGS)
+        return whole[whole.index(TAGS[done - 1]) + len(TAGS[done - 1]) :] if done else whole
+
+    return ScriptedModel(script)
+
+
+async def many(stages: tuple[str, ...], count: int = 40, **slips: float) -> list[tuple[Item, Example]]:
+    made = []
+    for index in range(count):
+        item = make_item("train", 3, index)
+        model = mini(item, **slips)
+        found = await examples_of(item.ask(), item, model, Settings(stages=stages), random.Random(index))
+        made += [(item, one) for one in found.examples]
+        if "caption" in stages:  # the truth is known: nobody is asked what comes of a caption
+            assert not [call for call in model.calls if call.prompt.prefix and not call.sampling.stop]
+    return made
+
+
+def choice(example: Example) -> int:
+    found = parse_choice(example.reply)
+    assert found is not None
+    return found
+
+
+async def test_the_caption_nearer_to_the_scene_is_chosen_for_what_is_seen_there() -> None:
+    made = await many(("caption",))
+    assert len(made) > 30
+    for item, one in made:
+        truth = tuple(describe(o) for o in item.scene.objects)
+        told: list[list[str]] = []
+        for match in MENTION.finditer(one.prompt):
+            place, *words = match.groups()
+            if place == "first":
+                told.append([])
+            told[-1].append(" ".join(words))
+        first, second = (align(tuple(side), truth)[0] for side in told)
+        assert choice(one) == (1 if first < second else 2)
+        assert (one.by, one.worths, one.picture) == ("truth", (None, None), True)
+        assert re.fullmatch(r"Since the \w+ is .* in the image, I choose response [12]\.", one.reply)
+    assert 0.3 < sum(choice(one) == 1 for _, one in made) / len(made) < 0.7
+
+
+async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_work() -> None:
+    made = await many(("caption", "reasoning"), sees_wrongly=0.2)
+    duels = [(item, one) for item, one in made if one.kind == "duel" and one.stage == "reasoning"]
+    checks = [(item, one) for item, one in made if one.kind == "check"]
+    assert len(duels) > 10 and len(checks) > 20
+    for item, one in duels:
+        said = re.search(rf"Response {choice(one)}:\n(.*?)\n", one.prompt)
+        assert said and said[1] == reasoning(item.scene, item.question)
+        assert one.reply.startswith("Since ") and one.by == "truth"
+    verdicts = set()
+    for item, one in checks:
+        said = re.search(r"Reasoning:\n(.*)\n\nReply", one.prompt)
+        assert said
+        if caption(item.scene.objects) in one.prompt:
+            example = check_example(item.question, item.scene, said[1])
+            assert (one.prompt, one.reply, one.picture) == (example.prompt, example.reply, False)
+        verdicts.add(parse_check(one.reply))
+    assert verdicts == {True, False}
+
+
+async def test_of_two_answers_never_the_one_that_concludes_wrongly() -> None:
+    made = await many(("answer",))
+    assert len(made) > 20
+    for item, one in made:
+        conclusions = re.findall(r"<CONCLUSION>(.*?)</CONCLUSION>", one.prompt)
+        right = [said == item.answer for said in conclusions]
+        assert right[0] == right[1] or right[choice(one) - 1]
+        assert one.reply.startswith("Since ")
+
+
+async def test_another_manner_of_writing_is_judged_by_what_comes_of_it() -> None:
+    item = next(item for item in make_items("train", 3, 40) if item.answer.isdigit())
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        good = "good" in prompt.prefix or ("bad" not in prompt.prefix and rng.random() < 0.5)
+        stages = {"summary": "so", "caption": "A good look." if good else "A bad look.", "reasoning": "so"}
+        whole = render({**stages, "conclusion": item.answer if good else "99"})
+        done = sum(tag in prompt.prefix for tag in TAGS)
+        return whole[whole.index(TAGS[done - 1]) + len(TAGS[done - 1]) :] if done else whole
+
+    settings = Settings(stages=("caption",))
+    found = await examples_of(item.ask(), item, ScriptedModel(script), settings, random.Random(1))
+    assert [one.by for one in found.examples] == ["rollouts"]
+    assert f"Response {choice(found.examples[0])}:\nA good look." in found.examples[0].prompt
+
+
+def test_a_scene_is_known_by_its_id_and_question() -> None:
+    item = make_item("train", 3, 1)
+    turn = Turn(item.question.text, item.answer, item.question.options)
+    for id in ("train-3-1", "scenes/train-3-1"):
+        assert scene_of(Record(id, (turn,))) == item
+    assert scene_of(Record("train-3-2", (turn,))) is None
+    assert scene_of(Record("chartqa/train-3-1", (turn,))) is None
