@@ -16,7 +16,7 @@ from scene_sets import Lines, write_lines, write_set
 
 from llava_cot.data.check import check, examine
 from llava_cot.data.reading import data_file
-from llava_cot.data.records import DataError
+from llava_cot.data.records import DUELS, DataError, Record, Turn, to_json
 from llava_cot.data.report import MOST, Report
 from llava_cot.data.view import choose
 from llava_cot.scenes.write import write_scenes
@@ -311,3 +311,10 @@ def test_any_json_is_checked_and_shown(line: object, tmp_path: Path) -> None:
     json.dumps(report.to_json())
     assert list(report_lines(report))
     records_page(choose(tmp_path, 1)).encode()
+
+
+def test_a_judges_replies_need_no_stages(tmp_path: Path) -> None:
+    turn = Turn("Which response is better?", response="Since both fit, I choose response 1.")
+    for source, any_found in ((DUELS, False), ("", True)):
+        (tmp_path / "train.jsonl").write_text(json.dumps(to_json(Record("1", (turn,), source=source))))
+        assert bool(check(tmp_path).counts) == any_found

@@ -16,6 +16,7 @@ from llava_cot.data.job import annotate_to
 from llava_cot.data.reading import Questions
 from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, to_json
 from llava_cot.data.teachers import ModelTeacher
+from llava_cot.scenes.write import make_items, write_scenes
 from llava_cot.stages import parse
 
 TEACHER = replying(lambda question, judge, time: CORRECT if judge else staged("It is said."))
@@ -143,10 +144,11 @@ def test_all_rejected_leaves_an_empty_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [(b"{", "line 2: this is no JSON"), (b"[1]", "line 2: this is no record of llava-cot, but list"),
-     (b"\xff\xfe", "line 2: this is no JSON"), (b'{"id": "1"}', "line 2: this is no record"),
-     (b'{"id": 1, "conversations": [{"value": "?"}, {"value": "!"}], "questions": [{"question": "?"}]}',
-      "texts")],
+    [(b"{", "line 2: it is no JSON"), (b"[1]", "line 2: it is no record"),
+     (b"\xff\xfe", "line 2: it is no UTF-8"), (b'{"id": "1"}', "line 2: it is no record"),
+     (b'{"id": [1], "conversations": [{"value": "?"}, {"value": "!"}], "questions": [{"question": "?"}]}',
+      "not a text"),
+     (b'{"id": "1", "image": "../x.png", "question": "?"}', "line 2: the picture '../x.png' lies outside")],
 )  # fmt: skip
 def test_lines_that_are_none(tmp_path: Path, line: bytes, words: str) -> None:
     good = json.dumps(to_json(questions(1)[0])).encode()
@@ -157,7 +159,23 @@ def test_lines_that_are_none(tmp_path: Path, line: bytes, words: str) -> None:
 
 
 def test_input_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no questions"):
+    with pytest.raises(DataError, match=r"no questions\.jsonl"):
         Questions(tmp_path)
     with pytest.raises(DataError, match="is not there"):
         Questions(tmp_path / "no")
+
+
+def test_the_forms_that_questions_come_in(tmp_path: Path) -> None:
+    """What `llava-cot scenes` writes, and conversations whose replies are the standard answers."""
+    write_scenes(tmp_path / "scenes", count=2, split="train")
+    assert [(r.id, r.turns[0].answer) for r in Questions(tmp_path / "scenes")] == [
+        (item.id, item.answer) for item in make_items("train", 0, 2)
+    ]
+    talk = [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": staged("3")}]
+    talk += [{"from": "human", "value": "And red ones?"}, {"from": "gpt", "value": "1"}]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"id": 7, "conversations": talk}))
+    (record,) = Questions(tmp_path / "talk.jsonl")
+    assert [(turn.question, turn.answer, turn.response) for turn in record.turns] == [
+        ("How many?", "3", None),
+        ("And red ones?", "1", None),
+    ]

@@ -16,7 +16,7 @@ from llava_cot.data.giveaways import leaks, refusal
 from llava_cot.data.overlap import Benchmarks, question_key
 from llava_cot.data.pictures import Looked, batches, look, threads
 from llava_cot.data.reading import Line, data_file, read_lines
-from llava_cot.data.records import Record, Turn
+from llava_cot.data.records import DUELS, Record, Turn
 from llava_cot.data.report import Examined, Finding, Report
 from llava_cot.stages import LLAVA_COT, Answer, StageFormat, parse, validate
 
@@ -72,7 +72,7 @@ class _Checks:
         findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, looks)]
         agreeing = undecided = 0
         for number, turn in enumerate(record.turns):
-            if turn.response is None:
+            if turn.response is None or record.source == DUELS:  # a judge's reply has no stages
                 continue
             answer = parse(turn.response, self._fmt)
             findings += _response(line.number, record.id, number, turn, answer, self._fmt)

@@ -22,7 +22,7 @@ from typing import Any
 from llava_cot.data.annotate import key_of, unique
 from llava_cot.data.duels import Settings
 from llava_cot.data.output import placed
-from llava_cot.data.records import Record, Turn, to_json
+from llava_cot.data.records import DUELS, Record, Turn, to_json
 from llava_cot.files import whole, write_whole
 from llava_cot.judges.prompts import CONSTANT_PIECES
 from llava_cot.store import Store
@@ -129,7 +129,7 @@ def _examples(record: Record, found: dict[str, Any], folder: Path, model: str) -
             f"{record.id}/{name}-{numbers[name]}",
             (Turn(example["prompt"], response=example["reply"]),),
             pictures if example["picture"] else (),
-            "duels",
+            DUELS,
             record.licence,
             {"of": record.id, "model": model}
             | {key: example[key] for key in ("kind", "stage", "by", "worths")},

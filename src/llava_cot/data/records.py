@@ -15,6 +15,8 @@ from typing import Any
 from llava_cot import prompting
 from llava_cot.question import Question
 
+DUELS = "duels"  # the source of records in which a model learns to judge
+
 
 class DataError(ValueError):
     """Data is not as it must be; the message is one sentence for the user."""
