@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from llava_cot.data.records import DataError
 from llava_cot.recipes import read_recipe
+from llava_cot.train.mini.begin import begin
 from llava_cot.train.mini.recipe import MiniRecipe, whole_recipe
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"
@@ -42,7 +43,8 @@ pictures._CHUNK = 20
 stepping._SAVE_EVERY, stepping._LOG_EVERY = 2, 1
 path = Path(sys.argv[1])
 recipe = read_recipe(path, MiniRecipe)
-train_mini(recipe, whole_recipe(recipe, path), lambda told: print(told, flush=True))
+resume = recipe.out.exists()
+train_mini(recipe, whole_recipe(recipe, path), lambda told: print(told, flush=True), resume=resume)
 """
 
 
@@ -92,6 +94,24 @@ def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_
         load_file(path / "model" / "model.safetensors") for path in (runs[0] / "out", tmp_path / "direct")
     )
     assert not all(one[key].equal(other[key]) for key in one)
+
+
+def test_a_run_is_gone_on_with_only_if_that_is_said_and_it_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.format(out=tmp_path / "out"))
+    recipe = read_recipe(path, MiniRecipe)
+    begin(recipe, recipe, resume=False)
+    begin(recipe, recipe, resume=True)
+    with pytest.raises(DataError, match="add --resume"):
+        begin(recipe, recipe, resume=False)
+    path.write_text(SMALL.format(out=tmp_path / "out").replace("steps: 6", "steps: 7"))
+    changed = read_recipe(path, MiniRecipe)
+    with pytest.raises(DataError, match="begun with other steps"):
+        begin(changed, changed, resume=True)
+    path.write_text(SMALL.format(out=tmp_path))
+    other = read_recipe(path, MiniRecipe)
+    with pytest.raises(DataError, match="holds other files"):
+        begin(other, other, resume=True)
 
 
 def test_an_ablation_without_the_run_that_it_is_like_says_so(tmp_path: Path) -> None:

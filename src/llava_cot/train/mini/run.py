@@ -23,6 +23,7 @@ from transformers import MllamaForConditionalGeneration, set_seed
 from llava_cot.data.records import DataError
 from llava_cot.models import open_model
 from llava_cot.train.mini.batches import Batches
+from llava_cot.train.mini.begin import begin
 from llava_cot.train.mini.build import build_model, build_processor
 from llava_cot.train.mini.card import write_card
 from llava_cot.train.mini.export import save_model
@@ -37,19 +38,20 @@ from llava_cot.train.mini.stepping import run_step
 Note = Callable[[str], None]
 
 
-def train_mini(recipe: MiniRecipe, whole: MiniRecipe, note: Note) -> Path:
-    """Train, or go on with, the run of a recipe. Returns the folder of the model.
+def train_mini(recipe: MiniRecipe, whole: MiniRecipe, note: Note, *, resume: bool = False) -> Path:
+    """Train, or with `resume` go on with, the run of a recipe. Returns the folder of the model.
 
     `whole` is the recipe that has the pictures and steps: the same one, or the one that it is like, whose run
     must have come as far as `recipe.start` and its sampling steps. Raises DataError if not.
     """
     base, out = whole.out, recipe.out
+    if recipe is not whole and not (base / "pictures" / "counts.npy").exists():
+        raise DataError(f"{base} has no pictures yet; train the recipe that this one is like first")
+    begin(recipe, whole, resume)
     if recipe is whole:
         draw_pictures(
             base / "pictures", whole.pictures or 0, lambda done, all: note(f"pictures {done}/{all}")
         )
-    elif not (base / "pictures" / "counts.npy").exists():
-        raise DataError(f"{base} has no pictures yet; train the recipe that this one is like first")
     pool, processor = Pool(base / "pictures"), build_processor()
     rows = Rows(processor.tokenizer)
     set_seed(recipe.seed)
