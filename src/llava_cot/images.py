@@ -37,6 +37,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_SIDEWAYS = (5, 6, 7, 8)  # what exchanges width and height
+
 # What people take for pictures: how it begins, and what to say.
 _NOT_PICTURES = (
     (rb"\s*<(!doctype html|html)\b", "it is a web page; give the address of the picture itself"),
@@ -111,6 +113,21 @@ def load_image(
         raise ImageError(
             f"cannot read the image {shown if len(shown) <= 200 else shown[:197] + '...'}: {reason}"
         ) from None
+
+
+def upright_size(source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None) -> tuple[int, int]:
+    """Width and height that the picture will have once it is loaded; its pixels are not read. Raises ImageError."""
+    try:
+        data = _from_path(source, limits) if isinstance(source, Path) else source
+        if not data:
+            raise _Unusable("it is empty; give a picture's file")
+        with _opened(data, limits) as image:
+            width, height = image.size
+            with _quiet():
+                turned = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+    except _Unusable as reason:
+        raise ImageError(f"cannot read the image {name or _describe(source)}: {reason}") from None
+    return (height, width) if turned else (width, height)
 
 
 class _Unusable(Exception):
@@ -211,15 +228,18 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
     if not data:
         raise _Unusable("it is empty; give a picture's file")
     _check_bytes(len(data), limits)
+    with _opened(data, limits) as image:
+        return _convert(image, name, limits)
+
+
+def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     try:
         with _quiet():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise _Unusable(f"it has more than the {limits.max_pixels / 1e6:g} megapixels allowed") from None
     except Exception:  # Pillow's readers raise whatever damaged data makes them
         raise _Unusable(_why_not_a_picture(data)) from None
-    with image:
-        return _convert(image, name, limits)
 
 
 @contextmanager
