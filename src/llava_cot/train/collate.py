@@ -1,7 +1,8 @@
 """Rows as one batch.
 
-Owns padding. What there is once a token is padded on the right; what belongs to images is put one after the
-other, or, where the processor gives each row a place of its own (Mllama, Idefics3), padded to the most images.
+Owns padding: what there is once a token is padded on the right, image tensors are put one after the other.
+A batch is of rows with pictures or of rows without (`order.py`): Mllama's layers that look at images add
+something to a text that has none, if its neighbour has one (transformers 5.23).
 """
 
 from __future__ import annotations
@@ -9,60 +10,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, cat
 
 from llava_cot.models.encoding import PER_TOKEN
 from llava_cot.train.encode import IGNORE, Row
 
 
 class Collator:
-    """Puts rows together. `by_row` says that image tensors have a place for each row, images or not."""
+    """Puts rows together; `pad` is the id on the right of shorter ones.
 
-    def __init__(self, pad: int, by_row: bool) -> None:
+    Beside the model's inputs a batch has `labels`, and `logits_to_keep`: how many positions at the end matter.
+    """
+
+    def __init__(self, pad: int) -> None:
         self._pad = pad
-        self._by_row = by_row
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        longest = max(row.length for row in rows)
-        names = {name for row in rows for name in row.inputs}
-        batch = {"labels": _joined([_longer(row.labels, longest, IGNORE) for row in rows])}
-        for name in sorted(names):
+    def __call__(self, rows: Sequence[Row] | Sequence[list[Row]]) -> dict[str, Any]:
+        """Rows, or lists of them, which come from a set that is in batches already."""
+        flat = [row for one in rows for row in (one if isinstance(one, list) else [one])]
+        longest = max(row.length for row in flat)
+        batch: dict[str, Any] = {"labels": cat([_longer(row.labels, longest, IGNORE) for row in flat])}
+        for name in flat[0].inputs:
+            parts = [row.inputs[name] for row in flat]
             if name in PER_TOKEN:
-                fill = self._pad if name == "input_ids" else 0
-                parts = [_longer(self._tokens(name, row, rows), longest, fill) for row in rows]
-            else:
-                parts = [row.inputs[name] for row in rows if name in row.inputs]
-                if self._by_row and len(parts) < len(rows):
-                    empty = torch.zeros_like(parts[0][:, :0])
-                    parts = [row.inputs.get(name, empty) for row in rows]
+                parts = [_longer(part, longest, self._pad if name == "input_ids" else 0) for part in parts]
             batch[name] = _joined(parts)
         if "aspect_ratio_mask" in batch:
             # Mllama's processor lets an image that is not there have one tile: softmax needs something to see.
             batch["aspect_ratio_mask"][:, :, 0] = 1
+        learned = (batch["labels"] != IGNORE).any(0).nonzero()
+        batch["logits_to_keep"] = longest - int(learned[0]) + 1 if len(learned) else 1
         return batch
-
-    @staticmethod
-    def _tokens(name: str, row: Row, rows: Sequence[Row]) -> Tensor:
-        """What a row has once a token; zeros, if only rows with images have it."""
-        if name in row.inputs:
-            return row.inputs[name]
-        like = next(other.inputs[name] for other in rows if name in other.inputs)
-        return like.new_zeros(1, row.length, *like.shape[2:])
 
 
 def _longer(tensor: Tensor, length: int, fill: int) -> Tensor:
     missing = length - tensor.shape[1]
     if not missing:
         return tensor
-    return torch.cat([tensor, tensor.new_full((tensor.shape[0], missing, *tensor.shape[2:]), fill)], 1)
+    return cat([tensor, tensor.new_full((tensor.shape[0], missing, *tensor.shape[2:]), fill)], 1)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """One after the other along the first dimension, the others padded with zeros."""
     shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
     if all(list(part.shape[1:]) == shape for part in parts):
-        return torch.cat(list(parts))
+        return cat(list(parts))
     made = parts[0].new_zeros(sum(len(part) for part in parts), *shape)
     row = 0
     for part in parts:

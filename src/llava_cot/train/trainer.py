@@ -1,0 +1,74 @@
+"""transformers' Trainer with our loss and our schedule by epochs.
+
+Owns the loss: the mean over all learned tokens of a step, whatever the devices and micro-batches they are on,
+for every architecture (some of them leave the count of tokens out, and would weigh each micro-batch alike).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback
+
+from llava_cot.train.encode import IGNORE
+
+
+class StagedTrainer(Trainer):
+    """`factor` gives what the rate is multiplied with at a step, where the recipe has a schedule of ours."""
+
+    def __init__(self, *, factor: Callable[[int], float] | None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.remove_callback(PrinterCallback)  # it prints to standard output
+        self._factor = factor
+        self.model_accepts_loss_kwargs = True  # the count of learned tokens is for compute_loss
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        self._keeps = "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self._factor is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        inputs = dict(inputs)
+        labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
+        if self._keeps:
+            inputs["logits_to_keep"] = keep
+        outputs = model(**inputs, use_cache=False)
+        loss = learned_loss(outputs.logits, labels, keep, num_items_in_batch)
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
+        return (loss, outputs) if return_outputs else loss
+
+
+def learned_loss(logits: Tensor, labels: Tensor, keep: int, count: Tensor | int | None = None) -> Tensor:
+    """The cross-entropy of the learned tokens, divided by `count`, or else by how many there are.
+
+    logits [rows, at least `keep`, vocabulary] end where labels [rows, length] end. Only positions that are
+    learned are raised to float32.
+    """
+    targets = labels[:, labels.shape[1] - keep + 1 :]
+    marked = targets != IGNORE
+    chosen = logits[:, -keep:-1][marked].float()
+    total = F.cross_entropy(chosen, targets[marked], reduction="sum")
+    return total / (marked.sum() if count is None else count)
+
+
+def step_factor(gamma: float, warmup: int, epoch_of: Callable[[int], int]) -> Callable[[int], float]:
+    """torch's StepLR, once an epoch, after a linear warm-up."""
+    return lambda step: min(1.0, (step + 1) / (warmup + 1)) * gamma ** epoch_of(step)
