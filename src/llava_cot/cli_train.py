@@ -27,7 +27,6 @@ def train(
         print(text, file=sys.stderr, flush=True)
 
     try:
-        model = sft.train(settings, resume=resume, note=note)
+        sft.train(settings, resume=resume, note=note)
     finally:
         sft.close()
-    note(f"the model is in {model}")

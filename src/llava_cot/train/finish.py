@@ -14,10 +14,24 @@ from typing import Any
 
 import yaml
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from llava_cot.models.checkpoint import load_checkpoint, quiet
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.run_folder import RunFolder
+
+
+def gathered(model: Any, keep: bool) -> dict[str, Tensor]:
+    """The weights of a model whose shards the processes hold, on the CPU; empty where they are not to be kept.
+
+    All processes have to take part. (accelerate's own function gives shards back on a CPU, 1.15.)
+    """
+    whole = {}
+    for name, tensor in model.state_dict().items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            whole[name] = full.detach().cpu()
+    return whole
 
 
 def save_adapter(model: Any, weights: Mapping[str, Tensor] | None, folder: RunFolder) -> None:

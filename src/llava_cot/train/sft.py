@@ -29,7 +29,7 @@ from llava_cot.train.answering import answers
 from llava_cot.train.arguments import training_arguments
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder, Size
-from llava_cot.train.finish import save_adapter, save_model
+from llava_cot.train.finish import gathered, save_adapter, save_model
 from llava_cot.train.order import even_batches, run_order
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.rows import BatchSet, Counts, Rows, RunSet, cache_key, choose, data_file, measured, read_records
@@ -86,7 +86,7 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
     began = time.monotonic()
     try:
         with quiet():
-            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         watch.close()
     told("saving the model")
@@ -97,7 +97,7 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
         report = {**facts, **losses, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
         write_whole(folder.report, json.dumps(report, indent=1) + "\n")
     here.wait_for_everyone()
-    del result
+    told(f"the model is in {folder.model}")
     return folder.model
 
 
@@ -208,7 +208,7 @@ def _save(
     recipe: Recipe, base: Path, trainer: StagedTrainer, folder: RunFolder, facts: dict[str, Any], here: PartialState
 ) -> None:
     """Gathered by all processes, written by the first."""
-    weights = trainer.accelerator.get_state_dict(trainer.model)
+    weights = gathered(trainer.accelerator.unwrap_model(trainer.model), keep=here.is_main_process)
     if here.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)
         if recipe.lora:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
@@ -29,6 +30,17 @@ class StagedTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # the count of learned tokens is for compute_loss
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self._keeps = "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            # accelerate 1.15 passes FSDP over where there is no accelerator; torch shards on a CPU just so.
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            if self.args.bf16:
+                state.fsdp_plugin.set_mixed_precision("bf16")
+            self.is_fsdp_enabled = True
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self._factor is None:
