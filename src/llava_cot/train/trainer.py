@@ -7,16 +7,20 @@ for every architecture (some of them leave the count of tokens out, and would we
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from safetensors.torch import save_model as save_weights
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+from llava_cot.data.records import DataError
 from llava_cot.train.encode import IGNORE
 
 
@@ -49,6 +53,26 @@ class StagedTrainer(Trainer):
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """A checkpoint's weights, under the names that the model has for them.
+
+        `save_pretrained` writes the names of an architecture's published checkpoints (Mllama, LLaVA), of which
+        Trainer finds none when it goes on, and says nothing (transformers 5.23).
+        """
+        if isinstance(self.model, PreTrainedModel) and self.args.should_save:
+            os.makedirs(str(output_dir), exist_ok=True)
+            save_weights(self.model, os.path.join(str(output_dir), SAFE_WEIGHTS_NAME))
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
+        if missing or load_result.unexpected_keys:
+            raise DataError(
+                f"the last checkpoint lacks {min(missing, default='nothing')} of this model's weights; "
+                "remove its folder to go on from the one before"
+            )
 
     def compute_loss(
         self,
