@@ -14,7 +14,7 @@ from training import picture, record
 
 from llava_cot.data.records import DataError, Picture, Record, Turn
 from llava_cot.models.base import Prompt
-from llava_cot.models.checkpoint import Checkpoint, load_checkpoint
+from llava_cot.models.checkpoint import Checkpoint
 from llava_cot.models.encoding import Encoder
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import IGNORE, Row, RowEncoder, load_pictures
@@ -22,19 +22,6 @@ from llava_cot.train.targets import conversation
 from llava_cot.train.trainer import learned_loss
 
 Opened = Callable[[str], Checkpoint]
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    made: dict[str, Checkpoint] = {}
-
-    def get(kind: str) -> Checkpoint:
-        if kind not in made:
-            folder = tiny.make(kind, tmp_path_factory.mktemp(kind))
-            made[kind] = load_checkpoint(folder, "cpu", "float32")
-        return made[kind]
-
-    return get
 
 
 @pytest.fixture(params=tiny.KINDS)
