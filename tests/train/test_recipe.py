@@ -25,7 +25,8 @@ LEAST = {"model": "mini", "out": "out", "data": [{"path": "here"}]}
         ({"target": "tagged"}, "at target: .*'staged', 'untagged' or 'direct'"),
         ({"epochs": 1, "steps": 5}, "give either epochs or steps"),
         ({"evaluate": {"every": 5}}, "at evaluate: give either path or share"),
-        ({"gamma": 0.5}, "gamma belongs to schedule: step"),
+        ({"gamma": 0.5}, "schedule: step needs a gamma, and no other has one"),
+        ({"schedule": "step"}, "schedule: step needs a gamma"),
         ({"lora": {"rank": 0}}, r"at lora\.rank"),
     ],
 )

@@ -180,7 +180,7 @@ def test_fsdp_goes_on_after_a_kill_and_accelerate_launches_it(folders: Folders, 
         time.sleep(0.01)
     kill(process)
     assert not (out / "model").exists(), "it was killed too late"
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "llava_cot"]  # fmt: skip
     command = [sys.executable, *launch, "train", file, "--resume"]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False, timeout=180)

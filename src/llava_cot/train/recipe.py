@@ -77,7 +77,7 @@ class Recipe(_Part):
     accumulate: PositiveInt = 1
     rate: PositiveFloat = 1e-5
     schedule: Literal["cosine", "linear", "constant", "step"] = "cosine"
-    gamma: float = Field(0.85, gt=0, le=1)
+    gamma: float | None = Field(None, gt=0, le=1)
     warmup: float = Field(0.0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     clip: PositiveFloat | None = 1.0
@@ -102,8 +102,8 @@ class Recipe(_Part):
     def _consistent(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps")
-        if "gamma" in self.model_fields_set and self.schedule != "step":
-            raise ValueError("gamma belongs to schedule: step")
+        if (self.gamma is None) == (self.schedule == "step"):
+            raise ValueError("schedule: step needs a gamma, and no other has one")
         return self
 
 

@@ -172,7 +172,7 @@ def _trainer(
         model = add_lora(model, recipe.lora)
     arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
     factor = None
-    if recipe.schedule == "step":
+    if recipe.gamma is not None:
         factor = step_factor(
             recipe.gamma,
             arguments.get_warmup_steps(plan.steps),
