@@ -4,9 +4,9 @@
     python benchmarks/train.py --model FOLDER --batch 4 --json > figures.json
     python benchmarks/train.py --quick    # does it run? The figures mean little
 
-Both train the same checkpoint on the same scenes (picture, question, the four stages; loss on the answer alone)
-with the same batch, optimiser, precision and threads, without gradient checkpointing, on whatever device
-there is. They take turns, and who is first changes with each repeat. Tokens are those of the input without
+Both train the same checkpoint on the same scenes (picture, question, the four stages; loss on the answer
+alone) with the same batch, optimiser, precision and threads, without gradient checkpointing, on whatever
+device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input without
 padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
 preparing pictures and with each one's own logging. `ours, by chance` has its rows in an order by chance, as
 TRL's are; `ours` has rows of like length in a batch, as a recipe has if it does not say otherwise.
@@ -93,15 +93,16 @@ def run_ours(setting: Setting, seed: int, grouped: bool) -> Run:
 
 
 def mark_answers(template: str) -> str | None:
-    """mini's chat template with what TRL finds answers by; None for another, whose questions it is told apart.
+    """mini's chat template with what TRL finds answers by; None for another.
 
     (TRL's other way, prompts and completions, fails with Mllama: its mask of who sees an image is too short.)
     """
     turn = "{%- if message.content is string %}{{- message.content }}"
     if turn not in template:
         return None
-    said = "{%- if message.role == 'assistant' %}{% generation %}{%- for part in message.content %}{{- part.text }}"
-    said += "{%- endfor %}{{- eos_token }}{% endgeneration %}{%- elif message.content is string %}"
+    said = "{%- if message.role == 'assistant' %}{% generation %}{%- for part in message.content %}"
+    said += "{{- part.text }}{%- endfor %}{{- eos_token }}{% endgeneration %}"
+    said += "{%- elif message.content is string %}"
     return template.replace(turn, said + "{{- message.content }}").replace(
         "{%- if message.role == 'assistant' %}{{- eos_token }}{%- endif %}", ""
     )
@@ -143,7 +144,8 @@ def run_trl(setting: Setting, seed: int) -> Run:
                 output_dir=scratch, max_steps=setting.steps, per_device_train_batch_size=setting.batch,
                 learning_rate=RATE, lr_scheduler_type="cosine", max_length=None, seed=seed, bf16=False,
                 gradient_checkpointing=False, save_strategy="no", report_to=[], disable_tqdm=True,
-                assistant_only_loss=marked is not None, use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(),
+                assistant_only_loss=marked is not None,
+                use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(),
             ),
         )  # fmt: skip
         collate: Callable[[Any], dict[str, Any]] = trainer.data_collator
@@ -178,7 +180,9 @@ def measure(setting: Setting, repeats: int, seed: int) -> dict[str, list[Run]]:
         turn = repeat % len(names)
         for name in names[turn:] + names[:turn]:
             measured[name].append(SIDES[name](setting, seed + repeat))
-            print(f"{repeat + 1}/{repeats}  {name}: {measured[name][-1].speed:,.0f} tokens/s", file=sys.stderr)
+            print(
+                f"{repeat + 1}/{repeats}  {name}: {measured[name][-1].speed:,.0f} tokens/s", file=sys.stderr
+            )
     return measured
 
 
@@ -188,12 +192,16 @@ def table(measured: dict[str, list[Run]]) -> str:
     for name, runs in measured.items():
         speeds = [run.speed for run in runs]
         ratio = median(run.speed / other.speed for run, other in zip(runs, measured["TRL"], strict=True))
-        lines.append(f"| {name} | {median(speeds):,.0f} | {min(speeds):,.0f} - {max(speeds):,.0f} | {ratio:.2f} |")
+        lines.append(
+            f"| {name} | {median(speeds):,.0f} | {min(speeds):,.0f} - {max(speeds):,.0f} | {ratio:.2f} |"
+        )
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="mini", help="mini, or the folder of a checkpoint")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=40)
@@ -217,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = write_data(Path(scratch) / "data", args.batch * args.steps)
         measured = measure(Setting(folder, data, args.batch, args.steps), args.repeats, args.seed)
     about: dict[str, Any] = {
-        "model": args.model, "batch": args.batch, "steps": args.steps, "repeats": args.repeats, "threads": args.threads,
+        "model": args.model, "batch": args.batch, "steps": args.steps, "repeats": args.repeats,
+        "threads": args.threads,
         "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
     }  # fmt: skip
     if args.json:

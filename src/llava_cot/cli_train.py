@@ -21,7 +21,9 @@ def train(
     try:
         from llava_cot.train import sft
     except ModuleNotFoundError as error:
-        raise ValueError(f"training needs {error.name}, which is not here; pip install 'llava-cot[train]'") from None
+        raise ValueError(
+            f"training needs {error.name}, which is not here; pip install 'llava-cot[train]'"
+        ) from None
 
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -115,8 +115,10 @@ def load_image(
         ) from None
 
 
-def upright_size(source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None) -> tuple[int, int]:
-    """Width and height that the picture will have once it is loaded; its pixels are not read. Raises ImageError."""
+def upright_size(
+    source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None
+) -> tuple[int, int]:
+    """Width and height of the picture as `load_image` gives it, without its pixels. Raises ImageError."""
     try:
         data = _from_path(source, limits) if isinstance(source, Path) else source
         if not data:

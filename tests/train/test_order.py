@@ -20,7 +20,12 @@ def test_batches_are_of_one_kind_and_no_row_is_ahead_of_another(
 
     def order(steps: int) -> list[int]:
         return run_order(
-            steps=steps, batch=batch, pictured=pictured, repeats=[1.0] * len(pictured), lengths=lengths, seed=seed
+            steps=steps,
+            batch=batch,
+            pictured=pictured,
+            repeats=[1.0] * len(pictured),
+            lengths=lengths,
+            seed=seed,
         )
 
     steps = 3 * len(pictured) // batch + 1

@@ -35,7 +35,9 @@ def test_what_is_wrong_is_named(more: dict[str, object], told: str) -> None:
         make_recipe(LEAST | more, "a.yaml")
 
 
-@pytest.mark.parametrize(("text", "told"), [("a: [", "is no YAML, line 1"), ("- a", "has no settings"), ("", "has no")])
+@pytest.mark.parametrize(
+    ("text", "told"), [("a: [", "is no YAML, line 1"), ("- a", "has no settings"), ("", "has no")]
+)
 def test_what_is_no_recipe_is_refused(text: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(text)

@@ -1,4 +1,4 @@
-"""A run from its recipe to a model: the same after a kill, the same on two processes, loadable by any tool."""
+"""A run from its recipe to a model: the same after a kill and on two processes, loadable by any tool."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ Folders = Callable[[str], Path]
 
 
 def recipe(model: Path, data: Path, out: Path, **more: Any) -> Recipe:
-    least = {"model": str(model), "data": [{"path": str(data)}], "out": str(out), "rate": 1e-3, "save_every": 2}
+    least = {
+        "model": str(model),
+        "data": [{"path": str(data)}],
+        "out": str(out),
+        "rate": 1e-3,
+        "save_every": 2,
+    }
     return make_recipe(least | {"steps": 4, "batch": 4, "log": []} | more, "made")
 
 
@@ -65,7 +71,8 @@ def test_every_architecture_learns_and_its_model_loads_anywhere(
 ) -> None:
     out = tmp_path / "out"
     wanted = recipe(
-        folders(kind), data, out, steps=10, gradient_checkpointing=True, accumulate=2, batch=2, log=["tensorboard"],
+        folders(kind), data, out, steps=10, gradient_checkpointing=True, accumulate=2, batch=2,
+        log=["tensorboard"],
         evaluate={"share": 0.2, "every": 5}, samples={"count": 1, "every": 5, "tokens": 6},
     )  # fmt: skip
     notes: list[str] = []
@@ -116,10 +123,11 @@ def write_recipe(wanted: Recipe, out: Path, **more: Any) -> Path:
     return file
 
 
+EVALUATE = {"share": 0.2, "every": 3}
 ADAPTED = {"lora": {"rank": 4, "dropout": 0.2}, "samples": {"count": 1, "every": 2, "tokens": 4}}
 
 
-@pytest.mark.parametrize("more", [{"evaluate": {"share": 0.2, "every": 3}}, ADAPTED], ids=["full", "lora"])
+@pytest.mark.parametrize("more", [{"evaluate": EVALUATE}, ADAPTED], ids=["full", "lora"])
 def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(
     more: dict[str, Any], folders: Folders, data: Path, tmp_path: Path
 ) -> None:
@@ -151,11 +159,15 @@ def losses_so_far(out: Path) -> list[str]:
     return [line for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
 
 
-@pytest.mark.parametrize("more", [{"gradient_checkpointing": True, "clip": None}, {"lora": {"rank": 4}}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "more", [{"gradient_checkpointing": True, "clip": None}, {"lora": {"rank": 4}}], ids=["full", "lora"]
+)
 def test_fsdp_on_two_processes_has_the_losses_of_one(
     more: dict[str, Any], folders: Folders, data: Path, tmp_path: Path
 ) -> None:
-    wanted = recipe(folders("mllama"), data, tmp_path / "one", steps=6, evaluate={"share": 0.2, "every": 3}, **more)
+    wanted = recipe(
+        folders("mllama"), data, tmp_path / "one", steps=6, evaluate={"share": 0.2, "every": 3}, **more
+    )
     train(wanted)
     out = tmp_path / "two"
     finish(start([write_recipe(wanted, out, fsdp={}, batch=2)], processes=2))
@@ -169,7 +181,9 @@ def test_fsdp_on_two_processes_has_the_losses_of_one(
     assert loss_of(out / "model", data) == pytest.approx(loss_of(tmp_path / "one" / "model", data), abs=1e-4)
 
 
-def test_fsdp_goes_on_after_a_kill_and_accelerate_launches_it(folders: Folders, data: Path, tmp_path: Path) -> None:
+def test_fsdp_goes_on_after_a_kill_and_accelerate_launches_it(
+    folders: Folders, data: Path, tmp_path: Path
+) -> None:
     wanted = recipe(folders("qwen3-vl"), data, tmp_path / "one", steps=5, batch=4)
     train(wanted)
     out = tmp_path / "two"
@@ -180,8 +194,9 @@ def test_fsdp_goes_on_after_a_kill_and_accelerate_launches_it(folders: Folders, 
         time.sleep(0.01)
     kill(process)
     assert not (out / "model").exists(), "it was killed too late"
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "llava_cot"]  # fmt: skip
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no",
+              "--dynamo_backend", "no", "-m", "llava_cot"]  # fmt: skip
     command = [sys.executable, *launch, "train", file, "--resume"]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr.decode()

@@ -82,7 +82,7 @@ class Encoder:
         return Encoded((*ids, *rest), head, len(rest), messages)
 
     def written(self, messages: Sequence[Message], asks: bool) -> str:
-        """The template's text of a conversation; if it `asks`, up to where an answer begins. Raises ModelError."""
+        """The template's text; if it `asks`, up to where an answer begins. Raises ModelError."""
         with self._lock:
             return self._render(messages, asks)
 

@@ -27,7 +27,13 @@ def answers(
         row = encoder.prompt(record)
         inputs = {name: tensor.to(model.device) for name, tensor in row.inputs.items()}
         ids = model.generate(
-            **inputs, do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=tokens, use_cache=True
+            **inputs,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=tokens,
+            use_cache=True,
         )
         text = tokenizer.decode(ids[0, row.length :], skip_special_tokens=True)
         turn = [turn for turn in record.turns if answer_text(turn, target)][-1]

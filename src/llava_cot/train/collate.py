@@ -19,7 +19,7 @@ from llava_cot.train.encode import IGNORE, Row
 class Collator:
     """Puts rows together; `pad` is the id on the right of shorter ones.
 
-    Beside the model's inputs a batch has `labels`, and `logits_to_keep`: how many positions at the end matter.
+    Beside the model's inputs a batch has `labels` and `logits_to_keep`, how many positions matter at its end.
     """
 
     def __init__(self, pad: int) -> None:
@@ -36,7 +36,7 @@ class Collator:
                 parts = [_longer(part, longest, self._pad if name == "input_ids" else 0) for part in parts]
             batch[name] = _joined(parts)
         if "aspect_ratio_mask" in batch:
-            # Mllama's processor lets an image that is not there have one tile: softmax needs something to see.
+            # As Mllama's processor has it for an image that is not there: softmax needs something to see.
             batch["aspect_ratio_mask"][:, :, 0] = 1
         learned = (batch["labels"] != IGNORE).any(0).nonzero()
         batch["logits_to_keep"] = longest - int(learned[0]) + 1 if len(learned) else 1

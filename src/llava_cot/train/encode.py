@@ -6,7 +6,8 @@ exactly what it is asked with; nothing here knows a chat template or an architec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,7 +79,7 @@ class RowEncoder:
         return Row(_stretched(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
 
     def size(self, record: Record) -> Size | None:
-        """What the record will take, from its text and its pictures' sizes; None if it has nothing to learn."""
+        """What the record will take, without reading pixels; None if it has nothing to learn."""
         sizes = picture_sizes(record)
         messages = conversation(record, self._target, [_BLANK] * len(sizes))
         if not messages:
@@ -125,8 +126,8 @@ class RowEncoder:
     ) -> tuple[list[int], list[int]]:
         """All ids, and those of them that are learned, with IGNORE for the others.
 
-        An answer's ids follow those that the model is asked with, and are what the tokenizer makes of the text
-        in its place, where the two agree.
+        An answer's ids follow those that the model is asked with, and are what the tokenizer makes of the
+        text in its place, where the two agree.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -137,10 +138,13 @@ class RowEncoder:
             before = self._encoder.written(messages[:number], asks=True)
             after = self._encoder.written(messages[: number + 1], asks=False)
             asked = asked_ids(messages[:number])
-            if not (before.startswith(written) and after.startswith(before)) or list(asked[: len(ids)]) != ids:
+            if (
+                not (before.startswith(written) and after.startswith(before))
+                or list(asked[: len(ids)]) != ids
+            ):
                 raise ModelError(
-                    "the chat template writes what was said before an answer in another way once it is given, so "
-                    "it cannot be told what is learned; use conversations of one turn, or another template"
+                    "the chat template writes what was said before an answer in another way once it is "
+                    "given, so it cannot be told what is learned; use conversations of one turn, or another template"
                 )
             whole = whole_ids(messages[: number + 1])
             fits = whole[: len(asked)] == asked
@@ -150,7 +154,7 @@ class RowEncoder:
         return self._closed(ids, labels)
 
     def _until_end(self, answer: Sequence[int]) -> list[int]:
-        """The labels of an answer: up to its last end token; what a template writes after it is not learned."""
+        """The labels of an answer: up to its last end token, not what a template writes after it."""
         last = max((i for i, token in enumerate(answer) if token in self._ends), default=len(answer) - 1)
         return [*answer[: last + 1], *[IGNORE] * (len(answer) - last - 1)]
 
@@ -182,18 +186,19 @@ def _stretched(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, 
 
 def load_pictures(record: Record) -> list[LoadedImage]:
     """The record's pictures. Raises DataError, which names the record and the picture."""
-    return [_of(record, lambda p=picture: load_image(p.file or p.read(), name=p.name)) for picture in record.pictures]
+    with _naming(record):
+        return [load_image(picture.file or picture.read(), name=picture.name) for picture in record.pictures]
 
 
 def picture_sizes(record: Record) -> tuple[tuple[int, int], ...]:
     """Width and height of the record's pictures. Raises DataError, which names the record and the picture."""
-    return tuple(
-        _of(record, lambda p=picture: upright_size(p.file or p.read(), name=p.name)) for picture in record.pictures
-    )
+    with _naming(record):
+        return tuple(upright_size(p.file or p.read(), name=p.name) for p in record.pictures)
 
 
-def _of(record: Record, read: Callable[[], Any]) -> Any:
+@contextmanager
+def _naming(record: Record) -> Iterator[None]:
     try:
-        return read()
+        yield
     except (ImageError, OSError) as error:
         raise DataError(f"in the record {record.id!r}: {error}") from None

@@ -1,7 +1,7 @@
 """The model that a run ends with: an ordinary checkpoint with its processor and a model card.
 
-Owns merging adapters, the type of the weights that are kept (the base's) and the card. The folder appears only
-once all is in it.
+Owns merging adapters, the type of the weights that are kept (the base's) and the card. The folder appears
+only once all is in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llava_cot.train.run_folder import RunFolder
 
 
 def gathered(model: Any, keep: bool) -> dict[str, Tensor]:
-    """The weights of a model whose shards the processes hold, on the CPU; empty where they are not to be kept.
+    """A model's weights, whole, on the CPU; empty where they are not to be kept.
 
     All processes have to take part. (accelerate's own function gives shards back on a CPU, 1.15.)
     """
@@ -34,8 +34,8 @@ def gathered(model: Any, keep: bool) -> dict[str, Tensor]:
     return whole
 
 
-def save_adapter(model: Any, weights: Mapping[str, Tensor] | None, folder: RunFolder) -> None:
-    """The adapter alone, in peft's layout; `weights` are the gathered ones where the model's are in shards."""
+def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder) -> None:
+    """The adapter alone, in peft's layout, with the weights that were gathered."""
     part = _fresh(folder.adapter)
     with quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
@@ -43,7 +43,11 @@ def save_adapter(model: Any, weights: Mapping[str, Tensor] | None, folder: RunFo
 
 
 def save_model(
-    base: Path, weights: Mapping[str, Tensor] | None, folder: RunFolder, recipe: Recipe, facts: Mapping[str, Any]
+    base: Path,
+    weights: Mapping[str, Tensor] | None,
+    folder: RunFolder,
+    recipe: Recipe,
+    facts: Mapping[str, Any],
 ) -> None:
     """The base with trained weights, or, without any, with the folder's adapter merged into it."""
     checkpoint = load_checkpoint(base, "cpu", _dtype(base))
@@ -89,8 +93,10 @@ def model_card(recipe: Recipe, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _card_value(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+def _card_value(value: float) -> str:
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+    )
 
 
 def _dtype(base: Path) -> str:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-# Batches that are sorted by length together: enough that neighbours are alike, few enough that chance remains.
+# Batches that are sorted by length together: enough that neighbours are alike, few enough for chance.
 _TOGETHER = 50
 
 
@@ -25,9 +25,9 @@ def run_order(
 ) -> list[int]:
     """The rows of `steps` batches of `batch` rows, one after the other.
 
-    In an epoch row i comes `repeats[i]` times, a fraction of a time by chance. A batch is of rows with pictures
-    or of rows without; what fills no batch waits for the next epoch. With `lengths`, rows of like length share
-    batches.
+    In an epoch row i comes `repeats[i]` times, a fraction of a time by chance. A batch is of rows with
+    pictures or of rows without; what fills no batch waits for the next epoch. With `lengths`, rows of like
+    length share batches.
     """
     batches = _batches(batch, pictured, repeats, lengths, seed)
     return [row for one in islice(batches, steps) for row in one]
@@ -62,10 +62,12 @@ def _batches(
 
 
 def even_batches(pictured: Sequence[bool], lengths: Sequence[int], batch: int, times: int) -> list[list[int]]:
-    """All rows in batches of one kind and like length; of each kind a multiple of `times`, the last repeated."""
+    """All rows in batches of one kind; of each kind a multiple of `times`, the last one repeated."""
     made: list[list[int]] = []
     for kind in (True, False):
-        rows = sorted((i for i, has in enumerate(pictured) if has is kind), key=lengths.__getitem__, reverse=True)
+        rows = sorted(
+            (i for i, has in enumerate(pictured) if has is kind), key=lengths.__getitem__, reverse=True
+        )
         some = [rows[i : i + batch] for i in range(0, len(rows), batch)]
         made += some + some[-1:] * (-len(some) % times)
     return made

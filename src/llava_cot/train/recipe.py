@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from llava_cot.data.records import DataError
 
@@ -30,7 +38,7 @@ class Lora(_Part):
     """Low-rank adapters, for the linear layers of the text model, or those whose names end so."""
 
     rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    alpha: PositiveInt = 32
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: list[str] | None = None
 
@@ -58,10 +66,14 @@ class Samples(_Part):
 
 
 class Fsdp(_Part):
-    """Weights, gradients and optimiser in shards over the processes. `reshard` frees a layer after its use."""
+    """Weights, gradients and optimiser in shards; `reshard` frees a layer after its use."""
 
     reshard: bool = True
     offload: bool = False
+
+
+def _tensorboard() -> list[Literal["tensorboard", "wandb"]]:
+    return ["tensorboard"]
 
 
 class Recipe(_Part):
@@ -95,7 +107,7 @@ class Recipe(_Part):
     keep: PositiveInt = 2
     workers: int = Field(0, ge=0)
     seed: int = Field(42, ge=0, lt=2**32)
-    log: list[Literal["tensorboard", "wandb"]] = Field(default_factory=lambda: ["tensorboard"])
+    log: list[Literal["tensorboard", "wandb"]] = Field(default_factory=_tensorboard)
     fsdp: Fsdp | None = None
 
     @model_validator(mode="after")
@@ -121,7 +133,9 @@ def read_yaml(path: str | Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise DataError(f"the recipe {path} is no YAML{line}: {getattr(error, 'problem', None) or error}") from None
+        raise DataError(
+            f"the recipe {path} is no YAML{line}: {getattr(error, 'problem', None) or error}"
+        ) from None
     if not isinstance(read, dict):
         raise DataError(f"the recipe {path} has no settings; write lines such as `model: mini`")
     return read
@@ -137,4 +151,6 @@ def make_recipe(settings: Mapping[str, Any], name: str) -> Recipe:
         told = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             told = "there is no such field"
-        raise DataError(f"the recipe {name} is wrong" + (f" at {field}" if field else "") + f": {told}") from None
+        raise DataError(
+            f"the recipe {name} is wrong" + (f" at {field}" if field else "") + f": {told}"
+        ) from None

@@ -105,12 +105,14 @@ def data_file(path: str) -> Path:
     named = Path(path).expanduser()
     file = named / "train.jsonl" if named.is_dir() else named
     if not file.is_file():
-        raise DataError(f"there are no records at {path}: {file} is missing; `llava-cot data annotate` writes one")
+        raise DataError(
+            f"there are no records at {path}: {file} is missing; `llava-cot data annotate` writes one"
+        )
     return file
 
 
 def read_records(file: Path) -> Iterator[Record]:
-    """The records of a `train.jsonl`, whose pictures are beside it. Raises DataError, with the line's number."""
+    """The records of a `train.jsonl`, whose pictures are beside it. Raises DataError."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -148,12 +150,16 @@ def cache_key(files: Sequence[Path], model: Path, recipe: Recipe) -> str:
 
 
 def choose(
-    recipe: Recipe, records: Sequence[Record], sizes: Sequence[Size | None], repeats: Sequence[float], most: int
+    recipe: Recipe,
+    records: Sequence[Record],
+    sizes: Sequence[Size | None],
+    repeats: Sequence[float],
+    most: int,
 ) -> tuple[Rows, Rows, Counts]:
     """Rows to learn, rows held out for evaluation, and the counts. Raises DataError if none is left.
 
-    A record that is too long for `most` tokens is dropped, cut at its end, or refused, as the recipe says; one
-    whose pictures or question alone are too long is dropped where it would be cut.
+    A record that is too long for `most` tokens is dropped, cut at its end, or refused, as the recipe says;
+    one whose pictures or question alone are too long is dropped where it would be cut.
     """
     rows, held, counts = Rows(), Rows(), Counts(records=len(records))
     share = recipe.evaluate.share if recipe.evaluate and recipe.evaluate.share else 0.0

@@ -47,24 +47,26 @@ class RunFolder:
                 raise DataError(f"{self.path} holds other files; name a new or empty folder as out")
             return
         if not resume:
-            raise DataError(f"{self.path} holds a run already; add --resume to go on, or name another folder as out")
+            raise DataError(
+                f"{self.path} holds a run already; add --resume to go on, or name another folder as out"
+            )
         begun = self.facts()["recipe"]
         for name, value in recipe.model_dump().items():
             if name not in _FREE and begun.get(name) != value:
                 raise DataError(
-                    f"the run in {self.path} was begun with {name}: {_shown(begun.get(name))}, and the recipe now "
-                    f"has {_shown(value)}; put it back, or name another folder as out"
+                    f"the run in {self.path} was begun with {name}: {_shown(begun.get(name))}, and the "
+                    f"recipe now has {_shown(value)}; put it back, or name another folder as out"
                 )
 
     def begin(self, recipe: Recipe, **facts: Any) -> None:
-        """Note the recipe and what else must stay the same; if noted already, raises DataError where it differs."""
+        """Note the recipe and what else must stay the same. Raises DataError if another is noted."""
         if self._begun.is_file():
             begun = self.facts()
             for name, value in facts.items():
                 if begun[name] != value:
                     raise DataError(
-                        f"the run in {self.path} was begun with {name.replace('_', ' ')} {_shown(begun[name])}, and now "
-                        f"it is {_shown(value)}; a run goes on only with the same, so begin another one"
+                        f"the run in {self.path} was begun with {name} {_shown(begun[name])}, and now it is "
+                        f"{_shown(value)}; a run goes on only with the same, so begin another one"
                     )
             return
         write_whole(self._begun, json.dumps({"recipe": recipe.model_dump(), **facts}, indent=1) + "\n")

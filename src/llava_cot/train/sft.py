@@ -32,7 +32,17 @@ from llava_cot.train.encode import RowEncoder, Size
 from llava_cot.train.finish import gathered, save_adapter, save_model
 from llava_cot.train.order import even_batches, run_order
 from llava_cot.train.recipe import Recipe
-from llava_cot.train.rows import BatchSet, Counts, Rows, RunSet, cache_key, choose, data_file, measured, read_records
+from llava_cot.train.rows import (
+    BatchSet,
+    Counts,
+    Rows,
+    RunSet,
+    cache_key,
+    choose,
+    data_file,
+    measured,
+    read_records,
+)
 from llava_cot.train.run_folder import RunFolder
 from llava_cot.train.trainer import StagedTrainer, step_factor
 from llava_cot.train.watch import Sampling, Watch
@@ -67,7 +77,8 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
     here = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
     if recipe.fsdp and here.num_processes < 2:
         raise DataError(
-            "fsdp needs several processes: `torchrun --nproc-per-node N -m llava_cot train RECIPE`, or leave it out"
+            "fsdp needs several processes: `torchrun --nproc-per-node N -m llava_cot train RECIPE`, "
+            "or leave it out"
         )
     told: Note = note if here.is_main_process else lambda text: None
     base = MINI if recipe.model == "mini" else Path(recipe.model).expanduser()
@@ -90,11 +101,10 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
     finally:
         watch.close()
     told("saving the model")
-    facts = {**asdict(plan.counts), "steps": plan.steps, "epochs": round(plan.steps * plan.a_step / plan.per_epoch, 3)}
-    losses = {name: value for name in ("loss", "eval_loss") if (value := _last(trainer.state.log_history, name))}
-    _save(recipe, base, trainer, folder, {**facts, **losses}, here)
+    facts = _facts(plan, trainer.state.log_history)
+    _save(recipe, base, trainer, folder, facts, here)
     if here.is_main_process:
-        report = {**facts, **losses, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
+        report = {**facts, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
         write_whole(folder.report, json.dumps(report, indent=1) + "\n")
     here.wait_for_everyone()
     told(f"the model is in {folder.model}")
@@ -102,7 +112,12 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
 
 
 def _plan(
-    recipe: Recipe, base: Path, checkpoint: Checkpoint, encoder: RowEncoder, folder: RunFolder, here: PartialState
+    recipe: Recipe,
+    base: Path,
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    folder: RunFolder,
+    here: PartialState,
 ) -> Plan:
     most = recipe.max_tokens or checkpoint.context
     if most > checkpoint.context:
@@ -156,7 +171,9 @@ def _measuring(done: int, total: int) -> None:
 
 
 def _digest(plan: Plan) -> str:
-    parts = [[record.id, size.length] for record, size in zip(plan.rows.records, plan.rows.sizes, strict=True)]
+    parts = [
+        [record.id, size.length] for record, size in zip(plan.rows.records, plan.rows.sizes, strict=True)
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -205,7 +222,12 @@ def _trainer(
 
 
 def _save(
-    recipe: Recipe, base: Path, trainer: StagedTrainer, folder: RunFolder, facts: dict[str, Any], here: PartialState
+    recipe: Recipe,
+    base: Path,
+    trainer: StagedTrainer,
+    folder: RunFolder,
+    facts: dict[str, Any],
+    here: PartialState,
 ) -> None:
     """Gathered by all processes, written by the first."""
     weights = gathered(trainer.accelerator.unwrap_model(trainer.model), keep=here.is_main_process)
@@ -216,8 +238,14 @@ def _save(
         save_model(base, None if recipe.lora else weights, folder, recipe, facts)
 
 
-def _last(history: list[dict[str, float]], name: str) -> float | None:
-    return next((line[name] for line in reversed(history) if name in line), None)
+def _facts(plan: Plan, history: list[dict[str, float]]) -> dict[str, float]:
+    """What the model card and the report tell: counts, and the last losses."""
+    epochs = round(plan.steps * plan.a_step / plan.per_epoch, 3)
+    facts = {**asdict(plan.counts), "steps": plan.steps, "epochs": epochs}
+    for name in ("loss", "eval_loss"):
+        found = [line[name] for line in history if name in line]
+        facts |= {name: found[-1]} if found else {}
+    return facts
 
 
 def close() -> None:

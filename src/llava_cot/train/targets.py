@@ -44,7 +44,7 @@ def without_tags(text: str, fmt: StageFormat = LLAVA_COT) -> str:
 
 
 def conversation(record: Record, target: Target, images: Sequence[LoadedImage]) -> tuple[Message, ...]:
-    """The record's turns as messages, the pictures with the first question. Empty if there is nothing to learn.
+    """The record's turns as messages, the pictures with the first; empty if there is nothing to learn.
 
     A turn without an answer is left out, and with it what nobody said.
     """

@@ -32,7 +32,8 @@ class StagedTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # it prints to standard output
         self._factor = factor
         self.model_accepts_loss_kwargs = True  # the count of learned tokens is for compute_loss
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        model: Any = self.model
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._keeps = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -50,15 +51,16 @@ class StagedTrainer(Trainer):
         if self._factor is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._factor)
+            chosen: Any = optimizer or self.optimizer
+            self.lr_scheduler = LambdaLR(chosen, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """A checkpoint's weights, under the names that the model has for them.
 
-        `save_pretrained` writes the names of an architecture's published checkpoints (Mllama, LLaVA), of which
-        Trainer finds none when it goes on, and says nothing (transformers 5.23).
+        `save_pretrained` writes the names of an architecture's published checkpoints (Mllama, LLaVA), of
+        which Trainer finds none when it goes on, and says nothing (transformers 5.23).
         """
         if isinstance(self.model, PreTrainedModel) and self.args.should_save:
             os.makedirs(str(output_dir), exist_ok=True)
@@ -67,7 +69,8 @@ class StagedTrainer(Trainer):
             super()._save(output_dir, state_dict)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
+        model: Any = self.model
+        missing = set(load_result.missing_keys) - set(model.all_tied_weights_keys)
         if missing or load_result.unexpected_keys:
             raise DataError(
                 f"the last checkpoint lacks {min(missing, default='nothing')} of this model's weights; "

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: the log, TensorBoard, progress, samples; and the mark on its checkpoints.
+"""What a run tells while it goes on: log, TensorBoard, progress, samples; and the mark on its checkpoints.
 
 Owns the callback. Numbers come from the trainer's log, one line a step.
 """
@@ -48,7 +48,7 @@ class Watch(TrainerCallback):
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(
                 str(self._folder.path / "tensorboard"), purge_step=state.global_step + 1
             )
         self._line.start(state.global_step)
@@ -67,7 +67,8 @@ class Watch(TrainerCallback):
             return
         if not math.isfinite(loss):
             raise DataError(
-                f"the loss is {loss} at step {state.global_step}; lower the rate, set clip, or use another precision"
+                f"the loss is {loss} at step {state.global_step}; lower the rate, set clip, or use "
+                "another precision"
             )
         if self._log is None:
             return
