@@ -6,8 +6,8 @@
 
 Both train the same checkpoint on the same scenes (picture, question, the four stages; loss on the answer
 alone) with the same batch, optimiser, precision and threads, without gradient checkpointing, on whatever
-device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input without
-padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
+device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input
+without padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
 preparing pictures and with each one's own logging. `ours, by chance` has its rows in an order by chance, as
 TRL's are; `ours` has rows of like length in a batch, as a recipe has if it does not say otherwise.
 """

@@ -143,8 +143,8 @@ class RowEncoder:
                 or list(asked[: len(ids)]) != ids
             ):
                 raise ModelError(
-                    "the chat template writes what was said before an answer in another way once it is "
-                    "given, so it cannot be told what is learned; use conversations of one turn, or another template"
+                    "the chat template writes what was said before an answer in another way once given, "
+                    "so it cannot be told what is learned; use conversations of one turn, or another one"
                 )
             whole = whole_ids(messages[: number + 1])
             fits = whole[: len(asked)] == asked
