@@ -20,7 +20,6 @@ import typer
 from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
-from llava_cot.cli_duels import duels
 from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.command("train")(train)
-data_app.command("duels")(duels)
 
 # Options of more than one verb.
 _Model = Annotated[
