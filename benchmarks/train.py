@@ -8,7 +8,8 @@ Both train the same checkpoint on the same scenes (picture, question, the four s
 alone) with the same batch, optimiser, precision and threads, without gradient checkpointing, on whatever
 device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input
 without padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
-preparing pictures and with each one's own logging. `ours, by chance` has its rows in an order by chance, as
+preparing pictures and with each one's own logging; beside it, the processor's time of the same steps.
+`ours, by chance` has its rows in an order by chance, as
 TRL's are; `ours` has rows of like length in a batch, as a recipe has if it does not say otherwise.
 """
 
@@ -25,13 +26,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import torch
 import transformers
 import trl
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+from transformers.trainer import DEFAULT_CALLBACKS
 
 from llava_cot.data.records import Picture, Record, Turn, to_json
 from llava_cot.models import MINI
@@ -46,14 +48,37 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Run:
-    """One training: tokens without padding, and seconds, of the steps that count."""
+    """One training: tokens without padding, seconds and processor seconds, of the steps that count."""
 
     tokens: int
     seconds: float
+    processor: float
 
     @property
     def speed(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def work(self) -> float:
+        """Tokens a processor second: what other programs on the machine change least."""
+        return self.tokens / self.processor
+
+
+class Clock(TrainerCallback):
+    """When each step ended, by the wall and by the processor, of whichever trainer ran last."""
+
+    ends: ClassVar[list[tuple[float, float]]] = []
+
+    def on_train_begin(self, *about: Any, **more: Any) -> None:
+        self.ends.clear()
+
+    def on_step_end(self, *about: Any, **more: Any) -> None:
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+    @classmethod
+    def run(cls, tokens: int) -> Run:
+        (wall, processor), (wall_end, processor_end) = cls.ends[WARM_UP - 1], cls.ends[-1]
+        return Run(tokens, wall_end - wall, processor_end - processor)
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,7 @@ def run_ours(setting: Setting, seed: int, grouped: bool) -> Run:
         train(make_recipe(settings, "benchmark"))
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     first, last = lines[WARM_UP - 1], lines[-1]
-    return Run(last["tokens"] - first["tokens"], last["seconds"] - first["seconds"])
+    return Clock.run(last["tokens"] - first["tokens"])
 
 
 def mark_answers(template: str) -> str | None:
@@ -108,16 +133,6 @@ def mark_answers(template: str) -> str | None:
     )
 
 
-class Clock(TrainerCallback):
-    """When each step ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, *about: Any, **more: Any) -> None:
-        self.ends.append(time.perf_counter())
-
-
 def run_trl(setting: Setting, seed: int) -> Run:
     lines = [json.loads(line) for line in (setting.data / "train.jsonl").read_text().splitlines()]
     processor = AutoProcessor.from_pretrained(setting.model)
@@ -133,13 +148,11 @@ def run_trl(setting: Setting, seed: int) -> Run:
     processor.chat_template = marked or processor.chat_template
     data = datasets.Dataset.from_list(rows).cast_column("images", datasets.Sequence(datasets.Image()))
     counts: list[int] = []
-    clock = Clock()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trl.SFTTrainer(
             model=AutoModelForImageTextToText.from_pretrained(setting.model, dtype=torch.float32),
             processing_class=processor,
             train_dataset=data,
-            callbacks=[clock],
             args=trl.SFTConfig(
                 output_dir=scratch, max_steps=setting.steps, per_device_train_batch_size=setting.batch,
                 learning_rate=RATE, lr_scheduler_type="cosine", max_length=None, seed=seed, bf16=False,
@@ -162,7 +175,7 @@ def run_trl(setting: Setting, seed: int) -> Run:
                 trainer.train()
             finally:
                 sys.stdout = shown
-    return Run(sum(counts[WARM_UP : setting.steps]), clock.ends[-1] - clock.ends[WARM_UP - 1])
+    return Clock.run(sum(counts[WARM_UP : setting.steps]))
 
 
 SIDES: dict[str, Callable[[Setting, int], Run]] = {
@@ -188,13 +201,17 @@ def measure(setting: Setting, repeats: int, seed: int) -> dict[str, list[Run]]:
 
 def table(measured: dict[str, list[Run]]) -> str:
     """Medians with the least and the most; ratios are medians over the repeats."""
-    lines = ["| | tokens a second | least - most | to TRL |", "| --- | ---: | ---: | ---: |"]
+    head = "| | tokens a second | least - most | to TRL | tokens a processor second | least - most | to TRL |"
+    lines = [head, "| --- |" + " ---: |" * 6]
     for name, runs in measured.items():
-        speeds = [run.speed for run in runs]
-        ratio = median(run.speed / other.speed for run, other in zip(runs, measured["TRL"], strict=True))
-        lines.append(
-            f"| {name} | {median(speeds):,.0f} | {min(speeds):,.0f} - {max(speeds):,.0f} | {ratio:.2f} |"
-        )
+        cells = [name]
+        for values, others in (
+            ([run.speed for run in runs], [run.speed for run in measured["TRL"]]),
+            ([run.work for run in runs], [run.work for run in measured["TRL"]]),
+        ):
+            ratio = median(value / other for value, other in zip(values, others, strict=True))
+            cells += [f"{median(values):,.0f}", f"{min(values):,.0f} - {max(values):,.0f}", f"{ratio:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -216,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.steps <= WARM_UP or min(args.batch, args.repeats, args.threads) < 1:
         parser.error(f"give more than {WARM_UP} steps, and at least one row, repeat and thread")
     torch.set_num_threads(args.threads)
+    DEFAULT_CALLBACKS.append(Clock)
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

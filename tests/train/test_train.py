@@ -17,9 +17,10 @@ import pytest
 import tiny
 import torch
 import yaml
-from command import environment, refusal
+from command import environment, refusal, run
 from PIL import Image
 from safetensors.torch import load_file
+from training import record, write
 from transformers import AutoModelForImageTextToText
 
 from llava_cot import ask_sync, open_model
@@ -257,6 +258,29 @@ def test_a_folder_that_has_a_run_is_refused(folders: Folders, data: Path, tmp_pa
     (tmp_path / "full" / "letter.txt").write_text("Dear")
     with pytest.raises(DataError, match="holds other files"):
         train(wanted.model_copy(update={"out": str(tmp_path / "full")}))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_cut_off_stops_the_run_in_one_sentence(
+    workers: int, folders: Folders, tmp_path: Path
+) -> None:
+    some = [record(tmp_path / "data", i) for i in range(8)]
+    broken = some[5].pictures[0].file
+    assert broken is not None
+    broken.write_bytes(broken.read_bytes()[:600])
+    data = write(tmp_path / "data", some).parent
+    wanted = recipe(folders("llava"), data, tmp_path / "out", workers=workers)
+    done = run("train", write_recipe(wanted, tmp_path / "out"))
+    told = done.stderr.decode()
+    assert done.returncode == 2 and "Traceback" not in told, told
+    expected = f"llava-cot: in the record 'made/5': cannot read the image {some[5].pictures[0].name}"
+    assert told.splitlines()[-1].startswith(expected)
+
+
+def test_rows_are_prepared_in_other_processes_just_so(folders: Folders, data: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        train(recipe(folders("qwen3-vl"), data, tmp_path / str(workers), workers=workers, steps=3))
+    assert losses(tmp_path / "0") == losses(tmp_path / "2")
 
 
 def test_other_data_is_refused(folders: Folders, data: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Counts:
     without_answer: int = 0
     held_out: int = 0
     not_reached: int = 0
+    evaluation_left_out: int = 0
 
     def __str__(self) -> str:
         told = f"{self.records:,} records: {self.rows:,} rows of {self.tokens:,} tokens"
@@ -44,6 +45,7 @@ class Counts:
             (self.without_answer, "without an answer left out"),
             (self.held_out, "kept for evaluation"),
             (self.not_reached, "rows come in none of the run's batches"),
+            (self.evaluation_left_out, "over-long or without an answer left out of the evaluation"),
         ):
             told += f", {count:,} {what}" if count else ""
         return told

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
     if folder.done:
         note(f"this run is done: {folder.model}")
         return folder.model
+    for name in recipe.log:
+        if find_spec(name) is None:
+            raise DataError(f"log: {name} is not installed; pip install {name}, or leave it out")
     here = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
     if recipe.fsdp and here.num_processes < 2:
         raise DataError(
@@ -98,6 +102,9 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
     try:
         with quiet():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except DataError as error:
+        # torch puts a traceback before what went wrong in a worker.
+        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
     finally:
         watch.close()
     told("saving the model")
@@ -134,6 +141,8 @@ def _plan(
     for record, size in zip(evaluated, sizes[len(records) :], strict=True):
         if size is not None and size.length <= most:
             held.add(record, size, 1.0)
+        else:
+            counts.evaluation_left_out += 1
     if recipe.evaluate and not held:
         raise DataError("evaluate: no record is left to evaluate on; raise share, or name another path")
     a_step = recipe.batch * recipe.accumulate * here.num_processes
