@@ -125,8 +125,7 @@ def upright_size(
             raise _Unusable("it is empty; give a picture's file")
         with _opened(data, limits) as image:
             width, height = image.size
-            with _quiet():
-                turned = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+            turned = _orientation(image) in _SIDEWAYS
     except _Unusable as reason:
         raise ImageError(f"cannot read the image {name or _describe(source)}: {reason}") from None
     return (height, width) if turned else (width, height)
@@ -281,12 +280,16 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         with _quiet():
-            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+            return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make the picture worthless
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
