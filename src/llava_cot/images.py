@@ -124,6 +124,8 @@ def upright_size(
         if not data:
             raise _Unusable("it is empty; give a picture's file")
         with _opened(data, limits) as image:
+            if image.format == "TIFF":
+                _load_pixels(image)  # Pillow turns it then, and what it says of it changes
             width, height = image.size
             turned = _orientation(image) in _SIDEWAYS
     except _Unusable as reason:
@@ -277,6 +279,13 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
     digest.update(pixels)
     # A plain image: no file behind it, no metadata that would turn it a second time.
     return LoadedImage(name, digest.hexdigest(), Image.frombytes("RGB", rgb.size, pixels))
+
+
+def _load_pixels(image: Image.Image) -> None:
+    try:
+        image.load()
+    except Exception:  # whatever the reader of its format raises
+        raise _Unusable("its data are damaged or cut off; fetch or save it again") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
