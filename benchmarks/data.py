@@ -43,11 +43,11 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from llava_cot.data.calls import KINDS
-from llava_cot.data.job import annotate_to
-from llava_cot.data.reading import Questions
+from llava_cot.data.annotating.calls import KINDS
+from llava_cot.data.annotating.job import annotate_to
+from llava_cot.data.annotating.teachers import ModelTeacher
+from llava_cot.data.reading import RecordFile
 from llava_cot.data.records import Picture, Record, Turn, to_json
-from llava_cot.data.teachers import ModelTeacher
 from llava_cot.models.abilities import Abilities, keep
 from llava_cot.models.base import Continuation, Prompt, Sampling
 from llava_cot.store import Store
@@ -200,10 +200,10 @@ def memory(scratch: Path, questions: int) -> Memory:
 
 
 def grow(source: Path, out: Path) -> dict[str, float]:
-    some = list(islice(Questions(source), 2 * IN_FLIGHT))
+    some = list(islice(RecordFile(source), 2 * IN_FLIGHT))
     annotate_to(out.with_name(f"{out.name}-warm"), some, ModelTeacher(Instant()))
     before, began = _peak(), time.monotonic()
-    annotate_to(out, Questions(source), ModelTeacher(Instant()))
+    annotate_to(out, RecordFile(source), ModelTeacher(Instant()))
     return {"megabytes": _peak() - before, "seconds": time.monotonic() - began}
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llava_cot import download
+from llava_cot.images import upright_size
 from llava_cot.question import ImageError, ImageLimits, LoadedImage, Question, load_image
 
 RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
@@ -121,6 +122,7 @@ def test_exif_orientation(form: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(image, form, exif=exif)
+    assert upright_size(data) == (40, 30)
     for source in (data, Image.open(io.BytesIO(data))):
         upright = load_image(source).pil
         assert upright.size == (40, 30)

@@ -20,6 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
+from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
     from llava_cot.question import LoadedImage
@@ -39,6 +40,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
+app.command("train")(train)
 
 # Options of more than one verb.
 _Model = Annotated[

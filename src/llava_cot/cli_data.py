@@ -24,7 +24,7 @@ def sample(
     out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
 ) -> None:
     """Draw a recipe's questions from data sets."""
-    from llava_cot.data.sample import sample as draw
+    from llava_cot.data.sampling.sample import sample as draw
     from llava_cot.show.bars import Bars
 
     with Bars() as bars:
@@ -59,14 +59,14 @@ def annotate(
     """Have a teacher write the four stages of every answer, and check them."""
     from rich.console import Console
 
-    from llava_cot.data.calls import parse_budget
-    from llava_cot.data.estimate import price_of
-    from llava_cot.data.job import annotate_to, check_folder, estimate_for
-    from llava_cot.data.reading import Questions
-    from llava_cot.data.teachers import open_teacher
+    from llava_cot.data.annotating.calls import parse_budget
+    from llava_cot.data.annotating.estimate import price_of
+    from llava_cot.data.annotating.job import annotate_to, check_folder, estimate_for
+    from llava_cot.data.annotating.teachers import open_teacher
+    from llava_cot.data.reading import RecordFile
     from llava_cot.show.annotating import AnnotatingView
 
-    folder, records = Path(out), Questions(source)
+    folder, records = Path(out), RecordFile(source)
     limit = parse_budget(budget) if budget is not None else None
     if dry_run:
         print(estimate_for(folder, records, price_of(teacher, model_name)))
@@ -116,17 +116,17 @@ def duels(
 
     from rich.console import Console
 
-    from llava_cot.data.duel_files import checkable
-    from llava_cot.data.duel_set import make_duels
-    from llava_cot.data.duels import Settings
-    from llava_cot.data.reading import Questions
+    from llava_cot.data.judging.duel_files import checkable
+    from llava_cot.data.judging.duel_set import make_duels
+    from llava_cot.data.judging.duels import Settings
+    from llava_cot.data.reading import RecordFile
     from llava_cot.data.records import DataError
     from llava_cot.models import open_model
     from llava_cot.show.annotating import AnnotatingView
     from llava_cot.show.duels import end_lines
     from llava_cot.store import check_own
 
-    folder, records = Path(out), Questions(source)
+    folder, records = Path(out), RecordFile(source)
     named = tuple(name for name in map(str.strip, stages.split(",")) if name)
     settings = Settings(candidates, rollouts, named, sure, seed=seed)
     check_own(folder)
@@ -165,7 +165,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Find what would be wrong to train on. Exit status 1 if anything was found."""
-    from llava_cot.data.check import check as check_folder
+    from llava_cot.data.checking.check import check as check_folder
     from llava_cot.data.reading import data_file
     from llava_cot.show.bars import Bars
     from llava_cot.show.report import report_lines
@@ -193,8 +193,8 @@ def view(
     ] = None,
 ) -> None:
     """Write a page to look through some of the records, with what `check` finds in them."""
+    from llava_cot.data.checking.view import choose
     from llava_cot.data.reading import data_file
-    from llava_cot.data.view import choose
     from llava_cot.files import output_file, write_whole
     from llava_cot.show.bars import Bars
     from llava_cot.show.records import records_page
@@ -224,7 +224,7 @@ def preferences(
     ] = False,
 ) -> None:
     """Make preference pairs of each stage, and records of winning answers, out of traces."""
-    from llava_cot.data.from_traces import make_preferences
+    from llava_cot.data.preferring.from_traces import make_preferences
     from llava_cot.show.bars import Bars
     from llava_cot.show.words import plural
 
@@ -244,7 +244,7 @@ def preferences(
 def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
     if not paths:
         return None
-    from llava_cot.data.benchmarks import load_benchmarks
+    from llava_cot.data.checking.benchmarks import load_benchmarks
     from llava_cot.show.bars import Bars
 
     with Bars() as bars:

@@ -39,6 +39,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_SIDEWAYS = (5, 6, 7, 8)  # what exchanges width and height
+
 # What people take for pictures: how it begins, and what to say.
 _NOT_PICTURES = (
     (rb"\s*<(!doctype html|html)\b", "it is a web page; give the address of the picture itself"),
@@ -117,6 +119,24 @@ def load_image(
         raise ImageError(
             f"cannot read the image {shown if len(shown) <= 200 else shown[:197] + '...'}: {reason}"
         ) from None
+
+
+def upright_size(
+    source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None
+) -> tuple[int, int]:
+    """Width and height of the picture as `load_image` gives it, without its pixels. Raises ImageError."""
+    try:
+        data = _from_path(source, limits) if isinstance(source, Path) else source
+        if not data:
+            raise _Unusable("it is empty; give a picture's file")
+        with _opened(data, limits) as image:
+            if image.format == "TIFF":
+                _load_pixels(image)  # Pillow turns it then, and what it says of it changes
+            width, height = image.size
+            turned = _orientation(image) in _SIDEWAYS
+    except _Unusable as reason:
+        raise ImageError(f"cannot read the image {name or _describe(source)}: {reason}") from None
+    return (height, width) if turned else (width, height)
 
 
 class _Unusable(Exception):
@@ -217,16 +237,19 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
     if not data:
         raise _Unusable("it is empty; give a picture's file")
     _check_bytes(len(data), limits)
+    with _opened(data, limits) as image:
+        loaded = _convert(image, name, limits)
+        return replace(loaded, file=data) if sendable(data, image) else loaded
+
+
+def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     try:
         with _quiet():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise _Unusable(f"it has more than the {limits.max_pixels / 1e6:g} megapixels allowed") from None
     except Exception:  # Pillow's readers raise whatever damaged data makes them
         raise _Unusable(_why_not_a_picture(data)) from None
-    with image:
-        loaded = _convert(image, name, limits)
-        return replace(loaded, file=data) if sendable(data, image) else loaded
 
 
 @contextmanager
@@ -265,13 +288,24 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
     return LoadedImage(name, digest.hexdigest(), Image.frombytes("RGB", rgb.size, pixels))
 
 
+def _load_pixels(image: Image.Image) -> None:
+    try:
+        image.load()
+    except Exception:  # whatever the reader of its format raises
+        raise _Unusable("its data are damaged or cut off; fetch or save it again") from None
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         with _quiet():
-            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+            return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make the picture worthless
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

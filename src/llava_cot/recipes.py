@@ -32,10 +32,15 @@ def read_yaml(path: str | Path) -> Any:
 
 def read_recipe(path: str | Path, kind: type[Model]) -> Model:
     """A YAML file as a model. Raises DataError with one sentence that names the file and the field."""
+    return make_recipe(read_yaml(path), kind, path)
+
+
+def make_recipe(settings: Any, kind: type[Model], name: str | Path) -> Model:
+    """A recipe of that name from what its file holds. Raises DataError with one sentence."""
     try:
-        return kind.model_validate(read_yaml(path))
+        return kind.model_validate(settings)
     except ValidationError as error:
-        raise DataError(f"the recipe {path}: {_sentence(error)}") from None
+        raise DataError(f"the recipe {name}: {_sentence(error)}") from None
 
 
 def _sentence(error: ValidationError) -> str:

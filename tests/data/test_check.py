@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.check import check, examine
+from llava_cot.data.checking.check import check, examine
+from llava_cot.data.checking.report import MOST, Report
+from llava_cot.data.checking.view import choose
 from llava_cot.data.reading import data_file
 from llava_cot.data.records import DUELS, DataError, Record, Turn, to_json
-from llava_cot.data.report import MOST, Report
-from llava_cot.data.view import choose
 from llava_cot.scenes.write import write_scenes
 from llava_cot.show.records import records_page
 from llava_cot.show.report import report_lines

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from playing import tagged
 
-from llava_cot.data.duel_files import why_not
-from llava_cot.data.duel_set import Done, make_duels
-from llava_cot.data.duels import Settings
-from llava_cot.data.reading import Questions
+from llava_cot.data.judging.duel_files import why_not
+from llava_cot.data.judging.duel_set import Done, make_duels
+from llava_cot.data.judging.duels import Settings
+from llava_cot.data.reading import RecordFile
 from llava_cot.data.records import Picture, Record, Turn, from_json, to_json
 from llava_cot.images import load_image
 from llava_cot.models.base import Continuation, ModelFailure, OnText, Prompt, Sampling
@@ -66,7 +66,7 @@ def questions(tmp_path: Path) -> Path:
 
 def made(questions: Path, out: Path, model: ScriptedModel, **more: Any) -> Done:
     settings = Settings(**more.pop("settings", {}))
-    return make_duels(out, Questions(questions), model, settings, **more)
+    return make_duels(out, RecordFile(questions), model, settings, **more)
 
 
 def lines(out: Path) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from playing import PICTURE, tagged
 
-from llava_cot.data.duels import Example, Found, Settings, examples_of
-from llava_cot.data.labelling import ByWorth, Rated, by_chance
+from llava_cot.data.judging.duels import Example, Found, Settings, examples_of
+from llava_cot.data.judging.labelling import ByWorth, Rated, by_chance
+from llava_cot.data.judging.rollouts import Asked, Kept, Worth
 from llava_cot.data.records import DataError
-from llava_cot.data.rollouts import Asked, Kept, Worth
 from llava_cot.judges.prompts import parse_check, parse_choice
 from llava_cot.judges.self_judge import SelfJudge
 from llava_cot.methods import METHODS

@@ -3,8 +3,8 @@
 import random
 import re
 
-from llava_cot.data.duels import Example, Settings, examples_of
-from llava_cot.data.labelling_scenes import scene_of
+from llava_cot.data.judging.duels import Example, Settings, examples_of
+from llava_cot.data.judging.labelling_scenes import scene_of
 from llava_cot.data.records import Record, Turn
 from llava_cot.judges.prompts import parse_check, parse_choice
 from llava_cot.models.base import Prompt

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from teachers import CORRECT, Priced, judging, questions, staged
 
-from llava_cot.data.calls import Budget
-from llava_cot.data.estimate import price_of
-from llava_cot.data.job import annotate_to, estimate_for
+from llava_cot.data.annotating.calls import Budget
+from llava_cot.data.annotating.estimate import price_of
+from llava_cot.data.annotating.job import annotate_to, estimate_for
+from llava_cot.data.annotating.teachers import ModelTeacher
 from llava_cot.data.records import DataError, Record, Turn
-from llava_cot.data.teachers import ModelTeacher
 
 
 def price(read: int, written: int) -> float:

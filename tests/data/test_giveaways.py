@@ -2,7 +2,7 @@
 
 import pytest
 
-from llava_cot.data import giveaways
+from llava_cot.data.checking import giveaways
 from llava_cot.scenes.write import make_items
 from llava_cot.stages import parse, render
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from teachers import CORRECT, INCORRECT, Priced, moody, questions, replying, staged
 
-from llava_cot.data import card
-from llava_cot.data.job import annotate_to
-from llava_cot.data.reading import Questions
+from llava_cot.data.annotating import card
+from llava_cot.data.annotating.job import annotate_to
+from llava_cot.data.annotating.teachers import ModelTeacher
+from llava_cot.data.reading import RecordFile
 from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, to_json
-from llava_cot.data.teachers import ModelTeacher
 from llava_cot.scenes.write import make_items, write_scenes
 from llava_cot.stages import parse
 
@@ -37,7 +37,7 @@ def test_a_set_is_read_again_with_its_pictures(tmp_path: Path) -> None:
         assert [turn.response for turn in after.turns] == [staged("It is said.")] * 2
         assert [p.read() for p in after.pictures] == [p.read() for p in before.pictures]
         assert after.pictures[0].file.samefile(before.pictures[0].file)  # type: ignore[union-attr, arg-type]
-    assert list(Questions(tmp_path / "out")) == found
+    assert list(RecordFile(tmp_path / "out")) == found
 
 
 def test_datasets_loads_it(tmp_path: Path) -> None:
@@ -154,27 +154,27 @@ def test_lines_that_are_none(tmp_path: Path, line: bytes, words: str) -> None:
     good = json.dumps(to_json(questions(1)[0])).encode()
     (tmp_path / "questions.jsonl").write_bytes(good + b"\n" + line + b"\n\n" + good)
     with pytest.raises(DataError, match=words):
-        list(Questions(tmp_path))
-    assert len(Questions(tmp_path)) == 3
+        list(RecordFile(tmp_path))
+    assert len(RecordFile(tmp_path)) == 3
 
 
 def test_input_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no questions\.jsonl"):
-        Questions(tmp_path)
+        RecordFile(tmp_path)
     with pytest.raises(DataError, match="is not there"):
-        Questions(tmp_path / "no")
+        RecordFile(tmp_path / "no")
 
 
 def test_the_forms_that_questions_come_in(tmp_path: Path) -> None:
     """What `llava-cot scenes` writes, and conversations whose replies are the standard answers."""
     write_scenes(tmp_path / "scenes", count=2, split="train")
-    assert [(r.id, r.turns[0].answer) for r in Questions(tmp_path / "scenes")] == [
+    assert [(r.id, r.turns[0].answer) for r in RecordFile(tmp_path / "scenes")] == [
         (item.id, item.answer) for item in make_items("train", 0, 2)
     ]
     talk = [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": staged("3")}]
     talk += [{"from": "human", "value": "And red ones?"}, {"from": "gpt", "value": "1"}]
     (tmp_path / "talk.jsonl").write_text(json.dumps({"id": 7, "conversations": talk}))
-    (record,) = Questions(tmp_path / "talk.jsonl")
+    (record,) = RecordFile(tmp_path / "talk.jsonl")
     assert [(turn.question, turn.answer, turn.response) for turn in record.turns] == [
         ("How many?", "3", None),
         ("And red ones?", "1", None),

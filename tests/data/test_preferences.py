@@ -13,9 +13,9 @@ import pytest
 from made_traces import STAGES, WORDS, sentences, single, staged
 from PIL import Image
 
-from llava_cot.data.check import check
-from llava_cot.data.from_traces import Made, make_preferences
-from llava_cot.data.preferences import pairs, winning
+from llava_cot.data.checking.check import check
+from llava_cot.data.preferring.from_traces import Made, make_preferences
+from llava_cot.data.preferring.preferences import pairs, winning
 from llava_cot.data.reading import read_lines
 from llava_cot.data.records import DataError
 from llava_cot.images import load_image

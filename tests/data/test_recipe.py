@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.recipe import Recipe
 from llava_cot.data.records import DataError
+from llava_cot.data.sampling.recipe import Recipe
 from llava_cot.data.sources import SOURCES
 from llava_cot.recipes import read_recipe
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from llava_cot.data import finding
-from llava_cot.data import sample as sampling
-from llava_cot.data.draw import place
 from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalise
 from llava_cot.data.records import DataError, Record, from_json
+from llava_cot.data.sampling import finding
+from llava_cot.data.sampling import sample as sampling
+from llava_cot.data.sampling.draw import place
 from llava_cot.data.sources.entry import Entry, open_source
 from llava_cot.scenes.write import make_items
 

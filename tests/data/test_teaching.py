@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from llava_cot.data.annotating.teaching import judge_prompt, prompts_hash, same, write_prompt
 from llava_cot.data.records import Turn
-from llava_cot.data.teaching import judge_prompt, prompts_hash, same, write_prompt
 from llava_cot.question import load_image
 
 PICTURE = load_image(Image.new("RGB", (4, 4)))

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.view import _drawn, choose
+from llava_cot.data.checking.view import _drawn, choose
 from llava_cot.show.records import records_page
 
 HOSTILE = (

@@ -1,4 +1,4 @@
-"""The lines of a data folder, whatever is wrong with them, and the questions in them where all must be right.
+"""The lines of a data folder, whatever is wrong with them, and the records in them where all must be right.
 
 Owns finding the file, the forms that a line may have, and what is wrong with one. Reads no picture.
 """
@@ -43,30 +43,28 @@ def data_file(folder: Path) -> Path:
     raise DataError(f"{folder} holds no {' and no '.join(FILES)}; name the folder that `data annotate` wrote")
 
 
-class Questions:
+class RecordFile:
     """The records of a file, or of the file in a folder, gone through as often as they are asked for.
 
-    What a conversation without standard answers has as replies are its standard answers. Raises DataError if
-    there is no such file; going through it raises DataError for a line that is wrong, with its number.
+    What a conversation without standard answers has as replies, or as their conclusions, are its standard
+    answers. Raises DataError if there is no such file; going through it raises DataError for a line that is
+    wrong, with its number.
     """
 
     def __init__(self, given: str | Path) -> None:
-        path = Path(given)
+        path = Path(given).expanduser()
         if not path.exists():
-            raise DataError(
-                f"{path} is not there; name a folder that `data sample` wrote, or a file of records"
-            )
+            raise DataError(f"{path} is not there; name a folder of `data sample`, or a file of records")
         self.file = data_file(path) if path.is_dir() else path
 
     def __iter__(self) -> Iterator[Record]:
         for line in read_lines(self.file):
+            where = f"{self.file}, line {line.number}"
             if line.record is None:
-                raise DataError(f"{self.file}, line {line.number}: {line.problem}")
+                raise DataError(f"{where}: {line.problem}")
             if line.outside:
-                raise DataError(
-                    f"{self.file}, line {line.number}: the picture {line.outside[0]!r} lies outside"
-                )
-            yield replace(line.record, turns=tuple(_asked(turn) for turn in line.record.turns))
+                raise DataError(f"{where}: the picture {line.outside[0]!r} lies outside of the folder")
+            yield replace(line.record, turns=tuple(_answered(turn) for turn in line.record.turns))
 
     def __len__(self) -> int:
         """Lines that are not empty; nothing is looked at."""
@@ -74,9 +72,9 @@ class Questions:
             return sum(bool(line.strip()) for line in lines)
 
 
-def _asked(turn: Turn) -> Turn:
+def _answered(turn: Turn) -> Turn:
     if turn.answer is None and turn.response is not None:
-        return replace(turn, answer=parse(turn.response).answer, response=None)
+        return replace(turn, answer=parse(turn.response).answer)
     return turn
 
 

@@ -18,7 +18,7 @@ from llava_cot.models.base import Message, ModelError, Prompt
 from llava_cot.models.recent import Recent
 from llava_cot.question import LoadedImage
 
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 # Of heads that wait to be run; what is dropped is made anew.
 _TENSOR_BYTES = 512 * 2**20
 
@@ -81,6 +81,27 @@ class Encoder:
         ids, head = known
         return Encoded((*ids, *rest), head, len(rest), messages)
 
+    def written(self, messages: Sequence[Message], asks: bool) -> str:
+        """The template's text; if it `asks`, up to where an answer begins. Raises ModelError."""
+        with self._lock:
+            return self._render(messages, asks)
+
+    def conversation(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """The ids of a whole conversation, which ends with an answer. Raises ModelError."""
+        with self._lock:
+            return self._encode(messages, asks=False)[0]
+
+    def conversation_places(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """The same with one id for each image."""
+        with self._lock:
+            text, begins, bos = self._begin(messages, asks=False)
+            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        """The ids of some text alone."""
+        with self._lock:
+            return tuple(self._plain(text))
+
     def places(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
         """The ids with one for each image, as an engine takes them that knows images itself.
 
@@ -115,9 +136,9 @@ class Encoder:
             return prompt.prefix_tokens
         return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
 
-    def _begin(self, messages: Sequence[Message]) -> tuple[str, bool, list[int]]:
+    def _begin(self, messages: Sequence[Message], asks: bool = True) -> tuple[str, bool, list[int]]:
         """The template's text, whether it has the token for the beginning, and such tokens to go before."""
-        text = self._render(messages)
+        text = self._render(messages, asks)
         begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
         return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
 
@@ -126,9 +147,9 @@ class Encoder:
         return ids
 
     def _encode(
-        self, messages: tuple[Message, ...], anew: bool = False
+        self, messages: tuple[Message, ...], anew: bool = False, asks: bool = True
     ) -> tuple[tuple[int, ...], Head | None]:
-        text, begins, bos = self._begin(messages)
+        text, begins, bos = self._begin(messages, asks)
         images = [image for message in messages for image in message.images]
         if not images:
             ids = self._tokenizer.encode(text, add_special_tokens=not begins)
@@ -157,7 +178,7 @@ class Encoder:
     def _keep(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
         """Note a head's tensors, with one more token before it if it is to have one."""
         if bos:
-            for name in _PER_TOKEN:
+            for name in PER_TOKEN:
                 if name in tensors:
                     tensors[name] = tensors[name][:, [0, *range(tensors[name].shape[1])]]
             tensors["input_ids"][0, 0] = bos[0]
@@ -165,7 +186,7 @@ class Encoder:
         self._tensors.put(head, tensors)
         return head
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[Message], asks: bool) -> str:
         """The chat template's text. What marks an image is dropped from the messages' own texts."""
         turns = []
         for message in messages:
@@ -173,7 +194,7 @@ class Encoder:
             content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
             turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
         try:
-            text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            text: str = self._processor.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
         except Exception as error:
             raise ModelError(f"the chat template cannot take the prompt: {_reason(error)}") from None
         return text
@@ -194,7 +215,7 @@ class Encoder:
         if not places:
             raise ModelError("the chat template leaves no place for an image; use the original checkpoint's")
         end = places[-1] + 1
-        head = {name: value[:, :end] if name in _PER_TOKEN else value for name, value in whole.items()}
+        head = {name: value[:, :end] if name in PER_TOKEN else value for name, value in whole.items()}
         return head, ids[end:]
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from llava_cot.data.annotate import Progress
-from llava_cot.data.job import Done
+from llava_cot.data.annotating.annotate import Progress
+from llava_cot.data.annotating.job import Done
 from llava_cot.show.words import one_line, plural
 
 _DRAWN, _PRINTED = 0.1, 30.0  # seconds between two

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava_cot.data.duel_set import Done
+from llava_cot.data.judging.duel_set import Done
 from llava_cot.show.words import one_line, plural
 
 

@@ -20,9 +20,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from llava_cot.data.checking.report import KINDS, Examined, Finding, kind_of
+from llava_cot.data.checking.view import View
 from llava_cot.data.records import Picture, Turn
-from llava_cot.data.report import KINDS, Examined, Finding, kind_of
-from llava_cot.data.view import View
 from llava_cot.images import ImageError, load_image
 from llava_cot.show.page import stylesheet
 from llava_cot.show.report import size

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from llava_cot.data.report import KINDS, Finding, Report, kind_of
+from llava_cot.data.checking.report import KINDS, Finding, Report, kind_of
 from llava_cot.show.words import plural, shortened
 
 _EXAMPLES = 3

@@ -1,0 +1,1 @@
+"""Having a teacher write the stages of every answer, and keeping what it wrote."""

@@ -1,0 +1,1 @@
+"""Training data for the self-judge: a model's own candidates, labelled."""

@@ -1,0 +1,1 @@
+"""Preference pairs and winning answers out of traces."""
