@@ -1,6 +1,6 @@
 """The report of a check, for a terminal or a file: a table of findings with a few examples of each.
 
-Owns the layout. What was found is `data/report.py`'s subject.
+Owns the layout. What was found is `data/checking/report.py`'s subject.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One source as a recipe names it, and its opening.
 
-Owns what each source is told, beside a count. Knows no layout; recipes are `recipe.py`'s subject.
+Owns what each source is told, beside a count. Knows no layout; recipes are `sampling/recipe.py`'s subject.
 """
 
 from __future__ import annotations
