@@ -57,6 +57,7 @@ WAIT = 0.5
 _ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
+_PARTS = ("rates", "memory", "kills")
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
     )
 
 
-def table(rates: Sequence[Rate], memories: Sequence[Memory], killed: Kills) -> str:
+def rates_table(rates: Sequence[Rate]) -> list[str]:
     lines = [
         f"| {IN_FLIGHT} in flight, answers after {WAIT:g} s | questions | calls each | possible, a second | "
         "reached | share | whole command, s |",
@@ -263,10 +264,16 @@ def table(rates: Sequence[Rate], memories: Sequence[Memory], killed: Kills) -> s
             f"| {what} | {one.questions:,} | {one.calls:.2f} | {one.possible:.1f} | {one.reached:.1f} | "
             f"{one.share:.1%} | {one.seconds:.1f} |"
         )
-    lines += ["", "| questions | memory grows by, MB | seconds |", "| ---: | ---: | ---: |"]
-    lines += [f"| {one.questions:,} | {one.megabytes:.1f} | {one.seconds:.0f} |" for one in memories]
-    lines += [
-        "",
+    return lines
+
+
+def memory_table(memories: Sequence[Memory]) -> list[str]:
+    lines = ["| questions | memory grows by, MB | seconds |", "| ---: | ---: | ---: |"]
+    return lines + [f"| {one.questions:,} | {one.megabytes:.1f} | {one.seconds:.0f} |" for one in memories]
+
+
+def kills_table(killed: Kills) -> list[str]:
+    return [
         f"| killed {killed.kills} times, {killed.questions:,} questions, {killed.in_flight} in flight | |",
         "| --- | ---: |",
         f"| replies sent, kept, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
@@ -274,17 +281,6 @@ def table(rates: Sequence[Rate], memories: Sequence[Memory], killed: Kills) -> s
         f"| the longest that one was sent before a kill | {killed.oldest:.0f} ms |",
         f"| the set is that of an undisturbed run | {'yes' if killed.same else 'NO'} |",
     ]
-    return "\n".join(lines)
-
-
-def measure(scratch: Path, quick: bool) -> tuple[list[Rate], list[Memory], Kills]:
-    if quick:
-        rates = [rate(scratch, 512, 32)]
-        memories = [memory(scratch, count) for count in (100, 1000)]
-        return rates, memories, kills(scratch, 4, 400, 0.2, 32)
-    rates = [rate(scratch, 10_240, side) for side in _SIDES]
-    memories = [memory(scratch, count) for count in (1000, 1_000_000)]
-    return rates, memories, kills(scratch, 50, 5000, WAIT, IN_FLIGHT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -292,21 +288,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few questions and kills")
+    parser.add_argument("--only", choices=_PARTS, nargs="+", default=_PARTS, help="some of the tables")
     parser.add_argument("--json", action="store_true", help="one object instead of the tables")
     parser.add_argument("--grow", nargs=2, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.grow:
         print(json.dumps(grow(*map(Path, args.grow))))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["XDG_CACHE_HOME"] = scratch  # where it is kept what a server can do
-        rates, memories, killed = measure(Path(scratch), args.quick)
-    if args.json:
-        values = {"rates": [asdict(one) | {"share": one.share} for one in rates]}
-        values |= {"memory": [asdict(one) for one in memories]}
-        print(json.dumps(values | {"kills": asdict(killed)}, indent=1))
-    else:
-        print(table(rates, memories, killed))
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["XDG_CACHE_HOME"] = name  # where it is kept what a server can do
+        scratch = Path(name)
+        if "rates" in args.only:
+            sizes = [(512, 32)] if args.quick else [(10_240, side) for side in _SIDES]
+            rates = [rate(scratch, count, side) for count, side in sizes]
+            values["rates"] = [asdict(one) | {"share": one.share} for one in rates]
+            lines += [*rates_table(rates), ""]
+        if "memory" in args.only:
+            memories = [
+                memory(scratch, count) for count in ((100, 1000) if args.quick else (1000, 1_000_000))
+            ]
+            values["memory"] = [asdict(one) for one in memories]
+            lines += [*memory_table(memories), ""]
+        if "kills" in args.only:
+            killed = (
+                kills(scratch, 4, 400, 0.2, 32) if args.quick else kills(scratch, 50, 5000, WAIT, IN_FLIGHT)
+            )
+            values["kills"] = asdict(killed)
+            lines += kills_table(killed)
+    print(json.dumps(values, indent=1) if args.json else "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def test_lines_that_are_none(tmp_path: Path, line: bytes, words: str) -> None:
 def test_input_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no questions\.jsonl"):
         RecordFile(tmp_path)
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="there are no records at"):
         RecordFile(tmp_path / "no")
 
 
@@ -176,6 +176,6 @@ def test_the_forms_that_questions_come_in(tmp_path: Path) -> None:
     (tmp_path / "talk.jsonl").write_text(json.dumps({"id": 7, "conversations": talk}))
     (record,) = RecordFile(tmp_path / "talk.jsonl")
     assert [(turn.question, turn.answer, turn.response) for turn in record.turns] == [
-        ("How many?", "3", None),
-        ("And red ones?", "1", None),
+        ("How many?", "3", staged("3")),
+        ("And red ones?", "1", "1"),
     ]

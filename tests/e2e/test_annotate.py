@@ -166,8 +166,8 @@ def test_a_server_that_fails_leaves_questions_owed(tmp_path: Path, server: Doubl
 def test_bad_input(tmp_path: Path) -> None:
     source, out = save(tmp_path / "in", 2), tmp_path / "out"
     teach = ("--teacher", "scenes", "--out", out)
-    assert "has no questions.jsonl" in refusal("data", "annotate", tmp_path, *teach)
-    assert "is not there" in refusal("data", "annotate", tmp_path / "none", *teach)
+    assert "no questions.jsonl" in refusal("data", "annotate", tmp_path, *teach)
+    assert "there are no records at" in refusal("data", "annotate", tmp_path / "none", *teach)
     assert "neither money" in refusal("data", "annotate", source, *teach, "--budget", "much")
     assert "--at-once is 0" in refusal("data", "annotate", source, *teach, "--at-once", "0")
     assert "holds other files" in refusal("data", "annotate", source, "--teacher", "scenes", "--out", source)

@@ -72,7 +72,7 @@ def test_bad_input(questions: Path, tmp_path: Path) -> None:
         return refusal("data", "duels", source, "--model", "mini", *more)
 
     out = ("--out", tmp_path / "out")
-    assert "is not there" in refused(tmp_path / "nowhere", *out)
+    assert "there are no records at" in refused(tmp_path / "nowhere", *out)
     assert "no stage 'picture'" in refused(questions, *out, "--stages", "picture")
     assert "no stage is named" in refused(questions, *out, "--stages", ",")
     assert "above 0.5" in refused(questions, *out, "--sure", "0.4")
@@ -82,5 +82,5 @@ def test_bad_input(questions: Path, tmp_path: Path) -> None:
     unknown.write_text(json.dumps(to_json(Record("1", (Turn("Why?"),)))) + "\n")
     assert "no question whose answer can be checked" in refused(unknown, *out)
     unknown.write_text("{}\n")
-    assert "line 1: this is no record of llava-cot" in refused(unknown, *out)
+    assert "line 1: it is no record" in refused(unknown, *out)
     assert not (tmp_path / "out").exists()

@@ -316,5 +316,5 @@ def test_bad_input_is_one_sentence(folders: Folders, data: Path, tmp_path: Path)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "train.jsonl").write_text('{"id": 1}\n')
-    assert "train.jsonl, line 1: this is no record" in told(data=[{"path": str(broken)}])
+    assert "train.jsonl, line 1: it is no record" in told(data=[{"path": str(broken)}])
     assert not (tmp_path / "out" / "model").exists()

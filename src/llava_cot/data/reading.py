@@ -40,7 +40,9 @@ def data_file(folder: Path) -> Path:
     for name in FILES:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder} holds no {' and no '.join(FILES)}; name the folder that `data annotate` wrote")
+    raise DataError(
+        f"{folder} holds no {' and no '.join(FILES)}; `data annotate` and `data sample` write them"
+    )
 
 
 class RecordFile:
@@ -54,7 +56,9 @@ class RecordFile:
     def __init__(self, given: str | Path) -> None:
         path = Path(given).expanduser()
         if not path.exists():
-            raise DataError(f"{path} is not there; name a folder of `data sample`, or a file of records")
+            raise DataError(
+                f"there are no records at {path}; name a file, or a folder of `data sample` or `annotate`"
+            )
         self.file = data_file(path) if path.is_dir() else path
 
     def __iter__(self) -> Iterator[Record]:

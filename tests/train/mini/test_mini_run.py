@@ -33,35 +33,28 @@ like: small.yaml
 start: captions
 """
 DRIVER = """
-import sys
-from pathlib import Path
-from llava_cot.recipes import read_recipe
-from llava_cot.train.mini import ground, pictures, stepping
-from llava_cot.train.mini.recipe import MiniRecipe, whole_recipe
-from llava_cot.train.mini.run import train_mini
+from llava_cot.cli import main
+from llava_cot.train.mini import pictures, stepping
 pictures._CHUNK = 20
 stepping._SAVE_EVERY, stepping._LOG_EVERY = 2, 1
-path = Path(sys.argv[1])
-recipe = read_recipe(path, MiniRecipe)
-resume = recipe.out.exists()
-train_mini(recipe, whole_recipe(recipe, path), lambda told: print(told, flush=True), resume=resume)
+main()
 """
 
 
-def start(recipe: Path) -> subprocess.Popen[str]:
+def start(recipe: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(recipe)],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", DRIVER, "train", str(recipe), *options],
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
-def finish(recipe: Path) -> str:
-    run = start(recipe)
-    out, _ = run.communicate(timeout=300)
-    assert run.returncode == 0
-    return out
+def finish(recipe: Path, *options: str) -> str:
+    run = start(recipe, *options)
+    _, told = run.communicate(timeout=300)
+    assert run.returncode == 0, told
+    return told
 
 
 def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_it(tmp_path: Path) -> None:
@@ -70,17 +63,18 @@ def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_
         run.mkdir()
         (run / "small.yaml").write_text(SMALL.format(out=run / "out"))
     finish(runs[0] / "small.yaml")
-    for told in ("seeing 5/", "answers 3/"):
-        interrupted = start(runs[1] / "small.yaml")
-        assert interrupted.stdout is not None
-        for line in interrupted.stdout:
+    for told, options in (("seeing 5/", ()), ("answers 3/", ("--resume",))):
+        interrupted = start(runs[1] / "small.yaml", *options)
+        assert interrupted.stderr is not None
+        for line in interrupted.stderr:
             if line.startswith(told):
                 break
         time.sleep(0.05)
         interrupted.send_signal(signal.SIGKILL)
         interrupted.wait()
-    told = finish(runs[1] / "small.yaml")
+    told = finish(runs[1] / "small.yaml", "--resume")
     assert "answers 3/" in told and "seeing" not in told  # what was done is not done again
+    assert "Loading" not in told
     for name in ("model/model.safetensors", "answers/heads.safetensors"):
         first, second = (load_file(run / "out" / name) for run in runs)
         assert first.keys() == second.keys()

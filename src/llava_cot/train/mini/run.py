@@ -22,6 +22,7 @@ from transformers import MllamaForConditionalGeneration, set_seed
 
 from llava_cot.data.records import DataError
 from llava_cot.models import open_model
+from llava_cot.models.checkpoint import quiet
 from llava_cot.train.mini.batches import Batches
 from llava_cot.train.mini.begin import begin
 from llava_cot.train.mini.build import build_model, build_processor
@@ -44,10 +45,15 @@ def train_mini(recipe: MiniRecipe, whole: MiniRecipe, note: Note, *, resume: boo
     `whole` is the recipe that has the pictures and steps: the same one, or the one that it is like, whose run
     must have come as far as `recipe.start` and its sampling steps. Raises DataError if not.
     """
-    base, out = whole.out, recipe.out
-    if recipe is not whole and not (base / "pictures" / "counts.npy").exists():
-        raise DataError(f"{base} has no pictures yet; train the recipe that this one is like first")
+    if recipe is not whole and not (whole.out / "pictures" / "counts.npy").exists():
+        raise DataError(f"{whole.out} has no pictures yet; train the recipe that this one is like first")
     begin(recipe, whole, resume)
+    with quiet():
+        return _train(recipe, whole, note)
+
+
+def _train(recipe: MiniRecipe, whole: MiniRecipe, note: Note) -> Path:
+    base, out = whole.out, recipe.out
     if recipe is whole:
         draw_pictures(
             base / "pictures", whole.pictures or 0, lambda done, all: note(f"pictures {done}/{all}")
