@@ -180,7 +180,7 @@ def test_bad_input(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     with (source / "questions.jsonl").open("a") as lines:
         lines.write("{}\n")
-    assert "questions.jsonl, line 3: this is no record" in refusal(
+    assert "questions.jsonl, line 3: it is no record" in refusal(
         "data", "annotate", source, "--teacher", "scenes", "--out", tmp_path / "third"
     )
 
