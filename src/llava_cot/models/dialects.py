@@ -93,16 +93,26 @@ def data_url(image: LoadedImage, side: int | None) -> str:
     return known[side]
 
 
+def is_at_hand(image: LoadedImage, side: int | None) -> bool:
+    """Whether `data_url` has no picture to encode: it did so before, or the file itself is sent."""
+    return side in _urls.get(image, {}) or _as_file(image, side)
+
+
+def _as_file(image: LoadedImage, side: int | None) -> bool:
+    width, height = image.pil.size
+    if image.file is None or (side is not None and max(width, height) > side):
+        return False
+    return image.file.startswith(_JPEG) or width * height <= _PNG_PIXELS
+
+
 def _encoded(image: LoadedImage, side: int | None) -> str:
     picture = image.pil
+    if image.file is not None and _as_file(image, side):
+        return _url("jpeg" if image.file.startswith(_JPEG) else "png", image.file)
     if side is not None and max(picture.size) > side:
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    elif image.file is not None and (
-        image.file.startswith(_JPEG) or picture.width * picture.height <= _PNG_PIXELS
-    ):
-        return _url("jpeg" if image.file.startswith(_JPEG) else "png", image.file)
     data = io.BytesIO()
     if picture.width * picture.height <= _PNG_PIXELS:
         kind = "png"

@@ -21,7 +21,7 @@ from llava_cot.models.base import (
     Sampling,
     request_seed,
 )
-from llava_cot.models.dialects import data_url, joined, messages
+from llava_cot.models.dialects import data_url, is_at_hand, joined, messages
 from llava_cot.models.providers import Price, Provider, key_of
 from llava_cot.models.recent import Recent
 from llava_cot.models.refusals import check_samples, no_option
@@ -134,7 +134,8 @@ class EndpointModel:
         side = self._provider.image_side
         for message in prompt.messages:
             for image in message.images:
-                await asyncio.to_thread(data_url, image, side)  # kept for `messages`
+                if not is_at_hand(image, side):
+                    await asyncio.to_thread(data_url, image, side)  # kept for `messages`
         turns, extra = messages(prompt, self.abilities.prefix, sampling.stop, side)
         body: Json = {"model": self.name, "messages": turns, **extra, "temperature": sampling.temperature}
         body[self.abilities.limit] = sampling.max_tokens
