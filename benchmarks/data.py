@@ -87,7 +87,8 @@ class Memory:
 @dataclass(frozen=True)
 class Kills:
     """`sent` counts replies, `stored` those that were kept, `twice` calls that were answered twice; of these,
-    `lost` had been read, and `oldest` is the longest before a kill that one was sent, in milliseconds.
+    `lost` had been read, `tried` were answered twice with no kill between (a connection failed, and its
+    request was tried again), and `oldest` is the longest before a kill that one was sent, in milliseconds.
     """
 
     kills: int
@@ -97,6 +98,7 @@ class Kills:
     stored: int
     twice: int
     lost: int
+    tried: int
     oldest: float
     same: bool
 
@@ -231,11 +233,15 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
     with Store(out) as store:
         counts = store.counts()
     firsts: dict[str, float] = {}
-    ages, lost, read = [], 0, set[str]()
+    ages, lost, tried, read = [], 0, 0, set[str]()
     for what, when, was_read in sent:
         if what in firsts:
-            ages.append(min(moment - firsts[what] for moment in at if moment > firsts[what] - wait))
-            lost += what in read
+            since = [moment - firsts[what] for moment in at if moment > firsts[what] - wait]
+            if since:
+                ages.append(min(since))
+                lost += what in read
+            else:
+                tried += 1
         firsts[what] = when
         if was_read:
             read.add(what)
@@ -247,6 +253,7 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
         stored=sum(counts[kind] for kind in KINDS),
         twice=sum(times - 1 for times in Counter(what for what, *_ in sent).values()),
         lost=lost,
+        tried=tried,
         oldest=1000 * max(ages, default=0.0),
         same=all((out / name).read_bytes() == (calm / name).read_bytes() for name in _FILES),
     )
@@ -278,6 +285,7 @@ def kills_table(killed: Kills) -> list[str]:
         "| --- | ---: |",
         f"| replies sent, kept, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
         f"| of these, lost: read before a kill, and not yet kept | {killed.lost} |",
+        f"| of these, sent again with no kill between | {killed.tried} |",
         f"| the longest that one was sent before a kill | {killed.oldest:.0f} ms |",
         f"| the set is that of an undisturbed run | {'yes' if killed.same else 'NO'} |",
     ]

@@ -36,6 +36,7 @@ from transformers.utils import logging
 from llava_cot.judges import prompts
 from llava_cot.scenes.write import make_item
 from llava_cot.stages import LLAVA_COT
+from llava_cot.train.mini.build import CHAT_TEMPLATE
 
 BEGIN, USER, ASSISTANT, END, PAD, IMAGE = (
     "<|begin|>",
@@ -44,16 +45,6 @@ BEGIN, USER, ASSISTANT, END, PAD, IMAGE = (
     "<|end|>",
     "<|pad|>",
     "<|image|>",
-)
-CHAT_TEMPLATE = (
-    "{{- bos_token }}{%- for message in messages %}"
-    "{{- '<|assistant|>' if message.role == 'assistant' else '<|user|>' }}"
-    "{%- if message.content is string %}{{- message.content }}{%- else %}"
-    "{%- for part in message.content %}"
-    "{{- '<|image|>' if part.type == 'image' else part.text }}"
-    "{%- endfor %}{%- endif %}"
-    "{%- if message.role == 'assistant' %}{{- eos_token }}{%- endif %}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
 )
 CONTEXT = 2048
 SURENESS = 25.0  # logit of a token that follows; every other token's is about 0 (standard deviation 1)

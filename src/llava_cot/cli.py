@@ -20,6 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
+from llava_cot.cli_options import Device, Dtype, ModelName
 from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
@@ -47,14 +48,9 @@ _Model = Annotated[
     str,
     typer.Option(help="'mini', the folder of a checkpoint, 'vllm:FOLDER', or a server's address or name."),
 ]
-_ModelName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
-]
 _Stages = Annotated[
     str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
 ]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-_Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 _CacheMb = Annotated[
     int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
 ]
@@ -140,7 +136,7 @@ def ask(
         list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more picture; may be repeated.")
     ] = None,
     model: _Model = "mini",
-    model_name: _ModelName = None,
+    model_name: ModelName = None,
     method: Annotated[
         str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
     ] = "stage-beam",
@@ -151,8 +147,8 @@ def ask(
     max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
     stages: _Stages = None,
-    device: _Device = "auto",
-    dtype: _Dtype = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     cache_mb: _CacheMb = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     trace: Annotated[
@@ -278,7 +274,7 @@ def scenes(
 @models_app.command()
 def check(
     server: Annotated[str, typer.Argument(help="An address, or a name in endpoints.yaml.")],
-    model_name: _ModelName = None,
+    model_name: ModelName = None,
 ) -> None:
     """Find out anew what a server can do, and keep it for the next time."""
     from llava_cot.models import open_endpoint
@@ -292,7 +288,7 @@ def check(
 @app.command()
 def serve(
     model: _Model = "mini",
-    model_name: _ModelName = None,
+    model_name: ModelName = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
     api_key_env: Annotated[
@@ -311,8 +307,8 @@ def serve(
         bool, typer.Option("--raw", help="Answer with the tagged text, not the conclusion alone.")
     ] = False,
     stages: _Stages = None,
-    device: _Device = "auto",
-    dtype: _Dtype = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     cache_mb: _CacheMb = 2048,
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""

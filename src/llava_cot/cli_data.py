@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from llava_cot.cli_options import Device, Dtype, ModelName
+
 if TYPE_CHECKING:
     from llava_cot.data.overlap import Benchmarks
 
@@ -41,9 +43,7 @@ def annotate(
     teacher: Annotated[
         str, typer.Option(help="A model, as --model elsewhere, or 'scenes', the program behind the scenes.")
     ],
-    model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
-    ] = None,
+    model_name: ModelName = None,
     at_once: Annotated[int, typer.Option(metavar="N", help="The most questions in flight.")] = 256,
     budget: Annotated[
         str | None,
@@ -52,8 +52,8 @@ def annotate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is owed and what it would cost; ask nothing.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
     """Have a teacher write the four stages of every answer, and check them."""
@@ -87,9 +87,7 @@ def duels(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
     model: Annotated[str, typer.Option(help="Whose candidates: a model, as --model elsewhere.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
-    model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
-    ] = None,
+    model_name: ModelName = None,
     candidates: Annotated[int, typer.Option(help="Sampled at each stage.")] = 4,
     rollouts: Annotated[int, typer.Option(help="Completions that tell what a candidate is worth.")] = 4,
     stages: Annotated[
@@ -107,8 +105,8 @@ def duels(
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="The most questions in flight.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same candidates.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
     """Make training data for the self-judge: a model's own candidates, labelled by what comes of them."""

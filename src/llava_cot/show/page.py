@@ -12,10 +12,11 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from llava_cot.show import words
+from llava_cot.show.templates import environment
 from llava_cot.trace import ImageRecord, Trace
 
 # With more rounds than this, columns side by side get too many to read, so rounds become rows.
@@ -84,15 +85,5 @@ def _picture(image: ImageRecord) -> str | None:
 
 @lru_cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("llava_cot.show", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(picture=_picture)
-    environment.globals.update(
-        {f.__name__: f for f in (words.facts, words.how, words.loser, words.size, words.why)}
-    )
-    return environment
+    functions = (words.facts, words.how, words.loser, words.size, words.why)
+    return environment(picture=_picture, **{f.__name__: f for f in functions})

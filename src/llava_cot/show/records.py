@@ -17,7 +17,7 @@ from importlib.resources import files
 from string import ascii_uppercase
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from llava_cot.data.checking.report import KINDS, Examined, Finding, kind_of
@@ -26,6 +26,7 @@ from llava_cot.data.records import Picture, Turn
 from llava_cot.images import ImageError, load_image
 from llava_cot.show.page import stylesheet
 from llava_cot.show.report import size
+from llava_cot.show.templates import environment
 from llava_cot.show.words import plural, printable
 from llava_cot.stages import LLAVA_COT, parse, validate
 
@@ -134,16 +135,8 @@ def _rest(reject: Mapping[str, Any]) -> str:
 
 @lru_cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("llava_cot.show", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment(
         finalize=_shown,
-    )
-    environment.globals.update(
         as_written=_as_written, final=LLAVA_COT.final, found=_found, of_turn=_of_turn, pictures=_pictures,
         plural=plural, rest=_rest, right=_right, staged=_staged, stages=_stages,
     )  # fmt: skip
-    return environment

@@ -13,9 +13,7 @@ says is in `card.py`, the columns of the Parquet file in `parquet.py`.
 
 from __future__ import annotations
 
-import filecmp
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -27,6 +25,7 @@ from typing import Any
 from llava_cot.data.annotating.annotate import key_of, outcomes, unique
 from llava_cot.data.annotating.calls import ATTEMPTS, kind
 from llava_cot.data.annotating.procedure import Outcome
+from llava_cot.data.placing import is_there, put
 from llava_cot.data.records import Picture, Record, annotated, inside, to_json
 from llava_cot.files import whole
 from llava_cot.stages import parse
@@ -127,27 +126,16 @@ def placed(picture: Picture, folder: Path) -> Picture:
     below = PurePosixPath(picture.name.replace("\\", "/"))
     name = below if below.parts[:1] == (IMAGES,) else PurePosixPath(IMAGES, below)
     target = inside(folder, str(name))
-    if not _put(picture, target, folder):
+    if not _put(picture, target):
         name = name.with_name(f"{name.stem}-{sha256(picture.read()).hexdigest()[:8]}{name.suffix}")
         target = inside(folder, str(name))
-        _put(picture, target, folder)
+        _put(picture, target)
     return Picture(str(name), target)
 
 
-def _put(picture: Picture, target: Path, folder: Path) -> bool:
+def _put(picture: Picture, target: Path) -> bool:
     """Whether the picture is there now; false if another one is."""
     if target.exists():
-        if picture.file is not None and picture.data is None:
-            return target.samefile(picture.file) or filecmp.cmp(target, picture.file, shallow=False)
-        return target.read_bytes() == picture.read()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if picture.file is not None and picture.data is None:
-        try:
-            os.link(picture.file.resolve(), target)
-            return True
-        except OSError:  # another disk, or a file system without links
-            pass
-    part = folder / "picture.part"
-    part.write_bytes(picture.read())
-    part.replace(target)
+        return is_there(picture, target)
+    put(picture, target)
     return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llava_cot.data.overlap import Benchmarks
-from llava_cot.data.reading import data_file, read_lines
+from llava_cot.data.reading import RecordFile
 from llava_cot.data.records import DataError, Record
 from llava_cot.data.sampling.pictures import Looked, batches, look, threads
 from llava_cot.data.sources.tsv import read_tsv
@@ -55,10 +55,4 @@ def _records(path: Path) -> Iterator[Record]:
         return
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".jsonl"):
         raise DataError(f"{path} is no benchmark; name a TSV of VLMEvalKit, or a folder or .jsonl of records")
-    file = data_file(path) if path.is_dir() else path
-    for line in read_lines(file):
-        if line.record is None:
-            raise DataError(f"{file}, line {line.number}: {line.problem}")
-        if line.outside:
-            raise DataError(f"{file}, line {line.number}: {line.outside[0]!r} lies outside of the folder")
-        yield line.record
+    yield from RecordFile(path)

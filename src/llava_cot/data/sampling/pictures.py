@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from llava_cot.data.overlap import Fingerprint, fingerprint
+from llava_cot.data.placing import is_there, put
 from llava_cot.data.records import DataError, Picture, Record, inside
 from llava_cot.images import ImageError, ImageLimits
 
@@ -88,7 +89,7 @@ def path_of(name: str) -> str:
 
 
 class Placed:
-    """The pictures that have been put under a folder: a hard link where that can be, else a copy."""
+    """The pictures that have been put under a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -104,28 +105,11 @@ class Placed:
             return
         target = inside(self._folder, path)
         if target.exists():
-            _check_same(target, picture)
+            if not is_there(picture, target):
+                raise DataError(
+                    f"two sources have different pictures called {picture.name}; "
+                    "give one of the sources a `name`"
+                )
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if picture.file is None or not _linked(picture.file, target):
-                part = target.with_name(target.name + ".part")
-                part.write_bytes(picture.read() if data is None else data)
-                part.replace(target)
+            put(picture, target, data)
         self._from[path] = label
-
-
-def _linked(file: Path, target: Path) -> bool:
-    try:
-        os.link(file, target)
-    except OSError:  # another disk, or one without hard links
-        return False
-    return True
-
-
-def _check_same(target: Path, picture: Picture) -> None:
-    if picture.file is not None and target.samefile(picture.file):
-        return
-    if target.read_bytes() != picture.read():
-        raise DataError(
-            f"two sources have different pictures called {picture.name}; give one of the sources a `name`"
-        )

@@ -29,13 +29,12 @@ _SAVE_EVERY, _LOG_EVERY = 250, 50
 
 def run_step(
     learner: Learner, step: TrainStep, batches: Batches, folder: Path, seed: int, note: Callable[[str], None]
-) -> float:
-    """Train to the end of the step, from its last checkpoint if there is one. Returns the seconds it took."""
+) -> None:
+    """Train to the end of the step, from its last checkpoint if there is one."""
     optimizer = make_optimizer(learner, step.muon, step.rate)
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer, min(_WARMUP, step.steps), step.steps, min_lr_rate=_FLOOR
     )
-    clock = Clock(folder / "seconds.json", step, note)
     trainer = MiniTrainer(
         learner,
         TrainingArguments(
@@ -54,13 +53,12 @@ def run_step(
         train_dataset=batches,
         data_collator=collate,
         optimizers=(optimizer, schedule),
-        callbacks=[clock],
+        callbacks=[Clock(folder / "seconds.json", step, note)],
     )
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)
     saved = folder / "checkpoints"
     trainer.train(resume_from_checkpoint=_last(saved))
-    return clock.seconds
 
 
 def _last(checkpoints: Path) -> str | None:
@@ -72,7 +70,9 @@ def _last(checkpoints: Path) -> str | None:
 class MiniTrainer(Trainer):
     """Takes the batches in order, and logs running means by kind of batch."""
 
-    _means: dict[str, float]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._means: dict[str, float] = {}
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return SequentialSampler(cast(Batches, train_dataset or self.train_dataset))
@@ -85,14 +85,13 @@ class MiniTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         loss: torch.Tensor = model(inputs["batch"])
-        means = self.__dict__.setdefault("_means", {})
         for name, value in cast(Learner, self.model).told.items():
             key = f"{inputs['batch'].kind}_{name}"
-            means[key] = 0.95 * means[key] + 0.05 * value if key in means else value
+            self._means[key] = 0.95 * self._means.get(key, value) + 0.05 * value
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        super().log({**logs, **self.__dict__.get("_means", {})}, start_time)
+        super().log({**logs, **self._means}, start_time)
 
 
 class Clock(TrainerCallback):
@@ -110,7 +109,7 @@ class Clock(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._path.write_text(json.dumps({"seconds": round(self.seconds), "steps": state.global_step}))
+        self._path.write_text(json.dumps({"seconds": round(self.seconds)}))
 
     def on_log(
         self,
