@@ -57,6 +57,7 @@ WAIT = 0.5
 _ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
+_LATE = 0.2  # seconds that a reply may be late
 _PARTS = ("rates", "memory", "kills")
 
 
@@ -236,7 +237,8 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
     ages, lost, tried, read = [], 0, 0, set[str]()
     for what, when, was_read in sent:
         if what in firsts:
-            since = [moment - firsts[what] for moment in at if moment > firsts[what] - wait]
+            asked = firsts[what] - wait - _LATE
+            since = [moment - firsts[what] for moment in at if asked < moment < when]
             if since:
                 ages.append(min(since))
                 lost += what in read
@@ -309,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["XDG_CACHE_HOME"] = name  # where it is kept what a server can do
         scratch = Path(name)
         if "rates" in args.only:
-            sizes = [(512, 32)] if args.quick else [(10_240, side) for side in _SIDES]
+            sizes = [(512, 32)] if args.quick else [(20_480, side) for side in _SIDES]
             rates = [rate(scratch, count, side) for count, side in sizes]
             values["rates"] = [asdict(one) | {"share": one.share} for one in rates]
             lines += [*rates_table(rates), ""]

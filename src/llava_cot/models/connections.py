@@ -1,59 +1,58 @@
 """Connections to one server, each of which is used again and again.
 
-A pool of httpx looks at all of its connections whenever a request begins or ends, which takes longer than the
-request where hundreds are in flight (`benchmarks/endpoint.py`). So each is a client of its own here; how many
-there are at once is for whoever asks for them.
+Owns what is the same for all requests: who is trusted, the way through a proxy, the time to connect. How many
+there are at once is for whoever asks for them (`limits.py`). aiohttp, since it takes a third of the time that
+httpx takes for a request (`benchmarks/endpoint.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import httpx
 
 _CONNECT_SECONDS = 10.0
+_LINE_BYTES = 2**20  # of a streamed reply
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
-class Clients:
-    """Clients of one connection each. For one event loop."""
+class Connections:
+    """For one event loop: that of the first request."""
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None) -> None:
         self._headers = {"User-Agent": "llava-cot", "Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._trusted = httpx.create_ssl_context()  # takes longer than all the rest of a client
-        self._idle: list[httpx.AsyncClient] = []  # the one that was used last comes first
+        self._url = url
+        self._session: aiohttp.ClientSession | None = None
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A client that nobody else has meanwhile."""
-        client = self._idle.pop() if self._idle else self._new()
-        usable = True
-        try:
-            yield client
-        except asyncio.CancelledError:
-            # httpcore may never count its only connection as free again: the next request would wait for it.
-            usable = False
-            raise
-        finally:
-            if usable:
-                self._idle.append(client)
-            else:
-                await client.aclose()
-
-    def _new(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            headers=self._headers,
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            verify=self._trusted,
-            # A proxy that the environment names does not lead to this machine.
-            mounts={"all://localhost": None, "all://127.0.0.1": None},
-        )
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                # The authorities that httpx trusts: those of certifi, or of SSL_CERT_FILE.
+                connector=aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context()),
+                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=_LINE_BYTES,
+                proxy=_proxy(self._url),
+            )
+        return self._session
 
     async def close(self) -> None:
-        """Once nobody has one."""
-        for client in self._idle:
-            await client.aclose()
+        """What is under way fails."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names. None leads to this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in _HERE or proxy_bypass(host):
+        return None
+    named = getproxies()
+    return named.get(parts.scheme) or named.get("all")

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 
-import httpx
+import aiohttp
 
 from llava_cot.models.aside import Aside
 from llava_cot.models.base import ModelError, ModelFailure
-from llava_cot.models.connections import Clients
+from llava_cot.models.connections import Connections
 from llava_cot.models.limits import Limits, Sent
 
 Json = dict[str, Any]
@@ -28,6 +28,7 @@ Json = dict[str, Any]
 OnChunk = Callable[[Json], None]
 
 _T = TypeVar("_T")
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _PASSING = frozenset({429, 500, 502, 503, 504})
 # Of a server that fails three requests in ten, one question in a hundred thousand is lost.
 _ATTEMPTS = 12
@@ -69,11 +70,11 @@ class Wire:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._clients = Clients(server.key)
+        self._connections = Connections(server.url, server.key)
         self._limits = Limits(server.in_flight, server.requests_per_minute, server.tokens_per_minute)
         self._reached = False
         self._tokens_of_one: float | None = None  # running mean of what a request took
-        self.aside = Aside("llava-cot requests", self._clients.close)
+        self.aside = Aside("llava-cot requests", self._connections.close)
 
     async def get(self, path: str, needs: str) -> Json:
         """A JSON object that has the key `needs`. Raises ModelError."""
@@ -105,9 +106,9 @@ class Wire:
         raise AssertionError
 
     async def _whole(self, method: str, path: str, content: bytes | None, tokens: int, needs: str) -> Json:
-        async def read(response: httpx.Response, sent: Sent) -> Json:
+        async def read(response: aiohttp.ClientResponse, sent: Sent) -> Json:
             try:
-                reply = json.loads(await response.aread())
+                reply = json.loads(await response.read())
             except ValueError:
                 raise _Passing("its reply is not JSON") from None
             if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
@@ -118,9 +119,9 @@ class Wire:
         return await self._send(method, path, content, tokens, read)
 
     async def _events(self, path: str, content: bytes, tokens: int, on_chunk: OnChunk) -> None:
-        async def read(response: httpx.Response, sent: Sent) -> None:
+        async def read(response: aiohttp.ClientResponse, sent: Sent) -> None:
             done = False
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or not data:
                     continue
@@ -146,33 +147,32 @@ class Wire:
         path: str,
         content: bytes | None,
         tokens: int,
-        read: Callable[[httpx.Response, Sent], Awaitable[_T]],
+        read: Callable[[aiohttp.ClientResponse, Sent], Awaitable[_T]],
     ) -> _T:
         guess = tokens if self._tokens_of_one is None else int(self._tokens_of_one)
-        url = self._server.url + path
+        session, url = self._connections.session, self._server.url + path
         async with self._limits.request(guess) as sent:
             try:
                 async with (
                     asyncio.timeout(self._server.seconds),
-                    self._clients.one() as client,
-                    client.stream(method, url, content=content) as response,
+                    session.request(method, url, data=content, allow_redirects=False) as response,
                 ):
                     self._reached = True
-                    if response.status_code != 200:
+                    if response.status != 200:
                         await self._refuse(response)
                     return await read(response, sent)
-            except TimeoutError:
-                raise _Passing(f"it did not answer within {self._server.seconds:g} seconds") from None
-            except httpx.RequestError as error:
+            except aiohttp.ClientError as error:
                 why = str(error) or type(error).__name__
-                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not self._reached:
+                if isinstance(error, _NOT_CONNECTED) and not self._reached:
                     raise ModelFailure(
                         f"{self._server.url} cannot be reached ({why}); is the server running there?"
                     ) from None
                 raise _Passing(f"the connection failed ({why})") from None
+            except TimeoutError:
+                raise _Passing(f"it did not answer within {self._server.seconds:g} seconds") from None
 
-    async def _refuse(self, response: httpx.Response) -> NoReturn:
-        status, body = response.status_code, await response.aread()
+    async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:
+        status, body = response.status, await response.read()
         try:
             said = self._and_says(json.loads(body))
         except ValueError:
@@ -207,6 +207,14 @@ class Wire:
             sent.tokens = usage["total_tokens"]
             before = sent.tokens if self._tokens_of_one is None else self._tokens_of_one
             self._tokens_of_one = 0.9 * before + 0.1 * sent.tokens
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    try:
+        async for line in response.content:
+            yield line.decode(errors="replace")
+    except ValueError:  # aiohttp's, of a line that is longer than its buffer
+        raise _Passing("an event of its reply is too long") from None
 
 
 def _retry_after(value: str) -> float:
