@@ -28,7 +28,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 # vLLM wants other versions than constraints.txt has, among them transformers below 5.20. Its CPU build asks for
 # three packages that do not import beside the CPU build of torch, and does without them. (Where pip finds no

@@ -84,10 +84,10 @@ def replying(share: float = 0.0, wait: float = 0.0) -> Iterator[str]:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[EndpointModel]:
+def opened(url: str, seconds: float = _STALL) -> Iterator[EndpointModel]:
     """The server's model; what it can do is said beforehand, since it can do nothing else."""
     keep(url, "fast", _ABLE)
-    model = EndpointModel(Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=_STALL), None, {})
+    model = EndpointModel(Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=seconds), None, {})
     with closing(model):
         yield model
 
@@ -131,8 +131,8 @@ async def _bare(client: httpx.AsyncClient, url: str, bodies: Sequence[Any], requ
     return await _timed([one(bodies[i % len(bodies)]) for i in range(requests)])
 
 
-async def faults(questions: int, share: float) -> Faults:
-    with replying(share) as url, opened(url) as model:
+async def faults(questions: int, share: float, stall: float) -> Faults:
+    with replying(share) as url, opened(url, stall) as model:
         began = time.perf_counter()
         traces = await asyncio.gather(
             *(ask(model, None, f"Question {i}", method="single", seed=i) for i in range(questions)),
@@ -166,13 +166,13 @@ def table(measured: Sequence[Overhead], failing: Faults) -> str:
 
 
 def measure(quick: bool) -> tuple[list[Overhead], Faults]:
-    requests, repeats, questions = (300, 1, 40) if quick else (2560, 3, 500)
+    requests, repeats, questions, stall = (300, 1, 40, 2.0) if quick else (2560, 3, 500, _STALL)
     measured = [
         asyncio.run(overhead(requests, repeats, picture, wait))
         for wait in (0.0, 0.25)
         for picture in (False, True)
     ]
-    return measured, asyncio.run(faults(questions, 0.3))
+    return measured, asyncio.run(faults(questions, 0.3, stall))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
