@@ -220,7 +220,9 @@ def test_the_help_names_every_method_and_judge() -> None:
     assert f"{', '.join(list(JUDGES)[:-1])} or {list(JUDGES)[-1]};" in text
 
 
-@pytest.mark.parametrize("module", ["torch", "transformers", "pydantic", "rich", "PIL", "httpx", "jinja2", "aiohttp"])
+@pytest.mark.parametrize(
+    "module", ["torch", "transformers", "pydantic", "rich", "PIL", "httpx", "jinja2", "aiohttp"]
+)
 def test_help_loads_nothing_heavy(module: str) -> None:
     import subprocess
 
