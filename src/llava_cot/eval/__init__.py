@@ -1,0 +1,1 @@
+"""Benchmarks, runs of methods over them, and reports."""

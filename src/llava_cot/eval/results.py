@@ -1,0 +1,68 @@
+"""What has come of runs: every question under every setting, scored; read from their folders.
+
+Owns what reports may ask. Knows how it is kept through `store.py` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llava_cot.eval.items import Item, Metric, Score
+from llava_cot.trace import Trace, Usage
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What questions were answered by: names of benchmark and model, a method's spec, the sampling's seed."""
+
+    benchmark: str
+    model: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One question under one setting.
+
+    `conclusion` is what was scored, None if it was absent. `kept` says whether the format was kept to the
+    letter (`stages.validate`), `absent` which stages there were none of, `lengths` how many characters each
+    stage has that there is. `oracle` is the best score among the whole answers that were sampled, where a
+    method samples such. `usage` is empty where the model failed, and `failure` then says why.
+    """
+
+    item: str
+    skill: str
+    score: Score
+    conclusion: str | None
+    kept: bool
+    absent: tuple[str, ...]
+    lengths: Mapping[str, int]
+    usage: Usage
+    oracle: float | None = None
+    failure: str | None = None
+
+
+class Results(Protocol):
+    """Runs in one folder or in several, as one. Results of a setting are in the benchmark's order."""
+
+    @property
+    def settings(self) -> Sequence[Setting]: ...
+
+    def results(self, setting: Setting) -> Sequence[Result]: ...
+
+    def metrics(self, setting: Setting) -> Sequence[Metric]: ...
+
+    def headline(self, benchmark: str) -> tuple[str, ...]:
+        """The names of the metrics whose mean is the benchmark's figure."""
+
+    def note(self, benchmark: str) -> str:
+        """The sentence that belongs beside its figures; empty if none."""
+
+    def item(self, benchmark: str, id: str) -> Item:
+        """The question, without its pictures."""
+
+    def trace(self, setting: Setting, item: str) -> Trace | None:
+        """With its pictures; None where the model failed."""
