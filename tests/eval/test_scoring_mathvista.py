@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_the_letters_of_choices_are_found_and_kept() -> None:
     assert RULE.match(chosen, "(B)") == Score(0.0, "match", "B")
     assert RULE.match(chosen, "The angle is right") is None
     assert RULE.read(chosen, "", "Z") == Score(0.0, "scorer", "Z", "Z")
+
+
+def test_lists_may_be_lists_already_and_pictures_be_shared() -> None:
+    chosen = ITEMS["0"]
+    extra = {**chosen.extra, "choices": ["35°", "55°"], "skills": ["x", "y"], "cluster": "picture 3"}
+    chosen = replace(chosen, extra=extra)
+    found = RULE.match(chosen, "55°")
+    assert found == Score(0.0, "match", "B")
+    metrics = RULE.metrics([Scored(chosen, found)])
+    assert [metric.name for metric in metrics] == ["overall", chosen.extra["task"], "x", "y"]
+    assert {unit.cluster for metric in metrics for unit in metric.units} == {"picture 3"}
 
 
 def test_numbers_are_compared_by_their_type() -> None:

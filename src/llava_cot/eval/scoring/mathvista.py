@@ -9,19 +9,20 @@ Owns the extraction, its prompt, the comparison and the figures, which are those
   VLMEvalKit takes the first reply, whatever it is, as a wrong answer;
 - the prompt is in our own words.
 
-No free answer of another type than "integer" and "float" is ever right: VLMEvalKit compares none of these,
-and MathVista's testmini has a few lists. So it is here, for the same figures, and no scorer is asked.
+What is the same, though one might expect otherwise: no free answer of another type than "integer" and
+"float" is ever right, since VLMEvalKit compares none (MathVista asks for lists, too), so that no
+scorer is asked about these; and floats are compared as they are, without rounding to `precision`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from string import ascii_uppercase
+from typing import Any
 
 from llava_cot.data.records import DataError
 from llava_cot.data.sources.tsv import listed
 from llava_cot.eval.items import By, Item, Metric, Score, Scored, Unit
-from llava_cot.eval.scoring.letters import NONE, inferred
+from llava_cot.eval.scoring.letters import NONE, infer
 from llava_cot.models.base import Prompt
 
 _NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "float": float}
@@ -68,9 +69,10 @@ _EXAMPLES = (
 class MathVista:
     """The rule of MathVista.
 
-    `extra` of an item has these columns, as texts: `question_type` ("multi_choice" or "free_form"),
-    `answer_type`, and for a choice `choices` (the list) and `answer_option` (the letter); besides, `task` and
-    `skills` (a list, or a single one) for the figures. Raises DataError where one that is needed is missing.
+    `extra` of an item has these columns: `question_type` ("multi_choice" or "free_form"), `answer_type`, and
+    for a choice `choices` (a list, or its text) and `answer_option` (the letter); besides, for the figures,
+    `task` and `skills` (a list, its text, or a single one), and `cluster`, what questions that are not
+    independent have in common. Raises DataError where one that scoring needs is missing.
     """
 
     name = "mathvista"
@@ -101,11 +103,11 @@ class MathVista:
         skills: dict[str, list[Unit]] = {}
         for one in scored:
             item = one.item
-            unit = Unit(item.id, one.score.value, item.skill, item.id)
+            unit = Unit(item.id, one.score.value, item.skill, str(item.extra.get("cluster", item.id)))
             overall.append(unit)
             if task := str(item.extra.get("task", "")):
                 tasks.setdefault(task, []).append(unit)
-            for skill in listed(str(item.extra.get("skills", ""))):
+            for skill in _list(item.extra.get("skills", "")):
                 skills.setdefault(skill, []).append(unit)
         return [Metric(name, tuple(units)) for name, units in ({"overall": overall} | tasks | skills).items()]
 
@@ -114,8 +116,7 @@ def _compared(item: Item, text: str, by: By) -> Score | None:
     """The score of a text that is an answer; None if it is none of the question's type."""
     reason = text if by == "scorer" else ""
     if _chosen(item):
-        options = listed(_extra(item, "choices"))
-        letter = inferred(text, dict(zip(ascii_uppercase, options, strict=False)))
+        letter = infer(text, _list(_extra(item, "choices")))
         if letter is None:
             return None
         return Score(float(letter == _extra(item, "answer_option")), by, letter, reason)
@@ -127,16 +128,20 @@ def _compared(item: Item, text: str, by: By) -> Score | None:
 
 
 def _chosen(item: Item) -> bool:
-    return _extra(item, "question_type") == "multi_choice"
+    return bool(_extra(item, "question_type") == "multi_choice")
 
 
-def _extra(item: Item, name: str) -> str:
+def _extra(item: Item, name: str) -> Any:
     value = item.extra.get(name)
-    if value is None:
+    if not value:
         raise DataError(
             f"the question {item.id} has no {name}, which MathVista's rule needs; look at its file"
         )
-    return str(value)
+    return value
+
+
+def _list(value: Any) -> list[str]:
+    return listed(value) if isinstance(value, str) else [str(one) for one in value]
 
 
 def _number(kind: str, text: str) -> float | None:

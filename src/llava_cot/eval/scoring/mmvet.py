@@ -48,7 +48,11 @@ _EXAMPLES = (
 
 
 class MMVet:
-    """The rule of MM-Vet. `extra["capability"]` of an item names capabilities, separated by commas."""
+    """The rule of MM-Vet.
+
+    `extra["capability"]` of an item names capabilities, separated by commas; `extra["cluster"]` is what
+    questions that are not independent have in common, the question itself where it is not there.
+    """
 
     name = "mm-vet"
     headline = ("overall",)
@@ -77,13 +81,14 @@ class MMVet:
         found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
         for one in scored:
             item, value = one.item, one.score.value
+            cluster = str(item.extra.get("cluster", item.id))
             capabilities = str(item.extra.get("capability", ""))
             groups = ["overall", *(name for name in CAPABILITIES if name in capabilities)]
             for name in groups:
-                found[name].append(Unit(item.id, value, item.skill, item.id))
+                found[name].append(Unit(item.id, value, item.skill, cluster))
             if combination := capabilities.replace(",", "_"):
                 key = f"{item.id} again" if combination in groups else item.id
-                found.setdefault(combination, []).append(Unit(key, value, item.skill, item.id))
+                found.setdefault(combination, []).append(Unit(key, value, item.skill, cluster))
         return [Metric(name, tuple(units)) for name, units in found.items() if units]
 
 
