@@ -43,8 +43,8 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str)
     model = ScriptedModel(noisy)
     trace = await ask(
         model,
-        PICTURE,
-        "How many?",
+        None,
+        Question("How many?", (PICTURE,), reference="2"),
         method=method,
         n=None if method == "single" else 3,
         judge=judge if method in JUDGED else None,
@@ -140,7 +140,7 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
         trace = await ask(
             ScriptedModel(script),
             None,
-            "q",
+            Question("q", reference="two"),
             method=method,
             judge=judge if method in JUDGED else None,
             fmt=make_format(stages),

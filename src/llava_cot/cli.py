@@ -141,7 +141,9 @@ def ask(
         str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
     ] = "stage-beam",
     n: Annotated[int | None, typer.Option("-n", help="Candidates; 2, or 1 for single, if not given.")] = None,
-    judge: Annotated[str | None, typer.Option(help="self, logits or likelihood; self if not given.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="self, logits, likelihood or verifier; self if not given.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
     max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,

@@ -12,6 +12,7 @@ from llava_cot.question import Question
 from llava_cot.scenes.verifying import better
 from llava_cot.scenes.write import make_item
 from llava_cot.stages import LLAVA_COT, parse, render
+from llava_cot.trace import Candidate
 
 ITEM = make_item("validation", 0, 3)
 QUESTION = Question(ITEM.question.text, (), ITEM.id, ITEM.question.options, ITEM.answer)
@@ -55,9 +56,20 @@ def test_a_reasoning_is_better_if_its_first_fault_comes_later() -> None:
     assert better(QUESTION, "reasoning", false, true) == 2
 
 
-def test_only_scenes_are_known() -> None:
-    with pytest.raises(ValueError, match="scenes alone"):
-        better(Question("What is this?", id="q/1"), "answer", answer(), answer())
+async def test_of_other_questions_the_reference_tells_of_conclusions() -> None:
+    async def prefer(question: Question, a: str, b: str) -> int | None:
+        sides = [
+            Candidate(id=i, parent=None, round=0, stage="conclusion", text=f"<CONCLUSION>{text}</CONCLUSION>")
+            for i, text in enumerate((a, b))
+        ]
+        return (await VerifierJudge(LLAVA_COT).prefer(question, "conclusion", "", *sides, seed=0)).choice
+
+    asked = Question("How many?", id="q/1", reference="3")
+    assert await prefer(asked, "three", "4") == 1
+    assert await prefer(asked, "4", "There are 3.") == 2
+    assert await prefer(asked, "4", "5") is None
+    with pytest.raises(ValueError, match="whose answer is known"):
+        await prefer(Question("How many?"), "3", "4")
 
 
 @pytest.mark.parametrize("method", ["best-of-n", "stage-beam"])
@@ -74,7 +86,8 @@ async def test_a_search_with_it_keeps_what_is_true(method: str) -> None:
         return fitting[drawn % len(fitting)].removeprefix(prompt.prefix)
 
     for seed in range(8):
-        judge = VerifierJudge(better, LLAVA_COT)
-        trace = await ask(ScriptedModel(script), None, QUESTION, method=method, n=3, judge=judge, seed=seed)
+        trace = await ask(
+            ScriptedModel(script), None, QUESTION, method=method, n=3, judge="verifier", seed=seed
+        )
         assert trace.answer == ITEM.answer
         assert trace.judge == "verifier"

@@ -8,6 +8,7 @@ from llava_cot.judges.base import Judge, Opinion, Preference
 from llava_cot.judges.likelihood import LikelihoodJudge
 from llava_cot.judges.logits import LogitsJudge
 from llava_cot.judges.self_judge import SelfJudge
+from llava_cot.judges.verifier import VerifierJudge
 from llava_cot.models.base import Model, Sampling
 from llava_cot.stages import StageFormat
 
@@ -17,6 +18,7 @@ JUDGES: dict[str, Callable[[Model, StageFormat, Sampling], Judge]] = {
     "self": SelfJudge,
     "logits": lambda model, fmt, sampling: LogitsJudge(model, fmt),
     "likelihood": lambda model, fmt, sampling: LikelihoodJudge(),
+    "verifier": lambda model, fmt, sampling: VerifierJudge(fmt),
 }
 
 

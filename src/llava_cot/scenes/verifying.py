@@ -14,11 +14,15 @@ from llava_cot.scenes.write import Item, named_item
 from llava_cot.stages import Answer
 
 
+def known(question: Question) -> bool:
+    """Whether the question is about a scene, by its id."""
+    return _item(question.id or "") is not None
+
+
 def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2] | None:
-    """1 or 2; None where both are as good, or the truth does not tell (a summary). Raises ValueError."""
+    """1 or 2; None where both are as good, or the truth does not tell (a summary). Of `known` questions."""
     item = _item(question.id or "")
-    if item is None:
-        raise ValueError("the judge verifier knows the truth of scenes alone; choose another judge")
+    assert item is not None
     right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
     if right != other:
         return 1 if right else 2
