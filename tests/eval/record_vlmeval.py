@@ -114,11 +114,30 @@ def predicted(row: dict[str, str], chance: random.Random) -> str:
     """A prediction that is right more often than not, in one of many forms."""
     if row["answer"] in ("Yes", "No"):
         said = row["answer"] if chance.random() < 0.7 else {"Yes": "No", "No": "Yes"}[row["answer"]]
-        forms = ("{}", "{}.", "{}, it is.", "The answer is {}", "**{}**", "{} no yes", "I cannot tell", "{}/it is")
+        forms = (
+            "{}",
+            "{}.",
+            "{}, it is.",
+            "The answer is {}",
+            "**{}**",
+            "{} no yes",
+            "I cannot tell",
+            "{}/it is",
+        )
         return chance.choice(forms).format(said)
     letters = [letter for letter in "ABCDEF" if row.get(letter)]
     said = row["answer"] if chance.random() < 0.8 else chance.choice(letters)
-    forms = ("{L}", "{L}.", "{L}. {T}", "{T}", "The answer is ({L}).", "{L} or {M}", "Z", "**{L}**", "答案是 {L}。")
+    forms = (
+        "{L}",
+        "{L}.",
+        "{L}. {T}",
+        "{T}",
+        "The answer is ({L}).",
+        "{L} or {M}",
+        "Z",
+        "**{L}**",
+        "答案是 {L}。",
+    )
     weights = (9, 5, 5, 5, 5, 1, 1, 3, 1)
     other = next(letter for letter in letters if letter != said)
     return chance.choices(forms, weights)[0].format(L=said, M=other, T=row[said])
@@ -146,7 +165,8 @@ def run(name: str, number: int) -> dict[str, Any]:
         (judged,) = [
             path
             for path in Path(folder).glob("*")
-            if path.stem.endswith("_auxmatch") or (path.stem.endswith("matching_result") and path.suffix != ".pkl")
+            if path.stem.endswith("_auxmatch")
+            or (path.stem.endswith("matching_result") and path.suffix != ".pkl")
         ]
         verdicts = read(judged)
     told = "score" if "score" in verdicts else "hit"
