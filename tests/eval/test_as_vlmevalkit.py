@@ -12,7 +12,7 @@ import pytest
 
 from llava_cot.eval.benchmarks import open_benchmark
 from llava_cot.eval.items import Item, Metric, Score, Scored
-from llava_cot.eval.scoring.choice import infer
+from llava_cot.eval.scoring.letters import infer
 from llava_cot.eval.scoring.yes_no import extract
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from llava_cot.data.records import DataError, Picture, Record, Turn, to_json
 from llava_cot.eval.benchmarks import BENCHMARKS, open_benchmark
-from llava_cot.eval.items import Item
+from llava_cot.eval.items import Item, Score, Scored
 from llava_cot.prompting import question_text
 from llava_cot.question import Question
 from llava_cot.scenes.questions import TYPES, VALUES
@@ -87,15 +87,24 @@ def test_hallusion_asks_only_what_has_a_picture_as_vlmevalkit_does() -> None:
     assert all(len(names) == 1 for names in clusters.values()), "no group reaches beyond a cluster"
 
 
-def test_mathvista_and_mmvet_give_their_rules_what_these_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llava_cot.eval.benchmarks.tables import TABLES
-
-    chosen = list(TABLES["mathvista"].read(ROOT / "MathVista_MINI.tsv"))[2]
+def test_mathvista_gives_its_rule_what_that_needs() -> None:
+    number, length, chosen = items("mathvista")
     assert chosen.text.startswith("Hint: Give") and chosen.options == () and chosen.skill == "x"
     assert chosen.extra["choices"] == ["3/11", "8/11"] and chosen.extra["answer_option"] == "B"
-    assert chosen.extra["skills"] == ["arithmetic reasoning", "geometry reasoning"]
-    several = list(TABLES["mmvet"].read(ROOT / "MMVet.tsv"))[1]
-    assert (several.skill, several.extra["capability"], several.answer) == ("ocr,math", "ocr,math", "14")
+    rule = open_benchmark("mathvista", ROOT).rule
+    scores = [rule.match(item, said) for item, said in ((number, "14"), (length, "1.5"), (chosen, "(B)"))]
+    assert [score and score.value for score in scores] == [1, 1, 1]
+    figures = rule.metrics([Scored(number, Score(1.0, "match")), Scored(chosen, Score(0.0, "match"))])
+    assert {"overall", "figure question answering", "geometry reasoning"} < {
+        metric.name for metric in figures
+    }
+
+
+def test_mmvet_gives_its_rule_what_that_needs() -> None:
+    several = items("mmvet")[1]
+    assert (several.skill, several.answer) == ("ocr,math", "14")
+    figures = open_benchmark("mmvet", ROOT).rule.metrics([Scored(several, Score(0.5, "scorer"))])
+    assert [metric.name for metric in figures] == ["overall", "ocr", "math", "ocr_math"]
 
 
 def test_both_editions_of_ai2d_say_which_they_are() -> None:
@@ -126,7 +135,7 @@ def test_a_missing_file_is_told_with_its_folder_and_address(
 
 @pytest.mark.parametrize("name", ["mmbench", "mmbench-circular"])
 def test_the_public_test_split_of_mmbench_has_no_answers(name: str) -> None:
-    with pytest.raises(DataError, match="without its answers.*MMBench_DEV_EN_V11"):
+    with pytest.raises(DataError, match=r"without its answers.*MMBench_DEV_EN_V11"):
         open_benchmark(name, FIXTURES / "public")
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from llava_cot.eval.benchmarks import RULES
 from llava_cot.eval.items import Item, Rule, Score, Scored
-from llava_cot.eval.scoring.choice import Choice, infer
+from llava_cot.eval.scoring.choice import Choice
 from llava_cot.eval.scoring.circular import Circular, rotations, speaks_of_letters
 from llava_cot.eval.scoring.hallusion import Hallusion
+from llava_cot.eval.scoring.letters import infer
 from llava_cot.eval.scoring.words import EXACT, NUMBER, WORDS, ByWords
 from llava_cot.eval.scoring.yes_no import YesNo, extract
 
@@ -206,7 +207,7 @@ def test_hallusion_counts_questions_figures_and_questions_over_figures(
     figures = {(s, f) for s, f, _ in rows}
     questions = {(s, q) for s, _, q in rows}
     wanted = {
-        "aAcc": [right for right in rows.values()],
+        "aAcc": list(rows.values()),
         "fAcc": [all(right for (s, f, _), right in rows.items() if (s, f) == key) for key in figures],
         "qAcc": [all(right for (s, _, q), right in rows.items() if (s, q) == key) for key in questions],
     }
