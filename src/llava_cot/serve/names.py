@@ -1,6 +1,6 @@
-"""Names of models that name a method too: `mini`, `mini:single`, `mini:stage-beam-4`, `mini:best-of-8@logits`.
+"""Names of models that name a method too: `mini`, `mini:single`, `mini:stage-beam-4`, `mini:best-of-8`.
 
-Owns the names; the part after the colon is `methods/spec.py`'s.
+Owns the names; what follows the colon, such as `best-of-8@logits`, is `methods/spec.py`'s.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from typing import Any
 
 from llava_cot.data.annotating.calls import Budget, Calls, Stopped
 from llava_cot.data.annotating.procedure import AGAIN, Outcome, conversation
-from llava_cot.data.annotating.room import Room
-from llava_cot.data.annotating.schedule import interrupts, run_all
 from llava_cot.data.annotating.teachers import Teacher
 from llava_cot.data.records import Record
+from llava_cot.data.room import Room
 from llava_cot.models.base import ModelFailure
+from llava_cot.schedule import interrupts, run_all
 from llava_cot.store import Store
 
 OUTCOME = "record"  # the store's kind for what became of a record
@@ -139,7 +139,7 @@ class _Run:
         """Annotate one record; what its model could not do, if that was so."""
         key, record = item
         try:
-            async with self._room.pictures(record) as images:
+            async with self._room.pictures(record.pictures) as images:
                 found = await conversation(record, key, self._teacher, self.calls, images)
         except Stopped:
             return None
