@@ -1,0 +1,272 @@
+"""Runs of methods over benchmarks: every question under every setting once, kept and scored as it comes.
+
+Owns the order, the failures and what is owed. What the store keeps is in `kept.py`, what of an answer is
+scored in `answers.py`. Knows no benchmark, model or method by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava_cot.asking import ask
+from llava_cot.data.room import Room
+from llava_cot.eval.answers import best_of_others, said, shape
+from llava_cot.eval.benchmarks import rule_named
+from llava_cot.eval.items import Item, Rule, Score
+from llava_cot.eval.kept import (
+    facts_of,
+    keep_benchmark,
+    keep_model,
+    keep_trace,
+    kept_item,
+    kept_trace,
+    key_of,
+    questions,
+    read_key,
+    row,
+    setting_key,
+    settings,
+)  # fmt: skip
+from llava_cot.eval.plan import Entry, Plan, question_seed
+from llava_cot.eval.results import Setting
+from llava_cot.eval.scorer import Scorer, insist
+from llava_cot.eval.scoring.asking import score
+from llava_cot.eval.share import Share
+from llava_cot.methods.spec import Spec
+from llava_cot.models.base import Model, ModelError
+from llava_cot.schedule import run_interruptible
+from llava_cot.store import Store, check_own
+from llava_cot.trace import Trace
+
+_SCORED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `done` counts answered questions, those of earlier runs among them, `fresh` the ones
+    of this run, `failed` its failures. `mean` is the score so far under `setting`, the last answer's."""
+
+    done: int
+    total: int
+    fresh: int = 0
+    failed: int = 0
+    setting: Setting | None = None
+    mean: float = 0.0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """How many questions `failed`, and how many answers a scorer failed to score (`unscored`), the last for
+    the reason `why`. `gave_up` names the models that could do nothing any more."""
+
+    failed: int
+    unscored: int
+    why: str | None
+    gave_up: tuple[str, ...]
+
+
+def evaluate(
+    folder: Path,
+    plan: Plan,
+    *,
+    scorer: Model | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> Done:
+    """Answer and score what the folder does not have yet.
+
+    Traces, scores and a scorer's replies are kept as they come, so that a run which is broken off in whatever
+    way goes on where it was. A model's failure on a question is tried twice more, then kept, and tried again
+    in the next run. Raises ValueError (DataError, ModelError, StoreError), OSError, and KeyboardInterrupt
+    after a Ctrl-C once what was asked has been answered.
+    """
+    check_own(folder)
+    with Store(folder) as store:
+        run = _Run(store, plan, scorer, on_progress, on_interrupt)
+        asyncio.run(run.settle())
+        gave_up = []
+        for entry in plan.models:
+            if run.owes(entry):
+                with entry.open() as (model, at_once):
+                    if asyncio.run(run.answer(entry, model, at_once)):
+                        gave_up.append(entry.name)
+        return Done(run.failed, run.unscored, run.why, tuple(gave_up))
+
+
+@dataclass(frozen=True)
+class _Job:
+    key: str
+    setting: Setting
+    spec: Spec
+    item: Item
+    rule: Rule
+
+
+class _Run:
+    """A plan and a store: what of the one is in the other, and how far the rest is."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        scorer: Model | None,
+        on_progress: Callable[[Progress], None],
+        on_interrupt: Callable[[], None],
+    ) -> None:
+        self.failed = self.unscored = 0
+        self.why: str | None = None
+        self._store, self._plan = store, plan
+        self._tell, self._on_interrupt = on_progress, on_interrupt
+        self._room, self._share = Room(), Share()
+        store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
+        for entry in plan.models:
+            keep_model(store, entry.name, entry.spec, plan.way)
+        self._ids = {b.name: keep_benchmark(store, b, plan.limit) for b in plan.benchmarks}
+        for entry in plan.models:
+            for setting, _, _ in plan.settings(entry.name):
+                store.put(setting_key(setting), "setting", None)
+        self._scorer = Scorer(scorer, store) if scorer else None
+        self._answered = set(store.keys("trace"))
+        self._means: dict[Setting, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
+        self._usd = 0.0
+        for key, kept in store.items("score"):
+            self._count(read_key(key)[0], kept["value"])
+            self._usd += kept["usage"]["usd"] or 0.0
+        asked = [setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)]
+        self._total = sum(len(self._ids[setting.benchmark]) for setting in asked)
+        known = set(asked)
+        self._done = sum(read_key(key)[0] in known for key in self._answered)
+        self._fresh = 0
+
+    async def settle(self) -> None:
+        """Score anew what another scorer was asked, and what was answered and never scored."""
+        name = self._scorer.name if self._scorer else None
+        scored = set()
+        owed = []
+        for key, kept in self._store.items("score"):
+            scored.add(key)
+            if kept["by"] in ("scorer", "unsettled") and kept["scorer"] != name:
+                owed.append(key)
+        owed += [key for key in self._store.keys("trace") if key not in scored]
+        await run_interruptible(owed, self._settle, _SCORED_AT_ONCE, lambda: False, self._on_interrupt)
+
+    def owes(self, entry: Entry) -> bool:
+        return next(self._owed(entry), None) is not None
+
+    async def answer(self, entry: Entry, model: Model, at_once: int) -> bool:
+        """Ask a model all that it owes; whether it could do nothing any more."""
+        why = await run_interruptible(
+            self._owed(entry), lambda job: self._one(job, model), at_once, lambda: False, self._on_interrupt
+        )
+        return why is not None
+
+    def _owed(self, entry: Entry) -> Iterator[_Job]:
+        for setting, benchmark, spec in self._plan.settings(entry.name):
+            if all(key_of(setting, id) in self._answered for id in self._ids[benchmark.name]):
+                continue  # without reading the benchmark once more
+            for item in questions(benchmark, self._plan.limit):
+                key = key_of(setting, item.id)
+                if key not in self._answered:
+                    yield _Job(key, setting, spec, item, benchmark.rule)
+
+    async def _one(self, job: _Job, model: Model) -> str | None:
+        """Ask and score one question; what a model could not do, if that was so."""
+        begun = self._share.begin()
+        wall = 0.0
+        try:
+            trace = await insist(lambda: self._ask(job, model))
+        except (ValueError, OSError) as error:  # the question's pictures, too, may be at fault
+            self.why = f"{job.item.id}: {error}"
+            self.failed += 1
+            self._store.put(job.key, "failure", str(error))
+            self._count(job.setting, 0.0)
+            self._progress(job.setting)
+            return self.why if isinstance(error, ModelError) else None
+        finally:
+            wall = self._share.end(begun)
+        keep_trace(self._store, job.key, trace, wall)
+        self._answered.add(job.key)
+        self._done += 1
+        self._fresh += 1
+        self._usd += trace.usage.usd or 0.0
+        return await self._score(job.key, job.item, job.rule, trace, wall)
+
+    async def _ask(self, job: _Job, model: Model) -> Trace:
+        plan, spec = self._plan, job.spec
+        async with self._room.pictures(job.item.pictures) as images:
+            return await ask(
+                model,
+                None,
+                job.item.about(await images()),
+                method=spec.method,
+                n=spec.n,
+                judge=spec.judge,
+                temperature=plan.temperature if spec.temperature is None else spec.temperature,
+                top_p=plan.top_p,
+                max_tokens=plan.max_tokens,
+                seed=question_seed(job.setting.seed, job.item.id),
+                fmt=plan.fmt,
+            )
+
+    async def _score(self, key: str, item: Item, rule: Rule, trace: Trace, wall: float) -> str | None:
+        """Score an answer for the first time; what the scorer could not do, if that was so."""
+        fmt = self._plan.fmt
+        way = self._store.get(read_key(key)[0].model, "model")["answer"]
+        conclusion = said(trace.text, fmt, way)
+        sampled, others = best_of_others(trace, item, rule, fmt, way, conclusion)
+        facts = {
+            **shape(trace, fmt),
+            "conclusion": conclusion,
+            "sampled": sampled,
+            "others": others,
+            "usage": trace.usage.model_dump(mode="json"),
+            "wall": wall,
+        }
+        return await self._keep_score(key, item, rule, facts)
+
+    async def _keep_score(self, key: str, item: Item, rule: Rule, facts: dict[str, object]) -> str | None:
+        name, trouble = self._scorer.name if self._scorer else None, None
+        conclusion = facts["conclusion"]
+        assert conclusion is None or isinstance(conclusion, str)
+        try:
+            found = await score(rule, item, conclusion, self._scorer.ask if self._scorer else None)
+        except ModelError as error:
+            name, trouble = "", str(error)  # no scorer's name, so that it stays owed
+            self.why, self.unscored = f"the scorer: {error}", self.unscored + 1
+            found = Score(0.0, "unsettled", reason=trouble)
+        self._store.put(key, "score", row(found, name, facts))
+        setting = read_key(key)[0]
+        self._count(setting, found.value)
+        self._progress(setting)
+        return trouble
+
+    async def _settle(self, key: str) -> str | None:
+        setting, id = read_key(key)
+        benchmark = self._store.get(setting.benchmark, "benchmark")
+        rule = rule_named(benchmark["rule"])
+        item = kept_item(self._store, setting.benchmark, id)
+        kept = self._store.get(key, "score")
+        if kept is not None:
+            self._count(setting, -kept["value"], -1)
+            return await self._keep_score(key, item, rule, facts_of(kept))
+        trace = kept_trace(self._store, key)
+        assert trace is not None
+        self._usd += trace.usage.usd or 0.0
+        return await self._score(key, item, rule, trace, self._store.get(key, "wall"))
+
+    def _count(self, setting: Setting, value: float, number: int = 1) -> None:
+        mean = self._means[setting]
+        mean[0] += value
+        mean[1] += number
+
+    def _progress(self, setting: Setting) -> None:
+        value, count = self._means[setting]
+        usd = self._usd + (self._scorer.usd if self._scorer else 0.0)
+        self._tell(
+            Progress(self._done, self._total, self._fresh, self.failed, setting, value / max(1, count), usd)
+        )
