@@ -12,8 +12,8 @@ from llava_cot.models.base import Prompt
 
 ATTEMPTS = 3
 
-# Given a prompt and the number of the attempt, from 0: the scorer's reply. The caller keeps replies under that
-# number, so that none is paid for twice, and draws each attempt from another seed.
+# Given a prompt and the number of the attempt, from 0: the scorer's reply. The caller keeps each reply under
+# that number, so that none is paid for twice, and draws each attempt from another seed.
 Ask = Callable[[Prompt, int], Awaitable[str]]
 
 

@@ -25,11 +25,11 @@ from llava_cot.models.base import Prompt
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 _SEVERAL = re.compile(r"<(?:AND|OR)>")
 _TASK = """\
-Grade an answer to a question about a picture by comparing it with the reference. You do not see the picture; \
-take the reference as true. The grade is one of 0.0, 0.1, 0.2, and so on to 1.0: 0.0 for an answer with nothing \
-of the reference in it, 1.0 for one with all of it, and the share that is there for one in between. Parts of a \
-reference that are joined by <AND> must all be in the answer; of parts joined by <OR>, one is enough. Other \
-wording and further detail cost nothing, unless they contradict the reference.
+Grade an answer to a question about a picture by comparing it with the reference. You do not see the \
+picture: take the reference as true. The grade is one of 0.0, 0.1, 0.2, and so on to 1.0. It is 0.0 for an \
+answer with nothing of the reference in it, 1.0 for one with all of it, and in between the share that is \
+there. Parts of a reference that are joined by <AND> must all be in the answer; of parts joined by <OR>, one \
+is enough. Other wording and further detail cost nothing, unless they contradict the reference.
 
 Reply with the grade alone."""
 _EXAMPLES = (
@@ -48,7 +48,11 @@ _EXAMPLES = (
 
 
 class MMVet:
-    """The rule of MM-Vet. `extra["capability"]` of an item names capabilities, separated by commas."""
+    """The rule of MM-Vet.
+
+    `extra["capability"]` of an item names capabilities, separated by commas; `extra["cluster"]` is what
+    questions that are not independent have in common, the question itself where it is not there.
+    """
 
     name = "mm-vet"
     headline = ("overall",)
@@ -77,13 +81,14 @@ class MMVet:
         found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
         for one in scored:
             item, value = one.item, one.score.value
-            capabilities = str(item.extra["capability"])
+            cluster = str(item.extra.get("cluster", item.id))
+            capabilities = str(item.extra.get("capability", ""))
             groups = ["overall", *(name for name in CAPABILITIES if name in capabilities)]
             for name in groups:
-                found[name].append(Unit(item.id, value, item.skill, item.id))
-            combination = capabilities.replace(",", "_")
-            key = f"{item.id} again" if combination in groups else item.id
-            found.setdefault(combination, []).append(Unit(key, value, item.skill, item.id))
+                found[name].append(Unit(item.id, value, item.skill, cluster))
+            if combination := capabilities.replace(",", "_"):
+                key = f"{item.id} again" if combination in groups else item.id
+                found.setdefault(combination, []).append(Unit(key, value, item.skill, cluster))
         return [Metric(name, tuple(units)) for name, units in found.items() if units]
 
 
