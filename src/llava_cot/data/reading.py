@@ -144,7 +144,9 @@ def _scene(line: Mapping[str, Any]) -> Record:
     options = line.get("options") or ()
     if not isinstance(options, list | tuple):
         raise DataError("it is no record: its options are no list")
-    return Record(line.get("id", ""), (Turn(line["question"], line.get("answer"), tuple(options)),))
+    turn = Turn(line["question"], line.get("answer"), tuple(options))
+    extra = {"type": line["type"]} if isinstance(line.get("type"), str) else {}
+    return Record(line.get("id", ""), (turn,), extra=extra)
 
 
 def _plain(line: Mapping[str, Any]) -> Record:

@@ -15,7 +15,7 @@ from pathlib import Path
 from llava_cot.asking import ask
 from llava_cot.data.room import Room
 from llava_cot.eval.answers import best_of_others, said, shape
-from llava_cot.eval.benchmarks import rule_named
+from llava_cot.eval.benchmarks.rules import rule_named
 from llava_cot.eval.items import Item, Rule, Score
 from llava_cot.eval.kept import (
     facts_of,

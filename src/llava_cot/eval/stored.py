@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.records import DataError
-from llava_cot.eval.benchmarks import rule_named
+from llava_cot.eval.benchmarks.rules import rule_named
 from llava_cot.eval.items import Item, Metric, Scored
 from llava_cot.eval.kept import (
     PURPOSE,

@@ -81,6 +81,16 @@ def normal(text: str) -> str:
     return re.sub(r"^(?:the|an?) (?=\S)", "", text)
 
 
+def same(a: str, b: str) -> bool:
+    """Whether two texts are the same in their normal form, numbers by their value."""
+    return _same(normal(a), normal(b))
+
+
+def numbers(text: str) -> set[Fraction]:
+    """The numbers in a text, small ones also in words."""
+    return set(_values(unicodedata.normalize("NFKC", text).casefold()))
+
+
 def _told_apart_by_case(conclusion: str, answer: str) -> bool:
     """Whether two symbols, such as the genotypes "Tt" and "TT", differ in their capitals."""
     a, b = (re.sub(r"\W", "", text) for text in (conclusion, answer))

@@ -11,7 +11,7 @@ import ast
 import base64
 import binascii
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
@@ -25,18 +25,20 @@ _LONGEST_INDEX = 64  # what is longer is a picture, as VLMEvalKit has it
 _KEPT = ("category", "l2-category", "split", "source")
 
 
-def read_tsv(path: Path, root: Path | None = None, name: str | None = None) -> Iterator[Record]:
+def read_tsv(
+    path: Path, root: Path | None = None, name: str | None = None, keep: Sequence[str] = _KEPT
+) -> Iterator[Record]:
     """The questions of a file, lazily; those pictures that several rows share are kept in memory.
 
     `root` is where the paths of pictures begin, the file's folder if not given; `name` stands before ids, the
-    file's own if not given. Raises DataError.
+    file's own if not given; of the other columns those to `keep` go into `extra`. Raises DataError.
     """
     csv.field_size_limit(_LONGEST)
     name = name or path.stem
     shared = _shared(path)
     folder = root or path.parent
     rows = csv_rows(path, ("index", "question"), "\t")
-    return each(path, rows, lambda row: [_record(row, shared, folder, name)])
+    return each(path, rows, lambda row: [_record(row, shared, folder, name, keep)])
 
 
 def _shared(path: Path) -> dict[str, str]:
@@ -55,14 +57,16 @@ def _shared(path: Path) -> dict[str, str]:
     }
 
 
-def _record(row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str) -> Record:
+def _record(
+    row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str, keep: Sequence[str]
+) -> Record:
     options = []
     for letter in ascii_uppercase:
         if not row.get(letter):
             break
         options.append(row[letter])
     turn = Turn(row["question"], row.get("answer") or None, tuple(options), row.get("hint") or None)
-    extra = {key: row[key] for key in _KEPT if row.get(key)}
+    extra = {key: row[key] for key in keep if row.get(key)}
     return Record(f"{name}/{row['index']}", (turn,), _pictures(row, shared, root, name), name, extra=extra)
 
 

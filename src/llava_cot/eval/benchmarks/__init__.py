@@ -1,65 +1,53 @@
-"""Opening a benchmark by its name."""
+"""Benchmarks: the public ones by name, and any file or folder of the user's own.
+
+Owns opening one. Each is read lazily, and no picture before it is asked for.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from llava_cot.data.records import DataError
-from llava_cot.data.sources.made import MadePicture
-from llava_cot.eval.items import Benchmark, Item, Metric, Rule, Score, Scored, Unit
-from llava_cot.models.base import Prompt
+from llava_cot.eval.benchmarks.files import find
+from llava_cot.eval.benchmarks.made_up import easy_vqa, scenes
+from llava_cot.eval.benchmarks.own import RULES, open_own
+from llava_cot.eval.benchmarks.tables import TABLES, Table
+from llava_cot.eval.items import Benchmark
 
-_SIZE = 1000
+__all__ = ["BENCHMARKS", "RULES", "open_benchmark"]
 
-
-class Exact:
-    name = "exact"
-    headline: tuple[str, ...] = ("accuracy",)
-
-    def match(self, item: Item, conclusion: str) -> Score | None:
-        return Score(float(conclusion.strip() == item.answer), "match", conclusion.strip())
-
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
-        raise NotImplementedError
-
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
-        raise NotImplementedError
-
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
-        units = (Unit(s.item.id, s.score.value, s.item.skill, s.item.id) for s in scored)
-        return [Metric("accuracy", tuple(units))]
+BENCHMARKS = (*TABLES, "scenes", "easy-vqa")
 
 
 def open_benchmark(name: str, root: Path | None = None, rule: str | None = None) -> Benchmark:
-    kind, _, split = name.partition(":")
-    if kind != "scenes":
-        raise DataError(f"there is no benchmark {name!r}; choose scenes")
-    return Benchmark(name, "Scenes", "", lambda: _scenes(split or "test"), Exact())
+    """A benchmark by its name in `BENCHMARKS` ("scenes:validation" is the other split), or by its path.
+
+    `root` is the folder of VLMEvalKit's files, or the file itself; if not given, the environment's or
+    VLMEvalKit's own. A path to a file that is called as one of VLMEvalKit's is that benchmark, unless a
+    `rule` is named; a rule is for a path alone, since public benchmarks bring theirs. Raises DataError.
+    """
+    path = Path(name).expanduser()
+    table = TABLES.get(name)
+    if table is None and rule is None and path.is_file():
+        table = next((table for table in TABLES.values() if path.name in table.files), None)
+        root = path
+    if table is None and name not in BENCHMARKS and not name.startswith("scenes:"):
+        if not path.exists():
+            raise DataError(
+                f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV of "
+                "VLMEvalKit's form, or a folder or .jsonl file of records"
+            )
+        return open_own(path, rule)
+    if rule is not None:
+        raise DataError(f"{name} is scored by its authors' rule; name a rule only for files of your own")
+    if table is not None:
+        return _open(table, root)
+    return easy_vqa() if name == "easy-vqa" else scenes(name.partition(":")[2] or "test")
 
 
-def rule_named(name: str) -> Rule:
-    if name != Exact.name:
-        raise DataError(f"there is no rule {name!r}; choose exact")
-    return Exact()
-
-
-def _scenes(split: str) -> Iterator[Item]:
-    from llava_cot.scenes.write import make_items
-
-    for item in make_items(split, 0, _SIZE):
-        picture = MadePicture(f"{item.id}.png", make=partial(_png, item))
-        yield Item(
-            item.id, item.question.text, item.question.options, item.answer, (picture,), item.question.type
-        )
-
-
-def _png(item: object) -> bytes:
-    from llava_cot.scenes.write import Item as Scene
-
-    assert isinstance(item, Scene)
-    data = io.BytesIO()
-    item.picture().save(data, "PNG")
-    return data.getvalue()
+def _open(table: Table, root: Path | None) -> Benchmark:
+    file = find(table.files, root)
+    if table.check is not None:
+        table.check(file)
+    return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule(), table.note)
