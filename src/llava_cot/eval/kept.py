@@ -94,10 +94,9 @@ def keep_benchmark(store: Store, benchmark: Benchmark, limit: int | None) -> lis
     return ids
 
 
-def keep_model(store: Store, name: str, opened: str, way: Way) -> None:
+def check_model(store: Store, name: str, opened: str, way: Way) -> None:
     """Raises StoreError if the folder has another model of this name, or takes other text for its answer."""
-    now = {"opened": opened, "answer": way}
-    known = store.get(name, "model") or now
+    known = store.get(name, "model") or {"opened": opened, "answer": way}
     if known["opened"] != opened:
         raise StoreError(
             f"the model {name} of this folder is {known['opened']}, and not {opened}; call this one by "
@@ -108,7 +107,10 @@ def keep_model(store: Store, name: str, opened: str, way: Way) -> None:
             f"of the model {name} the folder scores the {known['answer']}, and not the {way}; go on with "
             f"--answer {known['answer']}, or call the model by another name, as in --model NAME=MODEL"
         )
-    store.put(name, "model", now)
+
+
+def keep_model(store: Store, name: str, opened: str, way: Way) -> None:
+    store.put(name, "model", {"opened": opened, "answer": way})
 
 
 def keep_trace(store: Store, key: str, trace: Trace, wall: float) -> None:

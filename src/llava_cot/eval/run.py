@@ -1,40 +1,36 @@
 """Runs of methods over benchmarks: every question under every setting once, kept and scored as it comes.
 
-Owns the order, the failures and what is owed. What the store keeps is in `kept.py`, what of an answer is
-scored in `answers.py`. Knows no benchmark, model or method by name.
+Owns the order, the failures and what is owed. What the store keeps is in `kept.py`, how an
+answer is scored in `scores.py`. Knows no benchmark, model or method by name.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llava_cot.asking import ask
+from llava_cot.data.records import DataError
 from llava_cot.data.room import Room
-from llava_cot.eval.answers import best_of_others, said, shape
-from llava_cot.eval.benchmarks.rules import rule_named
-from llava_cot.eval.items import Item, Rule, Score
+from llava_cot.eval.items import Item, Rule
 from llava_cot.eval.kept import (
-    facts_of,
+    check_model,
     keep_benchmark,
     keep_model,
     keep_trace,
-    kept_item,
-    kept_trace,
     key_of,
     questions,
     read_key,
-    row,
     setting_key,
     settings,
-)  # fmt: skip
+)
 from llava_cot.eval.plan import Entry, Plan, question_seed
 from llava_cot.eval.results import Setting
-from llava_cot.eval.scorer import Scorer, insist
-from llava_cot.eval.scoring.asking import score
+from llava_cot.eval.scorer import insist
+from llava_cot.eval.scores import Scores
 from llava_cot.eval.share import Share
 from llava_cot.methods.spec import Spec
 from llava_cot.models.base import Model, ModelError
@@ -87,15 +83,45 @@ def evaluate(
     """
     check_own(folder)
     with Store(folder) as store:
-        run = _Run(store, plan, scorer, on_progress, on_interrupt)
-        asyncio.run(run.settle())
+        ids = _prepare(store, plan)
+        scores = Scores(store, plan.fmt, scorer)
+        asyncio.run(_settle(scores, on_progress, on_interrupt))
+        run = _Run(store, plan, ids, scores, on_progress, on_interrupt)
         gave_up = []
         for entry in plan.models:
             if run.owes(entry):
                 with entry.open() as (model, at_once):
                     if asyncio.run(run.answer(entry, model, at_once)):
                         gave_up.append(entry.name)
-        return Done(run.failed, run.unscored, run.why, tuple(gave_up))
+        return Done(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
+
+
+def _prepare(store: Store, plan: Plan) -> dict[str, list[str]]:
+    """The ids of the questions, by benchmark. Raises ValueError if the plan does not fit the folder."""
+    store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
+    for entry in plan.models:
+        check_model(store, entry.name, entry.spec, plan.way)
+    names = [benchmark.name for benchmark in plan.benchmarks]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"two benchmarks are called {name}; give each its own folder of runs")
+    return {b.name: keep_benchmark(store, b, plan.limit) for b in plan.benchmarks}
+
+
+async def _settle(
+    scores: Scores, on_progress: Callable[[Progress], None], on_interrupt: Callable[[], None]
+) -> None:
+    """Score what is owed from earlier runs, of all the folder."""
+    owed, done = scores.owed(), 0
+
+    async def one(key: str) -> str | None:
+        nonlocal done
+        trouble = await scores.again(key)
+        done += 1
+        on_progress(Progress(done, len(owed), done, usd=scores.usd))
+        return trouble
+
+    await run_interruptible(owed, one, _SCORED_AT_ONCE, lambda: False, on_interrupt)
 
 
 @dataclass(frozen=True)
@@ -114,52 +140,35 @@ class _Run:
         self,
         store: Store,
         plan: Plan,
-        scorer: Model | None,
+        ids: Mapping[str, Sequence[str]],
+        scores: Scores,
         on_progress: Callable[[Progress], None],
         on_interrupt: Callable[[], None],
     ) -> None:
-        self.failed = self.unscored = 0
+        self.failed = 0
         self.why: str | None = None
-        self._store, self._plan = store, plan
+        self._store, self._plan, self._ids, self._scores = store, plan, ids, scores
         self._tell, self._on_interrupt = on_progress, on_interrupt
         self._room, self._share = Room(), Share()
-        store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
-        for entry in plan.models:
-            keep_model(store, entry.name, entry.spec, plan.way)
-        self._ids = {b.name: keep_benchmark(store, b, plan.limit) for b in plan.benchmarks}
-        for entry in plan.models:
-            for setting, _, _ in plan.settings(entry.name):
-                store.put(setting_key(setting), "setting", None)
-        self._scorer = Scorer(scorer, store) if scorer else None
         self._answered = set(store.keys("trace"))
         self._means: dict[Setting, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
         self._usd = 0.0
         for key, kept in store.items("score"):
             self._count(read_key(key)[0], kept["value"])
             self._usd += kept["usage"]["usd"] or 0.0
-        asked = [setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)]
-        self._total = sum(len(self._ids[setting.benchmark]) for setting in asked)
-        known = set(asked)
-        self._done = sum(read_key(key)[0] in known for key in self._answered)
+        asked = {setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)}
+        self._total = sum(len(ids[setting.benchmark]) for setting in asked)
+        self._done = sum(read_key(key)[0] in asked for key in self._answered)
         self._fresh = 0
-
-    async def settle(self) -> None:
-        """Score anew what another scorer was asked, and what was answered and never scored."""
-        name = self._scorer.name if self._scorer else None
-        scored = set()
-        owed = []
-        for key, kept in self._store.items("score"):
-            scored.add(key)
-            if kept["by"] in ("scorer", "unsettled") and kept["scorer"] != name:
-                owed.append(key)
-        owed += [key for key in self._store.keys("trace") if key not in scored]
-        await run_interruptible(owed, self._settle, _SCORED_AT_ONCE, lambda: False, self._on_interrupt)
 
     def owes(self, entry: Entry) -> bool:
         return next(self._owed(entry), None) is not None
 
     async def answer(self, entry: Entry, model: Model, at_once: int) -> bool:
         """Ask a model all that it owes; whether it could do nothing any more."""
+        keep_model(self._store, entry.name, entry.spec, self._plan.way)
+        for setting, _, _ in self._plan.settings(entry.name):
+            self._store.put(setting_key(setting), "setting", None)
         why = await run_interruptible(
             self._owed(entry), lambda job: self._one(job, model), at_once, lambda: False, self._on_interrupt
         )
@@ -177,7 +186,6 @@ class _Run:
     async def _one(self, job: _Job, model: Model) -> str | None:
         """Ask and score one question; what a model could not do, if that was so."""
         begun = self._share.begin()
-        wall = 0.0
         try:
             trace = await insist(lambda: self._ask(job, model))
         except (ValueError, OSError) as error:  # the question's pictures, too, may be at fault
@@ -194,7 +202,10 @@ class _Run:
         self._done += 1
         self._fresh += 1
         self._usd += trace.usage.usd or 0.0
-        return await self._score(job.key, job.item, job.rule, trace, wall)
+        found = await self._scores.first(job.key, job.item, job.rule, trace, wall)
+        self._count(job.setting, found.value)
+        self._progress(job.setting)
+        return None
 
     async def _ask(self, job: _Job, model: Model) -> Trace:
         plan, spec = self._plan, job.spec
@@ -213,60 +224,12 @@ class _Run:
                 fmt=plan.fmt,
             )
 
-    async def _score(self, key: str, item: Item, rule: Rule, trace: Trace, wall: float) -> str | None:
-        """Score an answer for the first time; what the scorer could not do, if that was so."""
-        fmt = self._plan.fmt
-        way = self._store.get(read_key(key)[0].model, "model")["answer"]
-        conclusion = said(trace.text, fmt, way)
-        sampled, others = best_of_others(trace, item, rule, fmt, way, conclusion)
-        facts = {
-            **shape(trace, fmt),
-            "conclusion": conclusion,
-            "sampled": sampled,
-            "others": others,
-            "usage": trace.usage.model_dump(mode="json"),
-            "wall": wall,
-        }
-        return await self._keep_score(key, item, rule, facts)
-
-    async def _keep_score(self, key: str, item: Item, rule: Rule, facts: dict[str, object]) -> str | None:
-        name, trouble = self._scorer.name if self._scorer else None, None
-        conclusion = facts["conclusion"]
-        assert conclusion is None or isinstance(conclusion, str)
-        try:
-            found = await score(rule, item, conclusion, self._scorer.ask if self._scorer else None)
-        except ModelError as error:
-            name, trouble = "", str(error)  # no scorer's name, so that it stays owed
-            self.why, self.unscored = f"the scorer: {error}", self.unscored + 1
-            found = Score(0.0, "unsettled", reason=trouble)
-        self._store.put(key, "score", row(found, name, facts))
-        setting = read_key(key)[0]
-        self._count(setting, found.value)
-        self._progress(setting)
-        return trouble
-
-    async def _settle(self, key: str) -> str | None:
-        setting, id = read_key(key)
-        benchmark = self._store.get(setting.benchmark, "benchmark")
-        rule = rule_named(benchmark["rule"])
-        item = kept_item(self._store, setting.benchmark, id)
-        kept = self._store.get(key, "score")
-        if kept is not None:
-            self._count(setting, -kept["value"], -1)
-            return await self._keep_score(key, item, rule, facts_of(kept))
-        trace = kept_trace(self._store, key)
-        assert trace is not None
-        self._usd += trace.usage.usd or 0.0
-        return await self._score(key, item, rule, trace, self._store.get(key, "wall"))
-
-    def _count(self, setting: Setting, value: float, number: int = 1) -> None:
+    def _count(self, setting: Setting, value: float) -> None:
         mean = self._means[setting]
         mean[0] += value
-        mean[1] += number
+        mean[1] += 1
 
     def _progress(self, setting: Setting) -> None:
         value, count = self._means[setting]
-        usd = self._usd + (self._scorer.usd if self._scorer else 0.0)
-        self._tell(
-            Progress(self._done, self._total, self._fresh, self.failed, setting, value / max(1, count), usd)
-        )
+        usd = self._usd + self._scores.usd
+        self._tell(Progress(self._done, self._total, self._fresh, self.failed, setting, value / count, usd))

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import TypeVar
 
-from llava_cot.models.base import Model, ModelFailure, Prompt, Sampling, seed_of
+from llava_cot.models.base import Model, ModelError, ModelFailure, Prompt, Sampling, seed_of
+from llava_cot.schedule import IN_A_ROW
 from llava_cot.store import Store
 
 _T = TypeVar("_T")
@@ -36,6 +37,7 @@ class Scorer:
         self.name = model.name
         self.usd = store.total(KIND, "usd")
         self._model, self._store = model, store
+        self._in_vain = 0
 
     async def ask(self, prompt: Prompt, attempt: int) -> str:
         """The reply to a prompt, from the store if it is there. Attempt 0 is greedy. Raises ModelError."""
@@ -44,7 +46,14 @@ class Scorer:
         known = self._store.get(key, KIND)
         if known is None:
             sampling = Sampling(0.5 * attempt, 1.0, _TOKENS, seed=seed_of(digest, attempt))
-            [reply] = await insist(lambda: self._model.sample(prompt, 1, sampling))
+            if self._in_vain >= IN_A_ROW:
+                raise ModelFailure(f"{self.name} failed again and again, and is asked no more")
+            try:
+                [reply] = await insist(lambda: self._model.sample(prompt, 1, sampling))
+            except ModelError:
+                self._in_vain += 1
+                raise
+            self._in_vain = 0
             known = {
                 "text": reply.text,
                 "prompt_tokens": reply.prompt_tokens,

@@ -45,18 +45,21 @@ class EvaluatingView(ProgressLine):
 
 
 def told(progress: Progress, seconds: float) -> str:
-    """The line: questions, rate, the score so far under the setting, failures, money and time left."""
-    rate, left = pace(progress.fresh, seconds, progress.total - progress.done - progress.failed)
-    parts = [f"{progress.done:,} of {progress.total:,} answers", rate]
-    if progress.setting is not None:
-        setting = progress.setting
-        named = one_line(f"{setting.benchmark} {setting.model} {setting.method}")
-        parts.append(f"{named}: {100 * progress.mean:.1f}%")
+    """The line: answers, rate, time left, failures, money, and the score so far under the setting.
+
+    The score comes last, since its name may not fit into a narrow terminal.
+    """
+    parts = [f"{progress.done:,} of {progress.total:,} answers"]
+    parts += pace(progress.fresh, seconds, progress.total - progress.done - progress.failed)
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
     if progress.usd:
         parts.append(f"${progress.usd:,.2f}")
-    return " · ".join(filter(None, [*parts, left]))
+    if progress.setting is not None:
+        setting = progress.setting
+        named = one_line(f"{setting.method} of {setting.model} on {setting.benchmark}")
+        parts.append(f"{100 * progress.mean:.1f}% by {named}")
+    return " · ".join(filter(None, parts))
 
 
 def markdown(lines: Sequence[Line]) -> Iterator[str]:
