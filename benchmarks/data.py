@@ -317,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines += [*rates_table(rates), ""]
         if "memory" in args.only:
             memories = [
-                memory(scratch, count) for count in ((100, 1000) if args.quick else (1000, 1_000_000))
+                memory(scratch, count) for count in ((100, 1000) if args.quick else (1000, 10_000, 1_000_000))
             ]
             values["memory"] = [asdict(one) for one in memories]
             lines += [*memory_table(memories), ""]

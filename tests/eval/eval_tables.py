@@ -47,7 +47,11 @@ def mmstar() -> Iterator[Row]:
     asked = (
         ("Which colour has the lamp?", options("red", "dark red", "blue", "green"), "B"),
         ("How many chairs are there?", options("3", "13", "30", "4"), "A"),
-        ("Where does the dog stand?", options("on the left", "on the right", "behind the tree", "nowhere"), "C"),
+        (
+            "Where does the dog stand?",
+            options("on the left", "on the right", "behind the tree", "nowhere"),
+            "C",
+        ),
     )
     for number in range(18):
         question, choices, answer = asked[number % 3]
@@ -58,11 +62,21 @@ def mmstar() -> Iterator[Row]:
 
 def unrotated() -> Iterator[Row]:
     asked = (
-        ("What is it for?", options("cutting", "writing", "cooking", "sitting"), "B", "It is held in a hand."),
+        (
+            "What is it for?",
+            options("cutting", "writing", "cooking", "sitting"),
+            "B",
+            "It is held in a hand.",
+        ),
         ("Is it a street?", options("yes", "no"), "A", ""),
         ("What does the sign say?", options("STOP", "GO", "WAIT"), "C", ""),
         ("Which of these is right?", options("A and B", "only C", "none"), "C", ""),
-        ("What happens next?", options("it falls", "it flies", "it stays", "it burns"), "D", "It was let go."),
+        (
+            "What happens next?",
+            options("it falls", "it flies", "it stays", "it burns"),
+            "D",
+            "It was let go.",
+        ),
         ("Which letter is on the door?", options("A", "X", "Y"), "B", ""),
     )
     for number, (question, choices, answer, hint) in enumerate(asked):
@@ -80,7 +94,10 @@ def mmbench() -> list[Row]:
     for turn in range(1, 4):
         for row in first:
             texts = [row[letter] for letter in "ABCD" if letter in row]
-            if turn < len(texts) and row["question"] not in ("Which of these is right?", first[5]["question"]):
+            if turn < len(texts) and row["question"] not in (
+                "Which of these is right?",
+                first[5]["question"],
+            ):
                 right = texts["ABCD".index(row["answer"])]
                 texts = texts[turn:] + texts[:turn]
                 rotated.append(
@@ -122,7 +139,12 @@ def hallusion() -> Iterator[Row]:
 
 def mmvet() -> Iterator[Row]:
     for number, (answer, capability) in enumerate(
-        (("pears <AND> plums", "rec"), ("14", "ocr,math"), ("It rains.", "rec,know,gen"), ("left", "ocr,spat"))
+        (
+            ("pears <AND> plums", "rec"),
+            ("14", "ocr,math"),
+            ("It rains.", "rec,know,gen"),
+            ("left", "ocr,spat"),
+        )
     ):
         row = {"index": str(number), "question": "What is to be seen?", "image": picture(number)}
         yield row | {"answer": answer, "category": capability}
@@ -133,7 +155,15 @@ def mathvista() -> Iterator[Row]:
     asked = (
         ("How many?", "free_form", "integer", "14", "", "", "figure question answering"),
         ("How long?", "free_form", "float", "1.5", "", "", "geometry problem solving"),
-        ("Which?\nChoices:\n(A) 3/11\n(B) 8/11", "multi_choice", "text", "8/11", "B", "['3/11', '8/11']", "x"),
+        (
+            "Which?\nChoices:\n(A) 3/11\n(B) 8/11",
+            "multi_choice",
+            "text",
+            "8/11",
+            "B",
+            "['3/11', '8/11']",
+            "x",
+        ),
     )
     for number, (question, kind, form, answer, letter, choices, task) in enumerate(asked):
         yield {

@@ -1,12 +1,12 @@
 """Records what VLMEvalKit makes of predictions, for test_as_vlmevalkit.py to compare ours with.
 
-It wants VLMEvalKit's own code: download the wheel (`pip download --no-deps ms-vlmeval==0.0.20`), unpack it, and
-in an environment of its own with pandas<3, pillow, tqdm, tabulate, validators and filelock run, from
-the repository's root,
+It wants VLMEvalKit's own code: in an environment of its own with pandas<3, pillow, tqdm, tabulate, validators
+and filelock,
 
-    python tests/eval/record_vlmeval.py FOLDER_OF_THE_UNPACKED_WHEEL
+    pip download --no-deps ms-vlmeval==0.0.20 && unzip -d vlmeval ms_vlmeval-0.0.20-py3-none-any.whl
+    python tests/eval/record_vlmeval.py vlmeval
 
-VLMEvalKit asks for a hundred packages more when it is imported as a whole; only the modules that score are
+writes `vlmevalkit.json` to tests/fixtures/eval, the same each time. VLMEvalKit asks for a hundred packages more when it is imported as a whole; only the modules that score are
 imported here, and what they import of huggingface_hub and sty, and never use, is replaced by nothing.
 """
 
@@ -46,34 +46,39 @@ OPTIONS = (
 )
 # L and T are one option's letter and text, M and U another's.
 TEMPLATES = (
-    "{L}", "{L}.", "({L})", "{L})", "[{L}]", "{L}:", "{L}. {T}", "({L}) {T}", "{L} {T}", "{L}, {T}", "{L}-{T}",
-    "The answer is {L}.", "The answer is: {L}", "The correct option is ({L}) {T}.", "Answer: {L}", "answer is {L}!",
-    "Option {L}", "option_{L}", "Option{L}", "<{L}>", "`{L}`", "'{L}'", '"{L}"', "**{L}**", "*{L}*", "# {L}", "{L}?",
-    "\\boxed{{{L}}}", "${L}$", "{L}/{M}", "{L};{M}", "{L} or {M}", "Both {L} and {M}.", "Not {L} but {M}", "{L}{M}",
-    "{L}\n", "\n{L}\n\n", "{L}\nBecause {T} is what the picture shows on the left.", "{L} {L} {L}", "{l}", "({l})",
-    "{T}", "{T}.", "{TU}", "I think it is {T}.", "It is {T}, not {U}.", "{T} {U}", "The picture shows {T}",
+    "{L}", "{L}.", "({L})", "{L})", "[{L}]", "{L}:", "{L}. {T}", "({L}) {T}", "{L} {T}", "{L}, {T}",
+    "{L}-{T}", "The answer is {L}.", "The answer is: {L}", "The correct option is ({L}) {T}.", "Answer: {L}",
+    "answer is {L}!", "Option {L}", "option_{L}", "Option{L}", "<{L}>", "`{L}`", "'{L}'", '"{L}"', "**{L}**",
+    "*{L}*", "# {L}", "{L}?", "\\boxed{{{L}}}", "${L}$", "{L}/{M}", "{L};{M}", "{L} or {M}",
+    "Both {L} and {M}.", "Not {L} but {M}", "{L}{M}", "{L}\n", "\n{L}\n\n",
+    "{L}\nBecause {T} is what the picture shows on the left.", "{L} {L} {L}", "{l}", "({l})", "{T}", "{T}.",
+    "{TU}", "I think it is {T}.", "It is {T}, not {U}.", "{T} {U}", "The picture shows {T}",
     "A picture of {T}", "A {T} can be seen here in the picture", "It is A", "I see a thing", "{T}s",
     "{L} is the answer, since nothing else in the picture would fit it as well", "Answer {L} it is then",
     "First one, then {L} it is here", "First one, then {L} it is over here", "so {L}, one two three four",
-    "答案是{L}。", "答案是 {L}。", "答案是 {L} 。", "选{L}", "选 {L}", "{L}。", "{L}，{T}", "{L}、{T}", "选项 {L}，因为。", "（{L}）",
-    "Z", "Z.", "Z, none of them", "None of the options {L} and Z", "none of them", "None", "nan", "", " ", "?", "...",
-    "Cannot determine the answer", "Cannot determine the answer, perhaps {L}", "I can't process this file.",
-    "Sorry, I can't help with images of people yet.", "I'm sorry, but without the image provided I cannot say {L}",
-    "I'm sorry, but I can't tell.", "Failed to obtain answer via API", "Failed to obtain answer via API. {L}",
+    "答案是{L}。", "答案是 {L}。", "答案是 {L} 。", "选{L}", "选 {L}", "{L}。", "{L}，{T}", "{L}、{T}",
+    "选项 {L}，因为。", "（{L}）", "Z", "Z.", "Z, none of them", "None of the options {L} and Z",
+    "none of them", "None", "nan", "", " ", "?", "...", "Cannot determine the answer",
+    "Cannot determine the answer, perhaps {L}", "I can't process this file.",
+    "Sorry, I can't help with images of people yet.",
+    "I'm sorry, but without the image provided I cannot say {L}", "I'm sorry, but I can't tell.",
+    "Failed to obtain answer via API", "Failed to obtain answer via API. {L}",
     "Failed to obtain answer via API {T}", "The answer is {T}. " * 6, "{T} " * 3,
 )  # fmt: skip
 YES_NO = (
-    "Yes", "No", "yes.", "no.", "YES", "NO!", "Yes, it is.", "No, it is not.", "yes and no", "Yes/No", "yes-no",
-    "no/yes?", "**Yes**", "*no*", "`yes`", '"Yes"', "'Yes'", "(yes)", "[No]", "{no}", "<yes>", "Yes;No", "yes,no",
-    "yes, no", "Yes。", "是", "不是", "Yes，它是", "不, no", "Answer: Yes", "Answer:Yes", "answer=yes", "answer_yes", "a-yes",
-    "The answer is yes", "Yes it does not", "There is no doubt: yes", "nope", "yesterday", "know", "not", "none", "",
-    " ", "Unknown", "unknown.", "I cannot tell.", "It is 3.5 m, so yes.", "It is 1,000 m/yes", "1,000,yes", "1,000 no",
-    "It is 1,000 m (yes)", "Yes\nNo", "Yes\tindeed", "Yes.No", "Yes.no.", "3.no", "no.3", "yes.5", ".yes", "..yes..",
-    "e.g. yes", "y.e.s", "yes" * 3, "yes " * 3, "YES?!", "yes?no", "yes? no", "yes@home", "no @ yes", "yes\\no",
-    "a+yes", "yes=", "= yes", "yes>", "> yes", "_yes_", "_ yes", "No - it is not", "No— it is not", "No–yes",
-    "." * 31 + " yes.", "." * 32 + " yes.", ". " * 31 + "yes.", ". " * 32 + "yes.", ". " * 40 + "no.", "yes" + "." * 33,
-    "Yes, line 1 is longer than line 2.", "Line 1 is longer.", "No. Line 2 is longer, yes", "true", "false", "ＹＥＳ",
-    "yes…", "yes!", "¡no!", "no:", "no: it is", "yes:no", "yes'", "no's", "yes&no", "yes%", "yes#", "yes$", "yes~no",
+    "Yes", "No", "yes.", "no.", "YES", "NO!", "Yes, it is.", "No, it is not.", "yes and no", "Yes/No",
+    "yes-no", "no/yes?", "**Yes**", "*no*", "`yes`", '"Yes"', "'Yes'", "(yes)", "[No]", "{no}", "<yes>",
+    "Yes;No", "yes,no", "yes, no", "Yes。", "是", "不是", "Yes，它是", "不, no", "Answer: Yes", "Answer:Yes",
+    "answer=yes", "answer_yes", "a-yes", "The answer is yes", "Yes it does not", "There is no doubt: yes",
+    "nope", "yesterday", "know", "not", "none", "", " ", "Unknown", "unknown.", "I cannot tell.",
+    "It is 3.5 m, so yes.", "It is 1,000 m/yes", "1,000,yes", "1,000 no", "It is 1,000 m (yes)", "Yes\nNo",
+    "Yes\tindeed", "Yes.No", "Yes.no.", "3.no", "no.3", "yes.5", ".yes", "..yes..", "e.g. yes", "y.e.s",
+    "yes" * 3, "yes " * 3, "YES?!", "yes?no", "yes? no", "yes@home", "no @ yes", "yes\\no", "a+yes", "yes=",
+    "= yes", "yes>", "> yes", "_yes_", "_ yes", "No - it is not", "No— it is not", "No–yes",
+    "." * 31 + " yes.", "." * 32 + " yes.", ". " * 31 + "yes.", ". " * 32 + "yes.", ". " * 40 + "no.",
+    "yes" + "." * 33, "Yes, line 1 is longer than line 2.", "Line 1 is longer.", "No. Line 2 is longer, yes",
+    "true", "false", "ＹＥＳ", "yes…", "yes!", "¡no!", "no:", "no: it is", "yes:no", "yes'", "no's",
+    "yes&no", "yes%", "yes#", "yes$", "yes~no",
 )  # fmt: skip
 
 
@@ -114,11 +119,30 @@ def predicted(row: dict[str, str], chance: random.Random) -> str:
     """A prediction that is right more often than not, in one of many forms."""
     if row["answer"] in ("Yes", "No"):
         said = row["answer"] if chance.random() < 0.7 else {"Yes": "No", "No": "Yes"}[row["answer"]]
-        forms = ("{}", "{}.", "{}, it is.", "The answer is {}", "**{}**", "{} no yes", "I cannot tell", "{}/it is")
+        forms = (
+            "{}",
+            "{}.",
+            "{}, it is.",
+            "The answer is {}",
+            "**{}**",
+            "{} no yes",
+            "I cannot tell",
+            "{}/it is",
+        )
         return chance.choice(forms).format(said)
     letters = [letter for letter in "ABCDEF" if row.get(letter)]
     said = row["answer"] if chance.random() < 0.8 else chance.choice(letters)
-    forms = ("{L}", "{L}.", "{L}. {T}", "{T}", "The answer is ({L}).", "{L} or {M}", "Z", "**{L}**", "答案是 {L}。")
+    forms = (
+        "{L}",
+        "{L}.",
+        "{L}. {T}",
+        "{T}",
+        "The answer is ({L}).",
+        "{L} or {M}",
+        "Z",
+        "**{L}**",
+        "答案是 {L}。",
+    )
     weights = (9, 5, 5, 5, 5, 1, 1, 3, 1)
     other = next(letter for letter in letters if letter != said)
     return chance.choices(forms, weights)[0].format(L=said, M=other, T=row[said])
@@ -140,13 +164,14 @@ def run(name: str, number: int) -> dict[str, Any]:
         file = f"{folder}/mine_{name}.pkl"
         data.assign(prediction=list(predictions.values())).drop(columns="image").to_pickle(file)
         report = kind(name).evaluate(file, model="exact_matching", nproc=1)
-        reports = {"report": report}
+        reports = {"report": report.sort_values("split")}  # its order is a set's
         for written in Path(folder).glob("*_acc_all.csv"):
             reports["all"] = pd.read_csv(written)
         (judged,) = [
             path
             for path in Path(folder).glob("*")
-            if path.stem.endswith("_auxmatch") or (path.stem.endswith("matching_result") and path.suffix != ".pkl")
+            if path.stem.endswith("_auxmatch")
+            or (path.stem.endswith("matching_result") and path.suffix != ".pkl")
         ]
         verdicts = read(judged)
     told = "score" if "score" in verdicts else "hit"

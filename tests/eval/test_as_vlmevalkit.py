@@ -12,7 +12,7 @@ import pytest
 
 from llava_cot.eval.benchmarks import open_benchmark
 from llava_cot.eval.items import Item, Metric, Score, Scored
-from llava_cot.eval.scoring.choice import infer
+from llava_cot.eval.scoring.letters import infer
 from llava_cot.eval.scoring.yes_no import extract
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
@@ -127,7 +127,9 @@ def test_hallusion(number: int) -> None:
     found, metrics = scored("hallusion", run)
     assert {index(one.item): int(one.score.value) for one in found} == run["verdicts"]
     reports = {report["split"]: report for report in run["reports"]["report"]}
-    assert set(metrics) == {"aAcc", "fAcc", "qAcc"} and {"illusion", "chart", "ocr"} == skills(metrics["fAcc"])
+    assert set(metrics) == {"aAcc", "fAcc", "qAcc"} and {"illusion", "chart", "ocr"} == skills(
+        metrics["fAcc"]
+    )
     for name, metric in metrics.items():
         assert 100 * mean(metric) == pytest.approx(reports["Overall"][name])
         for skill in skills(metric):

@@ -89,8 +89,11 @@ class Rule(Protocol):
     The mean of the metrics named by `headline` is the figure that is reported first.
     """
 
-    name: str
-    headline: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def headline(self) -> tuple[str, ...]: ...
 
     def match(self, item: Item, conclusion: str) -> Score | None:
         """The score by the words alone; None where they do not settle it and a scorer is to be asked."""

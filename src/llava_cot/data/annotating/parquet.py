@@ -21,7 +21,7 @@ from typing import Any
 from llava_cot.data.records import DataError, Record, to_json
 
 # Small groups, so that one row can be had without reading much; each takes 11 kB of memory until the end.
-_ROWS = 4000
+_ROWS = 2000
 _BYTES = 64_000_000
 
 

@@ -28,7 +28,7 @@ def scenes(split: str = "test") -> Benchmark:
     return Benchmark(
         name="scenes" if split == "test" else f"scenes:{split}",
         title=f"Scenes, {split}",
-        page="",
+        page="docs/scenes.md",
         items=partial(_scenes, split),
         rule=WORDS,
     )
@@ -37,12 +37,11 @@ def scenes(split: str = "test") -> Benchmark:
 def _scenes(split: str) -> Iterator[Item]:
     from llava_cot.data.sources.scenes import read_scenes
     from llava_cot.scenes.questions import VALUES
-    from llava_cot.scenes.write import make_item
 
-    for number, record in enumerate(read_scenes(split, 0, SCENES)):
+    for record in read_scenes(split, 0, SCENES):
         turn = record.turns[0]
-        attribute = make_item(split, 0, number).question.attribute
-        extra = {} if attribute is None or turn.options else {"answers": list(VALUES[attribute])}
+        answers = next((values for values in VALUES.values() if turn.answer in values), ())
+        extra = {"answers": list(answers)} if answers else {}
         yield Item(
             record.id, turn.question, turn.options, turn.answer, record.pictures, record.extra["type"], extra
         )
@@ -65,7 +64,9 @@ def easy_vqa() -> Benchmark:
 
 def _easy_vqa(data: Path) -> Iterator[Item]:
     """`test/questions.json` is a list of [question, answer, number of the picture]; 13 answers in all."""
-    answers = (data / "answers.txt").read_text(encoding="utf-8").split()
+    answers: dict[str, list[str]] = {}
+    for answer in (data / "answers.txt").read_text(encoding="utf-8").split():
+        answers.setdefault(_kind(answer), []).append(answer)
     for number, (question, answer, image) in enumerate(json_value(data / "test/questions.json")):
         name = f"easy-vqa/test/images/{image}.png"
         yield Item(
@@ -73,6 +74,10 @@ def _easy_vqa(data: Path) -> Iterator[Item]:
             text=question,
             answer=answer,
             pictures=(Picture(name, data / f"test/images/{image}.png"),),
-            skill=_KINDS.get(answer, "color"),
-            extra={"cluster": name, "answers": answers},
+            skill=_kind(answer),
+            extra={"cluster": name, "answers": answers[_kind(answer)]},
         )
+
+
+def _kind(answer: str) -> str:
+    return _KINDS.get(answer, "color")

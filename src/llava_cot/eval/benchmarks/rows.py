@@ -154,7 +154,8 @@ def _mmbench(file: Path) -> Iterator[Item]:
             group = int(float(item.extra["g_index"] or int(index) % STEP))
         except ValueError:
             raise DataError(f"{file}, question {item.id}: its index is no number") from None
-        yield _with(item, group=f"{name}/{group}")
+        rest = {key: value for key, value in item.extra.items() if key != "g_index"}
+        yield replace(item, extra={**rest, "group": f"{name}/{group}"})
 
 
 def _with(item: Item, **extra: Any) -> Item:

@@ -19,15 +19,13 @@ from llava_cot.eval.scoring.hallusion import Hallusion
 def _mmvet() -> Rule:
     from llava_cot.eval.scoring.mmvet import MMVet
 
-    rule: Rule = MMVet()
-    return rule
+    return MMVet()
 
 
 def _mathvista() -> Rule:
     from llava_cot.eval.scoring.mathvista import MathVista
 
-    rule: Rule = MathVista()
-    return rule
+    return MathVista()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ NONE = "Z"  # what is inferred from a refusal: it names an answer, and no option
 
 _SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _LATEST = 4  # a letter counts among so many of the last words
+_FAILED = "Failed to obtain answer via API"  # what VLMEvalKit writes for an answer when a model failed
 _REFUSALS = (
     "Sorry, I can't help with images of people yet.",
     "I can't process this file.",
@@ -27,6 +28,8 @@ def infer(text: str, options: Sequence[str]) -> str | None:
 
 
 def _by_letter(text: str, letters: str) -> str | None:
+    if _FAILED in text:
+        return None
     if any(refusal in text for refusal in _REFUSALS):
         return NONE
     words = text.translate(_SEPARATORS).split()

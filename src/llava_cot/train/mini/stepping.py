@@ -25,6 +25,7 @@ from llava_cot.train.mini.recipe import TrainStep
 
 _WARMUP, _FLOOR = 100, 0.05  # steps; the share of the peak rate at the end
 _SAVE_EVERY, _LOG_EVERY = 250, 50
+_STOPPED = 20.0  # seconds from one batch to the next: nothing ran
 
 
 def run_step(
@@ -95,16 +96,19 @@ class MiniTrainer(Trainer):
 
 
 class Clock(TrainerCallback):
-    """Tells how far a step has come, and keeps the seconds that it took over all interruptions."""
+    """Tells how far a step has come, and keeps the seconds that it took, less those when nothing ran."""
 
     def __init__(self, path: Path, step: TrainStep, note: Callable[[str], None]):
         self._path, self._step, self._note = path, step, note
-        self._before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
-        self._began = time.monotonic()
+        self.seconds = float(json.loads(path.read_text())["seconds"]) if path.exists() else 0.0
+        self._last = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        return float(self._before) + time.monotonic() - self._began
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        passed = time.monotonic() - self._last
+        self._last += passed
+        self.seconds += passed if passed < _STOPPED else 0.0
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

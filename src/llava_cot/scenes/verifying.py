@@ -1,0 +1,43 @@
+"""Which of two answers about a scene is the better one, for the judge that knows the truth.
+
+Owns the order: a right conclusion first, then the stage that was searched. Knows no judge.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from llava_cot.question import Question
+from llava_cot.scenes.judging import caption_error, which_reasoning
+from llava_cot.scenes.write import Item, named_item
+from llava_cot.stages import Answer
+
+
+def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2] | None:
+    """1 or 2; None where both are as good, or the truth does not tell (a summary). Raises ValueError."""
+    item = _item(question.id or "")
+    if item is None:
+        raise ValueError("the judge verifier knows the truth of scenes alone; choose another judge")
+    right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
+    if right != other:
+        return 1 if right else 2
+    captions = a.stages["caption"], b.stages["caption"]
+    if stage == "caption":
+        errors = [_error(item, caption) for caption in captions]
+        return None if errors[0] == errors[1] else 1 if errors[0] < errors[1] else 2
+    if stage == "reasoning" and captions[0] == captions[1]:
+        told = a.stages["reasoning"], b.stages["reasoning"]
+        verdict = which_reasoning(item.scene, item.question, captions[0], *told)
+        return None if verdict is None else 1 if verdict[0] == 1 else 2
+    return None
+
+
+def _error(item: Item, caption: str | None) -> float:
+    error = caption_error(item.scene, caption)
+    return float("inf") if error is None else error
+
+
+@lru_cache(256)
+def _item(id: str) -> Item | None:
+    return named_item(id)

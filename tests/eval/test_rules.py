@@ -1,0 +1,226 @@
+"""The rules: what any text may do to them, what a scorer is asked and how it is read, and the figures."""
+
+from dataclasses import replace
+from string import ascii_uppercase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava_cot.eval.benchmarks import RULES
+from llava_cot.eval.items import Item, Rule, Score, Scored
+from llava_cot.eval.scoring.choice import Choice
+from llava_cot.eval.scoring.circular import Circular, rotations, speaks_of_letters
+from llava_cot.eval.scoring.hallusion import Hallusion
+from llava_cot.eval.scoring.letters import infer
+from llava_cot.eval.scoring.words import EXACT, NUMBER, WORDS, ByWords
+from llava_cot.eval.scoring.yes_no import YesNo, extract
+
+CHOICE = Item("a/1", "Which?", ("a cube", "a ball", "a cone"), "B", extra={"question": "Which, really?"})
+ASKED = Item("a/2", "Is it red?", answer="Yes")
+FREE = Item("a/3", "What is it?", answer="couch")
+OPTIONS = st.lists(st.text("xyzäß 01", min_size=1, max_size=6), min_size=2, max_size=8)
+SENTENCE = st.text("xyz, \n", max_size=20)
+
+
+@given(st.text(), st.lists(st.text(max_size=5), max_size=26))
+def test_any_text_names_one_of_the_options_or_none(text: str, options: list[str]) -> None:
+    assert infer(text, options) in {*ascii_uppercase[: len(options)], "Z", None}
+    assert extract(text) in {"Yes", "No", None}
+
+
+@given(st.data(), OPTIONS, SENTENCE)
+def test_a_letter_at_the_end_is_the_answer(data: st.DataObject, options: list[str], before: str) -> None:
+    letters = ascii_uppercase[: len(options)]
+    letter = data.draw(st.sampled_from(letters))
+    marks = st.sampled_from(["{}", "{}.", "({})", "[{}]", "**{}**", "{}:", "{{{}}}", "# {}", "{}!"])
+    assert infer(f"{before} {data.draw(marks).format(letter)}", options) == letter
+
+
+@given(st.data(), OPTIONS, SENTENCE)
+def test_two_letters_are_no_answer_unless_words_tell(
+    data: st.DataObject, options: list[str], between: str
+) -> None:
+    one, other = data.draw(st.permutations(ascii_uppercase[: len(options)]))[:2]
+    said = infer(f"{one} {between} {other}", [f"option {option}" for option in options])
+    assert said is None
+
+
+@given(st.data(), st.lists(st.text("xyz", min_size=3, max_size=5), min_size=2, max_size=6, unique=True))
+def test_the_text_of_one_option_is_the_answer(data: st.DataObject, options: list[str]) -> None:
+    index = data.draw(st.integers(0, len(options) - 1))
+    held = [option for option in options if option in options[index]]
+    for text in (options[index], options[index].upper(), f"{options[index]}."):
+        assert infer(text, options) == (ascii_uppercase[index] if len(held) == 1 else None)
+
+
+@given(st.sampled_from(["yes", "YES", "Yes"]), st.text("abc 。'", max_size=12))
+def test_yes_is_read_as_a_word(word: str, rest: str) -> None:
+    assert extract(f"{word} {rest}") == "Yes"
+    assert extract(f"{word}, no {rest}") is None
+    assert extract(f"{word}x {rest}") is None
+
+
+def test_what_is_matched_is_told() -> None:
+    assert Choice().match(CHOICE, "It is (B).") == Score(1.0, "match", "B")
+    assert Choice().match(CHOICE, "a cube") == Score(0.0, "match", "A")
+    assert Choice().match(CHOICE, "Cannot determine the answer") == Score(0.0, "match", "Z")
+    assert Choice().match(CHOICE, "A or B") is None
+    assert YesNo().match(ASKED, "yes!") == Score(1.0, "match", "Yes")
+    assert YesNo().match(ASKED, "It is blue.") is None
+
+
+ALL: list[tuple[Rule, Item]] = [
+    (Choice(), CHOICE), (Circular(), CHOICE), (YesNo(), ASKED), (Hallusion(), ASKED), (WORDS, FREE),
+    (RULES["fitting"], CHOICE), (RULES["fitting"], FREE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "item"), ALL)
+def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: Rule, item: Item) -> None:
+    (message,) = rule.prompt(item, "  some sofa \n").messages
+    assert (
+        str(item.extra.get("question", item.text)) in message.text and "Answer: some sofa\n" in message.text
+    )
+    assert all(option in message.text for option in item.options)
+    assert not message.images
+
+
+def test_the_words_of_a_scorer_are_kept() -> None:
+    assert Choice().read(CHOICE, "sphere", "B\n") == Score(1.0, "scorer", "B", "B")
+    assert Choice().read(CHOICE, "sphere", "Letter: C") == Score(0.0, "scorer", "C", "Letter: C")
+    assert Choice().read(CHOICE, "sphere", "Z") == Score(0.0, "scorer", "Z", "Z")
+    assert Choice().read(CHOICE, "sphere", "I am not sure.") is None
+    assert YesNo().read(ASKED, "red", "Yes.") == Score(1.0, "scorer", "Yes", "Yes.")
+    assert YesNo().read(ASKED, "blue", "Unknown.") == Score(0.0, "scorer", "Unknown", "Unknown.")
+    assert YesNo().read(ASKED, "blue", "Perhaps") is None
+    assert WORDS.read(FREE, "sofa", "Yes") == Score(1.0, "scorer", reason="Yes")
+    assert WORDS.read(FREE, "sofa", "yes or no") is None
+
+
+def test_a_scorer_of_words_is_told_the_right_option_with_its_text() -> None:
+    assert "Right answer: B. a ball\n" in WORDS.prompt(CHOICE, "sphere").messages[0].text
+
+
+@pytest.mark.parametrize(
+    ("rule", "answer", "said", "worth"),
+    [
+        (EXACT, "couch", "The Couch.", 1),
+        (EXACT, "couch", "a red couch", 0),
+        (EXACT, "3", "three", 1),
+        (EXACT, "3", "3.5", 0),
+        (EXACT, "couch", "", 0),
+        (NUMBER, "14", "It is 14.0 in all.", 1),
+        (NUMBER, "14", "fourteen", None),
+        (NUMBER, "1200", "$1,200", 1),
+        (NUMBER, "14", "7 + 7 = 14", None),
+        (NUMBER, "-2", "2", 0),
+        (NUMBER, "3", "three", 1),
+        (NUMBER, "14", "many", None),
+        (WORDS, "couch", "It is a couch.", 1),
+        (WORDS, "couch", "sofa", None),
+        (WORDS, "red", "blue", 0),
+    ],
+)
+def test_rules_for_free_answers(rule: ByWords, answer: str, said: str, worth: int | None) -> None:
+    score = rule.match(replace(FREE, answer=answer), said)
+    assert (None if score is None else score.value) == worth
+    assert score is None or score.by == "match"
+
+
+@pytest.mark.parametrize(
+    ("said", "worth"), [("B", 1), ("a ball", 1), ("B. a ball", 1), ("A", 0), ("a tube", 0)]
+)
+def test_exact_with_options(said: str, worth: int) -> None:
+    assert EXACT.match(CHOICE, said) == Score(worth, "match", said.casefold().removeprefix("a "))
+
+
+def test_every_rule_of_ones_own_data_has_its_name() -> None:
+    assert list(RULES) == ["choice", "yes-no", "exact", "number", "words", "fitting"]
+
+
+@given(st.lists(st.text("xyz", min_size=1, max_size=4), min_size=2, max_size=6, unique=True), st.data())
+def test_rotations_keep_the_right_answer(options: list[str], data: st.DataObject) -> None:
+    right = data.draw(st.sampled_from(options))
+    item = Item("a/7", "Which?", tuple(options), ascii_uppercase[options.index(right)])
+    made = list(rotations(item))
+    assert len({one.options for one in made}) == len({one.id for one in made}) == len(options)
+    assert all(one.options[ascii_uppercase.index(one.answer or "")] == right for one in made)
+    assert {one.answer for one in made} == set(ascii_uppercase[: len(options)])
+    assert replace(made[0], extra={}) == item
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "stays"),
+    [
+        (("x", "y"), "A", False),
+        (("point A", "point B"), "A", False),
+        (("A and B", "B"), "A", True),
+        (("A/B", "y"), "A", True),
+        (("X", "y"), "A", True),
+        (("x", "y"), "C", True),
+        (("x", "y"), "AB", True),
+        (("x",), "A", True),
+        ((), "x", True),
+    ],
+)
+def test_options_that_speak_of_letters_stay(options: tuple[str, ...], answer: str, stays: bool) -> None:
+    assert speaks_of_letters(Item("a/1", "", options, answer)) is stays
+
+
+def scored(item: Item, value: float) -> Scored:
+    return Scored(item, Score(value, "match"))
+
+
+@given(st.lists(st.tuples(st.integers(2, 4), st.booleans()), min_size=1, max_size=6), st.data())
+def test_a_question_counts_if_it_is_right_under_all_its_rotations(
+    groups: list[tuple[int, bool]], data: st.DataObject
+) -> None:
+    found, right, first = [], [], []
+    for number, (count, cut) in enumerate(groups):
+        item = Item(f"a/{number}", "Which?", ("w", "x", "y", "z")[:count], "B", skill="s")
+        values = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=count, max_size=count))
+        rows = [scored(one, value) for one, value in zip(rotations(item), values, strict=True)]
+        found += rows[:-1] if cut else rows
+        right += [] if cut else [(item.id, float(min(values)))]
+        first.append((item.id, values[0]))
+    circular, once = Circular().metrics(found)
+    assert [(unit.key, unit.value) for unit in circular.units] == right
+    assert [(unit.key, unit.value) for unit in once.units] == first
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.booleans()), min_size=1)
+)
+def test_hallusion_counts_questions_figures_and_questions_over_figures(
+    asked: list[tuple[int, int, int, bool]],
+) -> None:
+    rows = {(s, f, q): right for s, f, q, right in asked}
+    found = [
+        scored(
+            Item(str(key), "", answer="Yes", extra={"cluster": s, "figure": f"{s}_{f}", "asked": f"{s}_{q}"}),
+            float(right),
+        )
+        for key, right in rows.items()
+        for s, f, q in [key]
+    ]
+    figures = {(s, f) for s, f, _ in rows}
+    questions = {(s, q) for s, _, q in rows}
+    wanted = {
+        "aAcc": list(rows.values()),
+        "fAcc": [all(right for (s, f, _), right in rows.items() if (s, f) == key) for key in figures],
+        "qAcc": [all(right for (s, _, q), right in rows.items() if (s, q) == key) for key in questions],
+    }
+    for metric in Hallusion().metrics(found):
+        values = [unit.value for unit in metric.units]
+        assert (sum(values), len(values)) == (sum(wanted[metric.name]), len(wanted[metric.name]))
+        assert len({unit.key for unit in metric.units}) == len(values)
+
+
+def test_units_know_their_skills_and_clusters() -> None:
+    items = [Item(str(n), "", skill="look", extra={"cluster": "p", "finer": f"f{n}"}) for n in range(2)]
+    coarse, fine = Choice().metrics([scored(item, 1.0) for item in items])
+    assert [(unit.skill, unit.cluster) for unit in coarse.units] == [("look", "p")] * 2
+    assert (fine.name, [unit.skill for unit in fine.units]) == ("accuracy by finer skill", ["f0", "f1"])
+    (alone,) = Choice().metrics([scored(Item("9", ""), 1.0)])
+    assert alone.units[0].cluster == "9"
