@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llava_cot.eval.answers import Way
 from llava_cot.eval.items import Benchmark
 from llava_cot.eval.results import Setting
+from llava_cot.judges.base import Judge
 from llava_cot.methods.spec import Spec
 from llava_cot.models.base import Model, seed_of
 from llava_cot.stages import LLAVA_COT, StageFormat
@@ -26,7 +27,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """`limit` is how many questions of each benchmark are asked, the first ones; None for all."""
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `judges` are
+    those by object that `judges.JUDGES` does not have, by the name that specs have for them."""
 
     benchmarks: tuple[Benchmark, ...]
     models: tuple[Entry, ...]
@@ -38,6 +40,7 @@ class Plan:
     temperature: float = 0.6
     top_p: float = 0.9
     max_tokens: int = 2048
+    judges: Mapping[str, Judge] = field(default_factory=dict)
 
     def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
         """All that is asked of one model, in order."""

@@ -209,6 +209,7 @@ class _Run:
 
     async def _ask(self, job: _Job, model: Model) -> Trace:
         plan, spec = self._plan, job.spec
+        judge = plan.judges.get(spec.judge, spec.judge) if spec.judge else None
         async with self._room.pictures(job.item.pictures) as images:
             return await ask(
                 model,
@@ -216,7 +217,7 @@ class _Run:
                 job.item.about(await images()),
                 method=spec.method,
                 n=spec.n,
-                judge=spec.judge,
+                judge=judge,
                 temperature=plan.temperature if spec.temperature is None else spec.temperature,
                 top_p=plan.top_p,
                 max_tokens=plan.max_tokens,
