@@ -109,10 +109,11 @@ def evaluate(
     asked = {setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)}
     with open_results([folder]) as results:
         lines = summarize(results, [setting for setting in results.settings if setting in asked])
+        notes = {line.benchmark: results.note(line.benchmark) for line in lines}
     if as_json:
-        print(json.dumps({"folder": out, "results": [asdict(line) for line in lines]}))
+        print(json.dumps({"folder": out, "results": [asdict(line) for line in lines], "notes": notes}))
     elif lines:
-        print(*markdown(lines), sep="\n")
-    view.end(folder, done, lines)
+        print(*markdown(lines, notes), sep="\n")
+    view.end(folder, done, lines, scorer=scorer is not None)
     if done.failed or done.unscored or done.gave_up:
         raise typer.Exit(1)

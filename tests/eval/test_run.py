@@ -255,3 +255,12 @@ def test_a_judge_may_be_given_by_object(tmp_path: Path) -> None:
     )
     evaluate(tmp_path, work)
     assert scores(tmp_path) == {Setting(benchmark.name, "scripted", "best-of-3@verifier", 0): [1.0] * 4}
+
+
+def test_models_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    models = tuple(entry(Moody(), name, at_once=32) for name in ("one", "two"))
+    work = replace(plan(numbers(40, tmp_path / "pictures"), Moody()), models=models)
+    assert evaluate(tmp_path / "out", work).failed == 0
+    one, two = scores(tmp_path / "out").values()
+    assert one == two

@@ -53,7 +53,7 @@ def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
         }  # fmt: skip
         lines = summarize(results, results.settings)
     assert [line.questions for line in lines] == [5, 5, 2]
-    table = list(markdown(lines))
+    table = list(markdown(lines, {}))
     assert len(table) == 5 and all(row.count("|") == table[0].count("|") for row in table)
     assert "| numbers | scripted | single | 5 |" in table[2]
 
@@ -82,3 +82,10 @@ def test_what_is_no_folder_of_runs(tmp_path: Path) -> None:
             open_results([tmp_path])
     with pytest.raises(DataError, match="are no runs of"):
         open_results([tmp_path])
+
+
+def test_notes_stand_under_the_table(tmp_path: Path) -> None:
+    run(tmp_path, numbers(2), Moody())
+    with open_results([tmp_path]) as results:
+        lines = summarize(results, results.settings)
+    assert list(markdown(lines, {"numbers": "Made up.", "others": ""}))[3:] == ["\nnumbers: Made up."]

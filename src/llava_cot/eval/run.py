@@ -149,7 +149,7 @@ class _Run:
         self.why: str | None = None
         self._store, self._plan, self._ids, self._scores = store, plan, ids, scores
         self._tell, self._on_interrupt = on_progress, on_interrupt
-        self._room, self._share = Room(), Share()
+        self._share = Share()
         self._answered = set(store.keys("trace"))
         self._means: dict[Setting, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
         self._usd = 0.0
@@ -169,8 +169,13 @@ class _Run:
         keep_model(self._store, entry.name, entry.spec, self._plan.way)
         for setting, _, _ in self._plan.settings(entry.name):
             self._store.put(setting_key(setting), "setting", None)
+        room = Room()  # belongs to this event loop
         why = await run_interruptible(
-            self._owed(entry), lambda job: self._one(job, model), at_once, lambda: False, self._on_interrupt
+            self._owed(entry),
+            lambda job: self._one(job, model, room),
+            at_once,
+            lambda: False,
+            self._on_interrupt,
         )
         return why is not None
 
@@ -183,11 +188,11 @@ class _Run:
                 if key not in self._answered:
                     yield _Job(key, setting, spec, item, benchmark.rule)
 
-    async def _one(self, job: _Job, model: Model) -> str | None:
+    async def _one(self, job: _Job, model: Model, room: Room) -> str | None:
         """Ask and score one question; what a model could not do, if that was so."""
         begun = self._share.begin()
         try:
-            trace = await insist(lambda: self._ask(job, model))
+            trace = await insist(lambda: self._ask(job, model, room))
         except (ValueError, OSError) as error:  # the question's pictures, too, may be at fault
             self.why = f"{job.item.id}: {error}"
             self.failed += 1
@@ -207,10 +212,10 @@ class _Run:
         self._progress(job.setting)
         return None
 
-    async def _ask(self, job: _Job, model: Model) -> Trace:
+    async def _ask(self, job: _Job, model: Model, room: Room) -> Trace:
         plan, spec = self._plan, job.spec
         judge = plan.judges.get(spec.judge, spec.judge) if spec.judge else None
-        async with self._room.pictures(job.item.pictures) as images:
+        async with room.pictures(job.item.pictures) as images:
             return await ask(
                 model,
                 None,

@@ -5,7 +5,7 @@ Owns the words. What a line of the table holds is the subject of `eval/summary.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llava_cot.eval.run import Done, Progress
@@ -24,8 +24,8 @@ class EvaluatingView(ProgressLine):
     def interrupted(self) -> None:
         self.note("nothing more is asked; waiting for answers that may be paid for (Ctrl-C: no waiting)")
 
-    def end(self, folder: Path, done: Done, lines: Sequence[Line]) -> None:
-        """What is wanting, if something is."""
+    def end(self, folder: Path, done: Done, lines: Sequence[Line], *, scorer: bool) -> None:
+        """What is wanting, if something is. `scorer` tells whether there was one to ask."""
         why = f"; the last: {done.why}" if done.why else ""
         for model in done.gave_up:
             self.note(f"the model {model} failed again and again, and was asked no more")
@@ -37,10 +37,8 @@ class EvaluatingView(ProgressLine):
         if done.unscored:
             self.note(f"{plural(done.unscored, 'answer')} could not be scored{why}; the same command goes on")
         elif unsettled := sum(line.unsettled for line in lines):
-            self.note(
-                f"{plural(unsettled, 'answer')} could not be settled by words and count as wrong; --scorer "
-                "names a model to ask"
-            )
+            how = "nor by the scorer's replies" if scorer else "and a model to ask is named by --scorer"
+            self.note(f"{plural(unsettled, 'answer')} count as wrong: words do not settle them, {how}")
         self.note(f"everything is kept in {folder}")
 
 
@@ -62,8 +60,8 @@ def told(progress: Progress, seconds: float) -> str:
     return " · ".join(filter(None, parts))
 
 
-def markdown(lines: Sequence[Line]) -> Iterator[str]:
-    """The table. Columns that would say the same in every line are left out."""
+def markdown(lines: Sequence[Line], notes: Mapping[str, str]) -> Iterator[str]:
+    """The table, without columns that say nothing here, and under it the notes of its benchmarks."""
     several = {line.model for line in lines} != {lines[0].model}
     priced = any(line.usd is not None for line in lines)
     failed = any(line.failed for line in lines)
@@ -83,6 +81,9 @@ def markdown(lines: Sequence[Line]) -> Iterator[str]:
         cells += [f"{line.usd or 0:.5f}"] if priced else []
         cells += [f"{line.failed:,}"] if failed else []
         yield _row(cells)
+    for benchmark, note in notes.items():
+        if note:
+            yield f"\n{benchmark}: {note}"
 
 
 def _row(cells: Sequence[str]) -> str:
