@@ -7,10 +7,10 @@ from llava_cot.show.line import pace
 
 
 def test_the_line() -> None:
-    setting = Setting("mmstar", "mini", "single", 0)
+    setting = Setting("ai2d", "mini", "single", 0)
     progress = Progress(300, 1500, 200, 3, setting, 0.5771, 1.5)
     assert told(progress, 10.0) == (
-        "300 of 1,500 answers · 20 a second · 1 min left · 3 failed · $1.50 · 57.7% by single of mini on mmstar"
+        "300 of 1,500 answers · 20 a second · 1 min left · 3 failed · $1.50 · 57.7% by single of mini on ai2d"
     )
     assert told(Progress(0, 10), 0.0) == "0 of 10 answers"
 

@@ -14,7 +14,7 @@ from llava_cot.cli_options import Device, Dtype, ModelName
 def evaluate(
     benchmarks: Annotated[
         list[str],
-        typer.Argument(metavar="BENCH...", help="Benchmarks by name, or files or folders of your own."),
+        typer.Argument(metavar="BENCH", help="Benchmarks by name, or files or folders of your own."),
     ],
     model: Annotated[
         list[str],

@@ -264,3 +264,48 @@ def test_models_one_after_the_other(tmp_path: Path) -> None:
     assert evaluate(tmp_path / "out", work).failed == 0
     one, two = scores(tmp_path / "out").values()
     assert one == two
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_ended_after_any_write_it_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    benchmark, put = numbers(3, tmp_path / "pictures", rule="words", right="the figure {}"), Store.put
+    scorer = Moody(lambda prompt, rng: "Yes" if "amount" in prompt.messages[0].text else "No")
+
+    def vague(prompt: Prompt, rng: random.Random) -> str:
+        return staged(rng.choice(("some amount", "a quantity", "a figure")))
+
+    def whole(folder: Path, model: Moody) -> None:
+        run(folder, benchmark, entry(model, at_once=2), "single", "majority-2", scorer=scorer)
+
+    writes = 0
+
+    def counted(store: Store, key: str, kind: str, value: object) -> None:
+        nonlocal writes
+        writes -= 1
+        put(store, key, kind, value)
+        if writes == 0:
+            raise Killed
+
+    monkeypatch.setattr(Store, "put", counted)
+    whole(tmp_path / "calm", Moody(vague))
+    calm, count = contents(tmp_path / "calm"), -writes
+    assert count > 30 and {one.score.by for rows in calm.values() for one, _ in rows.values()} == {"scorer"}
+    for last in range(1, count):
+        folder, models = tmp_path / str(last), (Moody(vague), Moody(vague))
+        writes = last
+        with pytest.raises(Killed):
+            whole(folder, models[0])
+        writes = 0
+        kept = len(_traces(folder))
+        whole(folder, models[1])
+        assert contents(folder) == calm
+        assert models[1].tries == 6 - kept
+
+
+def _traces(folder: Path) -> list[str]:
+    with Store(folder) as store:
+        return store.keys("trace")

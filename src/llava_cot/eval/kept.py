@@ -3,8 +3,8 @@
 Owns the kinds of values, their JSON and what makes two runs fit into one folder. Knows no model and asks
 nothing. The kinds:
 
-    benchmark   by name: title, note, rule, hash of its questions
-    item        by [benchmark, id]: the question without its pictures, in the benchmark's order
+    benchmark   by name: title, note, rule, hash and ids of its questions, in their order
+    item        by [benchmark, id]: the question without its pictures
     model       by name: what was opened, and which part of its text is the answer
     setting     by [benchmark, model, method, seed]: nothing; in the order in which they were asked for
     trace       by [benchmark, model, method, seed, id]: the trace, without the data of its pictures
@@ -73,7 +73,7 @@ def keep_benchmark(store: Store, benchmark: Benchmark, limit: int | None) -> lis
         raise StoreError(f"the benchmark {benchmark.name} has no questions")
     now = {
         "title": benchmark.title, "page": benchmark.page, "note": benchmark.note, "rule": benchmark.rule.name,
-        "hash": digest.hexdigest(),
+        "hash": digest.hexdigest(), "ids": ids,
     }  # fmt: skip
     known = store.get(benchmark.name, "benchmark")
     if known is None:

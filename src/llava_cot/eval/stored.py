@@ -29,6 +29,7 @@ from llava_cot.eval.results import Result, Setting
 from llava_cot.store import NAME, Store
 from llava_cot.trace import Trace
 
+_UNREAD = Item("", "")  # keeps a question's place in the order
 _NOT_ASKED = "it has not been asked yet"
 
 
@@ -96,9 +97,11 @@ class StoredResults:
                     f"{folder} has other questions of {name}, or another rule, than a folder before it; "
                     "report on them apart"
                 )
+            self._items.setdefault(name, dict.fromkeys(kept["ids"], _UNREAD))
         for key, kept in store.items("item"):
             benchmark, id = json.loads(key)
-            self._items.setdefault(benchmark, {})[id] = item_of(id, kept)
+            if id in self._items.get(benchmark, ()):
+                self._items[benchmark][id] = item_of(id, kept)
         for key in store.keys("setting"):
             setting = read_setting(key)
             if setting in self._stores:
