@@ -1,6 +1,7 @@
 """What each benchmark asks, where its file is looked for, and what is told when there is none."""
 
 import json
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_groups_that_the_file_names_itself(tmp_path: Path) -> None:
     found = items("mmbench-circular", tmp_path)
     assert [(item.id.split("/")[1], item.extra["rotations"]) for item in found] == [("5", 2), ("9", 2)]
     assert [item.id.split("/")[1] for item in items("mmbench", tmp_path)] == ["5"]
+
+
+def test_pictures_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    (tmp_path / "MMBench_DEV_EN_V11.tsv").write_text(
+        f"index\tquestion\tanswer\timage\n7\tBig?\tA\t{'A' * 400_000}\n"
+    )
+    code = (
+        "import sys, pathlib; from llava_cot.eval.benchmarks import open_benchmark; "
+        "print(len(list(open_benchmark('mmbench', pathlib.Path(sys.argv[1])).items())))"
+    )  # in a process of its own, for the limit is the process's
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_questions_about_one_picture_are_one_cluster() -> None:
@@ -253,8 +266,6 @@ def test_a_tsv_of_ones_own() -> None:
 
 
 def test_benchmarks_are_opened_without_what_is_slow_to_import() -> None:
-    import subprocess
-
     code = "import llava_cot.eval.benchmarks, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "pandas", "datasets"} & set(done.stdout.split())

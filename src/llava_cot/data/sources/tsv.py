@@ -33,26 +33,31 @@ def read_tsv(
     `root` is where the paths of pictures begin, the file's folder if not given; `name` stands before ids, the
     file's own if not given; of the other columns those to `keep` go into `extra`. Raises DataError.
     """
-    csv.field_size_limit(_LONGEST)
     name = name or path.stem
     shared = _shared(path)
     folder = root or path.parent
-    rows = csv_rows(path, ("index", "question"), "\t")
+    rows = tsv_rows(path, ("index", "question"))
     return each(path, rows, lambda row: [_record(row, shared, folder, name, keep)])
+
+
+def tsv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a file, one at a time, each with its place; `columns` must be there. Raises DataError."""
+    csv.field_size_limit(_LONGEST)
+    return csv_rows(path, columns, "\t")
 
 
 def _shared(path: Path) -> dict[str, str]:
     """The pictures, by their rows' indices, that other rows name by index."""
     named = {
         row["image"]
-        for _, row in csv_rows(path, ("index",), "\t")
+        for _, row in tsv_rows(path, ("index",))
         if 0 < len(row.get("image", "")) <= _LONGEST_INDEX
     }
     if not named:
         return {}
     return {
         row["index"]: row["image"]
-        for _, row in csv_rows(path, ("index", "image"), "\t")
+        for _, row in tsv_rows(path, ("index", "image"))
         if row["index"] in named and len(row["image"]) > _LONGEST_INDEX
     }
 

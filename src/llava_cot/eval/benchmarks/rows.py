@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.records import DataError, Picture, Record
-from llava_cot.data.sources.base import csv_rows
-from llava_cot.data.sources.tsv import listed, read_tsv
+from llava_cot.data.sources.tsv import listed, read_tsv, tsv_rows
 from llava_cot.eval.items import Item
 from llava_cot.eval.scoring.circular import STEP, rotations
 
@@ -58,7 +57,7 @@ def mmbench_circular(file: Path) -> Iterator[Item]:
 
 def check_answers(file: Path) -> None:
     """Raises DataError for a file that is published without its answers, as MMBench's test split is."""
-    first = next(csv_rows(file, ("index", "question"), "\t"), None)
+    first = next(tsv_rows(file, ("index", "question")), None)
     if first is not None and not first[1].get("answer"):
         raise DataError(
             f"{file} is published without its answers, so nothing can be scored by it here; take "

@@ -21,7 +21,7 @@ STEP = 1_000_000  # a question's rotations are so far from it, and from each oth
 
 class Circular(Choice):
     """Multiple choice under rotations. "circular" is the figure that is reported; "accuracy" that of the
-    questions as they are, asked once. A group that a limit has cut through is left out."""
+    questions as they are, asked once. A question whose rotations were not all asked is left out."""
 
     name = "circular"
     headline: tuple[str, ...] = ("circular",)
@@ -30,13 +30,14 @@ class Circular(Choice):
         groups: dict[str, list[Scored]] = {}
         for one in scored:
             groups.setdefault(str(one.item.extra["group"]), []).append(one)
-        whole = {
-            key: group for key, group in groups.items() if len(group) == group[0].item.extra["rotations"]
-        }
-        first = {key: next(one for one in group if one.item.id == key) for key, group in whole.items()}
+        whole = [group for group in groups.values() if len(group) == group[0].item.extra["rotations"]]
         counted = [
-            (first[key].item, key, float(all(one.score.value == 1 for one in group)))
-            for key, group in whole.items()
+            (
+                group[0].item,
+                str(group[0].item.extra["group"]),
+                float(all(one.score.value == 1 for one in group)),
+            )
+            for group in whole or groups.values()
         ]
         once = [one for one in scored if one.item.id == one.item.extra["group"]]
         return [*by_skills("circular", counted), *accuracy(once)]
