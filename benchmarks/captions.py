@@ -15,9 +15,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scenes import answer_all, is_right, parse_spec
+from scenes import answer_all, is_right
 
 from llava_cot import open_model
+from llava_cot.methods.spec import parse_spec
 from llava_cot.scenes.write import Item, make_item
 from llava_cot.stages import parse
 from llava_cot.trace import Trace
@@ -75,7 +76,7 @@ def main() -> None:
     )
     print("| --- |" + " ---: |" * 7)
     for name in args.methods:
-        spec = parse_spec(name, 0.6)
+        spec = parse_spec(name)
         traces = asyncio.run(answer_all(model, spec, [item.ask() for item in items], args.seed))
         seen = [captions(trace, item.stages["caption"]) for trace, item in zip(traces, items, strict=True)]
         print(row(name, seen), flush=True)

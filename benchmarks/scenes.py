@@ -1,9 +1,9 @@
 """How many questions about scenes each method answers rightly, side by side, on the same questions.
 
     python benchmarks/scenes.py --count 2000 --seed 0
-    python benchmarks/scenes.py --split validation --count 300 --methods stage-beam-4 best-of-n-10@logits
+    python benchmarks/scenes.py --split validation --count 300 --methods stage-beam-4 best-of-10@logits
 
-A method is NAME, NAME-N or NAME-N@JUDGE; `greedy` is `single` at temperature 0. Prints a Markdown table:
+A method is written as for `llava-cot eval`; `greedy` is `single` at temperature 0. Prints a Markdown table:
 percent right with a 95% interval (Wilson), the difference from `single` question by question with a bootstrap
 interval, the share of questions with at least one right candidate where whole answers are sampled, how duels
 were decided, model calls and tokens a question. `--json FILE` keeps every answer.
@@ -19,11 +19,10 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from llava_cot import ask, open_model
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods.spec import Spec, parse_spec
 from llava_cot.models.base import Model
 from llava_cot.question import Question
 from llava_cot.scenes.questions import PERCEPTION, REASONING
@@ -36,40 +35,21 @@ METHODS_SHOWN = (
     "greedy",
     "majority-4",
     "majority-10",
-    "best-of-n-4",
-    "best-of-n-10",
+    "best-of-4",
+    "best-of-10",
     "sentence-beam-4",
     "stage-beam-2",
     "stage-beam-4",
     "stage-beam-4@logits",
     "stage-beam-4@likelihood",
-    "best-of-n-10@logits",
+    "best-of-10@logits",
 )
 IN_FLIGHT = 64
 
 
-@dataclass(frozen=True)
-class Spec:
-    name: str
-    method: str
-    n: int
-    judge: str | None
-    temperature: float
-
-
-def parse_spec(text: str, temperature: float) -> Spec:
-    """From NAME[-N][@JUDGE]. Raises ValueError."""
-    name, _, judge = text.partition("@")
-    if name == "greedy":
-        return Spec(text, "single", 1, None, 0.0)
-    head, _, number = name.rpartition("-")
-    method, n = (head, int(number)) if number.isdigit() else (name, 1)
-    if method not in METHODS:
-        raise ValueError(f"there is no method {method!r}; choose one of greedy, {', '.join(METHODS)}")
-    return Spec(text, method, n, (judge or "self") if method in JUDGED else None, temperature)
-
-
-async def answer_all(model: Model, spec: Spec, questions: Sequence[Question], seed: int) -> list[Trace]:
+async def answer_all(
+    model: Model, spec: Spec, questions: Sequence[Question], seed: int, temperature: float = 0.6
+) -> list[Trace]:
     """The traces, in the order of the questions; IN_FLIGHT at a time."""
     gate = asyncio.Semaphore(IN_FLIGHT)
     done = 0
@@ -84,7 +64,7 @@ async def answer_all(model: Model, spec: Spec, questions: Sequence[Question], se
                 method=spec.method,
                 n=spec.n,
                 judge=spec.judge,
-                temperature=spec.temperature,
+                temperature=temperature if spec.temperature is None else spec.temperature,
                 max_tokens=200,
                 seed=seed * 1_000_003 + index,
             )
@@ -172,8 +152,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS_SHOWN))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    names = args.methods if "single" in args.methods else ["single", *args.methods]
-    specs = [parse_spec(name, args.temperature) for name in names]
+    specs = [parse_spec(name) for name in args.methods]
+    if Spec("single") not in specs:
+        specs.insert(0, Spec("single"))
     model = open_model(args.model)
     items = [make_item(args.split, args.scenes_seed, i) for i in range(args.count)]
     questions = [item.ask() for item in items]
@@ -184,7 +165,7 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     for spec in specs:
         began = time.perf_counter()
-        traces = asyncio.run(answer_all(model, spec, questions, args.seed))
+        traces = asyncio.run(answer_all(model, spec, questions, args.seed, args.temperature))
         seconds = time.perf_counter() - began
         results[spec.name] = [is_right(trace) for trace in traces]
         print(row(spec, traces, results.get("single", results[spec.name]), seconds), flush=True)

@@ -216,3 +216,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(tmp_path)
+
+
+def test_keys_and_settings(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        assert store.settings() == {} and store.keys("a") == []
+        store.agree({"purpose": "test"})
+        for key in ("z", "b", "z"):
+            store.put(key, "a", 1)
+        store.put("c", "other", 1)
+        assert store.settings() == {"purpose": "test"} and store.keys("a") == ["z", "b"]

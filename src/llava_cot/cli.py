@@ -20,6 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
+from llava_cot.cli_eval import evaluate
 from llava_cot.cli_options import Device, Dtype, ModelName
 from llava_cot.cli_train import train
 
@@ -42,6 +43,7 @@ models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.command("train")(train)
+app.command("eval")(evaluate)
 
 # Options of more than one verb.
 _Model = Annotated[

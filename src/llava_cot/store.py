@@ -71,7 +71,7 @@ class Store:
     def agree(self, settings: Mapping[str, str]) -> None:
         """Begin with these settings, or go on with them. Raises StoreError if it was begun with others."""
         with self._told():
-            known = dict(self._db.execute("SELECT name, value FROM settings"))
+            known = self.settings()
             if not known:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
@@ -120,6 +120,17 @@ class Store:
                     return
                 item = row[0], json.loads(row[1])
             yield item
+
+    def settings(self) -> dict[str, str]:
+        """What the store was begun with; empty if nothing has been agreed on yet."""
+        with self._told():
+            return dict(self._db.execute("SELECT name, value FROM settings"))
+
+    def keys(self, kind: str) -> list[str]:
+        """The keys of a kind, in the order in which they were first put."""
+        with self._told():
+            rows = self._db.execute("SELECT key FROM entries WHERE kind = ? ORDER BY number", (kind,))
+            return [key for (key,) in rows]
 
     def counts(self) -> dict[str, int]:
         """How many values there are of each kind."""

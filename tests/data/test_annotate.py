@@ -18,11 +18,11 @@ from teachers import CORRECT, INCORRECT, Priced, asked, judging, moody, question
 from llava_cot.data.annotating.annotate import Progress, annotate
 from llava_cot.data.annotating.calls import Budget, parse_budget
 from llava_cot.data.annotating.job import annotate_to
-from llava_cot.data.annotating.schedule import IN_A_ROW
 from llava_cot.data.annotating.teachers import ModelTeacher, SceneTeacher
 from llava_cot.data.records import DataError, Picture, Record, Turn
 from llava_cot.models.base import Continuation, Model, ModelError, ModelFailure, OnText, Prompt, Sampling
 from llava_cot.scenes.write import make_items
+from llava_cot.schedule import IN_A_ROW
 from llava_cot.store import NAME, Store, StoreError
 
 

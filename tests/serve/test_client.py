@@ -171,6 +171,8 @@ def test_the_trace_is_streamed_at_the_end(server: Served) -> None:
         ("scripted:best-of-8", None, "best-of-n", 8, "self"),
         ("scripted:best-of-n", None, "best-of-n", 2, "self"),
         ("scripted:majority-3", None, "majority", 3, None),
+        ("scripted:greedy", None, "single", 1, None),
+        ("scripted:best-of-3@logits", None, "best-of-n", 3, "logits"),
         ("scripted:stage-beam-3", {"judge": "likelihood"}, "stage-beam", 3, "likelihood"),
         ("scripted", {"method": "best-of-n", "n": 5, "judge": "logits"}, "best-of-n", 5, "logits"),
         ("scripted", {"n": 3}, "stage-beam", 3, "self"),

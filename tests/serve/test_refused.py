@@ -110,6 +110,7 @@ def said(*roles: str) -> dict[str, Any]:
         (ask(search={"method": "majority", "judge": "self"}), 400, "majority asks no judge"),
         (ask(search={"width": 2}), 400, "search.width: "),
         (ask(model="scripted:best-of-4", search={"n": 2}), 400, "leave the method and n out of search"),
+        (ask(model="scripted:best-of-4@self", search={"judge": "logits"}), 400, "leave one of them out"),
         (with_picture("/etc/passwd"), 400, "a picture's url is none; send a data URL"),
         (with_picture("file:///etc/passwd"), 400, "a picture's url is none"),
         (with_picture("http://example.org/a.png"), 400, "loads no pictures from the web"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from llava_cot.data.records import Picture
-from llava_cot.images import load_image
+from llava_cot.images import LoadedImage, load_image
 from llava_cot.models.base import Prompt
 from llava_cot.question import Question
 
@@ -38,7 +38,10 @@ class Item:
 
     def ask(self) -> Question:
         """The question as any method takes it; reads its pictures. Raises ImageError, DataError, OSError."""
-        images = tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures)
+        return self.about(tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures))
+
+    def about(self, images: tuple[LoadedImage, ...]) -> Question:
+        """The question as any method takes it, with its pictures as they have been read."""
         return Question(self.text, images, self.id, self.options, self.answer)
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from llava_cot.eval.items import Item, Metric, Score
 from llava_cot.trace import Trace, Usage
+
+if TYPE_CHECKING:
+    from llava_cot.eval.stored import StoredResults
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +34,10 @@ class Result:
     `conclusion` is what was scored, None if it was absent. `kept` says whether the format was kept to the
     letter (`stages.validate`), `absent` which stages there were none of, `lengths` how many characters each
     stage has that there is. `oracle` is the best score among the whole answers that were sampled, where a
-    method samples such. `usage` is empty where the model failed, and `failure` then says why.
+    method samples such; None also where that is not known. `usage` is empty where the model failed, and
+    `failure` then says why. `wall` is what the question took of the run's time, in seconds: time is divided
+    among the questions in flight together, so that the sum over all is how long the run took (`usage.seconds`
+    is how long this question was in flight).
     """
 
     item: str
@@ -41,6 +48,7 @@ class Result:
     absent: tuple[str, ...]
     lengths: Mapping[str, int]
     usage: Usage
+    wall: float = 0.0
     oracle: float | None = None
     failure: str | None = None
 
@@ -66,3 +74,10 @@ class Results(Protocol):
 
     def trace(self, setting: Setting, item: str) -> Trace | None:
         """With its pictures; None where the model failed."""
+
+
+def open_results(folders: Sequence[Path]) -> StoredResults:
+    """The runs in these folders, to be closed after use. Raises like `StoredResults`."""
+    from llava_cot.eval.stored import StoredResults
+
+    return StoredResults(folders)

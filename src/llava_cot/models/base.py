@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from llava_cot.question import LoadedImage
@@ -101,6 +102,11 @@ class Continuation:
 def request_seed(seed: int, number: int) -> int:
     """A seed of 31 bits, which every server takes, for sample `number` of a call."""
     return random.Random(f"{seed}/{number}").getrandbits(31)
+
+
+def seed_of(*parts: object) -> int:
+    """A seed of 31 bits for one request, by what it is about."""
+    return int.from_bytes(sha256("\0".join(map(repr, parts)).encode()).digest()[:4], "big") >> 1
 
 
 class Model(Protocol):

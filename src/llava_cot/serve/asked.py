@@ -94,10 +94,18 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
         )
     method = named.method or (search and search.method) or "stage-beam"
     n = named.n or (search.n if search else None)
-    judge = search.judge if search else None
+    if named.judge and search and search.judge:
+        raise ApiError(
+            400,
+            f"the model {body.model} names a judge and so does search; leave one of them out",
+            param="search",
+        )
+    judge = named.judge or (search.judge if search else None)
     limit = body.max_completion_tokens or body.max_tokens or Asked.max_tokens
     temperature = Asked.temperature if body.temperature is None else body.temperature
     top_p = Asked.top_p if body.top_p is None else body.top_p
+    if named.temperature is not None:  # greedy is greedy, whatever a harness sends with it
+        temperature = named.temperature
     if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
         temperature, top_p = 0.0, 1.0
     seed = random.getrandbits(31) if body.seed is None else body.seed

@@ -6,7 +6,6 @@ calls and what they cost in `calls.py`, what is written out at the end in `outpu
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,11 +14,11 @@ from typing import Any
 
 from llava_cot.data.annotating.calls import Budget, Calls, Stopped
 from llava_cot.data.annotating.procedure import AGAIN, Outcome, conversation
-from llava_cot.data.annotating.room import Room
-from llava_cot.data.annotating.schedule import interrupts, run_all
 from llava_cot.data.annotating.teachers import Teacher
 from llava_cot.data.records import Record
+from llava_cot.data.room import Room
 from llava_cot.models.base import ModelFailure
+from llava_cot.schedule import run_interruptible
 from llava_cot.store import Store
 
 OUTCOME = "record"  # the store's kind for what became of a record
@@ -89,23 +88,14 @@ async def annotate(
     """
     store.agree({"purpose": "annotating"} | teacher.settings)
     run = _Run(teacher, store, budget or Budget(), on_progress)
-    this, interrupted = asyncio.current_task(), False
 
     def interrupt() -> None:
-        nonlocal interrupted
-        interrupted = True
         run.calls.stop = run.calls.stop or "it was interrupted"
         on_interrupt()
 
-    with interrupts(interrupt, lambda: this and this.cancel()):
-        try:
-            failure = await run_all(run.owed(records), run.one, at_once, lambda: run.calls.ended is not None)
-        except asyncio.CancelledError:
-            if interrupted:
-                raise KeyboardInterrupt from None
-            raise
-    if interrupted:
-        raise KeyboardInterrupt
+    failure = await run_interruptible(
+        run.owed(records), run.one, at_once, lambda: run.calls.ended is not None, interrupt
+    )
     return End(failure or run.calls.ended, run.failed, failure is not None)
 
 
@@ -139,7 +129,7 @@ class _Run:
         """Annotate one record; what its model could not do, if that was so."""
         key, record = item
         try:
-            async with self._room.pictures(record) as images:
+            async with self._room.pictures(record.pictures) as images:
                 found = await conversation(record, key, self._teacher, self.calls, images)
         except Stopped:
             return None

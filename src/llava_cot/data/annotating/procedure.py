@@ -14,13 +14,13 @@ from functools import partial
 from typing import Literal
 
 from llava_cot.data.annotating.calls import ATTEMPTS, Calls
-from llava_cot.data.annotating.teachers import Images, Reply, Teacher, Unteachable, seed_of
+from llava_cot.data.annotating.teachers import Images, Reply, Teacher, Unteachable
 from llava_cot.data.annotating.teaching import same
 from llava_cot.data.checking.giveaways import leaks
 from llava_cot.data.records import Record, Turn
 from llava_cot.images import ImageError
 from llava_cot.judges.prompts import parse_check
-from llava_cot.models.base import ModelError, ModelFailure
+from llava_cot.models.base import ModelError, ModelFailure, seed_of
 from llava_cot.stages import parse, render, validate
 
 Why = Literal[

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Protocol
 
 from llava_cot.data.annotating.teaching import judge_prompt, prompts_hash, write_prompt
@@ -130,8 +129,3 @@ class SceneTeacher:
 
     async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> Reply:
         raise Unteachable("the conclusion is not the scene's answer")
-
-
-def seed_of(*parts: object) -> int:
-    """A seed of 31 bits for one request, by what it is about."""
-    return int.from_bytes(sha256("\0".join(map(repr, parts)).encode()).digest()[:4], "big") >> 1

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.annotating.annotate import Progress, key_of, unique
-from llava_cot.data.annotating.room import Room
-from llava_cot.data.annotating.schedule import run_all
 from llava_cot.data.judging.duel_files import FOUND, Summary, checkable, told, write_files
 from llava_cot.data.judging.duels import Settings, examples_of
 from llava_cot.data.judging.labelling_scenes import scene_of
 from llava_cot.data.records import Record
+from llava_cot.data.room import Room
 from llava_cot.images import ImageError
 from llava_cot.models.base import Model, ModelError
 from llava_cot.question import LoadedImage, Question
+from llava_cot.schedule import run_all
 from llava_cot.store import Store, check_own
 
 
@@ -91,7 +91,7 @@ class _Run:
         """Search one question; what its model could not do, if that was so."""
         key, record = item
         try:
-            async with self._room.pictures(record) as images:
+            async with self._room.pictures(record.pictures) as images:
                 found = await self._search(key, record, await images())
         except (ImageError, ModelError) as error:
             self.failed += 1

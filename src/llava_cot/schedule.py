@@ -68,6 +68,34 @@ async def run_all(
     return last if failed >= IN_A_ROW else None
 
 
+async def run_interruptible(
+    items: Iterable[_T],
+    work: Callable[[_T], Awaitable[str | None]],
+    at_once: int,
+    stopped: Callable[[], bool],
+    on_interrupt: Callable[[], None],
+) -> str | None:
+    """`run_all`, with an early end by Ctrl-C, of which `on_interrupt` is told: nothing more is taken, what
+    runs is waited for, or dropped at the second Ctrl-C; then KeyboardInterrupt is raised."""
+    this, interrupted = asyncio.current_task(), False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        on_interrupt()
+
+    with interrupts(interrupt, lambda: this and this.cancel()):
+        try:
+            failure = await run_all(items, work, at_once, lambda: interrupted or stopped())
+        except asyncio.CancelledError:
+            if interrupted:
+                raise KeyboardInterrupt from None
+            raise
+    if interrupted:
+        raise KeyboardInterrupt
+    return failure
+
+
 @contextmanager
 def interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iterator[None]:
     """What the first Ctrl-C does inside, and what any other does. Where signals cannot be had, all is as

@@ -1,6 +1,6 @@
-"""Pictures of the questions in flight: loaded once a record, and no more at once than memory has room for.
+"""Pictures of the questions in flight: loaded once each, and no more at once than memory has room for.
 
-Owns the bound. Knows no teacher.
+Owns the bound. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from llava_cot.data.records import Picture, Record
+from llava_cot.data.records import Picture
 from llava_cot.images import ImageError, LoadedImage, load_image
 
 # Decoded, these take 1.2 GB: 256 pictures of 1.5 megapixels, or 80 scanned pages.
@@ -27,21 +27,21 @@ class Room:
 
     @asynccontextmanager
     async def pictures(
-        self, record: Record
+        self, pictures: tuple[Picture, ...]
     ) -> AsyncIterator[Callable[[], Awaitable[tuple[LoadedImage, ...]]]]:
-        """A function that gives the record's pictures, loaded when first asked for and let go at the end.
+        """A function that gives the pictures, loaded when first asked for and let go at the end.
 
         It raises ImageError.
         """
         held: list[LoadedImage] = []
 
         async def images() -> tuple[LoadedImage, ...]:
-            if record.pictures and not held:
+            if pictures and not held:
                 async with self._loaders:
                     while self._left <= 0:
                         self._freed.clear()
                         await self._freed.wait()
-                    held.extend(await asyncio.to_thread(_load, record.pictures))
+                    held.extend(await asyncio.to_thread(_load, pictures))
                     self._left -= _pixels(held)
             return tuple(held)
 

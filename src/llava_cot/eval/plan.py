@@ -1,0 +1,55 @@
+"""What is to be run: benchmarks, models, methods, seeds, and how. Values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from llava_cot.eval.answers import Way
+from llava_cot.eval.items import Benchmark
+from llava_cot.eval.results import Setting
+from llava_cot.judges.base import Judge
+from llava_cot.methods.spec import Spec
+from llava_cot.models.base import Model, seed_of
+from llava_cot.stages import LLAVA_COT, StageFormat
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives it for as long as it
+    is needed, with how many questions it likes at once."""
+
+    name: str
+    spec: str
+    open: Callable[[], AbstractContextManager[tuple[Model, int]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `judges` are
+    those by object that `judges.JUDGES` does not have, by the name that specs have for them."""
+
+    benchmarks: tuple[Benchmark, ...]
+    models: tuple[Entry, ...]
+    specs: tuple[Spec, ...]
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = None
+    way: Way = "conclusion"
+    fmt: StageFormat = LLAVA_COT
+    temperature: float = 0.6
+    top_p: float = 0.9
+    max_tokens: int = 2048
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+
+    def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
+        """All that is asked of one model, in order."""
+        for benchmark in self.benchmarks:
+            for spec in self.specs:
+                for seed in self.seeds:
+                    yield Setting(benchmark.name, model, spec.name, seed), benchmark, spec
+
+
+def question_seed(seed: int, item: str) -> int:
+    """The seed with which `ask` gives the same trace. It depends on nothing else that is asked."""
+    return seed_of(seed, item)

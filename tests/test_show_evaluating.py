@@ -1,0 +1,21 @@
+"""What the line of progress says of a run."""
+
+from llava_cot.eval.results import Setting
+from llava_cot.eval.run import Progress
+from llava_cot.show.evaluating import told
+from llava_cot.show.line import pace
+
+
+def test_the_line() -> None:
+    setting = Setting("ai2d", "mini", "single", 0)
+    progress = Progress(300, 1500, 200, 3, setting, 0.5771, 1.5)
+    assert told(progress, 10.0) == (
+        "300 of 1,500 answers · 20 a second · 1 min left · 3 failed · $1.50 · 57.7% by single of mini on ai2d"
+    )
+    assert told(Progress(0, 10), 0.0) == "0 of 10 answers"
+
+
+def test_pace() -> None:
+    assert pace(0, 5.0, 10) == ("", "")
+    assert pace(5, 10.0, 0) == ("30 a minute", "")
+    assert pace(5, 10.0, 14_400) == ("30 a minute", "8 h 0 min left")
