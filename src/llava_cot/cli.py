@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from llava_cot.cli_data import data_app
 from llava_cot.cli_eval import evaluate
 from llava_cot.cli_options import Device, Dtype, ModelName
+from llava_cot.cli_report import report
 from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("report")(report)
 
 # Options of more than one verb.
 _Model = Annotated[

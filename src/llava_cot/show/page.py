@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections import Counter
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -51,7 +53,7 @@ def trace_fragment(trace: Trace, name: str = "trace", *, asked: bool = True, run
             layout=_layout(len(rounds)),
             kept=set(trace.chosen),
             final=words.final_stage(trace),
-            wins={c.id: sum(v.winner == c.id for v in trace.verdicts) for c in trace.candidates},
+            wins=Counter(verdict.winner for verdict in trace.verdicts),
             pieces=lambda text: _pieces(text, trace),
         )
     )
@@ -78,7 +80,7 @@ def _pieces(text: str, trace: Trace) -> list[tuple[bool, str]]:
     return [(index % 2 == 1, part.strip()) for index, part in enumerate(parts) if part.strip()]
 
 
-def _picture(image: ImageRecord) -> str | None:
+def picture(image: ImageRecord) -> str | None:
     """The image's data URL, if it is one: a saved trace may hold anything."""
     return image.data if image.data and _PICTURE.fullmatch(image.data) else None
 
@@ -86,4 +88,5 @@ def _picture(image: ImageRecord) -> str | None:
 @lru_cache
 def _environment() -> Environment:
     functions = (words.facts, words.how, words.loser, words.size, words.why)
-    return environment(picture=_picture, **{f.__name__: f for f in functions})
+    names: dict[str, Any] = {function.__name__: function for function in functions}
+    return environment(picture=picture, **names)

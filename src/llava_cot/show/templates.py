@@ -8,10 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def environment(finalize: Callable[..., Any] | None = None, **names: Any) -> Environment:
-    """For the templates of this folder, which may use these names; `finalize` is done to every value."""
+def environment(
+    finalize: Callable[..., Any] | None = None, package: str = "llava_cot.show", **names: Any
+) -> Environment:
+    """For the templates of a package, which may use these names; `finalize` is done to every value."""
     made = Environment(
-        loader=PackageLoader("llava_cot.show", ""),
+        loader=PackageLoader(package, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,1 @@
+"""Reports on runs: tables, plots, and every question to look at."""
