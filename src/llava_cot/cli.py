@@ -23,6 +23,7 @@ from llava_cot.cli_data import data_app
 from llava_cot.cli_eval import evaluate
 from llava_cot.cli_options import Device, Dtype, ModelName
 from llava_cot.cli_report import report
+from llava_cot.cli_reproduce import reproduce
 from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ app.add_typer(data_app, name="data")
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("report")(report)
+app.command("reproduce")(reproduce)
 
 # Options of more than one verb.
 _Model = Annotated[

@@ -19,13 +19,10 @@ from llava_cot.eval.items import Benchmark, Item
 from llava_cot.eval.plan import question_seed
 from llava_cot.eval.results import Setting, open_results
 from llava_cot.eval.run import Progress, evaluate
-from llava_cot.judges.verifier import VerifierJudge
-from llava_cot.methods.spec import Spec, parse_spec
+from llava_cot.methods.spec import parse_spec
 from llava_cot.models.base import ModelError, ModelFailure, Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.verifying import better
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT
 from llava_cot.store import Store, StoreError
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
@@ -239,7 +236,7 @@ def test_a_model_that_cannot_be_opened_leaves_its_name_free(tmp_path: Path) -> N
     assert run(tmp_path, numbers(2), Moody()).failed == 0
 
 
-def test_a_judge_may_be_given_by_object(tmp_path: Path) -> None:
+def test_a_judge_may_know_the_truth(tmp_path: Path) -> None:
     truth = {item.ask().text: item.answer for item in (make_item("validation", 0, i) for i in range(4))}
     turns = {text: iter(("nothing", answer, "nothing")) for text, answer in truth.items()}
 
@@ -247,12 +244,7 @@ def test_a_judge_may_be_given_by_object(tmp_path: Path) -> None:
         return staged(next(turns[prompt.messages[0].text.split("\nA. ")[0]]))
 
     benchmark = scenes("validation")
-    spec = Spec("best-of-n", 3, "verifier")
-    work = replace(
-        plan(benchmark, Moody(in_turn), limit=4),
-        specs=(spec,),
-        judges={"verifier": VerifierJudge(better, LLAVA_COT)},
-    )
+    work = replace(plan(benchmark, Moody(in_turn), limit=4), specs=(parse_spec("best-of-3@verifier"),))
     evaluate(tmp_path, work)
     assert scores(tmp_path) == {Setting(benchmark.name, "scripted", "best-of-3@verifier", 0): [1.0] * 4}
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from llava_cot.eval.plan import Entry
-from llava_cot.models import open_model
+from llava_cot.models import BUILT_IN, open_model
 from llava_cot.models.base import Model
 
 # One machine's batches grow no faster beyond the first; a server's line is never to be empty.
@@ -51,4 +51,4 @@ def _entry(text: str, model_name: str | None, at_once: int | None, device: str, 
 def _lasting(spec: str) -> str:
     """What the model is, from whichever folder the command is given."""
     folder = Path(spec).expanduser()
-    return str(folder.resolve()) if spec != "mini" and folder.is_dir() else spec
+    return str(folder.resolve()) if spec not in BUILT_IN and folder.is_dir() else spec

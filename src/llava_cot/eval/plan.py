@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llava_cot.eval.answers import Way
 from llava_cot.eval.items import Benchmark
 from llava_cot.eval.results import Setting
-from llava_cot.judges.base import Judge
 from llava_cot.methods.spec import Spec
 from llava_cot.models.base import Model, seed_of
 from llava_cot.stages import LLAVA_COT, StageFormat
@@ -27,8 +26,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `judges` are
-    those by object that `judges.JUDGES` does not have, by the name that specs have for them."""
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all."""
 
     benchmarks: tuple[Benchmark, ...]
     models: tuple[Entry, ...]
@@ -40,7 +38,6 @@ class Plan:
     temperature: float = 0.6
     top_p: float = 0.9
     max_tokens: int = 2048
-    judges: Mapping[str, Judge] = field(default_factory=dict)
 
     def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
         """All that is asked of one model, in order."""

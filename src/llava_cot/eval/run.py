@@ -214,7 +214,6 @@ class _Run:
 
     async def _ask(self, job: _Job, model: Model, room: Room) -> Trace:
         plan, spec = self._plan, job.spec
-        judge = plan.judges.get(spec.judge, spec.judge) if spec.judge else None
         async with room.pictures(job.item.pictures) as images:
             return await ask(
                 model,
@@ -222,7 +221,7 @@ class _Run:
                 job.item.about(await images()),
                 method=spec.method,
                 n=spec.n,
-                judge=judge,
+                judge=spec.judge,
                 temperature=plan.temperature if spec.temperature is None else spec.temperature,
                 top_p=plan.top_p,
                 max_tokens=plan.max_tokens,

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from llava_cot.models.local import LocalModel
     from llava_cot.models.vllm import VllmModel
 
-MINI = Path(__file__).resolve().parent.parent / "mini"
+# The models in the package: mini, and its ablations (recipes/mini-untagged.yaml, recipes/mini-direct.yaml).
+BUILT_IN = {
+    name: Path(__file__).resolve().parent.parent / name for name in ("mini", "mini-untagged", "mini-direct")
+}
+MINI = BUILT_IN["mini"]
 _BY_VLLM = "vllm:"
 
 
@@ -32,7 +36,7 @@ def open_model(
     share: bool = True,
     in_flight: int | None = None,
 ) -> LocalModel | VllmModel | EndpointModel:
-    """Open "mini", the model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
+    """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
 
     "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
 
@@ -59,9 +63,9 @@ def open_model(
         make = VllmModel
         folder = Path(str(spec).removeprefix(_BY_VLLM)).expanduser()
     else:
-        folder = MINI if spec == "mini" else Path(spec).expanduser()
-        if spec == "mini" and not (folder / "config.json").is_file():
-            raise ModelError("the built-in model mini is missing here; install the package again")
+        folder = BUILT_IN.get(str(spec)) or Path(spec).expanduser()
+        if str(spec) in BUILT_IN and not (folder / "config.json").is_file():
+            raise ModelError(f"the built-in model {spec} is missing here; install the package again")
         from llava_cot.models.local import LocalModel
 
         make = LocalModel
@@ -88,7 +92,7 @@ def _server(
     spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
 ) -> EndpointModel | None:
     address = spec.startswith(("http://", "https://"))
-    if not address and (spec == "mini" or Path(spec).expanduser().is_dir()):
+    if not address and (spec in BUILT_IN or Path(spec).expanduser().is_dir()):
         return None
     from llava_cot.models.providers import find_provider, load_config
 

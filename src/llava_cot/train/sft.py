@@ -24,7 +24,7 @@ from accelerate.utils import broadcast_object_list
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.records import DataError, Record
 from llava_cot.files import write_whole
-from llava_cot.models import MINI
+from llava_cot.models import BUILT_IN
 from llava_cot.models.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.train.adapt import add_lora, freeze, layer_classes
 from llava_cot.train.answering import answers
@@ -84,7 +84,7 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
             "or leave it out"
         )
     told: Note = note if here.is_main_process else lambda text: None
-    base = MINI if recipe.model == "mini" else Path(recipe.model).expanduser()
+    base = BUILT_IN.get(recipe.model) or Path(recipe.model).expanduser()
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
     plan = _plan(recipe, base, checkpoint, encoder, folder, here)

@@ -16,6 +16,7 @@ from llava_cot.data.annotating.annotate import key_of, outcomes, unique
 from llava_cot.data.annotating.calls import ATTEMPTS, KINDS, Cost, cost_of, kind
 from llava_cot.data.annotating.teaching import judge_prompt, write_prompt
 from llava_cot.data.records import DataError, Record
+from llava_cot.models import BUILT_IN
 from llava_cot.models.base import Prompt
 from llava_cot.store import Store
 
@@ -113,7 +114,7 @@ def price_of(spec: str, model_name: str | None) -> Price:
     from llava_cot.models.providers import find_provider, load_config
 
     config = load_config()
-    here = spec == "mini" or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
+    here = spec in BUILT_IN or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
     provider = None if here else find_provider(spec, config)
     if provider is None and not here:
         raise DataError(f"{spec} is no folder, no address and no name of a server in endpoints.yaml")

@@ -1,0 +1,109 @@
+"""The pieces of a reproduction, several at once, each in a process and a folder of its own.
+
+Owns the processes: one thread each, since two engines of one thread do more than one of two. Each can be
+broken off and gone on with, as any run of `llava-cot eval`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from llava_cot.eval.benchmarks import open_benchmark
+from llava_cot.eval.opening import entries
+from llava_cot.eval.plan import Plan
+from llava_cot.eval.reproduce.tasks import Task
+from llava_cot.eval.run import Done, Progress, evaluate
+from llava_cot.methods.spec import parse_spec
+
+_LOOK_SECONDS = 0.5
+OnAnswers = Callable[[int, int], None]  # so many answers, of how many
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all pieces share: the first `limit` questions of a benchmark, at most so many tokens a sample."""
+
+    folder: Path
+    benchmark: str
+    limit: int
+    max_tokens: int
+
+
+def run_task(common: Common, task: Task, tell: Callable[[int], None]) -> Done:
+    """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
+    plan = Plan(
+        benchmarks=(open_benchmark(common.benchmark),),
+        models=entries([task.model], model_name=None, at_once=None, device="auto", dtype="auto"),
+        specs=tuple(parse_spec(method) for method in task.methods),
+        seeds=(task.seed,),
+        limit=common.limit,
+        way=task.way,
+        max_tokens=common.max_tokens,
+    )
+
+    def on_progress(progress: Progress) -> None:
+        tell(progress.done)
+
+    return evaluate(common.folder / task.name, plan, on_progress=on_progress)
+
+
+def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAnswers) -> list[Done]:
+    """All pieces, in so many processes at once, or in this one if it is one.
+
+    Raises what a piece raises, once those that were begun have stopped.
+    """
+    expected = sum(len(task.methods) for task in tasks) * common.limit
+    if processes > 1:
+        return _side_by_side(common, tasks, processes, lambda counts: tell(sum(counts), expected))
+    counts = [0] * len(tasks)
+    ended = []
+    for number, task in enumerate(tasks):
+
+        def count(done: int, number: int = number) -> None:
+            counts[number] = done
+            tell(sum(counts), expected)
+
+        ended.append(run_task(common, task, count))
+    return ended
+
+
+def _side_by_side(
+    common: Common, tasks: Sequence[Task], processes: int, tell: Callable[[Sequence[int]], None]
+) -> list[Done]:
+    context = get_context("spawn")
+    counts: Any = context.Array("l", len(tasks))
+    with ProcessPoolExecutor(processes, context, _begin, (counts,)) as pool:
+        jobs = [pool.submit(_piece, common, task, number) for number, task in enumerate(tasks)]
+        left = set(jobs)
+        try:
+            while left:
+                ready, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
+                tell(counts[:])
+                for job in ready:
+                    job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [job.result() for job in jobs]
+
+
+_counts: Any  # of a process in the pool
+
+
+def _begin(counts: Any) -> None:
+    global _counts
+    _counts = counts
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+
+def _piece(common: Common, task: Task, number: int) -> Done:
+    def count(done: int) -> None:
+        _counts[number] = done
+
+    return run_task(common, task, count)

@@ -1,0 +1,68 @@
+"""What is run to put the paper's claims to the test, cut into pieces that may run side by side.
+
+Owns which methods and models answer which claim, and the pieces. Knows no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llava_cot.eval.answers import Way
+from llava_cot.models import BUILT_IN
+
+# The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
+TRAINED: dict[str, Way] = {"mini": "conclusion", "mini-untagged": "last-line", "mini-direct": "whole"}
+SCALED = ("stage-beam-2", "stage-beam-3", "stage-beam-4", "stage-beam-8")
+OTHERS = (
+    "best-of-2",
+    "best-of-4",
+    "best-of-10",
+    "sentence-beam-2",
+    "sentence-beam-4",
+    "majority-4",
+    "majority-10",
+)
+JUDGES = ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier", "best-of-4@verifier")
+PASSES = ("single", "greedy")
+SEARCHES = (*PASSES, *SCALED, *OTHERS, *JUDGES)
+
+
+@dataclass(frozen=True)
+class Task:
+    """So many methods of one model under one seed; `name` is that of its folder."""
+
+    name: str
+    model: str
+    way: Way
+    methods: tuple[str, ...]
+    seed: int
+
+
+# The methods in pieces that take about as long: a machine with more processors runs more of them at once.
+_PIECES = (
+    (*PASSES, "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
+    ("stage-beam-8", "best-of-2", "best-of-4", "sentence-beam-4"),
+    ("best-of-10", "majority-4"),
+    ("majority-10",),
+    # By themselves: not every model can be judged in all these ways.
+    ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier", "best-of-4@verifier"),
+)
+
+
+def tasks(model: str, seeds: Sequence[int]) -> list[Task]:
+    """The pieces for one model, and if it is mini, for those of its ablations that are in the package."""
+    return [*_searches(model, seeds), *(_ablations(seeds) if model == "mini" else ())]
+
+
+def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
+    for number, methods in enumerate(_PIECES, 1):
+        for seed in seeds:
+            yield Task(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
+
+
+def _ablations(seeds: Sequence[int]) -> Iterator[Task]:
+    for model, way in TRAINED.items():
+        if model != "mini" and BUILT_IN[model].is_dir():
+            for seed in seeds:
+                yield Task(f"{model}-seed-{seed}", model, way, PASSES, seed)

@@ -1,0 +1,53 @@
+"""A reproduction's report: the answers to the claims first, then all that any report has.
+
+Owns which claims can be answered from what has been run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llava_cot.eval.report.arms import Arm
+from llava_cot.eval.report.browse import OnProgress
+from llava_cot.eval.report.document import Section
+from llava_cot.eval.report.write import write_report
+from llava_cot.eval.reproduce import findings
+from llava_cot.eval.reproduce.tasks import Task
+from llava_cot.eval.results import open_results
+
+_TITLE = "The claims of LLaVA-CoT, put to the test"
+
+
+def write(
+    out: Path, tasks: Sequence[Task], model: str, on_progress: OnProgress
+) -> tuple[Path, list[Section]]:
+    """Write the report on what the tasks have found; its page, and the claims' sections."""
+    claims: list[Section] = []
+
+    def lead(arms: Sequence[Arm]) -> Sequence[Section]:
+        found = findings.Arms({(arm.model, arm.method): arm for arm in arms})
+        claims.extend(claim(found) for claim in _claims(found, model))
+        return claims
+
+    folders = [out / task.name for task in tasks if (out / task.name).is_dir()]
+    with open_results(folders) as results:
+        page = write_report(
+            results,
+            out,
+            baseline="single",
+            lead=lead,
+            title="LLaVA-CoT\u2019s claims in miniature",
+            on_progress=on_progress,
+        )
+    return page, claims
+
+
+def _claims(arms: findings.Arms, model: str) -> list[Callable[[findings.Arms], Section]]:
+    trained = arms.get("mini-direct", "single") is not None
+    searches = (findings.scaling, findings.methods, findings.judges)
+    return [*([findings.training] if trained else []), *(_of(search, model) for search in searches)]
+
+
+def _of(search: Callable[[findings.Arms, str], Section], model: str) -> Callable[[findings.Arms], Section]:
+    return lambda arms: search(arms, model)

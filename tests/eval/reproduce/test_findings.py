@@ -1,0 +1,160 @@
+"""The paper's claims: what is run for them, and the words for how they came out."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from llava_cot.eval.figures import Difference
+from llava_cot.eval.items import Metric, Score, Unit
+from llava_cot.eval.report.arms import Arm
+from llava_cot.eval.report.document import Section, Table
+from llava_cot.eval.reproduce import findings
+from llava_cot.eval.reproduce.tasks import TRAINED, tasks
+from llava_cot.eval.results import Result, Setting
+from llava_cot.judges import JUDGES
+from llava_cot.methods.spec import parse_spec
+from llava_cot.models import BUILT_IN
+from llava_cot.trace import Usage
+
+SKILLS = ("exist", "chain")  # one of perception, one of reasoning
+
+
+def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> Arm:
+    """Of questions that are of perception and of reasoning in turn."""
+    skills = [SKILLS[i % 2] for i in range(len(right))]
+    results = tuple(
+        Result(str(i), skill, Score(value, "match"), "x", True, (), {}, Usage(completion_tokens=tokens))
+        for i, (value, skill) in enumerate(zip(right, skills, strict=True))
+    )
+    units = tuple(Unit(result.item, result.score.value, result.skill, result.item) for result in results)
+    metric = Metric("accuracy", units)
+    return Arm((Setting("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
+
+
+def arms(*found: Arm) -> findings.Arms:
+    return findings.Arms({(one.model, one.method): one for one in found})
+
+
+def said(section: Section) -> list[str]:
+    return [part for part in section.parts if isinstance(part, str)]
+
+
+def table(section: Section) -> list[list[str]]:
+    [only] = [part for part in section.parts if isinstance(part, Table)]
+    return [[cell.text for cell in row] for row in only.rows]
+
+
+def test_every_claim_has_what_it_needs() -> None:
+    pieces = tasks("mini", range(3))
+    assert len({piece.name for piece in pieces}) == len(pieces)
+    for seed in range(3):
+        of_mini = [
+            m for piece in pieces if piece.seed == seed and piece.model == "mini" for m in piece.methods
+        ]
+        assert len(set(of_mini)) == len(of_mini)
+        specs = [parse_spec(method) for method in of_mini]
+        assert {spec.n for spec in specs if spec.method == "stage-beam"} == {2, 3, 4, 8}
+        assert {spec.n for spec in specs if spec.method == "best-of-n"} >= {2, 4, 10}
+        assert {spec.method for spec in specs} >= {"single", "majority", "sentence-beam"}
+        assert {spec.judge for spec in specs if spec.method == "stage-beam"} == set(JUDGES)
+        there = {model for model in TRAINED if BUILT_IN[model].is_dir()}
+        assert {piece.model for piece in pieces if piece.seed == seed} == there
+    assert {piece.model for piece in tasks("some/folder", [0])} == {"some/folder"}
+
+
+def test_training_is_told_by_kind_of_question() -> None:
+    """Direct answers miss every reasoning; both see equally well."""
+    many = 40
+    section = findings.training(
+        arms(
+            arm("mini", "single", [1.0] * many),
+            arm("mini-direct", "single", [1.0, 0.0] * (many // 2)),
+            arm("mini-untagged", "single", [1.0] * many),
+        )
+    )
+    seeing, reasoning, *untagged = said(section)[:-1]
+    assert seeing.startswith("Staged against direct, questions of perception: 0.0 points")
+    assert seeing.endswith("cannot be told from nothing.")
+    assert reasoning.startswith("Staged against direct, questions of reasoning: +100.0 points")
+    assert reasoning.endswith("as the paper.")
+    assert all(words.endswith("cannot be told from nothing.") for words in untagged)
+    assert table(section) == [
+        ["all", "100.0", "100.0", "50.0"],
+        ["perception", "100.0", "100.0", "100.0"],
+        ["reasoning", "100.0", "100.0", "0.0"],
+        ["exist", "100.0", "100.0", "100.0"],
+        ["chain", "100.0", "100.0", "0.0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "end"),
+    [
+        (5.0, 2.0, 8.0, "as the paper"),
+        (-5.0, -8.0, -2.0, "unlike the paper"),
+        (1.0, -1.0, 3.0, "cannot be told from nothing"),
+        (1.0, 0.0, 3.0, "cannot be told from nothing"),
+    ],
+)
+def test_an_outcome_is_only_what_the_interval_tells(value: float, low: float, high: float, end: str) -> None:
+    found = Difference(value, low, high, 0.5, "McNemar", 1, 1, 10)
+    assert findings.outcome(found).endswith(end)
+
+
+def test_more_candidates_are_compared_with_one_pass() -> None:
+    section = findings.scaling(
+        arms(
+            arm("mini", "single", [1.0, 0.0] * 50),
+            arm("mini", "greedy", [1.0] * 100),
+            arm("mini", "stage-beam-2", [1.0, 0.0] * 50),
+            arm("mini", "stage-beam-8", [1.0] * 100),
+        ),
+        "mini",
+    )
+    assert [row[:3] for row in table(section)] == [
+        ["single (N = 1)", "50.0", "baseline"],
+        ["stage-beam-2", "50.0", "0.0"],
+        ["stage-beam-8", "100.0", "+50.0"],
+        ["greedy", "100.0", "+50.0"],
+    ]
+    two, eight, greedy, grown = said(section)[:-1]
+    assert two.endswith("cannot be told from nothing.") and greedy.endswith("cannot be told from nothing.")
+    assert eight.endswith("as the paper.") and grown.startswith("From N = 2 to N = 8: +50.0")
+
+
+def test_methods_are_compared_at_equal_n_and_at_equal_tokens() -> None:
+    section = findings.methods(
+        arms(
+            arm("mini", "single", [1.0] * 40),
+            arm("mini", "stage-beam-4", [1.0] * 40, tokens=400),
+            arm("mini", "best-of-4", [1.0, 0.0] * 20, tokens=200),
+            arm("mini", "best-of-10", [1.0] * 40, tokens=500),
+            arm("mini", "majority-4", [1.0] * 40, tokens=100),
+        ),
+        "mini",
+    )
+    assert list(table(section)) == [
+        ["stage-beam-4", "best-of-4", "at equal N", "+50.0"],
+        ["stage-beam-4", "best-of-10", "at equal tokens", "0.0"],
+        ["stage-beam-4", "majority-4", "at equal N", "0.0"],
+    ]
+
+
+def test_judges_are_compared_with_the_model_itself() -> None:
+    section = findings.judges(
+        arms(
+            arm("mini", "stage-beam-4", [1.0, 0.0] * 20),
+            arm("mini", "stage-beam-4@logits", [1.0, 0.0] * 20),
+            arm("mini", "stage-beam-4@verifier", [1.0] * 40),
+        ),
+        "mini",
+    )
+    assert [row[:4] for row in table(section)] == [
+        ["stage-beam-4", "self", "50.0", "baseline"],
+        ["stage-beam-4", "logits", "50.0", "0.0"],
+        ["stage-beam-4", "verifier", "100.0", "+50.0"],
+    ]
+    assert (
+        "The ceiling, a judge that knows the truth, against the self-judge in stage-beam-4: +50.0"
+        in said(section)[1]
+    )
