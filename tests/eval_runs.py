@@ -6,16 +6,18 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from teachers import staged
 
+from llava_cot import ask
 from llava_cot.data.records import Picture
 from llava_cot.eval.benchmarks.own import RULES
 from llava_cot.eval.items import Benchmark, Item
-from llava_cot.eval.plan import Entry, Plan
+from llava_cot.eval.plan import Answer, Entry, Plan
 from llava_cot.eval.results import Setting, open_results
 from llava_cot.eval.run import Done, evaluate
 from llava_cot.methods.spec import parse_spec
@@ -70,8 +72,8 @@ class Moody(ScriptedModel):
 
 def entry(model: Model, name: str = "scripted", spec: str | None = None, at_once: int = 8) -> Entry:
     @contextmanager
-    def opened() -> Iterator[tuple[Model, int]]:
-        yield model, at_once
+    def opened() -> Iterator[tuple[Answer, int]]:
+        yield partial(ask, model, None), at_once
 
     return Entry(name, spec or name, opened)
 

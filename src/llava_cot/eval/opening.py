@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
-from llava_cot.eval.plan import Entry
+from llava_cot.asking import ask
+from llava_cot.eval.plan import Answer, Entry
 from llava_cot.models import BUILT_IN, open_model
-from llava_cot.models.base import Model
 
 # One machine's batches grow no faster beyond the first; a server's line is never to be empty.
 _HERE, _ASKED = 64, 256
@@ -36,14 +37,17 @@ def _entry(text: str, model_name: str | None, at_once: int | None, device: str, 
     name, spec = (named[1], named[2]) if named else (text, text)
 
     @contextmanager
-    def opened() -> Iterator[tuple[Model, int]]:
+    def opened() -> Iterator[tuple[Answer, int]]:
         from llava_cot.models.endpoint import EndpointModel
 
         model = open_model(
             spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or _ASKED
         )
         with closing(model):
-            yield model, at_once or (_ASKED if isinstance(model, EndpointModel) else _HERE)
+            yield (
+                partial(ask, model, None),
+                at_once or (_ASKED if isinstance(model, EndpointModel) else _HERE),
+            )
 
     return Entry(name, _lasting(spec) + (f" {model_name}" if model_name else ""), opened)
 

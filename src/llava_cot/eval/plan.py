@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,18 +10,22 @@ from llava_cot.eval.answers import Way
 from llava_cot.eval.items import Benchmark
 from llava_cot.eval.results import Setting
 from llava_cot.methods.spec import Spec
-from llava_cot.models.base import Model, seed_of
+from llava_cot.models.base import seed_of
 from llava_cot.stages import LLAVA_COT, StageFormat
+from llava_cot.trace import Trace
+
+# Answers a question, as `ask` does once it has its model.
+Answer = Callable[..., Awaitable[Trace]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives it for as long as it
-    is needed, with how many questions it likes at once."""
+    """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives the way to ask it,
+    for as long as it is needed, and how many questions it likes at once."""
 
     name: str
     spec: str
-    open: Callable[[], AbstractContextManager[tuple[Model, int]]]
+    open: Callable[[], AbstractContextManager[tuple[Answer, int]]]
 
 
 @dataclass(frozen=True)

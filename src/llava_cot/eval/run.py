@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava_cot.asking import ask
 from llava_cot.data.records import DataError
 from llava_cot.data.room import Room
 from llava_cot.eval.items import Item, Rule
@@ -27,7 +26,7 @@ from llava_cot.eval.kept import (
     setting_key,
     settings,
 )
-from llava_cot.eval.plan import Entry, Plan, question_seed
+from llava_cot.eval.plan import Answer, Entry, Plan, question_seed
 from llava_cot.eval.results import Setting
 from llava_cot.eval.scorer import insist
 from llava_cot.eval.scores import Scores
@@ -90,8 +89,8 @@ def evaluate(
         gave_up = []
         for entry in plan.models:
             if run.owes(entry):
-                with entry.open() as (model, at_once):
-                    if asyncio.run(run.answer(entry, model, at_once)):
+                with entry.open() as (answer, at_once):
+                    if asyncio.run(run.answer(entry, answer, at_once)):
                         gave_up.append(entry.name)
         return Done(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
 
@@ -164,7 +163,7 @@ class _Run:
     def owes(self, entry: Entry) -> bool:
         return next(self._owed(entry), None) is not None
 
-    async def answer(self, entry: Entry, model: Model, at_once: int) -> bool:
+    async def answer(self, entry: Entry, answer: Answer, at_once: int) -> bool:
         """Ask a model all that it owes; whether it could do nothing any more."""
         keep_model(self._store, entry.name, entry.spec, self._plan.way)
         for setting, _, _ in self._plan.settings(entry.name):
@@ -172,7 +171,7 @@ class _Run:
         room = Room()  # belongs to this event loop
         why = await run_interruptible(
             self._owed(entry),
-            lambda job: self._one(job, model, room),
+            lambda job: self._one(job, answer, room),
             at_once,
             lambda: False,
             self._on_interrupt,
@@ -188,11 +187,11 @@ class _Run:
                 if key not in self._answered:
                     yield _Job(key, setting, spec, item, benchmark.rule)
 
-    async def _one(self, job: _Job, model: Model, room: Room) -> str | None:
+    async def _one(self, job: _Job, answer: Answer, room: Room) -> str | None:
         """Ask and score one question; what a model could not do, if that was so."""
         begun = self._share.begin()
         try:
-            trace = await insist(lambda: self._ask(job, model, room))
+            trace = await insist(lambda: self._ask(job, answer, room))
         except (ValueError, OSError) as error:  # the question's pictures, too, may be at fault
             self.why = f"{job.item.id}: {error}"
             self.failed += 1
@@ -212,12 +211,10 @@ class _Run:
         self._progress(job.setting)
         return None
 
-    async def _ask(self, job: _Job, model: Model, room: Room) -> Trace:
+    async def _ask(self, job: _Job, answer: Answer, room: Room) -> Trace:
         plan, spec = self._plan, job.spec
         async with room.pictures(job.item.pictures) as images:
-            return await ask(
-                model,
-                None,
+            return await answer(
                 job.item.about(await images()),
                 method=spec.method,
                 n=spec.n,
