@@ -80,6 +80,21 @@ class Double:
         self._thread.join()
         self._loop.close()
 
+    def die(self) -> None:
+        """Close all connections, in the middle of whatever is under way, and take no new ones."""
+
+        async def end() -> None:
+            self._server.close()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Listen again, at the same address."""
+        listening = asyncio.start_server(self._connected, "127.0.0.1", self._port, limit=2**24)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
