@@ -53,6 +53,7 @@ class Double:
         self.connections = 0
         self.at_once = self.most_at_once = 0
         self.delay = 0.0
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -80,15 +81,17 @@ class Double:
         self._thread.join()
         self._loop.close()
 
-    def die(self) -> None:
-        """Close all connections, in the middle of whatever is under way, and take no new ones."""
+    def die(self) -> int:
+        """Close all connections and take no new ones; how many requests that ends in their middle."""
 
-        async def end() -> None:
+        async def end() -> int:
+            lost = self.at_once
             self._server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+            for writer in self._writers:
+                writer.transport.abort()
+            return lost
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(end(), self._loop).result()
 
     def come_back(self) -> None:
         """Listen again, at the same address."""
@@ -97,6 +100,7 @@ class Double:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while head := await _head(reader):
                 line, headers = head
@@ -112,6 +116,7 @@ class Double:
         except (ConnectionError, asyncio.IncompleteReadError):
             self.broken_off += 1
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(

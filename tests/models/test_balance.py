@@ -122,6 +122,15 @@ def test_failures_of_calls_that_began_before_something_better_was_heard_say_noth
     assert taken(balance).trial
 
 
+def test_one_call_that_always_fails_is_not_taken_for_the_end_of_all_servers() -> None:
+    clock = Clock()
+    balance = Balance(1, clock)
+    for _ in range(12):
+        balance.failed(taken(balance, "a"), "it broke")
+        clock.now += 1.01  # the rest does not grow
+    assert taken(balance).trial
+
+
 def test_a_server_that_asks_to_be_left_alone_is() -> None:
     clock = Clock()
     balance = Balance(1, clock)

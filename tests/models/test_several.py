@@ -133,7 +133,7 @@ async def test_the_faster_server_gets_more_in_proportion(tmp_path: Path) -> None
 
 async def test_a_server_that_dies_and_comes_back_loses_nothing() -> None:
     servers = [double(), double()]
-    expected = await alone(120, Sampling())
+    expected = await alone(200, Sampling())
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
             server.delay = 0.05
@@ -144,23 +144,21 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing() -> None:
             async with slots:
                 return await model.sample(prompt(i), 2, Sampling())
 
-        asking = [asyncio.create_task(one(i)) for i in range(120)]
-        while len(dying.told) < 10:
+        asking = [asyncio.create_task(one(i)) for i in range(200)]
+        while len(dying.told) < 10 or dying.at_once < 3:
             await asyncio.sleep(0.005)
-        lost = dying.at_once
-        assert lost > 0
-        dying.die()
+        lost = dying.die()
         before = len(other.told)
         while len(other.told) < before + 30:
             await asyncio.sleep(0.005)
-        assert dying.told and len(dying.bodies) == len(dying.told) + lost
         dying.come_back()
-        answered = len(dying.told)
+        answered, asked = len(dying.told), len(dying.bodies)
+        assert lost > 0 and asked == answered + lost
         assert await asyncio.gather(*asking) == expected
-        assert len(dying.told) > answered + 10  # it has its part again
-        assert len(dying.told) + len(other.told) == 120  # nothing is answered twice
+        assert len(dying.told) > answered  # it has its part again
+        assert len(dying.told) + len(other.told) == 200  # nothing is answered twice
         # Nothing is asked twice but what was under way.
-        assert len(dying.bodies) + len(other.bodies) == 120 + lost
+        assert len(dying.bodies) + len(other.bodies) == 200 + lost
 
 
 async def test_a_server_that_hangs_is_left_after_one_time_limit(tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ async def test_a_question_that_no_server_survives_is_given_up_and_others_are_ans
         calls = (model.sample(prompt(i), 1, Sampling()) for i in range(20))
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert [i for i, one in enumerate(found) if isinstance(one, BaseException)] == [7]
-        with pytest.raises(ModelFailure, match="2 servers were asked 12 times in vain; the last: http"):
+        with pytest.raises(ModelFailure, match=r"12 attempts at 2 servers failed: http.*; http"):
             raise found[7]  # type: ignore[misc]
 
 
@@ -224,10 +222,11 @@ async def test_when_all_are_gone_it_is_said_of_each_and_they_are_used_when_they_
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
             server.die()
-        with pytest.raises(ModelFailure, match="none of the 2 servers answers: ") as gone:
-            await asyncio.gather(*(model.sample(prompt(i), 1, Sampling()) for i in range(5)))
-        assert all(str(gone.value).count(server.url) == 1 for server in servers)
-        assert "\n" not in str(gone.value)
+        calls = (model.sample(prompt(i), 1, Sampling()) for i in range(20))
+        failures = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(one, ModelFailure) and "\n" not in str(one) for one in failures)
+        assert all(str(one).count(server.url) == 1 for one in failures for server in servers)
+        assert any("none of the 2 servers answers: " in str(one) for one in failures)
         servers[1].come_back()
         async with asyncio.timeout(10):
             while True:

@@ -33,6 +33,7 @@ class Turn:
 
     number: int
     began: float
+    about: Hashable
     trial: bool = False
 
 
@@ -43,6 +44,7 @@ class _Server:
     seconds: float = 0.0  # the mean of a call, the later ones counting more
     failures: int = 0  # in a row
     why: str = ""
+    failed_at: Hashable = None  # what the last failure was about
     rests_until: float = 0.0
     on_trial: bool = False
     heard: float = -inf  # when something was last learnt of it
@@ -69,12 +71,12 @@ class Balance:
                 raise ModelFailure(f"none of the {len(self._servers)} servers answers: {reasons}")
             for i in self._due(now):
                 if i not in avoid:
-                    return self._turn(i, now, trial=True)
+                    return self._turn(i, now, about, trial=True)
             well = [i for i, server in enumerate(self._servers) if not server.failures]
             choice = [i for i in well if i not in avoid] or well
             if not choice:
                 if due := self._due(now):
-                    return self._turn(due[0], now, trial=True)
+                    return self._turn(due[0], now, about, trial=True)
                 ends = [server.rests_until - now for server in self._servers if not server.on_trial]
                 return max(min([*ends, 1.0]), _LOOK_AGAIN)
             best = min(choice, key=self._wait)
@@ -84,7 +86,7 @@ class Balance:
                 if few or self._wait(home) <= _BUSIER * self._wait(best):
                     best = home
             self._homes.put(about, best)
-            return self._turn(best, now)
+            return self._turn(best, now, about)
 
     def done(self, turn: Turn, timed: bool = True) -> None:
         """The server answered, if only to refuse the call, which then is not `timed`."""
@@ -100,27 +102,34 @@ class Balance:
         """The server failed, and asks to be left alone for so many seconds.
 
         If others have been answered since the call began, or the server rests already, this says nothing new.
+        A question that fails twice in a row may be at fault itself, and counts once.
         """
         with self._lock:
             server, now = self._back(turn)
             server.why = why
             if not turn.trial and not after and turn.began <= server.heard:
                 return
-            server.failures += 1
+            server.failures += 0 if server.failures and server.failed_at == turn.about else 1
+            server.failed_at = turn.about
             if after > LONGEST_RETRY_AFTER:
                 server.failures = max(server.failures, _GONE)
             rest = min(_FIRST_REST * 2.0 ** (server.failures - 1), _LONGEST_REST)
             server.rests_until, server.heard = now + max(rest, after), now
+
+    def troubles(self) -> dict[int, str]:
+        """Why servers rest, or are on trial."""
+        with self._lock:
+            return {i: server.why for i, server in enumerate(self._servers) if server.failures}
 
     def dropped(self, turn: Turn) -> None:
         """The call ended without a word from the server."""
         with self._lock:
             self._back(turn)
 
-    def _turn(self, number: int, now: float, trial: bool = False) -> Turn:
+    def _turn(self, number: int, now: float, about: Hashable, trial: bool = False) -> Turn:
         self._servers[number].in_flight += 1
         self._servers[number].on_trial = trial
-        return Turn(number, now, trial)
+        return Turn(number, now, about, trial)
 
     def _back(self, turn: Turn) -> tuple[_Server, float]:
         server = self._servers[turn.number]

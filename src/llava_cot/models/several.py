@@ -79,18 +79,16 @@ class SeveralModel:
         return await self._somewhere(prompt, lambda model: model.choose(prompt, options))
 
     async def _somewhere(self, prompt: Prompt, call: Callable[[EndpointModel], Awaitable[_T]]) -> _T:
-        about, failed_at, rounds = _subject(prompt), set[int](), 0
-        for attempt in range(1, ATTEMPTS + 1):
+        about, reasons = _subject(prompt), dict[int, str]()
+        failed_at, rounds = set[int](), 0
+        for _ in range(ATTEMPTS):
             turn = await self._turn(about, failed_at)
             try:
                 result = await call(self._models[turn.number])
             except ModelError as error:
                 if not self._may_do_better(turn, error):
                     raise
-                if attempt == ATTEMPTS:
-                    raise ModelFailure(
-                        f"{len(self._models)} servers were asked {ATTEMPTS} times in vain; the last: {error}"
-                    ) from None
+                reasons[turn.number] = str(error)
             except BaseException:
                 self._balance.dropped(turn)
                 raise
@@ -101,7 +99,8 @@ class SeveralModel:
             if len(failed_at) == len(self._models):
                 await asyncio.sleep(pause(rounds))
                 failed_at, rounds = set(), rounds + 1
-        raise AssertionError
+        whys = "; ".join((self._balance.troubles() | reasons).values())
+        raise ModelFailure(f"{ATTEMPTS} attempts at {len(self._models)} servers failed: {whys}")
 
     def _may_do_better(self, turn: Turn, error: ModelError) -> bool:
         """Whether another server may do what this one did not; and what is learnt of this one."""
