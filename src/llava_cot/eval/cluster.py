@@ -1,0 +1,247 @@
+"""Questions spread over the workers of a Ray cluster, each of which has a model of its own.
+
+Owns who answers what, and what becomes of the questions of a worker that is lost. What a worker does is
+`worker.py`'s subject. Ray is imported when a cluster is joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from llava_cot.eval.worker import Opening, Reply, Worker, pack
+from llava_cot.models.base import ModelError, ModelFailure
+from llava_cot.question import Question
+from llava_cot.trace import Trace
+
+LOCAL = "local"  # the address of a cluster that is started on this machine, and ends with the process
+_START_SECONDS = 900.0  # for the first worker: loading a large model from a slow disk takes minutes
+_LOOK_SECONDS = 0.1
+# One that dies so often without an answer in between is not started again.
+_STARTS = 3
+# A question that loses so many workers may be what kills them.
+_LOSSES = 3
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker has: CPUs (and as many threads), GPUs, and MiB for caches."""
+
+    workers: int
+    cpus: int
+    gpus: float
+    cache_mb: int
+
+
+@dataclass(eq=False)
+class _Member:
+    actor: Any
+    opening: Any
+    starts: int
+    ready: bool = False
+    busy: int = 0
+    answered: bool = False
+
+
+class Cluster:
+    """Workers that answer questions as `ask` does, with the same traces as a model of this process.
+
+    `address` is that of a running cluster ("auto" finds the one of this machine), or "local". There are as
+    many workers as GPUs, or one a machine where there are none, unless `workers` says how many. The model
+    is named, or a folder that is at the same place on every machine. `name` is the model's.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        spec: str,
+        *,
+        workers: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache_mb: int = 2048,
+    ) -> None:
+        spec = _checked(spec)
+        self._started_here = _join(address)
+        import ray
+
+        self._ray = ray
+        try:
+            share = shares(ray.nodes(), workers, cache_mb, device)
+            settings = {"device": device, "dtype": dtype, "cache_mb": share.cache_mb}
+            self._opening = Opening(spec, settings, share.cpus)
+            self._kind = ray.remote(Worker).options(num_cpus=share.cpus, num_gpus=share.gpus)
+            self._why = ""
+            self._members = [self._start(1) for _ in range(share.workers)]
+            self.name = self._wait_for_one()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def workers(self) -> int:
+        """How many are there, or about to be."""
+        return len(self._members)
+
+    async def answer(self, question: Question, **how: Any) -> Trace:
+        """The trace that `ask(model, None, question, **how)` gives. Raises ModelError, ValueError.
+
+        What is under way at a worker that dies is given to another; a new worker is started in its place.
+        """
+        packed = await asyncio.to_thread(pack, question)
+        for _ in range(_LOSSES):
+            member = await self._take()
+            call = member.actor.answer.remote(packed, how)
+            try:
+                reply: Reply = await call
+            except asyncio.CancelledError:
+                self._ray.cancel(call)
+                raise
+            except self._ray.exceptions.RayTaskError:
+                raise  # a mistake of the program, as it is
+            except self._ray.exceptions.RayError as error:
+                self._lost(member, _first_line(error))
+                continue
+            finally:
+                member.busy -= 1
+            member.answered = True
+            if reply.trouble:
+                raise (ModelFailure if reply.failure else ModelError)(reply.said)
+            return Trace.parse(reply.said.encode(), "a worker's reply")
+        raise ModelFailure(
+            f"{_LOSSES} workers of the Ray cluster were lost over one question, the last of them since "
+            f"{self._why}; look at the cluster's logs, and whether its memory is enough"
+        )
+
+    def close(self) -> None:
+        """End the workers; what is running fails."""
+        members, self._members = getattr(self, "_members", []), []
+        closing = [member.actor.close.remote() for member in members if member.ready]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=10)
+        for member in members:
+            self._ray.kill(member.actor)
+        if self._started_here:
+            self._ray.shutdown()
+
+    def _start(self, starts: int) -> _Member:
+        actor = self._kind.remote()
+        return _Member(actor, actor.open.remote(self._opening, version("llava-cot")), starts)
+
+    def _wait_for_one(self) -> str:
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            self._look()
+            for member in self._members:
+                if member.ready:
+                    return str(self._ray.get(member.opening).said)
+            time.sleep(_LOOK_SECONDS)
+        raise ModelFailure(
+            f"no worker of the Ray cluster was ready within {_START_SECONDS / 60:g} minutes; "
+            "see `ray status` whether its CPUs and GPUs are taken"
+        )
+
+    async def _take(self) -> _Member:
+        """The worker that has the least to do, once there is one."""
+        while True:
+            self._look()
+            if ready := [member for member in self._members if member.ready]:
+                member = min(ready, key=lambda one: one.busy)
+                member.busy += 1
+                return member
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _look(self) -> None:
+        """See which of those that were started are ready. Raises ModelError if none is left."""
+        for member in [one for one in self._members if not one.ready]:
+            if not self._ray.wait([member.opening], timeout=0)[0]:
+                continue
+            try:
+                reply: Reply = self._ray.get(member.opening)
+            except self._ray.exceptions.RayError as error:
+                self._lost(member, _first_line(error))
+                continue
+            member.ready = not reply.trouble
+            if reply.trouble:
+                self._lost(member, reply.said, again=False)
+        if not self._members:
+            raise ModelFailure(f"no worker of the Ray cluster is left: {self._why}")
+
+    def _lost(self, member: _Member, why: str, again: bool = True) -> None:
+        """Start another in its place. Each question that it had tells of its end; the first one counts."""
+        if member not in self._members:
+            return
+        self._why = why
+        self._members.remove(member)
+        self._ray.kill(member.actor)
+        starts = 1 if member.answered else member.starts + 1
+        if again and starts <= _STARTS:
+            self._members.append(self._start(starts))
+
+
+def shares(nodes: Sequence[Mapping[str, Any]], workers: int | None, cache_mb: int, device: str) -> Share:
+    """What each worker gets of a cluster's machines (as `ray.nodes()` tells of them). Raises ModelError."""
+    has = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    gpus = 0 if device == "cpu" else int(sum(one.get("GPU", 0) for one in has))
+    if gpus:
+        has = [one for one in has if one.get("GPU", 0) >= 1]
+    cpus = int(sum(one["CPU"] for one in has))
+    count = workers or gpus or len(has)
+    if not 1 <= count <= cpus:
+        raise ModelError(
+            f"the Ray cluster has {cpus} CPUs for {count} workers; each takes at least one, and there must be one"
+        )
+    on_one = ceil(count / len(has))
+    return Share(
+        count,
+        max(1, int(min(one["CPU"] for one in has)) // on_one),
+        min(1.0, gpus / count),
+        cache_mb if gpus else max(1, cache_mb // on_one),
+    )
+
+
+def _checked(spec: str) -> str:
+    """The model as workers may open it, whatever folder they are in."""
+    from llava_cot.models.providers import find_providers, load_config
+
+    kind, colon, folder = spec.partition(":") if spec.startswith("vllm:") else ("", "", spec)
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return f"{kind}{colon}{path.resolve()}"
+    if find_providers(spec, load_config()):
+        raise ModelError(
+            f"{spec} is behind a server, which needs no Ray: name several servers with commas between their "
+            "addresses, and leave --ray out"
+        )
+    return spec
+
+
+def _join(address: str) -> bool:
+    """Whether this process joined a cluster now. Raises ModelError."""
+    try:
+        import ray
+    except ImportError:
+        raise ModelError("a Ray cluster needs ray, which is not here; pip install 'llava-cot[ray]'") from None
+    if ray.is_initialized():
+        return False
+    more = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ModelError(
+            f"there is no Ray cluster to join at {address} ({_first_line(error)}); start one with "
+            "`ray start --head`, or have one on this machine with --ray local"
+        ) from None
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__
