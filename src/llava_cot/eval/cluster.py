@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,10 +194,10 @@ def shares(nodes: Sequence[Mapping[str, Any]], workers: int | None, cache_mb: in
     if gpus:
         has = [one for one in has if one.get("GPU", 0) >= 1]
     cpus = int(sum(one["CPU"] for one in has))
-    count = workers or gpus or len(has)
+    count = workers if workers is not None else gpus or len(has)
     if not 1 <= count <= cpus:
         raise ModelError(
-            f"the Ray cluster has {cpus} CPUs for {count} workers; each takes at least one, and there must be one"
+            f"the Ray cluster has {cpus} CPUs for {count} workers; there must be one, and a CPU for each"
         )
     on_one = ceil(count / len(has))
     return Share(
@@ -231,15 +232,31 @@ def _join(address: str) -> bool:
         raise ModelError("a Ray cluster needs ray, which is not here; pip install 'llava-cot[ray]'") from None
     if ray.is_initialized():
         return False
+    _check_is_there(address)
     more = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ModelError(
-            f"there is no Ray cluster to join at {address} ({_first_line(error)}); start one with "
-            "`ray start --head`, or have one on this machine with --ray local"
-        ) from None
+        raise _not_there(address, _first_line(error)) from None
     return True
+
+
+def _check_is_there(address: str) -> None:
+    """Ray itself would try for a minute, and write of it. Raises ModelError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _not_there(address, str(error)) from None
+
+
+def _not_there(address: str, why: str) -> ModelError:
+    return ModelError(
+        f"there is no Ray cluster to join at {address} ({why}); start one with `ray start --head`, or have "
+        "one on this machine with --ray local"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -74,7 +74,7 @@ def _bytes(image: LoadedImage) -> bytes:
 
 
 class Worker:
-    """Methods give a Reply rather than raise, since not every exception survives the way to another process."""
+    """Methods give a Reply rather than raise: not every exception survives the way to another process."""
 
     async def open(self, opening: Opening, wanted: str) -> Reply:
         """Open the model; `wanted` is the version of llava-cot that asks for it."""
