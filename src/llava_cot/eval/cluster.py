@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ _START_SECONDS = 900.0  # for the first worker: loading a large model from a slo
 _LOOK_SECONDS = 0.1
 # One that dies so often without an answer in between is not started again.
 _STARTS = 3
+_TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to an address that is named only where this says so
 # A question that loses so many workers may be what kills them.
 _LOSSES = 3
 
@@ -108,7 +110,7 @@ class Cluster:
             except self._ray.exceptions.RayTaskError:
                 raise  # a mistake of the program, as it is
             except self._ray.exceptions.RayError as error:
-                self._lost(member, _first_line(error))
+                self._lost(member, _reason(error))
                 continue
             finally:
                 member.busy -= 1
@@ -167,7 +169,7 @@ class Cluster:
             try:
                 reply: Reply = self._ray.get(member.opening)
             except self._ray.exceptions.RayError as error:
-                self._lost(member, _first_line(error))
+                self._lost(member, _reason(error))
                 continue
             member.ready = not reply.trouble
             if reply.trouble:
@@ -237,7 +239,8 @@ def _join(address: str) -> bool:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _not_there(address, _first_line(error)) from None
+        hint = "" if os.environ.get(_TOKENS) else f"; if it wants a token, set {_TOKENS}=token"
+        raise _not_there(address, f"{_reason(error)}{hint}") from None
     return True
 
 
@@ -259,6 +262,9 @@ def _not_there(address: str, why: str) -> ModelError:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """The one line of Ray's many that says what happened."""
+    text = str(error).strip()
+    if "No module named 'llava_cot" in text:
+        return "this version of llava-cot is not installed on the cluster's machines"
+    return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
