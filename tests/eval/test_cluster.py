@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ def here() -> Iterator[Any]:
     """A cluster of two CPUs."""
     import ray
 
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()  # else one is written to the user's home
     ray.init(
         address="local",
         num_cpus=2,
@@ -46,6 +48,7 @@ def here() -> Iterator[Any]:
     )
     yield ray
     ray.shutdown()
+    del os.environ["RAY_AUTH_TOKEN"]
 
 
 @pytest.fixture(scope="module")
