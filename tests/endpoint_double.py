@@ -81,17 +81,15 @@ class Double:
         self._thread.join()
         self._loop.close()
 
-    def die(self) -> int:
-        """Close all connections and take no new ones; how many requests that ends in their middle."""
+    def die(self) -> None:
+        """Close all connections, in the middle of whatever is under way, and take no new ones."""
 
-        async def end() -> int:
-            lost = self.at_once
+        async def end() -> None:
             self._server.close()
             for writer in self._writers:
                 writer.transport.abort()
-            return lost
 
-        return asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
 
     def come_back(self) -> None:
         """Listen again, at the same address."""
@@ -160,6 +158,8 @@ class Double:
             reply = await self._reply(fields)
         except ModelError as error:
             return await _send(writer, 400, _error(str(error)))
+        if writer.is_closing():
+            raise ConnectionResetError
         self.told.append(reply["usage"])
         if fields.get("stream"):
             await self._stream(writer, reply, cut_off=fault == "cut")

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
@@ -72,9 +73,7 @@ class Cluster:
         cache_mb: int = 2048,
     ) -> None:
         spec = _checked(spec)
-        self._started_here = _join(address)
-        import ray
-
+        ray, self._started_here = _join(address)
         self._ray = ray
         try:
             share = shares(ray.nodes(), workers, cache_mb, device)
@@ -226,14 +225,14 @@ def _checked(spec: str) -> str:
     return spec
 
 
-def _join(address: str) -> bool:
-    """Whether this process joined a cluster now. Raises ModelError."""
+def _join(address: str) -> tuple[Any, bool]:
+    """Ray, and whether this process joined a cluster now. Raises ModelError."""
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError:
         raise ModelError("a Ray cluster needs ray, which is not here; pip install 'llava-cot[ray]'") from None
     if ray.is_initialized():
-        return False
+        return ray, False
     _check_is_there(address)
     more = {"include_dashboard": False} if address == LOCAL else {}
     try:
@@ -241,7 +240,7 @@ def _join(address: str) -> bool:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "" if os.environ.get(_TOKENS) else f"; if it wants a token, set {_TOKENS}=token"
         raise _not_there(address, f"{_reason(error)}{hint}") from None
-    return True
+    return ray, True
 
 
 def _check_is_there(address: str) -> None:
