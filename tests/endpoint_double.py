@@ -53,6 +53,7 @@ class Double:
         self.connections = 0
         self.at_once = self.most_at_once = 0
         self.delay = 0.0
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -80,8 +81,24 @@ class Double:
         self._thread.join()
         self._loop.close()
 
+    def die(self) -> None:
+        """Close all connections, in the middle of whatever is under way, and take no new ones."""
+
+        async def end() -> None:
+            self._server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Listen again, at the same address."""
+        listening = asyncio.start_server(self._connected, "127.0.0.1", self._port, limit=2**24)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while head := await _head(reader):
                 line, headers = head
@@ -97,6 +114,7 @@ class Double:
         except (ConnectionError, asyncio.IncompleteReadError):
             self.broken_off += 1
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(
@@ -140,6 +158,8 @@ class Double:
             reply = await self._reply(fields)
         except ModelError as error:
             return await _send(writer, 400, _error(str(error)))
+        if writer.is_closing():
+            raise ConnectionResetError
         self.told.append(reply["usage"])
         if fields.get("stream"):
             await self._stream(writer, reply, cut_off=fault == "cut")

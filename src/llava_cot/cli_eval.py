@@ -50,6 +50,10 @@ def evaluate(
         int | None,
         typer.Option(min=1, metavar="N", help="Questions in flight; 64, at servers 256, if not given."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Answer in a Ray cluster: HOST:PORT, auto or local."),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
     max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
@@ -90,7 +94,7 @@ def evaluate(
     check_own(folder)
     plan = Plan(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
-        models=entries(model, model_name=model_name, at_once=at_once, device=device, dtype=dtype),
+        models=entries(model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray),
         specs=specs,
         seeds=tuple(range(seeds)),
         limit=limit,

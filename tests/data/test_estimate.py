@@ -54,5 +54,6 @@ def test_prices_without_opening_a_model(tmp_path: Path, monkeypatch: pytest.Monk
         "providers: {mine: {url: 'http://x/v1', model: big}}\nprices: {big: {input: 1, output: 1}}"
     )
     assert price_of("mine", None)(10**6, 0) == 1
+    assert price_of("mine,http://y/v1", None)(10**6, 0) == 1
     with pytest.raises(DataError, match="no folder, no address"):
         price_of("nobody", None)

@@ -219,9 +219,18 @@ def test_easy_vqa_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.M
     assert [score and score.value for score in scores] == [1, 1, 1, 0, 0, None]
 
 
+def test_easy_vqa_as_it_is_installed() -> None:
+    found = items("easy-vqa")
+    assert len(found) == 9673
+    assert {item.skill for item in found} == {"presence", "color", "shape"}
+    rule = open_benchmark("easy-vqa").rule
+    assert all((score := rule.match(item, item.answer or "")) and score.value == 1 for item in found)
+    assert found[0].ask().images[0].pil.size == (64, 64)
+
+
 def test_easy_vqa_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install easy-vqa"):
+    with pytest.raises(DataError, match=r"pip install 'llava-cot\[eval\]'"):
         open_benchmark("easy-vqa")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llava_cot.models.base import ModelError
-from llava_cot.models.providers import Config, Provider, find_provider, key_of, load_config
+from llava_cot.models.providers import Config, Provider, find_providers, key_of, load_config
 
 
 @pytest.fixture
@@ -29,9 +29,36 @@ def test_the_user_s_servers_and_prices_go_first(file: Path) -> None:
     config = load_config()
     assert config.prices["gpt-4o-mini"].input == 1
     assert {"gpt-4o", "big"} <= set(config.prices)
-    lab = find_provider("lab", config)
+    [lab] = find_providers("lab", config)
     assert lab == Provider(url="http://lab:8000/v1", model="big", image_side=512)
-    assert find_provider("other", config) is None
+    assert find_providers("other", config) == []
+
+
+def test_several_servers_are_named_in_the_file_or_with_commas(file: Path) -> None:
+    file.write_text(
+        "providers:\n  lab: {url: ['http://a/v1', 'http://b/v1/'], model: big, in_flight: 8}\n"
+        "  other: {url: 'http://c/v1, http://d/v1'}\n"
+    )
+    config = load_config()
+
+    def urls(spec: str) -> list[str]:
+        return [provider.url for provider in find_providers(spec, config)]
+
+    assert urls("lab") == ["http://a/v1", "http://b/v1"]
+    assert {p.in_flight for p in find_providers("lab", config)} == {8}
+    assert urls("lab, http://e/v1,other,") == [
+        "http://a/v1",
+        "http://b/v1",
+        *(f"http://{x}/v1" for x in "ecd"),
+    ]
+    assert urls("some,folder") == []
+    with pytest.raises(
+        ModelError, match="'folder' of lab,folder is neither an address nor the name of a server"
+    ):
+        find_providers("lab,folder", config)
+    file.write_text("providers: {lab: {url: [http://a, 3]}}")
+    with pytest.raises(ModelError, match=r"providers\.lab\.url: "):
+        load_config()
 
 
 @pytest.mark.parametrize(
@@ -56,13 +83,13 @@ def test_a_file_that_cannot_be_used(file: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize("url", ["http://", "https://x:port/v1", "http://[::1/v1"])
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ModelError, match="not well formed"):
-        find_provider(url, Config())
+        find_providers(url, Config())
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@x/v1", "https://x/v1?key=secret", "https://x/v1#secret"])
 def test_an_address_with_a_secret_in_it(url: str) -> None:
     with pytest.raises(ModelError) as refused:
-        find_provider(url, Config())
+        find_providers(url, Config())
     assert "secret" not in str(refused.value)
 
 

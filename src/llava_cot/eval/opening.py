@@ -21,10 +21,31 @@ _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
 
 
 def entries(
-    models: Sequence[str], *, model_name: str | None, at_once: int | None, device: str, dtype: str
+    models: Sequence[str],
+    *,
+    model_name: str | None,
+    at_once: int | None,
+    device: str,
+    dtype: str,
+    ray: str | None = None,
 ) -> tuple[Entry, ...]:
-    """Raises ValueError for two models of one name."""
-    found = [_entry(text, model_name, at_once, device, dtype) for text in models]
+    """Models in this process or behind servers; with `ray`, in the workers of the cluster at that address.
+
+    Raises ValueError for two models of one name.
+    """
+    if ray is not None and model_name is not None:
+        raise ValueError(
+            "--model-name is for servers, and --ray for models that are none; leave one of them out"
+        )
+    found = []
+    for text in models:
+        named = _NAMED.fullmatch(text)
+        name, spec = (named[1], named[2]) if named else (text, text)
+        if ray is None:
+            opened = partial(_here, spec, model_name, at_once, device, dtype)
+        else:
+            opened = partial(_by_ray, ray, spec, at_once, device, dtype)
+        found.append(Entry(name, _lasting(spec) + (f" {model_name}" if model_name else ""), opened))
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
@@ -32,24 +53,27 @@ def entries(
     return tuple(found)
 
 
-def _entry(text: str, model_name: str | None, at_once: int | None, device: str, dtype: str) -> Entry:
-    named = _NAMED.fullmatch(text)
-    name, spec = (named[1], named[2]) if named else (text, text)
+@contextmanager
+def _here(
+    spec: str, model_name: str | None, at_once: int | None, device: str, dtype: str
+) -> Iterator[tuple[Answer, int]]:
+    from llava_cot.models.endpoint import EndpointModel
+    from llava_cot.models.several import SeveralModel
 
-    @contextmanager
-    def opened() -> Iterator[tuple[Answer, int]]:
-        from llava_cot.models.endpoint import EndpointModel
+    model = open_model(spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or _ASKED)
+    with closing(model):
+        liked = _ASKED if isinstance(model, EndpointModel | SeveralModel) else _HERE
+        yield partial(ask, model, None), at_once or liked
 
-        model = open_model(
-            spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or _ASKED
-        )
-        with closing(model):
-            yield (
-                partial(ask, model, None),
-                at_once or (_ASKED if isinstance(model, EndpointModel) else _HERE),
-            )
 
-    return Entry(name, _lasting(spec) + (f" {model_name}" if model_name else ""), opened)
+@contextmanager
+def _by_ray(
+    address: str, spec: str, at_once: int | None, device: str, dtype: str
+) -> Iterator[tuple[Answer, int]]:
+    from llava_cot.eval.cluster import Cluster
+
+    with closing(Cluster(address, spec, device=device, dtype=dtype)) as cluster:
+        yield cluster.answer, at_once or _HERE * cluster.workers
 
 
 def _lasting(spec: str) -> str:

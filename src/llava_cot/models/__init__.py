@@ -14,6 +14,7 @@ from llava_cot.models.base import ModelError
 if TYPE_CHECKING:
     from llava_cot.models.endpoint import EndpointModel
     from llava_cot.models.local import LocalModel
+    from llava_cot.models.several import SeveralModel
     from llava_cot.models.vllm import VllmModel
 
 # The models in the package: mini, and its ablations (recipes/mini-untagged.yaml, recipes/mini-direct.yaml).
@@ -35,14 +36,15 @@ def open_model(
     double_bos: bool = False,
     share: bool = True,
     in_flight: int | None = None,
-) -> LocalModel | VllmModel | EndpointModel:
+) -> LocalModel | VllmModel | EndpointModel | SeveralModel:
     """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
 
     "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
 
     A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
     folder of that name goes first); `model_name` is needed where it has several models, and `in_flight` is
-    the most requests at once where endpoints.yaml does not say. All else is for models on this machine.
+    the most requests at once where endpoints.yaml does not say. Several, with commas between them, share the
+    calls; they must have the same model. All else is for models on this machine.
 
     `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
     "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
@@ -80,7 +82,9 @@ def open_model(
     )
 
 
-def open_endpoint(spec: str, model_name: str | None = None, *, fresh: bool = False) -> EndpointModel:
+def open_endpoint(
+    spec: str, model_name: str | None = None, *, fresh: bool = False
+) -> EndpointModel | SeveralModel:
     """Open a server's model. With `fresh`, what the server can do is found out anew. Raises ModelError."""
     found = _server(spec, model_name, fresh)
     if found is None:
@@ -90,18 +94,27 @@ def open_endpoint(spec: str, model_name: str | None = None, *, fresh: bool = Fal
 
 def _server(
     spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
-) -> EndpointModel | None:
+) -> EndpointModel | SeveralModel | None:
     address = spec.startswith(("http://", "https://"))
     if not address and (spec in BUILT_IN or Path(spec).expanduser().is_dir()):
         return None
-    from llava_cot.models.providers import find_provider, load_config
+    from llava_cot.models.providers import find_providers, load_config
 
     config = load_config()
-    provider = find_provider(spec, config)
-    if provider is None:
+    providers = find_providers(spec, config)
+    if not providers:
         return None
-    if in_flight is not None and "in_flight" not in provider.model_fields_set:
-        provider = provider.model_copy(update={"in_flight": in_flight})
-    from llava_cot.models.endpoint import EndpointModel
+    if in_flight is not None:
+        providers = [
+            provider
+            if "in_flight" in provider.model_fields_set
+            else provider.model_copy(update={"in_flight": in_flight})
+            for provider in providers
+        ]
+    if len(providers) == 1:
+        from llava_cot.models.endpoint import EndpointModel
 
-    return EndpointModel(provider, model_name, config.prices, fresh=fresh)
+        return EndpointModel(providers[0], model_name, config.prices, fresh=fresh)
+    from llava_cot.models.several import SeveralModel
+
+    return SeveralModel(providers, model_name, config.prices, fresh=fresh)

@@ -26,7 +26,7 @@ from llava_cot.models.providers import Price, Provider, key_of
 from llava_cot.models.recent import Recent
 from llava_cot.models.refusals import check_samples, no_option
 from llava_cot.models.replies import KEEP_STOP, Stream, continuations, scores
-from llava_cot.models.wire import Json, Refused, Server, Wire
+from llava_cot.models.wire import ATTEMPTS, Json, Refused, Server, Wire
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
@@ -39,11 +39,18 @@ _CHOICE_TOKENS = 3
 class EndpointModel:
     """A model as `llava_cot.models.base.Model` has it. What the server can do is in `abilities`.
 
-    Calls may come from any number of event loops, and share one pool of connections.
+    Calls may come from any number of event loops, and share one pool of connections. A request is tried
+    `attempts` times.
     """
 
     def __init__(
-        self, provider: Provider, name: str | None, prices: dict[str, Price], *, fresh: bool = False
+        self,
+        provider: Provider,
+        name: str | None,
+        prices: dict[str, Price],
+        *,
+        fresh: bool = False,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.url = provider.url
         self._provider = provider
@@ -57,6 +64,7 @@ class EndpointModel:
                 requests_per_minute=provider.requests_per_minute,
                 tokens_per_minute=provider.tokens_per_minute,
                 seconds=provider.seconds,
+                attempts=attempts,
             )
         )
         try:

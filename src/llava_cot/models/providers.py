@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llava_cot.models.base import ModelError
 from llava_cot.models.dialects import PrefixWay
@@ -25,10 +26,15 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Provider(_Settings):
-    """A server. `model` is the model's name, `image_side` the most pixels of a picture's longer side."""
+def _listed(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
 
-    url: str
+
+class Provider(_Settings):
+    """A server, or several with commas between their addresses (in the file, a list), each of which has these
+    settings. `model` is the model's name, `image_side` the most pixels of a picture's longer side."""
+
+    url: Annotated[str, BeforeValidator(_listed)]
     model: str | None = None
     key_env: str = KEY_ENV
     in_flight: int = Field(default=64, ge=1)
@@ -77,12 +83,27 @@ def _read(file: Path) -> Config:
         raise ModelError(f"{file} cannot be used: {where}: {first['msg']}") from None
 
 
-def find_provider(spec: str, config: Config) -> Provider | None:
-    """The provider of this name, or the one at this address; None if `spec` is neither. Raises ModelError."""
-    provider = config.providers.get(spec)
-    if provider is None and spec.startswith(("http://", "https://")):
-        provider = Provider(url=spec)
-    return None if provider is None else provider.model_copy(update={"url": _checked(provider.url)})
+def find_providers(spec: str, config: Config) -> list[Provider]:
+    """The servers of that name or address, or of these, with commas between them; none if it is no such.
+
+    Each has one address. Raises ModelError.
+    """
+    found: list[Provider] = []
+    unknown: list[str] = []
+    for part in filter(None, map(str.strip, spec.split(","))):
+        provider = config.providers.get(part)
+        if provider is None and part.startswith(("http://", "https://")):
+            provider = Provider(url=part)
+        if provider is None:
+            unknown.append(part)
+            continue
+        for url in filter(None, map(str.strip, provider.url.split(","))):
+            found.append(provider.model_copy(update={"url": _checked(url)}))
+    if found and unknown:
+        raise ModelError(
+            f"{unknown[0]!r} of {spec} is neither an address nor the name of a server in {config_file()}"
+        )
+    return found
 
 
 def _checked(url: str) -> str:

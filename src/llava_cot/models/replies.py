@@ -131,6 +131,21 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
+class Told:
+    """A text that is told in pieces, and perhaps written again from its beginning: nothing is told twice."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text = on_text
+        self._told = ""
+
+    def tell(self, text: str) -> bool:
+        """Tell what a text has more than was told; false if it is another text."""
+        if len(text) > len(self._told) and text.startswith(self._told):
+            self._on_text(text[len(self._told) :])
+            self._told = text
+        return text.startswith(self._told)
+
+
 class Stream:
     """One sample that arrives in pieces, which are told as they come; `reply` is what they make up.
 
@@ -140,8 +155,7 @@ class Stream:
 
     def __init__(self, stops: Sequence[str], on_text: OnText) -> None:
         self._stops = stops
-        self._on_text = on_text
-        self._told = ""
+        self.tell = Told(on_text).tell
         self.restart()
 
     def restart(self) -> Callable[[Json], None]:
@@ -172,10 +186,3 @@ class Stream:
         usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
         whole = {"index": 0, "message": {"content": self._text}, "logprobs": {"content": self._tokens}}
         return {"choices": [self._choice | whole], "usage": usage}
-
-    def tell(self, text: str) -> bool:
-        """Tell what a text has more than was told; false if it is another text."""
-        if len(text) > len(self._told) and text.startswith(self._told):
-            self._on_text(text[len(self._told) :])
-            self._told = text
-        return text.startswith(self._told)

@@ -31,9 +31,9 @@ _T = TypeVar("_T")
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _PASSING = frozenset({429, 500, 502, 503, 504})
 # Of a server that fails three requests in ten, one question in a hundred thousand is lost.
-_ATTEMPTS = 12
+ATTEMPTS = 12
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
-_LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is out of quota
+LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is out of quota
 
 
 class Refused(ModelError):
@@ -44,9 +44,20 @@ class Refused(ModelError):
         self.status = status
 
 
+class GaveUp(ModelFailure):
+    """The server failed as often as it was tried, and asks to wait for `after` seconds (0: it does not)."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 @dataclass(frozen=True)
 class Server:
-    """Where a server is and how hard it may be asked. `seconds` is for one whole reply."""
+    """Where a server is and how hard it may be asked. `seconds` is for one whole reply.
+
+    A request is tried `attempts` times: once where another server can be asked instead.
+    """
 
     url: str
     key: str | None = field(repr=False)
@@ -55,6 +66,7 @@ class Server:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     seconds: float = 600.0
+    attempts: int = ATTEMPTS
 
 
 class _Passing(Exception):
@@ -91,18 +103,18 @@ class Wire:
         await self._insist(lambda: self._events(path, content, tokens, attempt()))
 
     async def _insist(self, once: Callable[[], Awaitable[_T]]) -> _T:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(self._server.attempts):
             try:
                 return await once()
             except _Passing as trouble:
-                if attempt == _ATTEMPTS - 1 or trouble.after > _LONGEST_RETRY_AFTER:
+                if attempt == self._server.attempts - 1 or trouble.after > LONGEST_RETRY_AFTER:
                     told = f", and asks to wait {trouble.after:.0f} seconds" if trouble.after else ""
                     tries = "once" if attempt == 0 else f"{attempt + 1} times"
-                    raise ModelFailure(
-                        f"{self._server.url} was asked {tries} in vain: {trouble}{told}; try again later"
+                    raise GaveUp(
+                        f"{self._server.url} was asked {tries} in vain: {trouble}{told}; try again later",
+                        trouble.after,
                     ) from None
-                backoff = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
-                await asyncio.sleep(trouble.after + backoff * random.uniform(0.5, 1.0))
+                await asyncio.sleep(trouble.after + pause(attempt))
         raise AssertionError
 
     async def _whole(self, method: str, path: str, content: bytes | None, tokens: int, needs: str) -> Json:
@@ -215,6 +227,11 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
             yield line.decode(errors="replace")
     except ValueError:  # aiohttp's, of a line that is longer than its buffer
         raise _Passing("an event of its reply is too long") from None
+
+
+def pause(attempt: int) -> float:
+    """Seconds to wait after so many attempts and one: longer each time, and not the same for all who wait."""
+    return min(_FIRST_WAIT * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
 def _retry_after(value: str) -> float:

@@ -111,14 +111,14 @@ def _tokens(prompt: Prompt) -> int:
 
 def price_of(spec: str, model_name: str | None) -> Price:
     """The price of a teacher that is not opened. Raises ModelError, and DataError if it can be none."""
-    from llava_cot.models.providers import find_provider, load_config
+    from llava_cot.models.providers import find_providers, load_config
 
     config = load_config()
     here = spec in BUILT_IN or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
-    provider = None if here else find_provider(spec, config)
-    if provider is None and not here:
+    providers = [] if here else find_providers(spec, config)
+    if not providers and not here:
         raise DataError(f"{spec} is no folder, no address and no name of a server in endpoints.yaml")
-    found = config.prices.get(model_name or provider.model or "") if provider else None
+    found = config.prices.get(model_name or providers[0].model or "") if providers else None
     return lambda read, written: (
         None if found is None else (read * found.input + written * found.output) / 1e6
     )

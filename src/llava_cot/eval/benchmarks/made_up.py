@@ -52,7 +52,9 @@ def easy_vqa() -> Benchmark:
     found = importlib.util.find_spec("easy_vqa")
     places = list(found.submodule_search_locations or ()) if found else []
     if not places:
-        raise DataError("easy-vqa needs the package of that name, which is not here; pip install easy-vqa")
+        raise DataError(
+            "easy-vqa needs the package of that name, which is not here; pip install 'llava-cot[eval]'"
+        )
     return Benchmark(
         name="easy-vqa",
         title="easy-VQA, test",
