@@ -7,13 +7,15 @@ httpx takes for a request (`benchmarks/endpoint.py`).
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
 
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 _LINE_BYTES = 2**20  # of a streamed reply
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -45,7 +47,10 @@ class Connections:
     async def close(self) -> None:
         """What is under way fails."""
         if self._session is not None:
-            await self._session.close()
+            # It waits for the other side, which may be gone: what is left then goes with the process.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._session.close()
 
 
 def _proxy(url: str) -> str | None:
