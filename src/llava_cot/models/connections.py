@@ -1,8 +1,8 @@
 """Connections to one server, each of which is used again and again.
 
 Owns what is the same for all requests: who is trusted, the way through a proxy, the time to connect. How many
-there are at once is for whoever asks for them (`limits.py`). aiohttp, since it takes a third of the time that
-httpx takes for a request (`benchmarks/endpoint.py`).
+there are at once is for whoever asks for them (`limits.py`). aiohttp, since a pool of httpx
+looks at all of its connections whenever a request begins or ends (`benchmarks/endpoint.py`).
 """
 
 from __future__ import annotations
