@@ -32,7 +32,7 @@ def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> A
 
 
 def arms(*found: Arm) -> findings.Arms:
-    return findings.Arms({(one.model, one.method): one for one in found})
+    return {(one.model, one.method): one for one in found}
 
 
 def said(section: Section) -> list[str]:

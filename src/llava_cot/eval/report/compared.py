@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from llava_cot.eval.figures import Difference, Figure, headline, holm, paired_headline
 from llava_cot.eval.report.arms import Arm, named, on
-from llava_cot.eval.report.document import Cell, Mark, Table, cells, interval, number, p_value, share, signed
+from llava_cot.eval.report.document import (
+    Cell,
+    Mark,
+    Table,
+    cells,
+    interval,
+    limits,
+    number,
+    p_value,
+    share,
+    signed,
+)
 from llava_cot.eval.report.paper import Reported
 
 _SURE = 0.05
@@ -97,12 +108,12 @@ def differences_table(arms: Sequence[Arm], rows: Mapping[Arm, Row], baselines: M
         if row.difference is None or row.p is None:
             line += [Cell("baseline", mark="baseline"), *cells("–", "–", "–")]
         else:
-            change = row.difference
+            found = row.difference
             line += [
-                Cell(signed(change.value), f"{signed(change.low)} to {signed(change.high)}", row.mark),
-                Cell(p_value(row.p), f"{p_value(change.p)} unadjusted, {change.test}"),
-                Cell(share(change.won, change.count), f"{change.won:,} of {change.count:,}"),
-                Cell(share(change.lost, change.count), f"{change.lost:,} of {change.count:,}"),
+                Cell(signed(found.value), limits(found), row.mark),
+                Cell(p_value(row.p), f"{p_value(found.p)} unadjusted, {found.test}"),
+                Cell(share(found.won, found.count), f"{found.won:,} of {found.count:,}"),
+                Cell(share(found.lost, found.count), f"{found.lost:,} of {found.count:,}"),
             ]
         line.append(Cell(str(len(arm.settings))))
         lines.append(tuple(line))

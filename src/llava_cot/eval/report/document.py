@@ -71,6 +71,11 @@ def signed(value: float) -> str:
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
 
 
+def limits(found: Difference) -> str:
+    """The limits of a difference, such as "−0.2 to +1.8"."""
+    return f"{signed(found.low)} to {signed(found.high)}"
+
+
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 

@@ -6,8 +6,7 @@ is `tasks.py`'s subject. The paper is arXiv 2411.10440, its figures are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from llava_cot.eval.figures import Difference, mean_with_interval, paired
 from llava_cot.eval.items import Unit
@@ -21,6 +20,7 @@ from llava_cot.eval.report.document import (
     amount,
     cells,
     interval,
+    limits,
     number,
     signed,
 )
@@ -38,31 +38,24 @@ NOTE = "Percent right, with 95% intervals over the questions; seeds are averaged
 FAMILIES = ("stage-beam", "best-of", "sentence-beam", "majority")
 
 
-@dataclass(frozen=True)
-class Arms:
-    """The arms of one benchmark by model and method."""
-
-    found: dict[tuple[str, str], Arm]
-
-    def get(self, model: str, method: str) -> Arm | None:
-        return self.found.get((model, method))
+Arms = Mapping[tuple[str, str], Arm]  # of one benchmark, by model and method
 
 
 def units(arm: Arm, keep: Callable[[str], bool] = lambda skill: True) -> list[Unit]:
     return [unit for metric in arm.headline for unit in metric.units if keep(unit.skill)]
 
 
-def outcome(found: Difference, expected: int = 1) -> str:
-    """Whether a difference goes where the paper's goes (1 up, -1 down), as far as the interval tells."""
-    told = f"{signed(found.value)} points ({signed(found.low)} to {signed(found.high)})"
+def outcome(found: Difference) -> str:
+    """Whether a difference goes where the paper's goes, which is up, as far as the interval tells."""
+    told = _points(found)
     if found.low <= 0 <= found.high:
         return f"{told}: cannot be told from nothing"
-    return f"{told}: {'as' if (found.value > 0) == (expected > 0) else 'unlike'} the paper"
+    return f"{told}: {'as' if found.value > 0 else 'unlike'} the paper"
 
 
 def training(arms: Arms) -> Section:
     """1. Does staged training help, and where?"""
-    shown = [(model, arm) for model in TRAINED if (arm := arms.get(model, "single")) is not None]
+    shown = [(model, arm) for model in TRAINED if (arm := arms.get((model, "single"))) is not None]
     rows = []
     asked = {unit.skill for _, arm in shown for unit in units(arm)}
     kinds = [kind for kind in _KINDS if any(map(kind[1], asked))]
@@ -73,9 +66,9 @@ def training(arms: Arms) -> Section:
             row.append(Cell(number(figure.value), interval(figure)))
         rows.append(tuple(row))
     said = []
-    staged = arms.get("mini", "single")
+    staged = arms.get(("mini", "single"))
     for other in ("mini-direct", "mini-untagged"):
-        arm = arms.get(other, "single")
+        arm = arms.get((other, "single"))
         if staged is None or arm is None:
             continue
         for name, keep in kinds[1:]:
@@ -100,7 +93,7 @@ def training(arms: Arms) -> Section:
 
 def scaling(arms: Arms, model: str) -> Section:
     """2. Does stage-level beam search scale?"""
-    single, greedy = arms.get(model, "single"), arms.get(model, "greedy")
+    single, greedy = arms.get((model, "single")), arms.get((model, "greedy"))
     searched = _family(arms, model, "stage-beam")
     said, rows = [], []
     assert single is not None
@@ -137,7 +130,7 @@ def scaling(arms: Arms, model: str) -> Section:
 
 def methods(arms: Arms, model: str) -> Section:
     """3. Stage-level search against the other ways to spend as much."""
-    single = arms.get(model, "single")
+    single = arms.get((model, "single"))
     families = {name: _family(arms, model, name) for name in FAMILIES}
     said, rows, lines = [], [], []
     for name, members in families.items():
@@ -186,11 +179,11 @@ def judges(arms: Arms, model: str) -> Section:
     """4. Which judge."""
     rows, said = [], []
     for base in ("stage-beam-4", "best-of-4"):
-        own = arms.get(model, base)
+        own = arms.get((model, base))
         if own is None:
             continue
         for judge in ("self", "logits", "likelihood", "verifier"):
-            arm = own if judge == "self" else arms.get(model, f"{base}@{judge}")
+            arm = own if judge == "self" else arms.get((model, f"{base}@{judge}"))
             if arm is None:
                 continue
             figure = mean_with_interval(units(arm))
@@ -205,22 +198,19 @@ def judges(arms: Arms, model: str) -> Section:
                 )
             )
             if change is not None:
-                told = f"{signed(change.value)} points ({signed(change.low)} to {signed(change.high)})"
                 what = (
                     "The ceiling, a judge that knows the truth"
                     if judge == "verifier"
                     else f"The judge {judge}"
                 )
-                said.append(f"{what}, against the self-judge in {base}: {told}.")
+                said.append(f"{what}, against the self-judge in {base}: {_points(change)}.")
     head = ("method", "judge", "score", "against self", "tokens written")
     table = Table("One search, four judges", head, tuple(rows), names=2, note=NOTE)
     return Section("4. Which judge?", (*said, table, "The paper judges by the model itself alone."))
 
 
 def _family(arms: Arms, model: str, name: str) -> list[Arm]:
-    return sorted(
-        (a for (m, _), a in arms.found.items() if m == model and a.family == name), key=lambda arm: arm.n
-    )
+    return sorted((a for (m, _), a in arms.items() if m == model and a.family == name), key=lambda arm: arm.n)
 
 
 def _same_n(others: Sequence[Arm], arm: Arm) -> Arm | None:
@@ -244,5 +234,9 @@ def _tokens(arm: Arm) -> str:
     return amount(None if cost is None else cost.written)
 
 
-def _limits(change: Difference | None) -> str:
-    return "" if change is None else f"{signed(change.low)} to {signed(change.high)}"
+def _limits(found: Difference | None) -> str:
+    return "" if found is None else limits(found)
+
+
+def _points(found: Difference) -> str:
+    return f"{signed(found.value)} points ({limits(found)})"

@@ -13,19 +13,7 @@ from llava_cot.models import BUILT_IN
 
 # The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
 TRAINED: dict[str, Way] = {"mini": "conclusion", "mini-untagged": "last-line", "mini-direct": "whole"}
-SCALED = ("stage-beam-2", "stage-beam-3", "stage-beam-4", "stage-beam-8")
-OTHERS = (
-    "best-of-2",
-    "best-of-4",
-    "best-of-10",
-    "sentence-beam-2",
-    "sentence-beam-4",
-    "majority-4",
-    "majority-10",
-)
-JUDGES = ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier", "best-of-4@verifier")
 PASSES = ("single", "greedy")
-SEARCHES = (*PASSES, *SCALED, *OTHERS, *JUDGES)
 
 
 @dataclass(frozen=True)

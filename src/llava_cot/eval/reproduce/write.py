@@ -5,7 +5,7 @@ Owns which claims can be answered from what has been run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from llava_cot.eval.report.arms import Arm
@@ -16,7 +16,7 @@ from llava_cot.eval.reproduce import findings
 from llava_cot.eval.reproduce.tasks import Task
 from llava_cot.eval.results import open_results
 
-_TITLE = "The claims of LLaVA-CoT, put to the test"
+_TITLE = "LLaVA-CoT\u2019s claims in miniature"
 
 
 def write(
@@ -26,8 +26,10 @@ def write(
     claims: list[Section] = []
 
     def lead(arms: Sequence[Arm]) -> Sequence[Section]:
-        found = findings.Arms({(arm.model, arm.method): arm for arm in arms})
-        claims.extend(claim(found) for claim in _claims(found, model))
+        found = {(arm.model, arm.method): arm for arm in arms}
+        if ("mini-direct", "single") in found:
+            claims.append(findings.training(found))
+        claims.extend(claim(found, model) for claim in (findings.scaling, findings.methods, findings.judges))
         return claims
 
     folders = [out / task.name for task in tasks if (out / task.name).is_dir()]
@@ -37,17 +39,7 @@ def write(
             out,
             baseline="single",
             lead=lead,
-            title="LLaVA-CoT\u2019s claims in miniature",
+            title=_TITLE,
             on_progress=on_progress,
         )
     return page, claims
-
-
-def _claims(arms: findings.Arms, model: str) -> list[Callable[[findings.Arms], Section]]:
-    trained = arms.get("mini-direct", "single") is not None
-    searches = (findings.scaling, findings.methods, findings.judges)
-    return [*([findings.training] if trained else []), *(_of(search, model) for search in searches)]
-
-
-def _of(search: Callable[[findings.Arms, str], Section], model: str) -> Callable[[findings.Arms], Section]:
-    return lambda arms: search(arms, model)
