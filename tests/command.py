@@ -6,10 +6,15 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+# One for each process of tests: what servers can do is kept there, and two may not write it at once.
+CACHE = tempfile.TemporaryDirectory()
 COMMAND = [sys.executable, "-m", "llava_cot"]
 
 
@@ -18,7 +23,7 @@ def environment() -> dict[str, str]:
     kept = {
         key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
     }
-    return kept | {"HF_HUB_OFFLINE": "1", "LANG": "C.UTF-8"}
+    return kept | {"HF_HUB_OFFLINE": "1", "LANG": "C.UTF-8", "XDG_CACHE_HOME": CACHE.name}
 
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -40,6 +45,13 @@ def figures(benchmark: str, *arguments: str) -> Any:
     )
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 class Terminal:

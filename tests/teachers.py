@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from llava_cot.data.records import Picture, Record, Turn
+from llava_cot.data.records import Picture, Record, Turn, to_json
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 
@@ -87,3 +88,10 @@ def replying(by_question: Callable[[str, bool, int], str]) -> ScriptedModel:
         return by_question(*what, times[what])
 
     return Priced(script)
+
+
+def save(folder: Path, count: int) -> Path:
+    """Such questions as a set in a folder."""
+    lines = [json.dumps(to_json(record)) for record in questions(count, root=folder)]
+    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    return folder

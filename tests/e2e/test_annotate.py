@@ -7,16 +7,14 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND, ROOT, environment, refusal, run
+from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
-from teachers import Priced, moody, questions
+from teachers import Priced, moody, save
 
-from llava_cot.data.records import to_json
 from llava_cot.models.base import Prompt
 from llava_cot.scenes.write import make_items
 
@@ -36,22 +34,9 @@ def server() -> Iterator[Double]:
         yield double
 
 
-def save(folder: Path, count: int) -> Path:
-    lines = [json.dumps(to_json(record)) for record in questions(count, root=folder)]
-    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [*COMMAND, "data", "annotate", *map(str, arguments)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
-
-
-def wait_for(condition: object, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def asked(server: Double) -> int:

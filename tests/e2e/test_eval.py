@@ -6,17 +6,15 @@ import json
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND, ROOT, environment, refusal, run
+from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
 from eval_runs import contents
-from teachers import questions, staged
+from teachers import save, staged
 
-from llava_cot.data.records import to_json
 from llava_cot.eval.plan import question_seed
 from llava_cot.eval.results import Setting, open_results
 from llava_cot.models.base import Prompt
@@ -38,24 +36,11 @@ def server() -> Iterator[Double]:
         yield double
 
 
-def save(folder: Path, count: int) -> Path:
-    lines = [json.dumps(to_json(record)) for record in questions(count, root=folder)]
-    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [*COMMAND, "eval", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment()
     )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def answer(server: Double, source: Path, out: Path, *more: str) -> tuple[str | Path, ...]:
