@@ -7,7 +7,7 @@ import math
 import pytest
 
 from llava_cot import ask
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods import METHODS
 from llava_cot.models.base import Model
 from llava_cot.question import LoadedImage
 from llava_cot.stages import make_format
@@ -18,7 +18,7 @@ NOISY = make_format("look=a e,think=o r,answer=i s")
 SEARCHES = [
     (method, judge)
     for method in METHODS
-    for judge in (("self", "logits", "likelihood") if method in JUDGED else (None,))
+    for judge in (("self", "logits", "likelihood") if METHODS[method].judge is not None else (None,))
 ]
 every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)
 

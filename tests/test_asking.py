@@ -11,7 +11,7 @@ from playing import PICTURE, WHOLE, WORDS, remainder, tagged
 from llava_cot import ask, ask_sync
 from llava_cot.judges import JUDGES
 from llava_cot.judges.prompts import CRITERIA
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods import METHODS
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import ImageError, Question
@@ -47,15 +47,17 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str)
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
         n=None if method == "single" else 3,
-        judge=judge if method in JUDGED else None,
+        judge=judge if METHODS[method].judge is not None else None,
     )
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
     assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
     assert with_pictures(model).count(False) == checks
     assert with_pictures(model).count(True) > 0
     assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
-    assert len(trace.verdicts) == (2 * len({c.round for c in trace.candidates}) if method in JUDGED else 0)
-    assert trace.judge == (judge if method in JUDGED else None)
+    assert len(trace.verdicts) == (
+        2 * len({c.round for c in trace.candidates}) if METHODS[method].judge is not None else 0
+    )
+    assert trace.judge == (judge if METHODS[method].judge is not None else None)
 
 
 async def test_the_defaults_are_the_paper_s() -> None:
@@ -142,12 +144,14 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             None,
             Question("q", reference="two"),
             method=method,
-            judge=judge if method in JUDGED else None,
+            judge=judge if METHODS[method].judge is not None else None,
             fmt=make_format(stages),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
-        assert any(verdict.decided_by != "same" for verdict in trace.verdicts) == (method in JUDGED)
+        assert any(verdict.decided_by != "same" for verdict in trace.verdicts) == (
+            METHODS[method].judge is not None
+        )
 
 
 def test_the_synchronous_form() -> None:

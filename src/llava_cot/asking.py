@@ -14,7 +14,8 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from llava_cot.judges import JUDGES, Judge, make_judge
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods import METHODS
+from llava_cot.methods.extras import Extra, Extras
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import ImageSource, Question, load_image
 from llava_cot.record import OnEvent
@@ -35,24 +36,35 @@ async def ask(
     max_tokens: int = 2048,
     seed: int = 0,
     fmt: StageFormat = LLAVA_COT,
+    budget: int | None = None,
+    extras: Extras | None = None,
     on_event: OnEvent | None = None,
 ) -> Trace:
     """Answer a question about an image, several images or none; `trace.answer` is the conclusion.
 
-    The defaults are the paper's, with N = 2 (1 for `single`) and the self-judge where the method asks
-    one. `temperature` 0 is greedy. `max_tokens` is for one sample: a whole answer, or one stage of
-    stage-beam. Calls that are gathered together share the model's batches. Raises ValueError, of which
-    ModelError and ImageError are kinds, with one sentence for the user.
+    The defaults are the paper's, with N = 2 (1 for methods of one answer) and the judge that the method
+    asks by itself. `temperature` 0 is greedy. `max_tokens` is for one sample: a whole answer, or one stage
+    of stage-beam. `budget` bounds the tokens that are written for the question, where the method keeps to
+    one. `extras` is what the method and the judge may use besides the model. Calls that are gathered
+    together share the model's batches. Raises ValueError, of which ModelError and ImageError are kinds,
+    with one sentence for the user.
     """
-    n, sampling = settings(method, n, judge, temperature, top_p, max_tokens, seed)
-    if method in JUDGED and judge is None:
-        judge = "self"
+    n, sampling = settings(method, n, judge, temperature, top_p, max_tokens, seed, budget)
+    kind, extras = METHODS[method], extras or Extras()
+    if judge is None:
+        judge = kind.judge
+    for name in (*kind.wants, *judge_wants(judge)):
+        if not getattr(extras, name):
+            raise ValueError(f"{method} wants {_WANTED[name]}")
     if isinstance(judge, str):
-        judge = make_judge(judge, model, fmt, sampling)
+        judge = make_judge(judge, extras.judge_model or model, fmt, sampling)
     asked = await _question(image, question)
     for picture in asked.images:
         await asyncio.to_thread(getattr, picture, "small")  # for the trace
-    return await METHODS[method](
+    more: dict[str, Any] = {name: getattr(extras, name) for name in kind.wants}
+    if kind.budgeted:
+        more["budget"] = budget
+    return await kind.run(
         asked,
         model,
         judge,
@@ -61,7 +73,22 @@ async def ask(
         rng=random.Random(seed),
         fmt=fmt,
         on_event=on_event,
+        **more,
     )
+
+
+# What to say where a method or a judge has not been given what it wants.
+_WANTED = {
+    "reasoner": "a second model that reasons; give one with --reasoner",
+    "examples": "examples to show; give a file of them with --examples",
+    "calibration": "a calibration; give what `llava-cot judge calibrate` wrote with --calibration",
+    "judge_model": "a reward model to ask; give one with --judge-model",
+}
+
+
+def judge_wants(judge: str | Judge | None) -> tuple[Extra, ...]:
+    """What a judge cannot do without."""
+    return ("judge_model",) if isinstance(judge, str) and JUDGES[judge].asks == "reward" else ()
 
 
 _P = ParamSpec("_P")
@@ -93,18 +120,27 @@ def settings(
     top_p: float,
     max_tokens: int,
     seed: int,
+    budget: int | None = None,
 ) -> tuple[int, Sampling]:
     """The number of candidates and the sampling that `ask` will use. Raises ValueError if it would refuse."""
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
     if n is None:
-        n = 1 if method == "single" else 2
+        n = 1 if METHODS[method].one else 2
     if n < 1:
         raise ValueError(f"n is {n}; a question takes at least one sample")
-    if judge is not None and method not in JUDGED:
+    if budget is not None and not METHODS[method].budgeted:
+        those = ", ".join(name for name, kind in METHODS.items() if kind.budgeted)
+        raise ValueError(f"the method {method} keeps to no budget; leave it out, or choose one of {those}")
+    if budget is not None and budget < 1:
+        raise ValueError(f"the budget is {budget} tokens; give at least 1")
+    if judge is not None and METHODS[method].judge is None:
         raise ValueError(f"the method {method} asks no judge; leave the judge out, or choose a search")
     if isinstance(judge, str) and judge not in JUDGES:
         raise ValueError(f"there is no judge {judge!r}; choose one of {', '.join(JUDGES)}")
+    if isinstance(judge, str) and METHODS[method].scored and not JUDGES[judge].scores:
+        those = ", ".join(name for name, kind in JUDGES.items() if kind.scores)
+        raise ValueError(f"the method {method} needs scores, and {judge} gives none; choose one of {those}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"the temperature is {temperature}; give 0 (greedy) or more")
     if not 0 < top_p <= 1:

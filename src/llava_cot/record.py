@@ -7,7 +7,7 @@ and a judge the name alone, and no way to show an event.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from llava_cot.judges.base import Judge
 from llava_cot.models.base import Continuation, Model, Sampling
 from llava_cot.question import LoadedImage, Question
 from llava_cot.stages import StageFormat, parse
-from llava_cot.trace import Candidate, ImageRecord, QuestionRecord, StageTags, Trace, Usage, Verdict
+from llava_cot.trace import Candidate, ImageRecord, QuestionRecord, Score, StageTags, Trace, Usage, Verdict
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class VerdictGiven:
 
 
 @dataclass(frozen=True)
+class ScoreGiven:
+    score: Score
+
+
+@dataclass(frozen=True)
 class Kept:
     """A candidate has become part of the answer."""
 
@@ -62,7 +67,7 @@ class Finished:
     trace: Trace
 
 
-Event = Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | Kept | Finished
+Event = Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | ScoreGiven | Kept | Finished
 OnEvent = Callable[[Event], None]
 
 
@@ -79,18 +84,20 @@ class Recorder:
         sampling: Sampling,
         fmt: StageFormat,
         on_event: OnEvent | None = None,
+        budget: int | None = None,
     ) -> None:
         self.question = question
         self.fmt = fmt
         self.stage = ""
         self.round = -1
         self.path: list[Candidate] = []
-        self._run = (method, model.name, judge.name if judge else None, n)
+        self._run = (method, model.name, judge.name if judge else None, n, budget)
         self._sampling = sampling
         self._on_event = on_event
         self._written = ""  # by the only sample, since the last candidate was kept
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []
+        self._scores: list[Score] = []
         self._usage = Usage()
         self._started = time.perf_counter()
         self._send(Began(self))
@@ -98,14 +105,12 @@ class Recorder:
     @property
     def text(self) -> str:
         """The answer so far: the texts of the kept candidates."""
-        return "".join(candidate.text for candidate in self.path)
+        return text_of(self.path)
 
     @property
     def tokens(self) -> tuple[int, ...] | None:
         """The token ids of `text`; None where one kept candidate's are not known."""
-        if any(candidate.text and not candidate.tokens for candidate in self.path):
-            return None
-        return tuple(token for candidate in self.path for token in candidate.tokens)
+        return tokens_of(self.path)
 
     def start(self, stage: str) -> None:
         """Begin the next round."""
@@ -117,11 +122,21 @@ class Recorder:
         self._written += text
         self._send(TextDelta(text))
 
-    def add(self, continuation: Continuation) -> Candidate:
-        """Record one sample of this round, and what it cost."""
+    def line(self, candidate: Candidate | None) -> list[Candidate]:
+        """The candidate with all those that it goes on from, the first one first."""
+        found: list[Candidate] = []
+        while candidate is not None:
+            found.insert(0, candidate)
+            candidate = None if candidate.parent is None else self._candidates[candidate.parent]
+        return found
+
+    def add(self, continuation: Continuation, parent: Candidate | None = None) -> Candidate:
+        """Record one sample of this round, which goes on from what is kept or from `parent`, and its cost."""
+        if parent is None and self.path:
+            parent = self.path[-1]
         candidate = Candidate(
             id=len(self._candidates),
-            parent=self.path[-1].id if self.path else None,
+            parent=None if parent is None else parent.id,
             round=self.round,
             stage=self.stage,
             text=continuation.text,
@@ -150,6 +165,15 @@ class Recorder:
         self._verdicts.append(verdict)
         self._send(VerdictGiven(verdict))
 
+    def score(self, score: Score) -> None:
+        self._scores.append(score)
+        self._send(ScoreGiven(score))
+
+    def follow(self, candidate: Candidate) -> None:
+        """Keep a candidate of a tree, and before it what leads there from what is kept already."""
+        for part in self.line(candidate)[len(self.path) :]:
+            self.keep(part)
+
     def keep(self, candidate: Candidate) -> None:
         """Make a candidate part of the answer."""
         self.path.append(candidate)
@@ -164,7 +188,7 @@ class Recorder:
 
     def so_far(self) -> Trace:
         """What has happened until now."""
-        method, model, judge, n = self._run
+        method, model, judge, n, budget = self._run
         text = self.text + self._written
         answer = parse(text, self.fmt)
         return Trace(
@@ -173,6 +197,7 @@ class Recorder:
             method=method,
             judge=judge,
             n=n,
+            budget=budget,
             seed=self._sampling.seed,
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
@@ -181,6 +206,7 @@ class Recorder:
             final=self.fmt.final,
             candidates=tuple(self._candidates),
             verdicts=tuple(self._verdicts),
+            scores=tuple(self._scores),
             chosen=tuple(candidate.id for candidate in self.path),
             text=text,
             stages=answer.stages,
@@ -195,6 +221,18 @@ class Recorder:
     def _send(self, event: Event) -> None:
         if self._on_event is not None:
             self._on_event(event)
+
+
+def text_of(line: Sequence[Candidate]) -> str:
+    """The text of candidates, each of which goes on from the one before it."""
+    return "".join(candidate.text for candidate in line)
+
+
+def tokens_of(line: Sequence[Candidate]) -> tuple[int, ...] | None:
+    """The token ids of `text_of`; None where one candidate's are not known."""
+    if any(candidate.text and not candidate.tokens for candidate in line):
+        return None
+    return tuple(token for candidate in line for token in candidate.tokens)
 
 
 def _question_record(question: Question) -> QuestionRecord:

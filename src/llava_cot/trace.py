@@ -84,6 +84,17 @@ class Verdict(_Record):
     checks: tuple[Check, ...] = ()
 
 
+class Score(_Record):
+    """What a judge thinks of one candidate by itself: the higher, the better, in units of the judge's own."""
+
+    candidate: int
+    value: float
+    round: int
+    stage: str
+    judge: str
+    reply: str = ""
+
+
 class Usage(_Record):
     """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring.
 
@@ -116,6 +127,7 @@ class StageTags(_Record):
 class Trace(_Record):
     """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
 
+    `budget` is the most tokens that the method was to write, judging included; None for no such bound.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     """
 
@@ -125,6 +137,7 @@ class Trace(_Record):
     method: str
     judge: str | None
     n: int
+    budget: int | None = None
     seed: int
     temperature: float
     top_p: float
@@ -133,6 +146,7 @@ class Trace(_Record):
     final: str | None = None
     candidates: tuple[Candidate, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    scores: tuple[Score, ...] = ()
     chosen: tuple[int, ...] = ()
     text: str = ""
     stages: dict[str, str | None] = Field(default_factory=dict)

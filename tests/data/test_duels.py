@@ -226,7 +226,7 @@ async def test_prompts_are_those_of_a_real_search() -> None:
     asked = ScriptedModel(script)
     judge = SelfJudge(asked, LLAVA_COT, Sampling())
     for method, seed in itertools.product(("stage-beam", "best-of-n"), range(150)):
-        await METHODS[method](
+        await METHODS[method].run(
             QUESTION, asked, judge, n=4, sampling=Sampling(seed=seed), rng=random.Random(seed), fmt=LLAVA_COT
         )  # fmt: skip
     stages = ("summary", "caption", "reasoning", "conclusion", "answer")

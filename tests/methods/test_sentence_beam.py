@@ -11,7 +11,7 @@ from llava_cot.trace import Trace
 
 
 async def search(model: ScriptedModel, judge: Referee, n: int = 2, max_tokens: int = 99) -> Trace:
-    return await METHODS["sentence-beam"](
+    return await METHODS["sentence-beam"].run(
         QUESTION,
         model,
         judge,

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 
 from llava_cot.asking import settings
 from llava_cot.judges import JUDGES
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods import METHODS
 from llava_cot.methods.spec import Spec, parse_spec
 
 searches = st.builds(
-    lambda method, n, judge: Spec(method, n, judge if method in JUDGED else None),
+    lambda method, n, judge: Spec(method, n, judge if METHODS[method].judge is not None else None),
     st.sampled_from(sorted(set(METHODS) - {"single"})),
     st.integers(1, 999_999_999),
     st.sampled_from(sorted(JUDGES)),

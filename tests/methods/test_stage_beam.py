@@ -24,7 +24,7 @@ async def search(
     fmt: StageFormat = LLAVA_COT,
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
-    return await METHODS["stage-beam"](
+    return await METHODS["stage-beam"].run(
         QUESTION,
         model,
         judge,

@@ -27,7 +27,7 @@ async def run(
     seed: int = 5,
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
-    return await METHODS[method](
+    return await METHODS[method].run(
         QUESTION,
         model,
         judge,
@@ -145,7 +145,7 @@ async def test_a_model_that_gives_too_few_samples_is_refused() -> None:
             return await super().sample(prompt, n - 1, sampling, on_text)
 
     with pytest.raises(ModelError, match="gave 1 samples where 2 were asked for"):
-        await METHODS["best-of-n"](
+        await METHODS["best-of-n"].run(
             Question("q"),
             Lazy(remainder("a")),
             Referee(len),

@@ -1,10 +1,12 @@
-"""The judges: whatever prefers one candidate to another."""
+"""The judges: whatever prefers one candidate to another, with what each can do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.judges.base import Grade, Judge, Opinion, Preference, RewardModel
 from llava_cot.judges.likelihood import LikelihoodJudge
 from llava_cot.judges.logits import LogitsJudge
 from llava_cot.judges.self_judge import SelfJudge
@@ -12,18 +14,29 @@ from llava_cot.judges.verifier import VerifierJudge
 from llava_cot.models.base import Model, Sampling
 from llava_cot.stages import StageFormat
 
-__all__ = ["JUDGES", "Judge", "Opinion", "Preference", "make_judge"]
+__all__ = ["JUDGES", "Grade", "Judge", "JudgeKind", "Opinion", "Preference", "make_judge"]
 
-JUDGES: dict[str, Callable[[Model, StageFormat, Sampling], Judge]] = {
-    "self": SelfJudge,
-    "logits": lambda model, fmt, sampling: LogitsJudge(model, fmt),
-    "likelihood": lambda model, fmt, sampling: LikelihoodJudge(),
-    "verifier": lambda model, fmt, sampling: VerifierJudge(fmt),
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """A judge: `scores` if it grades candidates alone. It `asks` a model (the one that answers, unless
+    another is given), a reward model, which must be given, or nobody."""
+
+    make: Callable[[Any, StageFormat, Sampling], Judge]
+    asks: Literal["model", "reward", "nobody"] = "nobody"
+    scores: bool = False
+
+
+JUDGES: dict[str, JudgeKind] = {
+    "self": JudgeKind(SelfJudge, asks="model"),
+    "logits": JudgeKind(lambda model, fmt, sampling: LogitsJudge(model, fmt), asks="model"),
+    "likelihood": JudgeKind(lambda model, fmt, sampling: LikelihoodJudge(), scores=True),
+    "verifier": JudgeKind(lambda model, fmt, sampling: VerifierJudge(fmt), scores=True),
 }
 
 
-def make_judge(name: str, model: Model, fmt: StageFormat, sampling: Sampling) -> Judge:
+def make_judge(name: str, model: Model | RewardModel, fmt: StageFormat, sampling: Sampling) -> Judge:
     """The judge of this name, on this model. Raises ValueError if there is none."""
     if name not in JUDGES:
         raise ValueError(f"there is no judge {name!r}; choose one of {', '.join(JUDGES)}")
-    return JUDGES[name](model, fmt, sampling)
+    return JUDGES[name].make(model, fmt, sampling)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from llava_cot.models.base import Continuation
+from llava_cot.models.base import Continuation, ModelError, Prompt
 from llava_cot.question import Question
 from llava_cot.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.trace import Candidate, Usage
@@ -34,6 +34,15 @@ class Opinion:
     usage: Usage = field(default_factory=Usage)
 
 
+@dataclass(frozen=True)
+class Grade:
+    """What a judge thinks of one candidate by itself: the higher, the better, in units of its own."""
+
+    value: float
+    reply: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
 class Judge(Protocol):
     """Whatever prefers one candidate to another. It keeps nothing between calls.
 
@@ -53,6 +62,22 @@ class Judge(Protocol):
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
         """Compare `a`, shown as response 1, with `b`, shown as response 2. Raises ModelError."""
+        ...
+
+    async def score(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Grade:
+        """Grade one candidate by itself; the judges that can are declared in `JUDGES`. Raises ModelError."""
+        raise ModelError(f"the judge {self.name} compares, and gives no scores; choose another judge")
+
+
+class RewardModel(Protocol):
+    """Whatever gives an answer a number: the higher, the better, in units of its own."""
+
+    name: str
+
+    async def reward(self, prompt: Prompt, answer: str) -> Grade:
+        """Grade an answer to a prompt. Raises ModelError."""
         ...
 
 

@@ -5,7 +5,7 @@ Compares mean log-probabilities a token, which do not favour the shorter text as
 
 from __future__ import annotations
 
-from llava_cot.judges.base import Judge, Preference
+from llava_cot.judges.base import Grade, Judge, Preference
 from llava_cot.models.base import ModelError
 from llava_cot.question import Question
 from llava_cot.trace import Candidate
@@ -21,6 +21,11 @@ class LikelihoodJudge(Judge):
     ) -> Preference:
         x, y = _mean(a), _mean(b)
         return Preference(None if x == y else 1 if x > y else 2, scores=(x, y))
+
+    async def score(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Grade:
+        return Grade(_mean(candidate))
 
 
 def _mean(candidate: Candidate) -> float:

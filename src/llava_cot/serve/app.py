@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from llava_cot.images import ImageLimits
 from llava_cot.judges import JUDGES
-from llava_cot.methods import JUDGED, METHODS
+from llava_cot.methods import METHODS
 from llava_cot.record import Began, Event, Recorder
 from llava_cot.serve.answering import Service, answer
 from llava_cot.serve.asked import Asked, check_text
@@ -149,7 +149,7 @@ def _blocks(service: Service) -> _Page:
 
 def _controls(method: str) -> tuple[Any, Any]:
     """What a method leaves to choose."""
-    return gradio.update(visible=method != "single"), gradio.update(visible=method in JUDGED)
+    return gradio.update(visible=method != "single"), gradio.update(visible=METHODS[method].judge is not None)
 
 
 async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
@@ -180,7 +180,7 @@ def _asked(
         () if picture is None else (Path(picture),),
         method,
         1 if method == "single" else n,
-        judge if method in JUDGED else None,
+        judge if METHODS[method].judge is not None else None,
         random.getrandbits(31) if seed is None else seed,
         temperature,
     )

@@ -24,12 +24,19 @@ class Named:
     n: int | None = None
     judge: str | None = None
     temperature: float | None = None
+    budget: int | None = None
 
 
 def listed(model: str) -> list[str]:
     """The names that a server of this model shows."""
-    searches = [short(method) for method in METHODS if method != "single"]
-    return [model, f"{model}:single", *(f"{model}:{name}-{n}" for name in searches for n in _LISTED)]
+    plain = {name: kind for name, kind in METHODS.items() if not kind.wants}
+    ones = (name for name, kind in plain.items() if kind.one)
+    searches = [short(name) for name, kind in plain.items() if not kind.one]
+    return [
+        model,
+        *(f"{model}:{name}" for name in ones),
+        *(f"{model}:{name}-{n}" for name in searches for n in _LISTED),
+    ]
 
 
 def read_name(name: str, model: str) -> Named:
@@ -50,7 +57,7 @@ def read_name(name: str, model: str) -> Named:
             )
         # A judge that the name leaves out may be asked for beside it.
         judge = spec.judge if "@" in search else None
-        return Named(spec.method, spec.n, judge, spec.temperature)
+        return Named(spec.method, spec.n, judge, spec.temperature, spec.budget)
     raise _unknown(name, model)
 
 

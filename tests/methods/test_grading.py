@@ -1,0 +1,51 @@
+import random
+
+from playing import PICTURE
+
+from llava_cot.judges.base import Grade, Judge
+from llava_cot.methods.grading import grade
+from llava_cot.models.base import Continuation, Sampling
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.question import Question
+from llava_cot.record import Recorder
+from llava_cot.stages import LLAVA_COT
+from llava_cot.trace import Candidate, Usage
+
+
+class Length(Judge):
+    """Scores a candidate by how long it is, after how much text."""
+
+    name = "length"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def score(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Grade:
+        self.asked.append((context, candidate.text))
+        return Grade(len(candidate.text), reply=f"seed {seed}", usage=Usage(model_calls=1))
+
+
+def said(text: str) -> Continuation:
+    return Continuation(text, (), None, "stop", 1, 1)
+
+
+async def test_each_candidate_is_graded_after_what_it_goes_on_from_and_each_path_once() -> None:
+    judge = Length()
+    question, sampling = Question("How many?", (PICTURE,)), Sampling()
+    record = Recorder("m", question, ScriptedModel({}), judge, 2, sampling, LLAVA_COT)
+    record.start("caption")
+    first, second = record.add(said("a")), record.add(said("bb"))
+    record.start("reasoning")
+    leaves = [record.add(said(text), parent) for parent in (first, second) for text in ("x", "yyy", "x")]
+    assert await grade(record, judge, leaves, random.Random(0)) == [1, 3, 1, 1, 3, 1]
+    assert sorted(judge.asked) == [("a", "x"), ("a", "yyy"), ("bb", "x"), ("bb", "yyy")]
+    record.follow(leaves[4])
+    trace = record.finish()
+    assert [(score.candidate, score.value) for score in trace.scores] == [
+        (leaf.id, value) for leaf, value in zip(leaves, [1, 3, 1, 1, 3, 1], strict=True)
+    ]
+    assert trace.scores[0].reply == trace.scores[2].reply != trace.scores[1].reply
+    assert trace.text == "bbyyy" and trace.chosen == (second.id, leaves[4].id)
+    assert trace.usage.model_calls == len(trace.candidates) + 4
