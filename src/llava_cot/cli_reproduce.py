@@ -55,3 +55,5 @@ def reproduce(
         why = next((end.why for end in ended if end.why), "")
         print(f"{failed:,} answers are missing and count as wrong: {why}", file=sys.stderr)
     print(f"wrote {page}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)

@@ -78,7 +78,7 @@ def _side_by_side(
 ) -> list[Done]:
     context = get_context("spawn")
     counts: Any = context.Array("l", len(tasks))
-    with ProcessPoolExecutor(processes, context, _begin, (counts,)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin, (counts, os.getpid())) as pool:
         jobs = [pool.submit(_piece, common, task, number) for number, task in enumerate(tasks)]
         left = set(jobs)
         try:
@@ -93,17 +93,20 @@ def _side_by_side(
         return [job.result() for job in jobs]
 
 
-_counts: Any  # of a process in the pool
+_counts: Any  # of a process in the pool, and the process that it belongs to
+_parent: int
 
 
-def _begin(counts: Any) -> None:
-    global _counts
-    _counts = counts
+def _begin(counts: Any, parent: int) -> None:
+    global _counts, _parent
+    _counts, _parent = counts, parent
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 
 def _piece(common: Common, task: Task, number: int) -> Done:
     def count(done: int) -> None:
         _counts[number] = done
+        if os.getppid() != _parent:  # killed; whoever goes on finds the folder free
+            os._exit(1)
 
     return run_task(common, task, count)

@@ -1,0 +1,92 @@
+"""`llava-cot reproduce` as a command: in small on scenes that are no test, and at a scripted server."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import COMMAND, ROOT, environment, refusal, run, wait_for
+from endpoint_double import Double
+from teachers import save, staged
+
+from llava_cot.eval.reproduce.tasks import tasks
+from llava_cot.eval.results import open_results
+from llava_cot.models.base import Prompt
+from llava_cot.models.scripted import ScriptedModel
+
+SMALL = ("--benchmark", "scenes:validation", "--limit", "4", "--seeds", "1")
+
+
+def answers(out: Path) -> int:
+    """How many are kept in all folders."""
+    folders = [file.parent for file in out.glob("*/store.db")]
+    if not folders:
+        return 0
+    with open_results(folders) as results:
+        return sum(len(results.results(setting)) for setting in results.settings)
+
+
+def test_mini_in_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [*COMMAND, "reproduce", *SMALL, "--processes", "2", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
+    wait_for(lambda: any(file.stat().st_size > 100_000 for file in out.rglob("store.db-wal")))
+    process.kill()
+    process.communicate()
+    done = run("reproduce", *SMALL, "--processes", "2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    expected = 4 * sum(len(task.methods) for task in tasks("mini", [0]))
+    assert answers(out) == expected
+    told = done.stdout.decode()
+    for number in range(1, 5):
+        assert f"\n{number}. " in f"\n{told}"
+    report = (out / "report.md").read_text()
+    assert report.startswith("# LLaVA-CoT") and all(line.strip() in report for line in told.splitlines())
+    assert (out / "report.html").is_file()
+    again = run("reproduce", *SMALL, "--processes", "2", "--out", out)
+    assert again.stdout == done.stdout and answers(out) == expected
+
+
+def unsure(prompt: Prompt, rng: random.Random) -> str:
+    asked = prompt.messages[-1].text
+    if "Verdict:" in asked or "I choose response" in asked:
+        return rng.choice(
+            ("Verdict: correct. I choose response 1.", "Verdict: correct. I choose response 2.")
+        )
+    return staged(rng.choice(("1", "2")))[len(prompt.prefix) :]
+
+
+@pytest.fixture
+def server() -> Iterator[Double]:
+    with Double(ScriptedModel(unsure), models=("someone",), owner="vllm") as double:
+        yield double
+
+
+def test_a_model_of_ones_own_answers_three_of_the_four(tmp_path: Path, server: Double) -> None:
+    source, out = save(tmp_path / "in", 3), tmp_path / "out"
+    done = run("reproduce", "--model", server.url, "--benchmark", source, "--seeds", "2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.decode()
+    assert "staged training" not in told
+    assert all(f"\n{number}. " in f"\n{told}" for number in (2, 3, 4))
+    assert answers(out) == 3 * sum(len(task.methods) for task in tasks(server.url, [0, 1]))
+
+
+def test_missing_answers_are_told_of(tmp_path: Path, server: Double) -> None:
+    source, out = save(tmp_path / "in", 2), tmp_path / "out"
+    arguments = ("reproduce", "--model", server.url, "--benchmark", source, "--seeds", "1", "--out", out)
+    server.wait = "1000"  # seconds, which is out of quota
+    server.faults.extend(["429"] * 3)  # all attempts of one question
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert b"count as wrong" in done.stderr and (out / "report.html").is_file()
+    assert run(*arguments).returncode == 0
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refusal("reproduce", "--out", tmp_path / "file")
+    assert "there is no benchmark 'nothing'" in refusal("reproduce", "--benchmark", "nothing")
