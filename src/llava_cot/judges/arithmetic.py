@@ -55,8 +55,8 @@ class Equation:
 
 @dataclass(frozen=True)
 class _Side:
-    """`value` takes per cent for hundredths, `plain` for nothing. `unit` is that of the last decimal of a bare
-    number, of `plain`: 0 for one that is not rounded, and for what was worked out."""
+    """`value` takes per cent for hundredths, `plain` for nothing. `unit` is that of a bare number's last
+    decimal, in `plain`: 0 for one that is not rounded, and for what was worked out."""
 
     value: Fraction
     plain: Fraction
@@ -98,8 +98,7 @@ def equations(text: str) -> list[Equation]:
 
 def _balanced(match: re.Match[str]) -> tuple[int, int, list[str]]:
     """Where an equation begins and ends without the brackets that it stands in, and its sides."""
-    start, end = match.span()
-    sides = match[0].split("=")
+    start, sides = match.start(), match[0].split("=")
     while sides[0].startswith("(") and sides[0].count("(") > sides[0].count(")"):
         sides[0] = sides[0][1:].lstrip()
     while sides[-1].endswith(")") and sides[-1].count(")") > sides[-1].count("("):
