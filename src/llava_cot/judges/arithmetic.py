@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 # What goes beyond these is left out. They bound how long is looked, and how large a number can grow.
-_DIGITS, _TERMS, _SIDES, _POWER, _BITS = 15, 16, 8, 64, 4096
+_DIGITS, _BRACKETS, _TERMS, _SIDES, _POWER, _BITS = 15, 6, 16, 8, 64, 4096
 
 _SIGNS = str.maketrans("−–×·∗⋅÷", "--****/")
 _GAP = r"[^\S\n]*+"
@@ -28,7 +28,7 @@ _NUMBER = (
     r"(?![\w(\[{]|[.,]\d)(?:[ ]?\\?%|°)?+"
 )
 _SIGN = r"(?>\*\*|[-+*/^]|(?<=[ ])[xX](?=[ ])|\\(?:times|cdot|div)(?![A-Za-z]))"
-_ITEM = rf"(?:\({_GAP}){{0,3}}+-?{_NUMBER}(?:{_GAP}\)){{0,3}}+"
+_ITEM = rf"(?:\({_GAP}){{0,{_BRACKETS}}}+-?{_NUMBER}(?:{_GAP}\)){{0,{_BRACKETS}}}+"
 _SIDE = rf"{_ITEM}(?:{_GAP}{_SIGN}{_GAP}{_ITEM}){{0,{_TERMS - 1}}}+"
 _CHAIN = re.compile(rf"(?<![\w.,:)\]}}]){_SIDE}(?:{_GAP}={_GAP}{_SIDE}){{1,{_SIDES - 1}}}+")
 _TOKEN = re.compile(rf"(?P<number>{_NUMBER})|(?P<sign>{_SIGN})")
@@ -37,7 +37,7 @@ _PARTS = re.compile(r"[$€£]?(?P<digits>[\d,]+)(?:\.(?P<decimals>\d+))?(?P<mar
 # What makes an equation the end, or the beginning, of something longer.
 _BULLET = re.compile(rf"(?:^|\n){_GAP}[-*+][^\S\n]++$")
 _WORDS = "mod|times|plus|minus|over|x"
-_BEFORE = re.compile(rf"(?:[-+*/^\[{{√≈<>≤≥]|\b(?:{_WORDS}|of|by|per|root)){_GAP}$", re.IGNORECASE)
+_BEFORE = re.compile(rf"(?:[-+*/^\[{{√]|\b(?:{_WORDS}|of|by|per|root)){_GAP}$", re.IGNORECASE)
 _AFTER = re.compile(
     rf"{_GAP}(?:[+*/^²³√]|-{_GAP}(?:[\d(]|[a-z]\b)|\({_GAP}(?:[\d-]|[a-z]\b)|\\(?:times|cdot|div|frac|sqrt|pi)"
     rf"|(?:{_WORDS}|dozen|hundred|thousand|million|billion)\b)",

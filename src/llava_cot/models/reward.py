@@ -22,8 +22,8 @@ def open_reward(
     """Open the folder of a sequence-classification checkpoint with one label, or a server's reward model.
 
     A server is an address or a name in the user's endpoints.yaml, as for `open_model`; an address that ends
-    in /classify, /pooling or /score says which of these is asked. `device` and `dtype`, for folders alone, are
-    as for `open_model`. Raises ModelError.
+    in /classify, /pooling or /score says which of these is asked. `device` and `dtype` are for folders, as
+    for `open_model`. Raises ModelError.
     """
     folder = Path(spec).expanduser()
     config = load_config()

@@ -34,7 +34,8 @@ class _Way:
 
 
 def _conversation(prompt: Prompt, answer: str, side: int | None) -> Json:
-    return {"messages": messages(replace(prompt, prefix=answer), "trailing", (), side)[0]}
+    turns, _ = messages(prompt, "trailing", (), side)
+    return {"messages": [*turns, {"role": "assistant", "content": answer}]}
 
 
 def _pair(prompt: Prompt, answer: str, side: int | None) -> Json:
