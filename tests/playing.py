@@ -6,8 +6,10 @@ from typing import Literal
 
 from PIL import Image
 
+from llava_cot.judges import JUDGES
 from llava_cot.judges.base import Judge, Opinion, Preference
-from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
+from llava_cot.methods.extras import Extras
+from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
 from llava_cot.record import OnEvent, Recorder
@@ -47,6 +49,25 @@ def recorder(on_event: OnEvent | None = None, n: int = 2, stage: str = "reasonin
     )
     record.start(stage)
     return record
+
+
+class Rewarder:
+    """A reward model that gives an answer's worth, and notes what it was asked."""
+
+    name = "rewarder"
+
+    def __init__(self, worth: Callable[[str], float] = len) -> None:
+        self.worth = worth
+        self.asked: list[tuple[Prompt, str]] = []
+
+    async def reward(self, prompt: Prompt, answer: str) -> Reward:
+        self.asked.append((prompt, answer))
+        return Reward(self.worth(answer), prompt_tokens=4, usd=0.5)
+
+
+def extras_for(judge: str | None) -> Extras:
+    """What a judge cannot do without."""
+    return Extras(judge_model=Rewarder() if judge is not None and JUDGES[judge].asks == "reward" else None)
 
 
 class Referee(Judge):

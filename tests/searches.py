@@ -7,6 +7,7 @@ import math
 import pytest
 
 from llava_cot import ask
+from llava_cot.judges import JUDGES
 from llava_cot.methods import METHODS
 from llava_cot.models.base import Model
 from llava_cot.question import LoadedImage
@@ -17,8 +18,9 @@ from llava_cot.trace import Trace
 NOISY = make_format("look=a e,think=o r,answer=i s")
 SEARCHES = [
     (method, judge)
-    for method in METHODS
-    for judge in (("self", "logits", "likelihood") if METHODS[method].judge is not None else (None,))
+    for method, kind in METHODS.items()
+    for judge in (("self", "logits", "likelihood") if kind.judge is not None else (None,))
+    if judge is None or JUDGES[judge].scores or not kind.scored
 ]
 every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)
 
@@ -52,7 +54,7 @@ async def search(
     assert all(0 < candidate.completion_tokens <= max_tokens for candidate in trace.candidates)
     assert all(candidate.logprob is not None and candidate.logprob <= 0 for candidate in trace.candidates)
     assert trace.usage.prompt_tokens > 50 * len(trace.candidates)
-    assert bool(trace.verdicts) == (judge is not None)
+    assert bool(trace.scores if METHODS[method].scored else trace.verdicts) == (judge is not None)
     if judge == "logits":
         assert all(math.isclose(sum(v.scores or ()), 1) for v in trace.verdicts)
     assert Trace.model_validate_json(trace.model_dump_json()) == trace

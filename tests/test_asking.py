@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, WORDS, remainder, tagged
+from playing import PICTURE, WHOLE, WORDS, Rewarder, extras_for, remainder, tagged
 
 from llava_cot import ask, ask_sync
 from llava_cot.judges import JUDGES
@@ -36,28 +36,41 @@ def with_pictures(model: ScriptedModel) -> list[bool]:
     return [prompt.messages[0].images == (PICTURE,) for prompt in prompts]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("judge", JUDGES)
-async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str) -> None:
+# Every method with every judge, where it asks one: with those that score, where it needs scores.
+PAIRS = [
+    (method, judge)
+    for method, kind in METHODS.items()
+    for judge in (JUDGES if kind.judge is not None else [None])
+    if judge is None or JUDGES[judge].scores or not kind.scored
+]
+every_pair = pytest.mark.parametrize(("method", "judge"), PAIRS)
+
+
+@every_pair
+async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str | None) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
-    model = ScriptedModel(noisy)
+    model, extras = ScriptedModel(noisy), extras_for(judge)
     trace = await ask(
         model,
         None,
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
         n=None if method == "single" else 3,
-        judge=judge if METHODS[method].judge is not None else None,
+        judge=judge,
+        extras=extras,
     )
+    if isinstance(extras.judge_model, Rewarder):
+        assert all(prompt.messages[0].images == (PICTURE,) for prompt, _ in extras.judge_model.asked)
+        assert extras.judge_model.asked
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
     assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
     assert with_pictures(model).count(False) == checks
     assert with_pictures(model).count(True) > 0
     assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
-    assert len(trace.verdicts) == (
-        2 * len({c.round for c in trace.candidates}) if METHODS[method].judge is not None else 0
-    )
-    assert trace.judge == (judge if METHODS[method].judge is not None else None)
+    rounds = {c.round for c in trace.candidates}
+    assert len(trace.verdicts) == (0 if judge is None or METHODS[method].scored else 2 * len(rounds))
+    assert bool(trace.scores) == METHODS[method].scored
+    assert trace.judge == judge
 
 
 async def test_the_defaults_are_the_paper_s() -> None:
@@ -127,9 +140,8 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("judge", JUDGES)
-async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str) -> None:
+@every_pair
+async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str | None) -> None:
     for stages in ("think,answer", "answer,why"):
         first, last = make_format(stages).names
 
@@ -144,14 +156,14 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             None,
             Question("q", reference="two"),
             method=method,
-            judge=judge if METHODS[method].judge is not None else None,
+            judge=judge,
+            extras=extras_for(judge),
             fmt=make_format(stages),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
-        assert any(verdict.decided_by != "same" for verdict in trace.verdicts) == (
-            METHODS[method].judge is not None
-        )
+        judged = any(verdict.decided_by != "same" for verdict in trace.verdicts) or bool(trace.scores)
+        assert judged == (judge is not None)
 
 
 def test_the_synchronous_form() -> None:
@@ -171,6 +183,11 @@ def refused(**settings: Any) -> Callable[[], Any]:
     ("call", "words"),
     [
         (refused(method="magic"), "no method 'magic'; choose one of single, majority, best-of-n"),
+        (refused(judge="reward"), "wants a reward model to ask; give one with --judge-model"),
+        (
+            refused(method="weighted-best-of-n", judge="self"),
+            "needs scores, and self gives none; choose one of",
+        ),
         (refused(judge="coin"), "no judge 'coin'; choose one of self, logits, likelihood"),
         (refused(n=0), "n is 0; a question takes at least one sample"),
         (refused(n=-3, method="single"), "n is -3"),

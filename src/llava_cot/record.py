@@ -92,6 +92,7 @@ class Recorder:
         self.round = -1
         self.path: list[Candidate] = []
         self._run = (method, model.name, judge.name if judge else None, n, budget)
+        self._judge_model = judge.model_name if judge else None
         self._sampling = sampling
         self._on_event = on_event
         self._written = ""  # by the only sample, since the last candidate was kept
@@ -196,6 +197,7 @@ class Recorder:
             model=model,
             method=method,
             judge=judge,
+            judge_model=self._judge_model,
             n=n,
             budget=budget,
             seed=self._sampling.seed,

@@ -127,6 +127,7 @@ class StageTags(_Record):
 class Trace(_Record):
     """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
 
+    `judge_model` is the model that the judge asked; None where it asked none, and in older traces.
     `budget` is the most tokens that the method was to write, judging included; None for no such bound.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     """
@@ -136,6 +137,7 @@ class Trace(_Record):
     model: str
     method: str
     judge: str | None
+    judge_model: str | None = None
     n: int
     budget: int | None = None
     seed: int

@@ -8,10 +8,16 @@ from llava_cot.methods import METHODS
 from llava_cot.methods.spec import Spec, parse_spec
 
 searches = st.builds(
-    lambda method, n, judge: Spec(method, n, judge if METHODS[method].judge is not None else None),
-    st.sampled_from(sorted(set(METHODS) - {"single"})),
+    lambda pair, n: Spec(pair[0], n, pair[1]),
+    st.sampled_from(
+        [
+            (method, judge)
+            for method, kind in METHODS.items()
+            for judge in (JUDGES if kind.judge is not None else [None])
+            if not kind.one and (judge is None or JUDGES[judge].scores or not kind.scored)
+        ]
+    ),
     st.integers(1, 999_999_999),
-    st.sampled_from(sorted(JUDGES)),
 )
 specs = st.one_of(st.sampled_from([Spec("single"), Spec("single", temperature=0.0)]), searches)
 
@@ -45,6 +51,10 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
         ("best-of-n-10@logits", "best-of-n", 10, "logits", "best-of-10@logits"),
         ("best-of-n", "best-of-n", 2, "self", "best-of-2"),
         ("majority-10", "majority", 10, None, "majority-10"),
+        ("weighted-best-of-8", "weighted-best-of-n", 8, "logits", "weighted-best-of-8"),
+        ("weighted-best-of-n-8@reward", "weighted-best-of-n", 8, "reward", "weighted-best-of-8@reward"),
+        ("weighted-majority-8@rules", "weighted-best-of-n", 8, "rules", "weighted-best-of-8@rules"),
+        ("weighted-majority", "weighted-best-of-n", 2, "logits", "weighted-best-of-2"),
         ("sentence-beam-4", "sentence-beam", 4, "self", "sentence-beam-4"),
     ],
 )
@@ -65,6 +75,7 @@ def test_greedy_is_single_at_temperature_0() -> None:
         ("stage-beam-0", "there is no method 'stage-beam-0'"),
         ("stage-beam-4@coin", "names the judge 'coin'; choose one of self"),
         ("stage-beam-4@", "names the judge ''"),
+        ("weighted-best-of-4@self", "names a judge that gives no scores"),
         ("majority-4@self", "majority asks none"),
         ("greedy@self", "greedy asks none"),
         ("single-2", "asks for 2 candidates"),

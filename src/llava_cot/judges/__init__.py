@@ -9,6 +9,8 @@ from typing import Any, Literal
 from llava_cot.judges.base import Grade, Judge, Opinion, Preference, RewardModel
 from llava_cot.judges.likelihood import LikelihoodJudge
 from llava_cot.judges.logits import LogitsJudge
+from llava_cot.judges.reward import RewardJudge
+from llava_cot.judges.rules import RulesJudge
 from llava_cot.judges.self_judge import SelfJudge
 from llava_cot.judges.verifier import VerifierJudge
 from llava_cot.models.base import Model, Sampling
@@ -29,8 +31,10 @@ class JudgeKind:
 
 JUDGES: dict[str, JudgeKind] = {
     "self": JudgeKind(SelfJudge, asks="model"),
-    "logits": JudgeKind(lambda model, fmt, sampling: LogitsJudge(model, fmt), asks="model"),
+    "logits": JudgeKind(lambda model, fmt, sampling: LogitsJudge(model, fmt), asks="model", scores=True),
     "likelihood": JudgeKind(lambda model, fmt, sampling: LikelihoodJudge(), scores=True),
+    "reward": JudgeKind(lambda model, fmt, sampling: RewardJudge(model), asks="reward", scores=True),
+    "rules": JudgeKind(lambda model, fmt, sampling: RulesJudge(fmt), scores=True),
     "verifier": JudgeKind(lambda model, fmt, sampling: VerifierJudge(fmt), scores=True),
 }
 

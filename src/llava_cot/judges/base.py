@@ -7,9 +7,9 @@ Knows no concrete model or method.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from llava_cot.models.base import Continuation, ModelError, Prompt
+from llava_cot.models.base import Continuation, ModelError, Prompt, Reward
 from llava_cot.question import Question
 from llava_cot.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.trace import Candidate, Usage
@@ -51,6 +51,8 @@ class Judge(Protocol):
     """
 
     name: str
+    model_name: str | None = None  # of the model that it asks; None if it asks none
+    bounded: bool = False  # whether its scores of whole answers are from 0 to 1, so that they add up as votes
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
@@ -71,13 +73,14 @@ class Judge(Protocol):
         raise ModelError(f"the judge {self.name} compares, and gives no scores; choose another judge")
 
 
+@runtime_checkable
 class RewardModel(Protocol):
     """Whatever gives an answer a number: the higher, the better, in units of its own."""
 
     name: str
 
-    async def reward(self, prompt: Prompt, answer: str) -> Grade:
-        """Grade an answer to a prompt. Raises ModelError."""
+    async def reward(self, prompt: Prompt, answer: str) -> Reward:
+        """Grade an answer, or its beginning, to a prompt that has no prefix. Raises ModelError."""
         ...
 
 

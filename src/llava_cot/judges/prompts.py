@@ -1,12 +1,12 @@
 """What a judge is asked, and how its reply is read.
 
-Owns the wording of the duels and of the reasoning check, and the two parsers. Knows no model, no
+Owns the wording of the duels and of the checks, and the two parsers. Knows no model, no
 judge and no tag. What two games of one tournament share comes first (criterion, question, earlier
 stages) and the two responses last, so that games share a prefix. The criteria are those of section
 3.2 and the appendix of arXiv 2411.10440, in words of our own.
 
-Every constant piece of text is in `CONSTANT_PIECES`, exactly as it stands in a prompt, so that a
-small model may give each a token of its own.
+Every constant piece of the duels and of the reasoning check is in `CONSTANT_PIECES`, exactly as it
+stands in a prompt, so that a small model may give each a token of its own.
 """
 
 from __future__ import annotations
@@ -60,9 +60,20 @@ CHECK = "Is this reasoning correct? Look for mistakes in it, taking the caption 
 CHECK_WITHOUT_CAPTION = "Is this reasoning correct? Look for mistakes in it."
 CHECK_FORM = '\n\nReply with a short reason, then "Verdict: correct." or "Verdict: incorrect."'
 
+# The same for any other part of an answer, or a whole one, which the paper does not check.
+CHECKS: dict[str, str] = {
+    "answer": "Is this answer correct? Look for mistakes in it, and in how it comes to what it says.",
+    "sentence": "Is this answer correct so far? Look for mistakes in its last sentence.",
+}
+CHECK_PART = "Is this part of an answer correct? Look for mistakes in it. The part: "
+RESPONSE = "\n\nResponse:\n"
+
 # How a reply to a duel ends, less the number: what a judge that scores the number alone continues.
 CHOICE = "I choose response"
 CHOICES = (" 1", " 2")
+# And to a check.
+VERDICT = "Verdict:"
+VERDICTS = (" correct", " incorrect")
 
 _UNSUMMARISED = ("caption", "reasoning", "conclusion")
 
@@ -88,13 +99,19 @@ def judge_prompt(stage: str, question_text: str, hint: Mapping[str, str | None],
     `hint` holds the texts of the earlier stages, in order, by name (for the stage "sentence": the
     answer so far, under "sentence"). The paper's stages are not shown the summary; any other sees all.
     """
-    parts = [CRITERIA.get(stage) or CUSTOM_CRITERION + stage, QUESTION, question_text.strip()]
+    parts = [CRITERIA.get(stage) or CUSTOM_CRITERION + stage, *_asked(stage, question_text, hint)]
+    parts += [RESPONSE_1, a.strip(), RESPONSE_2, b.strip(), REPLY_FORM]
+    return "".join(parts)
+
+
+def _asked(stage: str, question_text: str, hint: Mapping[str, str | None]) -> list[str]:
+    """The question and what comes before the stage."""
+    parts = [QUESTION, question_text.strip()]
     for name, text in hint.items():
         if text is None or not text.strip() or (name == "summary" and stage in _UNSUMMARISED):
             continue
         parts += [HINTS.get(name) or CUSTOM_HINT + name + CUSTOM_HINT_END, text.strip()]
-    parts += [RESPONSE_1, a.strip(), RESPONSE_2, b.strip(), REPLY_FORM]
-    return "".join(parts)
+    return parts
 
 
 def check_prompt(question_text: str, caption: str | None, reasoning: str) -> str:
@@ -104,6 +121,15 @@ def check_prompt(question_text: str, caption: str | None, reasoning: str) -> str
     else:
         parts = [CHECK, QUESTION, question_text.strip(), HINTS["caption"], caption.strip()]
     return "".join([*parts, HINTS["reasoning"], reasoning.strip(), CHECK_FORM])
+
+
+def part_check_prompt(stage: str, question_text: str, hint: Mapping[str, str | None], text: str) -> str:
+    """The same of any other stage, a sentence or a whole answer; the images go before it.
+
+    `hint` is as in `judge_prompt`.
+    """
+    parts = [CHECKS.get(stage) or CHECK_PART + stage, *_asked(stage, question_text, hint)]
+    return "".join([*parts, RESPONSE, text.strip(), CHECK_FORM])
 
 
 def choice_reply(choice: int, reason: str = "") -> str:

@@ -44,6 +44,7 @@ class SelfJudge(Judge):
         self, model: Model, fmt: StageFormat, sampling: Sampling, reply_tokens: int = REPLY_TOKENS
     ) -> None:
         self._model = model
+        self.model_name = model.name
         self._fmt = fmt
         self._sampling = replace(sampling, max_tokens=reply_tokens, stop=())
 

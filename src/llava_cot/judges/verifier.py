@@ -6,21 +6,23 @@ and nothing of what comes before them.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from llava_cot.data.checking.agreement import agrees
-from llava_cot.judges.base import Judge, Preference
+from llava_cot.judges.base import Grade, Judge, Preference
 from llava_cot.models.base import ModelError
 from llava_cot.question import Question
-from llava_cot.scenes.verifying import better, known
+from llava_cot.scenes.verifying import better, known, worth
 from llava_cot.stages import Answer, StageFormat, parse
 from llava_cot.trace import Candidate
 
 
 class VerifierJudge(Judge):
-    """Prefers what the truth says is better, and neither where it does not tell; asks no model."""
+    """Prefers what the truth says is better, and neither where it does not tell; asks no model.
+
+    Of a scene, scores are as in `scenes.verifying.worth`; else 1 for a right conclusion, 0 for all else.
+    """
 
     name = "verifier"
+    bounded = True
 
     def __init__(self, fmt: StageFormat) -> None:
         self._fmt = fmt
@@ -31,14 +33,18 @@ class VerifierJudge(Judge):
         first, second = (parse(context + side.text, self._fmt) for side in (a, b))
         if known(question):
             return Preference(better(question, stage, first, second))
-        return Preference(_by_reference(question, first, second))
+        right, other = (_right(question, side) for side in (first, second))
+        return Preference(None if right == other else 1 if right else 2)
+
+    async def score(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Grade:
+        answer = parse(context + candidate.text, self._fmt)
+        return Grade(worth(question, stage, answer) if known(question) else float(_right(question, answer)))
 
 
-def _by_reference(question: Question, a: Answer, b: Answer) -> Literal[1, 2] | None:
+def _right(question: Question, answer: Answer) -> bool:
+    """Whether the answer gives the reference; an answer that does not conclude yet does not."""
     if question.reference is None:
         raise ModelError("the judge verifier needs a question whose answer is known; choose another judge")
-    right, other = (
-        agrees(side.answer, question.reference, question.options) is True if side.answer else False
-        for side in (a, b)
-    )
-    return None if right == other else 1 if right else 2
+    return bool(answer.answer) and agrees(answer.answer or "", question.reference, question.options) is True

@@ -12,6 +12,7 @@ from llava_cot.methods.majority import majority
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
 from llava_cot.methods.stage_beam import stage_beam
+from llava_cot.methods.weighted import weighted_best_of_n
 from llava_cot.trace import Trace
 
 __all__ = ["METHODS", "Kind", "Method"]
@@ -34,6 +35,7 @@ METHODS: dict[str, Kind] = {
     "single": Kind(single, one=True),
     "majority": Kind(majority),
     "best-of-n": Kind(best_of_n, judge="self"),
+    "weighted-best-of-n": Kind(weighted_best_of_n, judge="logits", scored=True),
     "sentence-beam": Kind(sentence_beam, judge="self"),
     "stage-beam": Kind(stage_beam, judge="self"),
 }

@@ -13,6 +13,7 @@ from llava_cot.judges import JUDGES
 from llava_cot.methods import METHODS
 
 GREEDY = "greedy"  # single, at temperature 0
+_ALSO = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
 _DEFAULT_N = 2  # as for `ask`
 _NUMBERED = re.compile(r"([a-z-]+)-([1-9][0-9]{0,8})")
 _WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
@@ -87,4 +88,4 @@ def short(method: str) -> str:
 
 def _method(name: str) -> str | None:
     known = {GREEDY: "single"} | {short(method): method for method in METHODS} | {m: m for m in METHODS}
-    return known.get(name)
+    return known.get(_ALSO.get(name, name))

@@ -99,6 +99,16 @@ class Continuation:
     usd: float | None = None
 
 
+@dataclass(frozen=True)
+class Reward:
+    """What a reward model thinks of an answer: the higher, the better. It cost `prompt_tokens`, and `usd`
+    US dollars (None where there is no price)."""
+
+    value: float
+    prompt_tokens: int = 0
+    usd: float | None = None
+
+
 def request_seed(seed: int, number: int) -> int:
     """A seed of 31 bits, which every server takes, for sample `number` of a call."""
     return random.Random(f"{seed}/{number}").getrandbits(31)

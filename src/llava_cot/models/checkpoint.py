@@ -36,24 +36,28 @@ class Checkpoint:
 
 def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     """Load from local files alone. Raises ModelError."""
-    place = _device(device)
-    weights_dtype = _dtype(dtype, place)
+    where = place(device, dtype)
     config, processor = load_processor(folder)
-    with quiet():
-        model = _model(folder, weights_dtype)
-    try:
-        model = model.to(place).eval().requires_grad_(False)
-    except RuntimeError as error:
-        raise ModelError(f"{folder} does not fit on {place}: {first_sentence(error)}") from None
+    model = load_weights(AutoModelForImageTextToText, folder, where)
     return Checkpoint(model, processor, _context(config))
 
 
 def load_processor(folder: Path) -> tuple[Any, Any]:
     """The configuration and the processor of a checkpoint whose weights are there. Raises ModelError."""
+    config = load_config(folder)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(
+            f"{folder} holds a {config.model_type} model, which does not answer about images in text"
+        )
+    with quiet():
+        return config, _processor(folder, config)
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration of a checkpoint whose weights are there. Raises ModelError."""
     _check_files(folder)
     with quiet():
-        config = _config(folder)
-        return config, _processor(folder, config)
+        return _config(folder)
 
 
 def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
@@ -63,6 +67,12 @@ def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
         ends = getattr(source, "eos_token_id", None)
         found.update(ends if isinstance(ends, list | tuple) else [ends])
     return frozenset(end for end in found if isinstance(end, int))
+
+
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
+    """Where weights go, and what they become there. Raises ModelError."""
+    found = _device(device)
+    return found, _dtype(dtype, found)
 
 
 def _device(name: str) -> torch.device:
@@ -127,10 +137,6 @@ def _config(folder: Path) -> Any:
         if isinstance(raw, dict) and "auto_map" in raw:
             raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
         raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise ModelError(
-            f"{folder} holds a {config.model_type} model, which does not answer about images in text"
-        )
     return config
 
 
@@ -166,17 +172,19 @@ def _without_video(processor: Any) -> Any:
     return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
 
 
-def _model(folder: Path, dtype: torch.dtype | str) -> Any:
+def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype | str]) -> Any:
+    """The model that the auto class makes, in evaluation mode at its place. Raises ModelError."""
+    device, dtype = where
     try:
-        auto: Any = AutoModelForImageTextToText
-        model, loading = auto.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with quiet():
+            model, loading = auto.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except Exception as error:
         raise ModelError(
             f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
@@ -185,7 +193,10 @@ def _model(folder: Path, dtype: torch.dtype | str) -> Any:
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
-    return model
+    try:
+        return model.to(device).eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise ModelError(f"{folder} does not fit on {device}: {first_sentence(error)}") from None
 
 
 def _context(config: Any) -> int:

@@ -97,6 +97,13 @@ class Encoder:
             text, begins, bos = self._begin(messages, asks=False)
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
 
+    def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
+        """The model's inputs for a whole conversation with its pictures, one row. Raises ModelError."""
+        with self._lock:
+            text, begins, _ = self._begin(messages, asks=False)
+            images = [image for message in messages for image in message.images]
+            return self._process(text, images, not begins)
+
     def plain(self, text: str) -> tuple[int, ...]:
         """The ids of some text alone."""
         with self._lock:
@@ -203,7 +210,7 @@ class Encoder:
         pictures = [image.pil for image in images]
         try:
             made = self._processor(
-                text=[text], images=pictures, return_tensors="pt", add_special_tokens=special
+                text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special
             )
         except Exception as error:
             raise ModelError(f"the processor cannot take the images: {_reason(error)}") from None

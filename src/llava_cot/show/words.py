@@ -68,7 +68,8 @@ def how(trace: Trace) -> str:
     """How the question was answered: the model, the method, its judge and its seed."""
     parts = [f"model {one_line(trace.model)}", f"{trace.method} -n {trace.n}"]
     if trace.judge is not None:
-        parts.append(f"judge {trace.judge}")
+        by = trace.judge_model not in (None, trace.model)
+        parts.append(f"judge {trace.judge}" + (f" of {one_line(trace.judge_model or '')}" if by else ""))
     settings = f"temperature {trace.temperature:g}, top-p {trace.top_p:g}"
     return " · ".join([*parts, settings, f"seed {trace.seed}"])
 
