@@ -69,4 +69,4 @@ def stability(a: int, b: int) -> float:
     It is that of at most a heads among a + b + 1 tosses of a fair coin.
     """
     tosses = a + b + 1
-    return sum(comb(tosses, heads) for heads in range(a + 1)) / 2**tosses
+    return sum(comb(tosses, heads) for heads in range(a + 1)) / (1 << tosses)
