@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
-from math import comb
 
 from llava_cot.judges.base import Judge
 from llava_cot.methods.base import propose
@@ -69,4 +68,8 @@ def stability(a: int, b: int) -> float:
     It is that of at most a heads among a + b + 1 tosses of a fair coin.
     """
     tosses = a + b + 1
-    return sum(comb(tosses, heads) for heads in range(a + 1)) / (1 << tosses)
+    ways = tail = 1
+    for heads in range(a):
+        ways = ways * (tosses - heads) // (heads + 1)  # to have one head more
+        tail += ways
+    return tail / (1 << tosses)

@@ -88,8 +88,8 @@ def adaptive(arms: Arms, model: str) -> Section:
     head = ("method", "candidates", "tokens written", "score", "at equal tokens", "against as many always")
     note = (
         f"{NOTE} Candidates and tokens are means over the questions. At equal tokens: the line between the "
-        "two numbers of candidates whose tokens are below and above, question by question; where one is missing, "
-        "the nearest, at most a third away. One sampled pass is N = 1 of every method."
+        "two numbers of candidates whose tokens are below and above, question by question; if there are none "
+        "below or above, the nearest, at most a third away. One sampled pass is N = 1 of every method."
     )
     table = Table("Candidates by the question", head, tuple(rows), note=note)
     drawn = line_plot(
