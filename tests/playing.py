@@ -6,7 +6,9 @@ from typing import Literal
 
 from PIL import Image
 
+from llava_cot.judges import JUDGES
 from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.methods import METHODS
 from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
@@ -23,6 +25,22 @@ WORDS = {
     "reasoning": "3 minus 1 is 2.",
     "conclusion": "2",
 }
+
+
+def judges_of(method: str) -> list[str | None]:
+    """The judges that a method can ask; None alone if it asks none."""
+    kind = METHODS[method]
+    if kind.judge is None:
+        return [None]
+    return [
+        name
+        for name, judge in JUDGES.items()
+        if (judge.scores or not kind.scored) and (judge.probability or not kind.probability)
+    ]
+
+
+# Every method with each of its judges.
+SEARCHES = [(method, judge) for method in METHODS for judge in judges_of(method)]
 
 
 def tagged(stage: str, text: str) -> str:

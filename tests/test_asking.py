@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, WORDS, remainder, tagged
+from playing import PICTURE, SEARCHES, WHOLE, WORDS, remainder, tagged
 
 from llava_cot import ask, ask_sync
-from llava_cot.judges import JUDGES
 from llava_cot.judges.prompts import CRITERIA
 from llava_cot.methods import METHODS
 from llava_cot.models.base import Prompt
@@ -36,9 +35,8 @@ def with_pictures(model: ScriptedModel) -> list[bool]:
     return [prompt.messages[0].images == (PICTURE,) for prompt in prompts]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("judge", JUDGES)
-async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str) -> None:
+@pytest.mark.parametrize(("method", "judge"), SEARCHES)
+async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str | None) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
     model = ScriptedModel(noisy)
     trace = await ask(
@@ -47,17 +45,19 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str)
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
         n=None if method == "single" else 3,
-        judge=judge if METHODS[method].judge is not None else None,
+        judge=judge,
     )
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
-    assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
+    searched = method in ("stage-beam", "adaptive-stage-beam")
+    assert checks == (3 if searched and judge == "self" else 0)
     assert with_pictures(model).count(False) == checks
     assert with_pictures(model).count(True) > 0
     assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
-    assert len(trace.verdicts) == (
-        2 * len({c.round for c in trace.candidates}) if METHODS[method].judge is not None else 0
-    )
-    assert trace.judge == (judge if METHODS[method].judge is not None else None)
+    scored = METHODS[method].scored
+    rounds = {trace.candidates[number].round for number in trace.chosen}
+    assert len(trace.verdicts) == (0 if judge is None or scored else 2 * len(rounds))
+    assert len(trace.scores) == (len(trace.candidates) if scored else 0)
+    assert trace.judge == judge
 
 
 async def test_the_defaults_are_the_paper_s() -> None:
@@ -127,9 +127,8 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("judge", JUDGES)
-async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str) -> None:
+@pytest.mark.parametrize(("method", "judge"), SEARCHES)
+async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str | None) -> None:
     for stages in ("think,answer", "answer,why"):
         first, last = make_format(stages).names
 
@@ -144,14 +143,14 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             None,
             Question("q", reference="two"),
             method=method,
-            judge=judge if METHODS[method].judge is not None else None,
+            judge=judge,
             fmt=make_format(stages),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
-        assert any(verdict.decided_by != "same" for verdict in trace.verdicts) == (
-            METHODS[method].judge is not None
-        )
+        judged = any(verdict.decided_by != "same" for verdict in trace.verdicts) or bool(trace.scores)
+        agreed = method == "adaptive-stage-beam"  # all say "two", so that there is nothing to judge
+        assert judged == (judge is not None and not agreed)
 
 
 def test_the_synchronous_form() -> None:
@@ -170,12 +169,14 @@ def refused(**settings: Any) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (refused(method="magic"), "no method 'magic'; choose one of single, majority, best-of-n"),
+        (refused(method="magic"), "no method 'magic'; choose one of single, majority, "),
         (refused(judge="coin"), "no judge 'coin'; choose one of self, logits, likelihood"),
         (refused(n=0), "n is 0; a question takes at least one sample"),
         (refused(n=-3, method="single"), "n is -3"),
         (refused(n=2, method="single"), "takes one sample, not 2"),
         (refused(method="majority", judge="self"), "majority asks no judge"),
+        (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
+        (refused(method="adaptive-best-of-n", judge="likelihood"), "likelihood are no probabilities; choose"),
         (refused(temperature=-1), "temperature is -1"),
         (refused(temperature=float("nan")), "temperature is nan"),
         (refused(top_p=0), "top-p is 0"),

@@ -13,6 +13,7 @@ from llava_cot.data.records import DataError
 from llava_cot.eval.items import Metric
 from llava_cot.eval.report.document import Cell
 from llava_cot.eval.results import Result, Results, Setting
+from llava_cot.methods import METHODS
 from llava_cot.methods.spec import GREEDY, Spec, parse_spec
 
 _ONE = ("single", GREEDY)  # what draws one answer
@@ -49,7 +50,7 @@ class Arm:
         """The method without what grows in it, which is N, or the budget: "stage-beam", "best-of@logits",
         "stage-beam-8-within"."""
         spec = self.spec
-        if spec is None or self.method in _ONE:
+        if spec is None or METHODS[spec.method].one:
             return self.method
         name, at, judge = self.method.partition("@")
         grows = f"-{spec.n}" if spec.budget is None else f"-{spec.budget}"
