@@ -28,19 +28,23 @@ WORDS = {
 
 
 def judges_of(method: str) -> list[str | None]:
-    """The judges that a method can ask; None alone if it asks none."""
+    """The judges that a method can ask without a reward model being given; None alone if it asks none."""
     kind = METHODS[method]
     if kind.judge is None:
         return [None]
     return [
         name
         for name, judge in JUDGES.items()
-        if (judge.scores or not kind.scored) and (judge.probability or not kind.probability)
+        if judge.asks != "reward"
+        and (judge.scores or not kind.scored)
+        and (judge.probability or not kind.probability)
     ]
 
 
-# Every method with each of its judges.
-SEARCHES = [(method, judge) for method in METHODS for judge in judges_of(method)]
+# Every method that wants nothing but the model, with each of its judges.
+SEARCHES = [
+    (method, judge) for method, kind in METHODS.items() if not kind.wants for judge in judges_of(method)
+]
 
 
 def tagged(stage: str, text: str) -> str:

@@ -5,6 +5,7 @@ import random
 import pytest
 from playing import QUESTION, WORDS, Referee, tagged
 
+from llava_cot import ask
 from llava_cot.methods import METHODS
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -70,6 +71,24 @@ async def test_else_the_stages_are_searched(answers: tuple[str, str]) -> None:
     assert trace.text == "".join(trace.candidates[i].text for i in trace.chosen)
     assert [call.sampling.stop for call in written.calls] == [(), TAGS, TAGS[1:], TAGS[2:], TAGS[3:]]
     assert len({call.sampling.seed for call in written.calls}) == 5
+
+
+async def test_what_it_costs_with_the_model_as_its_judge() -> None:
+    """2 answers, N candidates and N - 1 duels a stage, N checks of the reasoning."""
+    written = model("2", "3")
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        asked = prompt.messages[0].text
+        if "Verdict:" in asked:
+            return "Verdict: correct."
+        if "I choose response" in asked:
+            return f"I choose response {rng.choice('12')}."
+        return written._script(prompt, rng)
+
+    for n in (2, 4):
+        written = model("2", "3")
+        trace = await ask(ScriptedModel(script), None, QUESTION, method="adaptive-stage-beam", n=n)
+        assert trace.usage.model_calls == 2 + 4 * n + 4 * (n - 1) + n
 
 
 async def test_one_candidate_is_one_pass() -> None:

@@ -77,15 +77,10 @@ def marked(prompt: Prompt, rng: random.Random) -> str:
     return tagged("conclusion", f"{rng.random():.3f} .")
 
 
-class Coin(Marks):
-    async def prefer(self, *args: object, **settings: object):  # type: ignore[no-untyped-def]
-        raise AssertionError("no duels")
-
-
 async def test_its_samples_are_those_of_a_single_call_under_the_same_seed() -> None:
     for seed in range(20):
         model = ScriptedModel(marked)
-        trace = await run(model, Coin(), 8, seed)
+        trace = await run(model, Marks(), 8, seed)
         [call] = [call for call in model.calls if call.sampling.first == 0]
         whole = await ScriptedModel(marked).sample(call.prompt, 8, call.sampling)
         texts = [one.text for one in whole]
