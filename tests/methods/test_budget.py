@@ -1,7 +1,7 @@
 """Budgets of tokens: how a share is spent, and that the whole is never exceeded by more than is said."""
 
 import random
-from typing import Literal
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from playing import QUESTION, WORDS, Referee, tagged
 
 from llava_cot import ask, ask_sync
-from llava_cot.judges.base import Judge, Preference
+from llava_cot.judges.base import Judge, Opinion, Preference
 from llava_cot.methods import METHODS
 from llava_cot.methods.budget import FLOOR, ROOM, first_limit, further
 from llava_cot.models.base import Prompt
@@ -26,18 +26,28 @@ def words(count: int) -> str:
 
 
 class Talking(Judge):
-    """Prefers the first, in so many tokens."""
+    """Prefers the first, in so many tokens, and may check the reasoning; `written` is by stage."""
 
     name = "talking"
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, checks: bool = False) -> None:
         self.tokens = tokens
+        self.checks = checks
+        self.written = Counter[str]()
+
+    async def check(
+        self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+    ) -> Opinion | None:
+        if not self.checks or stage != "reasoning":
+            return None
+        self.written[stage] += self.tokens
+        return Opinion(None, "looked", Usage(model_calls=1, completion_tokens=self.tokens))
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        choice: Literal[1, 2] = 1
-        return Preference(choice, "said", usage=Usage(model_calls=1, completion_tokens=self.tokens))
+        self.written[stage] += self.tokens
+        return Preference(1, "said", usage=Usage(model_calls=1, completion_tokens=self.tokens))
 
 
 def staged(*lengths: int, spread: float = 0.0) -> ScriptedModel:
@@ -125,20 +135,29 @@ async def test_a_first_candidate_may_take_all_but_the_later_stages_floor() -> No
     st.integers(1, 2000),
     st.integers(1, 9),
     st.sampled_from([0, 3, 50, 300]),
+    st.booleans(),
     st.integers(0, 2**20),
     st.sampled_from(["stage-beam", "best-of-n", "majority"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_the_budget_is_exceeded_by_no_more_than_is_said(
-    lengths: list[int], spread: float, budget: int, n: int, reply: int, seed: int, method: str
+    lengths: list[int],
+    spread: float,
+    budget: int,
+    n: int,
+    reply: int,
+    checks: bool,
+    seed: int,
+    method: str,
 ) -> None:
-    judge = None if METHODS[method].judge is None else Talking(reply)
+    talking = Talking(reply, checks)
+    judge = None if METHODS[method].judge is None else talking
     trace = ask_sync(
         staged(*lengths, spread=spread), None, "q", method=method, n=n, judge=judge, budget=budget, seed=seed
     )
     stages = 4 if method == "stage-beam" else 1
-    judged = [reply * (count - 1) if judge else 0 for count in counts(trace)]
-    assert trace.usage.completion_tokens <= max(budget, FLOOR * stages) + max(judged)
+    most = max(talking.written.values(), default=0)
+    assert trace.usage.completion_tokens <= max(budget, FLOOR * stages) + most
     assert all(1 <= count <= n for count in counts(trace))
     assert len(trace.chosen) == (len(counts(trace)) if method == "stage-beam" else 1)
     if method == "stage-beam":
