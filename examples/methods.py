@@ -17,12 +17,12 @@ QUESTION = (
 
 def main() -> None:
     model = open_model("mini")
-    print(f"{'method':15}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
+    print(f"{'method':20}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
     for method in METHODS:
-        n = 1 if method == "single" else 4
+        n = 1 if method == "single" else 4  # the most of it, where a method stops early
         trace = ask_sync(model, PICTURE, QUESTION, method=method, n=n)
         usage = trace.usage
-        row = f"{method:15}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"
+        row = f"{method:20}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"
         print(f"{row}{usage.seconds:9.2f}")
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from llava_cot.judges import JUDGES
 from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.methods import METHODS
 from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -25,6 +26,26 @@ WORDS = {
     "reasoning": "3 minus 1 is 2.",
     "conclusion": "2",
 }
+
+
+def judges_of(method: str) -> list[str | None]:
+    """The judges that a method can ask without a reward model being given; None alone if it asks none."""
+    kind = METHODS[method]
+    if kind.judge is None:
+        return [None]
+    return [
+        name
+        for name, judge in JUDGES.items()
+        if judge.asks != "reward"
+        and (judge.scores or not kind.scored)
+        and (judge.probability or not kind.probability)
+    ]
+
+
+# Every method that wants nothing but the model, with each of its judges.
+SEARCHES = [
+    (method, judge) for method, kind in METHODS.items() if not kind.wants for judge in judges_of(method)
+]
 
 
 def tagged(stage: str, text: str) -> str:

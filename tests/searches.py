@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from playing import SEARCHES as ALL
 
 from llava_cot import ask
-from llava_cot.judges import JUDGES
-from llava_cot.methods import METHODS
 from llava_cot.models.base import Model
 from llava_cot.question import LoadedImage
 from llava_cot.stages import make_format
@@ -16,12 +15,7 @@ from llava_cot.trace import Trace
 
 # Tags that noise has now and then, so that a search on it has several stages.
 NOISY = make_format("look=a e,think=o r,answer=i s")
-SEARCHES = [
-    (method, judge)
-    for method, kind in METHODS.items()
-    for judge in (("self", "logits", "likelihood") if kind.judge is not None else (None,))
-    if judge is None or JUDGES[judge].scores or not kind.scored
-]
+SEARCHES = [(method, judge) for method, judge in ALL if judge in (None, "self", "logits", "likelihood")]
 every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)
 
 
@@ -54,7 +48,7 @@ async def search(
     assert all(0 < candidate.completion_tokens <= max_tokens for candidate in trace.candidates)
     assert all(candidate.logprob is not None and candidate.logprob <= 0 for candidate in trace.candidates)
     assert trace.usage.prompt_tokens > 50 * len(trace.candidates)
-    assert bool(trace.scores if METHODS[method].scored else trace.verdicts) == (judge is not None)
+    assert bool(trace.verdicts or trace.scores) == (judge is not None)
     if judge == "logits":
         assert all(math.isclose(sum(v.scores or ()), 1) for v in trace.verdicts)
     assert Trace.model_validate_json(trace.model_dump_json()) == trace

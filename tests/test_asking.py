@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, WORDS, Rewarder, extras_for, remainder, tagged
+from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras_for, remainder, tagged
 
 from llava_cot import ask, ask_sync
-from llava_cot.judges import JUDGES
 from llava_cot.judges.prompts import CRITERIA
 from llava_cot.methods import METHODS
 from llava_cot.models.base import Prompt
@@ -36,17 +35,7 @@ def with_pictures(model: ScriptedModel) -> list[bool]:
     return [prompt.messages[0].images == (PICTURE,) for prompt in prompts]
 
 
-# Every method with every judge, where it asks one: with those that score, where it needs scores.
-PAIRS = [
-    (method, judge)
-    for method, kind in METHODS.items()
-    for judge in (JUDGES if kind.judge is not None else [None])
-    if judge is None or JUDGES[judge].scores or not kind.scored
-]
-every_pair = pytest.mark.parametrize(("method", "judge"), PAIRS)
-
-
-@every_pair
+@pytest.mark.parametrize(("method", "judge"), [*SEARCHES, ("best-of-n", "reward")])
 async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str | None) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
     model, extras = ScriptedModel(noisy), extras_for(judge)
@@ -63,13 +52,15 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str 
         assert all(prompt.messages[0].images == (PICTURE,) for prompt, _ in extras.judge_model.asked)
         assert extras.judge_model.asked
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
-    assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
+    searched = method in ("stage-beam", "adaptive-stage-beam")
+    assert checks == (3 if searched and judge == "self" else 0)
     assert with_pictures(model).count(False) == checks
     assert with_pictures(model).count(True) > 0
     assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
-    rounds = {c.round for c in trace.candidates}
-    assert len(trace.verdicts) == (0 if judge is None or METHODS[method].scored else 2 * len(rounds))
-    assert bool(trace.scores) == METHODS[method].scored
+    scored = METHODS[method].scored
+    rounds = {trace.candidates[number].round for number in trace.chosen}
+    assert len(trace.verdicts) == (0 if judge is None or scored else 2 * len(rounds))
+    assert len(trace.scores) == (len(trace.candidates) if scored else 0)
     assert trace.judge == judge
 
 
@@ -140,7 +131,7 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
-@every_pair
+@pytest.mark.parametrize(("method", "judge"), [*SEARCHES, ("best-of-n", "reward")])
 async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str | None) -> None:
     for stages in ("think,answer", "answer,why"):
         first, last = make_format(stages).names
@@ -163,7 +154,8 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
         judged = any(verdict.decided_by != "same" for verdict in trace.verdicts) or bool(trace.scores)
-        assert judged == (judge is not None)
+        agreed = method == "adaptive-stage-beam"  # all say "two", so that there is nothing to judge
+        assert judged == (judge is not None and not agreed)
 
 
 def test_the_synchronous_form() -> None:
@@ -182,7 +174,7 @@ def refused(**settings: Any) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (refused(method="magic"), "no method 'magic'; choose one of single, majority, best-of-n"),
+        (refused(method="magic"), "no method 'magic'; choose one of single, majority, "),
         (refused(judge="reward"), "wants a reward model to ask; give one with --judge-model"),
         (
             refused(method="weighted-best-of-n", judge="self"),
@@ -193,6 +185,8 @@ def refused(**settings: Any) -> Callable[[], Any]:
         (refused(n=-3, method="single"), "n is -3"),
         (refused(n=2, method="single"), "takes one sample, not 2"),
         (refused(method="majority", judge="self"), "majority asks no judge"),
+        (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
+        (refused(method="adaptive-best-of-n", judge="likelihood"), "likelihood are no probabilities; choose"),
         (refused(temperature=-1), "temperature is -1"),
         (refused(temperature=float("nan")), "temperature is nan"),
         (refused(top_p=0), "top-p is 0"),

@@ -141,6 +141,12 @@ def settings(
     if isinstance(judge, str) and METHODS[method].scored and not JUDGES[judge].scores:
         those = ", ".join(name for name, kind in JUDGES.items() if kind.scores)
         raise ValueError(f"the method {method} needs scores, and {judge} gives none; choose one of {those}")
+    if isinstance(judge, str) and METHODS[method].probability and not JUDGES[judge].probability:
+        those = ", ".join(name for name, kind in JUDGES.items() if kind.probability)
+        raise ValueError(
+            f"the method {method} goes by how sure the judge is, and the scores of {judge} are no "
+            f"probabilities; choose one of {those}"
+        )
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"the temperature is {temperature}; give 0 (greedy) or more")
     if not 0 < top_p <= 1:

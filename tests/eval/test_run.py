@@ -171,10 +171,15 @@ def test_ways_to_find_the_answer(tmp_path: Path, way: str, text: str, conclusion
 
 
 def test_the_oracle_knows_the_best_of_the_whole_answers(tmp_path: Path) -> None:
-    run(tmp_path, numbers(40), Moody(), "single", "majority-3", "stage-beam-2")
+    methods = ("single", "majority-3", "stage-beam-2", "adaptive-majority-9")
+    run(tmp_path, numbers(40), Moody(), *methods)
     found = contents(tmp_path)
     rows = found[Setting("numbers", "scripted", "majority-3", 0)].values()
-    for one, trace in rows:
+    adaptive = found[Setting("numbers", "scripted", "adaptive-majority-9", 0)].values()
+    assert {one.candidates for one, _ in rows} == {3}
+    assert all(one.candidates == len(trace.candidates) == trace.usage.model_calls for one, trace in adaptive)
+    assert 4 == min(one.candidates for one, _ in adaptive) < max(one.candidates for one, _ in adaptive) <= 9
+    for one, trace in (*rows, *adaptive):
         right = any(f"<CONCLUSION> {one.item.split('/')[1]} <" in c.text for c in trace.candidates)
         assert one.oracle == float(right) >= one.score.value
     assert sum(one.oracle for one, _ in rows) > sum(one.score.value for one, _ in rows)

@@ -1,23 +1,19 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import SEARCHES
 
 from llava_cot.asking import settings
-from llava_cot.judges import JUDGES
 from llava_cot.methods import METHODS
 from llava_cot.methods.spec import Spec, parse_spec
 
 searches = st.builds(
-    lambda pair, n: Spec(pair[0], n, pair[1]),
-    st.sampled_from(
-        [
-            (method, judge)
-            for method, kind in METHODS.items()
-            for judge in (JUDGES if kind.judge is not None else [None])
-            if not kind.one and (judge is None or JUDGES[judge].scores or not kind.scored)
-        ]
+    lambda search, n, budget: Spec(
+        search[0], n, search[1], budget=budget if METHODS[search[0]].budgeted else None
     ),
+    st.sampled_from([search for search in SEARCHES if not METHODS[search[0]].one]),
     st.integers(1, 999_999_999),
+    st.none() | st.integers(1, 999_999_999),
 )
 specs = st.one_of(st.sampled_from([Spec("single"), Spec("single", temperature=0.0)]), searches)
 
@@ -36,7 +32,7 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
     except ValueError as error:
         assert str(error) and "\n" not in str(error)
         return
-    settings(spec.method, spec.n, spec.judge, 0.6, 0.9, 1, 0)
+    settings(spec.method, spec.n, spec.judge, 0.6, 0.9, 1, 0, spec.budget)
     assert parse_spec(spec.name) == spec
 
 
@@ -56,6 +52,11 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
         ("weighted-majority-8@rules", "weighted-best-of-n", 8, "rules", "weighted-best-of-8@rules"),
         ("weighted-majority", "weighted-best-of-n", 2, "logits", "weighted-best-of-2"),
         ("sentence-beam-4", "sentence-beam", 4, "self", "sentence-beam-4"),
+        ("adaptive-majority-9", "adaptive-majority", 9, None, "adaptive-majority-9"),
+        ("adaptive-best-of-8", "adaptive-best-of-n", 8, "logits", "adaptive-best-of-8"),
+        ("adaptive-best-of-8@verifier", "adaptive-best-of-n", 8, "verifier", "adaptive-best-of-8@verifier"),
+        ("adaptive-stage-beam", "adaptive-stage-beam", 2, "self", "adaptive-stage-beam-2"),
+        ("stage-beam-8-within-600@logits", "stage-beam", 8, "logits", "stage-beam-8-within-600@logits"),
     ],
 )
 def test_words(text: str, method: str, n: int, judge: str | None, name: str) -> None:
@@ -79,6 +80,9 @@ def test_greedy_is_single_at_temperature_0() -> None:
         ("majority-4@self", "majority asks none"),
         ("greedy@self", "greedy asks none"),
         ("single-2", "asks for 2 candidates"),
+        ("adaptive-best-of-4@self", "gives no scores"),
+        ("adaptive-best-of-4@likelihood", "no probabilities, and adaptive-best-of goes by how sure it is"),
+        ("adaptive-majority-4-within-90", "adaptive-majority keeps to none; leave -within-90 out"),
     ],
 )
 def test_what_is_refused(text: str, told: str) -> None:

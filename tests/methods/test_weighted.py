@@ -23,7 +23,7 @@ class Marks(Judge):
 
     name = "marks"
 
-    def __init__(self, bounded: bool) -> None:
+    def __init__(self, probability: bool) -> None:
         self.bounded = bounded
 
     async def score(
@@ -33,7 +33,7 @@ class Marks(Judge):
         return Grade(float(candidate.text.split("</CAPTION>")[0].split()[1]))
 
 
-async def run(answers: Sequence[tuple[str, float]], bounded: bool = True, seed: int = 0) -> Trace:
+async def run(answers: Sequence[tuple[str, float]], probability: bool = True, seed: int = 0) -> Trace:
     """Of candidates with these conclusions (none if "") and marks."""
     left = [tagged("caption", str(m)) + (tagged("conclusion", c) if c else "") for c, m in answers]
     model = ScriptedModel(lambda prompt, rng: left.pop(0))

@@ -169,6 +169,16 @@ async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> N
             await ask(model, None, QUESTION, judge="logits")
 
 
+async def test_each_sample_has_its_own_seed_whichever_call_it_is_of() -> None:
+    with Double(scripted(), many=False) as server, opened(server) as model:
+        whole = await model.sample(Prompt.of("q"), 3, Sampling(seed=4))
+        seeds = [body["seed"] for body in server.bodies[-3:]]
+        assert seeds == [request_seed(4, number) for number in range(3)]
+        rest = await model.sample(Prompt.of("q"), 2, Sampling(seed=4, first=1))
+        assert [body["seed"] for body in server.bodies[-2:]] == seeds[1:]
+        assert [one.text for one in rest] == [one.text for one in whole[1:]]
+
+
 async def test_what_a_server_can_do_is_asked_once() -> None:
     with Double(scripted()) as server:
         with opened(server) as first:

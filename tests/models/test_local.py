@@ -43,6 +43,15 @@ async def tokens(model: LocalModel, sampling: Sampling, n: int = 3) -> list[list
     return [[continuation.tokens for continuation in some] for some in found]
 
 
+async def test_a_call_goes_on_where_another_stopped(mllama: Tiny) -> None:
+    whole = await mllama.model.sample(PROMPTS[0], 5, WARM)
+    parts = [
+        await mllama.model.sample(PROMPTS[0], n, replace(WARM, first=first)) for first, n in ((0, 2), (2, 3))
+    ]
+    assert [one.tokens for part in parts for one in part] == [one.tokens for one in whole]
+    assert len({one.tokens for one in whole}) == 5
+
+
 async def idle(model: LocalModel) -> None:
     """Until no row is left; a result comes just before its row leaves."""
     for _ in range(100):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from llava_cot.models.base import ModelError, Prompt, Sampling
@@ -21,6 +23,7 @@ async def test_samples_depend_on_seed_and_number_alone() -> None:
     three = await model.sample(Prompt.of("q"), 3, GREEDY)
     [one] = await model.sample(Prompt.of("q"), 1, GREEDY)
     assert one == three[0]
+    assert await model.sample(Prompt.of("q"), 2, replace(GREEDY, first=1)) == three[1:]
     assert len({c.text for c in three}) == 3
 
 

@@ -17,7 +17,7 @@ Way = Literal["conclusion", "last-line", "whole"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 # The methods whose candidates are whole answers.
-_WHOLE = ("majority", "best-of-n")
+_WHOLE = ("majority", "adaptive-majority", "best-of-n", "adaptive-best-of-n")
 
 
 def said(text: str, fmt: StageFormat, way: Way) -> str | None:

@@ -135,7 +135,8 @@ def kept_trace(store: Store, key: str, *, pictures: bool = False) -> Trace | Non
 
 def row(score: Score, scorer: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the kind "score". `facts` are what does not depend on the score: `conclusion`, `kept`,
-    `absent`, `lengths`, `sampled`, `others` (`answers.best_of_others`), `usage` and `wall`."""
+    `absent`, `lengths`, `sampled`, `others` (`answers.best_of_others`), `usage`, `wall`, and, but in older
+    ones, `candidates`."""
     return {**facts, **asdict(score), "scorer": scorer}
 
 
@@ -157,6 +158,7 @@ def result(id: str, skill: str, kept: Mapping[str, Any]) -> Result:
         usage=Usage(**kept["usage"]),
         wall=kept["wall"],
         oracle=_oracle(kept),
+        candidates=kept.get("candidates"),
     )
 
 

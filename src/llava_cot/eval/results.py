@@ -37,7 +37,8 @@ class Result:
     method samples such; None also where that is not known. `usage` is empty where the model failed, and
     `failure` then says why. `wall` is what the question took of the run's time, in seconds: time is divided
     among the questions in flight together, so that the sum over all is how long the run took (`usage.seconds`
-    is how long this question was in flight).
+    is how long this question was in flight). `candidates` is how many were sampled, None where that is not
+    known.
     """
 
     item: str
@@ -50,6 +51,7 @@ class Result:
     usage: Usage
     wall: float = 0.0
     oracle: float | None = None
+    candidates: int | None = None
     failure: str | None = None
 
 

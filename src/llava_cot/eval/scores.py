@@ -67,6 +67,7 @@ class Scores:
             "conclusion": conclusion,
             "sampled": sampled,
             "others": others,
+            "candidates": len(trace.candidates),
             "usage": trace.usage.model_dump(mode="json"),
             "wall": wall,
         }

@@ -21,21 +21,25 @@ __all__ = ["JUDGES", "Grade", "Judge", "JudgeKind", "Opinion", "Preference", "ma
 
 @dataclass(frozen=True)
 class JudgeKind:
-    """A judge: `scores` if it grades candidates alone. It `asks` a model (the one that answers, unless
-    another is given), a reward model, which must be given, or nobody."""
+    """A judge: `scores` if it grades candidates alone, with the `probability` of being right if that is
+    what its scores are. It `asks` a model (the one that answers, unless another is given), a reward model,
+    which must be given, or nobody."""
 
     make: Callable[[Any, StageFormat, Sampling], Judge]
     asks: Literal["model", "reward", "nobody"] = "nobody"
     scores: bool = False
+    probability: bool = False
 
 
 JUDGES: dict[str, JudgeKind] = {
     "self": JudgeKind(SelfJudge, asks="model"),
-    "logits": JudgeKind(lambda model, fmt, sampling: LogitsJudge(model, fmt), asks="model", scores=True),
+    "logits": JudgeKind(
+        lambda model, fmt, sampling: LogitsJudge(model, fmt), asks="model", scores=True, probability=True
+    ),
     "likelihood": JudgeKind(lambda model, fmt, sampling: LikelihoodJudge(), scores=True),
     "reward": JudgeKind(lambda model, fmt, sampling: RewardJudge(model), asks="reward", scores=True),
-    "rules": JudgeKind(lambda model, fmt, sampling: RulesJudge(fmt), scores=True),
-    "verifier": JudgeKind(lambda model, fmt, sampling: VerifierJudge(fmt), scores=True),
+    "rules": JudgeKind(lambda model, fmt, sampling: RulesJudge(fmt), scores=True, probability=True),
+    "verifier": JudgeKind(lambda model, fmt, sampling: VerifierJudge(fmt), scores=True, probability=True),
 }
 
 

@@ -31,7 +31,7 @@ class LogitsJudge(Judge):
     """
 
     name = "logits"
-    bounded = True
+    probability = True
 
     def __init__(self, model: Model, fmt: StageFormat) -> None:
         self._model = model

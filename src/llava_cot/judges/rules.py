@@ -28,7 +28,7 @@ class RulesJudge(Judge):
     """
 
     name = "rules"
-    bounded = True
+    probability = True
 
     def __init__(self, fmt: StageFormat) -> None:
         self._fmt = fmt

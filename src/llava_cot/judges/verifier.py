@@ -22,7 +22,7 @@ class VerifierJudge(Judge):
     """
 
     name = "verifier"
-    bounded = True
+    probability = True
 
     def __init__(self, fmt: StageFormat) -> None:
         self._fmt = fmt

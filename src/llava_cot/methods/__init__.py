@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from llava_cot.methods.adaptive_beam import adaptive_stage_beam
+from llava_cot.methods.adaptive_best import adaptive_best_of_n
+from llava_cot.methods.adaptive_majority import adaptive_majority
 from llava_cot.methods.base import Method
 from llava_cot.methods.best_of_n import best_of_n
 from llava_cot.methods.extras import Extra
@@ -27,15 +30,19 @@ class Kind:
     one: bool = False  # a single answer, so that n is 1
     judge: str | None = None  # which judge it asks by itself; None if it asks none
     scored: bool = False  # its judge must give scores
+    probability: bool = False  # and these must be probabilities
     budgeted: bool = False
     wants: tuple[Extra, ...] = ()
 
 
 METHODS: dict[str, Kind] = {
     "single": Kind(single, one=True),
-    "majority": Kind(majority),
-    "best-of-n": Kind(best_of_n, judge="self"),
+    "majority": Kind(majority, budgeted=True),
+    "adaptive-majority": Kind(adaptive_majority),
+    "best-of-n": Kind(best_of_n, judge="self", budgeted=True),
     "weighted-best-of-n": Kind(weighted_best_of_n, judge="logits", scored=True),
+    "adaptive-best-of-n": Kind(adaptive_best_of_n, judge="logits", scored=True, probability=True),
     "sentence-beam": Kind(sentence_beam, judge="self"),
-    "stage-beam": Kind(stage_beam, judge="self"),
+    "stage-beam": Kind(stage_beam, judge="self", budgeted=True),
+    "adaptive-stage-beam": Kind(adaptive_stage_beam, judge="self"),
 }

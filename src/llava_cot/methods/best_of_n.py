@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import propose
+from llava_cot.methods.budget import proposing
 from llava_cot.methods.tournament import tournament
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import Question
@@ -25,11 +25,16 @@ async def best_of_n(
     rng: random.Random,
     fmt: StageFormat,
     on_event: OnEvent | None = None,
+    budget: int | None = None,
 ) -> Trace:
-    """Sample `n` whole answers of at most `sampling.max_tokens` each and keep the tournament's winner."""
-    record = Recorder("best-of-n", question, model, judge, n, sampling, fmt, on_event)
+    """Sample `n` whole answers of at most `sampling.max_tokens` each and keep the tournament's winner.
+
+    Within a `budget` they are as many as it pays for.
+    """
+    record = Recorder("best-of-n", question, model, judge, n, sampling, fmt, on_event, budget)
     record.start("answer")
-    continuations = await propose(record, model, n, replace(sampling, seed=rng.getrandbits(63)))
+    settings = replace(sampling, seed=rng.getrandbits(63))
+    continuations = await proposing(budget)(record, model, n, settings)
     candidates = [record.add(continuation) for continuation in continuations]
     record.keep(await tournament(record, judge, candidates, rng))
     return record.finish()

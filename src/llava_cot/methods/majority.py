@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import propose
+from llava_cot.methods.budget import proposing
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import Question
 from llava_cot.record import OnEvent, Recorder
 from llava_cot.stages import StageFormat, parse
-from llava_cot.trace import Trace
+from llava_cot.trace import Candidate, Trace
 
 
 async def majority(
@@ -28,25 +29,30 @@ async def majority(
     rng: random.Random,
     fmt: StageFormat,
     on_event: OnEvent | None = None,
+    budget: int | None = None,
 ) -> Trace:
-    """Sample `n` whole answers and keep the first that has the most frequent extracted answer.
+    """Sample `n` whole answers, or as many as a `budget` pays for, and keep the one that is elected."""
+    record = Recorder("majority", question, model, None, n, sampling, fmt, on_event, budget)
+    record.start("answer")
+    settings = replace(sampling, seed=rng.getrandbits(63))
+    continuations = await proposing(budget)(record, model, n, settings)
+    candidates = [record.add(continuation) for continuation in continuations]
+    record.keep(elect(candidates, fmt, rng))
+    return record.finish()
+
+
+def elect(candidates: Sequence[Candidate], fmt: StageFormat, rng: random.Random) -> Candidate:
+    """The first that has the most frequent extracted answer.
 
     A sample without an answer does not vote. Ties, and a vote that nobody casts, are settled by `rng`.
     """
-    record = Recorder("majority", question, model, None, n, sampling, fmt, on_event)
-    record.start("answer")
-    continuations = await propose(record, model, n, replace(sampling, seed=rng.getrandbits(63)))
-    candidates = [record.add(continuation) for continuation in continuations]
     ballots = [ballot(candidate.text, fmt) for candidate in candidates]
     votes = Counter(filter(None, ballots))
-    if votes:
-        most = max(votes.values())
-        elected = rng.choice([answer for answer, count in votes.items() if count == most])
-        best = candidates[ballots.index(elected)]
-    else:
-        best = rng.choice(candidates)
-    record.keep(best)
-    return record.finish()
+    if not votes:
+        return rng.choice(candidates)
+    most = max(votes.values())
+    elected = rng.choice([answer for answer, count in votes.items() if count == most])
+    return candidates[ballots.index(elected)]
 
 
 def ballot(text: str, fmt: StageFormat) -> str:

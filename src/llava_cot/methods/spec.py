@@ -69,6 +69,10 @@ def parse_spec(text: str) -> Spec:
         raise ValueError(f"{text!r} names a judge, and {name} asks none; leave @{judge} out")
     if at and kind.scored and not JUDGES[judge].scores:
         raise ValueError(f"{text!r} names a judge that gives no scores, and {name} needs them")
+    if at and kind.probability and not JUDGES[judge].probability:
+        raise ValueError(
+            f"{text!r} names a judge whose scores are no probabilities, and {name} goes by how sure it is"
+        )
     if budget is not None and not kind.budgeted:
         raise ValueError(f"{text!r} names a budget, and {name} keeps to none; leave -within-{budget} out")
     if kind.one:

@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import propose
+from llava_cot.methods.budget import proposing
 from llava_cot.methods.tournament import tournament
 from llava_cot.models.base import Continuation, Finish, Model, Sampling
 from llava_cot.question import Question
@@ -28,15 +28,34 @@ async def stage_beam(
     rng: random.Random,
     fmt: StageFormat,
     on_event: OnEvent | None = None,
+    budget: int | None = None,
 ) -> Trace:
     """Search stage by stage; each candidate of a stage has at most `sampling.max_tokens`.
+
+    Within a `budget` a stage has at most `n` candidates, as `budget.py` has it.
+    """
+    record = Recorder("stage-beam", question, model, judge, n, sampling, fmt, on_event, budget)
+    await by_stages(record, model, judge, n, sampling, rng, budget)
+    return record.finish()
+
+
+async def by_stages(
+    record: Recorder,
+    model: Model,
+    judge: Judge | None,
+    n: int,
+    sampling: Sampling,
+    rng: random.Random,
+    budget: int | None = None,
+) -> None:
+    """Search for an answer, of which nothing is kept yet, and keep the winner of each stage.
 
     A candidate ends with the closing tag of its stage or of a later one, so a skipped stage is seen,
     and the search goes on after the last stage that was closed. One that the model ended is a whole
     answer as it stands: if it wins, the search ends. One that ran out of tokens has its stage closed
     for it; if it opened none, it too ends the search.
     """
-    record = Recorder("stage-beam", question, model, judge, n, sampling, fmt, on_event)
+    fmt, propose = record.fmt, proposing(budget)
     at = 0
     while at < len(fmt.stages):
         stage = fmt.stages[at]
@@ -47,7 +66,6 @@ async def stage_beam(
         best = await tournament(record, judge, candidates, rng)
         record.keep(best)
         at = next_stage(at, best.text, best.finish, fmt)
-    return record.finish()
 
 
 def next_stage(at: int, text: str, finish: Finish, fmt: StageFormat) -> int:

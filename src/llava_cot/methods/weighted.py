@@ -46,7 +46,7 @@ async def weighted_best_of_n(
     candidates = [record.add(continuation) for continuation in continuations]
     values = await grade(record, judge, candidates, rng)
     ballots = [ballot(candidate.text, fmt) for candidate in candidates]
-    elected = elect(ballots, values if judge.bounded else softmax(values), rng)
+    elected = elect(ballots, values if judge.probability else softmax(values), rng)
     electors = [i for i in range(n) if ballots[i] == elected]
     record.keep(candidates[max(electors, key=values.__getitem__)])
     return record.finish()

@@ -68,8 +68,9 @@ class Sampling:
     """How to sample. The defaults are the paper's (published script: 0.6, 0.9, 2,048 new tokens).
 
     `temperature` 0 is greedy. Text ends at the first of the `stop` strings, which is kept, less any
-    white space at its end. Sample i of a call is drawn from (`seed`, i) alone, whatever else shares
-    its batch.
+    white space at its end. Sample i of a call is drawn from (`seed`, `first` + i) alone, whatever else
+    shares its batch: with `first`, a later call goes on where an earlier one stopped. (A server that gives
+    several samples a request draws them from the number of the first.)
     """
 
     temperature: float = 0.6
@@ -77,6 +78,7 @@ class Sampling:
     max_tokens: int = 2048
     stop: tuple[str, ...] = ()
     seed: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True)

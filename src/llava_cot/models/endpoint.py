@@ -159,7 +159,7 @@ class EndpointModel:
         self, prompt: Prompt, sampling: Sampling, body: Json, number: int, n: int
     ) -> list[Continuation]:
         """Samples `number` and on, in one request."""
-        body = body | self._seed(sampling.seed, number) | ({"n": n} if n > 1 else {})
+        body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
         reply = await self._wire.post(_CHAT, body, _guess(prompt, n * sampling.max_tokens), needs="choices")
         return self._read(reply, prompt, sampling)
 
@@ -172,7 +172,7 @@ class EndpointModel:
             for sample in samples:
                 tell(sample.text)
             return samples
-        body = body | self._seed(sampling.seed, 0)
+        body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         stream = Stream(sampling.stop, tell)
         await self._wire.stream(_CHAT, body, _guess(prompt, sampling.max_tokens), stream.restart)

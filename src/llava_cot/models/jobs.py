@@ -83,7 +83,7 @@ class Sample(Job):
     ) -> None:
         super().__init__(ticket, part, encoded, encoded.ids)
         self.sampling = sampling
-        self._uniforms = Uniforms(sampling.seed, part)
+        self._uniforms = Uniforms(sampling.seed, sampling.first + part)
         self._arriving = arriving
         self._ended = False
 

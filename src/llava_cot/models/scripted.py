@@ -80,7 +80,7 @@ class ScriptedModel:
         return "".join(words[token] for token in tokens)
 
     def _continue(self, prompt: Prompt, i: int, sampling: Sampling, on_text: OnText | None) -> Continuation:
-        written = self._script(prompt, random.Random(f"{sampling.seed}/{i}"))
+        written = self._script(prompt, random.Random(f"{sampling.seed}/{sampling.first + i}"))
         text, finish = _cut(written, sampling)
         words = _WORD.findall(text)
         if on_text is not None:

@@ -102,7 +102,7 @@ class VllmModel:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
-            "seed": request_seed(sampling.seed, number),
+            "seed": request_seed(sampling.seed, sampling.first + number),
             "stop": [stop for stop in sampling.stop if stop],
             "stop_token_ids": sorted(self._ends),
             "skip_special_tokens": False,

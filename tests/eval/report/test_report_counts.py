@@ -86,6 +86,33 @@ def test_seeds_are_joined_and_families_know_their_n() -> None:
     assert (judged.family, judged.n) == ("best-of@logits", 10)
 
 
+def test_budgets_of_as_many_candidates_are_a_family() -> None:
+    found = arms_of(
+        Given(
+            {
+                Setting("b", "m", method, 0): "1"
+                for method in (
+                    "single",
+                    "stage-beam-8-within-600@logits",
+                    "adaptive-majority-9",
+                    "stage-beam-8-within-90@logits",
+                    "adaptive-best-of-4",
+                )
+            }
+        )
+    )
+    assert [(arm.family, arm.n, arm.budget) for arm in found] == [
+        ("single", 1, None),
+        ("stage-beam-8-within@logits", 8, 600),
+        ("adaptive-majority", 9, None),
+        ("stage-beam-8-within@logits", 8, 90),
+        ("adaptive-best-of", 4, None),
+    ]
+    lines = {name: [arm.budget for arm in members] for name, members in families(found)}
+    assert lines["stage-beam-8-within@logits"] == [None, 90, 600]
+    assert set(lines) == {arm.family for arm in found}
+
+
 def test_runs_without_answers_are_refused() -> None:
     with pytest.raises(DataError, match="no question has been answered"):
         arms_of(Given({}))

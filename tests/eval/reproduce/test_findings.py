@@ -1,47 +1,14 @@
 """The paper's claims: what is run for them, and the words for how they came out."""
 
-from collections.abc import Sequence
-
 import pytest
+from made_arms import arm, arms, said, table
 
 from llava_cot.eval.figures import Difference
-from llava_cot.eval.items import Metric, Score, Unit
-from llava_cot.eval.report.arms import Arm
-from llava_cot.eval.report.document import Section, Table
 from llava_cot.eval.reproduce import findings
 from llava_cot.eval.reproduce.tasks import TRAINED, tasks
-from llava_cot.eval.results import Result, Setting
 from llava_cot.judges import JUDGES
 from llava_cot.methods.spec import parse_spec
 from llava_cot.models import BUILT_IN
-from llava_cot.trace import Usage
-
-SKILLS = ("exist", "chain")  # one of perception, one of reasoning
-
-
-def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> Arm:
-    """Of questions that are of perception and of reasoning in turn."""
-    skills = [SKILLS[i % 2] for i in range(len(right))]
-    results = tuple(
-        Result(str(i), skill, Score(value, "match"), "x", True, (), {}, Usage(completion_tokens=tokens))
-        for i, (value, skill) in enumerate(zip(right, skills, strict=True))
-    )
-    units = tuple(Unit(result.item, result.score.value, result.skill, result.item) for result in results)
-    metric = Metric("accuracy", units)
-    return Arm((Setting("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
-
-
-def arms(*found: Arm) -> findings.Arms:
-    return {(one.model, one.method): one for one in found}
-
-
-def said(section: Section) -> list[str]:
-    return [part for part in section.parts if isinstance(part, str)]
-
-
-def table(section: Section) -> list[list[str]]:
-    [only] = [part for part in section.parts if isinstance(part, Table)]
-    return [[cell.text for cell in row] for row in only.rows]
 
 
 def test_every_claim_has_what_it_needs() -> None:

@@ -13,7 +13,8 @@ from llava_cot.data.records import DataError
 from llava_cot.eval.items import Metric
 from llava_cot.eval.report.document import Cell
 from llava_cot.eval.results import Result, Results, Setting
-from llava_cot.methods.spec import GREEDY, parse_spec
+from llava_cot.methods import METHODS
+from llava_cot.methods.spec import GREEDY, Spec, parse_spec
 
 _ONE = ("single", GREEDY)  # what draws one answer
 
@@ -46,21 +47,31 @@ class Arm:
 
     @property
     def family(self) -> str:
-        """The method without its N: "stage-beam", "best-of@logits"."""
-        return self._family_and_n[0]
+        """The method without what grows in it, which is N, or the budget: "stage-beam", "best-of@logits",
+        "stage-beam-8-within"."""
+        spec = self.spec
+        if spec is None or METHODS[spec.method].one:
+            return self.method
+        name, at, judge = self.method.partition("@")
+        grows = f"-{spec.n}" if spec.budget is None else f"-{spec.budget}"
+        return name.removesuffix(grows) + at + judge
 
     @property
     def n(self) -> int:
-        return self._family_and_n[1]
+        """The most candidates: of a stage, a sentence or an answer, as the method has it."""
+        return 1 if self.spec is None else self.spec.n
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.spec is None else self.spec.budget
 
     @cached_property
-    def _family_and_n(self) -> tuple[str, int]:
+    def spec(self) -> Spec | None:
+        """None for a method that this version does not know."""
         try:
-            n = parse_spec(self.method).n
-        except ValueError:  # a method that this version does not know
-            return self.method, 1
-        name, at, judge = self.method.partition("@")
-        return (self.method, 1) if self.method in _ONE else (name.removesuffix(f"-{n}") + at + judge, n)
+            return parse_spec(self.method)
+        except ValueError:
+            return None
 
     @cached_property
     def results(self) -> tuple[Result, ...]:
@@ -159,7 +170,7 @@ def label(arm: Arm, arms: Sequence[Arm]) -> str:
 
 
 def families(arms: Sequence[Arm]) -> Iterator[tuple[str, list[Arm]]]:
-    """The arms of one benchmark by model and family, over rising N.
+    """The arms of one benchmark by model and family, over rising N or budget.
 
     `single` is N = 1 of every search of its model: it stands first in each family that has no N = 1 of its
     own. By itself it comes last, so that it is drawn above the others.
@@ -172,4 +183,7 @@ def families(arms: Sequence[Arm]) -> Iterator[tuple[str, list[Arm]]]:
         single = groups.get((model, "single"), [])
         if family not in _ONE and all(arm.n > 1 for arm in members):
             members = [*single, *members]
-        yield f"{model} · {family}" if several else family, sorted(members, key=lambda arm: arm.n)
+        yield (
+            f"{model} · {family}" if several else family,
+            sorted(members, key=lambda arm: (arm.n, arm.budget or 0)),
+        )

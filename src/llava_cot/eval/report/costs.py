@@ -20,7 +20,8 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Means a question. `usd` is None where there is no price, `seconds` where no clock was kept."""
+    """Means a question. `usd` is None where there is no price, `seconds` where no clock was kept, and
+    `candidates` where they were not counted."""
 
     written: float
     read: float
@@ -28,6 +29,7 @@ class Cost:
     seconds: float | None
     in_flight: float
     usd: float | None
+    candidates: float | None = None
 
 
 def cost_of(arm: Arm) -> Cost | None:
@@ -37,6 +39,7 @@ def cost_of(arm: Arm) -> Cost | None:
         return None
     count, usages = len(found), [result.usage for result in found]
     wall = sum(result.wall for result in found)
+    counted = [result.candidates for result in found if result.candidates is not None]
     priced = [usage.usd for usage in usages if usage.usd is not None]
     return Cost(
         written=sum(usage.completion_tokens for usage in usages) / count,
@@ -45,6 +48,7 @@ def cost_of(arm: Arm) -> Cost | None:
         seconds=wall / count if wall else None,
         in_flight=sum(usage.seconds for usage in usages) / count,
         usd=sum(priced) / len(priced) if priced else None,
+        candidates=sum(counted) / len(counted) if counted else None,
     )
 
 
@@ -52,12 +56,13 @@ def costs_table(arms: Sequence[Arm]) -> Table:
     lines = []
     for arm in arms:
         cost, failed = cost_of(arm), len(arm.results) - len(arm.answered)
-        figures = ["–"] * 6
+        figures = ["–"] * 7
         if cost is not None:
             usd = "–" if cost.usd is None else f"${cost.usd:.2g}"
-            parts = (cost.written, cost.read, cost.calls, cost.seconds, cost.in_flight)
+            parts = (cost.candidates, cost.written, cost.read, cost.calls, cost.seconds, cost.in_flight)
             figures = [*(amount(part) for part in parts), usd]
         count = Cell(f"{failed:,}", mark="worse" if failed else "")
         lines.append((named(arm), *cells(*figures, f"{len(arm.results):,}"), count))
-    head = ("method", "tokens written", "tokens read", "model calls", "seconds", "seconds in flight")
-    return Table("Cost of a question", (*head, "money", "asked", "failed"), tuple(lines), note=NOTE)
+    head = ("method", "candidates", "tokens written", "tokens read", "model calls", "seconds")
+    more = ("seconds in flight", "money", "asked", "failed")
+    return Table("Cost of a question", (*head, *more), tuple(lines), note=NOTE)

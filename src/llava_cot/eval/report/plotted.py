@@ -16,6 +16,7 @@ from llava_cot.eval.report.lines import Line, Point, line_plot
 from llava_cot.eval.report.skills import Skill
 
 _MOST = 96  # bars of a plot; the table has the rest
+_NUMBERS = "The numbers at the points are N, or the budget where a search keeps to one."
 _SINGLE = "The single pass is N = 1 of every search."
 
 
@@ -31,13 +32,13 @@ def plots_of(
         if found:
             lines = _lines(arms, rows, found, lambda arm: f"{amount(found[arm])} {axis}", numbered=True)
             drawn = line_plot(lines, title=f"{name}: {title}", x_name=axis)
-            yield Plot(f"{stem}-{file}", title, drawn, f"The numbers at the points are N. {_SINGLE}")
+            yield Plot(f"{stem}-{file}", title, drawn, f"{_NUMBERS} {_SINGLE}")
 
     yield from over(lambda cost: cost.written, "Score by tokens", "tokens written a question", "tokens")
     yield from over(_seconds(costs), "Score by time", _seconds_name(costs), "seconds")
-    if len({arm.n for arm in arms}) > 1:
-        counts = {arm: float(arm.n) for arm in arms}
-        lines = _lines(arms, rows, counts, lambda arm: f"N = {arm.n}", numbered=False)
+    counts = {arm: float(arm.n) for arm in arms if arm.budget is None}
+    if len(set(counts.values())) > 1:
+        lines = _lines(list(counts), rows, counts, lambda arm: f"N = {arm.n}", numbered=False)
         drawn = line_plot(lines, title=f"{name}: Score by N", x_name="N", counts=True)
         yield Plot(f"{stem}-n", "Score by N", drawn, _SINGLE)
     if skills:
@@ -78,7 +79,7 @@ def _lines(
             Point(
                 places[arm],
                 rows[arm].figure,
-                str(arm.n) if numbered and arm.n > 1 else "",
+                str(arm.budget or arm.n) if numbered and arm.n > 1 else "",
                 read(arm),
             )
             for arm in members

@@ -12,7 +12,7 @@ from llava_cot.eval.report.arms import Arm
 from llava_cot.eval.report.browse import OnProgress
 from llava_cot.eval.report.document import Section
 from llava_cot.eval.report.write import write_report
-from llava_cot.eval.reproduce import findings
+from llava_cot.eval.reproduce import budgets, findings
 from llava_cot.eval.reproduce.tasks import Task
 from llava_cot.eval.results import open_results
 
@@ -30,6 +30,8 @@ def write(
         if ("mini-direct", "single") in found:
             claims.append(findings.training(found))
         claims.extend(claim(found, model) for claim in (findings.scaling, findings.methods, findings.judges))
+        if budgets.adaptive_arms(found, model):
+            claims.append(budgets.adaptive(found, model))
         return claims
 
     folders = [out / task.name for task in tasks if (out / task.name).is_dir()]

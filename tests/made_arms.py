@@ -1,0 +1,37 @@
+"""Arms of results that are given outright, and what sections say of them."""
+
+from collections.abc import Sequence
+
+from llava_cot.eval.items import Metric, Score, Unit
+from llava_cot.eval.report.arms import Arm
+from llava_cot.eval.report.document import Section, Table
+from llava_cot.eval.reproduce.findings import Arms
+from llava_cot.eval.results import Result, Setting
+from llava_cot.trace import Usage
+
+SKILLS = ("exist", "chain")  # one of perception, one of reasoning
+
+
+def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> Arm:
+    """Of questions that are of perception and of reasoning in turn."""
+    skills = [SKILLS[i % 2] for i in range(len(right))]
+    results = tuple(
+        Result(str(i), skill, Score(value, "match"), "x", True, (), {}, Usage(completion_tokens=tokens))
+        for i, (value, skill) in enumerate(zip(right, skills, strict=True))
+    )
+    units = tuple(Unit(result.item, result.score.value, result.skill, result.item) for result in results)
+    metric = Metric("accuracy", units)
+    return Arm((Setting("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
+
+
+def arms(*found: Arm) -> Arms:
+    return {(one.model, one.method): one for one in found}
+
+
+def said(section: Section) -> list[str]:
+    return [part for part in section.parts if isinstance(part, str)]
+
+
+def table(section: Section) -> list[list[str]]:
+    [only] = [part for part in section.parts if isinstance(part, Table)]
+    return [[cell.text for cell in row] for row in only.rows]
