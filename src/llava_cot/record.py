@@ -85,6 +85,7 @@ class Recorder:
         fmt: StageFormat,
         on_event: OnEvent | None = None,
         budget: int | None = None,
+        reasoner: Model | None = None,
     ) -> None:
         self.question = question
         self.fmt = fmt
@@ -92,6 +93,7 @@ class Recorder:
         self.round = -1
         self.path: list[Candidate] = []
         self._run = (method, model.name, judge.name if judge else None, n, budget)
+        self._reasoner = reasoner.name if reasoner else None
         self._sampling = sampling
         self._on_event = on_event
         self._written = ""  # by the only sample, since the last candidate was kept
@@ -194,6 +196,7 @@ class Recorder:
         return Trace(
             question=self._asked,
             model=model,
+            reasoner=self._reasoner,
             method=method,
             judge=judge,
             n=n,
