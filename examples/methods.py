@@ -18,8 +18,10 @@ QUESTION = (
 def main() -> None:
     model = open_model("mini")
     print(f"{'method':15}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
-    for method in METHODS:
-        n = 1 if method == "single" else 4
+    for method, kind in METHODS.items():
+        if kind.wants:  # another model, or a file
+            continue
+        n = 1 if kind.one else 4
         trace = ask_sync(model, PICTURE, QUESTION, method=method, n=n)
         usage = trace.usage
         row = f"{method:15}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"

@@ -7,6 +7,7 @@ from typing import Literal
 from PIL import Image
 
 from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.methods.extras import Calibration, Example, Extras
 from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
@@ -35,6 +36,15 @@ WHOLE = "\n\n".join(tagged(stage, text) for stage, text in WORDS.items())
 def remainder(whole: str) -> Callable[[Prompt, random.Random], str]:
     """A script that always writes this answer."""
     return lambda prompt, rng: whole[len(prompt.prefix) :] if whole.startswith(prompt.prefix) else ""
+
+
+def extras(answer: str = "2") -> Extras:
+    """What any method may want: a reasoner that answers this, one example, a calibration."""
+    return Extras(
+        reasoner=ScriptedModel(lambda prompt, rng: f"By {rng.random()} it follows.\nAnswer: {answer}"),
+        examples=(Example(Question("How many?", (PICTURE,)), "I see one. The answer is 1."),),
+        calibration=Calibration("self", 0.0, 1.0),
+    )
 
 
 def continuation(text: str, finish: Finish = "stop", tokens: tuple[int, ...] = (1,)) -> Continuation:

@@ -17,8 +17,9 @@ from llava_cot.trace import Trace
 NOISY = make_format("look=a e,think=o r,answer=i s")
 SEARCHES = [
     (method, judge)
-    for method in METHODS
-    for judge in (("self", "logits", "likelihood") if METHODS[method].judge is not None else (None,))
+    for method, kind in METHODS.items()
+    if not kind.wants
+    for judge in (("self", "logits", "likelihood") if kind.judge is not None else (None,))
 ]
 every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)
 
@@ -40,7 +41,7 @@ async def search(
         "How many objects are there?",
         method=method,
         judge=judge,
-        n=1 if method == "single" else n,
+        n=1 if METHODS[method].one else n,
         seed=seed,
         temperature=1.0,
         top_p=1.0,

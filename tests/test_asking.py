@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, WORDS, remainder, tagged
+from playing import PICTURE, WHOLE, WORDS, extras, remainder, tagged
 
 from llava_cot import ask, ask_sync
 from llava_cot.judges import JUDGES
@@ -46,8 +46,9 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str)
         None,
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
-        n=None if method == "single" else 3,
+        n=None if METHODS[method].one else 3,
         judge=judge if METHODS[method].judge is not None else None,
+        extras=extras(),
     )
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
     assert checks == (3 if (method, judge) == ("stage-beam", "self") else 0)
@@ -82,7 +83,8 @@ async def test_settings_reach_the_model() -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
-        trace = await ask(model, None, "q", method=method, n=None if method == "single" else 4, seed=seed)
+        n = None if METHODS[method].one else 4
+        trace = await ask(model, None, "q", method=method, n=n, seed=seed, extras=extras())
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
     alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]
@@ -146,6 +148,7 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             method=method,
             judge=judge if METHODS[method].judge is not None else None,
             fmt=make_format(stages),
+            extras=extras("two"),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
@@ -176,6 +179,8 @@ def refused(**settings: Any) -> Callable[[], Any]:
         (refused(n=-3, method="single"), "n is -3"),
         (refused(n=2, method="single"), "takes one sample, not 2"),
         (refused(method="majority", judge="self"), "majority asks no judge"),
+        (refused(method="prism"), "prism wants a second model that reasons; give one with --reasoner"),
+        (refused(method="cot-few-shot"), "cot-few-shot wants examples to show"),
         (refused(temperature=-1), "temperature is -1"),
         (refused(temperature=float("nan")), "temperature is nan"),
         (refused(top_p=0), "top-p is 0"),

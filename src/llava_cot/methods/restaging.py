@@ -93,8 +93,10 @@ def read_answer(text: str) -> tuple[str, str | None]:
     if "\n" in answer or (_NEXT_SENTENCE.search(answer) and not _OPTION.match(answer)):
         return text, None
     answer = answer.removesuffix(".").strip(_DRESS)
+    if not answer:
+        return text, None
     only = len(lines) <= 2 and not end[: lead.start()].strip(_DRESS + "\n#")
-    return ("" if only else text), answer or None
+    return ("" if only else text), answer
 
 
 def keep_as(record: Recorder, sampled: Continuation, texts: Mapping[str | None, str | None]) -> None:
@@ -103,10 +105,8 @@ def keep_as(record: Recorder, sampled: Continuation, texts: Mapping[str | None, 
     A text of no stage (None) is in none; where nothing else is left, the sample stays in the trace as it was
     sampled, and is not kept.
     """
-    plainly = {
-        name: _without_tags(text or "", record.fmt) for name, text in texts.items() if name is not None
-    }
-    stages = {name: text for name, text in plainly.items() if text}
+    plainly = {name: _without_tags(text or "", record.fmt) for name, text in texts.items()}
+    stages = {name: text for name, text in plainly.items() if name is not None and text}
     if not stages:
         record.add(sampled)
         return
