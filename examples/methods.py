@@ -18,8 +18,10 @@ QUESTION = (
 def main() -> None:
     model = open_model("mini")
     print(f"{'method':20}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
-    for method in METHODS:
-        n = 1 if method == "single" else 4  # the most of it, where a method stops early
+    for method, kind in METHODS.items():
+        if kind.wants:  # another model, or a file
+            continue
+        n = 1 if kind.one else 4  # the most of it, where a method stops early
         trace = ask_sync(model, PICTURE, QUESTION, method=method, n=n)
         usage = trace.usage
         row = f"{method:20}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"

@@ -9,7 +9,7 @@ from PIL import Image
 from llava_cot.judges import JUDGES
 from llava_cot.judges.base import Judge, Opinion, Preference
 from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Extras
+from llava_cot.methods.extras import Calibration, Example, Extras
 from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
@@ -86,9 +86,15 @@ class Rewarder:
         return Reward(self.worth(answer), prompt_tokens=4, usd=0.5)
 
 
-def extras_for(judge: str | None) -> Extras:
-    """What a judge cannot do without."""
-    return Extras(judge_model=Rewarder() if judge is not None and JUDGES[judge].asks == "reward" else None)
+def extras(judge: str | None = None, answer: str = "2") -> Extras:
+    """What any method and this judge may want: a reasoner that gives this answer, an example, a calibration."""
+    rewarded = judge is not None and JUDGES[judge].asks == "reward"
+    return Extras(
+        reasoner=ScriptedModel(lambda prompt, rng: f"By {rng.random()} it follows.\nAnswer: {answer}"),
+        judge_model=Rewarder() if rewarded else None,
+        examples=(Example(Question("How many?", (PICTURE,)), "I see one. The answer is 1."),),
+        calibration=Calibration(judge or "self", 0.0, 1.0),
+    )
 
 
 class Referee(Judge):

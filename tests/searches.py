@@ -8,6 +8,7 @@ import pytest
 from playing import SEARCHES as ALL
 
 from llava_cot import ask
+from llava_cot.methods import METHODS
 from llava_cot.models.base import Model
 from llava_cot.question import LoadedImage
 from llava_cot.stages import make_format
@@ -36,7 +37,7 @@ async def search(
         "How many objects are there?",
         method=method,
         judge=judge,
-        n=1 if method == "single" else n,
+        n=1 if METHODS[method].one else n,
         seed=seed,
         temperature=1.0,
         top_p=1.0,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras_for, remainder, tagged
+from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras, remainder, tagged
 
 from llava_cot import ask, ask_sync
 from llava_cot.judges.prompts import CRITERIA
@@ -38,19 +38,19 @@ def with_pictures(model: ScriptedModel) -> list[bool]:
 @pytest.mark.parametrize(("method", "judge"), [*SEARCHES, ("best-of-n", "reward")])
 async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str | None) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
-    model, extras = ScriptedModel(noisy), extras_for(judge)
+    model, given = ScriptedModel(noisy), extras(judge)
     trace = await ask(
         model,
         None,
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
-        n=None if method == "single" else 3,
+        n=None if METHODS[method].one else 3,
         judge=judge,
-        extras=extras,
+        extras=given,
     )
-    if isinstance(extras.judge_model, Rewarder):
-        assert all(prompt.messages[0].images == (PICTURE,) for prompt, _ in extras.judge_model.asked)
-        assert extras.judge_model.asked
+    if isinstance(given.judge_model, Rewarder):
+        assert all(prompt.messages[0].images == (PICTURE,) for prompt, _ in given.judge_model.asked)
+        assert given.judge_model.asked
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
     searched = method in ("stage-beam", "adaptive-stage-beam")
     assert checks == (3 if searched and judge == "self" else 0)
@@ -86,7 +86,8 @@ async def test_settings_reach_the_model() -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
-        trace = await ask(model, None, "q", method=method, n=None if method == "single" else 4, seed=seed)
+        n = None if METHODS[method].one else 4
+        trace = await ask(model, None, "q", method=method, n=n, seed=seed, extras=extras())
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
     alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]
@@ -148,8 +149,8 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             Question("q", reference="two"),
             method=method,
             judge=judge,
-            extras=extras_for(judge),
             fmt=make_format(stages),
+            extras=extras(judge, "two"),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
@@ -187,6 +188,8 @@ def refused(**settings: Any) -> Callable[[], Any]:
         (refused(method="majority", judge="self"), "majority asks no judge"),
         (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
         (refused(method="adaptive-best-of-n", judge="likelihood"), "likelihood are no probabilities; choose"),
+        (refused(method="prism"), "prism wants a second model that reasons; give one with --reasoner"),
+        (refused(method="cot-few-shot"), "cot-few-shot wants examples to show"),
         (refused(temperature=-1), "temperature is -1"),
         (refused(temperature=float("nan")), "temperature is nan"),
         (refused(top_p=0), "top-p is 0"),

@@ -144,7 +144,11 @@ def ask(
     model: _Model = "mini",
     model_name: ModelName = None,
     method: Annotated[
-        str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
+        str,
+        typer.Option(
+            help="single, majority, best-of-n, sentence-beam, stage-beam, staged-prompt, cot, cot-few-shot, "
+            "prism or prism-query."
+        ),
     ] = "stage-beam",
     n: Annotated[int | None, typer.Option("-n", help="Candidates; 2, or 1 for single, if not given.")] = None,
     judge: Annotated[

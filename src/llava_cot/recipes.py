@@ -16,17 +16,17 @@ from llava_cot.data.records import DataError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds. Raises DataError with one sentence that names the file."""
+def read_yaml(path: str | Path, what: str = "recipe") -> Any:
+    """What a YAML file holds. Raises DataError with one sentence that names the file and `what` it is."""
     file = Path(path)
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"there is no recipe {file}") from None
+        raise DataError(f"there is no {what} {file}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the recipe {file} cannot be read ({error})") from None
+        raise DataError(f"the {what} {file} cannot be read ({error})") from None
     except yaml.YAMLError as error:
-        raise DataError(f"the recipe {file} is no YAML: {' '.join(str(error).split())}") from None
+        raise DataError(f"the {what} {file} is no YAML: {' '.join(str(error).split())}") from None
     return {} if told is None else told
 
 
@@ -35,12 +35,12 @@ def read_recipe(path: str | Path, kind: type[Model]) -> Model:
     return make_recipe(read_yaml(path), kind, path)
 
 
-def make_recipe(settings: Any, kind: type[Model], name: str | Path) -> Model:
-    """A recipe of that name from what its file holds. Raises DataError with one sentence."""
+def make_recipe(settings: Any, kind: type[Model], name: str | Path, what: str = "recipe") -> Model:
+    """A recipe of that name, or `what` it is, from what its file holds. Raises DataError with a sentence."""
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise DataError(f"the recipe {name}: {_sentence(error)}") from None
+        raise DataError(f"the {what} {name}: {_sentence(error)}") from None
 
 
 def _sentence(error: ValidationError) -> str:

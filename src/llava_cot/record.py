@@ -85,6 +85,7 @@ class Recorder:
         fmt: StageFormat,
         on_event: OnEvent | None = None,
         budget: int | None = None,
+        reasoner: Model | None = None,
     ) -> None:
         self.question = question
         self.fmt = fmt
@@ -93,6 +94,7 @@ class Recorder:
         self.path: list[Candidate] = []
         self._run = (method, model.name, judge.name if judge else None, n, budget)
         self._judge_model = judge.model_name if judge else None
+        self._reasoner = reasoner.name if reasoner else None
         self._sampling = sampling
         self._on_event = on_event
         self._written = ""  # by the only sample, since the last candidate was kept
@@ -195,6 +197,7 @@ class Recorder:
         return Trace(
             question=self._asked,
             model=model,
+            reasoner=self._reasoner,
             method=method,
             judge=judge,
             judge_model=self._judge_model,

@@ -41,8 +41,9 @@ class Candidate(_Record):
 
     `stage` names the unit that was searched: a stage's name, "answer" or "sentence". `round` counts
     the rounds of the search from 0. `tokens` is empty where the model tells no ids. A stage that ran
-    out of tokens (`finish` "length") is recorded with the closing tag that was put to it, and without
-    `tokens`, since they no longer are its text; `completion_tokens` and `logprob` are of what was sampled.
+    out of tokens (`finish` "length") is recorded with the closing tag that was put to it, and a text without
+    stages with the tags of those that it became: without `tokens`, since they no longer are its text;
+    `completion_tokens` and `logprob` are of what was sampled.
     """
 
     id: int
@@ -129,12 +130,14 @@ class Trace(_Record):
 
     `judge_model` is the model that the judge asked; None where it asked none, and in older traces.
     `budget` is the most tokens that the method was to write, judging included; None for no such bound.
+    `reasoner` is a second model, which answered from what `model` had seen; None where there is none.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     """
 
     version: Literal[1] = 1
     question: QuestionRecord
     model: str
+    reasoner: str | None = None
     method: str
     judge: str | None
     judge_model: str | None = None

@@ -15,7 +15,8 @@ searches = st.builds(
     st.integers(1, 999_999_999),
     st.none() | st.integers(1, 999_999_999),
 )
-specs = st.one_of(st.sampled_from([Spec("single"), Spec("single", temperature=0.0)]), searches)
+ones = [Spec(name) for name, kind in METHODS.items() if kind.one]
+specs = st.one_of(st.sampled_from([*ones, Spec("single", temperature=0.0)]), searches)
 
 
 @given(specs)
@@ -41,6 +42,7 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
     [
         ("single", "single", 1, None, "single"),
         ("single-1", "single", 1, None, "single"),
+        ("cot-few-shot", "cot-few-shot", 1, None, "cot-few-shot"),
         ("stage-beam", "stage-beam", 2, "self", "stage-beam-2"),
         ("stage-beam-4@self", "stage-beam", 4, "self", "stage-beam-4"),
         ("best-of-10@logits", "best-of-n", 10, "logits", "best-of-10@logits"),

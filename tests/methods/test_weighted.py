@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import PICTURE, Rewarder, extras_for, tagged
+from playing import PICTURE, Rewarder, extras, tagged
 
 from llava_cot import ask
 from llava_cot.judges.base import Grade, Judge
@@ -24,7 +24,7 @@ class Marks(Judge):
     name = "marks"
 
     def __init__(self, probability: bool) -> None:
-        self.bounded = bounded
+        self.probability = probability
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
@@ -38,7 +38,7 @@ async def run(answers: Sequence[tuple[str, float]], probability: bool = True, se
     left = [tagged("caption", str(m)) + (tagged("conclusion", c) if c else "") for c, m in answers]
     model = ScriptedModel(lambda prompt, rng: left.pop(0))
     return await ask(
-        model, None, "q", method="weighted-best-of-n", judge=Marks(bounded), n=len(answers), seed=seed
+        model, None, "q", method="weighted-best-of-n", judge=Marks(probability), n=len(answers), seed=seed
     )
 
 
@@ -65,9 +65,9 @@ async def test_the_greatest_sum_is_elected_and_its_best_kept(
 
 async def test_scores_without_bounds_are_weighed_by_their_differences() -> None:
     """Negative ones, where a second vote would else count against an answer."""
-    assert (await run([("2", -1.0), ("2", -1.0), ("3", -0.9)], bounded=False)).answer == "2"
-    assert (await run([("2", -1.0), ("2", -1.0), ("3", 0.5)], bounded=False)).answer == "3"
-    assert (await run([("2", 99.0), ("2", 99.0), ("3", 100.5)], bounded=False)).answer == "3"
+    assert (await run([("2", -1.0), ("2", -1.0), ("3", -0.9)], probability=False)).answer == "2"
+    assert (await run([("2", -1.0), ("2", -1.0), ("3", 0.5)], probability=False)).answer == "3"
+    assert (await run([("2", 99.0), ("2", 99.0), ("3", 100.5)], probability=False)).answer == "3"
 
 
 async def test_ties_are_settled_by_the_seed() -> None:
@@ -106,7 +106,7 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
     for judge, graded in (("logits", 3), ("reward", 3), ("rules", 0), ("likelihood", 0), ("verifier", 0)):
         left = list(texts)
         model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0), lambda prompt, options: [0.0, -2.0])
-        extras = extras_for(judge)
+        extras = extras(judge)
         asked = Question("q", (PICTURE,), reference="1")
         trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, extras=extras)
         assert trace.usage.model_calls == 5 + graded

@@ -10,11 +10,14 @@ from llava_cot.methods.adaptive_best import adaptive_best_of_n
 from llava_cot.methods.adaptive_majority import adaptive_majority
 from llava_cot.methods.base import Method
 from llava_cot.methods.best_of_n import best_of_n
+from llava_cot.methods.cot import cot, cot_few_shot
 from llava_cot.methods.extras import Extra
 from llava_cot.methods.majority import majority
+from llava_cot.methods.prism import prism, prism_query
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
 from llava_cot.methods.stage_beam import stage_beam
+from llava_cot.methods.staged_prompt import staged_prompt
 from llava_cot.methods.weighted import weighted_best_of_n
 from llava_cot.trace import Trace
 
@@ -45,4 +48,9 @@ METHODS: dict[str, Kind] = {
     "sentence-beam": Kind(sentence_beam, judge="self"),
     "stage-beam": Kind(stage_beam, judge="self", budgeted=True),
     "adaptive-stage-beam": Kind(adaptive_stage_beam, judge="self"),
+    "staged-prompt": Kind(staged_prompt, one=True),
+    "cot": Kind(cot, one=True),
+    "cot-few-shot": Kind(cot_few_shot, one=True, wants=("examples",)),
+    "prism": Kind(prism, one=True, wants=("reasoner",)),
+    "prism-query": Kind(prism_query, one=True, wants=("reasoner",)),
 }

@@ -53,6 +53,26 @@ async def go_on(
 ) -> list[Continuation]:
     """Sample `n` ways to go on with the answer so far: the images, the question, then the kept text."""
     prompt = Prompt.of(question_text(question), question.images, text, tokens)
+    return await _samples(model, prompt, n, sampling, on_text)
+
+
+async def one_sample(
+    model: Model, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
+) -> Continuation:
+    """The only sample of a prompt of a method's own."""
+    [continuation] = await _samples(model, prompt, 1, sampling, on_text)
+    return continuation
+
+
+def check_one(method: str, n: int) -> None:
+    """Raises ValueError unless a method of one answer is asked for one."""
+    if n != 1:
+        raise ValueError(f"the method {method} takes one sample, not {n}; use n = 1, or choose a search")
+
+
+async def _samples(
+    model: Model, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None
+) -> list[Continuation]:
     continuations = await model.sample(prompt, n, sampling, on_text)
     if len(continuations) != n:
         raise ModelError(f"the model {model.name} gave {len(continuations)} samples where {n} were asked for")

@@ -65,8 +65,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def how(trace: Trace) -> str:
-    """How the question was answered: the model, the method, its judge and its seed."""
-    parts = [f"model {one_line(trace.model)}", f"{trace.method} -n {trace.n}"]
+    """How the question was answered: the model or two, the method, its judge and its seed."""
+    parts = [f"model {one_line(trace.model)}"]
+    if trace.reasoner is not None:
+        parts.append(f"reasoner {one_line(trace.reasoner)}")
+    parts.append(f"{trace.method} -n {trace.n}")
     if trace.judge is not None:
         by = trace.judge_model not in (None, trace.model)
         parts.append(f"judge {trace.judge}" + (f" of {one_line(trace.judge_model or '')}" if by else ""))
