@@ -7,7 +7,7 @@ Knows no concrete model or method.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from llava_cot.models.base import Continuation, ModelError, Prompt
 from llava_cot.question import Question
@@ -71,6 +71,7 @@ class Judge(Protocol):
         raise ModelError(f"the judge {self.name} compares, and gives no scores; choose another judge")
 
 
+@runtime_checkable
 class RewardModel(Protocol):
     """Whatever gives an answer a number: the higher, the better, in units of its own."""
 
