@@ -5,7 +5,7 @@ Owns the choice. What a method or a judge wants is declared in `METHODS` and `JU
 
 from __future__ import annotations
 
-from llava_cot.asking import WANTED, held, lacking
+from llava_cot.asking import WANTED, held, lacking, settings
 from llava_cot.judges import JUDGES
 from llava_cot.methods import METHODS
 from llava_cot.methods.extras import Extras
@@ -23,15 +23,11 @@ def methods(extras: Extras) -> list[str]:
 
 def judges(method: str, extras: Extras) -> list[str]:
     """The judges that the method can ask, its own one first; none if it asks none, or cannot run."""
-    kind, there = METHODS[method], held(extras)
-    if kind.judge is None:
+    own, there = METHODS[method].judge, held(extras)
+    if own is None:
         return []
-    able = [
-        name
-        for name, judge in JUDGES.items()
-        if (judge.scores or not kind.scored) and lacking(method, name, there) is None
-    ]
-    return sorted(able, key=lambda name: name != kind.judge)
+    able = [name for name in JUDGES if _fit(method, name) and lacking(method, name, there) is None]
+    return sorted(able, key=lambda name: name != own)
 
 
 def runs(method: str, extras: Extras) -> bool:
@@ -48,3 +44,11 @@ def check(method: str, judge: str | None, extras: Extras) -> None:
         raise ApiError(
             400, f"{whose} wants {WANTED[want][0]}, which this server was not given; choose {others}"
         )
+
+
+def _fit(method: str, judge: str) -> bool:
+    try:
+        settings(method, None, judge, temperature=1.0, top_p=1.0, max_tokens=1, seed=0)
+    except ValueError:
+        return False
+    return True

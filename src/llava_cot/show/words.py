@@ -46,7 +46,8 @@ class Round:
 
 def rounds(trace: Trace) -> list[Round]:
     """The trace's candidates, verdicts and scores by round, first round first."""
-    stages = {one.round: one.stage for one in (*trace.scores, *trace.verdicts, *trace.candidates)}
+    happened: list[Candidate | Verdict | Score] = [*trace.scores, *trace.verdicts, *trace.candidates]
+    stages = {one.round: one.stage for one in happened}
     result = []
     for number, stage in sorted(stages.items()):
         candidates = tuple(c for c in trace.candidates if c.round == number)
