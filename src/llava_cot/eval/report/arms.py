@@ -13,7 +13,6 @@ from llava_cot.data.records import DataError
 from llava_cot.eval.items import Metric
 from llava_cot.eval.report.document import Cell
 from llava_cot.eval.results import Result, Results, Setting
-from llava_cot.methods import METHODS
 from llava_cot.methods.spec import GREEDY, parse_spec
 
 _ONE = ("single", GREEDY)  # what draws one answer
@@ -47,7 +46,7 @@ class Arm:
 
     @property
     def family(self) -> str:
-        """The method without its N: "stage-beam", "best-of@logits", "stage-beam-within-600"."""
+        """The method without its N: "stage-beam", "best-of@logits"."""
         return self._family_and_n[0]
 
     @property
@@ -57,13 +56,11 @@ class Arm:
     @cached_property
     def _family_and_n(self) -> tuple[str, int]:
         try:
-            spec = parse_spec(self.method)
+            n = parse_spec(self.method).n
         except ValueError:  # a method that this version does not know
             return self.method, 1
-        if METHODS[spec.method].one:
-            return self.method, 1
-        before, _, after = self.method.partition(f"-{spec.n}")
-        return before + after, spec.n
+        name, at, judge = self.method.partition("@")
+        return (self.method, 1) if self.method in _ONE else (name.removesuffix(f"-{n}") + at + judge, n)
 
     @cached_property
     def results(self) -> tuple[Result, ...]:
