@@ -315,7 +315,7 @@ def test_traces_in_lines_and_what_is_none(tmp_path: Path) -> None:
     assert not list((tmp_path / "other").glob("*.jsonl*"))
     broken = staged(2).model_copy(update={"chosen": (99,)})
     file.write_text(broken.model_dump_json())
-    with pytest.raises(DataError, match="no candidate 89"):
+    with pytest.raises(DataError, match="no candidate 99"):
         make_preferences([file], tmp_path / "other")
 
 

@@ -43,7 +43,8 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counte
     fmt = format_of(trace)
     left: Counter[str] = Counter()
     found: list[Pair] = []
-    for verdict in (*trace.verdicts, *_by_score(trace)):
+    compared: list[Verdict | _Compared] = [*trace.verdicts, *_by_score(trace)]
+    for verdict in compared:
         reason = _why_not(verdict, trace, fmt, keep_wrong)
         if reason is None:
             found.append(_pair(verdict, trace))
