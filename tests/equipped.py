@@ -50,6 +50,11 @@ async def shower(
     return record.finish()
 
 
+async def free(question: Any, model: Any, judge: Any, *, examples: tuple[Example, ...], **how: Any) -> Trace:
+    """With examples or without."""
+    return await shower(question, model, judge, examples=examples, **how)
+
+
 async def cutter(
     question: Any, model: Any, judge: Any, *, n: int, sampling: Any, rng: Any, fmt: Any, on_event: Any = None,
     budget: int | None, calibration: Calibration,
@@ -119,7 +124,8 @@ class Openings:
         return [Example(Question("What is it?"), line) for line in Path(file).read_text().splitlines()]
 
     def _calibration(self, file: str) -> Calibration:
-        return Calibration("likelihood", float(Path(file).read_text()), 1.0)
+        judge, mean = Path(file).read_text().split()
+        return Calibration(judge, float(mean), 1.0)
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> Openings:
@@ -128,6 +134,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Openings:
         "relay": Kind(relay, one=True, wants=("reasoner",)),
         "shower": Kind(shower, one=True, wants=("examples",)),
         "cutter": Kind(cutter, judge="likelihood", scored=True, budgeted=True, wants=("calibration",)),
+        "free": Kind(free, one=True, takes=("examples",)),
     }.items():
         monkeypatch.setitem(METHODS, name, kind)
     monkeypatch.setitem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from playing import PICTURE, WHOLE, tagged
 import llava_cot
 from llava_cot import ask_sync
 from llava_cot.cli import main
-from llava_cot.equipping import Equipment, equip
+from llava_cot.equipment import Equipment, fitting
+from llava_cot.equipping import equip
+from llava_cot.methods import METHODS
 from llava_cot.methods.extras import Calibration, Example, Extras
 from llava_cot.models.base import ModelError, Prompt
 from llava_cot.models.scripted import ScriptedModel
@@ -120,8 +123,11 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
     file.write_text("First.\nSecond.")
     ask("--method", "shower", "--examples", file)
     assert models[0].calls[0].prompt.messages[-1].text == "First.\nSecond.\nHow many?"
+    ask("--method", "free", "--examples", file)
+    assert ask("--method", "free")["answer"].startswith("2")
+    assert [len(model.calls[0].prompt.messages[-1].text.split("\n")) for model in models] == [3, 3, 1]
     for mean, chosen in (("-1000", 0), ("1000", None)):
-        file.write_text(mean)
+        file.write_text(f"likelihood {mean}")
         trace = ask("--method", "cutter", "-n", "5", "--calibration", file, "--budget", "77")
         assert (trace["budget"], len(trace["scores"])) == (77, 5)
         best = max(trace["scores"], key=lambda score: score["value"])["candidate"]
@@ -134,7 +140,7 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
         ("--reasoner other", "--reasoner is for the method relay; leave it out"),
         ("--method single --judge-model other", "--judge-model is for the judges self, logits"),
         ("--method best-of-n --judge likelihood --judge-model other", "--judge-model is for the judges"),
-        ("--examples x", "--examples is for the method shower"),
+        ("--examples x", "--examples is for the methods shower, free"),
         ("--method relay", "relay wants a second model that reasons; give one with --reasoner"),
         ("--method shower", "shower wants examples to show; give a file of them with --examples"),
         ("--method cutter", "cutter wants a calibration; give what"),
@@ -143,7 +149,7 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
         ("--method single --budget 9", "single keeps to no budget"),
         ("--method relay --reasoner other --budget 9", "choose one of cutter"),
         ("--method cutter --calibration x --budget 0", "the budget is 0 tokens"),
-        ("--method cutter --judge self --calibration x", "needs scores, and self gives none"),
+        ("--method cutter --judge self", "needs scores, and self gives none"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_model_is_opened(
@@ -152,6 +158,35 @@ def test_what_does_not_fit_is_refused_before_a_model_is_opened(
     status, out, err = call("ask", "none", "How many?", *arguments.split())
     assert (status, out, err.count("\n"), models) == (2, "", 1, [])
     assert err.startswith("llava-cot: ") and words in err
+
+
+def test_a_calibration_is_of_one_judge(call: Any, models: Models, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("asking 1")
+    common = ("ask", "none", "How many?", "--method", "cutter", "--calibration", file)
+    assert "cutter wants a calibration" in call(*common)[2]
+    both = [("cutter", "asking"), ("free", None)]
+    assert equip(both, judge_model="x", calibration=str(file)).calibration is not None
+    with pytest.raises(ValueError, match="cutter wants a calibration"):
+        equip([("cutter", "likelihood"), ("cutter", "asking")], judge_model="x", calibration=str(file))
+    extras = Extras(calibration=Calibration("asking", 1.0, 1.0))
+    assert fitting(extras, "cutter", None).calibration is None
+    assert fitting(extras, "cutter", "asking") is extras
+
+
+def test_a_calibration_that_a_method_may_have_is_of_its_judge(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(METHODS, "cutter", replace(METHODS["cutter"], wants=(), takes=("calibration",)))
+    file = tmp_path / "file"
+    file.write_text("asking 1")
+    assert not equip([("cutter", "likelihood")])
+    with pytest.raises(ValueError, match="of the judge asking, and the scores are those of likelihood; give"):
+        equip([("cutter", "likelihood")], calibration=str(file))
+    equipment = equip(
+        [("cutter", "likelihood"), ("cutter", "asking")], calibration=str(file), judge_model="x"
+    )
+    assert equipment.told("cutter", "likelihood") == {}
 
 
 def test_another_model_that_cannot_be_opened(call: Any, models: Models) -> None:

@@ -62,7 +62,7 @@ async def ask(
     asked = await _question(image, question)
     for picture in asked.images:
         await asyncio.to_thread(getattr, picture, "small")  # for the trace
-    more: dict[str, Any] = {name: getattr(extras, name) for name in kind.wants}
+    more: dict[str, Any] = {name: getattr(extras, name) for name in (*kind.wants, *kind.takes)}
     if kind.budgeted:
         more["budget"] = budget
     return await kind.run(
@@ -89,10 +89,15 @@ WANTED: dict[Extra, tuple[str, str]] = {
 
 def wants(method: str, judge: str | Judge | None) -> list[tuple[str, Extra]]:
     """What a method and its judge cannot do without, each with the name of whose it is."""
-    found: list[tuple[str, Extra]] = [(method, extra) for extra in METHODS[method].wants]
+    found: list[tuple[str, Extra]] = [(method, extra) for extra in method_wants(method, judge)]
     if isinstance(judge, str) and JUDGES[judge].asks == "reward":
         found.append((judge, "judge_model"))
     return found
+
+
+def method_wants(method: str, judge: str | Judge | None) -> tuple[Extra, ...]:
+    """What a method cannot do without."""
+    return METHODS[method].wants
 
 
 def lacking(method: str, judge: str | Judge | None, there: Collection[Extra]) -> tuple[str, Extra] | None:

@@ -148,7 +148,7 @@ def ask(
     method: Annotated[str, typer.Option(help="{methods}.")] = "stage-beam",
     n: Annotated[
         int | None,
-        typer.Option("-n", help="Candidates; 2 if not given, or 1 where a method gives one answer."),
+        typer.Option("-n", help="Candidates; the method's own number if not given."),
     ] = None,
     judge: Annotated[str | None, typer.Option(help="{judges}; the method's own if not given.")] = None,
     budget: Annotated[

@@ -17,7 +17,8 @@ from teachers import staged
 
 import llava_cot
 from llava_cot.cli import main
-from llava_cot.equipping import Equipment, equip
+from llava_cot.equipment import Equipment
+from llava_cot.equipping import equip
 from llava_cot.eval.opening import entries
 from llava_cot.eval.run import evaluate
 from llava_cot.methods.extras import Example
@@ -127,7 +128,7 @@ def test_a_folder_of_before_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_a_budget_comes_with_the_method(tmp_path: Path) -> None:
     file = tmp_path / "calibration"
-    file.write_text("0")
+    file.write_text("asking 0")
     equipment = equip(
         [("cutter", "asking")], calibration=str(file), judge_model="long", device="cpu", dtype="auto"
     )

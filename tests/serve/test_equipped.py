@@ -22,7 +22,7 @@ from llava_cot.trace import Trace
 FULL = Extras(
     reasoner=ScriptedModel(lambda prompt, rng: tagged("conclusion", "from another")),
     judge_model=Lengths(),
-    calibration=Calibration("asking", 0.0, 1.0),
+    calibration=Calibration("likelihood", 0.0, 1.0),
 )
 
 
@@ -72,7 +72,7 @@ def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
         ({"search": {"method": "shower"}}, "shower wants examples to show"),
         (
             {"model": "scripted:best-of-4@asking"},
-            "a reward model to ask, which this server was not given; choose another judge",
+            "a reward model to ask, which this server was not given; choose another method or judge",
         ),
         ({"search": {"judge": "asking"}}, "asking wants a reward model"),
     ],
@@ -82,6 +82,11 @@ def test_the_rest_is_refused(bare: Served, settings: dict[str, Any], words: str,
     assert status == 400 and words in sentence
 
 
+def test_a_calibration_of_another_judge_is_none(full: Served) -> None:
+    status, sentence = refused(full, model="scripted:cutter-2@asking")
+    assert status == 400 and "cutter wants a calibration" in sentence
+
+
 def test_a_name_that_cannot_run_is_none(bare: Served) -> None:
     reply = get(f"{bare.url}/models/scripted:relay")
     assert reply.status_code == 400 and "second model" in reply.json()["error"]["message"]
@@ -89,9 +94,9 @@ def test_a_name_that_cannot_run_is_none(bare: Served) -> None:
 
 def test_what_is_offered_runs(full: Served) -> None:
     assert full.ask(model="scripted:relay").choices[0].message.content == "from another"
-    reply = full.ask(model="scripted:cutter-3-within-70@asking", extra_body={"include_trace": True})
+    reply = full.ask(model="scripted:cutter-3-within-70", extra_body={"include_trace": True})
     trace = Trace.model_validate(reply.choices[0].trace, strict=False)
-    assert (trace.budget, trace.judge, len(trace.scores)) == (70, "asking", 3)
+    assert (trace.budget, trace.judge, len(trace.scores)) == (70, "likelihood", 3)
 
 
 def test_a_budget_is_asked_for_beside_the_method_or_with_it(full: Served) -> None:
@@ -126,7 +131,7 @@ def test_the_page_offers_what_can_run() -> None:
     assert set(METHODS) - set(methods(FULL)) == {"shower"}
     assert judges("best-of-n", Extras())[0] == "self" and "asking" not in judges("best-of-n", Extras())
     assert "asking" in judges("best-of-n", FULL)
-    assert judges("cutter", FULL)[0] == "likelihood" and "self" not in judges("cutter", FULL)
+    assert judges("cutter", FULL) == ["likelihood"]
     assert judges("majority", FULL) == []
     n, judge, budget = _controls(FULL, "cutter", "self")
     assert (n["visible"], budget["visible"], judge["value"]) == (True, True, "likelihood")

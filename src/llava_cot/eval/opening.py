@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from llava_cot.asking import ask
-from llava_cot.equipping import lasting
+from llava_cot.equipment import lasting
 from llava_cot.eval.plan import Answer, Entry
 from llava_cot.models import open_model
 from llava_cot.models.base import Model

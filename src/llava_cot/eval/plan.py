@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from llava_cot.equipping import Equipment
+from llava_cot.equipment import Equipment
 from llava_cot.eval.answers import Way
 from llava_cot.eval.items import Benchmark
 from llava_cot.eval.results import Setting

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from llava_cot.data.records import DataError
 from llava_cot.data.room import Room
+from llava_cot.equipment import fitting
 from llava_cot.eval.items import Item, Rule
 from llava_cot.eval.kept import (
     check_method,
@@ -180,7 +181,9 @@ class _Run:
         room = Room()  # belongs to this event loop
         why = await run_interruptible(
             self._owed(entry),
-            lambda job: self._one(job, partial(answer, extras=extras), room),
+            lambda job: self._one(
+                job, partial(answer, extras=fitting(extras, job.spec.method, job.spec.judge)), room
+            ),
             at_once,
             lambda: False,
             self._on_interrupt,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from llava_cot.asking import ask
+from llava_cot.equipment import fitting
 from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Model
 from llava_cot.record import OnEvent
@@ -87,7 +88,7 @@ async def answer(service: Service, asked: Asked, listeners: Sequence[OnEvent | N
                         seed=asked.seed + index,
                         fmt=service.settings.fmt,
                         budget=asked.budget,
-                        extras=service.extras,
+                        extras=fitting(service.extras, asked.method, asked.judge),
                         on_event=listener,
                     )
                     for index, listener in enumerate(listeners)
