@@ -5,7 +5,17 @@ import io
 
 from PIL import Image, ImageDraw
 
-from llava_cot.trace import Candidate, Check, ImageRecord, QuestionRecord, StageTags, Trace, Usage, Verdict
+from llava_cot.trace import (
+    Candidate,
+    Check,
+    ImageRecord,
+    QuestionRecord,
+    Score,
+    StageTags,
+    Trace,
+    Usage,
+    Verdict,
+)
 
 STAGES = ("summary", "caption", "reasoning", "conclusion")
 TAGS = tuple(StageTags(name=s, open=f"<{s.upper()}>", close=f"</{s.upper()}>") for s in STAGES)
@@ -132,3 +142,36 @@ def _trace(
         answer=words["conclusion"],
         usage=Usage(prompt_tokens=4321, completion_tokens=987, model_calls=31, seconds=2.34),
     )
+
+
+def tree() -> Trace:
+    """A search with scores that goes on from several candidates, and returns to the captions once."""
+    told: list[tuple[int | None, int, str, str, float | None]] = [  # parent, round, stage, text, score
+        (None, 0, "summary", WORDS["summary"], None),
+        *((0, 1, "caption", f"Caption {i}.", 0.1 * i) for i in range(3)),  # 1 to 3
+        (3, 2, "reasoning", "Reasoning a.", -1.5),
+        (2, 2, "reasoning", "Reasoning b.", -2.25),
+        *((0, 3, "caption", f"Caption {i}.", 0.1 * i) for i in (4, 5)),  # 6 and 7
+        (7, 4, "reasoning", WORDS["reasoning"], 2.0),
+        (6, 4, "reasoning", "Reasoning c.", 0.5),
+        (8, 5, "conclusion", "2", 3.0),
+        (4, 5, "conclusion", "1", -3.0),
+    ]
+    candidates = [
+        Candidate(
+            id=id, parent=parent, round=number, stage=stage, completion_tokens=5,
+            text=f"<{stage.upper()}> {text} </{stage.upper()}>",
+        )
+        for id, (parent, number, stage, text, _) in enumerate(told)
+    ]  # fmt: skip
+    scores = tuple(
+        Score(
+            candidate=id, value=value, round=number, stage=stage, judge="critic",
+            reply="Every step holds." if value == 2.0 else "",
+        )
+        for id, (_, number, stage, _, value) in enumerate(told)
+        if value is not None
+    )  # fmt: skip
+    words = WORDS | {"caption": "Caption 5."}
+    trace = _trace(candidates, [], [0, 7, 8, 10], words, method="tree", n=4)
+    return trace.model_copy(update={"scores": scores, "judge": "critic", "budget": 600})

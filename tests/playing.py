@@ -87,7 +87,7 @@ class Rewarder:
 
 
 def extras(judge: str | None = None, answer: str = "2") -> Extras:
-    """What any method and this judge may want: a reasoner that gives this answer, an example, a calibration."""
+    """What any method and this judge may want: a reasoner that answers this, an example, a calibration."""
     rewarded = judge is not None and JUDGES[judge].asks == "reward"
     return Extras(
         reasoner=ScriptedModel(lambda prompt, rng: f"By {rng.random()} it follows.\nAnswer: {answer}"),

@@ -21,6 +21,7 @@ import uvicorn
 from command import COMMAND, ROOT, environment
 from playing import WORDS, tagged
 
+from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve.answering import Settings
@@ -106,9 +107,9 @@ class Served:
 
 
 @contextmanager
-def served(model: Model, settings: Settings | None = None) -> Iterator[Served]:
+def served(model: Model, settings: Settings | None = None, extras: Extras | None = None) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_site(model, settings or Settings())
+        app = make_site(model, settings or Settings(), extras)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -2,10 +2,19 @@
 
 import io
 
-from made_traces import single, staged
+from made_traces import single, staged, tree
 from rich.console import Console
 
-from llava_cot.record import CandidateAdded, Event, Finished, Kept, StageStarted, TextDelta, VerdictGiven
+from llava_cot.record import (
+    CandidateAdded,
+    Event,
+    Finished,
+    Kept,
+    ScoreGiven,
+    StageStarted,
+    TextDelta,
+    VerdictGiven,
+)
 from llava_cot.show.live import LiveView
 from llava_cot.show.words import rounds
 from llava_cot.stages import LLAVA_COT
@@ -18,13 +27,17 @@ Caption
 """
 
 
-def events(trace: Trace) -> list[Event]:
+def events(trace: Trace, late: bool = False) -> list[Event]:
+    """All that happened; with `late`, what is kept is decided at the end."""
     told: list[Event] = []
     for part in rounds(trace):
         told.append(StageStarted(part.stage, part.number))
         told += [CandidateAdded(candidate) for candidate in part.candidates]
         told += [VerdictGiven(verdict) for verdict in part.verdicts]
-        told += [Kept(candidate) for candidate in part.candidates if candidate.id in trace.chosen]
+        told += [ScoreGiven(score) for score in part.scores]
+        if not late:
+            told += [Kept(candidate) for candidate in part.candidates if candidate.id in trace.chosen]
+    told += [Kept(trace.candidates[id]) for id in trace.chosen] if late else []
     return [*told, Finished(trace)]
 
 
@@ -91,3 +104,28 @@ def test_a_model_cannot_steer_the_terminal() -> None:
     out, err = show(events(staged(2, hostile)), show_search=True)
     assert "\x1b" not in out + err and "\x07" not in out + err
     assert "[red]�[2J�" in out
+
+
+def test_a_search_that_decides_at_its_end_tells_each_round_once() -> None:
+    out, err = show(events(tree(), late=True), show_search=True)
+    assert out == show(events(tree()))[0]
+    lines = err.splitlines()
+    heads = [line for line in lines if not line.startswith("#") and line]
+    assert heads == [
+        "caption: 3 candidates, 3 scores",
+        "reasoning: 2 candidates, 2 scores",
+        "caption: 2 candidates, 2 scores",
+        "reasoning: 2 candidates, 2 scores",
+        "conclusion: 2 candidates, 2 scores",
+    ]
+    assert "#2, score 0.100: <CAPTION> Caption 1. </CAPTION>" in lines
+    assert "#4, after #3, score -1.500: <REASONING> Reasoning a. </REASONING>" in lines
+    assert "#8 scored 2.000 by the judge (critic). Every step holds." in lines
+    assert "#11 not kept, after #4, score -3.000: <CONCLUSION> 1 </CONCLUSION>" in lines
+    assert "#10 scored 3.000 by the judge (critic)." in lines
+    assert len([line for line in lines if line.startswith("#10")]) == 1
+
+
+def test_a_search_of_which_nothing_is_kept_is_told_too() -> None:
+    told = [event for event in events(tree()) if not isinstance(event, Kept)]
+    assert "#11, after #4, score -3.000" in show(told, show_search=True)[1]

@@ -6,10 +6,10 @@ from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
-from made_traces import STAGES, WORDS, sentences, single, staged
+from made_traces import STAGES, WORDS, sentences, single, staged, tree
 
 from llava_cot.show.page import stylesheet, trace_fragment, trace_page
-from llava_cot.trace import ImageRecord, Trace
+from llava_cot.trace import Candidate, ImageRecord, Score, Trace
 
 HOSTILE = "<script>alert(1)</script><img src=http://x.example onerror=alert(1)></style>{{ 7*7 }}"
 VOID = {"meta", "img", "br", "link"}
@@ -46,7 +46,7 @@ def hostile() -> Trace:
     return trace.model_copy(update={"question": question, "verdicts": verdicts, "model": HOSTILE})
 
 
-@pytest.mark.parametrize("trace", [staged(4), staged(16), sentences(40), single(), hostile()])
+@pytest.mark.parametrize("trace", [staged(4), staged(16), sentences(40), single(), hostile(), tree()])
 def test_the_page_loads_and_runs_nothing(trace: Trace) -> None:
     elements = Elements(trace_page(trace))
     assert {tag for tag, _ in elements.found}.isdisjoint({"script", "link", "iframe", "object", "a", "form"})
@@ -101,6 +101,88 @@ def test_many_rounds_become_rows() -> None:
     assert elements.classes("lc-rows") == 1
     assert elements.classes("lc-round") == 40
     assert elements.classes("lc-card") == 120
+
+
+def part(page: str, number: int) -> str:
+    """One round of the search, of those shown in columns."""
+    return page.split('<section class="lc-round">')[number + 1].split("</section>")[0]
+
+
+def heads(html: str) -> list[str]:
+    """What stands above the text of each card, in order."""
+    found = re.findall(r'<span class="lc-head">(.*?)</span>\s*<span class="lc-text">', html, re.DOTALL)
+    return [" ".join(re.sub("<[^>]+>", " ", head).split()) for head in found]
+
+
+def test_a_tree_is_a_column_a_round_by_what_candidates_go_on_from() -> None:
+    page = trace_page(tree())
+    elements = Elements(page)
+    assert (elements.classes("lc-columns"), elements.classes("lc-round")) == (1, 6)
+    assert (elements.classes("lc-card"), elements.classes("lc-kept"), elements.classes("lc-followed")) == (
+        12,
+        4,
+        4,
+    )
+    assert heads(part(page, 1)) == [
+        "#2 gone on from score 0.100 5 tokens",
+        "#3 gone on from score 0.200 5 tokens",
+        "#1 score 0.000 5 tokens",
+    ]
+    assert re.findall("<h4>(.*?)</h4>", part(page, 2)) == ["after #3", "after #2"]
+    assert "after #0" in part(page, 3) and "<h4>" not in part(page, 3)
+    assert heads(part(page, 4)) == ["#8 kept score 2.000 5 tokens", "#9 score 0.500 5 tokens"]
+    assert "budget 600 tokens" in page and "<dd>11</dd>" in page
+
+
+def test_a_judge_s_words_about_a_score_are_there() -> None:
+    page = trace_page(tree())
+    assert page.count("<blockquote>Every step holds.</blockquote>") == 1
+    assert "<b>#8</b> scored 2.000 by the judge (critic)" in part(page, 4)
+    assert "<h4>Scores</h4>" in part(page, 4) and "<h4>Scores</h4>" not in part(page, 1)
+
+
+def test_scores_of_earlier_candidates_are_a_round_too() -> None:
+    final = tuple(Score(candidate=id, value=id, round=6, stage="answer", judge="critic") for id in (10, 11))
+    page = trace_page(tree().model_copy(update={"scores": (*tree().scores, *final)}))
+    assert Elements(page).classes("lc-round") == 7
+    assert "2 scores" in part(page, 6) and part(page, 6).count("by the judge (critic)") == 2
+    assert "score 3.000" in heads(part(page, 5))[0] and "score 10.000" in heads(part(page, 5))[0]
+
+
+def test_a_long_tree_becomes_rows_and_still_says_after_what() -> None:
+    made = tree()
+    several = [
+        c.model_copy(update={"id": 12 + i, "round": 6 + i, "parent": 10})
+        for i, c in enumerate([made.candidates[11]] * 20)
+    ]
+    page = trace_page(made.model_copy(update={"candidates": (*made.candidates, *several)}))
+    assert Elements(page).classes("lc-rows") == 1
+    assert "#4 gone on from score -1.500 5 tokens after #3" in heads(part(page, 2))
+
+
+def test_whole_answers_before_stages() -> None:
+    """A search that goes by stages only where first answers disagree: nothing of the first round is kept."""
+    chain = staged(2)
+    first = [
+        Candidate(id=i, parent=None, round=0, stage="answer", text=f"<CONCLUSION> {i} </CONCLUSION>")
+        for i in (0, 1)
+    ]
+    moved = [
+        c.model_copy(
+            update={
+                "id": c.id + 2,
+                "round": c.round + 1,
+                "parent": None if c.parent is None else c.parent + 2,
+            }
+        )
+        for c in chain.candidates
+    ]
+    update = {"candidates": (*first, *moved), "chosen": tuple(id + 2 for id in chain.chosen), "verdicts": ()}
+    page = trace_page(chain.model_copy(update=update))
+    assert [re.search(r"</span> (\w+)", part(page, n)).group(1) for n in range(5)] == ["answer", *STAGES]  # type: ignore[union-attr]
+    assert heads(part(page, 0)) == ["#0 answer 0 0 tokens", "#1 answer 1 0 tokens"]
+    assert "after" not in part(page, 1) and "after #2" in part(page, 2)
+    assert Elements(page).classes("lc-kept") == 4
 
 
 def test_question_stages_answer_and_cost() -> None:

@@ -1,6 +1,6 @@
 import io
 
-from made_traces import sentences, staged
+from made_traces import sentences, staged, tree
 from rich.console import Console
 
 from llava_cot.show.tree import trace_tree
@@ -40,3 +40,15 @@ def test_a_model_cannot_steer_the_terminal() -> None:
 
 def test_many_rounds() -> None:
     assert shown(sentences(40)).count("sentence ·") == 40
+
+
+def test_scores_and_a_tree() -> None:
+    text = shown(tree())
+    assert "tree -n 4 · judge critic · budget 600 tokens ·" in text
+    assert "2 caption · 3 candidates, 3 scores, after #0" in text
+    assert "#2 gone on from · score 0.100 · 5 tokens" in text
+    assert "#8 kept · after #7 · score 2.000 · 5 tokens" in text
+    assert "#5 · after #2 · score -2.250" in text
+    assert text.count("scored") == 1 and "#8 scored 2.000 by the judge (critic)" in text
+    assert "Every step holds." in text
+    assert "score" not in shown(staged(2)) and "gone on" not in shown(staged(2))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_args
 
 from llava_cot.judges import JUDGES, Judge, make_judge
+from llava_cot.judges.base import RewardModel
 from llava_cot.methods import METHODS
 from llava_cot.methods.extras import Extra, Extras
 from llava_cot.models.base import Model, Sampling
@@ -53,15 +54,15 @@ async def ask(
     kind, extras = METHODS[method], extras or Extras()
     if judge is None:
         judge = kind.judge
-    for name in (*kind.wants, *judge_wants(judge)):
-        if not getattr(extras, name):
-            raise ValueError(f"{method} wants {_WANTED[name]}")
+    lack = lacking(method, judge, held(extras))
+    if lack is not None:
+        raise ValueError(unmet(*lack))
     if isinstance(judge, str):
-        judge = make_judge(judge, extras.judge_model or model, fmt, sampling)
+        judge = make_judge(judge, _whom(judge, extras.judge_model, model), fmt, sampling)
     asked = await _question(image, question)
     for picture in asked.images:
         await asyncio.to_thread(getattr, picture, "small")  # for the trace
-    more: dict[str, Any] = {name: getattr(extras, name) for name in kind.wants}
+    more: dict[str, Any] = {name: getattr(extras, name) for name in (*kind.wants, *kind.takes)}
     if kind.budgeted:
         more["budget"] = budget
     return await kind.run(
@@ -78,17 +79,48 @@ async def ask(
 
 
 # What to say where a method or a judge has not been given what it wants.
-_WANTED = {
-    "reasoner": "a second model that reasons; give one with --reasoner",
-    "examples": "examples to show; give a file of them with --examples",
-    "calibration": "a calibration; give what `llava-cot judge calibrate` wrote with --calibration",
-    "judge_model": "a reward model to ask; give one with --judge-model",
+WANTED: dict[Extra, tuple[str, str]] = {
+    "reasoner": ("a second model that reasons", "give one with --reasoner"),
+    "examples": ("examples to show", "give a file of them with --examples"),
+    "calibration": ("a calibration", "give what `llava-cot judge calibrate` wrote with --calibration"),
+    "judge_model": ("a reward model to ask", "give one with --judge-model"),
 }
 
 
-def judge_wants(judge: str | Judge | None) -> tuple[Extra, ...]:
-    """What a judge cannot do without."""
-    return ("judge_model",) if isinstance(judge, str) and JUDGES[judge].asks == "reward" else ()
+def wants(method: str, judge: str | Judge | None) -> list[tuple[str, Extra]]:
+    """What a method and its judge cannot do without, each with the name of whose it is."""
+    found: list[tuple[str, Extra]] = [(method, extra) for extra in method_wants(method, judge)]
+    if isinstance(judge, str) and JUDGES[judge].asks == "reward":
+        found.append((judge, "judge_model"))
+    return found
+
+
+def method_wants(method: str, judge: str | Judge | None) -> tuple[Extra, ...]:
+    """What a method cannot do without."""
+    return METHODS[method].wants
+
+
+def lacking(method: str, judge: str | Judge | None, there: Collection[Extra]) -> tuple[str, Extra] | None:
+    """The first thing that is wanted and not there, after the name of whose it is."""
+    return next((want for want in wants(method, judge) if want[1] not in there), None)
+
+
+def unmet(whose: str, want: Extra) -> str:
+    """What to say of it to whoever can give it."""
+    what, how = WANTED[want]
+    return f"{whose} wants {what}; {how}"
+
+
+def held(extras: Extras) -> set[Extra]:
+    """What there is. A judge model counts if it gives rewards: no judge cannot do without another kind."""
+    there = {extra for extra in get_args(Extra) if getattr(extras, extra)}
+    return there if isinstance(extras.judge_model, RewardModel) else there - {"judge_model"}
+
+
+def _whom(judge: str, other: Model | RewardModel | None, model: Model) -> Model | RewardModel:
+    """Whom a judge asks: the other model, if it is of the kind that the judge asks."""
+    fits = other is not None and isinstance(other, RewardModel) == (JUDGES[judge].asks == "reward")
+    return other if other is not None and fits else model
 
 
 _P = ParamSpec("_P")

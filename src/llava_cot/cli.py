@@ -21,9 +21,22 @@ from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
 from llava_cot.cli_eval import evaluate
-from llava_cot.cli_options import Device, Dtype, ModelName
+from llava_cot.cli_options import (
+    CacheMb,
+    Calibration,
+    Device,
+    Dtype,
+    Examples,
+    JudgeModel,
+    ModelName,
+    ModelSpec,
+    Naming,
+    Reasoner,
+    Stages,
+)
 from llava_cot.cli_report import report
 from llava_cot.cli_reproduce import reproduce
+from llava_cot.cli_serve import serve
 from llava_cot.cli_train import train
 
 if TYPE_CHECKING:
@@ -48,18 +61,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("report")(report)
 app.command("reproduce")(reproduce)
-
-# Options of more than one verb.
-_Model = Annotated[
-    str,
-    typer.Option(help="'mini', the folder of a checkpoint, 'vllm:FOLDER', or a server's address or name."),
-]
-_Stages = Annotated[
-    str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
-]
-_CacheMb = Annotated[
-    int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")
-]
+app.command("serve")(serve)
 
 _debug = False
 
@@ -132,7 +134,7 @@ def options(
         warnings.simplefilter("ignore")
 
 
-@app.command()
+@app.command(cls=Naming)
 def ask(
     image: Annotated[
         str, typer.Argument(help="A path, a URL, '-' for standard input, 'none' for no picture.")
@@ -141,27 +143,32 @@ def ask(
     more: Annotated[
         list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more picture; may be repeated.")
     ] = None,
-    model: _Model = "mini",
+    model: ModelSpec = "mini",
     model_name: ModelName = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="single, majority, best-of-n, sentence-beam, stage-beam, staged-prompt, cot, cot-few-shot, "
-            "prism or prism-query."
-        ),
-    ] = "stage-beam",
-    n: Annotated[int | None, typer.Option("-n", help="Candidates; 2, or 1 for single, if not given.")] = None,
-    judge: Annotated[
-        str | None, typer.Option(help="self, logits, likelihood or verifier; self if not given.")
+    method: Annotated[str, typer.Option(help="{methods}.")] = "stage-beam",
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="Candidates; the method's own number if not given."),
     ] = None,
+    judge: Annotated[str | None, typer.Option(help="{judges}; the method's own if not given.")] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS", help="The most new tokens of the question, where a method keeps to it."
+        ),
+    ] = None,
+    reasoner: Reasoner = None,
+    judge_model: JudgeModel = None,
+    examples: Examples = None,
+    calibration: Calibration = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
     max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
-    stages: _Stages = None,
+    stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    cache_mb: _CacheMb = 2048,
+    cache_mb: CacheMb = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     trace: Annotated[
         str | None,
@@ -173,8 +180,9 @@ def ask(
     """Answer a question about a picture in stages."""
     from rich.console import Console
 
-    from llava_cot import ask_sync, open_model
+    from llava_cot import ask_sync
     from llava_cot.asking import settings
+    from llava_cot.equipping import equip
     from llava_cot.files import output_file
     from llava_cot.question import Question
     from llava_cot.show.live import LiveView
@@ -182,7 +190,11 @@ def ask(
     from llava_cot.stages import LLAVA_COT, make_format
 
     target = output_file(trace) if trace else None
-    settings(method, n, judge, temperature, top_p, max_tokens, seed)
+    settings(method, n, judge, temperature, top_p, max_tokens, seed, budget)
+    equipment = equip(
+        [(method, judge)], reasoner=reasoner, judge_model=judge_model, examples=examples,
+        calibration=calibration, device=device, dtype=dtype, cache_mb=cache_mb,
+    )  # fmt: skip
     fmt = make_format(stages) if stages else LLAVA_COT
     images = _images(image, more or [])
     live = sys.stdout.isatty() and not as_json
@@ -191,13 +203,11 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        with closing(
-            open_model(model, model_name=model_name, device=device, dtype=dtype, cache_mb=cache_mb)
-        ) as opened:
+        with equipment.opened_with(model, model_name) as (opened, extras):
             result = ask_sync(
                 opened, None, Question(question, tuple(images)), method=method, n=n, judge=judge,
                 temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, fmt=fmt,
-                on_event=view,
+                budget=budget, extras=extras, on_event=view,
             )  # fmt: skip
     finally:
         view.close()
@@ -295,70 +305,3 @@ def check(
     with closing(open_endpoint(server, model_name, fresh=True)) as opened:
         print(opened.describe())
     print(f"kept in {kept_in()}", file=sys.stderr)
-
-
-@app.command()
-def serve(
-    model: _Model = "mini",
-    model_name: ModelName = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The environment variable that holds the key clients must send."),
-    ] = None,
-    at_once: Annotated[int, typer.Option(help="The most requests that are answered together.")] = 64,
-    line: Annotated[int, typer.Option(help="The most requests that wait; others are refused.")] = 256,
-    time_limit: Annotated[
-        float, typer.Option(metavar="SECONDS", help="For one request, with waiting.")
-    ] = 600,
-    allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Load pictures from public web addresses too.")
-    ] = False,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Answer with the tagged text, not the conclusion alone.")
-    ] = False,
-    stages: _Stages = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    cache_mb: _CacheMb = 2048,
-) -> None:
-    """Answer over HTTP, as OpenAI's chat completions."""
-    try:
-        from llava_cot.serve.answering import Settings
-        from llava_cot.serve.run import address, listen, run
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"the server needs {error.name}, which is not here; pip install 'llava-cot[serve]'"
-        ) from None
-    from llava_cot import open_model
-    from llava_cot.stages import LLAVA_COT, make_format
-
-    settings = Settings(
-        fmt=make_format(stages) if stages else LLAVA_COT,
-        at_once=at_once,
-        line=line,
-        seconds=time_limit,
-        raw=raw,
-        allow_urls=allow_urls,
-        key=_key(api_key_env) if api_key_env is not None else None,
-    )
-    with (
-        closing(listen(host, port)) as listening,
-        closing(
-            open_model(model, model_name=model_name, device=device, dtype=dtype, cache_mb=cache_mb)
-        ) as opened,
-    ):
-        print(f"serving {opened.name} at {address(listening)}", file=sys.stderr, flush=True)
-        run(opened, settings, listening)
-
-
-def _key(name: str) -> str:
-    import os
-
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ValueError(
-            f"the environment variable {name!r} holds no key; set it, or leave --api-key-env out"
-        )
-    return key

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli_options import Device, Dtype, ModelName
+from llava_cot.cli_options import Calibration, Device, Dtype, Examples, JudgeModel, ModelName, Reasoner
 
 
 def evaluate(
@@ -46,6 +46,10 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="How questions of your own are scored.")
     ] = None,
     model_name: ModelName = None,
+    reasoner: Reasoner = None,
+    judge_model: JudgeModel = None,
+    examples: Examples = None,
+    calibration: Calibration = None,
     at_once: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Questions in flight; 64, at servers 256, if not given."),
@@ -72,9 +76,10 @@ def evaluate(
     from rich.console import Console
 
     from llava_cot.asking import settings
+    from llava_cot.equipping import equip
     from llava_cot.eval.answers import WAYS
     from llava_cot.eval.benchmarks import open_benchmark
-    from llava_cot.eval.opening import entries
+    from llava_cot.eval.opening import ASKED, entries
     from llava_cot.eval.plan import Plan
     from llava_cot.eval.results import open_results
     from llava_cot.eval.run import evaluate as run
@@ -90,11 +95,28 @@ def evaluate(
     way = next((known for known in WAYS if known == answer), None)
     if way is None:
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(WAYS)}")
+    equipment = equip(
+        [(spec.method, spec.judge) for spec in specs], reasoner=reasoner, judge_model=judge_model,
+        examples=examples, calibration=calibration, device=device, dtype=dtype, in_flight=at_once or ASKED,
+    )  # fmt: skip
+    if ray is not None and equipment:
+        raise ValueError(
+            "--ray has each worker open one model and nothing beside; leave it out, or run the methods "
+            "that want more by themselves"
+        )
     folder, data = Path(out), Path(root) if root else None
     check_own(folder)
     plan = Plan(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
-        models=entries(model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray),
+        models=entries(
+            model,
+            model_name=model_name,
+            at_once=at_once,
+            device=device,
+            dtype=dtype,
+            ray=ray,
+            known=equipment.known,
+        ),
         specs=specs,
         seeds=tuple(range(seeds)),
         limit=limit,
@@ -103,6 +125,7 @@ def evaluate(
         temperature=temperature,
         top_p=top_p,
         max_tokens=max_tokens,
+        equipment=equipment,
     )
     view = EvaluatingView(Console(stderr=True, quiet=quiet, highlight=False), 0)
     with (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_traces import STAGES, WORDS, sentences, single, staged
+from made_traces import STAGES, WORDS, sentences, single, staged, tree
 from PIL import Image
 
 from llava_cot.data.checking.check import check
@@ -19,7 +19,7 @@ from llava_cot.data.preferring.preferences import pairs, winning
 from llava_cot.data.reading import read_lines
 from llava_cot.data.records import DataError
 from llava_cot.images import load_image
-from llava_cot.trace import Check, ImageRecord, Trace
+from llava_cot.trace import Check, ImageRecord, Score, Trace
 
 
 def changed(trace: Trace, at: int, **update: Any) -> Trace:
@@ -154,6 +154,65 @@ def test_candidates_of_different_parents_share_what_both_have() -> None:
         first[0] + first[2],
         first[1] + first[3],
     )
+
+
+def test_scores_make_a_pair_of_the_best_and_the_worst_that_go_on_from_the_same() -> None:
+    found, left = pairs(tree())
+    assert not left  # the others are alone: each reasoning and conclusion goes on from another text
+    [pair] = found
+    assert (pair.stage, pair.judge, pair.decided_by) == ("caption", "critic", "score")
+    assert pair.prefix == tree().candidates[0].text
+    assert (pair.chosen, pair.rejected) == (
+        "<CAPTION> Caption 5. </CAPTION>",
+        "<CAPTION> Caption 0. </CAPTION>",
+    )
+
+
+def scored(trace: Trace, *values: float, judge: str = "critic") -> Trace:
+    """The trace with scores of its first candidates in place of verdicts."""
+    given = [
+        Score(candidate=id, value=value, round=0, stage="summary", judge=judge)
+        for id, value in enumerate(values)
+    ]
+    return trace.model_copy(update={"verdicts": (), "scores": (*trace.scores, *given)})
+
+
+def test_what_scores_do_not_tell_makes_no_pair() -> None:
+    assert pairs(scored(staged(3), 1.0, 1.0, 1.0))[1] == {"the scores are all the same": 1}
+    assert pairs(scored(staged(3), 1.0)) == ([], {})
+    same = rewritten(staged(2), 1, text=staged(2).candidates[0].text)
+    assert pairs(scored(same, 1.0, 2.0))[1] == {"both texts are the same": 1}
+    assert pairs(scored(rewritten(staged(2), 1, finish="length"), 1.0, 2.0))[1] == {
+        "the winner ran out of tokens": 1
+    }
+    [pair] = pairs(scored(rewritten(staged(2), 0, finish="length"), 1.0, 2.0))[0]
+    assert "Try 1." in pair.chosen
+    with pytest.raises(ValueError, match="no candidate 8"):
+        pairs(scored(staged(2), *map(float, range(10))))
+
+
+def test_scores_of_different_judges_are_not_compared_and_the_last_of_one_counts() -> None:
+    two = scored(scored(staged(2), 0.0, judge="one"), 5.0, judge="other")
+    assert pairs(two) == ([], {})
+    again = scored(scored(staged(2), 1.0, 2.0), 3.0)
+    assert [pair.chosen for pair in pairs(again)[0]] == [staged(2).candidates[0].text]
+
+
+def test_a_high_score_of_a_wrong_conclusion_is_left_out_unless_wanted() -> None:
+    trace = single()
+    whole = [
+        trace.candidates[0].model_copy(update={"id": id, "text": f"<CONCLUSION> {id} </CONCLUSION>"})
+        for id in (0, 1)
+    ]
+    trace = scored(trace.model_copy(update={"candidates": tuple(whole), "chosen": (0,)}), 1.0, 2.0)
+    assert pairs(trace)[1] == {"the winner's conclusion is wrong": 1}  # 1, and the reference is 2
+    assert len(pairs(trace, keep_wrong=True)[0]) == 1
+
+
+def test_a_folder_out_of_scores(tmp_path: Path) -> None:
+    out, made = make(tmp_path, tree())
+    [line] = lines_of(out / "preferences.jsonl")
+    assert (line["decided_by"], line["judge"], made.pairs, made.answers) == ("score", "critic", 1, 1)
 
 
 def test_only_right_and_whole_answers_are_winning() -> None:

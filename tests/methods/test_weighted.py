@@ -106,14 +106,14 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
     for judge, graded in (("logits", 3), ("reward", 3), ("rules", 0), ("likelihood", 0), ("verifier", 0)):
         left = list(texts)
         model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0), lambda prompt, options: [0.0, -2.0])
-        extras = extras(judge)
+        given = extras(judge)
         asked = Question("q", (PICTURE,), reference="1")
-        trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, extras=extras)
+        trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, extras=given)
         assert trace.usage.model_calls == 5 + graded
         assert len(trace.scores) == 5 and trace.answer == "1"
         assert [options for _, options in model.choices] == [VERDICTS] * (graded if judge == "logits" else 0)
-        if isinstance(extras.judge_model, Rewarder):
-            assert sorted(answer for _, answer in extras.judge_model.asked) == sorted(set(texts))
+        if isinstance(given.judge_model, Rewarder):
+            assert sorted(answer for _, answer in given.judge_model.asked) == sorted(set(texts))
             assert (trace.judge_model, trace.usage.usd) == ("rewarder", 1.5)
         elif judge == "logits":
             assert trace.judge_model == "scripted"

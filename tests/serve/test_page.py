@@ -213,9 +213,9 @@ def test_no_file_is_read_or_fetched_by_its_name(server: Served, monkeypatch: pyt
 def asked_by_hand(server: Served, path: str) -> dict[str, Any]:
     """What becomes of a request to the page that names a picture."""
     config = get(f"{server.root}/config").json()
-    [index] = [d["id"] for d in config["dependencies"] if len(d["inputs"]) == 7]
+    [index] = [d["id"] for d in config["dependencies"] if len(d["inputs"]) == 8]
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    data = [picture, "How many?", "single", 1, "self", 0.6, None]
+    data = [picture, "How many?", "single", 1, "self", None, 0.6, None]
     join = {"data": data, "fn_index": index, "session_hash": "by-hand"}
     httpx.post(f"{server.root}/gradio_api/queue/join", json=join).raise_for_status()
     with httpx.stream(

@@ -16,9 +16,6 @@ from llava_cot.trace import Trace
 Way = Literal["conclusion", "last-line", "whole"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
-# The methods whose candidates are whole answers.
-_WHOLE = ("majority", "adaptive-majority", "best-of-n", "adaptive-best-of-n")
-
 
 def said(text: str, fmt: StageFormat, way: Way) -> str | None:
     """The answer in a text, None if there is none.
@@ -49,9 +46,10 @@ def best_of_others(
     None where that is not known: words alone do not settle one of them, and none is wholly right. No scorer
     is asked about answers that were not given.
     """
-    if trace.method not in _WHOLE or trace.n < 2:
+    whole = [one.text for one in trace.candidates if one.stage == "answer" and one.parent is None]
+    if trace.n < 2 or not whole:
         return False, None
-    texts = {said(candidate.text, fmt, way) for candidate in trace.candidates} - {conclusion, None}
+    texts = {said(text, fmt, way) for text in whole} - {conclusion, None}
     found = [rule.match(item, text) for text in sorted(text for text in texts if text is not None)]
     best = max((score.value for score in found if score is not None), default=0.0)
     return True, None if None in found and best < 1 else best

@@ -6,6 +6,7 @@ nothing. The kinds:
     benchmark   by name: title, note, rule, hash and ids of its questions, in their order
     item        by [benchmark, id]: the question without its pictures
     model       by name: what was opened, and which part of its text is the answer
+    method      by its spec: what it had besides the model (`Equipment.told`), if anything
     setting     by [benchmark, model, method, seed]: nothing; in the order in which they were asked for
     trace       by [benchmark, model, method, seed, id]: the trace, without the data of its pictures
     wall        by the same: seconds (`Share`)
@@ -111,6 +112,27 @@ def check_model(store: Store, name: str, opened: str, way: Way) -> None:
 
 def keep_model(store: Store, name: str, opened: str, way: Way) -> None:
     store.put(name, "model", {"opened": opened, "answer": way})
+
+
+def check_method(store: Store, name: str, told: Mapping[str, str]) -> None:
+    """Raises StoreError if the folder has runs of this method with other equipment."""
+    known = store.get(name, "method")
+    if known is None:
+        if all(read_setting(key).method != name for key in store.keys("setting")):
+            return
+        known = {}
+    for what in {**told, **known}:
+        was, now = known.get(what, "none"), told.get(what, "none")
+        if was != now:
+            raise StoreError(
+                f"the folder has runs of {name} with {what} {was}, and not {now}; go on with the same, or "
+                "name another folder"
+            )
+
+
+def keep_method(store: Store, name: str, told: Mapping[str, str]) -> None:
+    if told:
+        store.put(name, "method", dict(told))
 
 
 def keep_trace(store: Store, key: str, trace: Trace, wall: float) -> None:

@@ -6,17 +6,18 @@ Owns the names, and how many questions a kind of model likes at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from pathlib import Path
 
 from llava_cot.asking import ask
+from llava_cot.equipment import lasting
 from llava_cot.eval.plan import Answer, Entry
-from llava_cot.models import BUILT_IN, open_model
+from llava_cot.models import open_model
+from llava_cot.models.base import Model
 
 # One machine's batches grow no faster beyond the first; a server's line is never to be empty.
-_HERE, _ASKED = 64, 256
+_HERE, ASKED = 64, 256
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
 
 
@@ -28,9 +29,11 @@ def entries(
     device: str,
     dtype: str,
     ray: str | None = None,
+    known: Mapping[str, Model] | None = None,
 ) -> tuple[Entry, ...]:
     """Models in this process or behind servers; with `ray`, in the workers of the cluster at that address.
 
+    `known` may come to hold models that are open, by what they are called: those are not opened again.
     Raises ValueError for two models of one name.
     """
     if ray is not None and model_name is not None:
@@ -42,10 +45,10 @@ def entries(
         named = _NAMED.fullmatch(text)
         name, spec = (named[1], named[2]) if named else (text, text)
         if ray is None:
-            opened = partial(_here, spec, model_name, at_once, device, dtype)
+            opened = partial(_here, spec, model_name, at_once, device, dtype, {} if known is None else known)
         else:
             opened = partial(_by_ray, ray, spec, at_once, device, dtype)
-        found.append(Entry(name, _lasting(spec) + (f" {model_name}" if model_name else ""), opened))
+        found.append(Entry(name, lasting(spec) + (f" {model_name}" if model_name else ""), opened))
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
@@ -55,14 +58,24 @@ def entries(
 
 @contextmanager
 def _here(
-    spec: str, model_name: str | None, at_once: int | None, device: str, dtype: str
+    spec: str,
+    model_name: str | None,
+    at_once: int | None,
+    device: str,
+    dtype: str,
+    known: Mapping[str, Model],
 ) -> Iterator[tuple[Answer, int]]:
     from llava_cot.models.endpoint import EndpointModel
     from llava_cot.models.several import SeveralModel
 
-    model = open_model(spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or _ASKED)
-    with closing(model):
-        liked = _ASKED if isinstance(model, EndpointModel | SeveralModel) else _HERE
+    with ExitStack() as stack:
+        model = known.get(spec) if model_name is None else None
+        if model is None:
+            opened = open_model(
+                spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or ASKED
+            )
+            model = stack.enter_context(closing(opened))
+        liked = ASKED if isinstance(model, EndpointModel | SeveralModel) else _HERE
         yield partial(ask, model, None), at_once or liked
 
 
@@ -74,9 +87,3 @@ def _by_ray(
 
     with closing(Cluster(address, spec, device=device, dtype=dtype)) as cluster:
         yield cluster.answer, at_once or _HERE * cluster.workers
-
-
-def _lasting(spec: str) -> str:
-    """What the model is, from whichever folder the command is given."""
-    folder = Path(spec).expanduser()
-    return str(folder.resolve()) if spec not in BUILT_IN and folder.is_dir() else spec

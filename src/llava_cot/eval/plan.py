@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from llava_cot.equipment import Equipment
 from llava_cot.eval.answers import Way
 from llava_cot.eval.items import Benchmark
 from llava_cot.eval.results import Setting
@@ -30,7 +31,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """`limit` is how many questions of each benchmark are asked, the first ones; None for all."""
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `equipment` is
+    what the methods and judges have besides the models."""
 
     benchmarks: tuple[Benchmark, ...]
     models: tuple[Entry, ...]
@@ -42,6 +44,7 @@ class Plan:
     temperature: float = 0.6
     top_p: float = 0.9
     max_tokens: int = 2048
+    equipment: Equipment = field(default_factory=Equipment)
 
     def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
         """All that is asked of one model, in order."""

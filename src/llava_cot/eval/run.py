@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from llava_cot.data.records import DataError
 from llava_cot.data.room import Room
+from llava_cot.equipment import fitting
 from llava_cot.eval.items import Item, Rule
 from llava_cot.eval.kept import (
+    check_method,
     check_model,
     keep_benchmark,
+    keep_method,
     keep_model,
     keep_trace,
     key_of,
@@ -31,6 +36,7 @@ from llava_cot.eval.results import Setting
 from llava_cot.eval.scorer import insist
 from llava_cot.eval.scores import Scores
 from llava_cot.eval.share import Share
+from llava_cot.methods.extras import Extras
 from llava_cot.methods.spec import Spec
 from llava_cot.models.base import Model, ModelError
 from llava_cot.schedule import run_interruptible
@@ -87,10 +93,11 @@ def evaluate(
         asyncio.run(_settle(scores, on_progress, on_interrupt))
         run = _Run(store, plan, ids, scores, on_progress, on_interrupt)
         gave_up = []
-        for entry in plan.models:
-            if run.owes(entry):
+        owing = [entry for entry in plan.models if run.owes(entry)]
+        with plan.equipment.opened() if owing else nullcontext(Extras()) as extras:
+            for entry in owing:
                 with entry.open() as (answer, at_once):
-                    if asyncio.run(run.answer(entry, answer, at_once)):
+                    if asyncio.run(run.answer(entry, answer, at_once, extras)):
                         gave_up.append(entry.name)
         return Done(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
 
@@ -100,6 +107,8 @@ def _prepare(store: Store, plan: Plan) -> dict[str, list[str]]:
     store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
     for entry in plan.models:
         check_model(store, entry.name, entry.spec, plan.way)
+    for spec in plan.specs:
+        check_method(store, spec.name, plan.equipment.told(spec.method, spec.judge))
     names = [benchmark.name for benchmark in plan.benchmarks]
     for name in names:
         if names.count(name) > 1:
@@ -163,15 +172,18 @@ class _Run:
     def owes(self, entry: Entry) -> bool:
         return next(self._owed(entry), None) is not None
 
-    async def answer(self, entry: Entry, answer: Answer, at_once: int) -> bool:
+    async def answer(self, entry: Entry, answer: Answer, at_once: int, extras: Extras) -> bool:
         """Ask a model all that it owes; whether it could do nothing any more."""
         keep_model(self._store, entry.name, entry.spec, self._plan.way)
-        for setting, _, _ in self._plan.settings(entry.name):
+        for setting, _, spec in self._plan.settings(entry.name):
+            keep_method(self._store, spec.name, self._plan.equipment.told(spec.method, spec.judge))
             self._store.put(setting_key(setting), "setting", None)
         room = Room()  # belongs to this event loop
         why = await run_interruptible(
             self._owed(entry),
-            lambda job: self._one(job, answer, room),
+            lambda job: self._one(
+                job, partial(answer, extras=fitting(extras, job.spec.method, job.spec.judge)), room
+            ),
             at_once,
             lambda: False,
             self._on_interrupt,
@@ -224,6 +236,7 @@ class _Run:
                 max_tokens=plan.max_tokens,
                 seed=question_seed(job.setting.seed, job.item.id),
                 fmt=plan.fmt,
+                budget=spec.budget,
             )
 
     def _count(self, setting: Setting, value: float) -> None:

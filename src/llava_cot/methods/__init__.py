@@ -26,8 +26,8 @@ __all__ = ["METHODS", "Kind", "Method"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A method. Beyond what each takes (`Method`), `run` takes what is in `wants` by these names, and
-    `budget` if it is `budgeted`."""
+    """A method. Beyond what each takes (`Method`), `run` takes what is in `wants` and `takes` by these names,
+    of which it can do without the latter, and `budget` if it is `budgeted`."""
 
     run: Callable[..., Awaitable[Trace]]
     one: bool = False  # a single answer, so that n is 1
@@ -36,6 +36,7 @@ class Kind:
     probability: bool = False  # and these must be probabilities
     budgeted: bool = False
     wants: tuple[Extra, ...] = ()
+    takes: tuple[Extra, ...] = ()
 
 
 METHODS: dict[str, Kind] = {

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from llava_cot.asking import ask
+from llava_cot.equipment import fitting
+from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Model
 from llava_cot.record import OnEvent
 from llava_cot.serve.asked import Asked
@@ -50,18 +52,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Service:
-    """A model, and what stands before it."""
+    """A model, what methods have besides it, and what stands before it."""
 
     model: Model
     settings: Settings
     queue: Queue
     metrics: Metrics
     traces: Traces
+    extras: Extras
 
 
-def make_service(model: Model, settings: Settings) -> Service:
+def make_service(model: Model, settings: Settings, extras: Extras) -> Service:
     queue = Queue(settings.at_once, settings.line)
-    return Service(model, settings, queue, Metrics(model, queue), Traces())
+    return Service(model, settings, queue, Metrics(model, queue), Traces(), extras)
 
 
 async def answer(service: Service, asked: Asked, listeners: Sequence[OnEvent | None]) -> list[Trace]:
@@ -84,6 +87,8 @@ async def answer(service: Service, asked: Asked, listeners: Sequence[OnEvent | N
                         max_tokens=asked.max_tokens,
                         seed=asked.seed + index,
                         fmt=service.settings.fmt,
+                        budget=asked.budget,
+                        extras=fitting(service.extras, asked.method, asked.judge),
                         on_event=listener,
                     )
                     for index, listener in enumerate(listeners)

@@ -19,6 +19,7 @@ from llava_cot.serve.answering import Service, answer, unless_gone
 from llava_cot.serve.asked import read_request
 from llava_cot.serve.errors import ErrorReply, error_response
 from llava_cot.serve.names import listed, read_name
+from llava_cot.serve.offered import check
 from llava_cot.serve.replies import Style, reply
 from llava_cot.serve.streaming import stream
 from llava_cot.serve.wire import ChatReply, ChatRequest, Health, ModelCard, ModelList
@@ -48,7 +49,7 @@ def make_app(service: Service) -> FastAPI:
     @app.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
-        asked = read_request(body, model.name, settings.allow_urls)
+        asked = read_request(body, model.name, settings.allow_urls, service.extras)
         raw = settings.raw if body.raw is None else body.raw
         style = Style(body.model, raw, bool(body.include_trace), asked.stop)
         if body.stream:
@@ -61,11 +62,15 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/v1/models")
     async def models() -> ModelList:
         """The model by itself, and with methods. Other numbers of candidates may be asked for too."""
-        return ModelList(data=[ModelCard(id=name, created=started) for name in listed(model.name)])
+        return ModelList(
+            data=[ModelCard(id=name, created=started) for name in listed(model.name, service.extras)]
+        )
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> ModelCard:
-        read_name(name, model.name)
+        named = read_name(name, model.name)
+        if named.method is not None:
+            check(named.method, named.judge, service.extras)
         return ModelCard(id=name, created=started)
 
     @app.get("/traces/{name}.json", response_model=Trace)

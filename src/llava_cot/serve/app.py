@@ -21,18 +21,21 @@ from gradio.exceptions import ComponentProcessingError
 from markupsafe import Markup
 
 from llava_cot.images import ImageLimits
-from llava_cot.judges import JUDGES
 from llava_cot.methods import METHODS
+from llava_cot.methods.extras import Extras
 from llava_cot.record import Began, Event, Recorder
 from llava_cot.serve.answering import Service, answer
 from llava_cot.serve.asked import Asked, check_text
 from llava_cot.serve.errors import api_error, error_response
+from llava_cot.serve.offered import check, judges, methods
+from llava_cot.serve.wire import MAX_BUDGET
 from llava_cot.show.page import stylesheet, trace_fragment
 
 # Seconds between two pictures of a search: at least, and at most.
 _PAUSE = 0.1
 _BEAT = 1.0
 _SHOWN_CANDIDATES = 16  # as far as the slider goes
+_FIRST = "stage-beam"  # as for `ask`
 # Items 24, 14, 30 and 20 of `llava-cot scenes --split validation --seed 1`.
 _FOLDER = Path(__file__).with_name("examples")
 _EXAMPLES = (
@@ -117,10 +120,23 @@ def _blocks(service: Service) -> _Page:
                     height=280,
                 )
                 question = gradio.Textbox(label="Question", max_lines=5)
-                method = gradio.Dropdown(list(METHODS), value="stage-beam", label="Method")
+                method = gradio.Dropdown(methods(service.extras), value=_FIRST, label="Method")
                 with gradio.Row():
                     n = gradio.Slider(1, _SHOWN_CANDIDATES, 4, step=1, label="Candidates", min_width=140)
-                    judge = gradio.Dropdown(list(JUDGES), value="self", label="Judge", min_width=140)
+                    judge = gradio.Dropdown(
+                        judges(_FIRST, service.extras),
+                        value=METHODS[_FIRST].judge,
+                        label="Judge",
+                        min_width=140,
+                    )
+                budget = gradio.Number(
+                    label="Tokens at most (empty: no bound)",
+                    precision=0,
+                    value=None,
+                    minimum=1,
+                    maximum=MAX_BUDGET,
+                    visible=METHODS[_FIRST].budgeted,
+                )
                 with gradio.Accordion("More", open=False):
                     temperature = gradio.Slider(0, 2, Asked.temperature, step=0.05, label="Temperature")
                     seed = gradio.Number(label="Seed (empty: a new one each time)", precision=0, value=None)
@@ -131,11 +147,17 @@ def _blocks(service: Service) -> _Page:
                 gradio.Examples(examples, [picture, question], label="Examples")
             with gradio.Column(scale=2, min_width=320):
                 shown = gradio.HTML(_said("The answer appears here, stage by stage."), elem_id="answer")
-        method.change(_controls, method, [n, judge], api_visibility="private", queue=False)
+        method.change(
+            partial(_controls, service.extras),
+            [method, judge],
+            [n, judge, budget],
+            api_visibility="private",
+            queue=False,
+        )
         asking = gradio.on(
             [go.click, question.submit],
             partial(_answers, service),
-            [picture, question, method, n, judge, temperature, seed],
+            [picture, question, method, n, judge, budget, temperature, seed],
             shown,
             api_visibility="private",
             concurrency_limit=None,  # the service has a line of its own
@@ -147,15 +169,23 @@ def _blocks(service: Service) -> _Page:
     return page
 
 
-def _controls(method: str) -> tuple[Any, Any]:
-    """What a method leaves to choose."""
-    return gradio.update(visible=method != "single"), gradio.update(visible=METHODS[method].judge is not None)
+def _controls(extras: Extras, method: str, judge: str | None) -> tuple[Any, Any, Any]:
+    """What a method leaves to choose: candidates, a judge (the chosen one, if it can be), a budget."""
+    kind, able = METHODS[method], judges(method, extras)
+    chosen = judge if judge in able or not able else able[0]
+    return (
+        gradio.update(visible=not kind.one),
+        gradio.update(visible=True, choices=able, value=chosen) if able else gradio.update(visible=False),
+        gradio.update(visible=kind.budgeted, value=None),
+    )
 
 
 async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
     """The answer as it grows, as HTML."""
     try:
-        async for shown in _searched(service, _asked(*controls)):
+        asked = _asked(*controls)
+        check(asked.method, asked.judge, service.extras)
+        async for shown in _searched(service, asked):
             yield shown
     except Exception as error:
         told = api_error(error)
@@ -169,7 +199,8 @@ def _asked(
     question: str,
     method: str,
     n: int,
-    judge: str,
+    judge: str | None,
+    budget: int | None,
     temperature: float,
     seed: int | None,
 ) -> Asked:
@@ -179,10 +210,11 @@ def _asked(
         question,
         () if picture is None else (Path(picture),),
         method,
-        1 if method == "single" else n,
+        1 if METHODS[method].one else n,
         judge if METHODS[method].judge is not None else None,
         random.getrandbits(31) if seed is None else seed,
         temperature,
+        budget=budget if METHODS[method].budgeted else None,
     )
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from llava_cot.asking import settings
 from llava_cot.images import ImageLimits, LoadedImage, load_image
+from llava_cot.methods.extras import Extras
 from llava_cot.question import Question
 from llava_cot.serve.errors import ApiError
 from llava_cot.serve.names import read_name
+from llava_cot.serve.offered import check
 from llava_cot.serve.wire import ChatMessage, ChatRequest, ImagePart, TextPart
 
 MAX_IMAGES = 16
@@ -58,9 +60,13 @@ class Asked:
     max_tokens: int = 2048
     choices: int = 1
     stop: tuple[str, ...] = ()
+    budget: int | None = None
 
     def __post_init__(self) -> None:
-        settings(self.method, self.n, self.judge, self.temperature, self.top_p, self.max_tokens, self.seed)
+        settings(
+            self.method, self.n, self.judge, self.temperature, self.top_p, self.max_tokens, self.seed,
+            self.budget,
+        )  # fmt: skip
 
     async def question(self) -> Question:
         """The question with its pictures. Raises ImageError.
@@ -78,8 +84,8 @@ class Asked:
         return Question(self.text, tuple(images))
 
 
-def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
-    """What is asked of a server of `model`. Raises ApiError or ValueError."""
+def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras) -> Asked:
+    """What is asked of a server of `model` that has these extras. Raises ApiError or ValueError."""
     _refuse_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
@@ -94,13 +100,15 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
         )
     method = named.method or (search and search.method) or "stage-beam"
     n = named.n or (search.n if search else None)
-    if named.judge and search and search.judge:
-        raise ApiError(
-            400,
-            f"the model {body.model} names a judge and so does search; leave one of them out",
-            param="search",
-        )
+    for what in ("judge", "budget"):
+        if getattr(named, what) and search and getattr(search, what):
+            raise ApiError(
+                400,
+                f"the model {body.model} names a {what} and so does search; leave one of them out",
+                param="search",
+            )
     judge = named.judge or (search.judge if search else None)
+    budget = named.budget or (search.budget if search else None)
     limit = body.max_completion_tokens or body.max_tokens or Asked.max_tokens
     temperature = Asked.temperature if body.temperature is None else body.temperature
     top_p = Asked.top_p if body.top_p is None else body.top_p
@@ -110,7 +118,9 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool) -> Asked:
         temperature, top_p = 0.0, 1.0
     seed = random.getrandbits(31) if body.seed is None else body.seed
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return Asked(text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop)
+    asked = Asked(text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop, budget)
+    check(method, judge, extras)
+    return asked
 
 
 def _refuse_fields(body: ChatRequest) -> None:

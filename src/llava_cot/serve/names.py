@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llava_cot.methods import METHODS
+from llava_cot.methods.extras import Extras
 from llava_cot.methods.spec import parse_spec, short
 from llava_cot.serve.errors import ApiError
-from llava_cot.serve.wire import MAX_CANDIDATES
+from llava_cot.serve.offered import runs
+from llava_cot.serve.wire import MAX_BUDGET, MAX_CANDIDATES
 
 # The numbers of candidates that are listed; any other may be asked for.
 _LISTED = (2, 4, 8)
@@ -27,11 +29,11 @@ class Named:
     budget: int | None = None
 
 
-def listed(model: str) -> list[str]:
-    """The names that a server of this model shows."""
-    plain = {name: kind for name, kind in METHODS.items() if not kind.wants}
-    ones = (name for name, kind in plain.items() if kind.one)
-    searches = [short(name) for name, kind in plain.items() if not kind.one]
+def listed(model: str, extras: Extras) -> list[str]:
+    """The names that a server of this model shows: of the methods that can run there, each with its judge."""
+    here = {name: kind for name, kind in METHODS.items() if runs(name, extras)}
+    ones = (name for name, kind in here.items() if kind.one)
+    searches = [short(name) for name, kind in here.items() if not kind.one]
     return [
         model,
         *(f"{model}:{name}" for name in ones),
@@ -53,6 +55,12 @@ def read_name(name: str, model: str) -> Named:
             raise ApiError(
                 400,
                 f"{spec.n} candidates are more than the {MAX_CANDIDATES} that one may ask for",
+                param="model",
+            )
+        if (spec.budget or 0) > MAX_BUDGET:
+            raise ApiError(
+                400,
+                f"a budget of {spec.budget} tokens is more than the {MAX_BUDGET} that one may ask for",
                 param="model",
             )
         # A judge that the name leaves out may be asked for beside it.

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import uvicorn
 
+from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Model
 from llava_cot.serve.answering import Settings
 from llava_cot.serve.site import make_site
@@ -42,10 +43,10 @@ def address(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def run(model: Model, settings: Settings, listening: socket.socket) -> None:
+def run(model: Model, settings: Settings, listening: socket.socket, extras: Extras) -> None:
     """Serve until SIGTERM or SIGINT; what is running or waiting then is finished first."""
     config = uvicorn.Config(
-        make_site(model, settings),
+        make_site(model, settings, extras),
         access_log=False,
         log_level="warning",
         server_header=False,

@@ -9,6 +9,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Model
 from llava_cot.serve.answering import Settings, make_service
 from llava_cot.serve.api import make_app
@@ -18,9 +19,9 @@ from llava_cot.serve.guard import Guard, Lock
 _API = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
 
 
-def make_site(model: Model, settings: Settings) -> ASGIApp:
-    """A server of one model. It does not close the model."""
-    service = make_service(model, settings)
+def make_site(model: Model, settings: Settings, extras: Extras | None = None) -> ASGIApp:
+    """A server of one model, and of what methods have besides. It closes none of it."""
+    service = make_service(model, settings, extras or Extras())
     api: ASGIApp = make_app(service)
     page: ASGIApp = make_page(service)
     if settings.key is not None:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # More choices, or candidates of a search, than a batch has rows (256) only wait for one another.
 MAX_CHOICES = 16
 MAX_CANDIDATES = 256
+# As many as 256 candidates of 2048 tokens, and their judging; all more only waits for the time limit.
+MAX_BUDGET = 1_000_000
 MAX_STOPS = 4  # OpenAI's
 
 
@@ -51,6 +53,7 @@ class Search(BaseModel):
     method: str | None = None
     n: int | None = Field(None, ge=1, le=MAX_CANDIDATES)
     judge: str | None = None
+    budget: int | None = Field(None, ge=1, le=MAX_BUDGET)
 
 
 class StreamOptions(_Part):

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from llava_cot.record import CandidateAdded, Event, Finished, Kept, StageStarted, TextDelta, VerdictGiven
+from llava_cot.record import (
+    CandidateAdded,
+    Event,
+    Finished,
+    Kept,
+    ScoreGiven,
+    StageStarted,
+    TextDelta,
+    VerdictGiven,
+)
 from llava_cot.show.stream import Piece, StageStreamer
-from llava_cot.show.words import loser, one_line, plural, printable, why
+from llava_cot.show.words import amount, loser, one_line, plural, printable, why
 from llava_cot.stages import StageFormat
-from llava_cot.trace import Candidate, Verdict
+from llava_cot.trace import Candidate, Score, Verdict
 
 
 class LiveView:
-    """Called with each event. Stages go to `out` as they are decided; losers and verdicts to `err`.
+    """Called with each event. Stages go to `out` as they are decided; losers, verdicts and scores to `err`.
+
+    A round of which nothing is kept before the next one begins is told as it is: a search that keeps several
+    decides at its end.
 
     `out` is None where the answer is not to be shown as it grows, `err` where nothing else is to be
     shown. Where `err` is a terminal it also has a line that says what is going on.
@@ -36,12 +48,15 @@ class LiveView:
         self._stage = ""
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []
+        self._scores: list[Score] = []
+        self._told = True  # of this round
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
-                self._stage, self._candidates, self._verdicts = stage, [], []
-                self._streamed = False
+                self._search()
+                self._stage, self._candidates, self._verdicts, self._scores = stage, [], [], []
+                self._streamed = self._told = False
                 self.status(stage)
             case TextDelta(text=text):
                 self._streamed = True
@@ -52,11 +67,16 @@ class LiveView:
             case VerdictGiven(verdict=verdict):
                 self._verdicts.append(verdict)
                 self.status(self._counts())
+            case ScoreGiven(score=score):
+                self._scores.append(score)
+                self.status(self._counts())
             case Kept(candidate=candidate):
-                self._search(candidate)
+                if candidate in self._candidates:
+                    self._search(candidate)
                 if not self._streamed:
                     self._answer(self._streamer.feed(candidate.text))
             case Finished():
+                self._search()
                 self.close()
 
     def status(self, text: str) -> None:
@@ -75,10 +95,9 @@ class LiveView:
         self._clear_status()
 
     def _counts(self) -> str:
-        counts = plural(len(self._candidates), "candidate")
-        if self._verdicts:
-            counts += f", {plural(len(self._verdicts), 'duel')}"
-        return f"{self._stage}: {counts}"
+        found = ((self._candidates, "candidate"), (self._verdicts, "duel"), (self._scores, "score"))
+        counts = [plural(len(those), noun) for those, noun in found if those]
+        return f"{self._stage}: {', '.join(counts)}"
 
     def _answer(self, pieces: list[Piece]) -> None:
         if self._out is None:
@@ -110,19 +129,32 @@ class LiveView:
         if self._out is not None and not self._blank_line:
             self._write("\n", "")
 
-    def _search(self, kept: Candidate) -> None:
-        """What was not kept in this round, and why."""
-        if self._err is None or not self._show_search or len(self._candidates) < 2:
+    def _search(self, kept: Candidate | None = None) -> None:
+        """What there was in this round beside what was kept, and why; once."""
+        if self._told or self._err is None or not self._show_search or len(self._candidates) < 2:
             return
+        self._told = True
         self._clear_status()
         self._new_paragraph()
         self._tell(self._counts())
+        parents = {candidate.parent for candidate in self._candidates}
         for candidate in self._candidates:
-            if candidate.id != kept.id:
-                self._tell(f"#{candidate.id} not kept: {one_line(candidate.text)}")
+            if candidate != kept:
+                parts = [f"after #{candidate.parent}"] if len(parents) > 1 else []
+                parts += dict.fromkeys(
+                    f"score {amount(score.value)}"
+                    for score in self._scores
+                    if score.candidate == candidate.id
+                )
+                head = ", ".join([f"#{candidate.id} not kept" if kept else f"#{candidate.id}", *parts])
+                self._tell(f"{head}: {one_line(candidate.text)}")
         for verdict in self._verdicts:
             result = f"#{verdict.winner} beat #{loser(verdict)}: {why(verdict)}."
             self._tell(f"{result} {one_line(verdict.reply)}".rstrip())
+        for score in self._scores:
+            if score.reply or (kept and score.candidate == kept.id):
+                said = f"#{score.candidate} scored {amount(score.value)} by the judge ({score.judge})."
+                self._tell(f"{said} {one_line(score.reply)}".rstrip())
 
     def _tell(self, line: str) -> None:
         assert self._err is not None

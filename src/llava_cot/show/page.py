@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
@@ -21,8 +22,9 @@ from llava_cot.show import words
 from llava_cot.show.templates import environment
 from llava_cot.trace import ImageRecord, Trace
 
-# With more rounds than this, columns side by side get too many to read, so rounds become rows.
-_COLUMNS = 6
+# With more rounds than this, columns side by side get too many to read, so rounds become rows: those of a
+# chain, where each goes on from one candidate, sooner than those of a tree, whose parts are side by side.
+_COLUMNS, _TREE_COLUMNS = 6, 16
 
 _PICTURE = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]+")
 
@@ -50,8 +52,9 @@ def trace_fragment(trace: Trace, name: str = "trace", *, asked: bool = True, run
             asked=asked,
             running=running,
             rounds=rounds,
-            layout=_layout(len(rounds)),
+            layout=_layout(rounds),
             kept=set(trace.chosen),
+            followed=words.went_on(trace),
             final=words.final_stage(trace),
             wins=Counter(verdict.winner for verdict in trace.verdicts),
             pieces=lambda text: _pieces(text, trace),
@@ -65,10 +68,11 @@ def stylesheet() -> str:
     return files("llava_cot.show").joinpath("trace.css").read_text(encoding="utf-8")
 
 
-def _layout(rounds: int) -> str:
-    if rounds <= 1:
+def _layout(rounds: Sequence[words.Round]) -> str:
+    if len(rounds) <= 1:
         return "single"
-    return "columns" if rounds <= _COLUMNS else "rows"
+    tree = any(len(part.groups) > 1 for part in rounds)
+    return "columns" if len(rounds) <= (_TREE_COLUMNS if tree else _COLUMNS) else "rows"
 
 
 def _pieces(text: str, trace: Trace) -> list[tuple[bool, str]]:
@@ -87,6 +91,6 @@ def picture(image: ImageRecord) -> str | None:
 
 @lru_cache
 def _environment() -> Environment:
-    functions = (words.facts, words.how, words.loser, words.size, words.why)
+    functions = (words.amount, words.facts, words.how, words.loser, words.size, words.why)
     names: dict[str, Any] = {function.__name__: function for function in functions}
     return environment(picture=picture, **names)

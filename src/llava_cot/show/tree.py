@@ -1,4 +1,4 @@
-"""A trace as a tree in the terminal: rounds, candidates, duels, the answer, what it cost."""
+"""A trace as a tree in the terminal: rounds, candidates, duels, scores, the answer, what it cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from llava_cot.show.words import Round, cost, facts, how, one_line, printable, rounds, size, why
-from llava_cot.trace import Candidate, Trace, Verdict
+from llava_cot.show.words import (
+    Round,
+    amount,
+    cost,
+    facts,
+    how,
+    one_line,
+    printable,
+    rounds,
+    size,
+    went_on,
+    why,
+)
+from llava_cot.trace import Candidate, Score, Trace, Verdict
 
 
 def trace_tree(trace: Trace) -> Tree:
@@ -20,8 +32,9 @@ def trace_tree(trace: Trace) -> Tree:
         tree.add(Text(f"{letter}. {one_line(option)}"))
     for image in trace.question.images:
         tree.add(Text(f"picture {one_line(image.name)}, {image.width} x {image.height}", style="dim"))
+    followed = went_on(trace)
     for part in rounds(trace):
-        _add_round(tree, part, trace)
+        _add_round(tree, part, trace, followed)
     answer = "none" if trace.answer is None else printable(trace.answer)
     tree.add(Text.assemble("answer: ", (answer, "bold green")))
     if trace.question.reference is not None:
@@ -30,19 +43,22 @@ def trace_tree(trace: Trace) -> Tree:
     return tree
 
 
-def _add_round(tree: Tree, part: Round, trace: Trace) -> None:
+def _add_round(tree: Tree, part: Round, trace: Trace, followed: set[int]) -> None:
     head = (f"{part.number + 1} {part.stage}", "bold cyan")
     branch = tree.add(Text.assemble(head, f" · {size(part)}"))
     for candidate in part.candidates:
-        branch.add(_candidate(candidate, part, trace))
+        branch.add(_candidate(candidate, part, trace, followed))
     for verdict in part.verdicts:
         branch.add(_verdict(verdict))
+    for score in part.told:
+        branch.add(_score(score))
 
 
-def _candidate(candidate: Candidate, part: Round, trace: Trace) -> Group:
+def _candidate(candidate: Candidate, part: Round, trace: Trace, followed: set[int]) -> Group:
     kept = candidate.id in trace.chosen
+    fate = " kept" if kept else " gone on from" if candidate.id in followed else ""
     parent = "" if candidate.parent is None or part.parent is not None else f" · after #{candidate.parent}"
-    head = f"#{candidate.id}{' kept' if kept else ''}{parent} · {' · '.join(facts(candidate, trace))}"
+    head = f"#{candidate.id}{fate}{parent} · {' · '.join(facts(candidate, trace))}"
     style = "bold" if kept else "dim"
     return Group(Text(head, style="green" if kept else "dim"), Text(printable(candidate.text), style=style))
 
@@ -56,4 +72,11 @@ def _verdict(verdict: Verdict) -> Group:
         )
     if verdict.reply:
         lines.append(Text(one_line(verdict.reply), style="dim italic"))
+    return Group(*lines)
+
+
+def _score(score: Score) -> Group:
+    lines = [Text(f"#{score.candidate} scored {amount(score.value)} by the judge ({score.judge})")]
+    if score.reply:
+        lines.append(Text(one_line(score.reply), style="dim italic"))
     return Group(*lines)

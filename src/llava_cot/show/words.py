@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from llava_cot.stages import Stage, StageFormat, parse
-from llava_cot.trace import Candidate, Trace, Usage, Verdict
+from llava_cot.trace import Candidate, Score, Trace, Usage, Verdict
 
 # C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
 # words may hold escape sequences, and a terminal would obey them.
@@ -18,29 +18,48 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a search: its candidates and the duels between them, in the order they happened."""
+    """One round of a search: its candidates, the duels and the scores, in the order they happened."""
 
     number: int
     stage: str
     candidates: tuple[Candidate, ...]
     verdicts: tuple[Verdict, ...]
+    scores: tuple[Score, ...] = ()
 
     @property
     def parent(self) -> int | None:
         """The candidate that all of this round go on from, if there is one such."""
-        parents = {candidate.parent for candidate in self.candidates}
-        return parents.pop() if len(parents) == 1 else None
+        return next(iter(self.groups)) if len(self.groups) == 1 else None
+
+    @property
+    def groups(self) -> dict[int | None, tuple[Candidate, ...]]:
+        """The candidates by what they go on from, None for the question itself."""
+        parents = dict.fromkeys(candidate.parent for candidate in self.candidates)
+        return {parent: tuple(c for c in self.candidates if c.parent == parent) for parent in parents}
+
+    @property
+    def told(self) -> tuple[Score, ...]:
+        """The scores of which more is to be said than beside their candidates: words, or of earlier ones."""
+        here = {candidate.id for candidate in self.candidates}
+        return tuple(score for score in self.scores if score.reply or score.candidate not in here)
 
 
 def rounds(trace: Trace) -> list[Round]:
-    """The trace's candidates and verdicts by round, first round first."""
-    numbers = sorted({candidate.round for candidate in trace.candidates})
+    """The trace's candidates, verdicts and scores by round, first round first."""
+    happened: list[Candidate | Verdict | Score] = [*trace.scores, *trace.verdicts, *trace.candidates]
+    stages = {one.round: one.stage for one in happened}
     result = []
-    for number in numbers:
+    for number, stage in sorted(stages.items()):
         candidates = tuple(c for c in trace.candidates if c.round == number)
         verdicts = tuple(v for v in trace.verdicts if v.round == number)
-        result.append(Round(number, candidates[0].stage, candidates, verdicts))
+        scores = tuple(s for s in trace.scores if s.round == number)
+        result.append(Round(number, stage, candidates, verdicts, scores))
     return result
+
+
+def went_on(trace: Trace) -> set[int]:
+    """The candidates that others go on from."""
+    return {candidate.parent for candidate in trace.candidates if candidate.parent is not None}
 
 
 def printable(text: str) -> str:
@@ -73,6 +92,8 @@ def how(trace: Trace) -> str:
     if trace.judge is not None:
         by = trace.judge_model not in (None, trace.model)
         parts.append(f"judge {trace.judge}" + (f" of {one_line(trace.judge_model or '')}" if by else ""))
+    if trace.budget is not None:
+        parts.append(f"budget {plural(trace.budget, 'token')}")
     settings = f"temperature {trace.temperature:g}, top-p {trace.top_p:g}"
     return " · ".join([*parts, settings, f"seed {trace.seed}"])
 
@@ -91,10 +112,9 @@ def cost(usage: Usage) -> str:
 
 
 def size(part: Round) -> str:
-    """How many candidates and duels a round had, and what it went on from."""
-    parts = [plural(len(part.candidates), "candidate")]
-    if part.verdicts:
-        parts.append(plural(len(part.verdicts), "duel"))
+    """How many candidates, duels and scores a round had, and what it went on from."""
+    counts = ((len(part.candidates), "candidate"), (len(part.verdicts), "duel"), (len(part.scores), "score"))
+    parts = [plural(count, noun) for count, noun in counts if count]
     if part.parent is not None:
         parts.append(f"after #{part.parent}")
     return ", ".join(parts)
@@ -106,8 +126,11 @@ def final_stage(trace: Trace) -> str | None:
 
 
 def facts(candidate: Candidate, trace: Trace) -> list[str]:
-    """What a whole answer says, its size, mean log-probability and, if it was cut or ended itself, that."""
-    said = []
+    """How it was scored, what a whole answer says, its size and mean log-probability, and how it ended."""
+    found = dict.fromkeys(
+        f"score {amount(score.value)}" for score in trace.scores if score.candidate == candidate.id
+    )
+    said: list[str] = []
     if candidate.stage == "answer":
         fmt = StageFormat(
             tuple(Stage(tags.name, tags.open, tags.close) for tags in trace.format), final_stage(trace) or ""
@@ -115,11 +138,16 @@ def facts(candidate: Candidate, trace: Trace) -> list[str]:
         answer = parse(candidate.text, fmt).answer
         if answer is not None or candidate.stage not in fmt.names:
             said = [f"answer {shortened(answer or 'none')}"]
-    parts = [*said, plural(candidate.completion_tokens, "token")]
+    parts = [*found, *said, plural(candidate.completion_tokens, "token")]
     if candidate.logprob is not None and candidate.completion_tokens:
         parts.append(f"log-prob. {candidate.logprob / candidate.completion_tokens:.2f} a token")
     ends = {"stop": [], "eos": ["the model ended here"], "length": ["ran out of tokens"]}
     return parts + ends[candidate.finish]
+
+
+def amount(score: float) -> str:
+    """A score, whose unit is its judge's own: as many digits as tell scores apart."""
+    return f"{score:.3f}"
 
 
 def loser(verdict: Verdict) -> int:

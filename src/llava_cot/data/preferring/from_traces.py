@@ -43,7 +43,7 @@ class Made:
         """What was left out and why, in one line; empty if nothing was."""
         parts = (
             (noun, ", ".join(f"{count:,} {reason}" for reason, count in left.most_common()))
-            for noun, left in (("duels", self.pairs_left), ("answers", self.answers_left))
+            for noun, left in (("pairs", self.pairs_left), ("answers", self.answers_left))
         )
         return "; ".join(f"{noun}: {reasons}" for noun, reasons in parts if reasons)
 

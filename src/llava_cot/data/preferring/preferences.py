@@ -6,20 +6,23 @@ Owns the rules of what is taken and of what is left out, each with its reason. K
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import Literal
 
 from llava_cot.data.checking.agreement import agrees, option_of
 from llava_cot.data.records import Turn
 from llava_cot.stages import Stage, StageFormat, last_closed, parse, validate
-from llava_cot.trace import Candidate, Trace, Verdict
+from llava_cot.trace import Candidate, Check, Trace, Verdict
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two ways to go on after `prefix`, the text kept so far (or empty): the judge chose one of them.
+    """Two ways to go on after `prefix`, the text kept so far (or empty): the judge prefers one of them.
 
     `judge` is its name; `decided_by` is the verdict's: its "choice", or a "check" that the other one failed.
+    It is "score" where there was no duel, and the judge gave one of them the higher score.
     """
 
     stage: str
@@ -31,7 +34,8 @@ class Pair:
 
 
 def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counter[str]]:
-    """A pair for each duel that was decided, and how many duels are left out, by reason.
+    """A pair for each duel that was decided, and one of the best and the worst by score of those that go on
+    from the same candidate with the same stage; and how many of them are left out, by reason.
 
     Only what was judged is told: that a winner would have beaten those it never met is not inferred. Without
     `keep_wrong`, a winner whose conclusion contradicts the question's reference is left out.
@@ -39,13 +43,45 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counte
     fmt = format_of(trace)
     left: Counter[str] = Counter()
     found: list[Pair] = []
-    for verdict in trace.verdicts:
+    compared: list[Verdict | _Compared] = [*trace.verdicts, *_by_score(trace)]
+    for verdict in compared:
         reason = _why_not(verdict, trace, fmt, keep_wrong)
         if reason is None:
             found.append(_pair(verdict, trace))
         else:
             left[reason] += 1
     return found, left
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Two candidates of which the scores, not a duel, tell the better one; read as a verdict is."""
+
+    a: int
+    b: int
+    winner: int
+    stage: str
+    judge: str
+    decided_by: Literal["score", "tie"]
+    checks: tuple[Check, ...] = ()
+
+
+def _by_score(trace: Trace) -> Iterator[_Compared]:
+    """The best and the worst of each judge's scores that can be compared, in the order of the first ones.
+
+    Of several scores of one candidate the last one counts. A candidate by itself is compared with none.
+    """
+    groups: dict[tuple[str, str, int | None], dict[int, float]] = {}
+    for score in trace.scores:
+        candidate = _candidate(trace, score.candidate)
+        groups.setdefault((score.judge, candidate.stage, candidate.parent), {})[score.candidate] = score.value
+    for (judge, stage, _), values in groups.items():
+        if len(values) < 2:
+            continue
+        best = max(values, key=lambda id: values[id])
+        worst = min(reversed(values), key=lambda id: values[id])
+        tied = not values[best] > values[worst]
+        yield _Compared(best, worst, best, stage, judge, "tie" if tied else "score")
 
 
 def winning(trace: Trace) -> tuple[Turn | None, str]:
@@ -81,12 +117,14 @@ def _standard(trace: Trace) -> str | None:
     return reference if number is None else ascii_uppercase[number]
 
 
-def _why_not(verdict: Verdict, trace: Trace, fmt: StageFormat, keep_wrong: bool) -> str | None:
+def _why_not(verdict: Verdict | _Compared, trace: Trace, fmt: StageFormat, keep_wrong: bool) -> str | None:
     winner, loser = _entrants(verdict, trace)
     if verdict.decided_by == "same" or winner.text.strip() == loser.text.strip():
         return "both texts are the same"
     if verdict.decided_by == "seed":
         return "the judge chose neither"
+    if verdict.decided_by == "tie":
+        return "the scores are all the same"
     # Where both entrants fail the check, one of them has to go on, and no judge preferred it.
     if any(check.candidate == winner.id and check.correct is False for check in verdict.checks):
         return "both were found incorrect"
@@ -108,7 +146,7 @@ def _conclusion(candidate: Candidate, trace: Trace, fmt: StageFormat) -> str | N
     return trace.answer if candidate.id in trace.chosen else None
 
 
-def _pair(verdict: Verdict, trace: Trace) -> Pair:
+def _pair(verdict: Verdict | _Compared, trace: Trace) -> Pair:
     winner, loser = _entrants(verdict, trace)
     prefix, other = _before(winner, trace), _before(loser, trace)
     if prefix != other:  # they go on from different candidates: from the last that both have
@@ -122,7 +160,7 @@ def _pair(verdict: Verdict, trace: Trace) -> Pair:
     return Pair(verdict.stage, prefix, winner.text, loser.text, verdict.judge, verdict.decided_by)
 
 
-def _entrants(verdict: Verdict, trace: Trace) -> tuple[Candidate, Candidate]:
+def _entrants(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:
     """The winner and the loser."""
     loser = verdict.b if verdict.winner == verdict.a else verdict.a
     return _candidate(trace, verdict.winner), _candidate(trace, loser)

@@ -1,0 +1,141 @@
+"""A server offers what it can run, and says why it does not run the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from equipped import Lengths, register
+from playing import tagged
+from serving import ASK, PATIENCE, Served, get, noisy, served
+
+from llava_cot.methods import METHODS
+from llava_cot.methods.extras import Calibration, Extras
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.serve.app import _controls
+from llava_cot.serve.offered import judges, methods
+from llava_cot.trace import Trace
+
+FULL = Extras(
+    reasoner=ScriptedModel(lambda prompt, rng: tagged("conclusion", "from another")),
+    judge_model=Lengths(),
+    calibration=Calibration("likelihood", 0.0, 1.0),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        register(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Served]:
+    with served(ScriptedModel(noisy)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def full() -> Iterator[Served]:
+    with served(ScriptedModel(noisy), extras=FULL) as running:
+        yield running
+
+
+def names(server: Served) -> set[str]:
+    return {model["id"] for model in get(f"{server.url}/models").json()["data"]}
+
+
+def refused(server: Served, **settings: Any) -> tuple[int, str]:
+    body = {"model": "scripted", "messages": ASK} | settings
+    reply = httpx.post(f"{server.url}/chat/completions", json=body, timeout=PATIENCE)
+    sentence: str = reply.json()["error"]["message"]
+    return reply.status_code, sentence
+
+
+def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
+    assert not {"scripted:relay", "scripted:shower", "scripted:cutter-4"} & names(bare)
+    assert names(full) - names(bare) == {"scripted:relay", *(f"scripted:cutter-{n}" for n in (2, 4, 8))}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"model": "scripted:relay"},
+            "relay wants a second model that reasons, which this server was not given",
+        ),
+        ({"search": {"method": "shower"}}, "shower wants examples to show"),
+        (
+            {"model": "scripted:best-of-4@asking"},
+            "a reward model to ask, which this server was not given; choose another method or judge",
+        ),
+        ({"search": {"judge": "asking"}}, "asking wants a reward model"),
+    ],
+)
+def test_the_rest_is_refused(bare: Served, settings: dict[str, Any], words: str, stream: bool) -> None:
+    status, sentence = refused(bare, **settings, stream=stream)
+    assert status == 400 and words in sentence
+
+
+def test_a_calibration_of_another_judge_is_none(full: Served) -> None:
+    status, sentence = refused(full, model="scripted:cutter-2@asking")
+    assert status == 400 and "cutter wants a calibration" in sentence
+
+
+def test_a_name_that_cannot_run_is_none(bare: Served) -> None:
+    reply = get(f"{bare.url}/models/scripted:relay")
+    assert reply.status_code == 400 and "second model" in reply.json()["error"]["message"]
+
+
+def test_what_is_offered_runs(full: Served) -> None:
+    assert full.ask(model="scripted:relay").choices[0].message.content == "from another"
+    reply = full.ask(model="scripted:cutter-3-within-70", extra_body={"include_trace": True})
+    trace = Trace.model_validate(reply.choices[0].trace, strict=False)
+    assert (trace.budget, trace.judge, len(trace.scores)) == (70, "likelihood", 3)
+
+
+def test_a_budget_is_asked_for_beside_the_method_or_with_it(full: Served) -> None:
+    body: dict[str, Any] = {"search": {"method": "cutter", "n": 2, "budget": 60}, "include_trace": True}
+    assert full.ask(extra_body=body).choices[0].trace["budget"] == 60
+    beside = {"search": {"budget": 61}, "include_trace": True}
+    assert full.ask(model="scripted:cutter-2", extra_body=beside).choices[0].trace["budget"] == 61
+    for settings, words in (
+        (
+            {"model": "scripted:cutter-2-within-5", "search": {"budget": 6}},
+            "names a budget and so does search",
+        ),
+        ({"search": {"method": "single", "budget": 6}}, "single keeps to no budget"),
+        ({"search": {"method": "cutter", "budget": 0}}, "search.budget: "),
+        ({"search": {"method": "cutter", "budget": 10**7}}, "search.budget: "),
+        ({"model": "scripted:cutter-2-within-9999999"}, "more than the 1000000 that one may ask for"),
+    ):
+        status, sentence = refused(full, **settings)
+        assert status == 400 and words in sentence, sentence
+
+
+def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
+    chunks = full.ask(model="scripted:relay", stream=True)
+    said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert said == "from another"
+    with pytest.raises(openai.BadRequestError, match="examples to show"):
+        full.ask(model="scripted:shower", stream=True)
+
+
+def test_the_page_offers_what_can_run() -> None:
+    assert not {"relay", "shower", "cutter"} & set(methods(Extras()))
+    assert set(METHODS) - set(methods(FULL)) == {"shower"}
+    assert judges("best-of-n", Extras())[0] == "self" and "asking" not in judges("best-of-n", Extras())
+    assert "asking" in judges("best-of-n", FULL)
+    assert judges("cutter", FULL) == ["likelihood"]
+    assert judges("majority", FULL) == []
+    n, judge, budget = _controls(FULL, "cutter", "self")
+    assert (n["visible"], budget["visible"], judge["value"]) == (True, True, "likelihood")
+    assert judge["choices"] == judges("cutter", FULL)
+    n, judge, budget = _controls(FULL, "relay", "self")
+    assert (n["visible"], judge["visible"], budget["visible"]) == (False, False, False)
+    assert _controls(FULL, "best-of-n", "logits")[1]["value"] == "logits"
