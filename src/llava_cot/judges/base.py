@@ -51,6 +51,7 @@ class Judge(Protocol):
     """
 
     name: str
+    model_name: str | None = None  # of the model that it asks; None if it asks none
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int

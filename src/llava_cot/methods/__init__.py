@@ -12,6 +12,8 @@ from llava_cot.methods.majority import majority
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
 from llava_cot.methods.stage_beam import stage_beam
+from llava_cot.methods.stage_wise_beam import stage_wise_beam
+from llava_cot.methods.swires import swires, swires_script
 from llava_cot.trace import Trace
 
 __all__ = ["METHODS", "Kind", "Method"]
@@ -19,15 +21,17 @@ __all__ = ["METHODS", "Kind", "Method"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A method. Beyond what each takes (`Method`), `run` takes what is in `wants` by these names, and
-    `budget` if it is `budgeted`."""
+    """A method. Beyond what each takes (`Method`), `run` takes what is in `wants` and `takes` by these names,
+    of which it can do without the latter, and `budget` if it is `budgeted`."""
 
     run: Callable[..., Awaitable[Trace]]
     one: bool = False  # a single answer, so that n is 1
+    n: int = 2  # candidates where their number is left out
     judge: str | None = None  # which judge it asks by itself; None if it asks none
     scored: bool = False  # its judge must give scores
     budgeted: bool = False
     wants: tuple[Extra, ...] = ()
+    takes: tuple[Extra, ...] = ()
 
 
 METHODS: dict[str, Kind] = {
@@ -36,4 +40,7 @@ METHODS: dict[str, Kind] = {
     "best-of-n": Kind(best_of_n, judge="self"),
     "sentence-beam": Kind(sentence_beam, judge="self"),
     "stage-beam": Kind(stage_beam, judge="self"),
+    "stage-wise-beam": Kind(stage_wise_beam, n=4, judge="logits", scored=True),
+    "swires": Kind(swires, n=4, judge="logits", scored=True, takes=("calibration",)),
+    "swires-script": Kind(swires_script, n=4, judge="logits", scored=True, takes=("calibration",)),
 }
