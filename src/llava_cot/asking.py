@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, get_args
 
 from llava_cot.judges import JUDGES, Judge, make_judge
 from llava_cot.judges.base import RewardModel
+from llava_cot.judges.calibration import is_known
 from llava_cot.methods import METHODS
 from llava_cot.methods.extras import Extra, Extras
 from llava_cot.models.base import Model, Sampling
@@ -43,12 +44,11 @@ async def ask(
 ) -> Trace:
     """Answer a question about an image, several images or none; `trace.answer` is the conclusion.
 
-    The defaults are the paper's, with N = 2 (1 for methods of one answer) and the judge that the method
-    asks by itself. `temperature` 0 is greedy. `max_tokens` is for one sample: a whole answer, or one stage
-    of stage-beam. `budget` bounds the tokens that are written for the question, where the method keeps to
-    one. `extras` is what the method and the judge may use besides the model. Calls that are gathered
-    together share the model's batches. Raises ValueError, of which ModelError and ImageError are kinds,
-    with one sentence for the user.
+    The defaults are the paper's, with the method's own N and judge. `temperature` 0 is greedy. `max_tokens`
+    is for one sample: a whole answer, or one stage of stage-beam. `budget` bounds the tokens that are written
+    for the question, where the method keeps to one. `extras` is what the method and the judge may use besides
+    the model. Calls that are gathered together share the model's batches. Raises ValueError, of which
+    ModelError and ImageError are kinds, with one sentence for the user.
     """
     n, sampling = settings(method, n, judge, temperature, top_p, max_tokens, seed, budget)
     kind, extras = METHODS[method], extras or Extras()
@@ -96,8 +96,10 @@ def wants(method: str, judge: str | Judge | None) -> list[tuple[str, Extra]]:
 
 
 def method_wants(method: str, judge: str | Judge | None) -> tuple[Extra, ...]:
-    """What a method cannot do without."""
-    return METHODS[method].wants
+    """What a method cannot do without; a cut-off must come from somewhere."""
+    kind = METHODS[method]
+    unknown = "calibration" in kind.takes and isinstance(judge, str) and not is_known(judge)
+    return (*kind.wants, "calibration") if unknown else kind.wants
 
 
 def lacking(method: str, judge: str | Judge | None, there: Collection[Extra]) -> tuple[str, Extra] | None:
@@ -158,7 +160,7 @@ def settings(
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
     if n is None:
-        n = 1 if METHODS[method].one else 2
+        n = 1 if METHODS[method].one else METHODS[method].n
     if n < 1:
         raise ValueError(f"n is {n}; a question takes at least one sample")
     if budget is not None and not METHODS[method].budgeted:

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 
 from llava_cot.cli_data import data_app
 from llava_cot.cli_eval import evaluate
+from llava_cot.cli_judge import judge_app
 from llava_cot.cli_options import (
     CacheMb,
     Calibration,
@@ -57,6 +58,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
+app.add_typer(judge_app, name="judge")
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("report")(report)

@@ -52,9 +52,7 @@ class Judge(Protocol):
 
     name: str
     model_name: str | None = None  # of the model that it asks; None if it asks none
-    probability: bool = (
-        False  # whether its scores of whole answers are from 0 to 1, so that they add up as votes
-    )
+    probability: bool = False  # whether its scores of whole answers are from 0 to 1, and add up as votes
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int

@@ -17,7 +17,9 @@ from llava_cot.methods.prism import prism, prism_query
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
 from llava_cot.methods.stage_beam import stage_beam
+from llava_cot.methods.stage_wise_beam import stage_wise_beam
 from llava_cot.methods.staged_prompt import staged_prompt
+from llava_cot.methods.swires import swires, swires_script
 from llava_cot.methods.weighted import weighted_best_of_n
 from llava_cot.trace import Trace
 
@@ -31,6 +33,7 @@ class Kind:
 
     run: Callable[..., Awaitable[Trace]]
     one: bool = False  # a single answer, so that n is 1
+    n: int = 2  # candidates where their number is left out
     judge: str | None = None  # which judge it asks by itself; None if it asks none
     scored: bool = False  # its judge must give scores
     probability: bool = False  # and these must be probabilities
@@ -49,6 +52,9 @@ METHODS: dict[str, Kind] = {
     "sentence-beam": Kind(sentence_beam, judge="self"),
     "stage-beam": Kind(stage_beam, judge="self", budgeted=True),
     "adaptive-stage-beam": Kind(adaptive_stage_beam, judge="self"),
+    "stage-wise-beam": Kind(stage_wise_beam, n=4, judge="logits", scored=True),
+    "swires": Kind(swires, n=4, judge="logits", scored=True, takes=("calibration",)),
+    "swires-script": Kind(swires_script, n=4, judge="logits", scored=True, takes=("calibration",)),
     "staged-prompt": Kind(staged_prompt, one=True),
     "cot": Kind(cot, one=True),
     "cot-few-shot": Kind(cot_few_shot, one=True, wants=("examples",)),

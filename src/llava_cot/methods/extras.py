@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llava_cot.judges.calibration import Calibration
 from llava_cot.models.base import Model
 from llava_cot.question import Question
 
 if TYPE_CHECKING:
     from llava_cot.judges.base import RewardModel
+
+__all__ = ["Calibration", "Example", "Extra", "Extras"]
 
 Extra = Literal["reasoner", "examples", "calibration", "judge_model"]
 
@@ -23,15 +26,6 @@ class Example:
 
     question: Question
     answer: str
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The scores that a judge gave in a sample, from which a cut-off follows for what is good enough."""
-
-    judge: str
-    mean: float
-    deviation: float
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from llava_cot.methods import METHODS
 
 GREEDY = "greedy"  # single, at temperature 0
 _ALSO = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
-_DEFAULT_N = 2  # as for `ask`
 _NUMBERED = re.compile(r"([a-z-]+)-([1-9][0-9]{0,8})")
 _WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
 
@@ -44,7 +43,7 @@ class Spec:
 
 
 def parse_spec(text: str) -> Spec:
-    """From METHOD, METHOD-N or METHOD-N@JUDGE; N is 2 and JUDGE the method's own where they are left out.
+    """From METHOD, METHOD-N or METHOD-N@JUDGE; N and JUDGE are the method's own where they are left out.
 
     A budget of tokens stands behind N: stage-beam-8-within-600.
 
@@ -81,7 +80,7 @@ def parse_spec(text: str) -> Spec:
                 f"{text!r} asks for {number} candidates, and {name} is one answer; choose a search"
             )
         return Spec(method, judge=judge or kind.judge, temperature=0.0 if name == GREEDY else None)
-    n = _DEFAULT_N if number is None else number
+    n = kind.n if number is None else number
     return Spec(method, n, judge or kind.judge, budget=budget)
 
 
