@@ -40,7 +40,7 @@ async def search(
         "How many objects are there?",
         method=method,
         judge=judge,
-        n=1 if method == "single" else n,
+        n=1 if METHODS[method].one else n,
         seed=seed,
         temperature=1.0,
         top_p=1.0,

@@ -46,7 +46,7 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str)
         None,
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
-        n=None if method == "single" else 3,
+        n=None if METHODS[method].one else 3,
         judge=judge if METHODS[method].judge is not None else None,
     )
     checks = sum("Verdict:" in call.prompt.messages[0].text for call in model.calls)
@@ -82,7 +82,8 @@ async def test_settings_reach_the_model() -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
-        trace = await ask(model, None, "q", method=method, n=None if method == "single" else 4, seed=seed)
+        n = None if METHODS[method].one else 4
+        trace = await ask(model, None, "q", method=method, n=n, seed=seed)
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
     alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]

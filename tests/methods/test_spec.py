@@ -9,11 +9,12 @@ from llava_cot.methods.spec import Spec, parse_spec
 
 searches = st.builds(
     lambda method, n, judge: Spec(method, n, judge if METHODS[method].judge is not None else None),
-    st.sampled_from(sorted(set(METHODS) - {"single"})),
+    st.sampled_from(sorted(name for name, kind in METHODS.items() if not kind.one)),
     st.integers(1, 999_999_999),
     st.sampled_from(sorted(JUDGES)),
 )
-specs = st.one_of(st.sampled_from([Spec("single"), Spec("single", temperature=0.0)]), searches)
+ones = [Spec(name) for name, kind in METHODS.items() if kind.one]
+specs = st.one_of(st.sampled_from([*ones, Spec("single", temperature=0.0)]), searches)
 
 
 @given(specs)
@@ -39,6 +40,7 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
     [
         ("single", "single", 1, None, "single"),
         ("single-1", "single", 1, None, "single"),
+        ("msg", "msg", 1, None, "msg"),
         ("stage-beam", "stage-beam", 2, "self", "stage-beam-2"),
         ("stage-beam-4@self", "stage-beam", 4, "self", "stage-beam-4"),
         ("best-of-10@logits", "best-of-n", 10, "logits", "best-of-10@logits"),

@@ -9,6 +9,7 @@ from llava_cot.methods.base import Method
 from llava_cot.methods.best_of_n import best_of_n
 from llava_cot.methods.extras import Extra
 from llava_cot.methods.majority import majority
+from llava_cot.methods.msg import msg
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
 from llava_cot.methods.stage_beam import stage_beam
@@ -36,4 +37,5 @@ METHODS: dict[str, Kind] = {
     "best-of-n": Kind(best_of_n, judge="self"),
     "sentence-beam": Kind(sentence_beam, judge="self"),
     "stage-beam": Kind(stage_beam, judge="self"),
+    "msg": Kind(msg, one=True),
 }
