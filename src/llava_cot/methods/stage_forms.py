@@ -16,7 +16,7 @@ from llava_cot.models.forms import Form
 from llava_cot.spans import find_tags
 from llava_cot.stages import StageFormat, render
 
-# A stage has a visible character, so that it is not empty, and ends with the first tag in it, in whatever case.
+# A stage has a visible character, so that it is not empty, and ends with the first tag in it, in any case.
 # White space around a choice and between stages is short: a model that may write any can do so for ever.
 _GRAMMAR = r"""
 start: {stages}

@@ -1,7 +1,7 @@
 """How a prompt is put to a server: as chat messages, its prefix in whichever way the server continues it.
 
-Owns the three ways and the words of the one without a prefix, images as data URLs, and the fields that ask for
-a form. Knows no HTTP.
+Owns the three ways and the words of the one without a prefix, images as data URLs, and the fields that ask
+for a form. Knows no HTTP.
 
 - "continue": the last message is the assistant's and stays open (vLLM, SGLang: `continue_final_message`).
 - "trailing": the server goes on with a last message of the assistant by itself.
