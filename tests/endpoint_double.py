@@ -21,13 +21,16 @@ Fault = Literal["429", "500", "503", "400", "401", "break", "cut", "slow", "garb
 LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
 _KEEP = {"include_stop_str_in_output", "no_stop_trim"}
+_FORMS = {"response_format", "structured_outputs", "guided_json"}
 
 
 class Double:
     """A server on a free port of this machine, running between `with` and its end.
 
     `stops` is what becomes of a stop string: it is kept if asked for, named, or silently cut off. `strict`
-    refuses fields that OpenAI does not have. `faults` are what the next chat requests meet, in turn.
+    refuses fields that OpenAI does not have. Of the fields that ask for a form, those in `forms` are obeyed
+    (once the server has been found out, by the script) and the others left unread, or refused. `faults` are
+    what the next chat requests meet, in turn.
     """
 
     def __init__(
@@ -43,7 +46,10 @@ class Double:
         models: Sequence[str] = ("scripted",),
         owner: str = "someone",
         wait: str | None = "0",
+        forms: Sequence[str] = (),
+        refuses_forms: bool = False,
     ) -> None:
+        self.forms, self.refuses_forms = forms, refuses_forms
         self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
         self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
         self.faults: deque[Fault] = deque()
@@ -170,6 +176,9 @@ class Double:
         unknown = (_OPEN | _KEEP) & set(fields)
         if self.strict and unknown:
             raise ModelError(f"Unrecognized request arguments: {', '.join(sorted(unknown))}")
+        asked = _FORMS & set(fields)
+        if self.refuses_forms and not asked <= set(self.forms):
+            raise ModelError(f"{', '.join(sorted(asked))} is not supported")
         if fields.get("logprobs") and not self.logprobs:
             raise ModelError("logprobs are not supported")
         prompt, read = self._prompt(fields)
@@ -177,7 +186,8 @@ class Double:
         stops = tuple(fields.get("stop", ()))
         sampling = Sampling(max_tokens=fields["max_tokens"], stop=stops, seed=fields.get("seed", 0))
         if prompt.messages[-1].text.startswith("Copy this line"):
-            copying = ScriptedModel(lambda asked, rng: LINE[len(asked.prefix) :])
+            line = '{"tree": "amber"}' if asked & set(self.forms) else LINE
+            copying = ScriptedModel(lambda asked, rng: line[len(asked.prefix) :])
             samples = await copying.sample(prompt, n, sampling)
         else:
             samples = await self.model.sample(prompt, n, sampling)

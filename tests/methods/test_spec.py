@@ -43,6 +43,7 @@ def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
         ("single", "single", 1, None, "single"),
         ("single-1", "single", 1, None, "single"),
         ("cot-few-shot", "cot-few-shot", 1, None, "cot-few-shot"),
+        ("msg", "msg", 1, None, "msg"),
         ("stage-beam", "stage-beam", 2, "self", "stage-beam-2"),
         ("stage-beam-4@self", "stage-beam", 4, "self", "stage-beam-4"),
         ("best-of-10@logits", "best-of-n", 10, "logits", "best-of-10@logits"),

@@ -94,10 +94,10 @@ def rounds(trace: Trace) -> int:
 
 
 def expected(scores: Sequence[float], n: int, returns: int, sent: int, cut: float) -> tuple[list[int], int]:
-    """By brute force: the ids of the path that wins, and the number of rounds. Ids are handed out in order."""
+    """By brute force: the ids of the path that wins, and the number of rounds. Ids come in order."""
     following = iter(range(len(scores)))
     summary, reasonings, parents = next(following), [], {}
-    for count in range(1, returns + 2):
+    for count in range(1, returns + 2):  # noqa: B007 - told when the loop has ended
         captions = [next(following) for _ in range(n)]
         order = sorted((-scores[c], c) for c in captions)
         # Of captions that are all kept there is no order but their own.

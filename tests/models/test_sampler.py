@@ -58,6 +58,38 @@ def test_the_ends_of_the_interval_are_tokens(uniform: float) -> None:
     assert all(0 <= token < 5 for token in tokens)
 
 
+@pytest.mark.parametrize("top_p", [0.7, 1.0])
+@pytest.mark.parametrize("size", [5, 5000])
+def test_rows_that_may_draw_some_tokens_alone_follow_the_distribution_of_those(
+    size: int, top_p: float
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(size, generator=generator) * 3
+    some = torch.rand(size, generator=generator) < 0.3
+    some[logits.argmax()], some[logits.argmin()] = False, True
+    expected = reference(logits.masked_fill(~some, -torch.inf), 0.8, top_p)
+    grid = [*((np.arange(499) + 0.5) / 499), 1 - 2**-53]
+    allowed = (range(500), some.expand(500, -1))
+    tokens, logprobs = draw(logits.expand(500, -1), [0.8] * 500, [top_p] * 500, grid, allowed)
+    assert set(tokens) <= set(some.nonzero()[:, 0].tolist())
+    counts = {token: tokens.count(token) / 500 for token in set(tokens)}
+    for token in counts.keys() | expected.keys():
+        assert counts.get(token, 0) == pytest.approx(expected.get(token, 0), abs=0.005)
+    assert logprobs == pytest.approx(logits.log_softmax(-1)[tokens].tolist(), abs=1e-4)
+
+
+def test_what_a_row_may_draw_changes_no_other_row() -> None:
+    logits = torch.randn(6, 700, generator=torch.Generator().manual_seed(5)) * 2
+    settings = ([0.0, 1.0] * 3, [0.9] * 6, [i / 6 for i in range(6)])
+    few = torch.zeros(2, 700, dtype=torch.bool)
+    few[:, 7:9] = True
+    free, together = draw(logits, *settings), draw(logits, *settings, ([1, 4], few))
+    for row in (0, 2, 3, 5):
+        assert (together[0][row], together[1][row]) == (free[0][row], free[1][row])
+    assert together[0][4] == 7 + int(logits[4, 8] > logits[4, 7])
+    assert together[0][1] in (7, 8)
+
+
 def test_random_numbers_depend_on_the_seed_and_the_number_of_the_sample_alone() -> None:
     def first(seed: int, index: int) -> list[float]:
         return Uniforms(seed, index).at(0, 100)

@@ -13,6 +13,7 @@ from llava_cot.methods.best_of_n import best_of_n
 from llava_cot.methods.cot import cot, cot_few_shot
 from llava_cot.methods.extras import Extra
 from llava_cot.methods.majority import majority
+from llava_cot.methods.msg import msg
 from llava_cot.methods.prism import prism, prism_query
 from llava_cot.methods.sentence_beam import sentence_beam
 from llava_cot.methods.single import single
@@ -56,6 +57,7 @@ METHODS: dict[str, Kind] = {
     "swires": Kind(swires, n=4, judge="logits", scored=True, takes=("calibration",)),
     "swires-script": Kind(swires_script, n=4, judge="logits", scored=True, takes=("calibration",)),
     "staged-prompt": Kind(staged_prompt, one=True),
+    "msg": Kind(msg, one=True),
     "cot": Kind(cot, one=True),
     "cot-few-shot": Kind(cot_few_shot, one=True, wants=("examples",)),
     "prism": Kind(prism, one=True, wants=("reasoner",)),

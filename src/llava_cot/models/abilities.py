@@ -15,7 +15,8 @@ from typing import Any
 
 from llava_cot.files import write_whole
 from llava_cot.models.base import ModelError, Prompt
-from llava_cot.models.dialects import PrefixWay, messages
+from llava_cot.models.dialects import FormWay, PrefixWay, held_to, messages
+from llava_cot.models.forms import Form
 from llava_cot.models.replies import KEEP_STOP, stop_told, text_of
 from llava_cot.models.wire import Refused
 
@@ -32,6 +33,19 @@ _TOKENS = 16
 # Who they are is told by `owned_by` in /v1/models; what they do does not depend on the model's skill.
 _KNOWN: dict[str, PrefixWay] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
 _NAME_THE_STOP = ("vllm", "sglang")
+# A form that no reply has by chance: the line's first word, as the value of a field.
+_FORM = Form(
+    "json",
+    json.dumps(
+        {
+            "type": "object",
+            "properties": {"tree": {"type": "string", "enum": ["amber"]}},
+            "required": ["tree"],
+            "additionalProperties": False,
+        }
+    ),
+)
+_FORM_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,8 @@ class Abilities:
 
     `prefix` is how it continues the assistant's text, `many` whether it gives several samples a request,
     `stops` whether it says at which stop string it stopped, `top_logprobs` how many tokens' log-probabilities
-    it tells at each position (0: none), `seed` whether it takes one, `limit` what it calls the token limit.
+    it tells at each position (0: none), `seed` whether it takes one, `limit` what it calls the token limit,
+    `form` in which field it takes a JSON schema that it holds a reply to.
     """
 
     prefix: PrefixWay
@@ -49,6 +64,7 @@ class Abilities:
     top_logprobs: int
     seed: bool
     limit: str
+    form: FormWay = "none"
 
 
 _IN_WORDS: dict[PrefixWay, str] = {
@@ -72,17 +88,24 @@ def describe(abilities: Abilities) -> dict[str, str]:
         else "none: no judge logits or likelihood",
         "seed": "taken" if abilities.seed else "refused: no run can be repeated",
         "token limit": abilities.limit,
+        "form": "not forced: no method msg"
+        if abilities.form == "none"
+        else f"forced, a JSON schema ({abilities.form})",
     }
 
 
 async def find_out(ask: Ask, owner: str) -> Abilities:
     """Ask about everything, in a dozen short requests at most. Raises ModelError."""
     base = await _base(ask)
-    prefix, many, stops, top = await asyncio.gather(
-        _prefix(ask, base, owner), _many(ask, base), _stops(ask, base, owner), _top_logprobs(ask, base)
-    )
     limit = next(name for name in base if name.startswith("max_"))
-    return Abilities(prefix, many, stops, top, "seed" in base, limit)
+    prefix, many, stops, top, form = await asyncio.gather(
+        _prefix(ask, base, owner),
+        _many(ask, base),
+        _stops(ask, base, owner),
+        _top_logprobs(ask, base),
+        _form(ask, base | {limit: _FORM_TOKENS}, owner),
+    )
+    return Abilities(prefix, many, stops, top, "seed" in base, limit, form)
 
 
 async def _base(ask: Ask) -> Json:
@@ -144,6 +167,21 @@ async def _top_logprobs(ask: Ask, base: Json) -> int:
             content = (choice.get("logprobs") or {}).get("content")
             return count if content and content[0].get("top_logprobs") else 0
     return 0
+
+
+async def _form(ask: Ask, base: Json, owner: str) -> FormWay:
+    """Where a schema is taken, and not just left unread. Only vLLM has had fields of its own."""
+    ways: list[FormWay] = ["response_format"]
+    if owner == "vllm":
+        ways += ["structured_outputs", "guided_json"]
+    for way in ways:
+        for choice in await _try(ask, base | held_to(_FORM, way)):
+            try:
+                if json.loads(text_of(choice)) == {"tree": "amber"}:
+                    return way
+            except ValueError:
+                pass
+    return "none"
 
 
 def kept_in() -> Path:

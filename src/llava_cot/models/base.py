@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol
 
+from llava_cot.models.forms import Form
 from llava_cot.question import LoadedImage
 
 Finish = Literal["stop", "eos", "length"]
@@ -70,7 +71,9 @@ class Sampling:
     `temperature` 0 is greedy. Text ends at the first of the `stop` strings, which is kept, less any
     white space at its end. Sample i of a call is drawn from (`seed`, `first` + i) alone, whatever else
     shares its batch: with `first`, a later call goes on where an earlier one stopped. (A server that gives
-    several samples a request draws them from the number of the first.)
+    several samples a request draws them from the number of the first.) What the text is held to is in
+    `form`, if the model declares that it can force that (`forms_of`): what would break the form is left
+    out before temperature and top-p.
     """
 
     temperature: float = 0.6
@@ -79,14 +82,15 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
     first: int = 0
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
 class Continuation:
     """One sampled continuation of a prompt's prefix.
 
-    `logprob` is the sum of its tokens' log-probabilities at temperature 1 (None where a server does
-    not tell); `finish` is "stop" at a stop string, "eos" at the model's own end, "length" at
+    `logprob` is the sum of its tokens' log-probabilities at temperature 1, without any form (None where a
+    server does not tell); `finish` is "stop" at a stop string, "eos" at the model's own end, "length" at
     `max_tokens`. An end token is neither in `text` nor in `tokens`. `tokens` is empty where the
     model does not tell ids; `completion_tokens` counts what was generated, an end token included. `usd`
     is what it cost in US dollars, None where there is no price.

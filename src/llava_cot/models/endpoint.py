@@ -21,10 +21,11 @@ from llava_cot.models.base import (
     Sampling,
     request_seed,
 )
-from llava_cot.models.dialects import data_url, is_at_hand, joined, messages
+from llava_cot.models.dialects import data_url, held_to, is_at_hand, joined, messages
+from llava_cot.models.forms import FormKind
 from llava_cot.models.providers import Price, Provider, key_of
 from llava_cot.models.recent import Recent
-from llava_cot.models.refusals import check_samples, no_option
+from llava_cot.models.refusals import check_form, check_samples, no_option
 from llava_cot.models.replies import KEEP_STOP, Stream, continuations, scores
 from llava_cot.models.wire import ATTEMPTS, Json, Refused, Server, Wire
 
@@ -103,6 +104,10 @@ class EndpointModel:
             abilities = replace(abilities, prefix=self._provider.prefix)
         return name, abilities
 
+    @property
+    def forms(self) -> tuple[FormKind, ...]:
+        return () if self.abilities.form == "none" else ("json",)
+
     async def _owner(self, name: str) -> str:
         """Who serves a model that was named, where the server tells."""
         try:
@@ -120,6 +125,7 @@ class EndpointModel:
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
         check_samples(n, sampling)
+        check_form(f"{self.name} at {self.url}", sampling, self.forms)
         if on_text is None:
             return await self._wire.aside.run(self._sample(prompt, n, sampling))
         return await self._wire.aside.run_telling(
@@ -153,6 +159,8 @@ class EndpointModel:
             body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
         if self.abilities.top_logprobs:
             body["logprobs"] = True
+        if sampling.form is not None:
+            body |= held_to(sampling.form, self.abilities.form)
         return body
 
     async def _request(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -354,6 +355,7 @@ class Engine:
                 for sample, draft in zip(samples, drafts, strict=True)
                 for number in sample.uniforms(1 + len(draft))
             ],
+            _allowed(samples, drafts, logits.device),
         )
         if any(map(math.isnan, logprobs)):
             raise ModelFailure("the model computed what is not a number; try the dtype float32")
@@ -390,6 +392,21 @@ class Engine:
         if self._share:
             start = len(root.ids)
             self._prefixes.add(root, ids[start:], lambda a, b: lane.read(row, start + a, start + b))
+
+
+def _allowed(
+    samples: Sequence[Sample], drafts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[list[int], Tensor] | None:
+    """What samples with a form may draw, as `draw` takes it: a sample has a row for each token to come."""
+    rows: list[int] = []
+    found, at = [], 0
+    for sample, draft in zip(samples, drafts, strict=True):
+        allowed = sample.allowed(draft)
+        if allowed is not None:
+            rows += range(at, at + len(allowed))
+            found.append(allowed)
+        at += 1 + len(draft)
+    return (rows, torch.from_numpy(np.concatenate(found)).to(device)) if found else None
 
 
 def _too_large(tokens: int) -> ModelError:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llava_cot.models.arriving import Arriving
-from llava_cot.models.base import Sampling
+from llava_cot.models.base import ModelError, Sampling
 from llava_cot.models.encoding import Encoded
+from llava_cot.models.forcing import Forced
 from llava_cot.models.prefixes import Root
 from llava_cot.models.sampler import Uniforms
 
@@ -76,13 +79,20 @@ class Score(Job):
 
 
 class Sample(Job):
-    """One continuation being drawn; `ids` grows."""
+    """One continuation being drawn; `ids` grows. `forced` is its place in its form, if it has one."""
 
     def __init__(
-        self, ticket: Ticket, part: int, encoded: Encoded, sampling: Sampling, arriving: Arriving
+        self,
+        ticket: Ticket,
+        part: int,
+        encoded: Encoded,
+        sampling: Sampling,
+        arriving: Arriving,
+        forced: Forced | None = None,
     ) -> None:
         super().__init__(ticket, part, encoded, encoded.ids)
         self.sampling = sampling
+        self.forced = forced
         self._uniforms = Uniforms(sampling.seed, sampling.first + part)
         self._arriving = arriving
         self._ended = False
@@ -101,12 +111,23 @@ class Sample(Job):
         """The random numbers of its next tokens."""
         return self._uniforms.at(self._arriving.count, count)
 
+    def allowed(self, draft: Sequence[int]) -> NDArray[np.bool_] | None:
+        """What its form allows next, and after each token of a draft; None if it has none, or that failed,
+        which fails the ticket."""
+        try:
+            return None if self.forced is None else self.forced.allowed(draft)
+        except ModelError as error:
+            self.ticket.fail(error)
+            return None
+
     def take(self, token: int, logprob: float) -> bool:
         """Take the next token; true if it is the last, and the ticket's part is settled."""
         whole = self._arriving.take(token, logprob)
         self._ended = whole is not None and whole.finish == "eos"
         if not self._ended:
             self.ids.append(token)
+            if self.forced is not None:
+                self.forced.take(token)
         if whole is not None:
             self.ticket.settle(self.part, whole)
         return whole is not None

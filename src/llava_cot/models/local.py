@@ -20,9 +20,11 @@ from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Samp
 from llava_cot.models.checkpoint import Checkpoint, end_tokens, load_checkpoint
 from llava_cot.models.encoding import Encoded, Encoder
 from llava_cot.models.engine import Engine, Stats
+from llava_cot.models.forcing import Forced, Forcing
+from llava_cot.models.forms import FormKind
 from llava_cot.models.jobs import Job, Sample, Score, Ticket
 from llava_cot.models.network import Network
-from llava_cot.models.refusals import check_room, check_samples, no_option, too_long, unknown_ids
+from llava_cot.models.refusals import check_form, check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing
 
 # Rounds of an event loop without a new call after which it has nothing more to ask for now: what
@@ -35,6 +37,8 @@ class LocalModel:
 
     `share=False` turns off batching and every cache: each sample is computed by itself from nothing.
     """
+
+    forms: tuple[FormKind, ...] = ("grammar", "json")
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class LocalModel:
         self._vocabulary = Vocabulary(processor.tokenizer, opened.network.vocabulary)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
+        self._forcing = Forcing(processor.tokenizer, opened.network.vocabulary, self._ends)
 
     @property
     def stats(self) -> Stats:
@@ -74,9 +79,13 @@ class LocalModel:
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
         check_samples(n, sampling)
+        check_form(self.name, sampling, self.forms)
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
+        forced: Sequence[Forced | None] = [None] * n
+        if sampling.form is not None:  # which may take a while
+            forced = await asyncio.to_thread(self._forcing.start, sampling.form, n)
 
         def jobs(ticket: Ticket, tell: Callable[[str], None] | None) -> list[Job]:
             return [
@@ -92,6 +101,7 @@ class LocalModel:
                         self._ends,
                         None if i else tell,
                     ),
+                    forced[i],
                 )
                 for i in range(n)
             ]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from llava_cot.models.base import ModelError, Sampling
+from llava_cot.models.forms import FormKind
 
 
 def check_samples(n: int, sampling: Sampling) -> None:
     """Raises ModelError if nothing is asked for."""
     if n < 1 or sampling.max_tokens < 1:
         raise ModelError(f"{n} samples of {sampling.max_tokens} tokens are asked for; ask for at least 1")
+
+
+def check_form(name: str, sampling: Sampling, forms: Collection[FormKind]) -> None:
+    """Raises ModelError if the samples are to have a form that the model cannot force."""
+    form = sampling.form
+    if form is not None and form.kind not in forms:
+        what = {"json": "a JSON schema", "grammar": "a grammar"}[form.kind]
+        raise ModelError(f"{name} cannot be held to {what} as it writes; choose another method or model")
 
 
 def check_room(cache_mb: int, max_batch: int) -> None:

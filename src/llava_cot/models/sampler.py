@@ -34,14 +34,23 @@ class Uniforms:
 
 
 def draw(
-    logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
+    logits: Tensor,
+    temperatures: Sequence[float],
+    top_ps: Sequence[float],
+    uniforms: Sequence[float],
+    allowed: tuple[Sequence[int], Tensor] | None = None,
 ) -> tuple[list[int], list[float]]:
     """One token a row, and its log-probability at temperature 1.
 
     `logits` is [rows, vocabulary], float32. A row at temperature 0 takes its likeliest token. Otherwise
-    the row's uniform number picks from the smallest set of likeliest tokens that holds `top_p`.
+    the row's uniform number picks from the smallest set of likeliest tokens that holds `top_p`. The rows that
+    `allowed` names draw from what it says alone, [named rows, vocabulary], at least one token each; their
+    log-probabilities are of the network all the same.
     """
     logprobs = logits.log_softmax(-1)
+    if allowed is not None:
+        rows = torch.tensor(allowed[0], device=logits.device)
+        logits = logits.index_copy(0, rows, logits[rows].masked_fill(~allowed[1], -torch.inf))
     if any(temperatures):
         tokens = _sample(logits, temperatures, top_ps, uniforms)
         if not all(temperatures):
@@ -68,8 +77,8 @@ def _sample(
         mass = best.exp_().cumsum(-1)
         if count == size or bool((mass[:, -1:] >= top_p).all()):
             break
-    # The set ends with the token that reaches top-p.
-    last = torch.searchsorted(mass, top_p.contiguous()).clamp_(max=mass.shape[-1] - 1)
+    # The set ends with the token that reaches top-p, or what there is of it: none after it has any chance.
+    last = torch.searchsorted(mass, torch.minimum(top_p, mass[:, -1:]))
     picked = torch.searchsorted(mass, uniform * mass.gather(1, last), right=True)
     chosen: Tensor = tokens.gather(1, torch.minimum(picked, last))[:, 0]
     return chosen

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llava_cot.models.base import Continuation, Finish, ModelError, OnText, Prompt, Sampling
+from llava_cot.models.forms import FormKind
+from llava_cot.models.refusals import check_form
 
 # All that the model would still write after the prompt's prefix, up to its own end. What it draws from
 # the generator depends on the sample's seed and number alone.
@@ -36,15 +38,20 @@ class ScriptedModel:
 
     Of the answers in a table, each sample is one that begins with the prompt's prefix; where none
     does, the model ends at once. `choose` scores options, by default all alike. With `ids` false it
-    tells no token ids and no log-probabilities, as many servers do not. Every call is in `calls` or
-    `choices`.
+    tells no token ids and no log-probabilities, as many servers do not. A form is for the
+    script to keep to, if its kind is in `forms`. Every call is in `calls` or `choices`.
     """
 
     name = "scripted"
 
     def __init__(
-        self, script: Script | Mapping[str, Sequence[str]], choose: Choose | None = None, ids: bool = True
+        self,
+        script: Script | Mapping[str, Sequence[str]],
+        choose: Choose | None = None,
+        ids: bool = True,
+        forms: tuple[FormKind, ...] = ("grammar", "json"),
     ) -> None:
+        self.forms = forms
         self.calls: list[Call] = []
         self.choices: list[tuple[Prompt, tuple[str, ...]]] = []
         self._script = script if callable(script) else _from_table(script)
@@ -55,6 +62,7 @@ class ScriptedModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
+        check_form(self.name, sampling, self.forms)
         self.calls.append(Call(prompt, n, sampling))
         if prompt.prefix_tokens is not None and self.decode(prompt.prefix_tokens) != prompt.prefix:
             raise ModelError(f"the prompt's token ids are not those of its prefix {prompt.prefix!r}")

@@ -15,6 +15,7 @@ from typing import TypeVar
 from llava_cot.models.balance import Balance, Turn
 from llava_cot.models.base import Continuation, ModelError, ModelFailure, OnText, Prompt, Sampling
 from llava_cot.models.endpoint import EndpointModel
+from llava_cot.models.forms import FormKind
 from llava_cot.models.providers import Price, Provider
 from llava_cot.models.replies import Told
 from llava_cot.models.wire import ATTEMPTS, GaveUp, Refused, pause
@@ -74,6 +75,10 @@ class SeveralModel:
                 "a server failed in the middle of an answer, which came out otherwise at another; ask again"
             )
         return samples
+
+    @property
+    def forms(self) -> tuple[FormKind, ...]:
+        return self._models[0].forms
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         return await self._somewhere(prompt, lambda model: model.choose(prompt, options))
@@ -175,4 +180,6 @@ def _make_alike(models: Sequence[EndpointModel]) -> None:
             many=all(one.many for one in can),
             stops=all(one.stops for one in can),
             top_logprobs=min(one.top_logprobs for one in can),
+            # Each is asked in its own way, and the replies have the same form.
+            form="none" if any(one.form == "none" for one in can) else model.abilities.form,
         )

@@ -27,8 +27,9 @@ from llava_cot.models.base import (
 )
 from llava_cot.models.checkpoint import end_tokens, first_sentence, load_processor
 from llava_cot.models.encoding import Encoder
+from llava_cot.models.forms import FormKind
 from llava_cot.models.recent import Recent
-from llava_cot.models.refusals import check_room, check_samples, no_option, too_long, unknown_ids
+from llava_cot.models.refusals import check_form, check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing
 from llava_cot.models.vllm_engine import generation_config, platform_settings, shut_down, start
 
@@ -41,6 +42,8 @@ class VllmModel:
     `cache_mb` is the memory for keys and values. With `share=False` nothing is kept between calls, and
     samples are computed one after the other.
     """
+
+    forms: tuple[FormKind, ...] = ("json",)
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class VllmModel:
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
         check_samples(n, sampling)
+        check_form(self.name, sampling, self.forms)
         if on_text is None:
             return await self._aside.run(self._sample(prompt, n, sampling, None))
         return await self._aside.run_telling(lambda tell: self._sample(prompt, n, sampling, tell), on_text)
@@ -98,7 +102,7 @@ class VllmModel:
         self, inputs: Any, prefix: Sequence[int], sampling: Sampling, number: int, tell: OnText | None
     ) -> Continuation:
         """Sample `number` of a call. vLLM looks for the stop strings too, and so writes nothing in vain."""
-        asked = {
+        asked: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -108,6 +112,10 @@ class VllmModel:
             "skip_special_tokens": False,
             "logprobs": 0,
         }
+        if sampling.form is not None:
+            from vllm.sampling_params import StructuredOutputsParams
+
+            asked["structured_outputs"] = StructuredOutputsParams(json=sampling.form.text)
         length = len(inputs["prompt_token_ids"])
         arriving = Arriving(
             length,

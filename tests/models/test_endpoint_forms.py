@@ -1,0 +1,149 @@
+"""Forms that servers force: how they are found out and asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint_double import Double
+from playing import PICTURE, WORDS
+
+from llava_cot import ask, open_model
+from llava_cot.methods.stage_forms import stage_grammar, stage_schema
+from llava_cot.models.abilities import kept_in
+from llava_cot.models.base import ModelError, Prompt, Sampling
+from llava_cot.models.endpoint import EndpointModel
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.models.several import SeveralModel
+from llava_cot.question import Question
+from llava_cot.stages import LLAVA_COT, validate
+
+QUESTION = Question("How many?", (PICTURE,), options=("2", "3"))
+SCHEMA = json.loads(stage_schema(LLAVA_COT, QUESTION.options).text)
+FIELDS = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+    },
+    "structured_outputs": {"json": SCHEMA},
+    "guided_json": SCHEMA,
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
+
+
+def script(prompt: Prompt, rng: random.Random) -> str:
+    return json.dumps(WORDS) if "Answer in JSON" in prompt.messages[-1].text else "I count 2."
+
+
+def double(**kinds: Any) -> Double:
+    return Double(ScriptedModel(script, lambda prompt, options: [-1.0, -2.0]), **kinds)
+
+
+@contextmanager
+def opened(server: Double) -> Iterator[EndpointModel]:
+    with closing(open_model(server.url)) as model:
+        assert isinstance(model, EndpointModel)
+        server.bodies.clear()
+        yield model
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize(
+    ("owner", "way"),
+    [
+        ("someone", "response_format"),
+        ("sglang", "response_format"),
+        ("vllm", "response_format"),
+        ("vllm", "structured_outputs"),
+        ("vllm", "guided_json"),
+    ],
+)
+async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
+    owner: str, way: str, refuses: bool
+) -> None:
+    with double(owner=owner, forms=(way,), refuses_forms=refuses) as server, opened(server) as model:
+        assert (model.abilities.form, model.forms) == (way, ("json",))
+        assert f"forced, a JSON schema ({way})" in model.describe()
+        trace = await ask(model, None, QUESTION, method="msg")
+        [body] = server.bodies
+        assert {name: body[name] for name in FIELDS if name in body} == {way: FIELDS[way]}
+        assert list(body[way].get("json_schema", {}).get("schema", SCHEMA)["properties"]) == list(WORDS)
+        assert trace.stages == WORDS and validate(trace.text) == [] and trace.usage.model_calls == 1
+        server.bodies.clear()
+        await ask(model, None, QUESTION, method="single")
+        assert not set(FIELDS) & set(server.bodies[0])
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize(
+    "forms", [(), ("structured_outputs", "guided_json")]
+)  # vLLM's are asked of vLLM alone
+async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
+    forms: tuple[str, ...], refuses: bool
+) -> None:
+    with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
+        assert (model.abilities.form, model.forms) == ("none", ())
+        assert "not forced" in model.describe()
+        with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot"):
+            await ask(model, None, QUESTION, method="msg")
+        with pytest.raises(ModelError, match=r"scripted at http\S+ cannot be held to a JSON schema"):
+            await model.sample(Prompt.of("q"), 1, Sampling(form=stage_schema(LLAVA_COT)))
+        assert server.bodies == []
+
+
+async def test_a_grammar_is_sent_to_no_server() -> None:
+    with double(forms=("response_format",)) as server, opened(server) as model:
+        with pytest.raises(ModelError, match="cannot be held to a grammar"):
+            await model.sample(Prompt.of("q"), 1, Sampling(form=stage_grammar(LLAVA_COT)))
+        assert server.bodies == []
+
+
+async def test_a_reply_that_was_cut_keeps_its_stages() -> None:
+    with double(forms=("response_format",)) as server, opened(server) as model:
+        trace = await ask(model, None, QUESTION, method="msg", max_tokens=8)
+        assert trace.candidates[0].finish == "length"
+        assert (trace.stages["summary"], trace.stages["caption"]) == (WORDS["summary"], "There are 3")
+        assert trace.answer is None
+
+
+async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None:
+    with double(forms=("response_format",)) as server:
+        with opened(server):
+            pass
+        known = json.loads(kept_in().read_text())
+        for abilities in known.values():
+            del abilities["form"]
+        kept_in().write_text(json.dumps(known))
+        with opened(server) as model:
+            assert model.abilities.form == "response_format"
+
+
+@pytest.mark.parametrize("other", ["response_format", "none"])
+async def test_several_servers_force_what_each_of_them_can(other: str) -> None:
+    forms = () if other == "none" else (other,)
+    with (
+        double(forms=("guided_json",), owner="vllm", way="continue") as first,
+        double(forms=forms) as second,
+        closing(open_model(f"{first.url},{second.url}")) as model,
+    ):
+        assert isinstance(model, SeveralModel)
+        assert model.forms == (() if other == "none" else ("json",))
+        if model.forms:
+            found = await asyncio.gather(
+                *(ask(model, None, QUESTION, method="msg", seed=seed) for seed in range(8))
+            )
+            assert all(trace.stages == WORDS for trace in found)
+            used = {way for body in (*first.bodies, *second.bodies) for way in FIELDS if way in body}
+            assert {"guided_json", "response_format"} <= used
