@@ -92,8 +92,6 @@ async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> N
         n = None if METHODS[method].one else 4
         given = extras(METHODS[method].judge)
         trace = await ask(model, None, "q", method=method, n=n, seed=seed, extras=given)
-            model, None, "q", method=method, n=n, seed=seed, extras=extras(METHODS[method].judge)
-        )
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
     alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]

@@ -109,7 +109,7 @@ class Equipment:
         return self._model(spec, stack)
 
     def _reward_model(self, spec: str, stack: ExitStack) -> RewardModel:
-        from llava_cot.models.reward import open_reward  # type: ignore[import-not-found,unused-ignore]
+        from llava_cot.models.reward import open_reward
 
         places = {name: self.settings[name] for name in ("device", "dtype") if name in self.settings}
         opened: RewardModel = stack.enter_context(closing(open_reward(spec, **places)))
