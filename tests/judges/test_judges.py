@@ -2,19 +2,22 @@ import math
 from dataclasses import replace
 
 import pytest
-from playing import PICTURE, QUESTION, WHOLE, tagged
+from playing import PICTURE, QUESTION, WHOLE, Rewarder, tagged
 
+from llava_cot import ask
 from llava_cot.judges import JUDGES, make_judge
 from llava_cot.judges.base import earlier, shown
 from llava_cot.judges.likelihood import LikelihoodJudge
 from llava_cot.judges.logits import LogitsJudge
-from llava_cot.judges.prompts import judge_prompt
+from llava_cot.judges.prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
+from llava_cot.judges.reward import RewardJudge
 from llava_cot.judges.self_judge import REPLY_TOKENS, SelfJudge
+from llava_cot.methods.extras import Extras
 from llava_cot.models.base import ModelError, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question
 from llava_cot.stages import LLAVA_COT, make_format
-from llava_cot.trace import Candidate
+from llava_cot.trace import Candidate, Usage
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048, stop=("</SUMMARY>",))
 CONTEXT = tagged("summary", "plan") + tagged("caption", "three cubes")
@@ -156,6 +159,78 @@ def test_judges_are_made_by_name() -> None:
         assert make_judge(name, says(""), LLAVA_COT, SAMPLING).name == name
     with pytest.raises(ValueError, match="no judge 'coin'; choose one of self, logits, likelihood"):
         make_judge("coin", says(""), LLAVA_COT, SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "images", "parts"),
+    [
+        ("reasoning", tagged("reasoning", "alpha"), False, (CHECK, "three cubes", "alpha")),
+        ("caption", tagged("caption", "alpha"), True, ("The part: caption", "alpha")),
+        ("conclusion", tagged("conclusion", "alpha"), True, ("The part: conclusion", "three cubes", "alpha")),
+        ("answer", WHOLE, True, ("Is this answer correct?", WHOLE)),
+        ("sentence", " And so on.", True, ("correct so far?", "three cubes", "And so on.")),
+    ],
+)
+async def test_a_score_of_logits_is_the_probability_of_correct(
+    stage: str, text: str, images: bool, parts: tuple[str, ...]
+) -> None:
+    model = ScriptedModel({}, lambda prompt, options: [-1.0, -3.0])
+    found = await LogitsJudge(model, LLAVA_COT).score(QUESTION, stage, CONTEXT, made(text, stage), seed=0)
+    assert found.value == pytest.approx(1 / (1 + math.exp(-2)))
+    [(prompt, options)] = model.choices
+    assert (prompt.prefix, options) == ("Verdict:", (" correct", " incorrect"))
+    assert prompt.messages[0].images == ((PICTURE,) if images else ())
+    for part in (QUESTION.text, "Verdict: correct.", *parts):
+        assert part in prompt.messages[0].text
+    assert "plan" not in prompt.messages[0].text or stage in ("answer", "sentence")
+    assert found.usage == Usage(prompt_tokens=model.count_tokens(prompt), model_calls=1)
+
+
+def test_words_that_are_scored_are_those_of_a_reply() -> None:
+    assert [check_reply(correct) for correct in (True, False)] == [f"{VERDICT}{v}." for v in VERDICTS]
+
+
+async def test_a_reward_is_of_the_whole_path() -> None:
+    model = Rewarder(lambda text: text.count("a"))
+    judge = RewardJudge(model)
+    asked = Question("Which?", (PICTURE,), options=("left", "right"))
+    a, b = made(tagged("reasoning", "aaa")), made(tagged("reasoning", "b"))
+    for first, second, choice in ((a, b, 1), (b, a, 2), (a, a, None)):
+        said = await judge.prefer(asked, "reasoning", CONTEXT, first, second, seed=0)
+        assert said.choice == choice
+        assert said.usage == Usage(prompt_tokens=8, model_calls=2, usd=1.0)
+    prompt = Prompt.of("Which?\nA. left\nB. right", (PICTURE,))
+    assert set(model.asked) == {(prompt, CONTEXT + a.text), (prompt, CONTEXT + b.text)}
+    found = await judge.score(asked, "reasoning", CONTEXT, a, seed=0)
+    assert (found.value, found.usage.model_calls) == (said.scores[0] if said.scores else None, 1)
+
+
+async def test_another_model_judges_in_place_of_the_first_and_its_price_counts() -> None:
+    class Priced(ScriptedModel):
+        name = "stronger"
+
+        def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+            return 1e-3 * prompt_tokens + completion_tokens
+
+        async def sample(self, *given, **more):  # type: ignore[no-untyped-def]
+            return [replace(c, usd=self.price(0, c.completion_tokens)) for c in await super().sample(*given)]
+
+    answers = [tagged("conclusion", "a b c"), tagged("conclusion", "d")]
+    for judge in ("self", "logits"):
+        left = list(answers)
+        model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0))
+        stronger = Priced(lambda prompt, rng: "I choose response 1.")
+        trace = await ask(
+            model, None, "q", method="best-of-n", judge=judge, extras=Extras(judge_model=stronger)
+        )
+        assert (trace.model, trace.judge, trace.judge_model) == ("scripted", judge, "stronger")
+        assert len(model.calls) == 1 and not model.choices
+        calls = len(stronger.calls) + len(stronger.choices)
+        read = sum(stronger.count_tokens(prompt) for prompt, _ in stronger.choices)
+        assert trace.usage.usd == pytest.approx(5.0 if judge == "self" else 1e-3 * read)
+        assert trace.usage.model_calls == 2 + calls == (3 if judge == "self" else 4)
+    trace = await ask(ScriptedModel(lambda prompt, rng: "x"), None, "q", method="best-of-n", judge="self")
+    assert trace.judge_model == "scripted"
 
 
 def test_a_judge_is_shown_the_stage_or_all_there_is_besides() -> None:

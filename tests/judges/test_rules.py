@@ -62,7 +62,7 @@ async def test_the_share_of_rules_that_are_kept(
 async def test_what_came_before_counts() -> None:
     wrong = tagged("reasoning", "1 + 1 = 3.")
     assert (await graded(tagged("conclusion", "3"), "conclusion", context=wrong))[0] == 0.5
-    again = await graded(wrong.replace("3.", "2."), "conclusion", context=wrong)
+    again = await graded(wrong.replace("3.", "2."), "reasoning", context=wrong)
     assert again == (0, "Broken: arithmetic (1 + 1 = 3); format (the reasoning is there again).")
 
 

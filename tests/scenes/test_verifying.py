@@ -9,7 +9,9 @@ from llava_cot.judges.verifier import VerifierJudge
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question
-from llava_cot.scenes.verifying import better
+from llava_cot.scenes.comparing import GAP
+from llava_cot.scenes.teacher import ORDINALS
+from llava_cot.scenes.verifying import better, worth
 from llava_cot.scenes.write import make_item
 from llava_cot.stages import LLAVA_COT, parse, render
 from llava_cot.trace import Candidate
@@ -72,7 +74,41 @@ async def test_of_other_questions_the_reference_tells_of_conclusions() -> None:
         await prefer(Question("How many?"), "3", "4")
 
 
-@pytest.mark.parametrize("method", ["best-of-n", "stage-beam"])
+def test_what_an_answer_is_worth_by_itself_agrees_with_the_order() -> None:
+    captions = (ITEM.stages["caption"], spoiled(ITEM.stages["caption"]), "A picture of a cube.", None)
+    values = [worth(QUESTION, "caption", answer(caption=caption)) for caption in captions]
+    assert values[:2] == [0, -1]
+    assert values[2] == values[3] < -GAP * 10
+    long = "There are 10 objects. From left to right: " + ", ".join(
+        f"{ORDINALS[i]} a small blue rubber cube" for i in range(10)
+    )
+    assert values[3] < worth(QUESTION, "caption", answer(caption=f"{long}.")) < -1
+    for text in (None, "No.", "Nothing is 1."):
+        assert worth(QUESTION, "reasoning", answer(reasoning=text)) == 0
+    assert worth(QUESTION, "reasoning", answer(caption="unread", conclusion=None)) == 1
+    for stage in ("answer", "conclusion", "summary", "sentence"):
+        assert worth(QUESTION, stage, answer()) == 1
+        assert worth(QUESTION, stage, answer(conclusion="none of it")) == 0
+        assert worth(QUESTION, stage, answer(conclusion=None)) == 0
+
+
+async def test_scores_by_the_reference_are_of_conclusions() -> None:
+    judge, asked = VerifierJudge(LLAVA_COT), Question("Which?", options=("left", "right"), reference="B")
+    for stage, text, value in (
+        ("conclusion", "<CONCLUSION>right</CONCLUSION>", 1),
+        ("answer", "<CAPTION>x</CAPTION><CONCLUSION>B</CONCLUSION>", 1),
+        ("answer", "<CONCLUSION>left</CONCLUSION>", 0),
+        ("caption", "<CAPTION>right</CAPTION>", 0),
+        ("reasoning", "<REASONING>So B.</REASONING>", 0),
+    ):
+        candidate = Candidate(id=0, parent=None, round=0, stage=stage, text=text)
+        found = await judge.score(asked, stage, "<SUMMARY>B</SUMMARY>", candidate, seed=0)
+        assert (found.value, found.usage.model_calls) == (value, 0)
+    with pytest.raises(ValueError, match="whose answer is known"):
+        await judge.score(Question("Which?"), "answer", "", candidate, seed=0)
+
+
+@pytest.mark.parametrize("method", ["best-of-n", "stage-beam", "weighted-best-of-n"])
 async def test_a_search_with_it_keeps_what_is_true(method: str) -> None:
     """Of three samples one is right, and never the first two; a caption counts where it is searched."""
     false = {"caption": spoiled(ITEM.stages["caption"]), "reasoning": "Nothing is there.", "conclusion": "no"}
