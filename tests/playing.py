@@ -7,6 +7,7 @@ from typing import Literal
 from PIL import Image
 
 from llava_cot.judges.base import Judge, Opinion, Preference
+from llava_cot.methods import METHODS
 from llava_cot.models.base import Continuation, Finish, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question, load_image
@@ -28,6 +29,9 @@ WORDS = {
 def tagged(stage: str, text: str) -> str:
     return f"<{stage.upper()}> {text} </{stage.upper()}>"
 
+
+# Methods that any judge will do for, or none.
+UNSCORED = [name for name, kind in METHODS.items() if not kind.scored]
 
 WHOLE = "\n\n".join(tagged(stage, text) for stage, text in WORDS.items())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from playing import UNSCORED
 
 from llava_cot import ask
 from llava_cot.methods import METHODS
@@ -17,7 +18,7 @@ from llava_cot.trace import Trace
 NOISY = make_format("look=a e,think=o r,answer=i s")
 SEARCHES = [
     (method, judge)
-    for method in METHODS
+    for method in UNSCORED
     for judge in (("self", "logits", "likelihood") if METHODS[method].judge is not None else (None,))
 ]
 every_search = pytest.mark.parametrize(("method", "judge"), SEARCHES)

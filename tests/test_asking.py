@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, WORDS, remainder, tagged
+from playing import PICTURE, UNSCORED, WHOLE, WORDS, remainder, tagged
 
 from llava_cot import ask, ask_sync
 from llava_cot.judges import JUDGES
@@ -36,7 +36,7 @@ def with_pictures(model: ScriptedModel) -> list[bool]:
     return [prompt.messages[0].images == (PICTURE,) for prompt in prompts]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSCORED)
 @pytest.mark.parametrize("judge", JUDGES)
 async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
@@ -79,7 +79,7 @@ async def test_settings_reach_the_model() -> None:
     assert [c.sampling.max_tokens for c in model.calls] == [77, 256]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSCORED)
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
         trace = await ask(model, None, "q", method=method, n=None if method == "single" else 4, seed=seed)
@@ -127,7 +127,7 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", UNSCORED)
 @pytest.mark.parametrize("judge", JUDGES)
 async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str) -> None:
     for stages in ("think,answer", "answer,why"):

@@ -146,9 +146,15 @@ def ask(
     model: _Model = "mini",
     model_name: ModelName = None,
     method: Annotated[
-        str, typer.Option(help="single, majority, best-of-n, sentence-beam or stage-beam.")
+        str,
+        typer.Option(
+            help="single, majority, best-of-n, sentence-beam, stage-beam, stage-wise-beam, swires or "
+            "swires-script."
+        ),
     ] = "stage-beam",
-    n: Annotated[int | None, typer.Option("-n", help="Candidates; 2, or 1 for single, if not given.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", help="Candidates; the method's own number if not given.")
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(help="self, logits, likelihood or verifier; self if not given.")
     ] = None,

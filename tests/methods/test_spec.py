@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import UNSCORED
 
 from llava_cot.asking import settings
 from llava_cot.judges import JUDGES
@@ -9,7 +10,7 @@ from llava_cot.methods.spec import Spec, parse_spec
 
 searches = st.builds(
     lambda method, n, judge: Spec(method, n, judge if METHODS[method].judge is not None else None),
-    st.sampled_from(sorted(set(METHODS) - {"single"})),
+    st.sampled_from(sorted(set(UNSCORED) - {"single"})),
     st.integers(1, 999_999_999),
     st.sampled_from(sorted(JUDGES)),
 )

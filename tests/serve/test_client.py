@@ -9,11 +9,10 @@ from typing import Any
 
 import openai
 import pytest
-from playing import PICTURE, WHOLE, WORDS, remainder
+from playing import PICTURE, UNSCORED, WHOLE, WORDS, remainder
 from serving import ASK, REASONING, Served, get, noisy, served
 
 from llava_cot.asking import ask_sync
-from llava_cot.methods import METHODS
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.serve.answering import Settings
 from llava_cot.trace import Trace
@@ -92,7 +91,7 @@ def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel
     assert model.calls[-1].sampling.max_tokens == 66
 
 
-@pytest.mark.parametrize("name", [*(f"scripted:{method}" for method in METHODS), "scripted:best-of-3"])
+@pytest.mark.parametrize("name", [*(f"scripted:{method}" for method in UNSCORED), "scripted:best-of-3"])
 def test_streaming_sends_what_a_whole_reply_has(server: Served, name: str) -> None:
     whole = server.ask(model=name)
     chunks = streamed(server, model=name)
