@@ -1,6 +1,7 @@
 """swires, swires-script and stage-wise-beam, on scripted candidates and scores."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -18,6 +19,7 @@ from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question
 from llava_cot.record import Event, Kept
+from llava_cot.scenes.write import make_item
 from llava_cot.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.trace import Candidate, Trace, Usage
 
@@ -46,7 +48,8 @@ class Marks(Judge):
 
 def number(text: str) -> int:
     """The number of a candidate, which is its id in the trace."""
-    return int(text.split()[1])
+    found = re.search(r"\d+", text)
+    return int(found[0]) if found else 0
 
 
 def counting(fmt: StageFormat = LLAVA_COT) -> ScriptedModel:
@@ -94,10 +97,12 @@ def rounds(trace: Trace) -> int:
 
 
 def expected(scores: Sequence[float], n: int, returns: int, sent: int, cut: float) -> tuple[list[int], int]:
-    """By brute force: the ids of the path that wins, and the number of rounds. Ids come in order."""
+    """By brute force: the ids of the path that wins, and the number of rounds. Ids are given in order."""
     following = iter(range(len(scores)))
     summary, reasonings, parents = next(following), [], {}
-    for count in range(1, returns + 2):  # noqa: B007 - told when the loop has ended
+    count = 0
+    while count <= returns:
+        count += 1
         captions = [next(following) for _ in range(n)]
         order = sorted((-scores[c], c) for c in captions)
         # Of captions that are all kept there is no order but their own.
@@ -225,20 +230,18 @@ def at_stage(**texts: Sequence[str]) -> ScriptedModel:
 
 
 SHORT = tagged("reasoning", "1") + " more"
-WHOLE_END = tagged("conclusion", "2")
 
 
 async def test_a_caption_that_ends_the_answer_is_not_gone_on_with_and_may_win() -> None:
-    model = at_stage(caption=["<CAPTION> 3 </CAPTION>" + WHOLE_END, "that is 9"])
-    judge = Marks(lambda stage, k: float(k))
-    trace = await search("swires", model, judge, max_tokens=99)
+    model = at_stage(caption=[tagged("caption", "3") + " more", "that is 9"], reasoning=[SHORT])
+    trace = await search("swires", model, Marks(lambda stage, k: float(k)))
     ended = trace.candidates[2]
     assert (ended.text, ended.finish) == ("that is 9", "eos")
     assert not [c for c in trace.candidates if c.parent == ended.id]
     assert (trace.text, trace.chosen) == (tagged("summary", "0") + "that is 9", (0, 2))
     # It was graded once, among the captions, and took the place of both its reasonings.
     assert [score.candidate for score in trace.scores].count(2) == 1
-    assert rounds(trace) == 1  # it and one that goes on are above the cut-off: 9, and the 3 others?
+    assert rounds(trace) == 1  # it and the reasoning that goes on are above the cut-off
 
 
 async def test_a_caption_that_is_a_reasoning_stands_as_one() -> None:
@@ -401,12 +404,15 @@ def test_its_number_is_four_where_it_is_left_out() -> None:
 
 
 async def test_mini_with_the_likelihood_judge() -> None:
-    from llava_cot.scenes.write import make_item
-
-    item = make_item(0, 0, "validation")
-    model = open_model("mini")
-    trace = await ask(model, item.picture, item.question.text, method="swires", n=2, judge="likelihood",
-                      extras=Extras(calibration=Calibration("likelihood", -1e9, 0.0)))  # fmt: skip
+    trace = await ask(
+        open_model("mini"),
+        None,
+        make_item("validation", 0, 0).ask(),
+        method="swires",
+        n=2,
+        judge="likelihood",
+        extras=Extras(calibration=Calibration("likelihood", -1e9, 0.0)),
+    )
     assert trace.answer and None not in trace.stages.values()
     assert rounds(trace) == 1
 

@@ -1,0 +1,132 @@
+"""`llava-cot judge calibrate` in process, on a scripted model: what is written, said and refused."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from eval_runs import number
+from playing import tagged
+from teachers import save
+from typer.testing import CliRunner, Result
+
+import llava_cot
+from llava_cot.cli import app
+from llava_cot.judges.calibration import load_calibration
+from llava_cot.models.base import Prompt
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.stages import LLAVA_COT
+from llava_cot.trace import Score, Trace
+
+Run = Callable[..., Result]
+
+
+def script(prompt: Prompt, rng: random.Random) -> str:
+    """Reasons at more or less length; about the first question not at all."""
+    if "Count." in prompt.messages[0].text:
+        return tagged("reasoning", "it is so " * rng.randrange(1, 9))
+    done = sum(tag in prompt.prefix for tag in LLAVA_COT.closing_tags)
+    stages = [s for s in LLAVA_COT.names[done:] if s != "reasoning" or number(prompt) != "0"]
+    return "".join(tagged(stage, "x" * rng.randrange(1, 9)) for stage in stages) + " more"
+
+
+class Scripted(ScriptedModel):
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: Scripted(script), raising=False)
+
+    def run(*arguments: str | Path, judge: str = "likelihood", out: Path = tmp_path / "c.json") -> Result:
+        given = ["judge", "calibrate", "--judge", judge, "--out", str(out), *map(str, arguments)]
+        result = CliRunner().invoke(app, given)
+        if isinstance(result.exception, ValueError):
+            raise result.exception
+        return result
+
+    return run
+
+
+def test_questions_of_ones_own(calibrate: Run, tmp_path: Path) -> None:
+    source = save(tmp_path / "in", 9)
+    done = calibrate("--from", source, "--limit", "8", "--seed", "4")
+    assert done.exit_code == 0, done.output
+    found = load_calibration(tmp_path / "c.json")
+    assert (found.judge, found.model, found.judge_model) == ("likelihood", "scripted", None)
+    assert (found.stage, found.seed) == ("reasoning", 4)
+    left = 8 - (found.count or 0)
+    assert done.stdout.startswith(f"cut-off {found.cut_off:.4g}: mean {found.mean:.4g}, deviation ")
+    assert f" of {found.count} scores, " in done.stdout
+    assert done.stderr.endswith(f"wrote {tmp_path / 'c.json'}\n")
+    assert (f"{left} had no reasoning" in done.stderr) == (left > 0)
+    before = (tmp_path / "c.json").read_bytes()
+    calibrate("--from", source, "--limit", "8", "--seed", "4")
+    assert (tmp_path / "c.json").read_bytes() == before
+    calibrate("--from", source, "--limit", "8", "--seed", "5", "--stage", "caption")
+    assert load_calibration(tmp_path / "c.json").stage == "caption"
+    assert (tmp_path / "c.json").read_bytes() != before
+
+
+def test_scenes_of_which_none_is_tested_on_by_itself(calibrate: Run, tmp_path: Path) -> None:
+    done = calibrate("--limit", "3")
+    assert done.exit_code == 0, done.output
+    assert load_calibration(tmp_path / "c.json").count == 3
+
+
+def test_scores_that_traces_hold(calibrate: Run, tmp_path: Path) -> None:
+    files = []
+    for k in range(3):
+        score = Score(candidate=0, value=float(k), round=2, stage="reasoning", judge="likelihood")
+        trace = Trace(
+            question={"text": "q"}, model="m", method="swires", judge="likelihood", n=4, seed=0,
+            temperature=0.6, top_p=0.9, max_tokens=9, format=(), scores=(score,),
+        )  # fmt: skip
+        files.append(tmp_path / f"{k}.json")
+        trace.save(files[-1])
+    done = calibrate(*(part for file in files for part in ("--from", file)), out=tmp_path / "c.json")
+    assert done.stdout == "cut-off 1.253: mean 1, deviation 1 of 3 scores, 1 of them above it\n"
+    found = load_calibration(tmp_path / "c.json")
+    assert (found.mean, found.deviation, found.model, found.seed) == (1.0, 1.0, "m", None)
+    with pytest.raises(ValueError, match="there are no scores of the judge likelihood at the stage caption"):
+        calibrate("--from", files[0], "--stage", "caption")
+
+
+def test_scores_that_are_all_alike_are_told(
+    calibrate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = Scripted(
+        lambda prompt, rng: "".join(tagged(s, "x") for s in LLAVA_COT.names)[len(prompt.prefix) :]
+    )
+    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: same)
+    done = calibrate("--limit", "3")
+    assert "no score is above the cut-off: a search with it would never be content" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "judge", "told"),
+    [
+        ((), "self", "no judge 'self' that gives scores; choose one of likelihood"),
+        ((), "coin", "no judge 'coin' that gives scores"),
+        (("--stage", "thought"), "likelihood", "has no stage 'thought'"),
+        (("--judge-model", "mini"), "likelihood", "asks no model; leave --judge-model out"),
+        (("--from", "nowhere"), "likelihood", "no benchmark 'nowhere'"),
+        (("--from", "scenes", "--from", "easy-vqa"), "likelihood", "names 2 sets of questions; give one"),
+        (("--from", "scenes", "--from", "t.json"), "likelihood", "give either"),
+        (("--from", "missing.json"), "likelihood", "cannot read the trace missing.json"),
+        (("--temperature", "-1"), "likelihood", "temperature is -1"),
+    ],
+)
+def test_what_is_refused_and_leaves_nothing(
+    calibrate: Run, tmp_path: Path, arguments: tuple[str, ...], judge: str, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told) as caught:
+        calibrate(*arguments, judge=judge)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(calibrate: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no folder"):
+        calibrate("--from", "nowhere", out=tmp_path / "no" / "c.json")
