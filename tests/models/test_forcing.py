@@ -22,8 +22,8 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.stages import make_format, parse, validate
 
 # Tags that a model which writes noise comes to soon.
-NOISY = make_format("look=a e,think=o r,answer=i s")
-WARM = Sampling(temperature=1.0, top_p=1.0, max_tokens=60, seed=3)
+NOISY = make_format("think=o r,answer=i s")
+WARM = Sampling(temperature=1.0, top_p=1.0, max_tokens=30, seed=3)
 WORDS = ("yes", "yes or no", "12 red cubes", "12 red", "There are 3 cubes.")
 FINITE = Form("grammar", "start: " + " | ".join(map(json.dumps, WORDS)))
 MESSAGES = (
@@ -53,10 +53,13 @@ def same(found: list[Continuation], expected: list[Continuation]) -> None:
 async def test_whatever_the_model_would_like_the_stages_are_there(
     kind: Tiny, options: tuple[str, ...]
 ) -> None:
-    sampling = replace(WARM, form=stage_grammar(NOISY, options))
-    found = [c for case in MESSAGES for c in await kind.model.sample(Prompt(case), 6, sampling)]
+    found: list[Continuation] = []
+    for temperature in (1.0, 100.0):  # at the second, any token that may be drawn is
+        sampling = Sampling(temperature, 1.0, max_tokens=150, seed=3, form=stage_grammar(NOISY, options))
+        crowd = await asyncio.gather(*(kind.model.sample(Prompt(case), 4, sampling) for case in MESSAGES))
+        found += [c for some in crowd for c in some]
     whole = [c.text for c in found if c.finish == "eos"]
-    assert len(whole) > 5 and len(set(whole)) == len(whole)
+    assert len(whole) > 2 and len(set(whole)) == len(whole)
     for text in whole:
         assert validate(text, NOISY) == []
         answer = parse(text, NOISY)
@@ -183,7 +186,7 @@ async def test_a_form_that_fails_on_the_way_fails_its_call_alone(
     free = await one.alone.sample(Prompt(MESSAGES[0]), 2, WARM)
 
     def fail(self: object) -> None:
-        raise ModelError("the form could not be followed: too complex")
+        raise ModelError("the model cannot go on with the form: too complex")
 
     monkeypatch.setattr("llava_cot.models.forcing.Forced._next", fail)
     failed, found = await asyncio.gather(
@@ -235,19 +238,20 @@ def test_tags_are_text_even_where_they_are_special_tokens_and_others_are_not() -
     assert not free.allowed()[0][[opens, closes, image]].any()
 
 
-def test_where_no_token_goes_on_the_answer_ends() -> None:
+def test_a_vocabulary_that_cannot_write_the_form_is_refused() -> None:
     tokenizer = tiny.make_tokenizer()
     end = tokenizer.eos_token_id
-    size = min(tokenizer.convert_tokens_to_ids(["x", "z"]))  # without x, z and all that come after them
+    size = tokenizer.convert_tokens_to_ids("z")  # without z and all that come after it
     [place] = Forcing(tokenizer, size, frozenset({end, size + 3})).start(Form("grammar", 'start: "z"'), 1)
-    assert place.allowed()[0].nonzero()[0].tolist() == [end]
+    with pytest.raises(ModelError, match=r"^the model cannot go on with the form: .*[^.]$"):
+        place.allowed()
 
 
 def test_a_schema_of_stages_is_one_that_llguidance_takes() -> None:
     tokenizer = tiny.make_tokenizer()
     forcing = Forcing(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
     [place] = forcing.start(stage_schema(NOISY, ("4", 'say "é"')), 1)
-    for token in tokenizer.encode('{"look": "a\\n", "think": "", "answer": "say \\"é\\""}'):
+    for token in tokenizer.encode('{"think": "a\\n", "answer": "say \\"é\\""}'):
         assert place.allowed()[0, token]
         place.take(token)
     assert place.allowed()[0].nonzero()[0].tolist() == [tokenizer.eos_token_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 from llava_cot import open_model
 from llava_cot.models import MINI
 from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
+from llava_cot.models.forms import Form
 from llava_cot.models.local import LocalModel
 from llava_cot.models.vllm import VllmModel
 
@@ -98,6 +100,21 @@ async def test_what_streams_is_the_text(model: VllmModel) -> None:
         found = await model.sample(PROMPTS[1], 2, sampling, shown.append)
         assert "".join(shown) == found[0].text
         same(await model.sample(PROMPTS[1], 2, sampling), found)
+
+
+async def test_a_json_schema_is_followed(model: VllmModel) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"b": {"type": "boolean"}, "a": {"enum": ["x", "y"]}},
+        "required": ["b", "a"],
+        "additionalProperties": False,
+    }
+    sampling = replace(WARM, max_tokens=400, form=Form("json", json.dumps(schema)))
+    for found in await model.sample(PROMPTS[0], 4, sampling):
+        read = json.loads(found.text)
+        assert found.finish == "eos" and list(read) == ["b", "a"] and read["a"] in ("x", "y")
+    with pytest.raises(ModelError, match="cannot be held to a grammar"):
+        await model.sample(PROMPTS[0], 1, replace(WARM, form=Form("grammar", 'start: "x"')))
 
 
 async def test_a_sample_ends_with_the_context(model: VllmModel) -> None:

@@ -124,12 +124,9 @@ class Forced:
 
     def _next(self) -> NDArray[np.bool_]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        if self._matcher.is_error():
-            raise ModelError(f"the form could not be followed: {_reason(self._matcher)}")
-        found = np.unpackbits(bits, bitorder="little")[: self._size].astype(np.bool_)
-        if not found.any():  # none of its tokens goes on from here
-            found[list(self._ends)] = True
-        return found
+        if self._matcher.is_error():  # or no token of the model goes on from here
+            raise ModelError(f"the model cannot go on with the form: {_reason(self._matcher)}")
+        return np.unpackbits(bits, bitorder="little")[: self._size].astype(np.bool_)
 
     def take(self, token: int) -> None:
         """Go on by a token that is allowed."""
