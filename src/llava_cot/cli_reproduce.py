@@ -16,6 +16,10 @@ def reproduce(
     benchmark: Annotated[str, typer.Option(metavar="BENCH", help="As for `eval`.")] = "scenes",
     limit: Annotated[int, typer.Option(metavar="K", min=1, help="The first K questions.")] = 1000,
     seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 3,
+    neighbours: Annotated[
+        bool,
+        typer.Option("--neighbours", help="Also the other ways of reasoning and selecting."),
+    ] = False,
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The most new tokens of one sample; mini 200, others 2048."),
@@ -38,7 +42,7 @@ def reproduce(
     mini = model == "mini"
     open_benchmark(benchmark)
     common = Common(out, benchmark, limit, max_tokens or (200 if mini else 2048))
-    pieces = tasks(model, range(seeds))
+    pieces = tasks(model, range(seeds), neighbours)
     if out.is_file():
         raise ValueError(f"{out} is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)

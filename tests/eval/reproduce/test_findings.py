@@ -5,8 +5,10 @@ from made_arms import arm, arms, said, table
 
 from llava_cot.eval.figures import Difference
 from llava_cot.eval.reproduce import findings
+from llava_cot.eval.reproduce.neighbours import neighbours
 from llava_cot.eval.reproduce.tasks import TRAINED, tasks
 from llava_cot.judges import JUDGES
+from llava_cot.methods import METHODS
 from llava_cot.methods.spec import parse_spec
 from llava_cot.models import BUILT_IN
 
@@ -126,3 +128,34 @@ def test_judges_are_compared_with_the_model_itself() -> None:
         "The ceiling, a judge that knows the truth, against the self-judge in stage-beam-4: +50.0"
         in said(section)[1]
     )
+
+
+def test_neighbours_are_shown_by_score_beside_one_pass_and_the_paper_s_method() -> None:
+    found = arms(
+        arm("mini", "single", [1.0, 0.0] * 20),
+        arm("mini", "stage-beam-4", [1.0] * 40),
+        arm("mini", "greedy", [1.0] * 40),
+        arm("mini", "cot", [0.0] * 40, tokens=7),
+        arm("mini", "swires-4", [1.0] * 30 + [0.0] * 10),
+        arm("mini-untagged", "msg", [1.0] * 10 + [0.0] * 30),
+    )
+    section = neighbours(found)
+    assert section is not None
+    assert [row[:5] for row in table(section)] == [
+        ["stage-beam-4", "mini", "100.0", "+50.0", "–"],
+        ["swires-4", "mini", "75.0", "+25.0", "−25.0"],
+        ["single", "mini", "50.0", "–", "−50.0"],
+        ["msg", "mini-untagged", "25.0", "–", "–"],
+        ["cot", "mini", "0.0", "−50.0", "−100.0"],
+    ]
+    assert said(section)[0].startswith("stage-beam-4 of mini: 100.0")
+    assert neighbours(arms(arm("mini", "single", [1.0]))) is None
+
+
+def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None:
+    more = tasks("some/folder", [0, 1], neighbours=True)[len(tasks("some/folder", [0, 1])) :]
+    asked = [(piece.seed, method) for piece in more for method in piece.methods]
+    assert len(set(asked)) == len(asked) and {seed for seed, _ in asked} == {0, 1}
+    for piece in more:
+        for spec in map(parse_spec, piece.methods):
+            assert METHODS[spec.method].wants in ((), ("reasoner",) if piece.reasoner else ())

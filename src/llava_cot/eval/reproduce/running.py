@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from llava_cot.equipping import equip
 from llava_cot.eval.benchmarks import open_benchmark
 from llava_cot.eval.opening import entries
 from llava_cot.eval.plan import Plan
@@ -37,14 +38,21 @@ class Common:
 
 def run_task(common: Common, task: Task, tell: Callable[[int], None]) -> Done:
     """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
+    specs = tuple(parse_spec(method) for method in task.methods)
+    equipment = equip(
+        [(spec.method, spec.judge) for spec in specs], reasoner=task.reasoner, device="auto", dtype="auto"
+    )
     plan = Plan(
         benchmarks=(open_benchmark(common.benchmark),),
-        models=entries([task.model], model_name=None, at_once=None, device="auto", dtype="auto"),
-        specs=tuple(parse_spec(method) for method in task.methods),
+        models=entries(
+            [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=equipment.known
+        ),
+        specs=specs,
         seeds=(task.seed,),
         limit=common.limit,
         way=task.way,
         max_tokens=common.max_tokens,
+        equipment=equipment,
     )
 
     def on_progress(progress: Progress) -> None:

@@ -25,6 +25,7 @@ class Task:
     way: Way
     methods: tuple[str, ...]
     seed: int
+    reasoner: str | None = None
 
 
 # The methods in pieces that take about as long: a machine with more processors runs more of them at once.
@@ -38,15 +39,52 @@ _PIECES = (
 )
 
 
-def tasks(model: str, seeds: Sequence[int]) -> list[Task]:
+@dataclass(frozen=True)
+class Piece:
+    """Methods of the neighbours. With `reasoner` the model is its own; with `untagged` the ablation is asked
+    that was taught no tags, which is where forms and prompts have something to do."""
+
+    methods: tuple[str, ...]
+    reasoner: bool = False
+    untagged: bool = False
+
+
+NEIGHBOURS = (
+    Piece(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
+    Piece(("weighted-best-of-4", "weighted-best-of-4@verifier", "adaptive-best-of-10@verifier")),
+    Piece(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
+    Piece(("prism",), reasoner=True),
+    Piece(("msg",)),
+    Piece(("msg", "staged-prompt"), untagged=True),
+)
+
+
+def tasks(model: str, seeds: Sequence[int], neighbours: bool = False) -> list[Task]:
     """The pieces for one model, and if it is mini, for those of its ablations that are in the package."""
-    return [*_searches(model, seeds), *(_ablations(seeds) if model == "mini" else ())]
+    found = [*_searches(model, seeds), *(_ablations(seeds) if model == "mini" else ())]
+    return [*found, *_neighbours(model, seeds)] if neighbours else found
 
 
 def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
     for number, methods in enumerate(_PIECES, 1):
         for seed in seeds:
             yield Task(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
+
+
+def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
+    for number, piece in enumerate(NEIGHBOURS, 1):
+        if piece.untagged and not (model == "mini" and BUILT_IN["mini-untagged"].is_dir()):
+            continue
+        asked = "mini-untagged" if piece.untagged else model
+        for seed in seeds:
+            yield Task(
+                f"neighbours-{number}-seed-{seed}",
+                asked,
+                "conclusion",
+                piece.methods,
+                seed,
+                model if piece.reasoner else None,
+            )
 
 
 def _ablations(seeds: Sequence[int]) -> Iterator[Task]:

@@ -13,6 +13,7 @@ from llava_cot.eval.report.browse import OnProgress
 from llava_cot.eval.report.document import Section
 from llava_cot.eval.report.write import write_report
 from llava_cot.eval.reproduce import budgets, findings
+from llava_cot.eval.reproduce.neighbours import neighbours
 from llava_cot.eval.reproduce.tasks import Task
 from llava_cot.eval.results import open_results
 
@@ -32,6 +33,8 @@ def write(
         claims.extend(claim(found, model) for claim in (findings.scaling, findings.methods, findings.judges))
         if budgets.adaptive_arms(found, model):
             claims.append(budgets.adaptive(found, model))
+        if (section := neighbours(found)) is not None:
+            claims.append(section)
         return claims
 
     folders = [out / task.name for task in tasks if (out / task.name).is_dir()]
