@@ -141,6 +141,8 @@ async def test_other_formats() -> None:
         (0, 1),
     )
     assert await written("answer", reply, "2") == ("<answer> 2 </answer>", (2,))
+    assert await written("answer", "Answer: 2") == ("<answer> 2 </answer>", (1,))
+    assert await written("answer", "<answer>2</answer>") == ("<answer> 2 </answer>", (1,))
 
 
 async def test_nothing_described_is_still_answered() -> None:

@@ -113,7 +113,7 @@ async def _answer(
     messages = (Message("user", "\n\n".join(parts)),)
     reply = await _sample(reasoner, Prompt(messages), sampling, rng)
     if in_stages(reply.text, record.fmt):
-        thought = plain(reply.text, record.fmt, stage)
+        thought = plain(reply.text, record.fmt, stage) if stage else ""
         answer = parse(reply.text, record.fmt).conclusion or None
     else:
         thought, answer = read_answer(reply.text)

@@ -130,7 +130,7 @@ async def keep_thought(
     In a format without a stage for it the thought stays in the trace alone, and the answer is asked for.
     """
     stage = thought_stage(record.fmt)
-    if stage is None:
+    if stage is None and thought:
         answer = None
     keep_as(record, sampled, {stage: thought, record.fmt.final: answer})
     if answer is None:
