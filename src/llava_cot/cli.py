@@ -152,9 +152,7 @@ def ask(
             "swires-script."
         ),
     ] = "stage-beam",
-    n: Annotated[
-        int | None, typer.Option("-n", help="Candidates; the method's own number if not given.")
-    ] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Candidates; the method's own if not given.")] = None,
     judge: Annotated[
         str | None, typer.Option(help="self, logits, likelihood or verifier; self if not given.")
     ] = None,
