@@ -67,6 +67,7 @@ def calibrate(
     from llava_cot.data.preferring.traces import read_traces
     from llava_cot.files import output_file
     from llava_cot.judges import JUDGES, make_judge
+    from llava_cot.judges.base import RewardModel
     from llava_cot.models.base import Model
     from llava_cot.show.bars import Bars
     from llava_cot.stages import LLAVA_COT, make_format
@@ -96,7 +97,7 @@ def calibrate(
             opened = stack.enter_context(
                 closing(open_model(model, model_name=model_name, device=device, dtype=dtype))
             )
-            asked: Model = opened
+            asked: Model | RewardModel = opened
             if judge_model is not None:
                 if kind.asks == "reward":
                     from llava_cot.models.reward import open_reward
