@@ -107,7 +107,7 @@ def test_scores_that_are_all_alike_are_told(
 @pytest.mark.parametrize(
     ("arguments", "judge", "told"),
     [
-        ((), "self", "no judge 'self' that gives scores; choose one of likelihood"),
+        ((), "self", "no judge 'self' that gives scores; choose one of .*likelihood"),
         ((), "coin", "no judge 'coin' that gives scores"),
         (("--stage", "thought"), "likelihood", "has no stage 'thought'"),
         (("--judge-model", "mini"), "likelihood", "asks no model; leave --judge-model out"),

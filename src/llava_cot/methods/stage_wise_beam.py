@@ -1,4 +1,4 @@
-"""Stage-wise beam search, the relative of stage-beam in the paper's later version (arXiv 2411.10440v6).
+"""Stage-wise beam search, a relative of stage-beam in version 6 of the paper (arXiv 2411.10440).
 
 M candidates for a stage, the best of them by their scores go on, each with its share of the M candidates for
 the next. `stage-beam` keeps one, and compares instead. Knows no concrete judge.
