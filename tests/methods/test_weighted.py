@@ -3,18 +3,22 @@
 import math
 import random
 from collections.abc import Sequence
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playing import PICTURE, Rewarder, extras, tagged
 
-from llava_cot import ask
+from llava_cot import ask, open_model
 from llava_cot.judges.base import Grade, Judge
 from llava_cot.judges.prompts import VERDICTS
+from llava_cot.methods.majority import ballot
 from llava_cot.methods.weighted import elect, softmax
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.question import Question
+from llava_cot.scenes.write import make_item
+from llava_cot.stages import LLAVA_COT
 from llava_cot.trace import Candidate, Trace
 
 
@@ -120,3 +124,18 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
             assert {score.value for score in trace.scores} == {1 / (1 + math.exp(-2.0))}
         else:
             assert trace.judge_model is None
+
+
+async def test_mini_is_weighed_by_itself_and_by_rules() -> None:
+    asked = make_item("validation", 0, 3).ask()
+    with closing(open_model("mini")) as model:
+        for judge in ("logits", "rules"):
+            trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=2)
+            assert trace.answer and set(trace.stages) == set(LLAVA_COT.names)
+            [chosen] = trace.chosen
+            assert trace.scores[chosen].value == max(
+                score.value
+                for score, candidate in zip(trace.scores, trace.candidates, strict=True)
+                if ballot(candidate.text, LLAVA_COT) == ballot(trace.text, LLAVA_COT)
+            )
+            assert all(0 <= score.value <= 1 for score in trace.scores)
