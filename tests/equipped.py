@@ -16,7 +16,7 @@ from llava_cot.methods import METHODS, Kind
 from llava_cot.methods.base import go_on
 from llava_cot.methods.extras import Calibration, Example
 from llava_cot.methods.grading import grade
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Reward
 from llava_cot.question import Question
 from llava_cot.record import Recorder
 from llava_cot.trace import Trace
@@ -77,8 +77,8 @@ class Lengths:
     def __init__(self) -> None:
         self.closed = False
 
-    async def reward(self, prompt: Prompt, answer: str) -> Grade:
-        return Grade(float(len(answer)), "long")
+    async def reward(self, prompt: Prompt, answer: str) -> Reward:
+        return Reward(float(len(answer)))
 
     def close(self) -> None:
         self.closed = True
@@ -93,8 +93,8 @@ class Asking(Judge):
         self._model = model
 
     async def score(self, question: Any, stage: Any, context: Any, candidate: Any, *, seed: int) -> Grade:
-        found: Grade = await self._model.reward(Prompt.of(question.text), context + candidate.text)
-        return found
+        found: Reward = await self._model.reward(Prompt.of(question.text), context + candidate.text)
+        return Grade(found.value)
 
     async def prefer(
         self, question: Any, stage: Any, context: Any, a: Any, b: Any, *, seed: int

@@ -137,17 +137,20 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--reasoner other", "--reasoner is for the method relay; leave it out"),
+        ("--reasoner other", "--reasoner is for the methods prism, prism-query, relay; leave it out"),
         ("--method single --judge-model other", "--judge-model is for the judges self, logits"),
         ("--method best-of-n --judge likelihood --judge-model other", "--judge-model is for the judges"),
-        ("--examples x", "--examples is for the methods shower, free"),
+        ("--examples x", "--examples is for the methods cot-few-shot, shower, free"),
         ("--method relay", "relay wants a second model that reasons; give one with --reasoner"),
         ("--method shower", "shower wants examples to show; give a file of them with --examples"),
         ("--method cutter", "cutter wants a calibration; give what"),
         ("--method best-of-n --judge asking", "asking wants a reward model to ask; give one with --judge-mo"),
         ("--method shower --examples missing", "missing: No such file"),
         ("--method single --budget 9", "single keeps to no budget"),
-        ("--method relay --reasoner other --budget 9", "choose one of cutter"),
+        (
+            "--method relay --reasoner other --budget 9",
+            "choose one of majority, best-of-n, stage-beam, cutter",
+        ),
         ("--method cutter --calibration x --budget 0", "the budget is 0 tokens"),
         ("--method cutter --judge self", "needs scores, and self gives none"),
     ],
@@ -180,13 +183,11 @@ def test_a_calibration_that_a_method_may_have_is_of_its_judge(
     monkeypatch.setitem(METHODS, "cutter", replace(METHODS["cutter"], wants=(), takes=("calibration",)))
     file = tmp_path / "file"
     file.write_text("asking 1")
-    assert not equip([("cutter", "likelihood")])
-    with pytest.raises(ValueError, match="of the judge asking, and the scores are those of likelihood; give"):
-        equip([("cutter", "likelihood")], calibration=str(file))
-    equipment = equip(
-        [("cutter", "likelihood"), ("cutter", "asking")], calibration=str(file), judge_model="x"
-    )
-    assert equipment.told("cutter", "likelihood") == {}
+    assert not equip([("cutter", "logits")])
+    with pytest.raises(ValueError, match="of the judge asking, and the scores are those of logits; give"):
+        equip([("cutter", "logits")], calibration=str(file))
+    equipment = equip([("cutter", "logits"), ("cutter", "asking")], calibration=str(file), judge_model="x")
+    assert equipment.told("cutter", "logits") == {}
 
 
 def test_another_model_that_cannot_be_opened(call: Any, models: Models) -> None:

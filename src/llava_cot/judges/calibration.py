@@ -52,8 +52,9 @@ class Calibration:
 # Of InternLM-XComposer2.5-7B-Reward on reasonings about MMStar (the same paper and script). Any other reward
 # model has units of its own, and is to be calibrated.
 PAPER = Calibration("reward", -0.77, 2.08)
-# Scores that mean the same everywhere: the probability of being correct; 1 for true, 0 for not.
-ABSOLUTE = {"logits": 0.5, "verifier": 0.5}
+# Scores that mean the same everywhere: the probability of being correct; 1 for true, 0 for not; the share of
+# rules that are kept, where anything but all is a fault.
+ABSOLUTE = {"logits": 0.5, "verifier": 0.5, "rules": 0.99}
 
 
 def is_known(judge: str) -> bool:

@@ -76,12 +76,12 @@ def row(table: Table | None, method: str) -> dict[str, Cell]:
 
 
 def test_seeds_are_joined_and_families_know_their_n() -> None:
-    first, second, third = arms(single="10 01", stage_beam_4="11", swires="11")
+    first, second, third = arms(single="10 01", stage_beam_4="11", unheard_of="11")
     assert [setting.seed for setting in first.settings] == [0, 1]
     assert first.values == {"q0": 0.5, "q1": 0.5}
     assert (first.family, first.n) == ("single", 1)
     assert (second.family, second.n) == ("stage-beam", 4)
-    assert (third.family, third.n) == ("swires", 1)
+    assert (third.family, third.n) == ("unheard-of", 1)
     judged = arms_of(Given({Setting("b", "m", "best-of-10@logits", 0): "1"}))[0]
     assert (judged.family, judged.n) == ("best-of@logits", 10)
 
