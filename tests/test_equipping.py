@@ -149,7 +149,7 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
         ("--method single --budget 9", "single keeps to no budget"),
         (
             "--method relay --reasoner other --budget 9",
-            "choose one of majority, best-of-n, stage-beam, cutter",
+            "choose one of majority, best-of-n",
         ),
         ("--method cutter --calibration x --budget 0", "the budget is 0 tokens"),
         ("--method cutter --judge self", "needs scores, and self gives none"),
