@@ -58,7 +58,8 @@ def refused(server: Served, **settings: Any) -> tuple[int, str]:
 
 def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
     assert not {"scripted:relay", "scripted:shower", "scripted:cutter-4"} & names(bare)
-    assert names(full) - names(bare) == {"scripted:relay", *(f"scripted:cutter-{n}" for n in (2, 4, 8))}
+    reasoning = {"scripted:relay", "scripted:prism", "scripted:prism-query"}
+    assert names(full) - names(bare) == {*reasoning, *(f"scripted:cutter-{n}" for n in (2, 4, 8))}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -128,7 +129,7 @@ def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
 
 def test_the_page_offers_what_can_run() -> None:
     assert not {"relay", "shower", "cutter"} & set(methods(Extras()))
-    assert set(METHODS) - set(methods(FULL)) == {"shower"}
+    assert set(METHODS) - set(methods(FULL)) == {"shower", "cot-few-shot"}
     assert judges("best-of-n", Extras())[0] == "self" and "asking" not in judges("best-of-n", Extras())
     assert "asking" in judges("best-of-n", FULL)
     assert judges("cutter", FULL) == ["likelihood"]
