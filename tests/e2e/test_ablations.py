@@ -1,0 +1,41 @@
+"""The built-in models as `llava-cot eval` has them: each answers, in the form that it was taught."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import run
+
+from llava_cot.eval.reproduce.tasks import TRAINED
+from llava_cot.eval.results import Setting, open_results
+from llava_cot.models import BUILT_IN
+
+FORMS = {
+    "mini": lambda text: text.startswith("<SUMMARY>") and text.endswith("</CONCLUSION>"),
+    "mini-untagged": lambda text: "<" not in text and len(text.splitlines()) > 1,
+    "mini-direct": lambda text: len(text.split()) == 1,
+}
+
+
+def test_each_way_of_training_has_its_model() -> None:
+    assert set(TRAINED) == set(BUILT_IN) == set(FORMS)
+    assert all((folder / "README.md").is_file() for folder in BUILT_IN.values())
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_model_answers_most_questions(name: str, tmp_path: Path) -> None:
+    """Validation scenes, 24 of them: far from chance, which is a fifth at best."""
+    done = run(
+        *("eval", "scenes:validation", "--model", name, "--method", "greedy", "--answer", TRAINED[name]),
+        *("--limit", "24", "--max-tokens", "200", "--out", tmp_path / "out", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = json.loads(done.stdout)["results"]
+    assert line["score"]["value"] > 50
+    setting = Setting("scenes:validation", name, "greedy", 0)
+    with open_results([tmp_path / "out"]) as results:
+        for result in results.results(setting):
+            trace = results.trace(setting, result.item)
+            assert trace is not None and FORMS[name](trace.text), trace.text
