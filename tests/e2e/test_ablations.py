@@ -12,6 +12,8 @@ from llava_cot.eval.reproduce.tasks import TRAINED
 from llava_cot.eval.results import Setting, open_results
 from llava_cot.models import BUILT_IN
 
+# What each reaches of 24 questions at least, well below what it has on more of them (docs/results.md).
+FLOORS = {"mini": 80, "mini-untagged": 70, "mini-direct": 25}
 FORMS = {
     "mini": lambda text: text.startswith("<SUMMARY>") and text.endswith("</CONCLUSION>"),
     "mini-untagged": lambda text: "<" not in text and len(text.splitlines()) > 1,
@@ -25,15 +27,14 @@ def test_each_way_of_training_has_its_model() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_model_answers_most_questions(name: str, tmp_path: Path) -> None:
-    """Validation scenes, 24 of them: far from chance, which is a fifth at best."""
+def test_a_built_in_model_answers_in_its_form(name: str, tmp_path: Path) -> None:
     done = run(
         *("eval", "scenes:validation", "--model", name, "--method", "greedy", "--answer", TRAINED[name]),
         *("--limit", "24", "--max-tokens", "200", "--out", tmp_path / "out", "--json"),
     )
     assert done.returncode == 0, done.stderr
     [line] = json.loads(done.stdout)["results"]
-    assert line["score"]["value"] > 50
+    assert line["score"]["value"] > FLOORS[name]
     setting = Setting("scenes:validation", name, "greedy", 0)
     with open_results([tmp_path / "out"]) as results:
         for result in results.results(setting):
