@@ -3,7 +3,7 @@
 import pytest
 from made_arms import arm, arms, said, table
 
-from llava_cot.eval.figures import Difference
+from llava_cot.eval.figures import Difference, Figure
 from llava_cot.eval.reproduce import findings
 from llava_cot.eval.reproduce.neighbours import neighbours
 from llava_cot.eval.reproduce.tasks import TRAINED, tasks
@@ -42,12 +42,14 @@ def test_training_is_told_by_kind_of_question() -> None:
             arm("mini-untagged", "single", [1.0] * many),
         )
     )
-    seeing, reasoning, *untagged = said(section)[:-1]
-    assert seeing.startswith("Staged against direct, questions of perception: 0.0 points")
-    assert seeing.endswith("cannot be told from nothing.")
-    assert reasoning.startswith("Staged against direct, questions of reasoning: +100.0 points")
-    assert reasoning.endswith("as the paper.")
-    assert all(words.endswith("cannot be told from nothing.") for words in untagged)
+    both, seeing, reasoning, more, *untagged = said(section)[:-1]
+    assert both.startswith("Staged against direct, all questions: +50.0 points")
+    assert both.endswith("as the paper.")
+    assert seeing.startswith("Staged against direct, perception: 0.0 points")
+    assert reasoning.startswith("Staged against direct, reasoning: +100.0 points")
+    assert more.startswith("Staged against direct, what reasoning gains beyond perception: +100.0 points")
+    assert more.endswith("as the paper.")
+    assert len(untagged) == 4 and untagged[-1].endswith("cannot be told from nothing.")
     assert table(section) == [
         ["all", "100.0", "100.0", "50.0"],
         ["perception", "100.0", "100.0", "100.0"],
@@ -159,3 +161,9 @@ def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None
     for piece in more:
         for spec in map(parse_spec, piece.methods):
             assert METHODS[spec.method].wants in ((), ("reasoner",) if piece.reasoner else ())
+
+
+def test_what_one_gains_beyond_another_has_the_spread_of_both() -> None:
+    a = Difference(10.0, 7.0, 13.0, 0.0, "McNemar", 9, 1, 50)
+    b = Difference(2.0, -2.0, 6.0, 0.5, "McNemar", 5, 4, 50)
+    assert findings.beyond(a, b) == Figure(8.0, 3.0, 13.0)

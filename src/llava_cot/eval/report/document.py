@@ -71,7 +71,7 @@ def signed(value: float) -> str:
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
 
 
-def limits(found: Difference) -> str:
+def limits(found: Difference | Figure) -> str:
     """The limits of a difference, such as "−0.2 to +1.8"."""
     return f"{signed(found.low)} to {signed(found.high)}"
 

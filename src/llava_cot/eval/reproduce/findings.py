@@ -6,9 +6,10 @@ is `tasks.py`'s subject. The paper is arXiv 2411.10440, its figures are those of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
-from llava_cot.eval.figures import Difference, mean_with_interval, paired
+from llava_cot.eval.figures import Difference, Figure, mean_with_interval, paired
 from llava_cot.eval.items import Unit
 from llava_cot.eval.report.arms import Arm
 from llava_cot.eval.report.costs import cost_of
@@ -45,12 +46,18 @@ def units(arm: Arm, keep: Callable[[str], bool] = lambda skill: True) -> list[Un
     return [unit for metric in arm.headline for unit in metric.units if keep(unit.skill)]
 
 
-def outcome(found: Difference) -> str:
+def outcome(found: Difference | Figure) -> str:
     """Whether a difference goes where the paper's goes, which is up, as far as the interval tells."""
     told = _points(found)
     if found.low <= 0 <= found.high:
         return f"{told}: cannot be told from nothing"
     return f"{told}: {'as' if found.value > 0 else 'unlike'} the paper"
+
+
+def beyond(a: Difference, b: Difference) -> Figure:
+    """How much larger a difference is than another, which is of other questions (normal intervals)."""
+    value, half = a.value - b.value, math.hypot(a.high - a.low, b.high - b.low) / 2
+    return Figure(value, value - half, value + half)
 
 
 def training(arms: Arms) -> Section:
@@ -71,11 +78,14 @@ def training(arms: Arms) -> Section:
         arm = arms.get((other, "single"))
         if staged is None or arm is None:
             continue
-        for name, keep in kinds[1:]:
-            found = paired(units(arm, keep), units(staged, keep))
-            said.append(
-                f"Staged against {other.removeprefix('mini-')}, questions of {name}: {outcome(found)}."
-            )
+        by_kind = {name: paired(units(arm, keep), units(staged, keep)) for name, keep in kinds}
+        against = f"Staged against {other.removeprefix('mini-')}"
+        for name, found in by_kind.items():
+            told = f"all questions: {outcome(found)}" if name == "all" else f"{name}: {_points(found)}"
+            said.append(f"{against}, {told}.")
+        if len(by_kind) == len(_KINDS):
+            more = beyond(by_kind["reasoning"], by_kind["perception"])
+            said.append(f"{against}, what reasoning gains beyond perception: {outcome(more)}.")
     table = Table(
         "Three ways of training, one sampled pass",
         ("type", *(model for model, _ in shown)),
@@ -238,5 +248,5 @@ def _limits(found: Difference | None) -> str:
     return "" if found is None else limits(found)
 
 
-def _points(found: Difference) -> str:
+def _points(found: Difference | Figure) -> str:
     return f"{signed(found.value)} points ({limits(found)})"
