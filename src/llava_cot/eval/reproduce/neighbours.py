@@ -79,4 +79,6 @@ def _against(base: Arm | None, arm: Arm) -> Cell:
 
 def _cost(arm: Arm) -> tuple[Cell, Cell]:
     cost = cost_of(arm)
-    return Cell(amount(cost and cost.calls)), Cell(amount(cost and cost.written))
+    if cost is None:  # no question was answered
+        return Cell("–"), Cell("–")
+    return Cell(amount(cost.calls)), Cell(amount(cost.written))
