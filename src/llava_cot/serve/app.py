@@ -130,10 +130,10 @@ def _blocks(service: Service) -> _Page:
                         min_width=140,
                     )
                 budget = gradio.Number(
-                    label="Tokens at most (empty: no bound)",
+                    label="Tokens at most (0: no bound)",
                     precision=0,
-                    value=None,
-                    minimum=1,
+                    value=0,  # an empty field is sent as 0
+                    minimum=0,
                     maximum=MAX_BUDGET,
                     visible=METHODS[_FIRST].budgeted,
                 )
@@ -176,7 +176,7 @@ def _controls(extras: Extras, method: str, judge: str | None) -> tuple[Any, Any,
     return (
         gradio.update(visible=not kind.one),
         gradio.update(visible=True, choices=able, value=chosen) if able else gradio.update(visible=False),
-        gradio.update(visible=kind.budgeted, value=None),
+        gradio.update(visible=kind.budgeted, value=0),
     )
 
 
@@ -214,7 +214,7 @@ def _asked(
         judge if METHODS[method].judge is not None else None,
         random.getrandbits(31) if seed is None else seed,
         temperature,
-        budget=budget if METHODS[method].budgeted else None,
+        budget=(budget or None) if METHODS[method].budgeted else None,
     )
 
 
