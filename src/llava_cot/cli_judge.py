@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,15 +59,13 @@ def calibrate(
     import asyncio
     from itertools import islice
 
-    from llava_cot import open_model
     from llava_cot.asking import settings
     from llava_cot.calibrating import calibrate as measure
     from llava_cot.calibrating import sampled, traced
     from llava_cot.data.preferring.traces import read_traces
+    from llava_cot.equipment import Equipment
     from llava_cot.files import output_file
     from llava_cot.judges import JUDGES, make_judge
-    from llava_cot.judges.base import RewardModel
-    from llava_cot.models.base import Model
     from llava_cot.show.bars import Bars
     from llava_cot.stages import LLAVA_COT, make_format
 
@@ -93,19 +90,13 @@ def calibrate(
             raise ValueError(f"the judge {judge} asks a reward model; give one with --judge-model")
         if kind.asks == "nobody" and judge_model is not None:
             raise ValueError(f"the judge {judge} asks no model; leave --judge-model out")
-        with ExitStack() as stack, Bars() as bars:
-            opened = stack.enter_context(
-                closing(open_model(model, model_name=model_name, device=device, dtype=dtype))
-            )
-            asked: Model | RewardModel = opened
-            if judge_model is not None:
-                if kind.asks == "reward":
-                    from llava_cot.models.reward import open_reward
-
-                    asked = stack.enter_context(closing(open_reward(judge_model, device=device, dtype=dtype)))
-                else:
-                    asked = stack.enter_context(closing(open_model(judge_model, device=device, dtype=dtype)))
-            made = make_judge(judge, asked, fmt, sampling)
+        equipment = Equipment(
+            judge_model=judge_model,
+            kind="reward" if kind.asks == "reward" else "model",
+            settings={"device": device, "dtype": dtype},
+        )
+        with equipment.opened_with(model, model_name) as (opened, extras), Bars() as bars:
+            made = make_judge(judge, extras.judge_model or opened, fmt, sampling)
             sample = asyncio.run(
                 sampled(
                     opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,

@@ -100,11 +100,10 @@ def _not_taken(extra: Extra) -> str:
 def _examples(file: str) -> tuple[Example, ...]:
     from llava_cot.methods.examples import load_examples
 
-    return tuple(load_examples(file))
+    return load_examples(file)
 
 
 def _calibration(file: str) -> Calibration:
     from llava_cot.judges.calibration import load_calibration
 
-    loaded: Calibration = load_calibration(file)
-    return loaded
+    return load_calibration(file)

@@ -23,11 +23,11 @@ from llava_cot.models.base import (
 )
 from llava_cot.models.dialects import data_url, held_to, is_at_hand, joined, messages
 from llava_cot.models.forms import FormKind
-from llava_cot.models.providers import Price, Provider, key_of
+from llava_cot.models.providers import Price, Provider
 from llava_cot.models.recent import Recent
 from llava_cot.models.refusals import check_form, check_samples, no_option
 from llava_cot.models.replies import KEEP_STOP, Stream, continuations, scores
-from llava_cot.models.wire import ATTEMPTS, Json, Refused, Server, Wire
+from llava_cot.models.wire import ATTEMPTS, Json, Refused, Wire, server_of
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
@@ -56,18 +56,7 @@ class EndpointModel:
         self.url = provider.url
         self._provider = provider
         self._counted: Recent[Prompt, int] = Recent(_COUNTED)
-        self._wire = Wire(
-            Server(
-                url=provider.url,
-                key=key_of(provider),
-                key_env=provider.key_env,
-                in_flight=provider.in_flight,
-                requests_per_minute=provider.requests_per_minute,
-                tokens_per_minute=provider.tokens_per_minute,
-                seconds=provider.seconds,
-                attempts=attempts,
-            )
-        )
+        self._wire = Wire(server_of(provider, provider.url, attempts))
         try:
             found = self._wire.aside.run_blocking(self._open(name or provider.model, fresh))
         except BaseException:

@@ -18,8 +18,8 @@ from PIL import Image
 from llava_cot.models.abilities import only_name
 from llava_cot.models.base import ModelError, ModelFailure, Prompt, Reward
 from llava_cot.models.dialects import data_url, is_at_hand, messages
-from llava_cot.models.providers import Price, Provider, key_of
-from llava_cot.models.wire import ATTEMPTS, Json, Refused, Server, Wire
+from llava_cot.models.providers import Price, Provider
+from llava_cot.models.wire import ATTEMPTS, Json, Refused, Wire, server_of
 from llava_cot.question import load_image
 
 _NOT_THIS_WAY = frozenset({400, 404, 405, 422, 501})
@@ -80,18 +80,7 @@ class EndpointReward:
         self.url = url.removesuffix("/v1")
         self._side = provider.image_side
         self._prices = prices
-        self._wire = Wire(
-            Server(
-                url=self.url,
-                key=key_of(provider),
-                key_env=provider.key_env,
-                in_flight=provider.in_flight,
-                requests_per_minute=provider.requests_per_minute,
-                tokens_per_minute=provider.tokens_per_minute,
-                seconds=provider.seconds,
-                attempts=attempts,
-            )
-        )
+        self._wire = Wire(server_of(provider, self.url, attempts))
         try:
             found = self._wire.aside.run_blocking(self._open(name or provider.model, named))
         except BaseException:

@@ -22,6 +22,7 @@ from llava_cot.models.aside import Aside
 from llava_cot.models.base import ModelError, ModelFailure
 from llava_cot.models.connections import Connections
 from llava_cot.models.limits import Limits, Sent
+from llava_cot.models.providers import Provider, key_of
 
 Json = dict[str, Any]
 # Called with each event of a streamed reply; what it returns is not looked at.
@@ -67,6 +68,20 @@ class Server:
     tokens_per_minute: int | None = None
     seconds: float = 600.0
     attempts: int = ATTEMPTS
+
+
+def server_of(provider: Provider, url: str, attempts: int) -> Server:
+    """The server of this provider, at `url`. Raises ModelError where its key is missing."""
+    return Server(
+        url=url,
+        key=key_of(provider),
+        key_env=provider.key_env,
+        in_flight=provider.in_flight,
+        requests_per_minute=provider.requests_per_minute,
+        tokens_per_minute=provider.tokens_per_minute,
+        seconds=provider.seconds,
+        attempts=attempts,
+    )
 
 
 class _Passing(Exception):
