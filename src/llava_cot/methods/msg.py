@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import go_on
+from llava_cot.methods.base import check_one, go_on, one_sample
 from llava_cot.methods.stage_forms import stage_grammar, stage_schema, staged
 from llava_cot.models.base import Model, ModelError, Prompt, Sampling
 from llava_cot.models.forms import forms_of
@@ -41,8 +41,7 @@ async def msg(
     that can be held to a JSON schema alone is told so, and its reply is put into the tags; its tokens are
     given up. With options, the final stage is one of them or its letter. Raises ModelError for other models.
     """
-    if n != 1:
-        raise ValueError(f"the method msg takes one sample, not {n}; use n = 1, or choose a search")
+    check_one("msg", n)
     forms = forms_of(model)
     if not forms:
         raise ModelError(
@@ -59,7 +58,7 @@ async def msg(
     else:
         fields = _AS_JSON.format(", ".join(fmt.names))
         prompt = Prompt.of(f"{question_text(question)}\n\n{fields}", question.images)
-        [continuation] = await model.sample(prompt, 1, settings)
+        continuation = await one_sample(model, prompt, settings)
         continuation = replace(continuation, text=staged(continuation.text, fmt), tokens=())
     record.keep(record.add(continuation))
     return record.finish()
