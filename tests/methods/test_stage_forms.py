@@ -32,6 +32,7 @@ PIECES = [
     "three < four",
     "<summary>",
     "</ANSWER>",
+    "\x08",
     "\x1c",
 ]
 

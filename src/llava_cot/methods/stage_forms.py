@@ -16,12 +16,13 @@ from llava_cot.models.forms import Form
 from llava_cot.spans import find_tags
 from llava_cot.stages import StageFormat, render
 
-# A stage has a visible character, so that it is not empty, and ends with the first tag in it, in any case.
+# A stage has a character that Python does not strip (which takes \x1c to \x1f for white space, too), so that
+# it is not empty, and ends with the first tag in it, in any case.
 # White space around a choice and between stages is short: a model that may write any can do so for ever.
 _GRAMMAR = r"""
 start: {stages}
 GAP: /[ \n]{{0,2}}/
-TEXT: /(?s:.*)[^\s\x00-\x1f](?s:.*)/
+TEXT: /(?s:.*)[^\s\x1c-\x1f](?s:.*)/
 CHOICE: /[ \n]?/ ({choices}) /[ \n]?/
 TAG: {tags}
 BEYOND: /(?s:.*)/ TAG /(?s:.+)/
