@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
@@ -101,6 +101,9 @@ class MadeResults:
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return self.headlines
+
+    def beside(self, setting: Setting) -> Mapping[str, str]:
+        return {}
 
     def note(self, benchmark: str) -> str:
         return f"Made up for tests: {benchmark} <b>."

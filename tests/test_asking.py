@@ -192,7 +192,11 @@ def refused(**settings: Any) -> Callable[[], Any]:
         (refused(judge="coin"), "no judge 'coin'; choose one of self, logits, likelihood"),
         (refused(n=0), "n is 0; a question takes at least one sample"),
         (refused(n=-3, method="single"), "n is -3"),
-        (refused(n=2, method="single"), "takes one sample, not 2"),
+        *(
+            (refused(n=2, method=name), f"{name} takes one sample, not 2")
+            for name, kind in METHODS.items()
+            if kind.one
+        ),
         (refused(method="majority", judge="self"), "majority asks no judge"),
         (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
         (refused(method="adaptive-best-of-n", judge="likelihood"), "likelihood are no probabilities; choose"),

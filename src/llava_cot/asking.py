@@ -163,6 +163,8 @@ def settings(
         n = 1 if METHODS[method].one else METHODS[method].n
     if n < 1:
         raise ValueError(f"n is {n}; a question takes at least one sample")
+    if METHODS[method].one and n != 1:
+        raise ValueError(f"the method {method} takes one sample, not {n}; use n = 1, or choose a search")
     if budget is not None and not METHODS[method].budgeted:
         those = ", ".join(name for name, kind in METHODS.items() if kind.budgeted)
         raise ValueError(f"the method {method} keeps to no budget; leave it out, or choose one of {those}")

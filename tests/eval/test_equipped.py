@@ -17,9 +17,12 @@ from teachers import staged
 
 import llava_cot
 from llava_cot.cli import main
+from llava_cot.data.records import DataError
 from llava_cot.equipment import Equipment
 from llava_cot.equipping import equip
 from llava_cot.eval.opening import entries
+from llava_cot.eval.report.write import write_report
+from llava_cot.eval.results import open_results
 from llava_cot.eval.run import evaluate
 from llava_cot.methods.extras import Example
 from llava_cot.models.base import Model, ModelError
@@ -108,6 +111,17 @@ def test_a_folder_does_not_mix_what_methods_had(tmp_path: Path, opened: list[str
     with pytest.raises(StoreError, match="runs of best-of-3 with --judge-model 8, and not none"):
         go(tmp_path, "best-of-3")
     assert go(tmp_path, "single", "best-of-2").tries == 0
+
+
+def test_reports_say_what_methods_had_and_do_not_mix_it(tmp_path: Path, opened: list[str]) -> None:
+    for spec, seed in (("7", 0), ("8", 1)):
+        go(tmp_path / spec, "relay", "single", equipment=reasoning(spec), seeds=(seed,))
+    with open_results([tmp_path / "7"]) as results:
+        write_report(results, tmp_path / "report")
+    said = (tmp_path / "report" / "report.md").read_text()
+    assert "Besides the model, relay had --reasoner 7." in said
+    with pytest.raises(DataError, match=r"relay in .* had --reasoner 8, and in a folder before it --re"):
+        open_results([tmp_path / "7", tmp_path / "8"])
 
 
 def test_examples_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:

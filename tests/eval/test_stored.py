@@ -72,6 +72,15 @@ def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
         pass
 
 
+def test_folders_of_one_name_for_two_things(tmp_path: Path) -> None:
+    run(tmp_path / "a", numbers(2), entry(Moody(), "m", "one"))
+    run(tmp_path / "b", numbers(2), entry(Moody(), "m", "two"), "greedy")
+    with pytest.raises(
+        DataError, match=r"the model m in .* is two, and in a folder before it one; report on"
+    ):
+        open_results([tmp_path / "a", tmp_path / "b"])
+
+
 def test_what_is_no_folder_of_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no runs"):
         open_results([tmp_path])

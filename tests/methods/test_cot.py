@@ -173,13 +173,6 @@ def test_unknown_stages_are_told_by_name_and_place() -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["cot", "cot-few-shot", "staged-prompt"])
-async def test_one_answer_is_one(method: str) -> None:
-    more = {"examples": EXAMPLES} if method == "cot-few-shot" else {}
-    with pytest.raises(ValueError, match=f"{method} takes one sample, not 2"):
-        await run(method, says(), n=2, **more)
-
-
 async def test_mini_can_be_asked() -> None:
     from llava_cot.models import open_model
     from llava_cot.scenes.write import make_item

@@ -85,11 +85,6 @@ async def test_a_model_that_can_force_nothing_is_refused_before_any_call() -> No
     assert model.calls == [] and events == [] and "\n" not in str(told.value)
 
 
-async def test_it_takes_one_sample() -> None:
-    with pytest.raises(ValueError, match="takes one sample, not 2"):
-        await ask(ScriptedModel({}), None, "q", method="msg", n=2)
-
-
 async def test_the_built_in_model_answers_as_it_does_unforced() -> None:
     """Greedy, mini keeps to the form by itself, so that forcing it changes nothing, tokens included."""
     with closing(open_model("mini", device="cpu")) as model:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from playing import PICTURE, QUESTION, WHOLE, tagged
+from playing import PICTURE, WHOLE, tagged
 from prompted import SAMPLING, run, says, seen, words
 
 from llava_cot.methods.prism import ABOVE_ALL, DESCRIBE, LOOK_FOR
@@ -150,9 +150,3 @@ async def test_nothing_described_is_still_answered() -> None:
     trace = await run("prism", says(""), reasoner=reasoner)
     assert "escription" not in words(reasoner.calls[0].prompt)
     assert (trace.answer, trace.usage.model_calls) == ("2", 2)
-
-
-@pytest.mark.parametrize("method", ["prism", "prism-query"])
-async def test_one_answer_is_one(method: str) -> None:
-    with pytest.raises(ValueError, match=f"{method} takes one sample, not 2"):
-        await run(method, says(), QUESTION, n=2, reasoner=says())

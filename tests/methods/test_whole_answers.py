@@ -74,11 +74,6 @@ async def test_single_streams_what_it_writes() -> None:
     assert (trace.judge, trace.verdicts) == (None, ())
 
 
-async def test_single_takes_one_sample() -> None:
-    with pytest.raises(ValueError, match="takes one sample, not 2"):
-        await run("single", writes(), 2)
-
-
 @pytest.mark.parametrize(
     ("answers", "elected"),
     [

@@ -68,6 +68,9 @@ class Results(Protocol):
     def headline(self, benchmark: str) -> tuple[str, ...]:
         """The names of the metrics whose mean is the benchmark's figure."""
 
+    def beside(self, setting: Setting) -> Mapping[str, str]:
+        """What the method had besides the model, by option, as in {"--reasoner": "mini"}."""
+
     def note(self, benchmark: str) -> str:
         """The sentence that belongs beside its figures; empty if none."""
 
@@ -76,6 +79,11 @@ class Results(Protocol):
 
     def trace(self, setting: Setting, item: str) -> Trace | None:
         """With its pictures; None where the model failed."""
+
+
+def listed(beside: Mapping[str, str]) -> str:
+    """What a method had besides the model, in words."""
+    return ", ".join(f"{option} {value}" for option, value in beside.items()) or "nothing beside the model"
 
 
 def open_results(folders: Sequence[Path]) -> StoredResults:

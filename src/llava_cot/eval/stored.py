@@ -6,7 +6,7 @@ Owns the reading, and what makes folders fit together. How things are kept is `k
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from llava_cot.eval.kept import (
     read_setting,
     result,
 )
-from llava_cot.eval.results import Result, Setting
+from llava_cot.eval.results import Result, Setting, listed
 from llava_cot.store import NAME, Store
 from llava_cot.trace import Trace
 
@@ -45,6 +45,8 @@ class StoredResults:
         self._items: dict[str, dict[str, Item]] = {}
         self._found: dict[Setting, dict[str, Result]] = {}
         self._stores: dict[Setting, Store] = {}
+        self._opened: dict[str, str] = {}  # by model
+        self._beside: dict[str, dict[str, str]] = {}  # by method
         self._order: list[Setting] = []
         self._rule = cache(rule_named)
         with ExitStack() as stack:
@@ -70,6 +72,9 @@ class StoredResults:
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return self._rule(self._benchmarks[benchmark]["rule"]).headline
+
+    def beside(self, setting: Setting) -> Mapping[str, str]:
+        return self._beside[setting.method]
 
     def note(self, benchmark: str) -> str:
         return str(self._benchmarks[benchmark]["note"])
@@ -111,6 +116,18 @@ class StoredResults:
                 )
             self._stores[setting], self._found[setting] = store, {}
             self._order.append(setting)
+            opened = store.get(setting.model, "model")["opened"]
+            if self._opened.setdefault(setting.model, opened) != opened:
+                raise DataError(
+                    f"the model {setting.model} in {folder} is {opened}, and in a folder before it "
+                    f"{self._opened[setting.model]}; report on them apart"
+                )
+            beside = store.get(setting.method, "method") or {}
+            if self._beside.setdefault(setting.method, beside) != beside:
+                raise DataError(
+                    f"the method {setting.method} in {folder} had {listed(beside)}, and in a folder before "
+                    f"it {listed(self._beside[setting.method])}; report on them apart"
+                )
         for key, why in store.items("failure"):
             setting, id = read_key(key)
             self._found[setting][id] = no_result(id, self._items[setting.benchmark][id].skill, why)

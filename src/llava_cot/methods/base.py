@@ -64,12 +64,6 @@ async def one_sample(
     return continuation
 
 
-def check_one(method: str, n: int) -> None:
-    """Raises ValueError unless a method of one answer is asked for one."""
-    if n != 1:
-        raise ValueError(f"the method {method} takes one sample, not {n}; use n = 1, or choose a search")
-
-
 async def _samples(
     model: Model, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None
 ) -> list[Continuation]:

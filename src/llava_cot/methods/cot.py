@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import check_one, one_sample
+from llava_cot.methods.base import one_sample
 from llava_cot.methods.extras import Example
 from llava_cot.methods.restaging import ask_answer, in_stages, keep_thought, read_answer, thought_stage
 from llava_cot.models.base import Message, Model, Prompt, Sampling
@@ -36,7 +36,6 @@ async def cot(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """Two calls: a thought, then its answer; only one where the model answers in stages by itself."""
-    check_one("cot", n)
     record = Recorder("cot", question, model, None, n, sampling, fmt, on_event)
     asked = Message("user", f"{question_text(question)}\n\n{THINK}", question.images)
     return await _think(record, model, (asked,), sampling, rng, reads=False)
@@ -55,7 +54,6 @@ async def cot_few_shot(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """One call, where the reply ends with its answer as `read_answer` reads it; else a second one asks."""
-    check_one("cot-few-shot", n)
     record = Recorder("cot-few-shot", question, model, None, n, sampling, fmt, on_event)
     shown = tuple(message for example in examples for message in _turns(example))
     asked = Message("user", question_text(question), question.images)

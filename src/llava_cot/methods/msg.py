@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import check_one, go_on, one_sample
+from llava_cot.methods.base import go_on, one_sample
 from llava_cot.methods.stage_forms import stage_grammar, stage_schema, staged
 from llava_cot.models.base import Model, ModelError, Prompt, Sampling
 from llava_cot.models.forms import forms_of
@@ -41,7 +41,6 @@ async def msg(
     that can be held to a JSON schema alone is told so, and its reply is put into the tags; its tokens are
     given up. With options, the final stage is one of them or its letter. Raises ModelError for other models.
     """
-    check_one("msg", n)
     forms = forms_of(model)
     if not forms:
         raise ModelError(

@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import check_one, one_sample
+from llava_cot.methods.base import one_sample
 from llava_cot.methods.restaging import (
     brief,
     description_stage,
@@ -58,7 +58,6 @@ async def prism(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """The model describes, the reasoner answers. Without a picture there is nothing to describe."""
-    check_one("prism", n)
     record = Recorder("prism", question, model, None, n, sampling, fmt, on_event, reasoner=reasoner)
     description = await _describe(record, model, DESCRIBE, sampling, rng) if question.images else ""
     return await _answer(record, reasoner, description, sampling, rng)
@@ -77,7 +76,6 @@ async def prism_query(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """The reasoner first says what to look for; as published, that is added to the general instruction."""
-    check_one("prism-query", n)
     record = Recorder("prism-query", question, model, None, n, sampling, fmt, on_event, reasoner=reasoner)
     description = ""
     if question.images:

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import check_one, propose
+from llava_cot.methods.base import propose
 from llava_cot.models.base import Model, Sampling
 from llava_cot.question import Question
 from llava_cot.record import OnEvent, Recorder
@@ -26,7 +26,6 @@ async def single(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """Sample one whole answer of at most `sampling.max_tokens`, streamed as it is written."""
-    check_one("single", n)
     record = Recorder("single", question, model, None, n, sampling, fmt, on_event)
     record.start("answer")
     [continuation] = await propose(

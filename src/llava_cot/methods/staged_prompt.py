@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 from llava_cot.judges.base import Judge
-from llava_cot.methods.base import check_one, one_sample
+from llava_cot.methods.base import one_sample
 from llava_cot.methods.restaging import brief
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.prompting import question_text
@@ -38,7 +38,6 @@ async def staged_prompt(
     on_event: OnEvent | None = None,
 ) -> Trace:
     """One call, streamed: the instruction, then the question. The reply is read as any other."""
-    check_one("staged-prompt", n)
     record = Recorder("staged-prompt", question, model, None, n, sampling, fmt, on_event)
     record.start("answer")
     text = f"{instruction(question, fmt)}\n\nQuestion:\n{question_text(question)}"

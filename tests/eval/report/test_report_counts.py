@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -38,6 +38,9 @@ class Given:
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return ("accuracy",)
+
+    def beside(self, setting: Setting) -> Mapping[str, str]:
+        return {}
 
     def note(self, benchmark: str) -> str:
         return ""

@@ -5,8 +5,8 @@ Owns the grouping of settings, families of methods over N, and the choice of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from llava_cot.data.records import DataError
@@ -22,12 +22,13 @@ _ONE = ("single", GREEDY)  # what draws one answer
 @dataclass(frozen=True, eq=False)
 class Arm:
     """`runs` are the results of each seed, in the benchmark's order; `metrics` are those of all seeds, and
-    `named` says which of them are the headline."""
+    `named` says which of them are the headline. `beside` is what the method had besides the model."""
 
     settings: tuple[Setting, ...]
     runs: tuple[Sequence[Result], ...]
     metrics: tuple[Metric, ...]
     named: tuple[str, ...]
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def benchmark(self) -> str:
@@ -114,7 +115,13 @@ def arms_of(results: Results) -> list[Arm]:
 def _arm(results: Results, settings: tuple[Setting, ...]) -> Arm:
     metrics = tuple(metric for setting in settings for metric in results.metrics(setting))
     runs = tuple(results.results(setting) for setting in settings)
-    return Arm(settings, runs, metrics, tuple(results.headline(settings[0].benchmark)))
+    return Arm(
+        settings,
+        runs,
+        metrics,
+        tuple(results.headline(settings[0].benchmark)),
+        results.beside(settings[0]),
+    )
 
 
 def baselines(arms: Sequence[Arm], spec: str | None) -> dict[Arm, Arm]:

@@ -14,6 +14,7 @@ from llava_cot.eval.report.arms import Arm, on
 from llava_cot.eval.report.document import Plot, Section, Table
 from llava_cot.eval.report.paper import reported, reported_skills
 from llava_cot.eval.report.plotted import plots_of
+from llava_cot.eval.results import listed
 from llava_cot.show.words import plural
 
 _REASONS = 3
@@ -41,6 +42,7 @@ def contents(
         first.append(_PAPER)
     elif paper:
         first.append("The paper reports none of these benchmarks.")
+    first += _beside(arms)
     first += _wanting(arms)
     sections = [Section("Scores", tuple(first))]
     for number, benchmark in enumerate(benchmarks):
@@ -49,6 +51,13 @@ def contents(
         note = (notes[benchmark],) if notes.get(benchmark) else ()
         sections.append(Section(benchmark, (*note, *parts)))
     return sections
+
+
+def _beside(arms: Sequence[Arm]) -> Iterator[str]:
+    """What methods had besides the model: another model that reasons or judges, examples, a calibration."""
+    told = {arm.method: arm.beside for arm in arms if arm.beside}
+    if told:
+        yield f"Besides the model, {'; '.join(f'{name} had {listed(had)}' for name, had in told.items())}."
 
 
 def _wanting(arms: Sequence[Arm]) -> Iterator[str]:

@@ -13,7 +13,6 @@ from llava_cot.models import BUILT_IN
 
 # The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
 TRAINED: dict[str, Way] = {"mini": "conclusion", "mini-untagged": "last-line", "mini-direct": "whole"}
-PASSES = ("single", "greedy")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Task:
 
 # The methods in pieces that take about as long: a machine with more processors runs more of them at once.
 _PIECES = (
-    (*PASSES, "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
+    ("single", "greedy", "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
     ("stage-beam-8", "best-of-2", "best-of-4", "sentence-beam-4"),
     ("best-of-10", "majority-4"),
     ("majority-10",),
@@ -91,4 +90,4 @@ def _ablations(seeds: Sequence[int]) -> Iterator[Task]:
     for model, way in TRAINED.items():
         if model != "mini" and BUILT_IN[model].is_dir():
             for seed in seeds:
-                yield Task(f"{model}-seed-{seed}", model, way, PASSES, seed)
+                yield Task(f"{model}-seed-{seed}", model, way, ("single",), seed)
