@@ -10,6 +10,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
@@ -305,3 +306,10 @@ def _message(turn: dict[str, Any]) -> Message:
     images = [load_image(part["image_url"]["url"]) for part in content if part["type"] == "image_url"]
     texts = [part["text"] for part in content if part["type"] == "text"]
     return Message(turn["role"], "".join(texts), tuple(images))
+
+
+def configure(tmp_path: Path, text: str) -> None:
+    """Write the user's `endpoints.yaml`, in the folder that tests have for it."""
+    folder = tmp_path / "config" / "llava-cot"
+    folder.mkdir(parents=True)
+    (folder / "endpoints.yaml").write_text(text)

@@ -249,7 +249,8 @@ def test_a_server_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert lines["model"].strip() == "scripted"
         assert "a last message of the assistant" in lines["assistant's text"]
         assert "neither kept nor named" in lines["stop strings"]
-        assert (tmp_path / "llava-cot" / "endpoints.json").is_file()
+        [kept] = (tmp_path / "llava-cot" / "endpoints").iterdir()
+        assert json.loads(kept.read_text())["url"] == server.url and str(kept.parent) in result.stderr
         asked = len(server.bodies)
         server.stops = "kept"
         assert "kept or named" in run("models", "check", server.url).stdout

@@ -1,11 +1,14 @@
-"""Tiny checkpoints, each made and opened once."""
+"""Tiny checkpoints, each made and opened once, and folders that are not the user's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from opening import Tiny, open_tiny
+
+from llava_cot.models import wire
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,12 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
         return made[kind]
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's is read or written, and nothing waits long."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
+    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)

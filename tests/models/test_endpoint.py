@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_double import Double
+from endpoint_double import Double, configure
 from PIL import Image
 
 from llava_cot import ask, ask_sync, open_model
-from llava_cot.models import wire
 from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling, request_seed
 from llava_cot.models.endpoint import EndpointModel
 from llava_cot.models.scripted import ScriptedModel
@@ -65,21 +64,6 @@ class Seeded(ScriptedModel):
 
 def scripted() -> ScriptedModel:
     return ScriptedModel(script, choose)
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the user's is read or written, and nothing waits long."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
-    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)
-
-
-def configure(tmp_path: Path, text: str) -> None:
-    folder = tmp_path / "config" / "llava-cot"
-    folder.mkdir(parents=True)
-    (folder / "endpoints.yaml").write_text(text)
 
 
 @contextmanager

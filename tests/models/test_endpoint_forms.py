@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,13 +33,6 @@ FIELDS = {
     "structured_outputs": {"json": SCHEMA},
     "guided_json": SCHEMA,
 }
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
 
 
 def script(prompt: Prompt, rng: random.Random) -> str:
@@ -122,10 +114,10 @@ async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None
     with double(forms=("response_format",)) as server:
         with opened(server):
             pass
-        known = json.loads(kept_in().read_text())
-        for abilities in known.values():
-            del abilities["form"]
-        kept_in().write_text(json.dumps(known))
+        [file] = kept_in().iterdir()
+        known = json.loads(file.read_text())
+        del known["form"]
+        file.write_text(json.dumps(known))
         with opened(server) as model:
             assert model.abilities.form == "response_format"
 

@@ -14,7 +14,6 @@ from endpoint_double import Double
 from playing import PICTURE
 from reward_double import RewardDouble
 
-from llava_cot.models import wire
 from llava_cot.models.base import ModelError, Prompt, Reward
 from llava_cot.models.dialects import data_url
 from llava_cot.models.reward import open_reward
@@ -30,13 +29,6 @@ TURN = {
         {"type": "text", "text": "How many are left?"},
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
-    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)
 
 
 def words(question: str, answer: str) -> float:

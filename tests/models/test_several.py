@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_double import Double
+from endpoint_double import Double, configure
 from PIL import Image
 
 from llava_cot import ask, open_model
@@ -40,19 +40,8 @@ def choose(prompt: Prompt, options: Any) -> list[float]:
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the user's is read or written, and nothing waits long."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
-    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)
+def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balance, "_FIRST_REST", 0.02)
-
-
-def configure(tmp_path: Path, text: str) -> None:
-    folder = tmp_path / "config" / "llava-cot"
-    folder.mkdir(parents=True)
-    (folder / "endpoints.yaml").write_text(text)
 
 
 def double(**kinds: Any) -> Double:

@@ -1,4 +1,4 @@
-"""What a server can do: found out by asking it, and kept in a file.
+"""What a server can do: found out by asking it, and kept in a file for each.
 
 Owns the questions that find out. Knows no HTTP, no pool and no sampling.
 """
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -186,13 +187,18 @@ async def _form(ask: Ask, base: Json, owner: str) -> FormWay:
 
 def kept_in() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "llava-cot" / "endpoints.json"
+    return Path(home) / "llava-cot" / "endpoints"
+
+
+def _file(url: str, model: str) -> Path:
+    """One for each, so that processes which open several do not overwrite what the others found."""
+    return kept_in() / f"{sha256(f'{url} {model}'.encode()).hexdigest()[:16]}.json"
 
 
 def recall(url: str, model: str) -> Abilities | None:
     """What was found out before."""
     try:
-        known = json.loads(kept_in().read_text(encoding="utf-8"))[f"{url} {model}"]
+        known = json.loads(_file(url, model).read_text(encoding="utf-8"))
         return Abilities(**{field.name: known[field.name] for field in fields(Abilities)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -200,15 +206,10 @@ def recall(url: str, model: str) -> Abilities | None:
 
 def keep(url: str, model: str, found: Abilities) -> None:
     """Keep it for the next time; where nothing can be written, the server is asked again."""
-    file = kept_in()
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
+    file = _file(url, model)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(known | {f"{url} {model}": asdict(found)}, indent=1) + "\n")
+        write_whole(file, json.dumps({"url": url, "model": model} | asdict(found), indent=1) + "\n")
     except (OSError, ValueError):
         pass
 
