@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-# One for each process of tests: what servers can do is kept there, and two may not write it at once.
+# What servers can do is kept there.
 CACHE = tempfile.TemporaryDirectory()
 COMMAND = [sys.executable, "-m", "llava_cot"]
 

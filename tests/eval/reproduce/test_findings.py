@@ -23,7 +23,7 @@ def test_every_claim_has_what_it_needs() -> None:
         assert len(set(of_mini)) == len(of_mini)
         specs = [parse_spec(method) for method in of_mini]
         assert {spec.n for spec in specs if spec.method == "stage-beam"} == {2, 3, 4, 8}
-        assert {spec.n for spec in specs if spec.method == "best-of-n"} >= {2, 4, 10}
+        assert {spec.n for spec in specs if spec.method == "best-of-n"} >= {4, 10}
         assert {spec.method for spec in specs} >= {"single", "majority", "sentence-beam"}
         judged = {spec.judge for spec in specs if spec.method == "stage-beam"}
         assert judged >= {name for name, kind in JUDGES.items() if kind.asks == "model"} | {"verifier"}
@@ -102,12 +102,14 @@ def test_methods_are_compared_at_equal_n_and_at_equal_tokens() -> None:
             arm("mini", "best-of-4", [1.0, 0.0] * 20, tokens=200),
             arm("mini", "best-of-10", [1.0] * 40, tokens=500),
             arm("mini", "majority-4", [1.0] * 40, tokens=100),
+            arm("mini", "sentence-beam-4", [1.0] * 40, tokens=410),
         ),
         "mini",
     )
     assert list(table(section)) == [
         ["stage-beam-4", "best-of-4", "at equal N", "+50.0"],
         ["stage-beam-4", "best-of-10", "at equal tokens", "0.0"],
+        ["stage-beam-4", "sentence-beam-4", "at equal N and tokens", "0.0"],
         ["stage-beam-4", "majority-4", "at equal N", "0.0"],
     ]
 
@@ -118,6 +120,7 @@ def test_judges_are_compared_with_the_model_itself() -> None:
             arm("mini", "stage-beam-4", [1.0, 0.0] * 20),
             arm("mini", "stage-beam-4@logits", [1.0, 0.0] * 20),
             arm("mini", "stage-beam-4@verifier", [1.0] * 40),
+            arm("mini", "best-of-4", [1.0] * 40),  # with no other judge
         ),
         "mini",
     )

@@ -7,7 +7,7 @@ is `tasks.py`'s subject. The paper is arXiv 2411.10440, its figures are those of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llava_cot.eval.figures import Difference, Figure, mean_with_interval, paired
 from llava_cot.eval.items import Unit
@@ -36,6 +36,7 @@ _KINDS: tuple[Kind, ...] = (
     ("reasoning", REASONING.__contains__),
 )
 NOTE = "Percent right, with 95% intervals over the questions; seeds are averaged question by question."
+_JUDGES = ("logits", "likelihood", "rules", "verifier")
 FAMILIES = ("stage-beam", "best-of", "sentence-beam", "majority")
 
 
@@ -155,12 +156,7 @@ def methods(arms: Arms, model: str) -> Section:
             lines.append(Line(name, tuple(points)))
     for arm in families["stage-beam"]:
         for name in FAMILIES[1:]:
-            for how, other in (
-                ("at equal N", _same_n(families[name], arm)),
-                ("at equal tokens", _near(families[name], arm)),
-            ):
-                if other is None:
-                    continue
+            for how, other in _equals(families[name], arm):
                 found = paired(units(other), units(arm))
                 row = (
                     Cell(arm.method, f"{_tokens(arm)} tokens"),
@@ -169,7 +165,7 @@ def methods(arms: Arms, model: str) -> Section:
                     Cell(signed(found.value), _limits(found)),
                 )
                 rows.append(row)
-                if arm.n == 4:
+                if arm.n == 4 or arm is families["stage-beam"][-1]:
                     said.append(f"{arm.method} against {other.method} ({how}): {outcome(found)}.")
     head = ("stage-level", "against", "", "difference")
     note = f"{NOTE} At equal tokens: the one of its family whose tokens are nearest, at most a third away."
@@ -190,10 +186,10 @@ def judges(arms: Arms, model: str) -> Section:
     rows, said = [], []
     for base in ("stage-beam-4", "best-of-4"):
         own = arms.get((model, base))
-        if own is None:
+        others = {judge: arms.get((model, f"{base}@{judge}")) for judge in _JUDGES}
+        if own is None or not any(others.values()):
             continue
-        for judge in ("self", "logits", "likelihood", "verifier"):
-            arm = own if judge == "self" else arms.get((model, f"{base}@{judge}"))
+        for judge, arm in {"self": own, **others}.items():
             if arm is None:
                 continue
             figure = mean_with_interval(units(arm))
@@ -215,7 +211,7 @@ def judges(arms: Arms, model: str) -> Section:
                 )
                 said.append(f"{what}, against the self-judge in {base}: {_points(change)}.")
     head = ("method", "judge", "score", "against self", "tokens written")
-    table = Table("One search, four judges", head, tuple(rows), names=2, note=NOTE)
+    table = Table("One search, several judges", head, tuple(rows), names=2, note=NOTE)
     return Section("4. Which judge?", (*said, table, "The paper judges by the model itself alone."))
 
 
@@ -223,8 +219,14 @@ def _family(arms: Arms, model: str, name: str) -> list[Arm]:
     return sorted((a for (m, _), a in arms.items() if m == model and a.family == name), key=lambda arm: arm.n)
 
 
-def _same_n(others: Sequence[Arm], arm: Arm) -> Arm | None:
-    return next((other for other in others if other.n == arm.n), None)
+def _equals(others: Sequence[Arm], arm: Arm) -> Iterator[tuple[str, Arm]]:
+    """Those of a family that an arm is compared with, and in what the two are alike."""
+    same = next((other for other in others if other.n == arm.n), None)
+    near = _near(others, arm)
+    if same is not None:
+        yield "at equal N and tokens" if same is near else "at equal N", same
+    if near is not None and near is not same:
+        yield "at equal tokens", near
 
 
 def _near(others: Sequence[Arm], arm: Arm) -> Arm | None:
@@ -236,7 +238,7 @@ def _near(others: Sequence[Arm], arm: Arm) -> Arm | None:
     if cost is None or not priced:
         return None
     away, other = min(priced, key=lambda pair: pair[0])
-    return other if away <= cost.written / 3 and other.n != arm.n else None
+    return other if away <= cost.written / 3 else None
 
 
 def _tokens(arm: Arm) -> str:

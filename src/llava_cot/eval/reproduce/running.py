@@ -7,6 +7,7 @@ broken off and gone on with, as any run of `llava-cot eval`.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -36,7 +37,12 @@ class Common:
     max_tokens: int
 
 
-def run_task(common: Common, task: Task, tell: Callable[[int], None]) -> Done:
+def run_task(
+    common: Common,
+    task: Task,
+    tell: Callable[[int], None],
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> Done:
     """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
     specs = tuple(parse_spec(method) for method in task.methods)
     equipment = equip(
@@ -58,7 +64,7 @@ def run_task(common: Common, task: Task, tell: Callable[[int], None]) -> Done:
     def on_progress(progress: Progress) -> None:
         tell(progress.done)
 
-    return evaluate(common.folder / task.name, plan, on_progress=on_progress)
+    return evaluate(common.folder / task.name, plan, on_progress=on_progress, on_interrupt=on_interrupt)
 
 
 def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAnswers) -> list[Done]:
@@ -86,7 +92,8 @@ def _side_by_side(
 ) -> list[Done]:
     context = get_context("spawn")
     counts: Any = context.Array("l", len(tasks))
-    with ProcessPoolExecutor(processes, context, _begin, (counts, os.getpid())) as pool:
+    stop: Any = context.Value("b", False)
+    with ProcessPoolExecutor(processes, context, _begin, (counts, stop, os.getpid())) as pool:
         jobs = [pool.submit(_piece, common, task, number) for number, task in enumerate(tasks)]
         left = set(jobs)
         try:
@@ -96,25 +103,38 @@ def _side_by_side(
                 for job in ready:
                     job.result()
         except BaseException:
+            stop.value = True
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [job.result() for job in jobs]
 
 
-_counts: Any  # of a process in the pool, and the process that it belongs to
+# Of a process in the pool: where it counts, whether all is to end, and the process that it belongs to.
+_counts: Any
+_stop: Any
 _parent: int
 
 
-def _begin(counts: Any, parent: int) -> None:
-    global _counts, _parent
-    _counts, _parent = counts, parent
+def _begin(counts: Any, stop: Any, parent: int) -> None:
+    global _counts, _stop, _parent
+    _counts, _stop, _parent = counts, stop, parent
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 
 def _piece(common: Common, task: Task, number: int) -> Done:
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+
     def count(done: int) -> None:
         _counts[number] = done
         if os.getppid() != _parent:  # killed; whoever goes on finds the folder free
             os._exit(1)
+        if _stop.value and not interrupted:  # a terminal interrupts all processes, a signal only the first
+            signal.raise_signal(signal.SIGINT)
 
-    return run_task(common, task, count)
+    if _stop.value:  # taken from the queue before that
+        raise KeyboardInterrupt
+    return run_task(common, task, count, interrupt)

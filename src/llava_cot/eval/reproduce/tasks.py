@@ -30,11 +30,11 @@ class Task:
 # The methods in pieces that take about as long: a machine with more processors runs more of them at once.
 _PIECES = (
     ("single", "greedy", "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
-    ("stage-beam-8", "best-of-2", "best-of-4", "sentence-beam-4"),
+    ("stage-beam-8", "best-of-4", "sentence-beam-4"),
     ("best-of-10", "majority-4"),
     ("majority-10",),
     # By themselves: not every model can be judged in all these ways.
-    ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier", "best-of-4@verifier"),
+    ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier"),
 )
 
 
@@ -50,9 +50,10 @@ class Piece:
 
 NEIGHBOURS = (
     Piece(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
-    Piece(("weighted-best-of-4", "weighted-best-of-4@verifier", "adaptive-best-of-10@verifier")),
+    Piece(("weighted-best-of-4", "weighted-best-of-4@verifier")),
+    Piece(("best-of-4@rules", "best-of-4@verifier", "adaptive-best-of-10@verifier")),
     Piece(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
-    Piece(("prism",), reasoner=True),
+    Piece(("prism", "prism-query"), reasoner=True),
     Piece(("msg",)),
     Piece(("msg", "staged-prompt"), untagged=True),
 )
