@@ -9,6 +9,7 @@ from playing import SEARCHES as ALL
 
 from llava_cot import ask
 from llava_cot.methods import METHODS
+from llava_cot.methods.extras import Calibration, Extras
 from llava_cot.models.base import Model
 from llava_cot.question import LoadedImage
 from llava_cot.stages import make_format
@@ -43,6 +44,7 @@ async def search(
         top_p=1.0,
         max_tokens=max_tokens,
         fmt=NOISY,
+        extras=Extras(calibration=None if judge is None else Calibration(judge, -5.0, 1.0)),
     )
     kept = [trace.candidates[number] for number in trace.chosen]
     assert "".join(candidate.text for candidate in kept) == trace.text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import reward_checkpoints
-from servers import serving
+from vllm_server import serving
 
 from llava_cot import ask, open_model
 from llava_cot.methods.extras import Extras

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from opening import noise
 from searches import every_search, search
-from servers import serving
 from transformers import PreTrainedTokenizerFast
+from vllm_server import serving
 
 from llava_cot import open_model
 from llava_cot.models.base import Prompt, Sampling
