@@ -20,15 +20,15 @@ def equip(
     *,
     reasoner: str | None = None,
     judge_model: str | None = None,
-    examples: str | None = None,
+    examples: str | tuple[Example, ...] | None = None,
     calibration: str | None = None,
     **settings: Any,
 ) -> Equipment:
     """Look at what was named for these methods, each with its judge, before any model is opened.
 
-    None stands for whatever may be asked for later, of which nothing is known to be missing. `settings` are
-    for `open_model`. Raises ValueError for what no method and no judge here takes, for what one wants and was
-    not given, and for files that cannot be used.
+    None stands for whatever may be asked for later, of which nothing is known to be missing. `examples` are
+    themselves, or their file. `settings` are for `open_model`. Raises ValueError for what no method and no
+    judge here takes, for what one wants and was not given, and for files that cannot be used.
     """
     given = {
         "reasoner": reasoner, "judge_model": judge_model, "examples": examples, "calibration": calibration,
@@ -40,7 +40,7 @@ def equip(
         if extra in named - taken:
             raise ValueError(_not_taken(extra))
     read = Extras(
-        examples=() if examples is None else _examples(examples),
+        examples=_examples(examples) if isinstance(examples, str) else examples or (),
         calibration=None if calibration is None else _calibration(calibration),
     )
     if uses is not None:

@@ -158,12 +158,15 @@ def test_neighbours_are_shown_by_score_beside_one_pass_and_the_paper_s_method() 
 
 
 def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None:
-    more = tasks("some/folder", [0, 1], neighbours=True)[len(tasks("some/folder", [0, 1])) :]
+    more = tasks("mini", [0, 1], neighbours=True)[len(tasks("mini", [0, 1])) :]
+    assert not any(piece.examples for piece in tasks("some/folder", [0], neighbours=True))
+    more = [piece for piece in more if piece.model == "mini"]
     asked = [(piece.seed, method) for piece in more for method in piece.methods]
     assert len(set(asked)) == len(asked) and {seed for seed, _ in asked} == {0, 1}
     for piece in more:
         for spec in map(parse_spec, piece.methods):
-            assert METHODS[spec.method].wants in ((), ("reasoner",) if piece.reasoner else ())
+            wanted = (("reasoner",) if piece.reasoner else (), ("examples",) if piece.examples else ())
+            assert METHODS[spec.method].wants in ((), *wanted)
 
 
 def test_what_one_gains_beyond_another_has_the_spread_of_both() -> None:

@@ -21,9 +21,12 @@ from llava_cot.eval.opening import entries
 from llava_cot.eval.plan import Plan
 from llava_cot.eval.reproduce.tasks import Task
 from llava_cot.eval.run import Done, Progress, evaluate
+from llava_cot.methods.extras import Example
 from llava_cot.methods.spec import parse_spec
+from llava_cot.scenes.write import make_items
 
 _LOOK_SECONDS = 0.5
+_SHOWN = 2  # worked examples before a question
 OnAnswers = Callable[[int, int], None]  # so many answers, of how many
 
 
@@ -46,7 +49,11 @@ def run_task(
     """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
     specs = tuple(parse_spec(method) for method in task.methods)
     equipment = equip(
-        [(spec.method, spec.judge) for spec in specs], reasoner=task.reasoner, device="auto", dtype="auto"
+        [(spec.method, spec.judge) for spec in specs],
+        reasoner=task.reasoner,
+        examples=_worked() if task.examples else None,
+        device="auto",
+        dtype="auto",
     )
     plan = Plan(
         benchmarks=(open_benchmark(common.benchmark),),
@@ -65,6 +72,16 @@ def run_task(
         tell(progress.done)
 
     return evaluate(common.folder / task.name, plan, on_progress=on_progress, on_interrupt=on_interrupt)
+
+
+def _worked() -> tuple[Example, ...]:
+    """Scenes that mini was trained on, and how it is right to think about them."""
+    return tuple(
+        Example(
+            item.ask(), f"{item.stages['caption']} {item.stages['reasoning']} The answer is {item.answer}."
+        )
+        for item in make_items("train", 0, _SHOWN)
+    )
 
 
 def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAnswers) -> list[Done]:

@@ -25,6 +25,7 @@ class Task:
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None
+    examples: bool = False
 
 
 # The methods in pieces that take about as long: a machine with more processors runs more of them at once.
@@ -40,12 +41,14 @@ _PIECES = (
 
 @dataclass(frozen=True)
 class Piece:
-    """Methods of the neighbours. With `reasoner` the model is its own; with `untagged` the ablation is asked
-    that was taught no tags, which is where forms and prompts have something to do."""
+    """Methods of the neighbours. With `reasoner` the model is its own, with `examples` it is shown scenes;
+    with `untagged` the ablation is asked that was taught no tags, which is where forms and prompts have
+    something to do. The last two are for mini alone."""
 
     methods: tuple[str, ...]
     reasoner: bool = False
     untagged: bool = False
+    examples: bool = False
 
 
 NEIGHBOURS = (
@@ -56,6 +59,7 @@ NEIGHBOURS = (
     Piece(("prism", "prism-query"), reasoner=True),
     Piece(("msg",)),
     Piece(("msg", "staged-prompt"), untagged=True),
+    Piece(("cot-few-shot",), examples=True),
 )
 
 
@@ -73,7 +77,9 @@ def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
 
 def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
     for number, piece in enumerate(NEIGHBOURS, 1):
-        if piece.untagged and not (model == "mini" and BUILT_IN["mini-untagged"].is_dir()):
+        if (piece.untagged or piece.examples) and model != "mini":
+            continue
+        if piece.untagged and not BUILT_IN["mini-untagged"].is_dir():
             continue
         asked = "mini-untagged" if piece.untagged else model
         for seed in seeds:
@@ -84,6 +90,7 @@ def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
                 piece.methods,
                 seed,
                 model if piece.reasoner else None,
+                piece.examples,
             )
 
 
