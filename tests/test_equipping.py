@@ -234,7 +234,7 @@ def test_what_changes_answers_is_told_of_those_it_changes(tmp_path: Path) -> Non
     assert full.told("relay", None) == {"--reasoner": "mini"}
     assert full.told("best-of-n", "self") == {}  # the model judges itself
     assert full.told("best-of-n", "asking") == {"--judge-model": str(tmp_path.resolve())}
-    assert full.told("cutter", "likelihood") == {"--calibration": '["likelihood", 0.5, 2.0]'}
+    assert full.told("cutter", "likelihood") == {"--calibration": "of likelihood, mean 0.5, deviation 2.0"}
     same, other = full.told("shower", None), Equipment(examples=(Example(Question("What?"), WHOLE),))
     assert same == full.told("shower", None) != other.told("shower", None)
     assert Equipment(judge_model="mini").told("best-of-n", "self") == {"--judge-model": "mini"}

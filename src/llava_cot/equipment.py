@@ -81,8 +81,8 @@ class Equipment:
             "reasoner": self.reasoner and lasting(self.reasoner),
             "judge_model": self.judge_model and lasting(self.judge_model),
             "examples": self.examples and _digest(self.examples),
-            "calibration": self.calibration
-            and json.dumps([self.calibration.judge, self.calibration.mean, self.calibration.deviation]),
+            "calibration": (of := self.calibration)
+            and f"of {of.judge}, mean {of.mean!r}, deviation {of.deviation!r}",
         }
         if self.kind == "reward" and judge is not None and JUDGES[judge].asks != "reward":
             taken.discard("judge_model")
