@@ -116,24 +116,30 @@ class StoredResults:
                 )
             self._stores[setting], self._found[setting] = store, {}
             self._order.append(setting)
-            opened = store.get(setting.model, "model")["opened"]
-            if self._opened.setdefault(setting.model, opened) != opened:
-                raise DataError(
-                    f"the model {setting.model} in {folder} is {opened}, and in a folder before it "
-                    f"{self._opened[setting.model]}; report on them apart"
-                )
-            beside = store.get(setting.method, "method") or {}
-            if self._beside.setdefault(setting.method, beside) != beside:
-                raise DataError(
-                    f"the method {setting.method} in {folder} had {listed(beside)}, and in a folder before "
-                    f"it {listed(self._beside[setting.method])}; report on them apart"
-                )
+            self._agree(folder, store, setting)
         for key, why in store.items("failure"):
             setting, id = read_key(key)
             self._found[setting][id] = no_result(id, self._items[setting.benchmark][id].skill, why)
         for key, kept in store.items("score"):
             setting, id = read_key(key)
             self._found[setting][id] = result(id, self._items[setting.benchmark][id].skill, kept)
+
+    def _agree(self, folder: Path, store: Store, setting: Setting) -> None:
+        """Raises DataError if a folder before it has another model of that name, or other things beside."""
+        opened = store.get(setting.model, "model")["opened"]
+        was = self._opened.setdefault(setting.model, opened)
+        if was != opened:
+            raise DataError(
+                f"the model {setting.model} in {folder} is {opened}, and in a folder before it {was}; report "
+                "on them apart"
+            )
+        beside = store.get(setting.method, "method") or {}
+        had = self._beside.setdefault(setting.method, beside)
+        if had != beside:
+            raise DataError(
+                f"the method {setting.method} in {folder} had {listed(beside)}, and in a folder before it "
+                f"{listed(had)}; report on them apart"
+            )
 
 
 def _opened(folder: Path) -> Store:

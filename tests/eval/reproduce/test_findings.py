@@ -159,7 +159,8 @@ def test_neighbours_are_shown_by_score_beside_one_pass_and_the_paper_s_method() 
 
 def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None:
     more = tasks("mini", [0, 1], neighbours=True)[len(tasks("mini", [0, 1])) :]
-    assert not any(piece.examples for piece in tasks("some/folder", [0], neighbours=True))
+    own = tasks("some/folder", [0, 1], neighbours=True)
+    assert {piece.model for piece in own} == {"some/folder"} and not any(piece.examples for piece in own)
     more = [piece for piece in more if piece.model == "mini"]
     asked = [(piece.seed, method) for piece in more for method in piece.methods]
     assert len(set(asked)) == len(asked) and {seed for seed, _ in asked} == {0, 1}

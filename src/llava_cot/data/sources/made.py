@@ -20,7 +20,7 @@ _BEGINNINGS = (
 
 @dataclass(frozen=True)
 class MadePicture(Picture):
-    """A picture whose bytes `make` gives; nothing is kept of them."""
+    """A picture whose bytes `make` gives, each time they are read; none are kept here."""
 
     make: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
 

@@ -17,7 +17,7 @@ from llava_cot.scenes.world import Scene
 from llava_cot.scenes.write import make_items
 
 LICENCE = "Apache-2.0"  # the project's own
-SCENES_KEPT = 2000  # pictures, of 10 kB each
+_KEPT = 2000  # pictures, of 10 kB each
 
 
 def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
@@ -33,7 +33,7 @@ def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
 
 
 # An evaluation reads each picture once for every method, and drawing one takes 7 ms.
-@lru_cache(maxsize=SCENES_KEPT)
+@lru_cache(maxsize=_KEPT)
 def _png(scene: Scene) -> bytes:
     data = io.BytesIO()
     render(scene).save(data, "PNG")
