@@ -40,15 +40,15 @@ from random_mllama import make_random
 from table import Run, Setting, markdown, rows
 
 from llava_cot import ask, open_model
-from llava_cot.judges import Judge
-from llava_cot.judges.self_judge import REPLY_TOKENS, SelfJudge
-from llava_cot.models import MINI
+from llava_cot.core.prompting import question_text
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Trace, Usage
 from llava_cot.models.base import Model, Prompt, Sampling
-from llava_cot.prompting import question_text
-from llava_cot.question import Question
+from llava_cot.models.registry import MINI
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Trace, Usage
+from llava_cot.search.judges import Judge
+from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
 
 _T = TypeVar("_T")
 PUBLISHED = (1, 2, 4)

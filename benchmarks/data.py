@@ -43,14 +43,14 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from llava_cot.data.annotating.calls import KINDS
-from llava_cot.data.annotating.job import annotate_to
-from llava_cot.data.annotating.teachers import ModelTeacher
+from llava_cot.data.annotation.calls import KINDS
+from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.records import Picture, Record, Turn, to_json
-from llava_cot.models.abilities import Abilities, keep
+from llava_cot.data.record import Picture, Record, Turn, to_json
+from llava_cot.data.store import Store
 from llava_cot.models.base import Continuation, Prompt, Sampling
-from llava_cot.store import Store
+from llava_cot.models.endpoint.capabilities import Abilities, keep
 
 IN_FLIGHT = 256
 WAIT = 0.5

@@ -37,11 +37,11 @@ import numpy as np
 from PIL import Image
 
 from llava_cot import ask
-from llava_cot.models.abilities import Abilities, keep
+from llava_cot.core.question import LoadedImage, load_image
 from llava_cot.models.base import Prompt, Sampling
-from llava_cot.models.endpoint import EndpointModel
-from llava_cot.models.providers import Provider
-from llava_cot.question import LoadedImage, load_image
+from llava_cot.models.endpoint.capabilities import Abilities, keep
+from llava_cot.models.endpoint.client import EndpointModel
+from llava_cot.models.endpoint.config import Provider
 
 IN_FLIGHT = 256
 _ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")

@@ -35,7 +35,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
-from llava_cot.models.network import threads
+from llava_cot.models.local.network import threads
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from plain import Plain
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from llava_cot.judges.base import earlier
-from llava_cot.judges.prompts import check_prompt, judge_prompt, parse_check, parse_choice
+from llava_cot.core.prompting import question_text
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, Stage, last_closed, parse
+from llava_cot.core.trace import Usage
 from llava_cot.models.base import Prompt
-from llava_cot.prompting import question_text
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT, Stage, last_closed, parse
-from llava_cot.trace import Usage
+from llava_cot.search.judges.base import earlier
+from llava_cot.search.judges.judge_prompts import check_prompt, judge_prompt, parse_check, parse_choice
 
 
 @dataclass(frozen=True)

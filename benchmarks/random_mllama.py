@@ -33,9 +33,9 @@ from transformers.models.mllama.configuration_mllama import MllamaTextConfig, Ml
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.utils import logging
 
-from llava_cot.judges import prompts
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.judges import judge_prompts as prompts
 from llava_cot.train.mini.build import CHAT_TEMPLATE
 
 BEGIN, USER, ASSISTANT, END, PAD, IMAGE = (

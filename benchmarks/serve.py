@@ -31,8 +31,8 @@ from typing import Any
 
 import httpx
 
-from llava_cot.models.dialects import data_url
-from llava_cot.prompting import question_text
+from llava_cot.core.prompting import question_text
+from llava_cot.models.endpoint.prompts import data_url
 from llava_cot.scenes.write import make_item
 
 _TENTHS = 10

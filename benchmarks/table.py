@@ -9,7 +9,7 @@ from typing import Any
 
 from floor import Floor
 
-from llava_cot.trace import Usage
+from llava_cot.core.trace import Usage
 
 
 @dataclass(frozen=True)

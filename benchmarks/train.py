@@ -35,11 +35,11 @@ import trl
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
-from llava_cot.data.records import Picture, Record, Turn, to_json
-from llava_cot.models import MINI
-from llava_cot.recipes import make_recipe
+from llava_cot.core.stages import render
+from llava_cot.core.yaml_file import make_recipe
+from llava_cot.data.record import Picture, Record, Turn, to_json
+from llava_cot.models.registry import MINI
 from llava_cot.scenes.write import make_items
-from llava_cot.stages import render
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.sft import train
 

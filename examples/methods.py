@@ -6,7 +6,7 @@ python examples/methods.py
 from pathlib import Path
 
 from llava_cot import ask_sync, open_model
-from llava_cot.methods import METHODS
+from llava_cot.search.methods import METHODS
 
 PICTURE = Path(__file__).parent / "scene.png"
 QUESTION = (

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
-from llava_cot.models.dialects import GO_ON, ONLY_PART
+from llava_cot.core.question import load_image
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Continuation, Message, Prompt, Sampling
+from llava_cot.models.endpoint.prompts import GO_ON, ONLY_PART
 from llava_cot.models.scripted import _WORD, ScriptedModel
-from llava_cot.question import load_image
 
 Fault = Literal["429", "500", "503", "400", "401", "break", "cut", "slow", "garbage", "html"]
 LINE = "amber birch cedar delta ember fern"

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from llava_cot.judges import JUDGES, Grade, JudgeKind
-from llava_cot.judges.base import Judge, Preference
-from llava_cot.methods import METHODS, Kind
-from llava_cot.methods.base import go_on
-from llava_cot.methods.extras import Calibration, Example
-from llava_cot.methods.grading import grade
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Reward
-from llava_cot.question import Question
-from llava_cot.record import Recorder
-from llava_cot.trace import Trace
+from llava_cot.search.extras import Calibration, Example
+from llava_cot.search.grading import grade
+from llava_cot.search.judges import JUDGES, Grade, JudgeKind
+from llava_cot.search.judges.base import Judge, Preference
+from llava_cot.search.methods import METHODS, Kind
+from llava_cot.search.methods.base import go_on
+from llava_cot.search.search import Recorder
 
 
 async def relay(
@@ -108,8 +108,8 @@ class Openings:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rewards: list[Lengths] = []
         self._put(monkeypatch, "llava_cot.models.reward", open_reward=self._reward)
-        self._put(monkeypatch, "llava_cot.methods.examples", load_examples=self._examples)
-        self._put(monkeypatch, "llava_cot.judges.calibration", load_calibration=self._calibration)
+        self._put(monkeypatch, "llava_cot.search.examples", load_examples=self._examples)
+        self._put(monkeypatch, "llava_cot.search.calibration", load_calibration=self._calibration)
 
     def _put(self, monkeypatch: pytest.MonkeyPatch, name: str, **made: Any) -> None:
         module = ModuleType(name)

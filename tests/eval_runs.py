@@ -14,16 +14,16 @@ from PIL import Image
 from teachers import staged
 
 from llava_cot import ask
-from llava_cot.data.records import Picture
-from llava_cot.eval.benchmarks.own import RULES
-from llava_cot.eval.items import Benchmark, Item
-from llava_cot.eval.plan import Answer, Entry, Plan
-from llava_cot.eval.results import Setting, open_results
-from llava_cot.eval.run import Done, evaluate
-from llava_cot.methods.spec import parse_spec
+from llava_cot.core.trace import Trace, Usage
+from llava_cot.data.record import Picture
+from llava_cot.evaluation.benchmarks.own import RULES
+from llava_cot.evaluation.plan import Answer, Entry, Plan
+from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.run import Done, evaluate
+from llava_cot.evaluation.types import Benchmark, Item
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
-from llava_cot.trace import Trace, Usage
+from llava_cot.search.spec import parse_spec
 
 Failing = Callable[[Prompt], Exception | None]
 

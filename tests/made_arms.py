@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from llava_cot.eval.items import Metric, Score, Unit
-from llava_cot.eval.report.arms import Arm
-from llava_cot.eval.report.document import Section, Table
-from llava_cot.eval.reproduce.findings import Arms
-from llava_cot.eval.results import Result, Setting
-from llava_cot.trace import Usage
+from llava_cot.core.trace import Usage
+from llava_cot.evaluation.report.arms import Arm
+from llava_cot.evaluation.report.document import Section, Table
+from llava_cot.evaluation.reproduce.findings import Arms
+from llava_cot.evaluation.results import Result, Setting
+from llava_cot.evaluation.types import Metric, Score, Unit
 
 SKILLS = ("exist", "chain")  # one of perception, one of reasoning
 

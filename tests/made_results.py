@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from llava_cot import ask_sync
-from llava_cot.eval.items import Item, Metric, Score, Unit
-from llava_cot.eval.results import Result, Setting
-from llava_cot.images import LoadedImage, load_image
-from llava_cot.methods.spec import parse_spec
+from llava_cot.core.images import LoadedImage, load_image
+from llava_cot.core.question import Question
+from llava_cot.core.stages import validate
+from llava_cot.core.trace import Trace, Usage
+from llava_cot.evaluation.results import Result, Setting
+from llava_cot.evaluation.types import Item, Metric, Score, Unit
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import validate
-from llava_cot.trace import Trace, Usage
+from llava_cot.search.spec import parse_spec
 
 SKILLS = ("counting", "coarse perception", "logical reasoning")
 METHODS = ("single", "stage-beam-2", "stage-beam-4", "best-of-4@logits", "majority-4")

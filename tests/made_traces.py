@@ -5,7 +5,7 @@ import io
 
 from PIL import Image, ImageDraw
 
-from llava_cot.trace import (
+from llava_cot.core.trace import (
     Candidate,
     Check,
     ImageRecord,

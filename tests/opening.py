@@ -11,10 +11,10 @@ import tiny
 import torch
 from PIL import Image
 
+from llava_cot.core.question import LoadedImage, load_image
 from llava_cot.models.base import Message
-from llava_cot.models.checkpoint import load_checkpoint
-from llava_cot.models.local import LocalModel
-from llava_cot.question import LoadedImage, load_image
+from llava_cot.models.local.checkpoint import load_checkpoint
+from llava_cot.models.local.model import LocalModel
 
 
 def noise(seed: int, width: int = 70, height: int = 40) -> LoadedImage:

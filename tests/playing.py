@@ -6,16 +6,16 @@ from typing import Literal
 
 from PIL import Image
 
-from llava_cot.judges import JUDGES
-from llava_cot.judges.base import Judge, Opinion, Preference
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Calibration, Example, Extras
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question, load_image
-from llava_cot.record import OnEvent, Recorder
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Usage
+from llava_cot.search.extras import Calibration, Example, Extras
+from llava_cot.search.judges import JUDGES
+from llava_cot.search.judges.base import Judge, Opinion, Preference
+from llava_cot.search.methods import METHODS
+from llava_cot.search.search import OnEvent, Recorder
 
 PICTURE = load_image(Image.new("RGB", (8, 6), (200, 30, 30)))
 QUESTION = Question("How many are left?", (PICTURE,))

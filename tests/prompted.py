@@ -5,12 +5,12 @@ from typing import Any
 
 from playing import QUESTION
 
-from llava_cot.methods import METHODS
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Message, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT, StageFormat
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=99, seed=5)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import Picture, Record, Turn, to_json
+from llava_cot.core.stages import render
+from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.scenes.write import Item, make_items
-from llava_cot.stages import render
 
 Lines = list[dict[str, Any]]
 

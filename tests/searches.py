@@ -8,12 +8,12 @@ import pytest
 from playing import SEARCHES as ALL
 
 from llava_cot import ask
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Calibration, Extras
+from llava_cot.core.question import LoadedImage
+from llava_cot.core.stages import make_format
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model
-from llava_cot.question import LoadedImage
-from llava_cot.stages import make_format
-from llava_cot.trace import Trace
+from llava_cot.search.extras import Calibration, Extras
+from llava_cot.search.methods import METHODS
 
 # Tags that noise has now and then, so that a search on it has several stages.
 NOISY = make_format("look=a e,think=o r,answer=i s")

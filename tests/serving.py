@@ -21,12 +21,12 @@ import uvicorn
 from command import COMMAND, ROOT, environment
 from playing import WORDS, tagged
 
-from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve.answering import Settings
-from llava_cot.serve.run import address, listen
-from llava_cot.serve.site import make_site
+from llava_cot.search.extras import Extras
+from llava_cot.server.answering import Settings
+from llava_cot.server.serve import address, listen
+from llava_cot.server.site import make_site
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
 # A busy machine is no reason to fail.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from llava_cot.data.records import Picture, Record, Turn, to_json
+from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 

@@ -9,12 +9,13 @@ from PIL import Image
 from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras, remainder, tagged
 
 from llava_cot import ask, ask_sync
-from llava_cot.judges.prompts import CRITERIA
-from llava_cot.methods import METHODS
+from llava_cot.core.question import Question
+from llava_cot.core.stages import make_format
+from llava_cot.errors import ImageError
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import ImageError, Question
-from llava_cot.stages import make_format
+from llava_cot.search.judges.judge_prompts import CRITERIA
+from llava_cot.search.methods import METHODS
 
 
 def noisy(prompt: Prompt, rng: random.Random) -> str:

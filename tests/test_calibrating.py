@@ -9,15 +9,15 @@ from eval_runs import Moody, number, numbers
 from made_traces import staged as made_trace
 from playing import tagged
 
-from llava_cot.calibrating import Sample, calibrate, sampled, traced
-from llava_cot.data.records import DataError
-from llava_cot.eval.plan import question_seed
-from llava_cot.judges.base import Grade, Judge
-from llava_cot.models.base import ModelError, ModelFailure, Prompt, Sampling
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Score
+from llava_cot.errors import DataError, ModelError, ModelFailure
+from llava_cot.evaluation.calibrate import Sample, calibrate, sampled, traced
+from llava_cot.evaluation.plan import question_seed
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Score
+from llava_cot.search.judges.base import Grade, Judge
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 

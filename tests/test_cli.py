@@ -12,12 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import llava_cot
-from llava_cot.cli import app
-from llava_cot.judges import JUDGES
-from llava_cot.methods import METHODS
+from llava_cot.cli.main import app
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.trace import Trace
+from llava_cot.search.judges import JUDGES
+from llava_cot.search.methods import METHODS
 
 ANSWER = (
     "<SUMMARY> Count them. </SUMMARY>\n\n<CAPTION> Two cubes. </CAPTION>\n\n"
@@ -226,7 +226,7 @@ def test_the_help_names_every_method_and_judge() -> None:
 def test_help_loads_nothing_heavy(module: str) -> None:
     import subprocess
 
-    code = f"import sys, llava_cot.cli; sys.exit({module!r} in sys.modules)"
+    code = f"import sys, llava_cot.cli.main; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,12 +11,12 @@ from teachers import save
 from typer.testing import CliRunner, Result
 
 import llava_cot
-from llava_cot.cli import app
-from llava_cot.judges.calibration import load_calibration
+from llava_cot.cli.main import app
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Score, Trace
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Score, Trace
+from llava_cot.search.calibration import load_calibration
 
 Run = Callable[..., Result]
 

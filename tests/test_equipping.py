@@ -14,14 +14,15 @@ from playing import PICTURE, WHOLE, tagged
 
 import llava_cot
 from llava_cot import ask_sync
-from llava_cot.cli import main
-from llava_cot.equipment import Equipment, fitting
-from llava_cot.equipping import equip
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Calibration, Example, Extras
-from llava_cot.models.base import ModelError, Prompt
+from llava_cot.cli.main import main
+from llava_cot.core.question import Question
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
+from llava_cot.search.equipment import Equipment, fitting
+from llava_cot.search.equipping import equip
+from llava_cot.search.extras import Calibration, Example, Extras
+from llava_cot.search.methods import METHODS
 
 OTHER = tagged("caption", "Seen.") + tagged("conclusion", "7")
 
@@ -245,7 +246,7 @@ def test_help_knows_the_names_without_torch() -> None:
     import subprocess
 
     code = (
-        "import sys; from typer.testing import CliRunner; from llava_cot.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from llava_cot.cli.main import app\n"
         "told = CliRunner().invoke(app, ['ask', '--help']).stdout\n"
         "sys.exit('{methods}' in told or 'likelihood' not in told or 'torch' in sys.modules)"
     )

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.files import output_file, write_whole
+from llava_cot.core.files import output_file, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llava_cot import download
-from llava_cot.images import upright_size
-from llava_cot.question import ImageError, ImageLimits, LoadedImage, Question, load_image
+from llava_cot.core import download
+from llava_cot.core.images import upright_size
+from llava_cot.core.question import ImageLimits, LoadedImage, Question, load_image
+from llava_cot.errors import ImageError
 
 RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 

@@ -6,11 +6,13 @@ from PIL import Image
 from playing import PICTURE, WHOLE, Referee, continuation, recorder, remainder, tagged
 
 from llava_cot import ask
-from llava_cot.judges.base import Judge, Preference
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question, load_image
-from llava_cot.record import (
+from llava_cot.search.judges.base import Judge, Preference
+from llava_cot.search.search import (
     CandidateAdded,
     Event,
     Finished,
@@ -20,8 +22,6 @@ from llava_cot.record import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Trace, Usage
 
 
 def test_the_path_is_what_was_kept() -> None:

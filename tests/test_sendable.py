@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from llava_cot.models.dialects import data_url
-from llava_cot.question import load_image
+from llava_cot.core.question import load_image
+from llava_cot.models.endpoint.prompts import data_url
 
 PICTURE = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
 

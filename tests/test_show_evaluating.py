@@ -1,9 +1,9 @@
 """What the line of progress says of a run."""
 
-from llava_cot.eval.results import Setting
-from llava_cot.eval.run import Progress
-from llava_cot.show.evaluating import told
-from llava_cot.show.line import pace
+from llava_cot.evaluation.results import Setting
+from llava_cot.evaluation.run import Progress
+from llava_cot.view.evaluating import told
+from llava_cot.view.line import pace
 
 
 def test_the_line() -> None:

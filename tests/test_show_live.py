@@ -5,7 +5,10 @@ import io
 from made_traces import single, staged, tree
 from rich.console import Console
 
-from llava_cot.record import (
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Trace
+from llava_cot.core.words import rounds
+from llava_cot.search.search import (
     CandidateAdded,
     Event,
     Finished,
@@ -15,10 +18,7 @@ from llava_cot.record import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.show.live import LiveView
-from llava_cot.show.words import rounds
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Trace
+from llava_cot.view.live import LiveView
 
 SINGLE = """Summary
 I will find every object, take away the ones that are named, and count what is left.

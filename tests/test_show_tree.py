@@ -3,8 +3,8 @@ import io
 from made_traces import sentences, staged, tree
 from rich.console import Console
 
-from llava_cot.show.tree import trace_tree
-from llava_cot.trace import Trace
+from llava_cot.core.trace import Trace
+from llava_cot.view.tree import trace_tree
 
 
 def shown(trace: Trace, **settings: object) -> str:

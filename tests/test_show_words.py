@@ -1,7 +1,7 @@
 from made_traces import sentences, single, staged
 
-from llava_cot.show.words import cost, facts, how, one_line, printable, rounds, size, why
-from llava_cot.trace import Candidate, StageTags, Usage, Verdict
+from llava_cot.core.trace import Candidate, StageTags, Usage, Verdict
+from llava_cot.core.words import cost, facts, how, one_line, printable, rounds, size, why
 
 
 def test_rounds_keep_the_order_of_what_happened() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llava_cot.stages import (
+from llava_cot.core.stages import (
     LLAVA_COT,
     Answer,
     Stage,

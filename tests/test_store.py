@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from llava_cot.store import NAME, Store, StoreError
+from llava_cot.data.store import NAME, Store
+from llava_cot.errors import StoreError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -98,7 +99,9 @@ def test_settings_are_kept_and_another_is_named(tmp_path: Path) -> None:
 
 
 def other_process(folder: Path, code: str) -> subprocess.Popen[str]:
-    program = f"from pathlib import Path\nfrom llava_cot.store import *\nfolder = Path({str(folder)!r})\n"
+    program = (
+        f"from pathlib import Path\nfrom llava_cot.data.store import *\nfolder = Path({str(folder)!r})\n"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", program + textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
     )

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.trace import Candidate, Check, ImageRecord, QuestionRecord, StageTags, Trace, Usage, Verdict
+from llava_cot.core.trace import (
+    Candidate,
+    Check,
+    ImageRecord,
+    QuestionRecord,
+    StageTags,
+    Trace,
+    Usage,
+    Verdict,
+)
 
 TRACE = Trace(
     question=QuestionRecord(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from llava_cot.data.records import Picture, Record, Turn, to_json
+from llava_cot.data.record import Picture, Record, Turn, to_json
 
 STAGED = (
     "<SUMMARY> I will count. </SUMMARY>\n\n<CAPTION> There are {n} cubes. </CAPTION>\n\n"

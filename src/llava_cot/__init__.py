@@ -12,12 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llava_cot.asking import ask, ask_sync
-    from llava_cot.models import open_model
+    from llava_cot.models.registry import open_model
+    from llava_cot.search.ask import ask, ask_sync
 
 __all__ = ["ask", "ask_sync", "open_model"]
 
-_HOMES = {"ask": "llava_cot.asking", "ask_sync": "llava_cot.asking", "open_model": "llava_cot.models"}
+_HOMES = {
+    "ask": "llava_cot.search.ask",
+    "ask_sync": "llava_cot.search.ask",
+    "open_model": "llava_cot.models.registry",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-from llava_cot.cli import main
+from llava_cot.cli.main import main
 
 if __name__ == "__main__":  # a process that vLLM spawns imports this too
     main()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.data.checking.agreement import agrees
+from llava_cot.core.answer_matching import agrees
 from llava_cot.scenes.write import make_items
 
 OPTIONS = ("red cube", "cube", "blue ball")

@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from teachers import CORRECT, INCORRECT, Priced, asked, judging, moody, questions, replying, staged
 
-from llava_cot.data.annotating.annotate import Progress, annotate
-from llava_cot.data.annotating.calls import Budget, parse_budget
-from llava_cot.data.annotating.job import annotate_to
-from llava_cot.data.annotating.teachers import ModelTeacher, SceneTeacher
-from llava_cot.data.records import DataError, Picture, Record, Turn
-from llava_cot.models.base import Continuation, Model, ModelError, ModelFailure, OnText, Prompt, Sampling
+from llava_cot.data.annotation.annotate import Progress, annotate
+from llava_cot.data.annotation.calls import Budget, parse_budget
+from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation.teachers import ModelTeacher, SceneTeacher
+from llava_cot.data.record import Picture, Record, Turn
+from llava_cot.data.schedule import IN_A_ROW
+from llava_cot.data.store import NAME, Store
+from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
+from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.scenes.write import make_items
-from llava_cot.schedule import IN_A_ROW
-from llava_cot.store import NAME, Store, StoreError
 
 
 def lines(path: Path) -> list[dict[str, object]]:

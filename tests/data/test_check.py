@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checking.check import check, examine
-from llava_cot.data.checking.report import MOST, Report
-from llava_cot.data.checking.view import choose
+from llava_cot.data.checks.browse_data import choose
+from llava_cot.data.checks.check import check, examine
+from llava_cot.data.checks.findings import MOST, Report
 from llava_cot.data.reading import data_file
-from llava_cot.data.records import DUELS, DataError, Record, Turn, to_json
+from llava_cot.data.record import DUELS, Record, Turn, to_json
+from llava_cot.errors import DataError
 from llava_cot.scenes.write import write_scenes
-from llava_cot.show.records import records_page
-from llava_cot.show.report import report_lines
+from llava_cot.view.check_report import report_lines
+from llava_cot.view.records import records_page
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:

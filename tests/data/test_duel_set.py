@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from playing import tagged
 
-from llava_cot.data.judging.duel_files import why_not
-from llava_cot.data.judging.duel_set import Done, make_duels
-from llava_cot.data.judging.duels import Settings
+from llava_cot.core.images import load_image
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.records import Picture, Record, Turn, from_json, to_json
-from llava_cot.images import load_image
-from llava_cot.models.base import Continuation, ModelFailure, OnText, Prompt, Sampling
+from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
+from llava_cot.data.rollouts.duel_files import why_not
+from llava_cot.data.rollouts.duel_set import Done, make_duels
+from llava_cot.data.rollouts.duels import Settings
+from llava_cot.errors import ModelFailure
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import LLAVA_COT
 
 TAGS = LLAVA_COT.closing_tags
 COUNT = 12

@@ -8,17 +8,17 @@ from collections.abc import Callable
 import pytest
 from playing import PICTURE, tagged
 
-from llava_cot.data.judging.duels import Example, Found, Settings, examples_of
-from llava_cot.data.judging.labelling import ByWorth, Rated, by_chance
-from llava_cot.data.judging.rollouts import Asked, Kept, Worth
-from llava_cot.data.records import DataError
-from llava_cot.judges.prompts import parse_check, parse_choice
-from llava_cot.judges.self_judge import SelfJudge
-from llava_cot.methods import METHODS
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.data.rollouts.duels import Example, Found, Settings, examples_of
+from llava_cot.data.rollouts.labeling import ByWorth, Rated, by_chance
+from llava_cot.data.rollouts.rollouts import Asked, Kept, Worth
+from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.judges.judge_prompts import parse_check, parse_choice
+from llava_cot.search.judges.self_judge import SelfJudge
+from llava_cot.search.methods import METHODS
 
 QUESTION = Question("How many are left?", (PICTURE,), "q", (), "2")
 TAGS = LLAVA_COT.closing_tags

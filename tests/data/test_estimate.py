@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from teachers import CORRECT, Priced, judging, questions, staged
 
-from llava_cot.data.annotating.calls import Budget
-from llava_cot.data.annotating.estimate import price_of
-from llava_cot.data.annotating.job import annotate_to, estimate_for
-from llava_cot.data.annotating.teachers import ModelTeacher
-from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.annotation.calls import Budget
+from llava_cot.data.annotation.estimate import price_of
+from llava_cot.data.annotation.job import annotate_to, estimate_for
+from llava_cot.data.annotation.teachers import ModelTeacher
+from llava_cot.data.record import Record, Turn
+from llava_cot.errors import DataError
 
 
 def price(read: int, written: int) -> float:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llava_cot.data.checking import giveaways
+from llava_cot.core.stages import parse, render
+from llava_cot.data.checks import giveaways
 from llava_cot.scenes.write import make_items
-from llava_cot.stages import parse, render
 
 
 def leaks(response: str, question: str) -> list[tuple[str | None, str]]:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from teachers import CORRECT, INCORRECT, Priced, moody, questions, replying, staged
 
-from llava_cot.data.annotating import card
-from llava_cot.data.annotating.job import annotate_to
-from llava_cot.data.annotating.teachers import ModelTeacher
+from llava_cot.core.stages import parse
+from llava_cot.data.annotation import card
+from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, to_json
+from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
+from llava_cot.errors import DataError
 from llava_cot.scenes.write import make_items, write_scenes
-from llava_cot.stages import parse
 
 TEACHER = replying(lambda question, judge, time: CORRECT if judge else staged("It is said."))
 

@@ -19,8 +19,8 @@ from llava_cot.data.overlap import (
     normalise,
     question_key,
 )
-from llava_cot.data.records import Record, Turn
-from llava_cot.images import ImageError
+from llava_cot.data.record import Record, Turn
+from llava_cot.errors import ImageError
 from llava_cot.scenes.write import make_items
 
 PICTURES = [item.picture() for item in make_items("validation", 5, 12)]

@@ -13,13 +13,13 @@ import pytest
 from made_traces import STAGES, WORDS, sentences, single, staged, tree
 from PIL import Image
 
-from llava_cot.data.checking.check import check
-from llava_cot.data.preferring.from_traces import Made, make_preferences
-from llava_cot.data.preferring.preferences import pairs, winning
+from llava_cot.core.images import load_image
+from llava_cot.core.trace import Check, ImageRecord, Score, Trace
+from llava_cot.data.checks.check import check
+from llava_cot.data.preferences.from_traces import Made, make_preferences
+from llava_cot.data.preferences.preferences import pairs, winning
 from llava_cot.data.reading import read_lines
-from llava_cot.data.records import DataError
-from llava_cot.images import load_image
-from llava_cot.trace import Check, ImageRecord, Score, Trace
+from llava_cot.errors import DataError
 
 
 def changed(trace: Trace, at: int, **update: Any) -> Trace:

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.data_utils import apply_chat_template, is_conversational
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
-from llava_cot.data.preferring.from_traces import make_preferences
+from llava_cot.data.preferences.from_traces import make_preferences
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.records import DataError
-from llava_cot.data.sampling.recipe import Recipe
+from llava_cot.core.yaml_file import read_recipe
+from llava_cot.data.sampling.data_recipe import Recipe
 from llava_cot.data.sources import SOURCES
-from llava_cot.recipes import read_recipe
+from llava_cot.errors import DataError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

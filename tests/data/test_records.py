@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.data.records import DataError, Picture, Record, Turn, annotated, from_json, inside, to_json
+from llava_cot.data.record import Picture, Record, Turn, annotated, from_json, inside, to_json
+from llava_cot.errors import DataError
 
 TEXT = st.text(min_size=1, max_size=20)
 MAYBE = st.none() | TEXT

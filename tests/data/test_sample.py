@@ -14,11 +14,12 @@ import yaml
 from PIL import Image
 
 from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalise
-from llava_cot.data.records import DataError, Record, from_json
+from llava_cot.data.record import Record, from_json
 from llava_cot.data.sampling import finding
 from llava_cot.data.sampling import sample as sampling
 from llava_cot.data.sampling.draw import place
 from llava_cot.data.sources.entry import Entry, open_source
+from llava_cot.errors import DataError
 from llava_cot.scenes.write import make_items
 
 QUESTIONS = ("How many objects are there?", "What color is the cube?", "Is there a ball?")

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llava_cot.data.annotating.teaching import judge_prompt, prompts_hash, same, write_prompt
-from llava_cot.data.records import Turn
-from llava_cot.question import load_image
+from llava_cot.core.question import load_image
+from llava_cot.data.annotation.teaching import judge_prompt, prompts_hash, same, write_prompt
+from llava_cot.data.record import Turn
 
 PICTURE = load_image(Image.new("RGB", (4, 4)))
 CHOICE = Turn("Which is it?", "B", ("a cube", "a ball"), hints="It rolls.")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from command import run
 
-from llava_cot.eval.reproduce.tasks import TRAINED
-from llava_cot.eval.results import Setting, open_results
-from llava_cot.models import BUILT_IN
+from llava_cot.evaluation.reproduce.tasks import TRAINED
+from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.models.registry import BUILT_IN
 
 # What each reaches of 24 questions at least, well below what it has on more of them (docs/results.md).
 FLOORS = {"mini": 80, "mini-untagged": 70, "mini-direct": 25}

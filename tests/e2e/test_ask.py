@@ -10,7 +10,7 @@ import pytest
 import tiny
 from command import ROOT, Terminal, run
 
-from llava_cot.cli import main
+from llava_cot.cli.main import main
 
 PICTURE = "examples/scene.png"
 FEW = ("--max-tokens", "12")

@@ -15,11 +15,11 @@ from endpoint_double import Double
 from eval_runs import contents
 from teachers import save, staged
 
-from llava_cot.eval.plan import question_seed
-from llava_cot.eval.results import Setting, open_results
+from llava_cot.core.trace import Trace
+from llava_cot.evaluation.plan import question_seed
+from llava_cot.evaluation.results import Setting, open_results
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.trace import Trace
 
 
 def unsure(prompt: Prompt, rng: random.Random) -> str:

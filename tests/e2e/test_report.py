@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import refusal, run
 
-from llava_cot.eval.results import open_results
+from llava_cot.evaluation.results import open_results
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
 from teachers import save, staged
 
-from llava_cot.eval.reproduce.tasks import tasks
-from llava_cot.eval.results import open_results
+from llava_cot.evaluation.reproduce.tasks import tasks
+from llava_cot.evaluation.results import open_results
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from llava_cot.eval.benchmarks import open_benchmark
-from llava_cot.eval.items import Item, Metric, Score, Scored
-from llava_cot.eval.scoring.letters import infer
-from llava_cot.eval.scoring.yes_no import extract
+from llava_cot.evaluation.benchmarks import open_benchmark
+from llava_cot.evaluation.scoring.letters import infer
+from llava_cot.evaluation.scoring.yes_no import extract
+from llava_cot.evaluation.types import Item, Metric, Score, Scored
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
 RECORDED: dict[str, Any] = json.loads((FIXTURES / "vlmevalkit.json").read_text(encoding="utf-8"))

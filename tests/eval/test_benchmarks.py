@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llava_cot.data.records import DataError, Picture, Record, Turn, to_json
-from llava_cot.eval.benchmarks import BENCHMARKS, open_benchmark
-from llava_cot.eval.items import Item, Score, Scored
-from llava_cot.prompting import question_text
-from llava_cot.question import Question
+from llava_cot.core.prompting import question_text
+from llava_cot.core.question import Question
+from llava_cot.data.record import Picture, Record, Turn, to_json
+from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from llava_cot.evaluation.types import Item, Score, Scored
 from llava_cot.scenes.questions import TYPES, VALUES
 from llava_cot.scenes.write import make_item, write_scenes
 
@@ -77,7 +78,7 @@ def test_pictures_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
         f"index\tquestion\tanswer\timage\n7\tBig?\tA\t{'A' * 400_000}\n"
     )
     code = (
-        "import sys, pathlib; from llava_cot.eval.benchmarks import open_benchmark; "
+        "import sys, pathlib; from llava_cot.evaluation.benchmarks import open_benchmark; "
         "print(len(list(open_benchmark('mmbench', pathlib.Path(sys.argv[1])).items())))"
     )  # in a process of its own, for the limit is the process's
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
@@ -275,6 +276,6 @@ def test_a_tsv_of_ones_own() -> None:
 
 
 def test_benchmarks_are_opened_without_what_is_slow_to_import() -> None:
-    code = "import llava_cot.eval.benchmarks, sys; print(*sys.modules)"
+    code = "import llava_cot.evaluation.benchmarks, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "pandas", "datasets"} & set(done.stdout.split())

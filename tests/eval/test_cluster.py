@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from llava_cot import ask, open_model
-from llava_cot.eval import cluster
-from llava_cot.eval.cluster import Cluster
-from llava_cot.models.base import ModelError, ModelFailure
-from llava_cot.question import Question
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Trace
+from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.evaluation import cluster
+from llava_cot.evaluation.cluster import Cluster
 from llava_cot.scenes.write import make_item
-from llava_cot.trace import Trace
 
 QUESTIONS = [make_item("validation", 0, index).ask() for index in range(8)]
 HOW: list[dict[str, Any]] = [

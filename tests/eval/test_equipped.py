@@ -16,18 +16,18 @@ from eval_runs import Moody, contents, entry, numbers, plan
 from teachers import staged
 
 import llava_cot
-from llava_cot.cli import main
-from llava_cot.data.records import DataError
-from llava_cot.equipment import Equipment
-from llava_cot.equipping import equip
-from llava_cot.eval.opening import entries
-from llava_cot.eval.report.write import write_report
-from llava_cot.eval.results import open_results
-from llava_cot.eval.run import evaluate
-from llava_cot.methods.extras import Example
-from llava_cot.models.base import Model, ModelError
-from llava_cot.question import Question
-from llava_cot.store import Store, StoreError
+from llava_cot.cli.main import main
+from llava_cot.core.question import Question
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError, ModelError, StoreError
+from llava_cot.evaluation.opening import entries
+from llava_cot.evaluation.report.write import write_report
+from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.run import evaluate
+from llava_cot.models.base import Model
+from llava_cot.search.equipment import Equipment
+from llava_cot.search.equipping import equip
+from llava_cot.search.extras import Example
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return Closing(spec)
 
     monkeypatch.setattr(llava_cot, "open_model", open_model, raising=False)
-    monkeypatch.setattr("llava_cot.eval.opening.open_model", open_model)
+    monkeypatch.setattr("llava_cot.evaluation.opening.open_model", open_model)
     yield names
     assert Closing.open_now == 0
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.eval import figures
-from llava_cot.eval.figures import (
+from llava_cot.evaluation import statistics as figures
+from llava_cot.evaluation.statistics import (
     Figure,
     headline,
     holm,
@@ -23,7 +23,7 @@ from llava_cot.eval.figures import (
     sign_flip,
     wilson,
 )
-from llava_cot.eval.items import Metric, Unit
+from llava_cot.evaluation.types import Metric, Unit
 
 
 def units(values: list[float], clusters: list[str] | None = None, prefix: str = "q") -> tuple[Unit, ...]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llava_cot.eval.joining import shares
-from llava_cot.models.base import ModelError
+from llava_cot.errors import ModelError
+from llava_cot.evaluation.joining import shares
 
 
 def machine(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:

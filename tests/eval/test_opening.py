@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from endpoint_double import Double
 
-from llava_cot.eval.opening import entries
-from llava_cot.eval.plan import Entry
+from llava_cot.evaluation.opening import entries
+from llava_cot.evaluation.plan import Entry
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.eval.benchmarks import RULES
-from llava_cot.eval.items import Item, Rule, Score, Scored
-from llava_cot.eval.scoring.choice import Choice
-from llava_cot.eval.scoring.circular import Circular, rotations, speaks_of_letters
-from llava_cot.eval.scoring.hallusion import Hallusion
-from llava_cot.eval.scoring.letters import infer
-from llava_cot.eval.scoring.words import EXACT, NUMBER, WORDS, ByWords
-from llava_cot.eval.scoring.yes_no import YesNo, extract
+from llava_cot.evaluation.benchmarks import RULES
+from llava_cot.evaluation.scoring.choice import Choice
+from llava_cot.evaluation.scoring.circular import Circular, rotations, speaks_of_letters
+from llava_cot.evaluation.scoring.hallusion import Hallusion
+from llava_cot.evaluation.scoring.letters import infer
+from llava_cot.evaluation.scoring.words import EXACT, NUMBER, WORDS, ByWords
+from llava_cot.evaluation.scoring.yes_no import YesNo, extract
+from llava_cot.evaluation.types import Item, Rule, Score, Scored
 
 CHOICE = Item("a/1", "Which?", ("a cube", "a ball", "a cone"), "B", extra={"question": "Which, really?"})
 ASKED = Item("a/2", "Is it red?", answer="Yes")

@@ -13,17 +13,18 @@ from eval_runs import Moody, contents, entry, number, numbers, plan, run, untime
 from teachers import staged
 
 from llava_cot import ask_sync
-from llava_cot.data.records import DataError, Picture
-from llava_cot.eval.benchmarks.made_up import scenes
-from llava_cot.eval.items import Benchmark, Item
-from llava_cot.eval.plan import question_seed
-from llava_cot.eval.results import Setting, open_results
-from llava_cot.eval.run import Progress, evaluate
-from llava_cot.methods.spec import parse_spec
-from llava_cot.models.base import ModelError, ModelFailure, Prompt
+from llava_cot.data.record import Picture
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
+from llava_cot.evaluation.benchmarks.made_up import scenes
+from llava_cot.evaluation.plan import question_seed
+from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.run import Progress, evaluate
+from llava_cot.evaluation.types import Benchmark, Item
+from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
-from llava_cot.store import Store, StoreError
+from llava_cot.search.spec import parse_spec
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
 

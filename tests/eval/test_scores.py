@@ -8,9 +8,10 @@ from pathlib import Path
 from eval_runs import Moody, contents, entry, numbers, run
 from teachers import staged
 
-from llava_cot.eval.items import Score
-from llava_cot.eval.results import Result, open_results
-from llava_cot.models.base import ModelFailure, Prompt
+from llava_cot.errors import ModelFailure
+from llava_cot.evaluation.results import Result, open_results
+from llava_cot.evaluation.types import Score
+from llava_cot.models.base import Prompt
 
 
 def vague(prompt: Prompt, rng: random.Random) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from llava_cot.eval.items import Item, Score
-from llava_cot.eval.scoring.asking import score
-from llava_cot.eval.scoring.mmvet import MMVet
-from llava_cot.models.base import ModelFailure, Prompt
+from llava_cot.errors import ModelFailure
+from llava_cot.evaluation.scoring.asking import score
+from llava_cot.evaluation.scoring.mmvet import MMVet
+from llava_cot.evaluation.types import Item, Score
+from llava_cot.models.base import Prompt
 
 ITEM = Item("1", "What is on the sign?", answer="stop", extra={"capability": "ocr"})
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from llava_cot.data.records import DataError
-from llava_cot.eval.items import Item, Score, Scored
-from llava_cot.eval.scoring.asking import score
-from llava_cot.eval.scoring.mathvista import MathVista
+from llava_cot.errors import DataError
+from llava_cot.evaluation.scoring.asking import score
+from llava_cot.evaluation.scoring.mathvista import MathVista
+from llava_cot.evaluation.types import Item, Score, Scored
 from llava_cot.models.base import Prompt
 
 RECORDED = json.loads(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llava_cot.eval.figures import mean_with_interval
-from llava_cot.eval.items import Item, Score, Scored
-from llava_cot.eval.scoring.mmvet import MMVet
+from llava_cot.evaluation.scoring.mmvet import MMVet
+from llava_cot.evaluation.statistics import mean_with_interval
+from llava_cot.evaluation.types import Item, Score, Scored
 
 RECORDED = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "eval" / "mmvet.json").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
-from llava_cot.eval.share import Share
+from llava_cot.evaluation.share import Share
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.booleans(), st.integers(0, 9)), max_size=40))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from eval_runs import Moody, entry, numbers, run
 
-from llava_cot.data.records import DataError
-from llava_cot.eval.results import Setting, open_results
-from llava_cot.eval.summary import summarize
-from llava_cot.show.evaluating import markdown
-from llava_cot.store import Store, StoreError
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError, StoreError
+from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.summary import summarize
+from llava_cot.view.evaluating import markdown
 
 
 def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:

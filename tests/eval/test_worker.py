@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava_cot.eval.worker import pack, unpack
-from llava_cot.question import ImageError, ImageLimits, Question, load_image
+from llava_cot.core.question import ImageLimits, Question, load_image
+from llava_cot.errors import ImageError
+from llava_cot.evaluation.worker import pack, unpack
 from llava_cot.scenes.write import make_item
 
 

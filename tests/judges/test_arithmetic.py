@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_cot.judges.arithmetic import equations
+from llava_cot.search.judges.arithmetic import equations
 
 # A side as it is written, and its value.
 Side = tuple[str, Fraction]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.judges.calibration import Calibration, Z, load_calibration
+from llava_cot.search.calibration import Calibration, Z, load_calibration
 
 finite = st.floats(-1e6, 1e6)
 

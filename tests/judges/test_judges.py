@@ -5,19 +5,20 @@ import pytest
 from playing import PICTURE, QUESTION, WHOLE, Rewarder, tagged
 
 from llava_cot import ask
-from llava_cot.judges import JUDGES, make_judge
-from llava_cot.judges.base import earlier, shown
-from llava_cot.judges.likelihood import LikelihoodJudge
-from llava_cot.judges.logits import LogitsJudge
-from llava_cot.judges.prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
-from llava_cot.judges.reward import RewardJudge
-from llava_cot.judges.self_judge import REPLY_TOKENS, SelfJudge
-from llava_cot.methods.extras import Extras
-from llava_cot.models.base import ModelError, Prompt, Sampling
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, make_format
+from llava_cot.core.trace import Candidate, Usage
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT, make_format
-from llava_cot.trace import Candidate, Usage
+from llava_cot.search.extras import Extras
+from llava_cot.search.judges import JUDGES, make_judge
+from llava_cot.search.judges.base import earlier, shown
+from llava_cot.search.judges.judge_prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
+from llava_cot.search.judges.likelihood import LikelihoodJudge
+from llava_cot.search.judges.logits import LogitsJudge
+from llava_cot.search.judges.reward_judge import RewardJudge
+from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048, stop=("</SUMMARY>",))
 CONTEXT = tagged("summary", "plan") + tagged("caption", "three cubes")

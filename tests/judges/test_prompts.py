@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.judges.prompts import (
+from llava_cot.search.judges.judge_prompts import (
     CHECK_FORM,
     CONSTANT_PIECES,
     CRITERIA,

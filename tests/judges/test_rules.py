@@ -1,10 +1,10 @@
 import pytest
 from playing import QUESTION, WHOLE, tagged
 
-from llava_cot.judges.rules import RulesJudge
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT, StageFormat, make_format
-from llava_cot.trace import Candidate
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
+from llava_cot.core.trace import Candidate
+from llava_cot.search.judges.rules import RulesJudge
 
 CHOICE = Question("Which side?", options=("left", "right"))
 

@@ -6,11 +6,11 @@ import pytest
 from playing import QUESTION, WORDS, Referee, tagged
 
 from llava_cot import ask
-from llava_cot.methods import METHODS
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
 
 TAGS = LLAVA_COT.closing_tags
 

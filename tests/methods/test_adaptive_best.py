@@ -5,14 +5,14 @@ import random
 import pytest
 from playing import PICTURE, QUESTION, tagged
 
-from llava_cot.judges.base import Grade, Judge
-from llava_cot.methods import METHODS
-from llava_cot.methods.adaptive_best import SURE
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Trace, Usage
+from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.methods import METHODS
+from llava_cot.search.methods.adaptive_best import SURE
 
 
 class Marks(Judge):

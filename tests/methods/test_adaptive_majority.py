@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import QUESTION, tagged
 
-from llava_cot.methods import METHODS
-from llava_cot.methods.adaptive_majority import STABLE, needed, stability
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
+from llava_cot.search.methods.adaptive_majority import STABLE, needed, stability
 
 
 async def run(model: ScriptedModel, n: int, method: str = "adaptive-majority", seed: int = 5) -> Trace:

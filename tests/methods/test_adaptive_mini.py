@@ -7,8 +7,8 @@ import pytest
 
 import llava_cot
 from llava_cot import ask, open_model
-from llava_cot.methods.budget import FLOOR
 from llava_cot.models.base import Model
+from llava_cot.search.budget import FLOOR
 
 PICTURE = Path(llava_cot.__file__).parents[2] / "examples" / "scene.png"
 

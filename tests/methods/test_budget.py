@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from playing import QUESTION, WORDS, Referee, tagged
 
 from llava_cot import ask, ask_sync
-from llava_cot.judges.base import Judge, Opinion, Preference
-from llava_cot.methods import METHODS
-from llava_cot.methods.budget import FLOOR, ROOM, first_limit, further
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Trace, Usage
+from llava_cot.search.budget import FLOOR, ROOM, first_limit, further
+from llava_cot.search.judges.base import Judge, Opinion, Preference
+from llava_cot.search.methods import METHODS
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 

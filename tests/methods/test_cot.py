@@ -8,13 +8,13 @@ from playing import PICTURE, QUESTION, WHOLE, tagged
 from prompted import SAMPLING, run, says, seen
 
 from llava_cot import ask
-from llava_cot.methods.cot import THINK
-from llava_cot.methods.extras import Example, Extras
-from llava_cot.methods.staged_prompt import instruction
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format
 from llava_cot.models.base import Message
-from llava_cot.question import Question, load_image
-from llava_cot.record import Event, TextDelta
-from llava_cot.stages import LLAVA_COT, Stage, StageFormat, make_format
+from llava_cot.search.extras import Example, Extras
+from llava_cot.search.methods.cot import THINK
+from llava_cot.search.methods.staged_prompt import instruction
+from llava_cot.search.search import Event, TextDelta
 
 BLUE = load_image(Image.new("RGB", (5, 5), "blue"))
 EXAMPLES = (
@@ -174,7 +174,7 @@ def test_unknown_stages_are_told_by_name_and_place() -> None:
 
 
 async def test_mini_can_be_asked() -> None:
-    from llava_cot.models import open_model
+    from llava_cot.models.registry import open_model
     from llava_cot.scenes.write import make_item
 
     model = open_model("mini")

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from playing import PICTURE
 
-from llava_cot.data.records import DataError
-from llava_cot.images import ImageLimits
-from llava_cot.methods.examples import load_examples
-from llava_cot.methods.restaging import read_answer
+from llava_cot.core.images import ImageLimits
+from llava_cot.errors import DataError
+from llava_cot.search.examples import load_examples
+from llava_cot.search.restaging import read_answer
 
 GOOD = "- {question: q, answer: a, "  # may have more
 SHIPPED = Path(__file__).parents[2] / "examples" / "worked.yaml"

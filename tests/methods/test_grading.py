@@ -2,14 +2,14 @@ import random
 
 from playing import PICTURE
 
-from llava_cot.judges.base import Grade, Judge
-from llava_cot.methods.grading import grade
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Continuation, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.record import Recorder
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Usage
+from llava_cot.search.grading import grade
+from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.search import Recorder
 
 
 class Length(Judge):

@@ -9,13 +9,14 @@ import pytest
 from playing import PICTURE, QUESTION, WHOLE, WORDS, remainder
 
 from llava_cot import ask, open_model
-from llava_cot.methods.stage_forms import stage_grammar, stage_schema
-from llava_cot.models.base import ModelError, Prompt
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.stages import LLAVA_COT, validate
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question, load_image
-from llava_cot.record import Event, TextDelta
 from llava_cot.scenes.write import make_items
-from llava_cot.stages import LLAVA_COT, validate
+from llava_cot.search.search import Event, TextDelta
+from llava_cot.search.stage_forms import stage_grammar, stage_schema
 
 OPTIONS = ("two", "three")
 

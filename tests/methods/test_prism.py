@@ -6,12 +6,12 @@ import pytest
 from playing import PICTURE, WHOLE, tagged
 from prompted import SAMPLING, run, says, seen, words
 
-from llava_cot.methods.prism import ABOVE_ALL, DESCRIBE, LOOK_FOR
+from llava_cot.core.question import Question
+from llava_cot.core.stages import make_format
+from llava_cot.core.words import how
 from llava_cot.models.base import Message
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.show.words import how
-from llava_cot.stages import make_format
+from llava_cot.search.methods.prism import ABOVE_ALL, DESCRIBE, LOOK_FOR
 
 CHOICE = Question("Which way?", (PICTURE, PICTURE), options=("left", "right"))
 

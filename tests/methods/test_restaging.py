@@ -3,12 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import QUESTION, continuation
 
-from llava_cot.methods.restaging import brief, description_stage, keep_as, plain, read_answer, thought_stage
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format, parse, validate
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.record import Recorder
-from llava_cot.stages import LLAVA_COT, Stage, StageFormat, make_format, parse, validate
+from llava_cot.search.restaging import brief, description_stage, keep_as, plain, read_answer, thought_stage
+from llava_cot.search.search import Recorder
 
 FINAL_FIRST = StageFormat((Stage("answer", "<a>", "</a>"), Stage("why", "<w>", "</w>")), final="answer")
 

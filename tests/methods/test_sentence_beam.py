@@ -3,11 +3,11 @@ from dataclasses import replace
 
 from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, tagged
 
-from llava_cot.methods import METHODS
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
 
 
 async def search(model: ScriptedModel, judge: Referee, n: int = 2, max_tokens: int = 99) -> Trace:

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import SEARCHES
 
-from llava_cot.asking import settings
-from llava_cot.methods import METHODS
-from llava_cot.methods.spec import Spec, parse_spec
+from llava_cot.search.ask import settings
+from llava_cot.search.methods import METHODS
+from llava_cot.search.spec import Spec, parse_spec
 
 searches = st.builds(
     lambda search, n, budget: Spec(

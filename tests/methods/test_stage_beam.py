@@ -4,12 +4,12 @@ from collections.abc import Callable
 import pytest
 from playing import PICTURE, QUESTION, WHOLE, WORDS, Referee, remainder, tagged
 
-from llava_cot.methods import METHODS
+from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.record import Event, Kept, TextDelta
-from llava_cot.stages import LLAVA_COT, StageFormat, make_format
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
+from llava_cot.search.search import Event, Kept, TextDelta
 
 STAGES = LLAVA_COT.names
 TAGS = LLAVA_COT.closing_tags

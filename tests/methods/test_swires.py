@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from playing import PICTURE, QUESTION, tagged
 
 from llava_cot import ask, open_model
-from llava_cot.judges.base import Grade, Judge
-from llava_cot.judges.calibration import PAPER, Calibration, Z, cut_off
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Extras
-from llava_cot.methods.spec import parse_spec
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
+from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.record import Event, Kept
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT, StageFormat, make_format
-from llava_cot.trace import Candidate, Trace, Usage
+from llava_cot.search.calibration import PAPER, Calibration, Z, cut_off
+from llava_cot.search.extras import Extras
+from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.methods import METHODS
+from llava_cot.search.search import Event, Kept
+from llava_cot.search.spec import parse_spec
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 RETURNS = {"swires": 3, "swires-script": 4}

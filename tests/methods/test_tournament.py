@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import Referee, continuation, recorder
 
-from llava_cot.judges.base import Opinion, Preference
-from llava_cot.methods.tournament import draw, tournament
-from llava_cot.models.base import ModelError
-from llava_cot.question import Question
-from llava_cot.record import Event, VerdictGiven
-from llava_cot.trace import Candidate, Trace
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Candidate, Trace
+from llava_cot.errors import ModelError
+from llava_cot.search.judges.base import Opinion, Preference
+from llava_cot.search.search import Event, VerdictGiven
+from llava_cot.search.tournament import draw, tournament
 
 
 async def play(

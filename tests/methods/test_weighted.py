@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from playing import PICTURE, Rewarder, extras, tagged
 
 from llava_cot import ask, open_model
-from llava_cot.judges.base import Grade, Judge
-from llava_cot.judges.prompts import VERDICTS
-from llava_cot.methods.majority import ballot
-from llava_cot.methods.weighted import elect, softmax
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Candidate, Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT
-from llava_cot.trace import Candidate, Trace
+from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.judge_prompts import VERDICTS
+from llava_cot.search.methods.majority import ballot
+from llava_cot.search.methods.weighted import elect, softmax
 
 
 class Marks(Judge):

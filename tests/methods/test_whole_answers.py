@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, tagged
 
-from llava_cot.methods import METHODS
-from llava_cot.methods.majority import ballot
-from llava_cot.models.base import ModelError, Prompt, Sampling
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, make_format
+from llava_cot.core.trace import Trace
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
-from llava_cot.record import Event, TextDelta
-from llava_cot.stages import LLAVA_COT, make_format
-from llava_cot.trace import Trace
+from llava_cot.search.methods import METHODS
+from llava_cot.search.methods.majority import ballot
+from llava_cot.search.search import Event, TextDelta
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=99, seed=5)
 

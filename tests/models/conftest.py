@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opening import Tiny, open_tiny
 
-from llava_cot.models import wire
+from llava_cot.models.endpoint import wire
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from llava_cot.models.balance import Balance, Turn
-from llava_cot.models.base import ModelFailure
+from llava_cot.errors import ModelFailure
+from llava_cot.models.endpoint.balance import Balance, Turn
 
 
 class Clock:

@@ -15,7 +15,7 @@ from opening import Tiny
 from safetensors.torch import load_file, save_file
 
 from llava_cot import open_model
-from llava_cot.models.base import ModelError
+from llava_cot.errors import ModelError
 
 
 @pytest.fixture
@@ -140,5 +140,5 @@ async def test_the_dtype_is_as_asked(copy: Path) -> None:
 
 
 def test_importing_models_imports_no_torch() -> None:
-    code = "import sys, llava_cot.models; sys.exit('torch' in sys.modules)"
+    code = "import sys, llava_cot.models.registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.models import drafts
-from llava_cot.models.drafts import Drafts
+from llava_cot.models.local import prompt_lookup as drafts
+from llava_cot.models.local.prompt_lookup import Drafts
 
 
 def guessed(table: Drafts, ids: list[int], most: int = 6) -> list[int]:

@@ -16,12 +16,13 @@ from endpoint_double import Double, configure
 from PIL import Image
 
 from llava_cot import ask, ask_sync, open_model
-from llava_cot.models.base import Continuation, ModelError, OnText, Prompt, Sampling, request_seed
-from llava_cot.models.endpoint import EndpointModel
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.trace import Trace
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
+from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question, load_image
-from llava_cot.record import Event, TextDelta
-from llava_cot.trace import Trace
+from llava_cot.search.search import Event, TextDelta
 
 PICTURE = load_image(Image.new("RGB", (8, 6), (200, 30, 30)))
 QUESTION = Question("How many are left?", (PICTURE,))

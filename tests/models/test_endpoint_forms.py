@@ -14,14 +14,15 @@ from endpoint_double import Double
 from playing import PICTURE, WORDS
 
 from llava_cot import ask, open_model
-from llava_cot.methods.stage_forms import stage_grammar, stage_schema
-from llava_cot.models.abilities import kept_in
-from llava_cot.models.base import ModelError, Prompt, Sampling
-from llava_cot.models.endpoint import EndpointModel
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, validate
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.endpoint.capabilities import kept_in
+from llava_cot.models.endpoint.client import EndpointModel
+from llava_cot.models.endpoint.several import SeveralModel
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.models.several import SeveralModel
-from llava_cot.question import Question
-from llava_cot.stages import LLAVA_COT, validate
+from llava_cot.search.stage_forms import stage_grammar, stage_schema
 
 QUESTION = Question("How many?", (PICTURE,), options=("2", "3"))
 SCHEMA = json.loads(stage_schema(LLAVA_COT, QUESTION.options).text)

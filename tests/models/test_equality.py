@@ -12,7 +12,7 @@ import torch
 from opening import Tiny, noise
 
 from llava_cot.models.base import Continuation, Message, Prompt, Sampling
-from llava_cot.models.local import LocalModel
+from llava_cot.models.local.model import LocalModel
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 LONG = "What color is the small metal sphere left of the cube, and how many objects are there? " * 3

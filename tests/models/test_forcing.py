@@ -13,13 +13,14 @@ import tiny
 import torch
 from opening import Tiny, noise
 
-from llava_cot.methods.stage_forms import stage_grammar, stage_schema
-from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
-from llava_cot.models.forcing import Forcing
+from llava_cot.core.stages import make_format, parse, validate
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Continuation, Message, Prompt, Sampling
 from llava_cot.models.forms import Form, forms_of
-from llava_cot.models.local import LocalModel
+from llava_cot.models.local.constraints import Forcing
+from llava_cot.models.local.model import LocalModel
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.stages import make_format, parse, validate
+from llava_cot.search.stage_forms import stage_grammar, stage_schema
 
 # Tags that a model which writes noise comes to soon.
 NOISY = make_format("think=o r,answer=i s")
@@ -188,7 +189,7 @@ async def test_a_form_that_fails_on_the_way_fails_its_call_alone(
     def fail(self: object) -> None:
         raise ModelError("the model cannot go on with the form: too complex")
 
-    monkeypatch.setattr("llava_cot.models.forcing.Forced._next", fail)
+    monkeypatch.setattr("llava_cot.models.local.constraints.Forced._next", fail)
     failed, found = await asyncio.gather(
         one.model.sample(Prompt(MESSAGES[0]), 2, replace(WARM, form=FINITE)),
         one.model.sample(Prompt(MESSAGES[0]), 2, WARM),

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from llava_cot.models import limits
-from llava_cot.models.limits import Limits
+from llava_cot.models.endpoint import limits
+from llava_cot.models.endpoint.limits import Limits
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ import pytest
 import tiny
 from opening import Tiny, noise
 
-from llava_cot.models.base import Message, ModelError, Prompt, Sampling
-from llava_cot.models.local import LocalModel
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Message, Prompt, Sampling
+from llava_cot.models.local.model import LocalModel
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 WARM = Sampling(temperature=1.0, top_p=0.95, max_tokens=20, seed=3)
@@ -288,7 +289,7 @@ async def test_a_long_text_is_run_in_parts(
     mllama: Tiny, fresh: Callable[..., LocalModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = await tokens(mllama.model, WARM)
-    monkeypatch.setattr("llava_cot.models.engine._TOKENS", 4)
+    monkeypatch.setattr("llava_cot.models.local.engine._TOKENS", 4)
     assert await tokens(fresh(), WARM) == expected
     scores = [await model.choose(PROMPTS[1], ("yes or no", "b")) for model in (fresh(), mllama.model)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.models.encoding import Head
-from llava_cot.models.prefixes import KV, Prefixes, Root
+from llava_cot.models.local.encoding import Head
+from llava_cot.models.local.kv_cache import KV, Prefixes, Root
 
 BYTES = 2 * 3 * 4 * 4  # a token's, below
 

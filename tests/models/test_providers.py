@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.models.base import ModelError
-from llava_cot.models.providers import Config, Provider, find_providers, key_of, load_config
+from llava_cot.errors import ModelError
+from llava_cot.models.endpoint.config import Config, Provider, find_providers, key_of, load_config
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import math
 import pytest
 from PIL import Image
 
+from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
-from llava_cot.models.dialects import data_url, joined, messages
-from llava_cot.models.replies import Stream, continuations, cut, scores
-from llava_cot.question import load_image
+from llava_cot.models.endpoint.prompts import data_url, joined, messages
+from llava_cot.models.endpoint.replies import Stream, continuations, cut, scores
 
 STOPS = ("</A>", ". ")
 

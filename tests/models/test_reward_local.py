@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer, Gemma3ForSequenceClassification
 from transformers import LlamaForSequenceClassification as Llama
 
-from llava_cot.models import reward_local
-from llava_cot.models.base import ModelError, Prompt
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt
+from llava_cot.models.local import reward_local
+from llava_cot.models.local.reward_local import LocalReward
 from llava_cot.models.reward import open_reward
-from llava_cot.models.reward_local import LocalReward
 
 ANSWERS = ["2", "<SUMMARY> Count. </SUMMARY>", "There are two cubes. " * 9, "no", "2 cubes"]
 ASKED = Prompt.of("How many are left?", [noise(1)])
@@ -152,6 +153,6 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_writes_is_no_reward_model() -> None:
-    from llava_cot.models import MINI
+    from llava_cot.models.registry import MINI
 
     assert "is no reward model but a" in refusal(MINI)

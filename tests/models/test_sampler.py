@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from llava_cot.models.sampler import Uniforms, draw
+from llava_cot.models.local.sampler import Uniforms, draw
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0, 0.5], [0.0, 0.0, 5.0, 1.0, 1.0]])
 

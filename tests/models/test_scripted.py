@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from llava_cot.models.base import ModelError, Prompt, Sampling
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 
 GREEDY = Sampling(seed=3)

@@ -15,11 +15,14 @@ from endpoint_double import Double, configure
 from PIL import Image
 
 from llava_cot import ask, open_model
-from llava_cot.models import abilities, balance, open_endpoint, wire
-from llava_cot.models.base import Continuation, ModelError, ModelFailure, Prompt, Sampling
+from llava_cot.core.question import Question, load_image
+from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.models.base import Continuation, Prompt, Sampling
+from llava_cot.models.endpoint import balance, wire
+from llava_cot.models.endpoint import capabilities as abilities
+from llava_cot.models.endpoint.several import SeveralModel
+from llava_cot.models.registry import open_endpoint
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.models.several import SeveralModel
-from llava_cot.question import Question, load_image
 
 _PARTS = ("<SUMMARY> {} </SUMMARY>", " <CAPTION> {} </CAPTION>", " <REASONING> {} </REASONING>")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llava_cot import open_model
-from llava_cot.models.base import ModelError
+from llava_cot.errors import ModelError
 
 
 def test_a_model_for_vllm_is_refused_with_what_to_install(

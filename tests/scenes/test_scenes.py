@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from llava_cot.core.stages import parse, validate
+from llava_cot.core.stages import render as render_stages
 from llava_cot.scenes.questions import (
     PERCEPTION,
     REASONING,
@@ -31,8 +33,6 @@ from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Object, Scene, draw_scene, scene_rng
 from llava_cot.scenes.write import make_item, make_items, write_scenes
-from llava_cot.stages import parse, validate
-from llava_cot.stages import render as render_stages
 
 
 def thing(size: str, color: str, material: str, shape: str, x: float) -> Object:

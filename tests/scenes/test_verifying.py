@@ -5,16 +5,16 @@ import random
 import pytest
 
 from llava_cot import ask
-from llava_cot.judges.verifier import VerifierJudge
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT, parse, render
+from llava_cot.core.trace import Candidate
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question
 from llava_cot.scenes.comparing import GAP
 from llava_cot.scenes.teacher import ORDINALS
 from llava_cot.scenes.verifying import better, worth
 from llava_cot.scenes.write import make_item
-from llava_cot.stages import LLAVA_COT, parse, render
-from llava_cot.trace import Candidate
+from llava_cot.search.judges.verifier import VerifierJudge
 
 ITEM = make_item("validation", 0, 3)
 QUESTION = Question(ITEM.question.text, (), ITEM.id, ITEM.question.options, ITEM.answer)

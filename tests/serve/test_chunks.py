@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import WHOLE, tagged
 
-from llava_cot.asking import ask_sync
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve.chunks import Chunks, Cutter
-from llava_cot.serve.replies import Style, cut, reply
-from llava_cot.serve.wire import Chunk
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.ask import ask_sync
+from llava_cot.server.chunks import Chunks, Cutter
+from llava_cot.server.reply import Style, cut, reply
+from llava_cot.server.schemas import Chunk
 
 
 @given(

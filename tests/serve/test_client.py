@@ -12,11 +12,11 @@ import pytest
 from playing import PICTURE, WHOLE, WORDS, remainder
 from serving import ASK, REASONING, Served, get, noisy, served
 
-from llava_cot.asking import ask_sync
-from llava_cot.methods import METHODS
+from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve.answering import Settings
-from llava_cot.trace import Trace
+from llava_cot.search.ask import ask_sync
+from llava_cot.search.methods import METHODS
+from llava_cot.server.answering import Settings
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from equipped import Lengths, register
 from playing import tagged
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Calibration, Extras
+from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve.app import _controls
-from llava_cot.serve.offered import judges, methods
-from llava_cot.trace import Trace
+from llava_cot.search.extras import Calibration, Extras
+from llava_cot.search.methods import METHODS
+from llava_cot.server.offered import judges, methods
+from llava_cot.server.page import _controls
 
 FULL = Extras(
     reasoner=ScriptedModel(lambda prompt, rng: tagged("conclusion", "from another")),

@@ -15,9 +15,9 @@ from playing import WORDS
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving import PATIENCE, Patient, Served, get, noisy, served, until
 
+from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve.answering import Settings
-from llava_cot.trace import Trace
+from llava_cot.server.answering import Settings
 
 CHROMIUM = shutil.which("chromium")
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"

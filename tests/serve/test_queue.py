@@ -15,11 +15,11 @@ import pytest
 from serving import ASK, PATIENCE, Patient, Served, get, served, until
 from tiny import make
 
-from llava_cot.models import open_model
-from llava_cot.models.local import LocalModel
-from llava_cot.serve.answering import Settings
-from llava_cot.serve.errors import ApiError
-from llava_cot.serve.queue import Queue
+from llava_cot.models.local.model import LocalModel
+from llava_cot.models.registry import open_model
+from llava_cot.server.answering import Settings
+from llava_cot.server.api_errors import ApiError
+from llava_cot.server.queue import Queue
 
 BODY = {"model": "scripted:single", "messages": ASK}
 

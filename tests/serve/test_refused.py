@@ -20,11 +20,11 @@ from PIL import Image
 from schemathesis import GenerationMode
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
-from llava_cot.models.base import ModelFailure
+from llava_cot.errors import ModelFailure
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.serve import guard
-from llava_cot.serve.answering import Settings
-from llava_cot.serve.site import make_site
+from llava_cot.server import guard
+from llava_cot.server.answering import Settings
+from llava_cot.server.site import make_site
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +297,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
         asked.append((url, limits))
         return file(PLAIN)
 
-    monkeypatch.setattr("llava_cot.download.download", download)
+    monkeypatch.setattr("llava_cot.core.download.download", download)
     model = ScriptedModel(noisy)
     with served(model, Settings(allow_urls=True)) as server:
         assert post(server, with_picture("https://example.org/a.png?key=1")).status_code == 200

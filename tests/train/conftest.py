@@ -9,7 +9,7 @@ import pytest
 import tiny
 from training import record, write
 
-from llava_cot.models.checkpoint import Checkpoint, load_checkpoint
+from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint
 
 
 @pytest.fixture(scope="session")

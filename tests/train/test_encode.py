@@ -12,10 +12,11 @@ import tiny
 import torch
 from training import picture, record
 
-from llava_cot.data.records import DataError, Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn
+from llava_cot.errors import DataError
 from llava_cot.models.base import Prompt
-from llava_cot.models.checkpoint import Checkpoint
-from llava_cot.models.encoding import Encoder
+from llava_cot.models.local.checkpoint import Checkpoint
+from llava_cot.models.local.encoding import Encoder
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import IGNORE, Row, RowEncoder, load_pictures
 from llava_cot.train.targets import conversation

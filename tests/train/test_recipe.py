@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.records import DataError
-from llava_cot.recipes import make_recipe, read_recipe
+from llava_cot.core.yaml_file import make_recipe, read_recipe
+from llava_cot.errors import DataError
 from llava_cot.train.arguments import training_arguments
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.trainer import step_factor

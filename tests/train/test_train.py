@@ -24,10 +24,10 @@ from training import record, write
 from transformers import AutoModelForImageTextToText
 
 from llava_cot import ask_sync, open_model
+from llava_cot.core.yaml_file import make_recipe
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.records import DataError
-from llava_cot.models.checkpoint import load_checkpoint
-from llava_cot.recipes import make_recipe
+from llava_cot.errors import DataError
+from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.recipe import Recipe

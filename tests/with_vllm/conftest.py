@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from llava_cot import open_model
-from llava_cot.models.local import LocalModel
+from llava_cot.models.local.model import LocalModel
 from llava_cot.models.vllm import VllmModel
 
 

@@ -16,10 +16,11 @@ from searches import every_search, search
 from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
 from llava_cot import open_model
-from llava_cot.models import MINI
-from llava_cot.models.base import Continuation, Message, ModelError, Prompt, Sampling
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Continuation, Message, Prompt, Sampling
 from llava_cot.models.forms import Form
-from llava_cot.models.local import LocalModel
+from llava_cot.models.local.model import LocalModel
+from llava_cot.models.registry import MINI
 from llava_cot.models.vllm import VllmModel
 
 GREEDY = Sampling(temperature=0, max_tokens=24)

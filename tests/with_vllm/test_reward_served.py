@@ -11,9 +11,9 @@ import reward_checkpoints
 from vllm_server import serving
 
 from llava_cot import ask, open_model
-from llava_cot.methods.extras import Extras
 from llava_cot.models.base import Prompt
 from llava_cot.models.reward import open_reward
+from llava_cot.search.extras import Extras
 
 ANSWERS = ("2", "There are 3 objects, and one is taken away.\n\n2", "I do not know.")
 

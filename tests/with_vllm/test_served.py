@@ -14,8 +14,8 @@ from vllm_server import serving
 
 from llava_cot import open_model
 from llava_cot.models.base import Prompt, Sampling
-from llava_cot.models.endpoint import EndpointModel
-from llava_cot.models.local import LocalModel
+from llava_cot.models.endpoint.client import EndpointModel
+from llava_cot.models.local.model import LocalModel
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 PROMPTS = [

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from llava_cot.data.records import DataError, Record
+from llava_cot.data.record import Record
+from llava_cot.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ def fingerprint(data: bytes, name: str = "picture", *, perceptual: bool = True) 
 
     Raises ImageError that says `name` if the picture cannot be read.
     """
-    from llava_cot.images import load_image
+    from llava_cot.core.images import load_image
 
     image = load_image(data, name=name)
     return Fingerprint(image.sha256, perceptual_hash(image.pil) if perceptual else 0)

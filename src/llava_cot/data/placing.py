@@ -10,7 +10,7 @@ import filecmp
 import os
 from pathlib import Path
 
-from llava_cot.data.records import Picture
+from llava_cot.data.record import Picture
 
 
 def put(picture: Picture, target: Path, data: bytes | None = None) -> None:

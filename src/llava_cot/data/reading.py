@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Picture, Record, Turn, from_json, inside
+from llava_cot.core.stages import parse
+from llava_cot.data.record import Picture, Record, Turn, from_json, inside
 from llava_cot.data.sources.talk import read_talk
-from llava_cot.stages import parse
+from llava_cot.errors import DataError
 
 FILES = ("train.jsonl", "questions.jsonl")
 

@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from llava_cot.data.records import Picture
-from llava_cot.images import ImageError, LoadedImage, load_image
+from llava_cot.core.images import LoadedImage, load_image
+from llava_cot.data.record import Picture
+from llava_cot.errors import ImageError
 
 # Decoded, these take 1.2 GB: 256 pictures of 1.5 megapixels, or 80 scanned pages.
 PIXELS = 400_000_000

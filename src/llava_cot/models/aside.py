@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from llava_cot.models.base import ModelError, OnText
+from llava_cot.errors import ModelError
+from llava_cot.models.base import OnText
 
 _T = TypeVar("_T")
 _JOIN_SECONDS = 30.0

@@ -12,22 +12,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol
 
+from llava_cot.core.question import LoadedImage
 from llava_cot.models.forms import Form
-from llava_cot.question import LoadedImage
 
 Finish = Literal["stop", "eos", "length"]
 Role = Literal["system", "user", "assistant"]
 
 # Called with the text that one sample has gained. Only the first of several samples is streamed.
 OnText = Callable[[str], None]
-
-
-class ModelError(ValueError):
-    """A model cannot do what was asked of it; the message is one sentence for the user."""
-
-
-class ModelFailure(ModelError):
-    """A model failed at what it can do, and was rightly asked: memory ran out, or its server gave up."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from llava_cot.models.base import ModelError, Sampling
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Sampling
 from llava_cot.models.forms import FormKind
 
 

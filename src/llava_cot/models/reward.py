@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llava_cot.models.base import ModelError
-from llava_cot.models.providers import find_providers, load_config
+from llava_cot.errors import ModelError
+from llava_cot.models.endpoint.config import find_providers, load_config
 
 if TYPE_CHECKING:
-    from llava_cot.models.reward_endpoint import EndpointReward
-    from llava_cot.models.reward_local import LocalReward
+    from llava_cot.models.endpoint.reward_endpoint import EndpointReward
+    from llava_cot.models.local.reward_local import LocalReward
 
 
 def open_reward(
@@ -31,13 +31,13 @@ def open_reward(
     if len(providers) > 1:
         raise ModelError(f"{spec} is several servers; give one for the reward model")
     if providers:
-        from llava_cot.models.reward_endpoint import EndpointReward
+        from llava_cot.models.endpoint.reward_endpoint import EndpointReward
 
         return EndpointReward(providers[0], model_name, config.prices)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave it out")
     if not folder.is_dir():
         raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
-    from llava_cot.models.reward_local import LocalReward
+    from llava_cot.models.local.reward_local import LocalReward
 
     return LocalReward(folder, device=device, dtype=dtype)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llava_cot.models.base import Continuation, Finish, ModelError, OnText, Prompt, Sampling
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Continuation, Finish, OnText, Prompt, Sampling
 from llava_cot.models.forms import FormKind
 from llava_cot.models.refusals import check_form
 

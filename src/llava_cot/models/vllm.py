@@ -14,20 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.arriving import Arriving
 from llava_cot.models.aside import Aside, together
-from llava_cot.models.base import (
-    Continuation,
-    ModelError,
-    ModelFailure,
-    OnText,
-    Prompt,
-    Sampling,
-    request_seed,
-)
-from llava_cot.models.checkpoint import end_tokens, first_sentence, load_processor
-from llava_cot.models.encoding import Encoder
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
 from llava_cot.models.forms import FormKind
+from llava_cot.models.local.checkpoint import end_tokens, first_sentence, load_processor
+from llava_cot.models.local.encoding import Encoder
 from llava_cot.models.recent import Recent
 from llava_cot.models.refusals import check_form, check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing

@@ -16,8 +16,8 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from llava_cot.models.base import ModelError
-from llava_cot.models.checkpoint import check_dtype, first_sentence, quiet
+from llava_cot.errors import ModelError
+from llava_cot.models.local.checkpoint import check_dtype, first_sentence, quiet
 
 # vLLM and its processes log to standard output, tell their makers that they run, and give advice. What a
 # user has set goes first.

@@ -6,12 +6,12 @@ captions and reasonings are laid beside the truth is in `comparing.py`. Knows no
 
 from __future__ import annotations
 
+from llava_cot.core.stages import Answer
 from llava_cot.scenes.comparing import align, caption_verdict, reasoning_verdict
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.slips import seen_answer
 from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, steps
 from llava_cot.scenes.world import Scene
-from llava_cot.stages import Answer
 
 AGREES = "it agrees with the reasoning"  # why a conclusion is the better one
 

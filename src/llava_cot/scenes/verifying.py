@@ -9,12 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from llava_cot.question import Question
+from llava_cot.core.question import Question
+from llava_cot.core.stages import Answer
 from llava_cot.scenes.comparing import GAP
 from llava_cot.scenes.judging import caption_error, which_reasoning
 from llava_cot.scenes.teacher import ORDINALS, steps
 from llava_cot.scenes.write import Item, named_item
-from llava_cot.stages import Answer
 
 
 def known(question: Question) -> bool:

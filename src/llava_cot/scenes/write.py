@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from llava_cot.question import Question, load_image
+from llava_cot.core.question import Question, load_image
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 from llava_cot.train.recipe import Lora
 
 # How the architectures of transformers call their image encoder and what joins it to the text model.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from llava_cot.data.records import Record
+from llava_cot.data.record import Record
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.targets import Target, answer_text
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 from llava_cot.train.recipe import Recipe
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "step": "constant"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, cat
 
-from llava_cot.models.encoding import PER_TOKEN
+from llava_cot.models.local.encoding import PER_TOKEN
 from llava_cot.train.encode import IGNORE, Row
 
 

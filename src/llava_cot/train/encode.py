@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from llava_cot.data.records import DataError, Record
-from llava_cot.images import ImageError, LoadedImage, load_image, upright_size
-from llava_cot.models.base import Message, ModelError, Prompt
-from llava_cot.models.checkpoint import Checkpoint, end_tokens
-from llava_cot.models.encoding import PER_TOKEN, Encoder
+from llava_cot.core.images import LoadedImage, load_image, upright_size
+from llava_cot.data.record import Record
+from llava_cot.errors import DataError, ImageError, ModelError
+from llava_cot.models.base import Message, Prompt
+from llava_cot.models.local.checkpoint import Checkpoint, end_tokens
+from llava_cot.models.local.encoding import PER_TOKEN, Encoder
 from llava_cot.train.targets import Target, conversation
 
 IGNORE = -100  # what transformers and torch take for "no label"

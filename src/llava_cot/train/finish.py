@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from llava_cot.models.checkpoint import load_checkpoint, quiet
+from llava_cot.models.local.checkpoint import load_checkpoint, quiet
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.run_folder import RunFolder
 

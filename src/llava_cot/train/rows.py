@@ -15,8 +15,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from llava_cot.data.records import DataError, Record
-from llava_cot.files import write_whole
+from llava_cot.core.files import write_whole
+from llava_cot.data.record import Record
+from llava_cot.errors import DataError
 from llava_cot.train.encode import Row, RowEncoder, Size
 from llava_cot.train.recipe import Recipe
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError
-from llava_cot.files import write_whole
+from llava_cot.core.files import write_whole
+from llava_cot.errors import DataError
 from llava_cot.train.recipe import Recipe
 
 _MARK = "whole.json"

@@ -21,11 +21,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from llava_cot.core.files import write_whole
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.records import DataError, Record
-from llava_cot.files import write_whole
-from llava_cot.models import BUILT_IN
-from llava_cot.models.checkpoint import Checkpoint, load_checkpoint, quiet
+from llava_cot.data.record import Record
+from llava_cot.errors import DataError
+from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
+from llava_cot.models.registry import BUILT_IN
 from llava_cot.train.adapt import add_lora, freeze, layer_classes
 from llava_cot.train.answering import answers
 from llava_cot.train.arguments import training_arguments

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from llava_cot.data.records import Record, Turn
+from llava_cot.core.question import LoadedImage
+from llava_cot.core.stages import LLAVA_COT, StageFormat, parse
+from llava_cot.core.tags import find_tags
+from llava_cot.data.record import Record, Turn
 from llava_cot.models.base import Message
-from llava_cot.question import LoadedImage
-from llava_cot.spans import find_tags
-from llava_cot.stages import LLAVA_COT, StageFormat, parse
 
 Target = Literal["staged", "untagged", "direct"]
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 from llava_cot.train.encode import IGNORE
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 from llava_cot.train.progress import Line
 from llava_cot.train.run_folder import RunFolder, cut_after
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.records import DataError, to_json
+from llava_cot.core.images import load_image
+from llava_cot.data.record import to_json
 from llava_cot.data.sources import SOURCES, Source
-from llava_cot.images import load_image
+from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SPLITS = [(source, split) for source in SOURCES.values() for split in source.splits]

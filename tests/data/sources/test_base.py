@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources import base
+from llava_cot.errors import DataError
 
 
 def nothing(root: Path, split: str) -> Iterator[Record]:

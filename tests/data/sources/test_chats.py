@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llava_cot.data.records import DataError, Record
+from llava_cot.data.record import Record
 from llava_cot.data.sources import llava_cot_100k
 from llava_cot.data.sources.chats import read_chats
+from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CHATS = FIXTURES / "chats"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava_cot.data.records import DataError, Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources import SOURCES
 from llava_cot.data.sources.ai2d import LetteredPicture
+from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from llava_cot.data.records import DataError, Picture, Record, Turn, to_json
+from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.data.sources.entry import Entry, expanded, open_source
 from llava_cot.data.sources.hf import _answer, read_hf
 from llava_cot.data.sources.tsv import read_tsv
+from llava_cot.errors import DataError
 from llava_cot.scenes.write import make_item
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_cot.data.records import DataError
 from llava_cot.data.sources.inert_pickle import InertArray, read_pickle
+from llava_cot.errors import DataError
 
 
 def written(tmp_path: Path, value: object, protocol: int) -> Path:

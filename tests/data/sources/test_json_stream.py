@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.data.records import DataError
 from llava_cot.data.sources import json_stream
 from llava_cot.data.sources.json_stream import json_items, json_pairs
+from llava_cot.errors import DataError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

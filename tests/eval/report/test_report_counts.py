@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from llava_cot.data.records import DataError
-from llava_cot.eval.items import Item, Metric, Score, Unit
-from llava_cot.eval.report import agreement, compared, costs, errors, skills
-from llava_cot.eval.report.arms import Arm, arms_of, baselines, families, label
-from llava_cot.eval.report.document import Cell, Table
-from llava_cot.eval.report.paper import reported, reported_skills
-from llava_cot.eval.results import Result, Setting
-from llava_cot.trace import Trace, Usage
+from llava_cot.core.trace import Trace, Usage
+from llava_cot.errors import DataError
+from llava_cot.evaluation.report import agreement, compared, costs, faults, skills
+from llava_cot.evaluation.report.arms import Arm, arms_of, baselines, families, label
+from llava_cot.evaluation.report.document import Cell, Table
+from llava_cot.evaluation.report.paper import reported, reported_skills
+from llava_cot.evaluation.results import Result, Setting
+from llava_cot.evaluation.types import Item, Metric, Score, Unit
 
 
 @dataclass
@@ -255,7 +255,7 @@ def test_the_oracle_stands_beside_what_was_chosen_and_what_voting_gives() -> Non
 
 def test_format_lengths_and_what_settled_scores() -> None:
     (arm,) = arms(single="110x")
-    shown = row(errors.format_table([arm]), "single")
+    shown = row(faults.format_table([arm]), "single")
     assert {name: cell.text for name, cell in shown.items()} == {
         "method": "single",
         "format kept": "66.7%",
@@ -264,13 +264,13 @@ def test_format_lengths_and_what_settled_scores() -> None:
         "caption, characters": "20",
         "conclusion, characters": "2",
     }
-    settled = row(errors.settled_table([arm]), "single")
+    settled = row(faults.settled_table([arm]), "single")
     assert (settled["its words"], settled["no answer"]) == (Cell("75.0%", "3"), Cell("25.0%", "1"))
 
 
 def test_duels_are_told_by_what_settled_them() -> None:
     one, two = arms(single="11", stage_beam_2="11")
-    assert errors.duels_table([one, two], {one: Counter(), two: Counter()}) is None
-    shown = row(errors.duels_table([one, two], {two: Counter(choice=6, seed=2)}), "stage-beam-2")
+    assert faults.duels_table([one, two], {one: Counter(), two: Counter()}) is None
+    shown = row(faults.duels_table([one, two], {two: Counter(choice=6, seed=2)}), "stage-beam-2")
     assert shown["duels a question"].text == "4.0"
     assert (shown["the judge's choice"].text, shown["the seed"].text) == ("75.0%", "25.0%")

@@ -10,9 +10,9 @@ import pytest
 from made_results import HOSTILE, MadeResults, made
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from llava_cot.eval.report.agreement import pairs_of
-from llava_cot.eval.report.arms import arms_of
-from llava_cot.eval.report.write import write_report
+from llava_cot.evaluation.report.agreement import pairs_of
+from llava_cot.evaluation.report.arms import arms_of
+from llava_cot.evaluation.report.write import write_report
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 60_000  # milliseconds

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.eval.figures import Figure
-from llava_cot.eval.report.bars import Group, bar_plot
-from llava_cot.eval.report.lines import Line, Point, line_plot
-from llava_cot.eval.report.scale import WIDTH, Axis, count_axis, legend, log_axis, percent_axis
-from llava_cot.eval.report.write import alone
+from llava_cot.evaluation.report.bars import Group, bar_plot
+from llava_cot.evaluation.report.lines import Line, Point, line_plot
+from llava_cot.evaluation.report.scale import WIDTH, Axis, count_axis, legend, log_axis, percent_axis
+from llava_cot.evaluation.report.write import alone
+from llava_cot.evaluation.statistics import Figure
 
 HOSTILE = '"><script>alert(1)</script>\x00\ud800'
 SHOWN = '"><script>alert(1)</script>\ufffd?'

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from made_results import MadeResults, made
 
-from llava_cot.data.records import DataError
-from llava_cot.eval.report.arms import Arm, arms_of
-from llava_cot.eval.report.browse import browse
-from llava_cot.eval.report.document import Section
-from llava_cot.eval.report.markdown import escaped
-from llava_cot.eval.report.write import write_report
+from llava_cot.errors import DataError
+from llava_cot.evaluation.report.arms import Arm, arms_of
+from llava_cot.evaluation.report.browse import browse
+from llava_cot.evaluation.report.document import Section
+from llava_cot.evaluation.report.markdown import escaped
+from llava_cot.evaluation.report.write import write_report
 
 
 @pytest.fixture(scope="module")

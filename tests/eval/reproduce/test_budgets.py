@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from made_arms import arm, arms, said, table
 
-from llava_cot.eval.items import Unit
-from llava_cot.eval.report.arms import Arm
-from llava_cot.eval.report.document import Table
-from llava_cot.eval.reproduce import budgets
+from llava_cot.evaluation.report.arms import Arm
+from llava_cot.evaluation.report.document import Table
+from llava_cot.evaluation.reproduce import budgets
+from llava_cot.evaluation.types import Unit
 
 
 def unit(key: str, value: float) -> Unit:

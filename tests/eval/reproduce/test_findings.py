@@ -3,14 +3,14 @@
 import pytest
 from made_arms import arm, arms, said, table
 
-from llava_cot.eval.figures import Difference, Figure
-from llava_cot.eval.reproduce import findings
-from llava_cot.eval.reproduce.neighbours import neighbours
-from llava_cot.eval.reproduce.tasks import TRAINED, tasks
-from llava_cot.judges import JUDGES
-from llava_cot.methods import METHODS
-from llava_cot.methods.spec import parse_spec
-from llava_cot.models import BUILT_IN
+from llava_cot.evaluation.reproduce import findings
+from llava_cot.evaluation.reproduce.baselines import neighbours
+from llava_cot.evaluation.reproduce.tasks import TRAINED, tasks
+from llava_cot.evaluation.statistics import Difference, Figure
+from llava_cot.models.registry import BUILT_IN
+from llava_cot.search.judges import JUDGES
+from llava_cot.search.methods import METHODS
+from llava_cot.search.spec import parse_spec
 
 
 def test_every_claim_has_what_it_needs() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava_cot.eval.reproduce.running import Common, run_task
-from llava_cot.eval.reproduce.tasks import NEIGHBOURS, tasks
-from llava_cot.eval.results import open_results
+from llava_cot.evaluation.reproduce.running import Common, run_task
+from llava_cot.evaluation.reproduce.tasks import NEIGHBOURS, tasks
+from llava_cot.evaluation.results import open_results
 
 
 def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from llava_cot.judges.prompts import CHOICE
+from llava_cot.core.stages import parse
 from llava_cot.scenes.comparing import align
 from llava_cot.scenes.questions import ask_about, solve
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, describe, reasoning
 from llava_cot.scenes.world import draw_scene, scene_rng
-from llava_cot.stages import parse
+from llava_cot.search.judges.judge_prompts import CHOICE
 from llava_cot.train.mini import pictures
 from llava_cot.train.mini.batches import Batches
 from llava_cot.train.mini.build import build_processor

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from llava_cot.data.records import DataError
-from llava_cot.recipes import read_recipe
+from llava_cot.core.yaml_file import read_recipe
+from llava_cot.errors import DataError
 from llava_cot.train.mini.begin import begin
 from llava_cot.train.mini.recipe import MiniRecipe, whole_recipe
 
@@ -33,7 +33,7 @@ like: small.yaml
 start: captions
 """
 DRIVER = """
-from llava_cot.cli import main
+from llava_cot.cli.main import main
 from llava_cot.train.mini import pictures, stepping
 pictures._CHUNK = 20
 stepping._SAVE_EVERY, stepping._LOG_EVERY = 2, 1

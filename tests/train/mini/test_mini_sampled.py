@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.judges.prompts import CHOICE
+from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import load_image
 from llava_cot.scenes.comparing import align
 from llava_cot.scenes.render import render
 from llava_cot.scenes.slips import misperceive
 from llava_cot.scenes.teacher import MENTION, caption, describe
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.search.judges.judge_prompts import CHOICE
 from llava_cot.train.mini.examples import tagged
 from llava_cot.train.mini.pictures import SEED
 from llava_cot.train.mini.recipe import SampleStep

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava_cot.data.overlap import Fingerprint
-from llava_cot.data.records import DataError
 from llava_cot.data.sampling.draw import Place
+from llava_cot.errors import DataError
 
 _TABLES = """
 create table if not exists about (id integer primary key check (id = 0), recipe text not null);

@@ -11,7 +11,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable
 
-from llava_cot.data.records import Record
+from llava_cot.data.record import Record
 
 Place = bytes  # 16 of them, in whose order records are drawn
 

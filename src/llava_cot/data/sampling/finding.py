@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
-from llava_cot.data.records import DataError, Record, to_json
+from llava_cot.data.record import Record, to_json
 from llava_cot.data.sampling.candidates import Candidate, Candidates
 from llava_cot.data.sampling.draw import Place, place
 from llava_cot.data.sampling.pictures import Looked, Placed, batches, look, path_of
+from llava_cot.errors import DataError
 
 _BATCH = 64  # records whose pictures are in memory together
 

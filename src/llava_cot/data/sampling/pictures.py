@@ -13,10 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from llava_cot.core.images import ImageLimits
 from llava_cot.data.overlap import Fingerprint, fingerprint
 from llava_cot.data.placing import is_there, put
-from llava_cot.data.records import DataError, Picture, Record, inside
-from llava_cot.images import ImageError, ImageLimits
+from llava_cot.data.record import Picture, Record, inside
+from llava_cot.errors import DataError, ImageError
 
 Item = TypeVar("Item")
 FOLDER = "images"

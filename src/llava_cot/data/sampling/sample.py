@@ -21,15 +21,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError
+from llava_cot.core.files import write_whole
+from llava_cot.core.yaml_file import read_recipe
 from llava_cot.data.sampling.candidates import Candidate, Candidates
+from llava_cot.data.sampling.data_recipe import Recipe
 from llava_cot.data.sampling.draw import Place, first, place
 from llava_cot.data.sampling.finding import Finder, Progress
 from llava_cot.data.sampling.pictures import FOLDER, threads
-from llava_cot.data.sampling.recipe import Recipe
 from llava_cot.data.sources.entry import Opened, open_source
-from llava_cot.files import write_whole
-from llava_cot.recipes import read_recipe
+from llava_cot.errors import DataError
 
 QUESTIONS, REPORT, WORK = "questions.jsonl", "sample.json", ".sample.sqlite"
 # How many more than asked for are looked at, to begin with: duplicates are few in public sets.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import Source, each, json_value, letter, picture, text, text_lines
 
 LICENCE = "AI2 licence for non-commercial use; the data may not be passed on"
@@ -30,7 +30,7 @@ class LetteredPicture(Picture):
         """The bytes of a PNG. Raises OSError and ImageError."""
         from PIL import ImageDraw, ImageFont
 
-        from llava_cot.images import load_image
+        from llava_cot.core.images import load_image
 
         image = load_image(self.original).pil.copy()
         pen = ImageDraw.Draw(image)

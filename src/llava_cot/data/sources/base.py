@@ -14,7 +14,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.data.records import DataError, Picture, Record, inside
+from llava_cot.data.record import Picture, Record, inside
+from llava_cot.errors import DataError
 
 Row = TypeVar("Row")
 

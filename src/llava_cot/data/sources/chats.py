@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from llava_cot.data.records import DataError, Picture, Record
+from llava_cot.data.record import Picture, Record
 from llava_cot.data.sources.base import each, json_lines, picture
 from llava_cot.data.sources.json_stream import json_items
 from llava_cot.data.sources.made import MadePicture, file_name, suffix
 from llava_cot.data.sources.talk import read_talk
+from llava_cot.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 _BATCH = 64  # rows of a Parquet file that are in memory together; each may hold pictures

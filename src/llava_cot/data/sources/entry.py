@@ -14,8 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from llava_cot.data.records import DataError, Record
+from llava_cot.data.record import Record
 from llava_cot.data.sources import SOURCES, folder, llava_cot_100k
+from llava_cot.errors import DataError
 
 FOLDERS = SOURCES | {source.name: source for source in (llava_cot_100k.SOURCE, folder.SOURCE)}
 # What the other sources must be told, and what they may be.
@@ -125,7 +126,7 @@ def open_source(entry: Entry) -> Opened:
 
         return Opened(label, source.title, source.home, source.licence, read)
     if entry.source == "scenes":
-        from llava_cot.data.sources import scenes
+        from llava_cot.data.sources import scenes_source as scenes
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         make = _reader(scenes.read_scenes, entry.split or "train", entry.seed or 0, size)

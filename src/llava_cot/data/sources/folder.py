@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava_cot.data.records import Record, from_json
+from llava_cot.data.record import Record, from_json
 from llava_cot.data.sources.base import Source, each, json_lines
 
 

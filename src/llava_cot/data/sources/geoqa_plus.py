@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import Source, each, letter, numbered, text
 from llava_cot.data.sources.inert_pickle import InertArray, read_pickle
+from llava_cot.errors import DataError
 
 LICENCE = "not stated"
 _FILE = "Backtrans-train.pk"

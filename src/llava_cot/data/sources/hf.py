@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import each, letter
 from llava_cot.data.sources.chats import chat, shown, unique_id
 from llava_cot.data.sources.talk import without_marks
 from llava_cot.data.sources.tsv import listed
+from llava_cot.errors import DataError
 
 # Where a recipe names no column, the first of these that there is.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 
 _NUMBERS = {"i1": "<b", "i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d", "u1": "<B", "b1": "<?"}
 

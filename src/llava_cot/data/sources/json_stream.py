@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from llava_cot.data.records import DataError
+from llava_cot.errors import DataError
 
 _CHUNK = 1 << 18  # characters
 _MOST = 1 << 26  # characters of one entry

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Record, inside
+from llava_cot.data.record import Record, inside
 from llava_cot.data.sources.base import Source, each, json_lines, picture
 from llava_cot.data.sources.talk import read_talk
+from llava_cot.errors import DataError
 
 _NAME = "llava_cot_100k"
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llava_cot.data.records import DataError, Picture
+from llava_cot.data.record import Picture
+from llava_cot.errors import DataError
 
 # How the files of the formats begin that `images.load_image` reads.
 _BEGINNINGS = (

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import Source, each, json_value, letter, picture, text
 from llava_cot.data.sources.json_stream import json_items
+from llava_cot.errors import DataError
 
 LICENCE = "as on its Zenodo page"
 RELATIONS = ("friends", "family", "couple", "professional", "commercial", "no relation")  # 1 to 6

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import Record, Turn
+from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import Source, each, json_value, letter, picture, text
 from llava_cot.data.sources.json_stream import json_pairs
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.records import DataError, Record, Turn
+from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import Source, each, numbered, picture, text
 from llava_cot.data.sources.json_stream import json_items
+from llava_cot.errors import DataError
 
 LICENCE = "CC-BY-NC-4.0"
 _FILE = "sharegpt4v/sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llava_cot.data.records import DataError, Turn
-from llava_cot.stages import parse
+from llava_cot.core.stages import parse
+from llava_cot.data.record import Turn
+from llava_cot.errors import DataError
 
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
-from llava_cot.data.records import DataError, Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import csv_rows, each, picture
 from llava_cot.data.sources.made import MadePicture, file_name
+from llava_cot.errors import DataError
 
 _LONGEST = 1 << 30  # characters of a field; the csv module's own limit is less than a picture
 _LONGEST_INDEX = 64  # what is longer is a picture, as VLMEvalKit has it

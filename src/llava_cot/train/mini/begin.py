@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from llava_cot.data.records import DataError
-from llava_cot.files import write_whole
+from llava_cot.core.files import write_whole
+from llava_cot.errors import DataError
 from llava_cot.train.mini.recipe import MiniRecipe
 
 _FILE = "recipe.json"

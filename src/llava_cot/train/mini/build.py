@@ -20,11 +20,11 @@ from transformers import (
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 
-from llava_cot.judges import prompts
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.questions import ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.judges import judge_prompts as prompts
 from llava_cot.train.mini.pictures import IMAGE_SIZE
 
 PATCH = 12

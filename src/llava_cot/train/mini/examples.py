@@ -10,15 +10,15 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from llava_cot import prompting
-from llava_cot.judges.prompts import check_prompt, check_reply
-from llava_cot.question import Question
+from llava_cot.core import prompting
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.judging import check_verdict
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.slips import misreason
 from llava_cot.scenes.teacher import caption, reasoning, teach
 from llava_cot.scenes.world import Scene
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.judges.judge_prompts import check_prompt, check_reply
 
 Target = Literal["staged", "untagged", "direct"]
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from llava_cot.judges.prompts import choice_reply, judge_prompt
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.comparing import caption_verdict, reasoning_verdict
 from llava_cot.scenes.judging import AGREES
 from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.slips import misperceive, misreason, seen_answer
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene, draw_scene
-from llava_cot.stages import LLAVA_COT
+from llava_cot.search.judges.judge_prompts import choice_reply, judge_prompt
 from llava_cot.train.mini.examples import Example, question_text, tagged
 
 

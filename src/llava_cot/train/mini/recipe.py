@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from llava_cot.data.records import DataError
-from llava_cot.recipes import read_recipe
+from llava_cot.core.yaml_file import read_recipe
+from llava_cot.errors import DataError
 from llava_cot.train.mini.examples import Target
 
 Kind = Literal["seeing", "captions", "answers", "duels", "checks", "endings"]

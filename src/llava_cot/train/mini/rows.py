@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from llava_cot.judges.prompts import CHOICE
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import MENTION, ORDINALS
+from llava_cot.search.judges.judge_prompts import CHOICE
 from llava_cot.train.mini.aids import Last, Mention, lasts
 from llava_cot.train.mini.build import IMAGE
 from llava_cot.train.mini.examples import Example

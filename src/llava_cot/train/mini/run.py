@@ -20,9 +20,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from transformers import MllamaForConditionalGeneration, set_seed
 
-from llava_cot.data.records import DataError
-from llava_cot.models import open_model
-from llava_cot.models.checkpoint import quiet
+from llava_cot.errors import DataError
+from llava_cot.models.local.checkpoint import quiet
+from llava_cot.models.registry import open_model
 from llava_cot.train.mini.batches import Batches
 from llava_cot.train.mini.begin import begin
 from llava_cot.train.mini.build import build_model, build_processor

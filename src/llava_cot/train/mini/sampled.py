@@ -14,14 +14,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from llava_cot.judges.prompts import CHOICE
+from llava_cot.core.question import load_image
+from llava_cot.core.stages import LLAVA_COT, Answer, parse
 from llava_cot.models.base import Model, Prompt, Sampling
-from llava_cot.question import load_image
 from llava_cot.scenes.judging import believed, which_answer, which_caption
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
-from llava_cot.stages import LLAVA_COT, Answer, parse
+from llava_cot.search.judges.judge_prompts import CHOICE
 from llava_cot.train.mini import examples
 from llava_cot.train.mini.made_up import duel
 from llava_cot.train.mini.pictures import SEED

@@ -1,0 +1,251 @@
+"""The command line's `data` verbs: sample, annotate, check, view, duels, preferences.
+
+Owns their options. Everything heavy is imported by the verb that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from llava_cot.cli.options import Device, Dtype, ModelName
+
+if TYPE_CHECKING:
+    from llava_cot.data.overlap import Benchmarks
+
+data_app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
+
+
+@data_app.command()
+def sample(
+    recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
+    out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
+) -> None:
+    """Draw a recipe's questions from data sets."""
+    from llava_cot.data.sampling.sample import sample as draw
+    from llava_cot.view.bars import Bars
+
+    with Bars() as bars:
+        report = draw(recipe, out, bars)
+    for source in report["sources"]:
+        print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
+    print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)
+
+
+@data_app.command()
+def annotate(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
+    teacher: Annotated[
+        str, typer.Option(help="A model, as --model elsewhere, or 'scenes', the program behind the scenes.")
+    ],
+    model_name: ModelName = None,
+    at_once: Annotated[int, typer.Option(metavar="N", help="The most questions in flight.")] = 256,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="The most to spend on DIR over all runs: '5usd', or '200' for so many questions."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is owed and what it would cost; ask nothing.")
+    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+) -> None:
+    """Have a teacher write the four stages of every answer, and check them."""
+    from rich.console import Console
+
+    from llava_cot.data.annotation.calls import parse_budget
+    from llava_cot.data.annotation.estimate import price_of
+    from llava_cot.data.annotation.job import annotate_to, check_folder, estimate_for
+    from llava_cot.data.annotation.teachers import open_teacher
+    from llava_cot.data.reading import RecordFile
+    from llava_cot.view.annotating import AnnotatingView
+
+    folder, records = Path(out), RecordFile(source)
+    limit = parse_budget(budget) if budget is not None else None
+    if dry_run:
+        print(estimate_for(folder, records, price_of(teacher, model_name)))
+        return
+    check_folder(folder)
+    view = AnnotatingView(Console(stderr=True, quiet=quiet, highlight=False), len(records))
+    with open_teacher(teacher, model_name, at_once, device, dtype) as opened, view:
+        done = annotate_to(
+            folder, records, opened,
+            at_once=at_once, budget=limit, on_progress=view, on_interrupt=view.interrupted,
+        )  # fmt: skip
+    view.end(folder, done)
+    raise typer.Exit(1 if done.end.failed or done.end.gave_up else 0)
+
+
+@data_app.command()
+def duels(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
+    model: Annotated[str, typer.Option(help="Whose candidates: a model, as --model elsewhere.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
+    model_name: ModelName = None,
+    candidates: Annotated[int, typer.Option(help="Sampled at each stage.")] = 4,
+    rollouts: Annotated[int, typer.Option(help="Completions that tell what a candidate is worth.")] = 4,
+    stages: Annotated[
+        str, typer.Option(help="Some of summary, caption, reasoning, conclusion and answer, the whole one.")
+    ] = "caption,reasoning,conclusion,answer",
+    sure: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="A pair counts if this share of the one's rollouts is right, and of the other's wrong.",
+        ),
+    ] = 0.75,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="The first K questions alone.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="The most questions in flight.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same candidates.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+) -> None:
+    """Make training data for the self-judge: a model's own candidates, labelled by what comes of them."""
+    from contextlib import closing
+
+    from rich.console import Console
+
+    from llava_cot.data.reading import RecordFile
+    from llava_cot.data.rollouts.duel_files import checkable
+    from llava_cot.data.rollouts.duel_set import make_duels
+    from llava_cot.data.rollouts.duels import Settings
+    from llava_cot.data.store import check_own
+    from llava_cot.errors import DataError
+    from llava_cot.models.registry import open_model
+    from llava_cot.view.annotating import AnnotatingView
+    from llava_cot.view.duels import end_lines
+
+    folder, records = Path(out), RecordFile(source)
+    named = tuple(name for name in map(str.strip, stages.split(",")) if name)
+    settings = Settings(candidates, rollouts, named, sure, seed=seed)
+    check_own(folder)
+    total = sum(1 for _ in checkable(records, limit))
+    if not total:
+        raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
+    try:
+        with closing(opened), AnnotatingView(console, total) as view:
+            done = make_duels(
+                folder, records, opened, settings, limit=limit, at_once=at_once, on_progress=view
+            )
+    except KeyboardInterrupt:
+        console.out("finished questions are kept; the same command goes on", highlight=False)
+        raise
+    for line in end_lines(folder, done):
+        console.out(line, highlight=False)
+    raise typer.Exit(1 if done.summary.owed else 0)
+
+
+_Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--benchmark",
+        metavar="PATH",
+        help="A TSV of VLMEvalKit, or a folder or .jsonl of records, to find questions of; may be repeated.",
+    ),
+]
+
+
+@data_app.command()
+def check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    benchmark: _Benchmarks = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Find what would be wrong to train on. Exit status 1 if anything was found."""
+    from llava_cot.data.checks.check import check as check_folder
+    from llava_cot.data.reading import data_file
+    from llava_cot.view.bars import Bars
+    from llava_cot.view.check_report import report_lines
+
+    size = data_file(Path(folder)).stat().st_size
+    benchmarks = _benchmarks(benchmark)
+    with Bars() as bars:
+        report = check_folder(Path(folder), benchmarks, on_progress=lambda done: bars("checking", done, size))
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        print(*report_lines(report), sep="\n")
+    if report.counts:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def view(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
+    count: Annotated[int, typer.Option(min=1, help="The most records that it shows.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
+    only: Annotated[
+        Literal["findings"] | None, typer.Option(help="Only records in which something was found.")
+    ] = None,
+) -> None:
+    """Write a page to look through some of the records, with what `check` finds in them."""
+    from llava_cot.core.files import output_file, write_whole
+    from llava_cot.data.checks.browse_data import choose
+    from llava_cot.data.reading import data_file
+    from llava_cot.view.bars import Bars
+    from llava_cot.view.records import records_page
+
+    size = data_file(Path(folder)).stat().st_size
+    output_file(out)
+    with Bars() as bars:
+        view = choose(
+            Path(folder),
+            count,
+            seed,
+            only_findings=only is not None,
+            on_progress=lambda done: bars("checking", done, size),
+        )
+    write_whole(out, records_page(view))
+    print(f"wrote {out}", file=sys.stderr)
+
+
+@data_app.command()
+def preferences(
+    traces: Annotated[
+        list[str], typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one a line.")
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="A new folder for pairs, answers and pictures.")],
+    keep_wrong: Annotated[
+        bool, typer.Option("--keep-wrong", help="Keep pairs whose winner the reference shows to be wrong.")
+    ] = False,
+) -> None:
+    """Make preference pairs of each stage, and records of winning answers, out of traces."""
+    from llava_cot.core.words import plural
+    from llava_cot.data.preferences.from_traces import make_preferences
+    from llava_cot.view.bars import Bars
+
+    with Bars() as bars:
+        made = make_preferences(
+            [Path(path) for path in traces],
+            Path(out),
+            keep_wrong=keep_wrong,
+            on_progress=lambda done: bars("reading traces", done),
+        )
+    pairs, answers = plural(made.pairs, "pair"), plural(made.answers, "answer")
+    print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
+    if left := made.left_out():
+        print(f"left out: {left}", file=sys.stderr)
+
+
+def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
+    if not paths:
+        return None
+    from llava_cot.data.checks.benchmark_files import load_benchmarks
+    from llava_cot.view.bars import Bars
+
+    with Bars() as bars:
+        return load_benchmarks(
+            [Path(path) for path in paths], on_progress=lambda done: bars("reading benchmarks", done)
+        )

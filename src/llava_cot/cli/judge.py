@@ -1,0 +1,125 @@
+"""The command line's `judge` verbs. Everything heavy is imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llava_cot.cli.options import Device, Dtype, ModelName
+
+if TYPE_CHECKING:
+    from llava_cot.evaluation.types import Benchmark
+
+judge_app = typer.Typer(help="Get to know judges.", no_args_is_help=True)
+
+# No training draws from these, and no benchmark is scored on them.
+_UNTESTED = "scenes:validation"
+_AT_ONCE = 64
+
+
+@judge_app.callback()
+def verbs() -> None:
+    """Keeps the verb's name on the command line though it is the only one."""
+
+
+@judge_app.command()
+def calibrate(
+    judge: Annotated[str, typer.Option(metavar="J", help="A judge that gives scores, as for `ask`.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="The file to write, for --calibration.")],
+    model: Annotated[str, typer.Option(help="Whose samples are scored, as for `ask`.")] = "mini",
+    model_name: ModelName = None,
+    judge_model: Annotated[
+        str | None, typer.Option(metavar="R", help="Whom the judge asks; the model itself if not given.")
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="FROM",
+            help="A benchmark, or a file or folder of questions of your own; or traces (.json) that hold "
+            "scores, repeatable. If not given, scenes that nothing is tested on.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,
+    stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
+    max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same scores.")] = 0,
+    stages: Annotated[
+        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Measure how a judge scores, so that methods know which of its scores are good enough."""
+    import asyncio
+    from itertools import islice
+
+    from llava_cot.core.files import output_file
+    from llava_cot.core.stages import LLAVA_COT, make_format
+    from llava_cot.data.preferences.saved_traces import read_traces
+    from llava_cot.evaluation.calibrate import calibrate as measure
+    from llava_cot.evaluation.calibrate import sampled, traced
+    from llava_cot.search.ask import settings
+    from llava_cot.search.equipment import Equipment
+    from llava_cot.search.judges import JUDGES, make_judge
+    from llava_cot.view.bars import Bars
+
+    target = output_file(out)
+    fmt = make_format(stages) if stages else LLAVA_COT
+    fmt.stage(stage)
+    _, sampling = settings("single", 1, None, temperature, top_p, max_tokens, seed)
+    if judge not in JUDGES or not JUDGES[judge].scores:
+        those = ", ".join(name for name, kind in JUDGES.items() if kind.scores)
+        raise ValueError(f"there is no judge {judge!r} that gives scores; choose one of {those}")
+    given = sources or [_UNTESTED]
+    traces = [Path(source) for source in given if source.endswith(".json")]
+    if traces:
+        if len(traces) < len(given):
+            raise ValueError("--from names traces and questions; give either, since they are counted apart")
+        sample, models = traced(islice(read_traces(traces), limit), judge, stage)
+        found = measure(sample, judge, stage, model=models)
+    else:
+        benchmark = _benchmark(given)
+        kind = JUDGES[judge]
+        if kind.asks == "reward" and judge_model is None:
+            raise ValueError(f"the judge {judge} asks a reward model; give one with --judge-model")
+        if kind.asks == "nobody" and judge_model is not None:
+            raise ValueError(f"the judge {judge} asks no model; leave --judge-model out")
+        equipment = Equipment(
+            judge_model=judge_model,
+            kind="reward" if kind.asks == "reward" else "model",
+            settings={"device": device, "dtype": dtype},
+        )
+        with equipment.opened_with(model, model_name) as (opened, extras), Bars() as bars:
+            made = make_judge(judge, extras.judge_model or opened, fmt, sampling)
+            sample = asyncio.run(
+                sampled(
+                    opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,
+                    at_once=_AT_ONCE, on_progress=lambda done: bars("samples", done, limit),
+                )
+            )  # fmt: skip
+            found = measure(sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=seed)
+    found.save(target)
+    above = sum(score > found.cut_off for score in sample.scores)
+    print(
+        f"cut-off {found.cut_off:.4g}: mean {found.mean:.4g}, deviation {found.deviation:.4g} of "
+        f"{found.count:,} scores, {above:,} of them above it"
+    )
+    if sample.without:
+        print(f"{sample.without:,} had no {stage} to score and do not count", file=sys.stderr)
+    if not above:
+        print("no score is above the cut-off: a search with it would never be content", file=sys.stderr)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+def _benchmark(given: list[str]) -> Benchmark:
+    from llava_cot.evaluation.benchmarks import open_benchmark
+
+    if len(given) > 1:
+        raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
+    return open_benchmark(given[0])

@@ -1,0 +1,182 @@
+"""Everything that happened while one question was answered, as plain JSON.
+
+Owns the record's shape. Knows no model, method or way to show it. Every field is written when the
+thing happens; nothing is inferred afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llava_cot.core.files import write_whole
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class ImageRecord(_Record):
+    """An image as it was asked about; `data` is a data URL of a small copy, so a trace can be shown alone."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    data: str | None = None
+
+
+class QuestionRecord(_Record):
+    id: str | None = None
+    text: str
+    options: tuple[str, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
+    reference: str | None = None
+
+
+class Candidate(_Record):
+    """One sampled continuation. `text` is what it adds to its parent's text, tags included.
+
+    `stage` names the unit that was searched: a stage's name, "answer" or "sentence". `round` counts
+    the rounds of the search from 0. `tokens` is empty where the model tells no ids. A stage that ran
+    out of tokens (`finish` "length") is recorded with the closing tag that was put to it, and a text without
+    stages with the tags of those that it became: without `tokens`, since they no longer are its text;
+    `completion_tokens` and `logprob` are of what was sampled.
+    """
+
+    id: int
+    parent: int | None
+    round: int
+    stage: str
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprob: float | None = None
+    completion_tokens: int = 0
+    finish: Literal["stop", "eos", "length"] = "stop"
+
+
+class Check(_Record):
+    """A judge's look at one candidate alone, before it is compared (the reasoning stage)."""
+
+    candidate: int
+    correct: bool | None
+    reply: str
+
+
+class Verdict(_Record):
+    """One duel. `a` was shown as response 1, `b` as response 2; `winner` is one of them.
+
+    `decided_by` says what settled it: the judge's "choice", a failed "check" of the loser, "same"
+    text on both sides (nothing to judge, no model call), or the "seed", because the reply chose
+    nothing. `scores` are the judge's, for a and b, where it has any.
+    """
+
+    a: int
+    b: int
+    winner: int
+    round: int
+    stage: str
+    judge: str
+    decided_by: Literal["choice", "check", "same", "seed"]
+    reply: str = ""
+    scores: tuple[float, float] | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Score(_Record):
+    """What a judge thinks of one candidate by itself: the higher, the better, in units of the judge's own."""
+
+    candidate: int
+    value: float
+    round: int
+    stage: str
+    judge: str
+    reply: str = ""
+
+
+class Usage(_Record):
+    """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring.
+
+    `usd` is in US dollars, None where nothing has a price.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    seconds: float = 0.0
+    usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        priced = [part.usd for part in (self, other) if part.usd is not None]
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            model_calls=self.model_calls + other.model_calls,
+            seconds=self.seconds + other.seconds,
+            usd=sum(priced) if priced else None,
+        )
+
+
+class StageTags(_Record):
+    name: str
+    open: str
+    close: str
+
+
+class Trace(_Record):
+    """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
+
+    `judge_model` is the model that the judge asked; None where it asked none, and in older traces.
+    `budget` is the most tokens that the method was to write, judging included; None for no such bound.
+    `reasoner` is a second model, which answered from what `model` had seen; None where there is none.
+    `final` names the stage that holds the answer; None, as in older traces, stands for the last.
+    """
+
+    version: Literal[1] = 1
+    question: QuestionRecord
+    model: str
+    reasoner: str | None = None
+    method: str
+    judge: str | None
+    judge_model: str | None = None
+    n: int
+    budget: int | None = None
+    seed: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    format: tuple[StageTags, ...]
+    final: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    scores: tuple[Score, ...] = ()
+    chosen: tuple[int, ...] = ()
+    text: str = ""
+    stages: dict[str, str | None] = Field(default_factory=dict)
+    answer: str | None = None
+    usage: Usage = Usage()
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, whole or not at all. Raises ValueError or OSError."""
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read a saved trace. Raises ValueError with one sentence if it is not one."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read the trace {path}: {error.strerror}") from None
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Trace:
+        """The trace that was saved as these bytes. Raises ValueError with a sentence about `name`."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise ValueError(f"{name} is not a trace: {where}: {first['msg']}") from None

@@ -1,0 +1,144 @@
+"""The data card of an annotated set: `README.md`, with the header that the Hugging Face hub reads.
+
+Owns its words. Everything in it was counted; what is not whole is said first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from llava_cot.data.annotation.calls import Cost
+from llava_cot.data.annotation.output import Summary
+from llava_cot.data.annotation.teachers import Teacher
+
+# In the header, what it is not known under is "other".
+_HUB = {
+    "Apache-2.0": "apache-2.0",
+    "MIT": "mit",
+    "CC-BY-4.0": "cc-by-4.0",
+    "CC-BY-SA-4.0": "cc-by-sa-4.0",
+    "CC-BY-NC-4.0": "cc-by-nc-4.0",
+    "CC-BY-NC-SA-4.0": "cc-by-nc-sa-4.0",
+    "GPL-3.0": "gpl-3.0",
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_FILES = """\
+`train.jsonl` has a line a record; the paths in it are relative to this folder. `train.parquet` has the same
+with the pictures in it; `datasets.load_dataset` of this folder loads it. What was rejected, and why, is in
+`rejects.jsonl`.
+"""
+_REASONS = {
+    "no answer": "the turn has no standard answer",
+    "not the teacher's": "the teacher does not know such questions",
+    "picture": "a picture cannot be read",
+    "refused": "the teacher's server refused the question",
+    "format": "the stages were not complete and in order",
+    "leak": "the text speaks of the standard answer or the hints",
+    "conclusion": "the conclusion was judged to be another answer",
+    "no verdict": "the verdict could not be read",
+}
+
+
+def card(summary: Summary, teacher: Teacher, cost: Cost, ended: str | None) -> str:
+    """The text of the card. `ended` says why the work ended early, if it did."""
+    parts = [_header(summary), "# Staged answers\n"]
+    if summary.owed:
+        why = f" ({ended})" if ended else ""
+        parts.append(
+            f"**Not complete:** {summary.owed:,} of the records are still to be annotated{why}. "
+            "The same command goes on where it ended.\n"
+        )
+    parts += [
+        "Questions with answers in four stages (summary, caption, reasoning, conclusion), in the layout of "
+        "LLaVA-CoT-100k, made by `llava-cot data annotate`.\n",
+        _table("", _counts(summary)),
+        _table("Rejected", [(_REASONS.get(why, why), n) for why, n in sorted(summary.rejected.items())]),
+        _lengths(summary.words),
+        _table("Made by", _made_by(teacher, cost)),
+        _sources(summary.sources),
+        _FILES,
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _header(summary: Summary) -> str:
+    licences = {licence for _, licence in summary.sources}
+    licence = _HUB.get(licences.pop(), "other") if len(licences) == 1 else "other"
+    size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
+    return (
+        f"---\nlicense: {licence}\ntask_categories:\n- visual-question-answering\n"
+        f"size_categories:\n- {size}\ntags:\n- chain-of-thought\n- llava-cot\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.parquet\n---\n"
+    )
+
+
+def _counts(summary: Summary) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("records", summary.records),
+        ("annotated turns", summary.turns),
+        ("rejected turns", summary.rejected.total()),
+        ("pictures of the records", summary.pictures),
+    ]
+    if summary.owed:
+        rows.append(("records still owed", summary.owed))
+    if summary.repeated:
+        rows.append(("records left out, with the id of another", summary.repeated))
+    return rows
+
+
+def _made_by(teacher: Teacher, cost: Cost) -> list[tuple[str, object]]:
+    return [
+        *teacher.settings.items(),
+        ("calls", cost.calls),
+        ("tokens read", cost.prompt_tokens),
+        ("tokens written", cost.completion_tokens),
+        ("US dollars", f"{cost.usd:.2f}" if cost.usd is not None else "no price known"),
+    ]
+
+
+def _lengths(words: dict[str, Counter[int]]) -> str:
+    rows = [
+        f"| {name} | {_mean(lengths):.1f} | {_quantile(lengths, 0.5)} | {_quantile(lengths, 0.95)} |"
+        for name, lengths in words.items()
+        if lengths
+    ]
+    head = [
+        "## Words a stage\n",
+        "| stage | mean | median | 95% are at most |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    return "\n".join([*head, *rows, ""]) if rows else ""
+
+
+def _mean(lengths: Counter[int]) -> float:
+    return sum(length * count for length, count in lengths.items()) / lengths.total()
+
+
+def _quantile(lengths: Counter[int], share: float) -> int:
+    """The least length that at least this share of the texts do not exceed."""
+    left = share * lengths.total()
+    for length, count in sorted(lengths.items()):
+        left -= count
+        if left <= 0:
+            return length
+    raise AssertionError
+
+
+def _sources(sources: Counter[tuple[str, str]]) -> str:
+    rows = [
+        f"| {_cell(source) or 'not named'} | {_cell(licence) or 'not stated'} | {count:,} |"
+        for (source, licence), count in sorted(sources.items())
+    ]
+    head = ["## Sources\n", "| source | licence of its authors | records |", "| --- | --- | ---: |"]
+    return "\n".join([*head, *rows, ""]) if rows else ""
+
+
+def _table(title: str, rows: list[tuple[str, object]]) -> str:
+    if not rows:
+        return ""
+    lines = [f"| {_cell(n)} | {f'{v:,}' if isinstance(v, int) else _cell(str(v))} |" for n, v in rows]
+    return "\n".join([*([f"## {title}\n"] if title else []), "| | |", "| --- | ---: |", *lines, ""])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,125 @@
+"""What annotating would cost, before anything is paid for.
+
+Owns the guesses, each with its reason, and the sentence about them. Opens no model and asks nothing: tokens
+are those of earlier calls in the store where there are some, else they are guessed from a sample of the
+questions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava_cot.data.annotation.annotate import key_of, outcomes, unique
+from llava_cot.data.annotation.calls import ATTEMPTS, KINDS, Cost, cost_of, kind
+from llava_cot.data.annotation.teaching import judge_prompt, write_prompt
+from llava_cot.data.record import Record
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError
+from llava_cot.models.base import Prompt
+from llava_cot.models.registry import BUILT_IN
+
+SAMPLE = 200
+_ENOUGH = 10  # questions that must have been asked before their calls are taken as a measure
+# Guesses, none of them measured: four characters of English a token, a picture with room, four stages of
+# some 250 words, a verdict of a sentence or two.
+_CHARACTERS, _PICTURE, _WRITTEN, _VERDICT = 4, 1000, 350, 40
+_AGAIN = 0.1  # of questions are asked a second time
+
+Price = Callable[[int, int], float | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """For what is owed: `questions` turns in `records`. `seen` is how many earlier questions it is taken
+    from."""
+
+    records: int
+    questions: int
+    unanswered: int
+    seen: int
+    cost: Cost
+
+    def __str__(self) -> str:
+        cost = self.cost
+        by = (
+            f"{self.seen:,} questions asked before"
+            if self.seen
+            else "guesses from a sample, nothing was asked"
+        )
+        usd = "no price known" if cost.usd is None else f"${cost.usd:,.2f}"
+        lines = {
+            "records": f"{self.records:,}",
+            "questions": f"{self.questions:,}",
+            "calls": f"{cost.calls:,}, at most {2 * ATTEMPTS * self.questions:,}",
+            "tokens read": f"{cost.prompt_tokens:,}",
+            "tokens written": f"{cost.completion_tokens:,}",
+            "cost": usd,
+            "taken from": by,
+        }
+        if self.unanswered:
+            lines["not asked"] = f"{self.unanswered:,} questions without a standard answer"
+        return "\n".join(f"{name:15} {value}" for name, value in lines.items())
+
+
+def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
+    """What is owed, and what it will take. Goes through all records, and keeps a few."""
+    rng, sample = random.Random(0), list[Record]()
+    owed = questions = unanswered = 0
+    for record, first in unique(records, store):
+        if not first or outcomes(store, key_of(record)) is not None:
+            continue
+        owed += 1
+        answered = sum(bool(turn.answer) for turn in record.turns)
+        questions += answered
+        unanswered += len(record.turns) - answered
+        if len(sample) < SAMPLE:
+            sample.append(record)
+        elif (place := rng.randrange(owed)) < SAMPLE:
+            sample[place] = record
+    seen = store.counts().get(kind("write", 1), 0)
+    if seen >= _ENOUGH:
+        per, base = cost_of(store, KINDS), seen
+    else:
+        per, base, seen = _guess(sample), sum(bool(t.answer) for r in sample for t in r.turns), 0
+    share = questions / base if base else 0.0
+    read, written = round(per.prompt_tokens * share), round(per.completion_tokens * share)
+    cost = Cost(round(per.calls * share), read, written, price(read, written))
+    return Estimate(owed, questions, unanswered, seen, cost)
+
+
+def _guess(sample: list[Record]) -> Cost:
+    """What a sample takes, every conclusion judged and some questions asked again."""
+    read = written = calls = 0.0
+    for record in sample:
+        earlier: list[tuple[str, str]] = []
+        for turn in record.turns:
+            if not turn.answer:
+                continue
+            write = _tokens(write_prompt(turn, earlier, ())) + _PICTURE * len(record.pictures)
+            read += (1 + _AGAIN) * (write + _tokens(judge_prompt(turn, turn.answer)))
+            written += (1 + _AGAIN) * (_WRITTEN + _VERDICT)
+            calls += (1 + _AGAIN) * 2
+            earlier.append((turn.text, "x" * (_WRITTEN * _CHARACTERS)))
+    return Cost(round(calls), round(read), round(written))
+
+
+def _tokens(prompt: Prompt) -> int:
+    return sum(len(message.text) for message in prompt.messages) // _CHARACTERS
+
+
+def price_of(spec: str, model_name: str | None) -> Price:
+    """The price of a teacher that is not opened. Raises ModelError, and DataError if it can be none."""
+    from llava_cot.models.endpoint.config import find_providers, load_config
+
+    config = load_config()
+    here = spec in BUILT_IN or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
+    providers = [] if here else find_providers(spec, config)
+    if not providers and not here:
+        raise DataError(f"{spec} is no folder, no address and no name of a server in endpoints.yaml")
+    found = config.prices.get(model_name or providers[0].model or "") if providers else None
+    return lambda read, written: (
+        None if found is None else (read * found.input + written * found.output) / 1e6
+    )

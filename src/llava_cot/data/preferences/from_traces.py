@@ -1,0 +1,199 @@
+"""A folder of training data from traces: pairs for DPO-style trainers, and records for fine-tuning.
+
+Owns the folder's layout and the form of its lines. What is taken from a trace is decided in `preferences.py`.
+
+`preferences.jsonl` has a line a pair in TRL's conversational form with pictures (TRL 1.16):
+`images`, `prompt`, `chosen` and `rejected`. TRL cannot go on with an assistant's message that was begun: its
+trainer renders `prompt + chosen`, which would be two messages of the assistant, each with its end (there,
+data_utils.py, apply_chat_template). So the text kept so far begins both `chosen` and `rejected`; it is in
+`prefix` as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TextIO
+
+from llava_cot.core.prompting import question_text
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Trace
+from llava_cot.data.preferences.preferences import Pair, pairs, winning
+from llava_cot.data.preferences.saved_traces import keep_pictures, read_traces, trace_files
+from llava_cot.data.record import Picture, Record, to_json
+from llava_cot.errors import DataError
+
+PAIRS, ANSWERS = "preferences.jsonl", "train.jsonl"
+
+
+@dataclass
+class Made:
+    """What came of the traces: how many pairs and answers, and of what was left out how much, by reason."""
+
+    traces: int = 0
+    pairs: int = 0
+    answers: int = 0
+    pairs_left: Counter[str] = field(default_factory=Counter)
+    answers_left: Counter[str] = field(default_factory=Counter)
+
+    def left_out(self) -> str:
+        """What was left out and why, in one line; empty if nothing was."""
+        parts = (
+            (noun, ", ".join(f"{count:,} {reason}" for reason, count in left.most_common()))
+            for noun, left in (("pairs", self.pairs_left), ("answers", self.answers_left))
+        )
+        return "; ".join(f"{noun}: {reasons}" for noun, reasons in parts if reasons)
+
+
+def make_preferences(
+    traces: Sequence[Path],
+    out: Path,
+    *,
+    keep_wrong: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Made:
+    """Write the folder; its two files appear when all is done, one without a line not at all.
+
+    `on_progress` is told how many traces have been read. Raises DataError if the folder holds other files or
+    nothing comes of the traces, ValueError if a file is no trace.
+    """
+    files = trace_files(traces)
+    _claim(out)
+    parts = [out / f"{name}.part" for name in (PAIRS, ANSWERS)]
+    writer = _Writer(out, keep_wrong)
+    try:
+        with (
+            parts[0].open("w", encoding="utf-8") as of_pairs,
+            parts[1].open("w", encoding="utf-8") as of_answers,
+        ):
+            for place, trace in read_traces(files):
+                try:
+                    writer.write(trace, of_pairs, of_answers)
+                except ValueError as error:
+                    raise DataError(f"{place}: {error}") from None
+                if on_progress:
+                    on_progress(writer.made.traces)
+        writer.drop_contradictions(parts[0])
+        made = writer.made
+        if not made.pairs and not made.answers:
+            raise DataError(f"nothing in the traces is to be trained on ({made.left_out()})")
+        for part, count in zip(parts, (made.pairs, made.answers), strict=True):
+            if count:
+                part.replace(part.with_suffix(""))
+        return made
+    finally:
+        for part in (*parts, parts[0].with_suffix(".kept")):
+            part.unlink(missing_ok=True)
+
+
+class _Writer:
+    """Writes what comes of one trace after the other; keeps hashes of what was written, and counts."""
+
+    def __init__(self, out: Path, keep_wrong: bool) -> None:
+        self.made = Made()
+        self._out = out
+        self._keep_wrong = keep_wrong
+        self._written: set[bytes] = set()
+        self._contradicted: set[bytes] = set()
+        self._ids: Counter[bytes] = Counter()
+
+    def write(self, trace: Trace, of_pairs: TextIO, of_answers: TextIO) -> None:
+        self.made.traces += 1
+        found, left = pairs(trace, keep_wrong=self._keep_wrong)
+        turn, reason = winning(trace)
+        names = keep_pictures(trace, self._out) if found or turn else []
+        if names is None:
+            left["a picture is not in the trace"] += len(found)
+            found, turn, reason = [], None, "a picture is not in the trace" if turn else reason
+        self.made.pairs_left += left
+        base = trace.question.id or f"trace-{_digest(names, trace.question.text).hex()[:12]}"
+        for pair in found:
+            line = _line(base, pair, trace, names or [])
+            if not self._new(_key(line)):
+                self.made.pairs_left["the same pair was there before"] += 1
+                continue
+            of_pairs.write(json.dumps(line) + "\n")
+            self.made.pairs += 1
+            if _key(line, "rejected", "chosen") in self._written:
+                self._contradicted |= {_key(line), _key(line, "rejected", "chosen")}
+        if turn is None:
+            self.made.answers_left[reason] += 1
+        elif self._new(_digest(names, turn.text, turn.response)):
+            extra = {"model": trace.model, "method": trace.method, "judge": trace.judge}
+            pictures = tuple(Picture(name) for name in names or [])
+            record = Record(self._id(base), (turn,), pictures, "traces", extra=extra)
+            of_answers.write(json.dumps(to_json(record)) + "\n")
+            self.made.answers += 1
+        else:
+            self.made.answers_left["the same answer was there before"] += 1
+
+    def drop_contradictions(self, part: Path) -> None:
+        """Take out pairs of which the opposite was judged as well, in whatever trace: they teach nothing."""
+        if not self._contradicted:
+            return
+        kept = part.with_suffix(".kept")
+        with part.open(encoding="utf-8") as lines, kept.open("w", encoding="utf-8") as left:
+            for line in lines:
+                if _key(json.loads(line)) in self._contradicted:
+                    self.made.pairs -= 1
+                    self.made.pairs_left["the opposite was chosen as well"] += 1
+                else:
+                    left.write(line)
+        kept.replace(part)
+
+    def _new(self, key: bytes) -> bool:
+        if key in self._written:
+            return False
+        self._written.add(key)
+        return True
+
+    def _id(self, base: str) -> str:
+        """`base`, and with a number after it where it is taken: several answers to one question."""
+        while True:
+            key = _digest(base)
+            self._ids[key] += 1
+            if self._ids[key] == 1:
+                return base
+            base = f"{base}-{self._ids[key]}"
+
+
+def _line(id: str, pair: Pair, trace: Trace, names: list[str]) -> dict[str, Any]:
+    asked = question_text(Question(trace.question.text, options=trace.question.options))
+    return {
+        "id": id,
+        "images": names,
+        "prompt": [{"role": "user", "content": asked}],
+        "chosen": [{"role": "assistant", "content": pair.prefix + pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.prefix + pair.rejected}],
+        "prefix": pair.prefix,
+        "stage": pair.stage,
+        "judge": pair.judge,
+        "decided_by": pair.decided_by,
+        "model": trace.model,
+    }
+
+
+def _key(line: dict[str, Any], *order: str) -> bytes:
+    """What tells a pair from others, or from its opposite if the order says so."""
+    return _digest(line["images"], line["prompt"], *(line[side] for side in order or ("chosen", "rejected")))
+
+
+def _digest(*what: Any) -> bytes:
+    return sha256(json.dumps(what).encode()).digest()[:16]
+
+
+def _claim(out: Path) -> None:
+    """Make the folder. Raises DataError if it holds what is not left from a run that was broken off."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; name a folder for the data")
+    ours = {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"}
+    other = (
+        next((path.name for path in out.iterdir() if path.name not in ours), None) if out.exists() else None
+    )
+    if other is not None:
+        raise DataError(f"{out} holds other files ({other}); name a new or empty folder for the data")
+    out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,195 @@
+"""Examples for a judge from one question: candidates of each stage, labelled, in the self-judge's prompts.
+
+Owns the search that finds them, and what is kept of it. It goes stage by stage as `methods/stage_beam.py`
+does, with what a candidate is worth in the place of a judge. How two are told apart is in `labelling.py`.
+Knows no file.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+from llava_cot.core.question import Question
+from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.trace import Usage
+from llava_cot.data.rollouts.labeling import ANSWER, By, ByWorth, Labeller, Rated, by_chance
+from llava_cot.data.rollouts.rollouts import Asked, Kept
+from llava_cot.data.rollouts.scene_labeling import ByTruth
+from llava_cot.errors import DataError
+from llava_cot.models.base import Continuation, Model, Prompt, Sampling
+from llava_cot.scenes.write import Item
+from llava_cot.search.judges.base import shown
+from llava_cot.search.judges.judge_prompts import check_reply, choice_reply
+from llava_cot.search.judges.self_judge import check_of, duel_of
+from llava_cot.search.methods.stage_beam import close_cut, next_stage
+
+STAGES = (*LLAVA_COT.names, ANSWER)
+Kind = Literal["duel", "check"]
+_SAMPLING = Sampling(temperature=0.8, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a set depends on, beside its questions and model.
+
+    A search's candidates are sampled at 0.6 and 0.9; here it is a little wilder, so that where the model
+    doubts, its candidates differ. The summary is left out unless asked for: an answer seldom fails or
+    succeeds by it, so that many of its labels would be chance (docs/duels.md). Raises DataError.
+    """
+
+    candidates: int = 4
+    rollouts: int = 4
+    stages: tuple[str, ...] = STAGES[1:]
+    sure: float = 0.75
+    pairs: int = 2  # of one question and stage
+    seed: int = 0
+    sampling: Sampling = _SAMPLING
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise DataError(f"there is no stage {stage!r}; name some of {', '.join(STAGES)}")
+        if not self.stages:
+            raise DataError(f"no stage is named; name some of {', '.join(STAGES)}")
+        if self.candidates < 2 or self.rollouts < 1:
+            raise DataError("a duel needs at least 2 candidates, and 1 rollout of each")
+        if not 0.5 < self.sure <= 1:
+            raise DataError(f"--sure is a share above 0.5 and up to 1, not {self.sure:g}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A judge's prompt and the reply to learn. `worths` are the shares of right completions of the responses,
+    in their order; None of one that was judged by the truth alone."""
+
+    kind: Kind
+    stage: str
+    prompt: str
+    reply: str
+    picture: bool
+    by: By
+    worths: tuple[float | None, ...]
+
+
+@dataclass
+class Tally:
+    """What one stage gave: different candidates, pairs of them, how many were labelled, and how many would
+    be by chance."""
+
+    candidates: int = 0
+    pairs: int = 0
+    labelled: int = 0
+    by_chance: float = 0.0
+
+
+@dataclass
+class Found:
+    """What came of one question."""
+
+    examples: list[Example] = field(default_factory=list)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+
+async def examples_of(
+    question: Question, item: Item | None, model: Model, settings: Settings, rng: random.Random
+) -> Found:
+    """Sample, label and go on with the better ones, down to the last stage that is asked for.
+
+    `question` has its reference, `item` is the scene that it asks about, if it is one. Raises ModelError.
+    """
+    asked = Asked(question, model, settings.sampling)
+    worth = ByWorth(asked, settings.rollouts, settings.sure)
+    labeller = worth if item is None else ByTruth(item, worth)
+    search = _Search(asked, labeller, settings, rng, Found())
+    if ANSWER in settings.stages:
+        await search.round(ANSWER, Kept())
+    last = max((LLAVA_COT.names.index(stage) for stage in settings.stages if stage != ANSWER), default=-1)
+    at, kept = 0, Kept()
+    while at <= last:
+        rated = await search.round(LLAVA_COT.names[at], kept)
+        best = max(one.score for one in rated)
+        chosen = rng.choice([one for one in rated if one.score == best]).continuation
+        kept = kept.plus(chosen)
+        at = next_stage(at, chosen.text, chosen.finish, LLAVA_COT)
+    search.found.usage = asked.usage
+    return search.found
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search of one question; every draw comes from `rng`, `found` grows."""
+
+    asked: Asked
+    labeller: Labeller
+    settings: Settings
+    rng: random.Random
+    found: Found
+
+    async def round(self, stage: str, kept: Kept) -> list[Rated]:
+        """Sample and rate the candidates for a stage, each text once, and add the examples that come of them.
+
+        A stage that is not asked for has one candidate, and gives none.
+        """
+        wanted = stage in self.settings.stages
+        different = await self._sample(stage, kept, self.settings.candidates if wanted else 1)
+        if not wanted:
+            return [Rated(one) for one in different]
+        if len(different) > 1:
+            rated = await self.labeller.rate(stage, kept, different, self.rng)
+        else:  # nothing to choose from: a search asks no judge, and nothing is spent on it here
+            rated = [Rated(one) for one in different]
+        tally = self.found.tallies[stage] = Tally(len(rated), by_chance=by_chance(rated, self.settings.sure))
+        self.found.examples += self._duels(stage, kept, rated, tally)
+        if stage == "reasoning" and len(rated) > 1:
+            self.found.examples += self._checks(kept, rated)
+        return rated
+
+    async def _sample(self, stage: str, kept: Kept, n: int) -> list[Continuation]:
+        """Candidates that a judge would tell apart."""
+        seed = self.rng.getrandbits(63)
+        stop = () if stage == ANSWER else LLAVA_COT.closing_tags[LLAVA_COT.names.index(stage) :]
+        sampled = await self.asked.sample(kept, n, stop, seed)
+        if stage != ANSWER:
+            sampled = [close_cut(one, stage, LLAVA_COT) for one in sampled]
+        different: dict[str, Continuation] = {}
+        for one in sampled:
+            different.setdefault(shown(one.text, stage, LLAVA_COT), one)
+        return list(different.values())
+
+    def _duels(self, stage: str, kept: Kept, rated: list[Rated], tally: Tally) -> list[Example]:
+        """Some of the pairs that can be labelled, each in an order that is drawn."""
+        made: list[Example] = []
+        pairs = list(combinations(rated, 2))
+        self.rng.shuffle(pairs)
+        for pair in pairs:
+            a, b = pair if self.rng.random() < 0.5 else pair[::-1]
+            label = self.labeller.label(stage, kept, a, b)
+            tally.pairs += 1
+            tally.labelled += label is not None
+            if label is not None and len(made) < self.settings.pairs:
+                prompt = duel_of(self.asked.question, stage, kept.text, a.text, b.text, LLAVA_COT)
+                reply = choice_reply(label.choice, label.reason)
+                made.append(_example("duel", stage, prompt, reply, label.by, (a, b)))
+        return made
+
+    def _checks(self, kept: Kept, rated: list[Rated]) -> list[Example]:
+        """A correct reasoning and an incorrect one, as far as there are any."""
+        made: dict[bool, Example] = {}
+        for one in self.rng.sample(rated, len(rated)):
+            verdict = self.labeller.check(kept, one)
+            if verdict is not None and verdict[0] not in made:
+                correct, reason, by = verdict
+                prompt = check_of(self.asked.question, kept.text, one.text, LLAVA_COT)
+                reply = check_reply(correct, reason)
+                made[correct] = _example("check", "reasoning", prompt, reply, by, (one,))
+        return list(made.values())
+
+
+def _example(kind: Kind, stage: str, prompt: Prompt, reply: str, by: By, sides: tuple[Rated, ...]) -> Example:
+    [message] = prompt.messages
+    worths = tuple(None if side.worth is None else side.worth.share for side in sides)
+    return Example(kind, stage, message.text, reply, bool(message.images), by, worths)

@@ -1,0 +1,201 @@
+"""A folder's store: what long work has found out or paid for, kept as it arrives, under keys.
+
+Owns the file `store.db` (SQLite, write-ahead log), its lock and the sentences for what can go wrong with it.
+Knows nothing of what is kept: a value is JSON, its key and kind are texts of whoever puts it there.
+
+What `put` has returned from survives the end of the process, however it ends: the log is written, but not
+waited for until it is on the disk (`synchronous=NORMAL`), so a power cut may take the last values and leaves
+the rest whole.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from llava_cot.errors import StoreError
+
+NAME = "store.db"
+_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, key)
+);
+COMMIT;
+"""
+_PAGES = 8000  # of the log, 32 MB, before it is moved to the file, which waits for the disk
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
+
+
+def check_own(folder: Path) -> None:
+    """Raises StoreError if no store can be begun or gone on with there; makes nothing."""
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; name a folder for the set")
+    if folder.is_dir() and not (folder / NAME).is_file():
+        other = next(folder.iterdir(), None)
+        if other is not None:
+            raise StoreError(f"{folder} holds other files ({other.name}); name a new or empty folder")
+
+
+class Store:
+    """The store of a folder, which is made if it is not there. For one thread, and for one process at a time.
+
+    The lock is SQLite's own exclusive lock, held from here to `close`; the system takes it from a process
+    that dies. Every method raises StoreError where the store is held by another process, damaged, or cannot
+    be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._told():
+            self._db = sqlite3.connect(self._file, isolation_level=None, timeout=0)
+            try:
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.execute(f"PRAGMA wal_autocheckpoint={_PAGES}")
+                self._db.executescript(_TABLES)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def agree(self, settings: Mapping[str, str]) -> None:
+        """Begin with these settings, or go on with them. Raises StoreError if it was begun with others."""
+        with self._told():
+            known = self.settings()
+            if not known:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
+                self._db.execute("COMMIT")
+                return
+        for name in [*settings, *known]:
+            was, now = known.get(name, "not set"), settings.get(name, "not set")
+            if was != now:
+                raise StoreError(
+                    f"{self._file.parent} was begun with {name} {was!r}, and not {now!r}; "
+                    "go on with the same, or name another folder"
+                )
+
+    def put(self, key: str, kind: str, value: Any) -> None:
+        """Keep a value, in the place of one with the same key and kind. It is kept when this returns."""
+        with self._told():
+            self._db.execute(
+                "INSERT INTO entries (kind, key, value) VALUES (?, ?, ?) "
+                "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+                (kind, key, json.dumps(value)),
+            )
+
+    def get(self, key: str, kind: str) -> Any:
+        """The value, None if there is none."""
+        with self._told():
+            row = self._db.execute(
+                "SELECT value FROM entries WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+            return None if row is None else json.loads(row[0])
+
+    def items(self, kind: str, *, by_key: bool = False) -> Iterator[tuple[str, Any]]:
+        """Keys and values of a kind, in the order in which they were first put, or by key; read one at a
+        time.
+
+        Whether what is put meanwhile is among them is not said.
+        """
+        order = "key" if by_key else "number"
+        with self._told():
+            rows = self._db.execute(
+                f"SELECT key, value FROM entries WHERE kind = ? ORDER BY {order}", (kind,)
+            )
+        while True:
+            with self._told():
+                row = rows.fetchone()
+                if row is None:
+                    return
+                item = row[0], json.loads(row[1])
+            yield item
+
+    def settings(self) -> dict[str, str]:
+        """What the store was begun with; empty if nothing has been agreed on yet."""
+        with self._told():
+            return dict(self._db.execute("SELECT name, value FROM settings"))
+
+    def keys(self, kind: str) -> list[str]:
+        """The keys of a kind, in the order in which they were first put."""
+        with self._told():
+            rows = self._db.execute("SELECT key FROM entries WHERE kind = ? ORDER BY number", (kind,))
+            return [key for (key,) in rows]
+
+    def counts(self) -> dict[str, int]:
+        """How many values there are of each kind."""
+        with self._told():
+            return dict(self._db.execute("SELECT kind, count(*) FROM entries GROUP BY kind"))
+
+    def total(self, kind: str, name: str) -> float:
+        """The sum over a kind of the number that its values (objects) have under a name; null counts as 0."""
+        with self._told():
+            row = self._db.execute(
+                "SELECT total(json_extract(value, '$.' || ?)) FROM entries WHERE kind = ?", (name, kind)
+            ).fetchone()
+            return float(row[0])
+
+    def first_times(self) -> Callable[[str], bool]:
+        """A function that says of each name whether it is given for the first time.
+
+        The names are on disk until the store is closed, or this is called again: memory does not grow.
+        """
+        with self._told():
+            self._db.execute("DROP TABLE IF EXISTS temp.named")
+            self._db.execute("CREATE TEMP TABLE named (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+
+        def first(name: str) -> bool:
+            digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            with self._told():
+                added = self._db.execute("INSERT OR IGNORE INTO temp.named VALUES (?)", (digest,))
+                return added.rowcount == 1
+
+        return first
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong inside, in a sentence."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(self._sentence(error)) from error
+        except json.JSONDecodeError as error:
+            raise StoreError(self._damaged(f"a value is no JSON: {error}")) from error
+
+    def _sentence(self, error: sqlite3.Error) -> str:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith("SQLITE_BUSY"):
+            return f"another process works on {self._file.parent}; wait for its end, or name another folder"
+        if name == "SQLITE_FULL":
+            return (
+                f"the disk is full, or {self._file} may not grow; all that was kept before is whole: "
+                "make room and start again"
+            )
+        if name.startswith(_DAMAGED) or not name:  # no name: a text that is not UTF-8
+            return self._damaged(str(error))
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            return f"{self._file} cannot be opened for writing ({error}); look at who may write there"
+        return f"{self._file} cannot be read or written ({error}); look at the disk, and start again"
+
+    def _damaged(self, why: str) -> str:
+        return (
+            f"{self._file} is damaged ({why}); put a copy in its place, save what is left with "
+            f"`sqlite3 {NAME} .recover`, or name another folder"
+        )

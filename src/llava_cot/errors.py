@@ -1,0 +1,27 @@
+"""The exceptions that the package raises on purpose. The message of each is one sentence for the user."""
+
+from __future__ import annotations
+
+
+class ImageError(ValueError):
+    """An image cannot be used: unreadable, too large, or not allowed."""
+
+
+class DownloadError(ValueError):
+    """A file cannot be fetched: a private address, a failed or an oversized reply."""
+
+
+class DataError(ValueError):
+    """Data or a recipe cannot be used as it is."""
+
+
+class StoreError(ValueError):
+    """A folder's store cannot be opened or written."""
+
+
+class ModelError(ValueError):
+    """A model cannot do what was requested."""
+
+
+class ModelFailure(ModelError):
+    """A model failed at a valid request: out of memory, or its server gave up."""

@@ -1,0 +1,59 @@
+"""What is to be run: benchmarks, models, methods, seeds, and how. Values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.trace import Trace
+from llava_cot.evaluation.answers import Way
+from llava_cot.evaluation.results import Setting
+from llava_cot.evaluation.types import Benchmark
+from llava_cot.models.base import seed_of
+from llava_cot.search.equipment import Equipment
+from llava_cot.search.spec import Spec
+
+# Answers a question, as `ask` does once it has its model.
+Answer = Callable[..., Awaitable[Trace]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives the way to ask it,
+    for as long as it is needed, and how many questions it likes at once."""
+
+    name: str
+    spec: str
+    open: Callable[[], AbstractContextManager[tuple[Answer, int]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `equipment` is
+    what the methods and judges have besides the models."""
+
+    benchmarks: tuple[Benchmark, ...]
+    models: tuple[Entry, ...]
+    specs: tuple[Spec, ...]
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = None
+    way: Way = "conclusion"
+    fmt: StageFormat = LLAVA_COT
+    temperature: float = 0.6
+    top_p: float = 0.9
+    max_tokens: int = 2048
+    equipment: Equipment = field(default_factory=Equipment)
+
+    def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
+        """All that is asked of one model, in order."""
+        for benchmark in self.benchmarks:
+            for spec in self.specs:
+                for seed in self.seeds:
+                    yield Setting(benchmark.name, model, spec.name, seed), benchmark, spec
+
+
+def question_seed(seed: int, item: str) -> int:
+    """The seed with which `ask` gives the same trace. It depends on nothing else that is asked."""
+    return seed_of(seed, item)

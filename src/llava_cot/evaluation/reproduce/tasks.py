@@ -1,0 +1,101 @@
+"""What is run to put the paper's claims to the test, cut into pieces that may run side by side.
+
+Owns which methods and models answer which claim, and the pieces. Knows no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llava_cot.evaluation.answers import Way
+from llava_cot.models.registry import BUILT_IN
+
+# The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
+TRAINED: dict[str, Way] = {"mini": "conclusion", "mini-untagged": "last-line", "mini-direct": "whole"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """So many methods of one model under one seed; `name` is that of its folder."""
+
+    name: str
+    model: str
+    way: Way
+    methods: tuple[str, ...]
+    seed: int
+    reasoner: str | None = None
+    examples: bool = False
+
+
+# The methods in pieces that take about as long: a machine with more processors runs more of them at once.
+_PIECES = (
+    ("single", "greedy", "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
+    ("stage-beam-8", "best-of-4", "sentence-beam-4"),
+    ("best-of-10", "majority-4"),
+    ("majority-10",),
+    # By themselves: not every model can be judged in all these ways.
+    ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier"),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Methods of the neighbours. With `reasoner` the model is its own, with `examples` it is shown scenes;
+    with `untagged` the ablation is asked that was taught no tags, which is where forms and prompts have
+    something to do. The last two are for mini alone."""
+
+    methods: tuple[str, ...]
+    reasoner: bool = False
+    untagged: bool = False
+    examples: bool = False
+
+
+NEIGHBOURS = (
+    Piece(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
+    Piece(("weighted-best-of-4", "weighted-best-of-4@verifier")),
+    Piece(("best-of-4@rules", "best-of-4@verifier", "adaptive-best-of-10@verifier")),
+    Piece(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
+    Piece(("prism", "prism-query"), reasoner=True),
+    Piece(("msg",)),
+    Piece(("msg", "staged-prompt"), untagged=True),
+    Piece(("cot-few-shot",), examples=True),
+)
+
+
+def tasks(model: str, seeds: Sequence[int], neighbours: bool = False) -> list[Task]:
+    """The pieces for one model, and if it is mini, for those of its ablations that are in the package."""
+    found = [*_searches(model, seeds), *(_ablations(seeds) if model == "mini" else ())]
+    return [*found, *_neighbours(model, seeds)] if neighbours else found
+
+
+def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
+    for number, methods in enumerate(_PIECES, 1):
+        for seed in seeds:
+            yield Task(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
+
+
+def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
+    for number, piece in enumerate(NEIGHBOURS, 1):
+        if (piece.untagged or piece.examples) and model != "mini":
+            continue
+        if piece.untagged and not BUILT_IN["mini-untagged"].is_dir():
+            continue
+        asked = "mini-untagged" if piece.untagged else model
+        for seed in seeds:
+            yield Task(
+                f"neighbours-{number}-seed-{seed}",
+                asked,
+                "conclusion",
+                piece.methods,
+                seed,
+                model if piece.reasoner else None,
+                piece.examples,
+            )
+
+
+def _ablations(seeds: Sequence[int]) -> Iterator[Task]:
+    for model, way in TRAINED.items():
+        if model != "mini" and BUILT_IN[model].is_dir():
+            for seed in seeds:
+                yield Task(f"{model}-seed-{seed}", model, way, ("single",), seed)

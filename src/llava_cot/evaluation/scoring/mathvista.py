@@ -1,0 +1,155 @@
+"""MathVista: an answer is extracted from what was said, and compared by its type.
+
+Owns the extraction, its prompt, the comparison and the figures, which are those of VLMEvalKit
+(`vlmeval/dataset/utils/mathvista.py` of ms-vlmeval 0.0.20). Where we differ:
+
+- a whole number that stands alone is taken as the answer to a question for one; VLMEvalKit takes it only if
+  it is right and not 0, and has its scorer extract it otherwise;
+- a reply that is no answer of the question's type cannot be read, so that the scorer is asked again;
+  VLMEvalKit takes the first reply, whatever it is, as a wrong answer;
+- the prompt is in our own words.
+
+What is the same, though one might expect otherwise: no free answer of another type than "integer" and
+"float" is ever right, since VLMEvalKit compares none (MathVista asks for lists, too), so that no
+scorer is asked about these; and floats are compared as they are, without rounding to `precision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llava_cot.data.sources.tsv import listed
+from llava_cot.errors import DataError
+from llava_cot.evaluation.scoring.letters import NONE, infer
+from llava_cot.evaluation.types import By, Item, Metric, Score, Scored, Unit
+from llava_cot.models.base import Prompt
+
+_NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "float": float}
+_TASK = f"""\
+Below is a question about a picture, with a hint at the form of its answer, and a response to it. Write down \
+the answer that the response gives, in that form: a number without its unit, a list in brackets, or the \
+letter of a choice. Do not solve the question, and do not correct the response. Write {NONE} if the response \
+gives no answer. Write nothing else."""
+_EXAMPLES = (
+    (
+        "Hint: Answer with an integer.\nQuestion: How many boats are in the harbour?",
+        "Three boats lie at the pier and four at anchor, which makes seven boats.",
+        "7",
+    ),
+    (
+        "Hint: Answer with a number that has one decimal place.\nQuestion: What share of the jars is full?",
+        "8 of the 10 jars are full, so the share is 0.8 (80%).",
+        "0.8",
+    ),
+    (
+        "Hint: Answer with a number that has two decimal places.\nQuestion: What does a pound of figs cost?",
+        "By the label, a pound of figs costs $2.35.",
+        "2.35",
+    ),
+    (
+        "Hint: Answer with a list of integers.\nQuestion: In which two months was the rain the same?",
+        "The bars of the 4th and the 9th month have the same height.",
+        "[4, 9]",
+    ),
+    (
+        "Hint: Answer with the letter of the right choice.\nQuestion: How wide is the angle at P?\n"
+        "Choices:\n(A) 35°\n(B) 55°\n(C) 70°\n(D) 110°",
+        "Both angles at the base are 55°, and so the one at P has 180° - 110° = 70°.",
+        "C",
+    ),
+    (
+        "Hint: Answer with an integer.\nQuestion: What is the age of the tree?",
+        "The rings cannot be counted in this picture.",
+        NONE,
+    ),
+)
+
+
+class MathVista:
+    """The rule of MathVista.
+
+    `extra` of an item has these columns: `question_type` ("multi_choice" or "free_form"), `answer_type`, and
+    for a choice `choices` (a list, or its text) and `answer_option` (the letter); besides, for the figures,
+    `task` and `skills` (a list, its text, or a single one), and `cluster`, what questions that are not
+    independent have in common. Raises DataError where one that scoring needs is missing.
+    """
+
+    name = "mathvista"
+    headline = ("overall",)
+
+    def match(self, item: Item, conclusion: str) -> Score | None:
+        chosen = _chosen(item)
+        if not chosen and (kind := _extra(item, "answer_type")) not in _NUMBERS:
+            return Score(0.0, "match", reason=f"VLMEvalKit compares no answer of the type {kind!r}")
+        found = _compared(item, conclusion, "match")
+        if found is not None and not found.value and not chosen and kind == "float":
+            return None  # it may yet want rounding to the places that the hint asks for
+        return found
+
+    def prompt(self, item: Item, conclusion: str) -> Prompt:
+        shown = (_shown(*example) for example in (*_EXAMPLES, (item.text, conclusion, "")))
+        return Prompt.of("\n\n".join((_TASK, *shown)))
+
+    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+        if reply.strip() == NONE:
+            return Score(0.0, "scorer", NONE, reply)
+        return _compared(item, reply, "scorer")
+
+    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+        """Overall, by task and by skill; a question counts in each of its skills."""
+        overall: list[Unit] = []
+        tasks: dict[str, list[Unit]] = {}
+        skills: dict[str, list[Unit]] = {}
+        for one in scored:
+            item = one.item
+            unit = Unit(item.id, one.score.value, item.skill, str(item.extra.get("cluster", item.id)))
+            overall.append(unit)
+            if task := str(item.extra.get("task", "")):
+                tasks.setdefault(task, []).append(unit)
+            for skill in _list(item.extra.get("skills", "")):
+                skills.setdefault(skill, []).append(unit)
+        return [Metric(name, tuple(units)) for name, units in ({"overall": overall} | tasks | skills).items()]
+
+
+def _compared(item: Item, text: str, by: By) -> Score | None:
+    """The score of a text that is an answer; None if it is none of the question's type."""
+    reason = text if by == "scorer" else ""
+    if _chosen(item):
+        letter = infer(text, _list(_extra(item, "choices")))
+        if letter is None:
+            return None
+        return Score(float(letter == _extra(item, "answer_option")), by, letter, reason)
+    kind = _extra(item, "answer_type")
+    said = _number(kind, text)
+    if said is None:
+        return None
+    return Score(float(said == _number(kind, item.answer or "")), by, text.strip(), reason)
+
+
+def _chosen(item: Item) -> bool:
+    return bool(_extra(item, "question_type") == "multi_choice")
+
+
+def _extra(item: Item, name: str) -> Any:
+    value = item.extra.get(name)
+    if not value:
+        raise DataError(
+            f"the question {item.id} has no {name}, which MathVista's rule needs; look at its file"
+        )
+    return value
+
+
+def _list(value: Any) -> list[str]:
+    return listed(value) if isinstance(value, str) else [str(one) for one in value]
+
+
+def _number(kind: str, text: str) -> float | None:
+    try:
+        return _NUMBERS[kind](text)
+    except ValueError:
+        return None
+
+
+def _shown(question: str, response: str, answer: str) -> str:
+    return f"{question}\nResponse: {response}\nExtracted answer: {answer}".rstrip()

@@ -1,0 +1,100 @@
+"""MM-Vet: free answers, graded from 0 to 1 by a scorer, and reported by capability.
+
+Owns its prompt, grades and figures, which are those of VLMEvalKit (`vlmeval/dataset/utils/mmvet.py` of
+ms-vlmeval 0.0.20). Where we differ:
+
+- an answer that is the reference, word for word but for case and white space, is worth 1 without a scorer,
+  if the reference is a single one; VLMEvalKit asks its scorer about every answer;
+- the grade may be followed by more lines; VLMEvalKit cuts its scorer off after three tokens instead;
+- a grade of "nan" cannot be read, where VLMEvalKit takes it as a grade;
+- the prompt is in our own words.
+
+In the figures VLMEvalKit counts a question that has one capability alone twice in it, since it adds up
+capabilities and combinations under one name. So do we, for the same figures: the metric "rec" holds such a
+question as two units, of one cluster. The overall figure counts every question once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from llava_cot.evaluation.types import Item, Metric, Score, Scored, Unit
+from llava_cot.models.base import Prompt
+
+CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
+_SEVERAL = re.compile(r"<(?:AND|OR)>")
+_TASK = """\
+Grade an answer to a question about a picture by comparing it with the reference. You do not see the \
+picture: take the reference as true. The grade is one of 0.0, 0.1, 0.2, and so on to 1.0. It is 0.0 for an \
+answer with nothing of the reference in it, 1.0 for one with all of it, and in between the share that is \
+there. Parts of a reference that are joined by <AND> must all be in the answer; of parts joined by <OR>, one \
+is enough. Other wording and further detail cost nothing, unless they contradict the reference.
+
+Reply with the grade alone."""
+_EXAMPLES = (
+    ("Which fruits lie in the bowl?", "pears <AND> plums", "There are pears and two plums.", "1.0"),
+    ("Which fruits lie in the bowl?", "pears <AND> plums", "I can see some pears.", "0.5"),
+    ("Which fruits lie in the bowl?", "pears <AND> plums", "A bowl of grapes.", "0.0"),
+    ("What is the boat called?", "Marie <OR> the Marie", "Its name is Marie", "1.0"),
+    (
+        "Why does the man hold a newspaper over his head?",
+        "It has begun to rain and he has no umbrella, so he uses the paper to keep dry.",
+        "He wants to shelter from something that falls, though I cannot tell what it is.",
+        "0.4",
+    ),
+    ("How much do two tickets cost?", "$14", "One ticket is $7 and you need two: 14 dollars.", "1.0"),
+)
+
+
+class MMVet:
+    """The rule of MM-Vet.
+
+    `extra["capability"]` of an item names capabilities, separated by commas; `extra["cluster"]` is what
+    questions that are not independent have in common, the question itself where it is not there.
+    """
+
+    name = "mm-vet"
+    headline = ("overall",)
+
+    def match(self, item: Item, conclusion: str) -> Score | None:
+        answer = item.answer or ""
+        if _SEVERAL.search(answer) or not answer.strip() or _plain(answer) != _plain(conclusion):
+            return None
+        return Score(1.0, "match", conclusion.strip())
+
+    def prompt(self, item: Item, conclusion: str) -> Prompt:
+        reference = _SEVERAL.sub(lambda found: f" {found[0]} ", item.answer or "")
+        asked = (item.text, " ".join(reference.split()), conclusion, "")
+        return Prompt.of("\n\n".join((_TASK, *(_graded(*example) for example in (*_EXAMPLES, asked)))))
+
+    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+        first, _, _ = reply.strip().partition("\n")
+        try:
+            grade = float(first)
+        except ValueError:
+            return None
+        return Score(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
+
+    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+        """Overall, by capability and by combination ("rec_ocr"), of those that there are."""
+        found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
+        for one in scored:
+            item, value = one.item, one.score.value
+            cluster = str(item.extra.get("cluster", item.id))
+            capabilities = str(item.extra.get("capability", ""))
+            groups = ["overall", *(name for name in CAPABILITIES if name in capabilities)]
+            for name in groups:
+                found[name].append(Unit(item.id, value, item.skill, cluster))
+            if combination := capabilities.replace(",", "_"):
+                key = f"{item.id} again" if combination in groups else item.id
+                found.setdefault(combination, []).append(Unit(key, value, item.skill, cluster))
+        return [Metric(name, tuple(units)) for name, units in found.items() if units]
+
+
+def _graded(question: str, reference: str, answer: str, grade: str) -> str:
+    return f"Question: {question}\nReference: {reference}\nAnswer: {answer}\nGrade: {grade}".rstrip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())

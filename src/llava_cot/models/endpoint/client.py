@@ -1,0 +1,237 @@
+"""A model behind an OpenAI-compatible server.
+
+Owns what a call of `sample` or `choose` asks of the server, by what that can do. How it is sent is
+`wire.py`'s subject, how a prompt is put `dialects.py`'s, what a reply says `replies.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.models.aside import together
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
+from llava_cot.models.endpoint.capabilities import Abilities, describe, find_out, keep, only_name, recall
+from llava_cot.models.endpoint.config import Price, Provider
+from llava_cot.models.endpoint.prompts import data_url, held_to, is_at_hand, joined, messages
+from llava_cot.models.endpoint.replies import KEEP_STOP, Stream, continuations, scores
+from llava_cot.models.endpoint.wire import ATTEMPTS, Json, Refused, Wire, server_of
+from llava_cot.models.forms import FormKind
+from llava_cot.models.recent import Recent
+from llava_cot.models.refusals import check_form, check_samples, no_option
+
+_CHAT = "/chat/completions"
+_COUNTED = 1024  # prompts whose length is remembered
+# OpenAI and vLLM refuse more stop strings; samples are cut here at those that are left out.
+_STOPS = 4
+# Tokens in which the choice among options must appear: some tokenizers put white space before it.
+_CHOICE_TOKENS = 3
+
+
+class EndpointModel:
+    """A model as `llava_cot.models.base.Model` has it. What the server can do is in `abilities`.
+
+    Calls may come from any number of event loops, and share one pool of connections. A request is tried
+    `attempts` times.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        name: str | None,
+        prices: dict[str, Price],
+        *,
+        fresh: bool = False,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self.url = provider.url
+        self._provider = provider
+        self._counted: Recent[Prompt, int] = Recent(_COUNTED)
+        self._wire = Wire(server_of(provider, provider.url, attempts))
+        try:
+            found = self._wire.aside.run_blocking(self._open(name or provider.model, fresh))
+        except BaseException:
+            self.close()
+            raise
+        self.name, self.abilities = found
+        self._price = prices.get(self.name)
+
+    async def _open(self, name: str | None, fresh: bool) -> tuple[str, Abilities]:
+        owner = ""
+        if name is None:
+            try:
+                listed = await self._wire.get("/models", needs="data")
+            except Refused as refusal:
+                if refusal.status != 404:
+                    raise
+                raise ModelError(
+                    f"{self.url}/models is not there, so the model's name is not known; give --model-name, "
+                    "and the address that ends before /chat/completions"
+                ) from None
+            name, owner = only_name(listed, self.url)
+        elif fresh or recall(self.url, name) is None:
+            owner = await self._owner(name)
+        named = {"model": name}
+
+        async def ask(fields: Json) -> Json:
+            return await self._wire.post(_CHAT, named | fields, 100, needs="choices")
+
+        abilities = None if fresh else recall(self.url, name)
+        if abilities is None:
+            abilities = await find_out(ask, owner)
+            keep(self.url, name, abilities)
+        if self._provider.prefix is not None:
+            abilities = replace(abilities, prefix=self._provider.prefix)
+        return name, abilities
+
+    @property
+    def forms(self) -> tuple[FormKind, ...]:
+        return () if self.abilities.form == "none" else ("json",)
+
+    async def _owner(self, name: str) -> str:
+        """Who serves a model that was named, where the server tells."""
+        try:
+            listed = await self._wire.get("/models", needs="data")
+        except Refused as refusal:
+            if refusal.status in (401, 403):
+                raise
+            return ""
+        for model in listed["data"]:
+            if isinstance(model, dict) and model.get("id") == name:
+                return str(model.get("owned_by", ""))
+        return ""
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        check_samples(n, sampling)
+        check_form(f"{self.name} at {self.url}", sampling, self.forms)
+        if on_text is None:
+            return await self._wire.aside.run(self._sample(prompt, n, sampling))
+        return await self._wire.aside.run_telling(
+            lambda tell: self._sample(prompt, n, sampling, tell), on_text
+        )
+
+    async def _sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, tell: OnText | None = None
+    ) -> list[Continuation]:
+        body = await self._body(prompt, sampling)
+        # Several greedy samples in one request are refused by vLLM.
+        if tell is None and (n == 1 or (self.abilities.many and sampling.temperature > 0)):
+            return await self._request(prompt, sampling, body, 0, n)
+        parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if tell else 0, n)]
+        if tell is not None:
+            parts.insert(0, self._streamed(prompt, sampling, body, tell))
+        return [sample for samples in await together(parts) for sample in samples]
+
+    async def _body(self, prompt: Prompt, sampling: Sampling) -> Json:
+        side = self._provider.image_side
+        for message in prompt.messages:
+            for image in message.images:
+                if not is_at_hand(image, side):
+                    await asyncio.to_thread(data_url, image, side)  # kept for `messages`
+        turns, extra = messages(prompt, self.abilities.prefix, sampling.stop, side)
+        body: Json = {"model": self.name, "messages": turns, **extra, "temperature": sampling.temperature}
+        body[self.abilities.limit] = sampling.max_tokens
+        if sampling.top_p < 1:
+            body["top_p"] = sampling.top_p
+        if sampling.stop and self.abilities.stops:
+            body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
+        if self.abilities.top_logprobs:
+            body["logprobs"] = True
+        if sampling.form is not None:
+            body |= held_to(sampling.form, self.abilities.form)
+        return body
+
+    async def _request(
+        self, prompt: Prompt, sampling: Sampling, body: Json, number: int, n: int
+    ) -> list[Continuation]:
+        """Samples `number` and on, in one request."""
+        body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
+        reply = await self._wire.post(_CHAT, body, _guess(prompt, n * sampling.max_tokens), needs="choices")
+        return self._read(reply, prompt, sampling)
+
+    async def _streamed(
+        self, prompt: Prompt, sampling: Sampling, body: Json, tell: OnText
+    ) -> list[Continuation]:
+        """Sample 0, told as it is written, or at its end where a repeated prefix may have to come off."""
+        if prompt.prefix and self.abilities.prefix == "none":
+            samples = await self._request(prompt, sampling, body, 0, 1)
+            for sample in samples:
+                tell(sample.text)
+            return samples
+        body = body | self._seed(sampling.seed, sampling.first)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        stream = Stream(sampling.stop, tell)
+        await self._wire.stream(_CHAT, body, _guess(prompt, sampling.max_tokens), stream.restart)
+        [sample] = self._read(stream.reply, prompt, sampling)
+        if not stream.tell(sample.text):
+            raise ModelFailure(
+                f"the connection to {self.url} broke in the middle of an answer, which then came out "
+                "otherwise; ask again"
+            )
+        return [sample]
+
+    def _read(self, reply: Json, prompt: Prompt, sampling: Sampling) -> list[Continuation]:
+        return continuations(
+            reply,
+            sampling.stop,
+            self.price,
+            lambda text: joined(prompt.prefix, text, self.abilities.prefix),
+        )
+
+    def _seed(self, seed: int, number: int) -> Json:
+        """The seed of sample `number`, in the 31 bits that every server takes."""
+        return {"seed": request_seed(seed, number)} if self.abilities.seed else {}
+
+    async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        if not options or not all(option.strip() for option in options):
+            raise no_option()
+        if not self.abilities.top_logprobs:
+            raise self._no_logprobs()
+        return await self._wire.aside.run(self._choose(prompt, options))
+
+    async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
+        body["top_logprobs"] = self.abilities.top_logprobs
+        reply = await self._wire.post(_CHAT, body, _guess(prompt, _CHOICE_TOKENS), needs="choices")
+        found = scores(reply, options)
+        if found is None:
+            raise self._no_logprobs()
+        self._counted.put(prompt, (reply.get("usage") or {}).get("prompt_tokens") or 0)
+        return found
+
+    def _no_logprobs(self) -> ModelError:
+        return ModelError(
+            f"{self.url} gives no log-probabilities for {self.name}, so options cannot be scored there "
+            "(the judge logits); choose the judge self"
+        )
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """What the server told of a prompt that it was given to choose after; 0 of any other."""
+        return self._counted.get(prompt) or 0
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        if self._price is None:
+            return None
+        return (prompt_tokens * self._price.input + completion_tokens * self._price.output) / 1e6
+
+    def describe(self) -> str:
+        """The server, its model and what they can do, a line each."""
+        lines = {"server": self.url, "model": self.name, **describe(self.abilities)}
+        if self._price is not None:
+            lines["price"] = f"${self._price.input:g} read, ${self._price.output:g} written, a million tokens"
+        return "\n".join(f"{name:18} {words}" for name, words in lines.items())
+
+    def close(self) -> None:
+        """Close all connections; what is running fails. The model cannot be used again."""
+        self._wire.aside.close()
+
+
+def _guess(prompt: Prompt, written: int) -> int:
+    """About how many tokens a request takes, before the server has told of any."""
+    characters = sum(len(message.text) for message in prompt.messages) + len(prompt.prefix)
+    images = sum(len(message.images) for message in prompt.messages)
+    return characters // 4 + 1000 * images + written

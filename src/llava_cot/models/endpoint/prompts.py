@@ -1,0 +1,147 @@
+"""How a prompt is put to a server: as chat messages, its prefix in whichever way the server continues it.
+
+Owns the three ways and the words of the one without a prefix, images as data URLs, and the fields that ask
+for a form. Knows no HTTP.
+
+- "continue": the last message is the assistant's and stays open (vLLM, SGLang: `continue_final_message`).
+- "trailing": the server goes on with a last message of the assistant by itself.
+- "none": the assistant's text is a turn of its own, and the next turn asks for what comes next.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from PIL import Image
+
+from llava_cot.core.question import LoadedImage
+from llava_cot.models.base import Prompt
+from llava_cot.models.forms import Form
+
+PrefixWay = Literal["continue", "trailing", "none"]
+# The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
+FormWay = Literal["response_format", "structured_outputs", "guided_json", "none"]
+
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+GO_ON = "Go on with your answer from where it broke off. Repeat nothing of it, and add no words about it."
+ONLY_PART = "Write only the next part of your answer, up to and including"
+
+# A picture of more pixels is sent as JPEG: as PNG, a photograph of this size already has some 2 MB.
+_PNG_PIXELS = 1_000_000
+_JPEG_QUALITY = 95
+_JPEG = b"\xff\xd8"  # how one begins
+
+
+def messages(
+    prompt: Prompt, way: PrefixWay, stops: Sequence[str], image_side: int | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The messages of a request, and the fields that go with them."""
+    turns: list[dict[str, Any]] = []
+    for message in prompt.messages:
+        parts: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": data_url(image, image_side)}}
+            for image in message.images
+        ]
+        text = {"type": "text", "text": message.text}
+        turns.append({"role": message.role, "content": [*parts, text] if parts else message.text})
+    answer = {"role": "assistant", "content": prompt.prefix}
+    if way != "none":
+        if not prompt.prefix:
+            return turns, {}
+        return [*turns, answer], dict(CONTINUE) if way == "continue" else {}
+    words = _only_part(stops, prompt.prefix)
+    if prompt.prefix:
+        ask = f"{GO_ON} {words}".rstrip()
+        return [*turns, answer, {"role": "user", "content": ask}], {}
+    if words and turns:
+        last = turns[-1]["content"]
+        if isinstance(last, str):
+            turns[-1]["content"] = f"{last}\n\n{words}"
+        else:
+            last[-1]["text"] += f"\n\n{words}"
+    return turns, {}
+
+
+def _only_part(stops: Sequence[str], prefix: str) -> str:
+    """Where to end, for a model that is not stopped there: at the first mark that is not there yet."""
+    marks = [stop for stop in stops if stop == stop.strip() and stop not in prefix]
+    if not marks:
+        return ""
+    later = f" (or, if that part is not needed, {' or '.join(marks[1:])})" if marks[1:] else ""
+    return f"{ONLY_PART} {marks[0]}{later}."
+
+
+def joined(prefix: str, text: str, way: PrefixWay) -> str:
+    """A reply as the continuation of the prefix: a new turn may repeat it, and begins without a space."""
+    if way != "none" or not prefix:
+        return text
+    if text.lstrip().startswith(prefix.strip()):
+        text = text.lstrip()[len(prefix.strip()) :]
+    apart = not text or text[0].isspace() or prefix[-1].isspace()
+    return text if apart else " " + text
+
+
+def held_to(form: Form, way: FormWay) -> dict[str, Any]:
+    """The fields of a request whose reply is to have a form."""
+    schema = json.loads(form.text)
+    if way == "structured_outputs":
+        return {way: {"json": schema}}
+    if way == "guided_json":
+        return {way: schema}
+    return {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": True},
+        }
+    }
+
+
+# Kept as long as the picture is: a question sends its own dozens of times.
+_urls: WeakKeyDictionary[LoadedImage, dict[int | None, str]] = WeakKeyDictionary()
+
+
+def data_url(image: LoadedImage, side: int | None) -> str:
+    """The picture, its longer side at most `side` pixels; as the file it came from, where it may be sent."""
+    known = _urls.setdefault(image, {})
+    if side not in known:
+        known[side] = _encoded(image, side)
+    return known[side]
+
+
+def is_at_hand(image: LoadedImage, side: int | None) -> bool:
+    """Whether `data_url` has no picture to encode: it did so before, or the file itself is sent."""
+    return side in _urls.get(image, {}) or _as_file(image, side)
+
+
+def _as_file(image: LoadedImage, side: int | None) -> bool:
+    width, height = image.pil.size
+    if image.file is None or (side is not None and max(width, height) > side):
+        return False
+    return image.file.startswith(_JPEG) or width * height <= _PNG_PIXELS
+
+
+def _encoded(image: LoadedImage, side: int | None) -> str:
+    picture = image.pil
+    if image.file is not None and _as_file(image, side):
+        return _url("jpeg" if image.file.startswith(_JPEG) else "png", image.file)
+    if side is not None and max(picture.size) > side:
+        scale = side / max(picture.size)
+        width, height = (max(1, round(length * scale)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    if picture.width * picture.height <= _PNG_PIXELS:
+        kind = "png"
+        picture.save(data, "PNG")
+    else:
+        kind = "jpeg"
+        picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return _url(kind, data.getvalue())
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

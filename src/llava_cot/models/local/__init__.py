@@ -1,0 +1,1 @@
+"""Models on this machine: checkpoints, and the engine that runs them."""

@@ -1,0 +1,231 @@
+"""Loading a checkpoint's model and processor from a folder, or saying in one sentence why not.
+
+Owns what is refused: remote code, weights that are not safetensors, incomplete or damaged folders. Knows
+no prompt and no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from llava_cot.errors import ModelError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in evaluation mode on its device, its processor, and the longest text it takes, in tokens."""
+
+    model: Any
+    processor: Any
+    context: int
+
+
+def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
+    """Load from local files alone. Raises ModelError."""
+    where = place(device, dtype)
+    config, processor = load_processor(folder)
+    model = load_weights(AutoModelForImageTextToText, folder, where)
+    return Checkpoint(model, processor, _context(config))
+
+
+def load_processor(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the processor of a checkpoint whose weights are there. Raises ModelError."""
+    config = load_config(folder)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelError(
+            f"{folder} holds a {config.model_type} model, which does not answer about images in text"
+        )
+    with quiet():
+        return config, _processor(folder, config)
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration of a checkpoint whose weights are there. Raises ModelError."""
+    _check_files(folder)
+    with quiet():
+        return _config(folder)
+
+
+def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end an answer, by any of a checkpoint's files; `generation` may be None."""
+    found = {tokenizer.eos_token_id}
+    for source in (generation, config, config.get_text_config()):
+        ends = getattr(source, "eos_token_id", None)
+        found.update(ends if isinstance(ends, list | tuple) else [ends])
+    return frozenset(end for end in found if isinstance(end, int))
+
+
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
+    """Where weights go, and what they become there. Raises ModelError."""
+    found = _device(device)
+    return found, _dtype(dtype, found)
+
+
+def _device(name: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"there is no device {name!r}; choose cpu, cuda, mps or auto") from None
+    too_many = place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count()
+    if not there.get(place.type, False) or too_many:
+        raise ModelError(f"this machine has no device {name!r}; choose auto to take what there is")
+    return place
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype | str:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    check_dtype(name)
+    return _DTYPES[name]
+
+
+def check_dtype(name: str) -> None:
+    """Raises ModelError."""
+    if name not in (*_DTYPES, "auto"):
+        raise ModelError(f"there is no dtype {name!r}; choose {', '.join(_DTYPES)} or auto")
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"there is no folder {folder}; give the folder of a checkpoint, or mini")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is no checkpoint: it has no config.json")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ModelError(f"{index} is damaged; download the checkpoint again") from None
+        missing = sorted(part for part in parts if not (folder / part).is_file())
+        if missing:
+            raise ModelError(
+                f"{folder} is incomplete: {missing[0]} is missing; download the checkpoint again"
+            )
+    elif not (folder / "model.safetensors").is_file():
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+            raise ModelError(
+                f"{folder} has weights in a pickle format, which can run code; convert them to safetensors"
+            )
+        raise ModelError(f"{folder} has no weights: model.safetensors is missing")
+
+
+def _config(folder: Path) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        try:
+            raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError:
+            raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
+        if isinstance(raw, dict) and "auto_map" in raw:
+            raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
+        raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
+    return config
+
+
+def _processor(folder: Path, config: Any) -> Any:
+    """The checkpoint's processor; without its video part where that cannot be loaded."""
+    try:
+        auto: Any = AutoProcessor
+        processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        processor = None
+        if type(config) in PROCESSOR_MAPPING:
+            stills = _without_video(PROCESSOR_MAPPING[type(config)])
+            try:
+                processor = stills.from_pretrained(folder, local_files_only=True)
+            except Exception:
+                processor = None
+        if processor is None:
+            raise ModelError(
+                f"{folder} has no processor that can be loaded ({first_sentence(error)}); "
+                "add the files of the original checkpoint"
+            ) from None
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise ModelError(f"{folder} has no processor for images; add the files of the original checkpoint")
+    if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
+        raise ModelError(
+            f"{folder} has no chat template; add the chat_template.jinja of an instruct checkpoint"
+        )
+    return processor
+
+
+def _without_video(processor: Any) -> Any:
+    names = [name for name in processor.get_attributes() if "video" not in name]
+    return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
+
+
+def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype | str]) -> Any:
+    """The model that the auto class makes, in evaluation mode at its place. Raises ModelError."""
+    device, dtype = where
+    try:
+        with quiet():
+            model, loading = auto.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
+            "download the checkpoint again"
+        ) from None
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
+    try:
+        return model.to(device).eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise ModelError(f"{folder} does not fit on {device}: {first_sentence(error)}") from None
+
+
+def _context(config: Any) -> int:
+    """The longest text, within the sliding window if there is one: inside it, attention is plain."""
+    text = config.get_text_config()
+    limits = [getattr(text, "max_position_embeddings", None) or 2048]
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None or any(kind != "full_attention" for kind in kinds):
+        windows = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
+        limits += [window for window in windows if window]
+    return int(min(limits))
+
+
+def first_sentence(error: BaseException) -> str:
+    """What an error says first."""
+    lines = str(error).strip().splitlines()
+    return re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and giving advice about files that nobody can change."""
+    logs: Any = transformers.utils.logging
+    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)
+        if bars:
+            logs.enable_progress_bar()

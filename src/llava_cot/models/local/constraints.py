@@ -1,0 +1,150 @@
+"""Forms for a local model: which tokens a sample may have next, by llguidance.
+
+Owns the tokenizer as llguidance sees it, and each sample's place in its form. Knows no network and no batch.
+llguidance is imported once a form is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llava_cot.errors import ModelError
+from llava_cot.models.forms import Form
+from llava_cot.models.local.checkpoint import first_sentence
+from llava_cot.models.recent import Recent
+
+_KNOWN = 256  # forms that are kept ready: a question with options has one of its own
+# Without this, a text that the form settles must come in the tokens in which llguidance would write it.
+_ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
+
+
+class Forcing:
+    """Holds samples of one model to forms. `size` tokens can be drawn, of which `ends` end an answer.
+
+    May be used from any thread.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._size = size
+        self._ends = sorted(end for end in ends if end < size)
+        self._lock = threading.Lock()
+        self._begun: Recent[Form, Any] = Recent(_KNOWN)
+        self._seen_as: dict[frozenset[int], Any] = {}
+
+    def start(self, form: Form, n: int) -> list[Forced]:
+        """The beginning of a form, for each of `n` samples. Raises ModelError."""
+        with self._lock:
+            begun = self._begun.get(form)
+            if begun is None:
+                begun = self._begin(form)
+                self._begun.put(form, begun)
+            return [Forced(begun.deep_copy(), self._size, self._ends) for _ in range(n)]
+
+    def _begin(self, form: Form) -> Any:
+        if find_spec("llguidance") is None:
+            raise ModelError(
+                "holding a model to a form needs llguidance, which is not here; "
+                "pip install 'llava-cot[structured]'"
+            )
+        from llguidance import LLMatcher
+
+        grammar = f"start: %json {form.text}" if form.kind == "json" else form.text
+        begun = LLMatcher(self._as_seen(form), _ANY_TOKENS + grammar, log_level=0)
+        if begun.is_error():
+            raise ModelError(f"the form cannot be used: {_reason(begun)}")
+        return begun
+
+    def _as_seen(self, form: Form) -> Any:
+        """The tokenizer in which special tokens that the form names are text like any other."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        named = frozenset(id for id, token in added.items() if token.special and token.content in form.text)
+        if named not in self._seen_as:
+            self._seen_as[named] = self._make(added, named)
+        return self._seen_as[named]
+
+    def _make(self, added: dict[int, Any], named: frozenset[int]) -> Any:
+        """llguidance takes every added token in angle brackets for a special one; stage tags are not."""
+        import llguidance
+        from llguidance.hf import from_tokenizer
+
+        if not self._ends:
+            raise ModelError("this model has no token that ends an answer, so it cannot be held to a form")
+        try:
+            plain = from_tokenizer(self._tokenizer)
+        except Exception as error:
+            raise ModelError(
+                f"this model cannot be held to a form: {first_sentence(error)}; use its fast tokenizer"
+            ) from None
+        known = range(min(self._size, plain.vocab_size))
+        pieces = [plain.decode_bytes([token]) for token in known]
+        pieces += [b"<unused %d>" % token for token in range(len(pieces), self._size)]
+        special = set(self._ends) | set(range(len(known), self._size))
+        for token, what in added.items():
+            if token < self._size and token not in special:
+                if what.special and token not in named:
+                    special.add(token)
+                else:
+                    pieces[token] = what.content.encode()
+        seen = llguidance.TokenizerWrapper(_Pieces(pieces, sorted(special), self._ends[0]))
+        return llguidance.LLTokenizer(seen, n_vocab=self._size, eos_token=self._ends)
+
+
+class Forced:
+    """One sample's place in its form."""
+
+    def __init__(self, matcher: Any, size: int, ends: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._size = size
+        self._ends = ends
+
+    def allowed(self, draft: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """What may come next, and after each token of a draft: [1 + len(draft), size].
+
+        After a token that the form forbids, and so will not be drawn, all is allowed. Raises ModelError.
+        """
+        rows = np.ones((1 + len(draft), self._size), dtype=np.bool_)
+        taken = 0
+        for place in range(len(rows)):
+            rows[place] = self._next()
+            token = draft[place] if place < len(draft) else None
+            if token is None or not rows[place, token] or token in self._ends:
+                break
+            self.take(token)
+            taken += 1
+        if taken:
+            self._matcher.rollback(taken)
+        return rows
+
+    def _next(self) -> NDArray[np.bool_]:
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if self._matcher.is_error():  # or no token of the model goes on from here
+            raise ModelError(f"the model cannot go on with the form: {_reason(self._matcher)}")
+        return np.unpackbits(bits, bitorder="little")[: self._size].astype(np.bool_)
+
+    def take(self, token: int) -> None:
+        """Go on by a token that is allowed."""
+        self._matcher.try_consume_tokens([token])
+
+
+class _Pieces:
+    """A vocabulary in the shape that llguidance wraps."""
+
+    bos_token_id = None
+
+    def __init__(self, tokens: list[bytes], special: list[int], end: int) -> None:
+        self.tokens, self.special_token_ids, self.eos_token_id = tokens, special, end
+
+    def __call__(self, text: bytes) -> list[int]:
+        raise NotImplementedError("a form is followed in whatever tokens are drawn")
+
+
+def _reason(matcher: Any) -> str:
+    error: str = matcher.get_error()
+    return error.strip().splitlines()[0].rstrip(".") if error.strip() else "it has an error"

@@ -1,0 +1,236 @@
+"""Prompts as token ids and image tensors.
+
+Owns the chat template, the processor, and the cut of a prompt in two: the *head*, everything up to its
+last image, which is run with pixels, and plain tokens after it. Knows no network and no cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+from llava_cot.core.question import LoadedImage
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Message, Prompt
+from llava_cot.models.recent import Recent
+
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+# Of heads that wait to be run; what is dropped is made anew.
+_TENSOR_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Head:
+    """A prompt up to its last image. Equal to another if the ids are, and the images by their pixels."""
+
+    ids: tuple[int, ...]
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt's ids, with as many for an image as the model has.
+
+    They begin with the head's, if there are images, and end with those of the assistant's text so far.
+    """
+
+    ids: tuple[int, ...]
+    head: Head | None
+    prefix_length: int
+    messages: tuple[Message, ...]
+
+
+class Encoder:
+    """Encodes prompts for one checkpoint; safe to use from several threads."""
+
+    def __init__(self, processor: Any, config: Any, double_bos: bool) -> None:
+        self._processor = processor
+        self._tokenizer = processor.tokenizer
+        self._double_bos = double_bos
+        self._place = getattr(processor, "image_token", None) or ""
+        sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
+        ids = (getattr(source, name, None) for source, name in sources)
+        self._image_ids = frozenset(token for token in ids if isinstance(token, int))
+        # Whether the text after a head may be encoded alone; found out at the first prompt with images.
+        self._splits: bool | None = None
+        self._lock = threading.Lock()
+        self._known: Recent[Any, tuple[tuple[int, ...], Head | None]] = Recent(256)
+        self._heads: Recent[Any, Head] = Recent(256)
+        self._tensors: Recent[Head, dict[str, Tensor]] = Recent(_TENSOR_BYTES, _bytes)
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            backend.no_padding()
+            backend.no_truncation()
+        # Whoever runs a prompt knows the model's context; transformers' own limit would only warn.
+        self._tokenizer.model_max_length = VERY_LARGE_INTEGER
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Raises ModelError if the chat template or the processor cannot take the prompt."""
+        messages = prompt.messages
+        key = tuple((m.role, m.text, tuple(image.sha256 for image in m.images)) for m in messages)
+        with self._lock:
+            known = self._known.get(key)
+            if known is None:
+                known = self._encode(messages)
+                self._known.put(key, known)
+            rest = self._prefix(prompt)
+        ids, head = known
+        return Encoded((*ids, *rest), head, len(rest), messages)
+
+    def written(self, messages: Sequence[Message], asks: bool) -> str:
+        """The template's text; if it `asks`, up to where an answer begins. Raises ModelError."""
+        with self._lock:
+            return self._render(messages, asks)
+
+    def conversation(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """The ids of a whole conversation, which ends with an answer. Raises ModelError."""
+        with self._lock:
+            return self._encode(messages, asks=False)[0]
+
+    def conversation_places(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """The same with one id for each image."""
+        with self._lock:
+            text, begins, bos = self._begin(messages, asks=False)
+            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
+
+    def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
+        """The model's inputs for a whole conversation with its pictures, one row. Raises ModelError."""
+        with self._lock:
+            text, begins, _ = self._begin(messages, asks=False)
+            images = [image for message in messages for image in message.images]
+            return self._process(text, images, not begins)
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        """The ids of some text alone."""
+        with self._lock:
+            return tuple(self._plain(text))
+
+    def places(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
+        """The ids with one for each image, as an engine takes them that knows images itself.
+
+        And how many of them, at the end, are the assistant's text so far. Raises ModelError.
+        """
+        with self._lock:
+            text, begins, bos = self._begin(prompt.messages)
+            rest = self._prefix(prompt)
+            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins), *rest), len(rest)
+
+    def option(self, prefix: str, option: str) -> list[int]:
+        """The ids of an option as they would be in one text with the prefix, where that can be told."""
+        with self._lock:
+            alone, before = self._plain(option), self._plain(prefix) if prefix else []
+            both = self._plain(prefix + option) if prefix else alone
+        cut = len(before)
+        return both[cut:] if prefix and both[:cut] == before and len(both) > cut else alone
+
+    def head_tensors(self, encoded: Encoded) -> dict[str, Tensor]:
+        """The model's inputs for the head. They are kept until they are asked for, then made anew."""
+        assert encoded.head is not None
+        with self._lock:
+            tensors = self._tensors.pop(encoded.head)
+            if tensors is None:
+                self._encode(encoded.messages, anew=True)
+                tensors = self._tensors.pop(encoded.head)
+        assert tensors is not None
+        return tensors
+
+    def _prefix(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.prefix_tokens is not None:
+            return prompt.prefix_tokens
+        return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
+
+    def _begin(self, messages: Sequence[Message], asks: bool = True) -> tuple[str, bool, list[int]]:
+        """The template's text, whether it has the token for the beginning, and such tokens to go before."""
+        text = self._render(messages, asks)
+        begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
+        return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _encode(
+        self, messages: tuple[Message, ...], anew: bool = False, asks: bool = True
+    ) -> tuple[tuple[int, ...], Head | None]:
+        text, begins, bos = self._begin(messages, asks)
+        images = [image for message in messages for image in message.images]
+        if not images:
+            ids = self._tokenizer.encode(text, add_special_tokens=not begins)
+            return (*bos, *ids), None
+        shas = tuple(image.sha256 for image in images)
+        at = text.rfind(self._place) + len(self._place) if self._place and self._place in text else 0
+        head = None
+        rest: list[int] = []
+        if at and self._splits is not False:
+            rest = self._plain(self._place + text[at:])[1:]
+            head = None if anew or self._splits is None else self._heads.get((text[:at], shas))
+            if head is None:
+                tensors = self._process(text[:at], images, not begins)
+                head = self._keep(tensors, bos, shas)
+                self._heads.put((text[:at], shas), head)
+        if self._splits is None or head is None:
+            whole = self._process(text, images, not begins)
+            ids = whole["input_ids"][0].tolist()
+            self._splits = head is not None and list(head.ids) + rest == bos + ids
+            if not self._splits:
+                tensors, rest = self._divide(whole, ids)
+                head = self._keep(tensors, bos, shas)
+        assert head is not None
+        return (*head.ids, *rest), head
+
+    def _keep(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
+        """Note a head's tensors, with one more token before it if it is to have one."""
+        if bos:
+            for name in PER_TOKEN:
+                if name in tensors:
+                    tensors[name] = tensors[name][:, [0, *range(tensors[name].shape[1])]]
+            tensors["input_ids"][0, 0] = bos[0]
+        head = Head(tuple(tensors["input_ids"][0].tolist()), shas)
+        self._tensors.put(head, tensors)
+        return head
+
+    def _render(self, messages: Sequence[Message], asks: bool) -> str:
+        """The chat template's text. What marks an image is dropped from the messages' own texts."""
+        turns = []
+        for message in messages:
+            words = message.text.replace(self._place, "") if self._place else message.text
+            content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
+            turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
+        try:
+            text: str = self._processor.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+        except Exception as error:
+            raise ModelError(f"the chat template cannot take the prompt: {_reason(error)}") from None
+        return text
+
+    def _process(self, text: str, images: list[LoadedImage], special: bool) -> dict[str, Tensor]:
+        pictures = [image.pil for image in images]
+        try:
+            made = self._processor(
+                text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special
+            )
+        except Exception as error:
+            raise ModelError(f"the processor cannot take the images: {_reason(error)}") from None
+        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+
+    def _divide(self, whole: dict[str, Tensor], ids: list[int]) -> tuple[dict[str, Tensor], list[int]]:
+        """A processed prompt, cut after its last image token."""
+        places = [i for i, token in enumerate(ids) if token in self._image_ids]
+        if not places:
+            raise ModelError("the chat template leaves no place for an image; use the original checkpoint's")
+        end = places[-1] + 1
+        head = {name: value[:, :end] if name in PER_TOKEN else value for name, value in whole.items()}
+        return head, ids[end:]
+
+
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,180 @@
+"""The forward passes of a transformers model, over rows of a lane.
+
+Owns what differs between architectures: layers that attend to images, positions that images shift, masks.
+Knows no prompts, no sampling and no scheduling.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from llava_cot.errors import ModelError
+from llava_cot.models.local.encoding import Head
+from llava_cot.models.local.kv_cache import Root
+from llava_cot.models.local.sequences import Lane, Layout
+
+# Multiplications in one product below which more than one thread costs more time than it saves: waking
+# another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
+# waiting for one whose processor another program has takes milliseconds.
+_SHARED = 300_000
+# Pixels, in three colours, that a vision encoder takes about as much work for as for a token: a patch.
+_PATCH = 3 * 14 * 14
+
+
+class Network:
+    """A loaded model. One token is run through it at first, to learn the shapes of its caches."""
+
+    def __init__(self, model: Any) -> None:
+        _flatten(model)
+        self._model = model
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        if model.config.is_encoder_decoder:
+            raise ModelError(f"this engine cannot run {model.config.model_type}, an encoder and a decoder")
+        matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
+        self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
+        self._all_threads = torch.get_num_threads()
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        cross = tuple(getattr(model.config.get_text_config(), "cross_attention_layers", None) or ())
+        self._patches: int = model.model.vision_model.num_patches if cross else 0
+        self.layout = self._learn(cross)
+
+    def _learn(self, cross: tuple[int, ...]) -> Layout:
+        cache: Any = DynamicCache()
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        try:
+            with torch.inference_mode():
+                logits = self._run(cache, 1, input_ids=ids, position_ids=torch.zeros_like(ids))
+            planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+            for index, layer in enumerate(cache.layers):
+                for part in (0, 1) if layer.is_initialized else ():
+                    state = self._state(cache, (index, part))
+                    planes.setdefault((state.shape[1], state.shape[3]), []).append((index, part))
+        except Exception as error:
+            kind = self._model.config.model_type
+            raise ModelError(f"this engine cannot run the architecture {kind}: {error}") from None
+        self.vocabulary: int = logits.shape[-1]
+        layers = max(len(cache.layers), max(cross, default=-1) + 1)
+        places = tuple(map(tuple, planes.values()))
+        return Layout(layers, places, tuple(planes), cross, self.dtype, self.device)
+
+    def heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[Root]:
+        """Run heads of one shape in one pass, images and all."""
+        batch = {name: torch.cat([one[name] for one in inputs]).to(self.device) for name in inputs[0]}
+        batch = {n: t.to(self.dtype) if t.is_floating_point() else t for n, t in batch.items()}
+        shifts = hasattr(getattr(self._model, "model", None), "rope_deltas")
+        if shifts:
+            self._model.model.rope_deltas = None
+        cache: Any = DynamicCache()
+        pixels = sum(t.numel() for t in batch.values() if t.is_floating_point())
+        self._run(cache, 1, pixels, **batch)
+        deltas = self._model.model.rope_deltas if shifts else None
+        kv = [torch.stack([self._state(cache, place) for place in some]) for some in self.layout.planes]
+        crosses = [self._state(cache, (layer, part)) for layer in self.layout.cross for part in (0, 1)]
+        roots = []
+        for row, (head, one) in enumerate(zip(heads, inputs, strict=True)):
+            root = Root(head.ids, [t[:, row].clone() for t in kv], None, head=head)
+            if crosses:
+                seen = one["cross_attention_mask"][0, -1].flatten().bool().to(self.device)
+                features = seen.repeat_interleave(self._patches)
+                root.cross = torch.stack([state[row] for state in crosses])[:, :, features]
+            if deltas is not None:
+                root.shift = int(deltas[row])
+            roots.append(root)
+        return roots
+
+    @staticmethod
+    def _state(cache: Any, place: tuple[int, int]) -> Tensor:
+        layer = cache.layers[place[0]]
+        state: Tensor = layer.values if place[1] else layer.keys
+        return state
+
+    def step(self, lane: Lane, tokens: Sequence[int], before: Sequence[int], roots: Sequence[Root]) -> Tensor:
+        """Run one token of each of the lane's first rows; logits [rows, vocabulary].
+
+        `before` are the rows' lengths so far.
+        """
+        ids, place = torch.tensor([tokens, before], device=self.device)[:, :, None]
+        columns = max(before) + 1
+        even = min(before) + 1 == columns
+        mask = None if even else self._mask(place, columns)
+        positions = place + self._shifts(roots) if any(root.shift for root in roots) else place
+        lane.aim(0, len(tokens), columns, None if even else place)
+        lane.show_images(0, [root.cross for root in roots if root.cross is not None])
+        return self._run(lane.cache, 1, input_ids=ids, position_ids=positions, attention_mask=mask)[:, 0]
+
+    def extend(
+        self,
+        lane: Lane,
+        first: int,
+        tokens: Sequence[Sequence[int]],
+        before: Sequence[int],
+        roots: Sequence[Root],
+        keep: int,
+    ) -> Tensor:
+        """Run some tokens of rows `first` and on; logits [rows, keep, vocabulary] of the last ones.
+
+        Shorter rows are padded on the left; what padding writes lands in the last column of the lane,
+        which must be free.
+        """
+        rows, longest = len(tokens), max(map(len, tokens))
+        columns = max(b + len(t) for b, t in zip(before, tokens, strict=True))
+        pads = [longest - len(t) for t in tokens]
+        ids = torch.tensor([[0] * pad + list(t) for t, pad in zip(tokens, pads, strict=True)])
+        place = torch.tensor([[b - pad] for b, pad in zip(before, pads, strict=True)]) + torch.arange(longest)
+        real = torch.arange(longest) >= torch.tensor(pads)[:, None]
+        ids, place, real = ids.to(self.device), place.to(self.device), real.to(self.device)
+        positions = (place + self._shifts(roots)).masked_fill(~real, 0)
+        mask = self._mask(place.clamp(min=0), columns)
+        lane.aim(first, first + rows, columns, place.masked_fill(~real, lane.capacity[1] - 1))
+        more: dict[str, Any] = {}
+        if lane.features:
+            lane.show_images(first, [root.cross for root in roots if root.cross is not None])
+            # Without a mask, transformers would take attention to images for causal.
+            shape = (rows, longest, 1, lane.features // self._patches)
+            more["cross_attention_mask"] = torch.ones(shape, device=self.device)
+        return self._run(lane.cache, keep, input_ids=ids, position_ids=positions, attention_mask=mask, **more)
+
+    def _shifts(self, roots: Sequence[Root]) -> Tensor:
+        return torch.tensor([[root.shift] for root in roots], device=self.device)
+
+    def _mask(self, place: Tensor, columns: int) -> Tensor:
+        """[rows, 1, tokens, columns]: each token sees the columns up to its own."""
+        seen = torch.arange(columns, device=self.device) <= place[:, None, :, None]
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
+
+    def _run(self, cache: Any, keep: int, pixels: int = 0, **inputs: Any) -> Tensor:
+        if self._keeps:
+            inputs["logits_to_keep"] = keep
+        size = max(inputs["input_ids"].numel(), pixels // _PATCH) * self._weights
+        with threads(self._all_threads if size >= _SHARED else 1):
+            logits: Tensor = self._model(past_key_values=cache, use_cache=True, **inputs).logits
+        return logits[:, -keep:].float()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads on the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _flatten(model: Any) -> None:
+    """Put every module's parts where Python finds them at once.
+
+    torch looks them up by a function call each time, which takes a tenth of a small model's step.
+    """
+    for module in model.modules():
+        module.__dict__.update({**module._parameters, **module._buffers, **module._modules})

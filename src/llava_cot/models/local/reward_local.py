@@ -1,0 +1,195 @@
+"""A reward model from a folder: a sequence-classification checkpoint with one label.
+
+Owns batching whatever waits, and a conversation as the network's inputs. How a checkpoint is loaded or
+refused is in `checkpoint.py`. All happens in one thread, which loaded the network too (`local.py` says why).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.models.aside import Aside
+from llava_cot.models.base import Message, Prompt, Reward
+from llava_cot.models.local.checkpoint import (
+    first_sentence,
+    load_config,
+    load_processor,
+    load_weights,
+    place,
+    quiet,
+)
+from llava_cot.models.local.encoding import PER_TOKEN, Encoder
+from llava_cot.models.refusals import too_long
+
+_ROWS = 16
+# What is asked for at the same time arrives within this, and is as nothing beside a pass of the network.
+_SECONDS = 0.002
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A reward model; `encode` makes one row of inputs of a conversation. `pad` is None where it cannot tell
+    padding from text, so that rows are run one by one."""
+
+    model: Any
+    encode: Callable[[tuple[Message, ...]], Inputs]
+    pad: int | None
+    context: int
+
+
+class LocalReward:
+    """A reward model as `llava_cot.search.judges.base.RewardModel` has it, from a checkpoint in a folder.
+
+    Pictures are looked at if the checkpoint has a processor for them, else left out. What an answer is worth
+    does not depend on what else is asked for at the same time.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
+        self.name = folder.resolve().name
+        self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
+        self._aside = Aside("llava-cot rewards", _nothing)
+        try:
+            self._network = self._aside.run_blocking(_open(folder, device, dtype))
+        except BaseException:
+            self.close()
+            raise
+
+    async def reward(self, prompt: Prompt, answer: str) -> Reward:
+        return await self._aside.run(self._reward((*prompt.messages, Message("assistant", answer))))
+
+    async def _reward(self, messages: tuple[Message, ...]) -> Reward:
+        row = self._network.encode(messages)
+        tokens = row["input_ids"].shape[1]
+        if tokens > self._network.context:
+            raise too_long(self.name, tokens, self._network.context)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[float] = loop.create_future()
+        self._waiting.append((row, future))
+        if len(self._waiting) == 1:
+            loop.call_later(_SECONDS, self._run)
+        value = await future
+        if not math.isfinite(value):
+            raise ModelFailure(f"the reward model {self.name} gave an answer {value}, which is no reward")
+        return Reward(value, tokens)
+
+    def _run(self) -> None:
+        """Run the one that has waited longest, with those that are most like it."""
+        self._waiting = [waits for waits in self._waiting if not waits[1].done()]
+        if not self._waiting:
+            return
+        first, _ = self._waiting[0]
+        length = first["input_ids"].shape[1]
+        alike = sorted(
+            (waits for waits in self._waiting if waits[0].keys() == first.keys()),
+            key=lambda waits: abs(waits[0]["input_ids"].shape[1] - length),
+        )[: 1 if self._network.pad is None else _ROWS]
+        taken = {id(future) for _, future in alike}
+        self._waiting = [waits for waits in self._waiting if id(waits[1]) not in taken]
+        try:
+            values = _values(self._network, [row for row, _ in alike])
+            for (_, future), value in zip(alike, values, strict=True):
+                future.set_result(value)
+        except Exception as error:
+            for _, future in alike:
+                future.set_exception(
+                    ModelFailure(f"the reward model {self.name} failed: {first_sentence(error)}")
+                )
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def close(self) -> None:
+        """Stop; what is running fails. The model cannot be used again."""
+        self._aside.close()
+
+
+async def _nothing() -> None:
+    """Nothing is left to end once all work has been cancelled."""
+
+
+async def _open(folder: Path, device: str, dtype: str) -> _Network:
+    where = place(device, dtype)
+    config = load_config(folder)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or config.num_labels != 1:
+        kind = (config.architectures or [config.model_type])[0]
+        raise ModelError(
+            f"{folder} is no reward model but a {kind} with {config.num_labels} labels; "
+            "give a sequence-classification checkpoint with one label"
+        )
+    encode: Callable[[tuple[Message, ...]], Inputs]
+    if hasattr(config, "vision_config"):
+        _, processor = load_processor(folder)
+        tokenizer = processor.tokenizer
+        encode = Encoder(processor, config, double_bos=False).conversation_tensors
+    else:
+        tokenizer = _tokenizer(folder)
+        encode = _text_encoder(tokenizer)
+    model = load_weights(AutoModelForSequenceClassification, folder, where)
+    text = model.config.get_text_config()
+    if text.pad_token_id is None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        text.pad_token_id = tokenizer.pad_token_id  # by which the network finds the end of a row
+    pad = text.pad_token_id if (text.pad_token_id or 0) >= 0 else None
+    return _Network(model, encode, pad, getattr(text, "max_position_embeddings", None) or 2**31)
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        with quiet():
+            found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(
+            f"{folder} has no tokenizer that can be loaded ({first_sentence(error)}); "
+            "add the files of the original checkpoint"
+        ) from None
+    if not found.chat_template:
+        raise ModelError(
+            f"{folder} has no chat template; add the chat_template.jinja of the original checkpoint"
+        )
+    return found
+
+
+def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
+    def encode(messages: tuple[Message, ...]) -> Inputs:
+        turns = [{"role": message.role, "content": message.text} for message in messages]
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False)
+        except Exception as error:
+            raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
+        # The template has written all there is to be, as reward models' own pages have it.
+        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    return encode
+
+
+def _values(network: _Network, rows: list[Inputs]) -> list[float]:
+    """What the rows are worth, run together: padded on the right, which no token before it can see."""
+    width = max(row["input_ids"].shape[1] for row in rows)
+    batch = {}
+    for name in rows[0]:
+        parts = [row[name] for row in rows]
+        if name in PER_TOKEN:
+            fill = network.pad or 0 if name == "input_ids" else 0
+            shapes = [(0, 0) * (part.ndim - 2) + (0, width - part.shape[1]) for part in parts]
+            parts = [
+                torch.nn.functional.pad(part, shape, value=fill)
+                for part, shape in zip(parts, shapes, strict=True)
+            ]
+        whole = torch.cat(parts)
+        dtype = network.model.dtype if whole.is_floating_point() else whole.dtype
+        batch[name] = whole.to(network.model.device, dtype)
+    with torch.inference_mode():
+        logits: Tensor = network.model(**batch).logits
+    return [float(value) for value in logits.float().reshape(len(rows))]

@@ -1,0 +1,118 @@
+"""Opening a model by its name, its folder or its address.
+
+Imports no torch before a model is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llava_cot.errors import ModelError
+
+if TYPE_CHECKING:
+    from llava_cot.models.endpoint.client import EndpointModel
+    from llava_cot.models.endpoint.several import SeveralModel
+    from llava_cot.models.local.model import LocalModel
+    from llava_cot.models.vllm import VllmModel
+
+# The models in the package: mini, and its ablations (recipes/mini-untagged.yaml, recipes/mini-direct.yaml).
+BUILT_IN = {name: Path(__file__).resolve().parent / name for name in ("mini", "mini-untagged", "mini-direct")}
+MINI = BUILT_IN["mini"]
+_BY_VLLM = "vllm:"
+
+
+def open_model(
+    spec: str | Path,
+    *,
+    model_name: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache_mb: int = 2048,
+    max_batch: int = 256,
+    double_bos: bool = False,
+    share: bool = True,
+    in_flight: int | None = None,
+) -> LocalModel | VllmModel | EndpointModel | SeveralModel:
+    """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
+
+    "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
+
+    A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
+    folder of that name goes first); `model_name` is needed where it has several models, and `in_flight` is
+    the most requests at once where endpoints.yaml does not say. Several, with commas between them, share the
+    calls; they must have the same model. All else is for models on this machine.
+
+    `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
+    "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
+    memory of all caches, in MiB, or what vLLM has for keys and values; `max_batch` the samples that are
+    decoded together. `double_bos` begins prompts with the token for the beginning of text twice, as the
+    published LLaVA-CoT code does. Without `share`, nothing is cached or batched: each sample is computed
+    by itself, from nothing.
+    """
+    by_vllm = isinstance(spec, str) and spec.startswith(_BY_VLLM)
+    if not by_vllm and (server := _server(str(spec), model_name, in_flight=in_flight)) is not None:
+        return server
+    if model_name is not None:
+        raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
+    make: Callable[..., LocalModel | VllmModel]
+    if by_vllm:
+        from llava_cot.models.vllm import VllmModel
+
+        make = VllmModel
+        folder = Path(str(spec).removeprefix(_BY_VLLM)).expanduser()
+    else:
+        folder = BUILT_IN.get(str(spec)) or Path(spec).expanduser()
+        if str(spec) in BUILT_IN and not (folder / "config.json").is_file():
+            raise ModelError(f"the built-in model {spec} is missing here; install the package again")
+        from llava_cot.models.local.model import LocalModel
+
+        make = LocalModel
+    return make(
+        folder,
+        device=device,
+        dtype=dtype,
+        cache_mb=cache_mb,
+        max_batch=max_batch,
+        double_bos=double_bos,
+        share=share,
+    )
+
+
+def open_endpoint(
+    spec: str, model_name: str | None = None, *, fresh: bool = False
+) -> EndpointModel | SeveralModel:
+    """Open a server's model. With `fresh`, what the server can do is found out anew. Raises ModelError."""
+    found = _server(spec, model_name, fresh)
+    if found is None:
+        raise ModelError(f"{spec} is neither an address nor the name of a server in your endpoints.yaml")
+    return found
+
+
+def _server(
+    spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
+) -> EndpointModel | SeveralModel | None:
+    address = spec.startswith(("http://", "https://"))
+    if not address and (spec in BUILT_IN or Path(spec).expanduser().is_dir()):
+        return None
+    from llava_cot.models.endpoint.config import find_providers, load_config
+
+    config = load_config()
+    providers = find_providers(spec, config)
+    if not providers:
+        return None
+    if in_flight is not None:
+        providers = [
+            provider
+            if "in_flight" in provider.model_fields_set
+            else provider.model_copy(update={"in_flight": in_flight})
+            for provider in providers
+        ]
+    if len(providers) == 1:
+        from llava_cot.models.endpoint.client import EndpointModel
+
+        return EndpointModel(providers[0], model_name, config.prices, fresh=fresh)
+    from llava_cot.models.endpoint.several import SeveralModel
+
+    return SeveralModel(providers, model_name, config.prices, fresh=fresh)

@@ -1,0 +1,1 @@
+"""Answering one question: the request, the search, the methods and the judges."""

@@ -1,0 +1,110 @@
+"""A stage format as a form for a model: a grammar in its tags, or a JSON schema; and the way back.
+
+Owns what may stand in a stage of such an answer. Knows no model and no method.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from pydantic_core import from_json
+
+from llava_cot.core.stages import StageFormat, render
+from llava_cot.core.tags import find_tags
+from llava_cot.models.forms import Form
+
+# A stage has a character that Python does not strip (which takes \x1c to \x1f for white space, too), so that
+# it is not empty, and ends with the first tag in it, in any case.
+# White space around a choice and between stages is short: a model that may write any can do so for ever.
+_GRAMMAR = r"""
+start: {stages}
+GAP: /[ \n]{{0,2}}/
+TEXT: /(?s:.*)[^\s\x1c-\x1f](?s:.*)/
+CHOICE: /[ \n]?/ ({choices}) /[ \n]?/
+TAG: {tags}
+BEYOND: /(?s:.*)/ TAG /(?s:.+)/
+ENDS: ~BEYOND
+{rules}
+"""
+
+
+def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
+    """Every stage once, in order, in its tags. With options, the final one is one of them, or its letter."""
+    rules = [
+        f"S{i}: {_quoted(stage.open)} "
+        f"({'CHOICE' if options and stage.name == fmt.final else 'TEXT'} {_quoted(stage.close)} & ENDS)"
+        for i, stage in enumerate(fmt.stages)
+    ]
+    tags = (tag for stage in fmt.stages for tag in (stage.open, stage.close))
+    return Form(
+        "grammar",
+        _GRAMMAR.format(
+            stages=" GAP ".join(f"S{i}" for i in range(len(rules))),
+            choices=" | ".join(map(_quoted, choices(options))) or '""',
+            tags=" | ".join(f"{_quoted(tag)}i" for tag in tags),
+            rules="\n".join(rules),
+        ),
+    )
+
+
+def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
+    """A JSON object of the same stages, a text each, in the same order."""
+    fields: dict[str, Any] = {name: {"type": "string"} for name in fmt.names}
+    if options:
+        fields[fmt.final]["enum"] = choices(options)
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": list(fmt.names),
+        "additionalProperties": False,
+    }
+    return Form("json", json.dumps(schema, ensure_ascii=False))
+
+
+def choices(options: Sequence[str]) -> list[str]:
+    """What chooses one of the options: a letter, or the option itself."""
+    words = [option.strip() for option in options]
+    return list(dict.fromkeys([*ascii_uppercase[: len(words)], *filter(None, words)]))
+
+
+def staged(reply: str, fmt: StageFormat) -> str:
+    """A JSON reply to `stage_schema` as a staged answer; any other as it is.
+
+    Of a reply that was cut off, the stage in which it was stays open. Tags of the format are taken out of the
+    texts, since they could not be told from the stages' own. Raises ValueError where `render` does.
+    """
+    whole, begun = _read(reply, "on"), _read(reply, "trailing-strings")
+    if begun is None or whole is None:
+        return reply
+    closed = {name: text for name in fmt.names if (text := _text(whole.get(name), fmt)) is not None}
+    parts = [render(closed, fmt)] if closed else []
+    for stage in fmt.stages:
+        if stage.name not in whole and (text := _text(begun.get(stage.name), fmt)):
+            parts.append(f"{stage.open} {text}")
+    return "\n\n".join(parts)
+
+
+def _read(reply: str, partial: Any) -> dict[str, Any] | None:
+    try:
+        found = from_json(reply, allow_partial=partial)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _text(value: Any, fmt: StageFormat) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    while tags := find_tags(text, fmt.pairs):  # what is left may make up another
+        for tag in reversed(tags):
+            text = text[: tag.start] + text[tag.end :]
+    return text.strip()
+
+
+def _quoted(text: str) -> str:
+    """A text as a literal in Lark, which writes strings as JSON does."""
+    return json.dumps(text, ensure_ascii=False)

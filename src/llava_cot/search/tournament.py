@@ -1,0 +1,138 @@
+"""The pool tournament of the paper: which of N candidates the judge keeps.
+
+Two candidates are popped from the pool at random, the one popped first is shown as response 1, the
+winner goes back, N - 1 games (arXiv 2411.10440, section 3.2). The draw does not depend on who wins, so
+the whole tree of games is drawn first, and a game is played as soon as its two entrants are known:
+the same games, fewer rounds of waiting. Knows no concrete judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llava_cot.core.trace import Candidate, Check, Verdict
+from llava_cot.search.judges.base import Judge
+from llava_cot.search.search import Recorder
+
+
+@dataclass(frozen=True)
+class Game:
+    """A game of a draw for n entrants: position k < n is entrant k, else the winner of game k - n.
+
+    `seed` is the judge's; `coin` (0 or 1) settles the game if the judge does not.
+    """
+
+    first: int
+    second: int
+    seed: int
+    coin: int
+
+
+def draw(n: int, rng: random.Random) -> list[Game]:
+    """The n - 1 games, each after those whose winners play in it."""
+    pool = list(range(n))
+    games: list[Game] = []
+    while len(pool) > 1:
+        first = pool.pop(rng.randrange(len(pool)))
+        second = pool.pop(rng.randrange(len(pool)))
+        pool.append(n + len(games))
+        games.append(Game(first, second, rng.getrandbits(63), rng.getrandbits(1)))
+    return games
+
+
+async def tournament(
+    record: Recorder, judge: Judge | None, candidates: Sequence[Candidate], rng: random.Random
+) -> Candidate:
+    """The winner among this round's candidates; verdicts are recorded in the order of the draw."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if judge is None:
+        raise ValueError("a judge is needed to choose among several candidates")
+    games = draw(len(candidates), rng)
+    checks = await _check(record, judge, candidates, rng)
+    played: list[asyncio.Task[tuple[Verdict, Candidate]]] = []
+
+    async def entrant(position: int) -> Candidate:
+        if position < len(candidates):
+            return candidates[position]
+        return (await played[position - len(candidates)])[1]
+
+    async def play(game: Game) -> tuple[Verdict, Candidate]:
+        a, b = await entrant(game.first), await entrant(game.second)
+        return await _duel(record, judge, a, b, checks, game)
+
+    played += [asyncio.create_task(play(game)) for game in games]
+    try:
+        for task in played:
+            verdict, winner = await task
+            record.verdict(verdict)
+    finally:
+        for task in played:
+            task.cancel()
+        await asyncio.gather(*played, return_exceptions=True)
+    return winner
+
+
+async def _check(
+    record: Recorder, judge: Judge, candidates: Sequence[Candidate], rng: random.Random
+) -> dict[int, Check]:
+    """What the judge says of each candidate alone, by id: each text once, all at the same time."""
+    first: dict[str, tuple[Candidate, int]] = {}
+    for candidate in candidates:
+        first.setdefault(_text(candidate), (candidate, rng.getrandbits(63)))
+    if len(first) == 1:
+        return {}
+    opinions = await asyncio.gather(
+        *(judge.check(record.question, record.stage, record.text, c, seed=s) for c, s in first.values())
+    )
+    said = dict(zip(first, opinions, strict=True))
+    for opinion in opinions:
+        if opinion is not None:
+            record.spend(opinion.usage)
+    return {
+        c.id: Check(candidate=c.id, correct=opinion.correct, reply=opinion.reply)
+        for c in candidates
+        if (opinion := said[_text(c)]) is not None
+    }
+
+
+async def _duel(
+    record: Recorder, judge: Judge, a: Candidate, b: Candidate, checks: dict[int, Check], game: Game
+) -> tuple[Verdict, Candidate]:
+    seen = tuple(checks[c.id] for c in (a, b) if c.id in checks)
+    flagged = {check.candidate for check in seen if check.correct is False}
+    decided_by: Literal["choice", "check", "same", "seed"]
+    reply, scores = "", None
+    if _text(a) == _text(b):
+        winner, decided_by, seen = a, "same", ()
+    elif a.id in flagged:
+        winner, decided_by = b, "check"
+    elif b.id in flagged:
+        winner, decided_by = a, "check"
+    else:
+        said = await judge.prefer(record.question, record.stage, record.text, a, b, seed=game.seed)
+        record.spend(said.usage)
+        reply, scores = said.reply, said.scores
+        winner = (a, b)[game.coin if said.choice is None else said.choice - 1]
+        decided_by = "seed" if said.choice is None else "choice"
+    verdict = Verdict(
+        a=a.id,
+        b=b.id,
+        winner=winner.id,
+        round=record.round,
+        stage=record.stage,
+        judge=judge.name,
+        decided_by=decided_by,
+        reply=reply,
+        scores=scores,
+        checks=seen,
+    )
+    return verdict, winner
+
+
+def _text(candidate: Candidate) -> str:
+    return candidate.text.strip()

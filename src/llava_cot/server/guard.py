@@ -1,0 +1,116 @@
+"""What is turned away before anything of it is read or understood: a wrong key, a body too large or too slow.
+
+Owns the limits of a request as bytes. Knows no route but that the API is under /v1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llava_cot.server.api_errors import ApiError, error_response
+
+# Two pictures of the size allowed (20 MB), in base64, and their question.
+MAX_BODY_BYTES = 64_000_000
+MAX_BODY_SECONDS = 60.0
+
+
+class Guard:
+    """An ASGI middleware. With a `key`, what is under /v1 wants it as a bearer token."""
+
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            if self._key is not None and scope["path"].startswith("/v1"):
+                _check_key(headers.get("authorization", ""), self._key)
+            length = headers.get("content-length", "")
+            if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+                raise _too_large()
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive), send)
+
+
+class Lock:
+    """An ASGI middleware for a page: whoever opens it gives the key as a password, with any name."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
+        if scope["type"] == "lifespan" or hmac.compare_digest(_password(authorization), self._key.encode()):
+            await self._app(scope, receive, send)
+            return
+        refused = PlainTextResponse(
+            "The password is the key of this server; any name will do.",
+            401,
+            {"WWW-Authenticate": 'Basic realm="llava-cot", charset="UTF-8"'},
+        )
+        await refused(scope, receive, send)
+
+
+def _password(authorization: str) -> bytes:
+    """Of HTTP's basic authentication; empty where there is none."""
+    scheme, _, given = authorization.partition(" ")
+    try:
+        pair = base64.b64decode(given.strip(), validate=True) if scheme.lower() == "basic" else b""
+    except ValueError:
+        return b""
+    return pair.partition(b":")[2]
+
+
+def _check_key(authorization: str, key: str) -> None:
+    scheme, _, given = authorization.partition(" ")
+    # Headers are read as Latin-1, whatever their bytes mean.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):
+        raise ApiError(
+            401,
+            "the API key is wrong or missing; send the server's as Authorization: Bearer KEY",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+def _limited(receive: Receive) -> Receive:
+    """`receive`, with limits until the body is complete."""
+    size, complete, deadline = 0, False, asyncio.get_running_loop().time() + MAX_BODY_SECONDS
+
+    async def limited() -> Message:
+        nonlocal size, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise ApiError(
+                408, f"the body did not arrive within {MAX_BODY_SECONDS:g} seconds; send it again"
+            ) from None
+        size += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        return message
+
+    return limited
+
+
+def _too_large() -> ApiError:
+    return ApiError(
+        413, f"the body has more than the {MAX_BODY_BYTES / 1e6:g} MB allowed; send smaller pictures"
+    )

@@ -1,0 +1,79 @@
+"""Names of models that name a method too: `mini`, `mini:single`, `mini:stage-beam-4`, `mini:best-of-8`.
+
+Owns the names; what follows the colon, such as `best-of-8@logits`, is `methods/spec.py`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava_cot.search.extras import Extras
+from llava_cot.search.methods import METHODS
+from llava_cot.search.spec import parse_spec, short
+from llava_cot.server.api_errors import ApiError
+from llava_cot.server.offered import runs
+from llava_cot.server.schemas import MAX_BUDGET, MAX_CANDIDATES
+
+# The numbers of candidates that are listed; any other may be asked for.
+_LISTED = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name says; None where it says nothing."""
+
+    method: str | None = None
+    n: int | None = None
+    judge: str | None = None
+    temperature: float | None = None
+    budget: int | None = None
+
+
+def listed(model: str, extras: Extras) -> list[str]:
+    """The names that a server of this model shows: of the methods that can run there, each with its judge."""
+    here = {name: kind for name, kind in METHODS.items() if runs(name, extras)}
+    ones = (name for name, kind in here.items() if kind.one)
+    searches = [short(name) for name, kind in here.items() if not kind.one]
+    return [
+        model,
+        *(f"{model}:{name}" for name in ones),
+        *(f"{model}:{name}-{n}" for name in searches for n in _LISTED),
+    ]
+
+
+def read_name(name: str, model: str) -> Named:
+    """What the name of a model says, at a server of `model`. Raises ApiError."""
+    if name == model:
+        return Named()
+    served, colon, search = name.rpartition(":")
+    if colon and served == model:
+        try:
+            spec = parse_spec(search)
+        except ValueError:
+            raise _unknown(name, model) from None
+        if spec.n > MAX_CANDIDATES:
+            raise ApiError(
+                400,
+                f"{spec.n} candidates are more than the {MAX_CANDIDATES} that one may ask for",
+                param="model",
+            )
+        if (spec.budget or 0) > MAX_BUDGET:
+            raise ApiError(
+                400,
+                f"a budget of {spec.budget} tokens is more than the {MAX_BUDGET} that one may ask for",
+                param="model",
+            )
+        # A judge that the name leaves out may be asked for beside it.
+        judge = spec.judge if "@" in search else None
+        return Named(spec.method, spec.n, judge, spec.temperature, spec.budget)
+    raise _unknown(name, model)
+
+
+def _unknown(name: str, model: str) -> ApiError:
+    shown = name if len(name) <= 80 else name[:77] + "..."
+    return ApiError(
+        404,
+        f"there is no model {shown!r} here; ask for one of /v1/models, such as {model}:stage-beam-4",
+        param="model",
+        code="model_not_found",
+    )
