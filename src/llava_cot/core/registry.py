@@ -1,0 +1,68 @@
+"""Named things that other packages can add to: methods, judges, models, sources, benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A mapping from names to the package's own entries and those of installed entry points.
+
+    Entry points are listed at once, without importing their packages, and loaded when their name is first
+    looked up. An entry of the package itself cannot be replaced.
+
+    Args:
+        group: The entry-point group, such as "llava_cot.methods".
+        noun: What an entry is called in messages, such as "method".
+    """
+
+    def __init__(self, group: str, noun: str) -> None:
+        self.group = group
+        self.noun = noun
+        self._entries: dict[str, T] = {}
+        self._entry_points: dict[str, EntryPoint] | None = None
+
+    def add(self, name: str, entry: T) -> None:
+        """Register an entry. Raises ValueError if the name is taken by another one."""
+        if name in self._entries and self._entries[name] is not entry:
+            raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
+        self._entries[name] = entry
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries and name in self._external():
+            self._load(name)
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self._entries, *self._external()])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._external()
+
+    def _external(self) -> dict[str, EntryPoint]:
+        if self._entry_points is None:
+            self._entry_points = {point.name: point for point in entry_points(group=self.group)}
+        return self._entry_points
+
+    def _load(self, name: str) -> None:
+        """Import the entry point. It may register itself by a decorator, or be the entry."""
+        point = self._external()[name]
+        try:
+            loaded = point.load()
+        except Exception as error:  # any fault of the other package, named so that the user can remove it
+            raise ValueError(
+                f"the {self.noun} {name!r} of the package {point.dist.name if point.dist else point.value} "
+                f"cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        self._entries.setdefault(name, loaded)
+
+    def unknown(self, name: str) -> ValueError:
+        """The error for a name that is not registered."""
+        return ValueError(f"there is no {self.noun} {name!r}; choose one of {', '.join(self)}")
