@@ -25,3 +25,14 @@ class ModelError(ValueError):
 
 class ModelFailure(ModelError):
     """A model failed at a valid request: out of memory, or its server gave up."""
+
+
+def missing_package(what: str, package: str | None, *, extra: str) -> str:
+    """Write the message for a package that is not installed, with the command that installs it.
+
+    Args:
+        what: What needs the package, as the subject of the sentence: "the server".
+        package: The package's name.
+        extra: The optional dependencies of this package that include it.
+    """
+    return f"{what} needs {package}, which is not installed; in the clone, run: pip install -e '.[{extra}]'"

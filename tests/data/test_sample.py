@@ -354,7 +354,8 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     )
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(
-        DataError, match=rf"needs {missing}, which is not here; pip install 'llava-cot\[data\]'"
+        DataError,
+        match=rf"needs {missing}, which is not installed; in the clone, run: pip install -e '.\[data\]'",
     ):
         sampling.sample(file, source / "out", silent)
 

@@ -167,7 +167,9 @@ def test_an_address_where_no_cluster_is_is_said_at_once(monkeypatch: pytest.Monk
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ModelError, match=r"needs ray, which is not here; pip install 'llava-cot\[ray\]'"):
+    with pytest.raises(
+        ModelError, match=r"needs ray, which is not installed; in the clone, run: pip install -e '.\[ray\]'"
+    ):
         Cluster("auto", "mini")
 
 

@@ -15,7 +15,10 @@ def test_a_model_for_vllm_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ModelError, match=r"^vLLM is not installed; pip install 'llava-cot\[vllm\]'$"):
+    with pytest.raises(
+        ModelError,
+        match=r"^a model named vllm:FOLDER needs vllm, .* in the clone, run: pip install -e '\.\[vllm\]'$",
+    ):
         open_model(f"vllm:{tmp_path}")
 
 

@@ -94,7 +94,10 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: os.PathLike[str]) -
         [*COMMAND, "serve"], env=environment() | {"PYTHONPATH": path}, capture_output=True, check=False
     )
     assert done.returncode == 2
-    assert b"the server needs fastapi, which is not here; pip install 'llava-cot[serve]'" in done.stderr
+    assert (
+        b"the server needs fastapi, which is not installed; in the clone, run: pip install -e '.[serve]'"
+        in done.stderr
+    )
 
 
 def test_no_part_of_a_reply_waits_for_the_client_to_confirm_another() -> None:

@@ -20,6 +20,7 @@ from llava_cot.cli.options import (
     Reasoner,
     Stages,
 )
+from llava_cot.errors import missing_package
 
 
 def serve(
@@ -56,9 +57,7 @@ def serve(
         from llava_cot.server.answering import Settings
         from llava_cot.server.serve import address, listen, run
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"the server needs {error.name}, which is not here; pip install 'llava-cot[serve]'"
-        ) from None
+        raise ValueError(missing_package("the server", error.name, extra="serve")) from None
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.search.equipping import equip
 

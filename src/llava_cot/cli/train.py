@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llava_cot.errors import missing_package
+
 if TYPE_CHECKING:
     from llava_cot.train.mini.recipe import MiniRecipe
 
@@ -30,9 +32,7 @@ def train(
         settings = make_recipe(fields, Recipe, recipe)
         from llava_cot.train import sft
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"training needs {error.name}, which is not here; pip install 'llava-cot[train]'"
-        ) from None
+        raise ValueError(missing_package("training", error.name, extra="train")) from None
     try:
         sft.train(settings, resume=resume, note=_note)
     finally:

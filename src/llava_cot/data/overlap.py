@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from llava_cot.data.record import Record
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, missing_package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +53,7 @@ def perceptual_hash(image: Image) -> int:
     try:
         import imagehash
     except ModuleNotFoundError as error:
-        raise DataError(
-            f"comparing pictures needs {error.name}, which is not here; pip install 'llava-cot[data]'"
-        ) from None
+        raise DataError(missing_package("comparing pictures", error.name, extra="data")) from None
     return int(str(imagehash.phash(image, hash_size=16)), 16)
 
 

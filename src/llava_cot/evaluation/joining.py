@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, missing_package
 
 LOCAL = "local"  # the address of a cluster that is started on this machine, and ends with the process
 _TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to an address that is named only where this says so
@@ -74,7 +74,7 @@ def join(address: str) -> tuple[Any, bool]:
     try:
         ray: Any = import_module("ray")
     except ImportError:
-        raise ModelError("a Ray cluster needs ray, which is not here; pip install 'llava-cot[ray]'") from None
+        raise ModelError(missing_package("a Ray cluster", "ray", extra="ray")) from None
     if ray.is_initialized():
         return ray, False
     _check_is_there(address)

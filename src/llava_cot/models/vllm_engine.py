@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, missing_package
 from llava_cot.models.local.checkpoint import check_dtype, first_sentence, quiet
 
 # vLLM and its processes log to standard output, tell their makers that they run, and give advice. What a
@@ -36,7 +36,7 @@ _CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
 def platform_settings(device: str, dtype: str) -> dict[str, Any]:
     """Settings that depend on what vLLM was built for. Raises ModelError, also where there is no vLLM."""
     if find_spec("vllm") is None:
-        raise ModelError("vLLM is not installed; pip install 'llava-cot[vllm]'")
+        raise ModelError(missing_package("a model named vllm:FOLDER", "vllm", extra="vllm"))
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until it reads that itself

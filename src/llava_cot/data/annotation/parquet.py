@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.record import Record, to_json
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, missing_package
 
 # Small groups, so that one row can be had without reading much; each takes 11 kB of memory until the end.
 _ROWS = 2000
@@ -55,7 +55,7 @@ _FEATURES = {
 def check_installed() -> None:
     """To be called before any work. Raises DataError."""
     if find_spec("pyarrow") is None:
-        raise DataError("a data set needs pyarrow, which is not here; pip install 'llava-cot[data]'")
+        raise DataError(missing_package("a data set", "pyarrow", extra="data"))
 
 
 class Parquet:

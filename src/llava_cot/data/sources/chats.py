@@ -20,7 +20,7 @@ from llava_cot.data.sources.base import each, json_lines, picture
 from llava_cot.data.sources.json_stream import json_items
 from llava_cot.data.sources.made import MadePicture, file_name, suffix
 from llava_cot.data.sources.talk import read_talk
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, missing_package
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 _BATCH = 64  # rows of a Parquet file that are in memory together; each may hold pictures
@@ -70,9 +70,7 @@ def parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow as arrow
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
-        raise DataError(
-            f"reading {file} needs {error.name}, which is not here; pip install 'llava-cot[data]'"
-        ) from None
+        raise DataError(missing_package(f"reading {file}", error.name, extra="data")) from None
     try:
         with ParquetFile(file) as table:
             number = 0

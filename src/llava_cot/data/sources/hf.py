@@ -16,7 +16,7 @@ from llava_cot.data.sources.base import each, letter
 from llava_cot.data.sources.chats import chat, shown, unique_id
 from llava_cot.data.sources.talk import without_marks
 from llava_cot.data.sources.tsv import listed
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, missing_package
 
 # Where a recipe names no column, the first of these that there is.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -51,9 +51,7 @@ def _open(path: str, split: str, config: str | None) -> Any:
     try:
         import datasets
     except ModuleNotFoundError as error:
-        raise DataError(
-            f"opening {path} needs {error.name}, which is not here; pip install 'llava-cot[data]'"
-        ) from None
+        raise DataError(missing_package(f"opening {path}", error.name, extra="data")) from None
     folder = Path(path)
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llava_cot.data.record import Picture
 from llava_cot.data.sources.base import json_value
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, missing_package
 from llava_cot.evaluation.scoring.words import WORDS
 from llava_cot.evaluation.types import Benchmark, Item
 
@@ -53,9 +53,7 @@ def easy_vqa() -> Benchmark:
     found = importlib.util.find_spec("easy_vqa")
     places = list(found.submodule_search_locations or ()) if found else []
     if not places:
-        raise DataError(
-            "easy-vqa needs the package of that name, which is not here; pip install 'llava-cot[eval]'"
-        )
+        raise DataError(missing_package("easy-vqa", "the package of that name", extra="eval"))
     return Benchmark(
         name="easy-vqa",
         title="easy-VQA, test",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, missing_package
 from llava_cot.models.forms import Form
 from llava_cot.models.local.checkpoint import first_sentence
 from llava_cot.models.recent import Recent
@@ -49,10 +49,7 @@ class Forcing:
 
     def _begin(self, form: Form) -> Any:
         if find_spec("llguidance") is None:
-            raise ModelError(
-                "holding a model to a form needs llguidance, which is not here; "
-                "pip install 'llava-cot[structured]'"
-            )
+            raise ModelError(missing_package("holding a model to a form", "llguidance", extra="structured"))
         from llguidance import LLMatcher
 
         grammar = f"start: %json {form.text}" if form.kind == "json" else form.text
