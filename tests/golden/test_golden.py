@@ -1,0 +1,50 @@
+"""Nothing that is answered has changed since `record.py` was run: see `cases.py` for what is compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from golden.cases import FOLDER, TOLERANCE, Case, groups, wordless
+
+EXPECTED = {group: json.loads((FOLDER / f"{group}.json").read_text()) for group in TOLERANCE}
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[str, dict[str, Case]]]:
+    with groups() as cases:
+        yield cases
+
+
+def difference(expected: Any, found: Any, tolerance: float, where: str = "") -> str | None:
+    """The first place at which the two differ, and how; None where they are the same."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = list(expected.keys() | found.keys())
+        pairs = [(key, expected.get(key, "absent"), found.get(key, "absent")) for key in sorted(keys)]
+    elif isinstance(expected, list) and isinstance(found, list):
+        pairs = [(i, one, other) for i, (one, other) in enumerate(zip(expected, found, strict=False))]
+        pairs.append(("length", len(expected), len(found)))
+    else:
+        numbers = isinstance(expected, float) and isinstance(found, float)
+        close = numbers and math.isclose(expected, found, rel_tol=tolerance, abs_tol=tolerance / 10)
+        same = close or (type(expected) is type(found) and expected == found)
+        return None if same else f"{where or '.'}: {expected!r} was expected, and {found!r} found"
+    told = (difference(one, other, tolerance, f"{where}.{key}") for key, one, other in pairs)
+    return next((one for one in told if one is not None), None)
+
+
+@pytest.mark.parametrize("group", EXPECTED)
+def test_every_case_is_known(found: dict[str, dict[str, Case]], group: str) -> None:
+    assert list(found[group]) == list(EXPECTED[group])
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, cases in EXPECTED.items() for name in cases]
+)
+def test_nothing_has_changed(found: dict[str, dict[str, Case]], group: str, name: str) -> None:
+    came = wordless(json.loads(json.dumps(found[group][name]())), [])
+    told = difference(EXPECTED[group][name], came, TOLERANCE[group])
+    assert told is None, f"{group}: {name}: {told}"
