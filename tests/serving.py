@@ -24,8 +24,8 @@ from playing import WORDS, tagged
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.extras import Extras
-from llava_cot.server.answering import Settings
 from llava_cot.server.serve import address, listen
+from llava_cot.server.service import ServerSettings
 from llava_cot.server.site import make_site
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
@@ -107,9 +107,11 @@ class Served:
 
 
 @contextmanager
-def served(model: Model, settings: Settings | None = None, extras: Extras | None = None) -> Iterator[Served]:
+def served(
+    model: Model, settings: ServerSettings | None = None, extras: Extras | None = None
+) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_site(model, settings or Settings(), extras)
+        app = make_site(model, settings or ServerSettings(), extras)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

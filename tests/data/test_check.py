@@ -22,7 +22,7 @@ from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.scenes.write import write_scenes
 from llava_cot.view.check_report import report_lines
-from llava_cot.view.records import records_page
+from llava_cot.view.records_page import records_page
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:

@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
 from llava_cot.data.checks.browse_data import _drawn, choose
-from llava_cot.view.records import records_page
+from llava_cot.view.records_page import records_page
 
 HOSTILE = (
     "<script>alert(1)</script><img src=http://x.example/p onerror=alert(1)></style>{{ 7*7 }}\"'\u202e\ud800\0"

@@ -11,7 +11,7 @@ from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError
 from llava_cot.evaluation.results import Setting, open_results
 from llava_cot.evaluation.summary import summarize
-from llava_cot.view.evaluating import markdown
+from llava_cot.view.summaries import markdown
 
 
 def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from prompted import SAMPLING, run, says, seen, words
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import make_format
-from llava_cot.core.words import how
 from llava_cot.models.base import Message
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.methods.prism import ABOVE_ALL, DESCRIBE, LOOK_FOR
+from llava_cot.view.describe import describe_request
 
 CHOICE = Question("Which way?", (PICTURE, PICTURE), options=("left", "right"))
 
@@ -40,7 +40,7 @@ async def test_one_model_describes_and_the_other_answers_from_the_description_al
     ]
     assert (trace.model, trace.reasoner, trace.method, trace.judge) == ("eye", "mind", "prism", None)
     assert (trace.chosen, trace.answer, trace.stages["summary"]) == ((0, 1), "2", None)
-    assert how(trace).startswith("model eye · reasoner mind · prism")
+    assert describe_request(trace).startswith("model eye · reasoner mind · prism")
 
 
 async def test_the_describer_is_not_told_the_question_and_the_reasoner_is_shown_no_picture() -> None:

@@ -27,7 +27,7 @@ def sample(
 ) -> None:
     """Draw a recipe's questions from data sets."""
     from llava_cot.data.sampling.sample import sample as draw
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     with Bars() as bars:
         report = draw(recipe, out, bars)
@@ -165,8 +165,8 @@ def check(
     """Find what would be wrong to train on. Exit status 1 if anything was found."""
     from llava_cot.data.checks.check import check as check_folder
     from llava_cot.data.reading import data_file
-    from llava_cot.view.bars import Bars
     from llava_cot.view.check_report import report_lines
+    from llava_cot.view.progress import Bars
 
     size = data_file(Path(folder)).stat().st_size
     benchmarks = _benchmarks(benchmark)
@@ -194,8 +194,8 @@ def view(
     from llava_cot.core.files import output_file, write_whole
     from llava_cot.data.checks.browse_data import choose
     from llava_cot.data.reading import data_file
-    from llava_cot.view.bars import Bars
-    from llava_cot.view.records import records_page
+    from llava_cot.view.progress import Bars
+    from llava_cot.view.records_page import records_page
 
     size = data_file(Path(folder)).stat().st_size
     output_file(out)
@@ -222,9 +222,9 @@ def preferences(
     ] = False,
 ) -> None:
     """Make preference pairs of each stage, and records of winning answers, out of traces."""
-    from llava_cot.core.words import plural
+    from llava_cot.core.text import plural
     from llava_cot.data.preferences.from_traces import make_preferences
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     with Bars() as bars:
         made = make_preferences(
@@ -243,7 +243,7 @@ def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
     if not paths:
         return None
     from llava_cot.data.checks.benchmark_files import load_benchmarks
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     with Bars() as bars:
         return load_benchmarks(

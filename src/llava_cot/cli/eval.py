@@ -88,7 +88,7 @@ def evaluate(
     from llava_cot.search.ask import settings
     from llava_cot.search.equipping import equip
     from llava_cot.search.spec import parse_spec
-    from llava_cot.view.evaluating import EvaluatingView, markdown
+    from llava_cot.view.summaries import EvaluatingView, markdown
 
     specs = tuple(dict.fromkeys(parse_spec(text) for text in method or ["single"]))
     settings("single", 1, None, temperature, top_p, max_tokens, 0)

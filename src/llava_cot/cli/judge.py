@@ -67,7 +67,7 @@ def calibrate(
     from llava_cot.search.ask import settings
     from llava_cot.search.equipment import Equipment
     from llava_cot.search.judges import JUDGES, make_judge
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     target = output_file(out)
     fmt = make_format(stages) if stages else LLAVA_COT

@@ -107,7 +107,7 @@ def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str:
-    from llava_cot.core.words import one_line
+    from llava_cot.core.text import one_line
 
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
@@ -186,10 +186,10 @@ def ask(
     from llava_cot.core.files import output_file
     from llava_cot.core.question import Question
     from llava_cot.core.stages import LLAVA_COT, make_format
-    from llava_cot.core.words import cost
     from llava_cot.search.ask import settings
     from llava_cot.search.equipping import equip
-    from llava_cot.view.live import LiveView
+    from llava_cot.view.describe import describe_usage
+    from llava_cot.view.terminal import LiveView
 
     target = output_file(trace) if trace else None
     settings(method, n, judge, temperature, top_p, max_tokens, seed, budget)
@@ -221,7 +221,7 @@ def ask(
         print(result.answer)
     if err is not None and not as_json:
         note = "" if result.answer is not None else "the model gave no conclusion · "
-        err.out(note + cost(result.usage), style="dim", highlight=False)
+        err.out(note + describe_usage(result.usage), style="dim", highlight=False)
 
 
 def _images(image: str, more: list[str]) -> list[LoadedImage]:
@@ -273,7 +273,7 @@ def show_trace(
         Console(highlight=False).print(trace_tree(loaded))
         return
     from llava_cot.core.files import write_whole
-    from llava_cot.view.trace_page import trace_page
+    from llava_cot.view.html import trace_page
 
     write_whole(html, trace_page(loaded))
     print(f"wrote {html}", file=sys.stderr)

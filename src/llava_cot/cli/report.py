@@ -27,7 +27,7 @@ def report(
     """Write what runs have come to: tables, plots, and every question to look at."""
     from llava_cot.evaluation.report.write import write_report
     from llava_cot.evaluation.results import open_results
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     once = list({folder.resolve(): folder for folder in folders}.values())
     with open_results(once) as results, Bars() as bars:

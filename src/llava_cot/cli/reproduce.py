@@ -37,7 +37,7 @@ def reproduce(
     from llava_cot.evaluation.reproduce.running import Common, run_tasks
     from llava_cot.evaluation.reproduce.tasks import tasks
     from llava_cot.evaluation.reproduce.write_reproduction import write
-    from llava_cot.view.bars import Bars
+    from llava_cot.view.progress import Bars
 
     mini = model == "mini"
     open_benchmark(benchmark)

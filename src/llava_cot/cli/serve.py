@@ -54,8 +54,8 @@ def serve(
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
     try:
-        from llava_cot.server.answering import Settings
         from llava_cot.server.serve import address, listen, run
+        from llava_cot.server.service import ServerSettings
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("the server", error.name, extra="serve")) from None
     from llava_cot.core.stages import LLAVA_COT, make_format
@@ -65,7 +65,7 @@ def serve(
         None, reasoner=reasoner, judge_model=judge_model, examples=examples, calibration=calibration,
         device=device, dtype=dtype, cache_mb=cache_mb,
     )  # fmt: skip
-    settings = Settings(
+    settings = ServerSettings(
         fmt=make_format(stages) if stages else LLAVA_COT,
         at_once=at_once,
         line=line,

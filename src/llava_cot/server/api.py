@@ -16,15 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from llava_cot.core.trace import Trace
-from llava_cot.server.answering import Service, answer, unless_gone
 from llava_cot.server.api_errors import ErrorReply, error_response
-from llava_cot.server.asked import read_request
+from llava_cot.server.chat_reply import ReplyStyle, reply
+from llava_cot.server.chat_request import read_request
 from llava_cot.server.names import listed, read_name
 from llava_cot.server.offered import check
-from llava_cot.server.reply import Style, reply
 from llava_cot.server.schemas import ChatReply, ChatRequest, Health, ModelCard, ModelList
+from llava_cot.server.service import Service, answer, unless_gone
 from llava_cot.server.streaming import stream
-from llava_cot.view.trace_page import trace_page
+from llava_cot.view.html import trace_page
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorReply, "description": "The request is refused; the message says what to do"},
@@ -51,7 +51,7 @@ def make_app(service: Service) -> FastAPI:
         """Answer a question about pictures in stages."""
         asked = read_request(body, model.name, settings.allow_urls, service.extras)
         raw = settings.raw if body.raw is None else body.raw
-        style = Style(body.model, raw, bool(body.include_trace), asked.stop)
+        style = ReplyStyle(body.model, raw, bool(body.include_trace), asked.stop)
         if body.stream:
             options = body.stream_options
             return await stream(service, asked, style, http, bool(options and options.include_usage))

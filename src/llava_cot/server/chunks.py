@@ -11,19 +11,21 @@ from collections.abc import Callable
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.search.search import Event, Finished, Kept, StageStarted, TextDelta
-from llava_cot.server.reply import Style, cut, finish
-from llava_cot.server.schemas import Chunk, ChunkChoice, Delta, UsageReply
-from llava_cot.view.stream import Piece, StageStreamer
+from llava_cot.server.chat_reply import ReplyStyle, cut, finish
+from llava_cot.server.schemas import ChatChunk, ChunkChoice, ChunkDelta, UsageReply
+from llava_cot.view.stage_stream import Piece, StageStreamer
 
 
-class Chunks:
+class ChunkWriter:
     """Turns the events of one choice into chunks. All that it sends makes up what `reply` would."""
 
-    def __init__(self, index: int, fmt: StageFormat, style: Style, send: Callable[[Chunk], None]) -> None:
+    def __init__(
+        self, index: int, fmt: StageFormat, style: ReplyStyle, send: Callable[[ChatChunk], None]
+    ) -> None:
         self._index, self._style, self._send = index, style, send
         self._final = fmt.final
         self._streamer = StageStreamer(fmt)
-        self._cutter = Cutter(style.stop)
+        self._cutter = StopCutter(style.stop)
         self._deltas = False
         self._stage: str | None = None
         self._begun = False  # whether a chunk was sent
@@ -44,7 +46,7 @@ class Chunks:
 
     def _text(self, text: str) -> None:
         if self._style.raw:
-            self._tell(Delta(content=self._cutter.feed(text)))
+            self._tell(ChunkDelta(content=self._cutter.feed(text)))
         else:
             self._reason(self._streamer.feed(text))
 
@@ -59,20 +61,20 @@ class Chunks:
                 text += "\n\n" if self._new_stage and self._reasoned else ""
                 text += piece.text
                 self._reasoned, self._new_stage = True, False
-        self._tell(Delta(reasoning_content=text, reasoning=text))
+        self._tell(ChunkDelta(reasoning_content=text, reasoning=text))
 
     def _end(self, trace: Trace) -> None:
         if self._style.raw:
-            self._tell(Delta(content=self._cutter.close()))
+            self._tell(ChunkDelta(content=self._cutter.close()))
         else:
             self._reason(self._streamer.close())
-            self._tell(Delta(content=self._style.content(trace)))
+            self._tell(ChunkDelta(content=self._style.content(trace)))
         choice = ChunkChoice(
-            index=self._index, delta=Delta(), finish_reason=finish(trace), trace=self._style.shown(trace)
+            index=self._index, delta=ChunkDelta(), finish_reason=finish(trace), trace=self._style.shown(trace)
         )
         self._send(chunk(self._style, choice))
 
-    def _tell(self, delta: Delta) -> None:
+    def _tell(self, delta: ChunkDelta) -> None:
         if not (delta.content or delta.reasoning):
             return
         if not self._begun:
@@ -81,7 +83,7 @@ class Chunks:
         self._send(chunk(self._style, ChunkChoice(index=self._index, delta=delta)))
 
 
-class Cutter:
+class StopCutter:
     """Passes text on up to the first stop string, holding back what may still become one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
@@ -111,5 +113,7 @@ class Cutter:
         return "" if self._stopped else cut(self._held, self._stops)
 
 
-def chunk(style: Style, *choices: ChunkChoice, usage: UsageReply | None = None) -> Chunk:
-    return Chunk(id=style.id, created=style.created, model=style.model, choices=list(choices), usage=usage)
+def chunk(style: ReplyStyle, *choices: ChunkChoice, usage: UsageReply | None = None) -> ChatChunk:
+    return ChatChunk(
+        id=style.id, created=style.created, model=style.model, choices=list(choices), usage=usage
+    )

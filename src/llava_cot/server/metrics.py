@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from llava_cot.models.base import Model
 from llava_cot.server.api_errors import api_error
-from llava_cot.server.queue import Queue
+from llava_cot.server.queue import RequestQueue
 from llava_cot.server.schemas import UsageReply
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
@@ -27,7 +27,7 @@ _OUTCOMES = {429: "full", 504: "timeout"}
 class Metrics:
     """The counts of one server."""
 
-    def __init__(self, model: Model, queue: Queue) -> None:
+    def __init__(self, model: Model, queue: RequestQueue) -> None:
         self._registry = registry = CollectorRegistry()
         self._questions = Counter(
             "llava_cot_questions", "Requests that asked for an answer", ["outcome"], registry=registry

@@ -24,12 +24,12 @@ from llava_cot.core.images import ImageLimits
 from llava_cot.search.extras import Extras
 from llava_cot.search.methods import METHODS
 from llava_cot.search.search import Began, Event, Recorder
-from llava_cot.server.answering import Service, answer
 from llava_cot.server.api_errors import api_error, error_response
-from llava_cot.server.asked import Asked, check_text
+from llava_cot.server.chat_request import ChatQuestion, check_text
 from llava_cot.server.offered import check, judges, methods
 from llava_cot.server.schemas import MAX_BUDGET
-from llava_cot.view.trace_page import stylesheet, trace_fragment
+from llava_cot.server.service import Service, answer
+from llava_cot.view.html import stylesheet, trace_fragment
 
 # Seconds between two pictures of a search: at least, and at most.
 _PAUSE = 0.1
@@ -138,7 +138,9 @@ def _blocks(service: Service) -> _Page:
                     visible=METHODS[_FIRST].budgeted,
                 )
                 with gradio.Accordion("More", open=False):
-                    temperature = gradio.Slider(0, 2, Asked.temperature, step=0.05, label="Temperature")
+                    temperature = gradio.Slider(
+                        0, 2, ChatQuestion.temperature, step=0.05, label="Temperature"
+                    )
                     seed = gradio.Number(label="Seed (empty: a new one each time)", precision=0, value=None)
                 with gradio.Row():
                     go = gradio.Button("Ask", variant="primary", min_width=120)
@@ -203,10 +205,10 @@ def _asked(
     budget: int | None,
     temperature: float,
     seed: int | None,
-) -> Asked:
+) -> ChatQuestion:
     """What the controls say. Raises ApiError or ValueError."""
     check_text(question)
-    return Asked(
+    return ChatQuestion(
         question,
         () if picture is None else (Path(picture),),
         method,
@@ -218,7 +220,7 @@ def _asked(
     )
 
 
-async def _searched(service: Service, asked: Asked) -> AsyncIterator[str]:
+async def _searched(service: Service, asked: ChatQuestion) -> AsyncIterator[str]:
     """What there is of the answer, again and again, and at the end all of it with its links."""
     grown = asyncio.Event()
     begun: list[Recorder] = []
@@ -242,12 +244,12 @@ async def _searched(service: Service, asked: Asked) -> AsyncIterator[str]:
     finally:
         work.cancel()
     name = service.traces.add(trace)
-    yield _links(name) + trace_fragment(trace, "trace", asked=False)
+    yield _links(name) + trace_fragment(trace, "trace", with_question=False)
 
 
 def _growing(record: Recorder) -> Markup:
     said = _said(f"Searching: {record.stage}..." if record.stage else "Beginning...")
-    return said + trace_fragment(record.so_far(), "live", asked=False, running=True)
+    return said + trace_fragment(record.so_far(), "live", with_question=False, running=True)
 
 
 def _links(name: str) -> Markup:

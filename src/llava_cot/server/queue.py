@@ -17,7 +17,7 @@ _LONGEST_RETRY = 60  # seconds; further ahead nothing is known
 _MEMORY = 0.9  # how much the mean of what questions take keeps of its past
 
 
-class Queue:
+class RequestQueue:
     """`running` questions at once at most, and `waiting` more in line, first come first served."""
 
     def __init__(self, at_once: int, length: int) -> None:

@@ -37,15 +37,15 @@ class ImagePart(_Part):
     image_url: ImageUrl
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class ChatMessage(_Part):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[ContentPart]
 
 
-class Search(BaseModel):
+class SearchFields(BaseModel):
     """How the answer is searched for, in place of a method in the model's name; as `llava-cot ask` has it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -80,7 +80,7 @@ class ChatRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    search: Search | None = None
+    search: SearchFields | None = None
     include_trace: bool | None = None
     raw: bool | None = None
 
@@ -103,13 +103,13 @@ class ReplyMessage(BaseModel):
     refusal: None = None
 
 
-Finish = Literal["stop", "length"]
+FinishReason = Literal["stop", "length"]
 
 
-class Choice(BaseModel):
+class ReplyChoice(BaseModel):
     index: int
     message: ReplyMessage
-    finish_reason: Finish
+    finish_reason: FinishReason
     logprobs: None = None
     trace: dict[str, Any] | None = None
 
@@ -119,11 +119,11 @@ class ChatReply(BaseModel):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ReplyChoice]
     usage: UsageReply
 
 
-class Delta(BaseModel):
+class ChunkDelta(BaseModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
@@ -132,12 +132,12 @@ class Delta(BaseModel):
 
 class ChunkChoice(BaseModel):
     index: int
-    delta: Delta
-    finish_reason: Finish | None = None
+    delta: ChunkDelta
+    finish_reason: FinishReason | None = None
     trace: dict[str, Any] | None = None
 
 
-class Chunk(BaseModel):
+class ChatChunk(BaseModel):
     """One event of a stream."""
 
     id: str

@@ -16,26 +16,26 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
-from llava_cot.server.answering import Service, answer, unless_gone
 from llava_cot.server.api_errors import ErrorReply, api_error
-from llava_cot.server.asked import Asked
-from llava_cot.server.chunks import Chunks, chunk
-from llava_cot.server.reply import Style, usage
-from llava_cot.server.schemas import Chunk
+from llava_cot.server.chat_reply import ReplyStyle, usage
+from llava_cot.server.chat_request import ChatQuestion
+from llava_cot.server.chunks import ChunkWriter, chunk
+from llava_cot.server.schemas import ChatChunk
+from llava_cot.server.service import Service, answer, unless_gone
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter is for nginx
 _log = logging.getLogger(__name__)
 
-_Pieces = asyncio.Queue[Chunk | None]
+_Pieces = asyncio.Queue[ChatChunk | None]
 
 
 async def stream(
-    service: Service, asked: Asked, style: Style, http: Request, with_usage: bool
+    service: Service, asked: ChatQuestion, style: ReplyStyle, http: Request, with_usage: bool
 ) -> StreamingResponse:
     """The response, once it has something to say: what is refused before is refused with a status."""
     pieces: _Pieces = asyncio.Queue()
     listeners = [
-        Chunks(index, service.settings.fmt, style, pieces.put_nowait) for index in range(asked.choices)
+        ChunkWriter(index, service.settings.fmt, style, pieces.put_nowait) for index in range(asked.choices)
     ]
     work = asyncio.create_task(answer(service, asked, listeners))
     work.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -64,7 +64,11 @@ class _Stream(StreamingResponse):
 
 
 async def _events(
-    work: asyncio.Task[list[Trace]], pieces: _Pieces, first: Chunk | None, style: Style, with_usage: bool
+    work: asyncio.Task[list[Trace]],
+    pieces: _Pieces,
+    first: ChatChunk | None,
+    style: ReplyStyle,
+    with_usage: bool,
 ) -> AsyncIterator[str]:
     piece = first
     while piece is not None:
@@ -83,7 +87,7 @@ async def _events(
     yield "data: [DONE]\n\n"
 
 
-def _shown(piece: Chunk) -> dict[str, Any]:
+def _shown(piece: ChatChunk) -> dict[str, Any]:
     """Without what is absent, save the reason of the end, which clients look for in every piece."""
     values = piece.model_dump(exclude_none=True)
     for choice in values["choices"]:

@@ -15,8 +15,8 @@ from llava_cot.server.api_errors import ApiError
 _MOST_BYTES = 64_000_000
 
 
-class Traces:
-    """Traces by their ids, as JSON."""
+class TraceStore:
+    """TraceStore by their ids, as JSON."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, bytes] = OrderedDict()

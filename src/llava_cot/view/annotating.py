@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava_cot.core.words import plural
+from llava_cot.core.text import plural
 from llava_cot.data.annotation.annotate import Progress
 from llava_cot.data.annotation.job import Done
 from llava_cot.view.line import ProgressLine, pace

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from llava_cot.core.words import plural, shortened
+from llava_cot.core.text import plural, shortened
 from llava_cot.data.checks.findings import KINDS, Finding, Report, kind_of
 
 _EXAMPLES = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava_cot.core.words import one_line, plural
+from llava_cot.core.text import one_line, plural
 from llava_cot.data.rollouts.duel_set import Done
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from llava_cot.core.words import one_line
+from llava_cot.core.text import one_line
 
 _DRAWN, _PRINTED = 0.1, 30.0  # seconds between two
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llava_cot.core.text import plural, printable
 from llava_cot.core.trace import Trace
-from llava_cot.core.words import plural, printable
 from llava_cot.evaluation.report.arms import Arm, on
 from llava_cot.evaluation.results import Result, Results
-from llava_cot.view.trace_page import picture, trace_fragment
+from llava_cot.view.html import image_data_url, trace_fragment
 
 MOST = 60_000_000  # characters of blocks and pictures; browsers get slow with pages beyond
 _TEXT, _CONCLUSION = 4000, 600  # characters of a question, and of a conclusion, in the index
@@ -64,7 +64,8 @@ def browse(
         if used < size and (most is None or found.shown < most):
             of[number], added = _keep_pictures(found, numbers, list(traces.values()))
             shown = {
-                key: trace_fragment(trace, f"t{number}.{key}", asked=False) for key, trace in traces.items()
+                key: trace_fragment(trace, f"t{number}.{key}", with_question=False)
+                for key, trace in traces.items()
             }
             found.blocks[number] = _packed(shown)
             used += added + len(found.blocks[number])
@@ -107,7 +108,7 @@ def _keep_pictures(found: Browsed, numbers: dict[str, int], traces: Sequence[Tra
     images = next((trace.question.images for trace in traces if trace.question.images), ())
     mine, added = [], 0
     for image in images:
-        data = picture(image)
+        data = image_data_url(image)
         if data is None:
             continue
         if data not in numbers:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.browse import Browsed
 from llava_cot.evaluation.report.document import Plot, Section, Table
-from llava_cot.view.trace_page import stylesheet
+from llava_cot.view.html import stylesheet
 
 
 def report_page(title: str, sections: Sequence[Section], browsed: Browsed) -> str:

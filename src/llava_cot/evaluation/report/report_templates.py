@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from llava_cot.core.words import printable
+from llava_cot.core.text import printable
 from llava_cot.evaluation.report.document import number
 from llava_cot.evaluation.report.scale import SERIES
-from llava_cot.view.templates import environment
+from llava_cot.view.html import template_environment
 
 _PACKAGE = "llava_cot.evaluation.report"
 
@@ -29,7 +29,7 @@ def read(name: str) -> str:
 
 @lru_cache
 def _environment() -> Environment:
-    return environment(_shown, _PACKAGE, number=number, colours=SERIES)
+    return template_environment(_shown, _PACKAGE, number=number, colours=SERIES)
 
 
 def _shown(value: Any) -> Any:

@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 64_000_000
 MAX_BODY_SECONDS = 60.0
 
 
-class Guard:
+class RequestGuard:
     """An ASGI middleware. With a `key`, what is under /v1 wants it as a bearer token."""
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
@@ -44,7 +44,7 @@ class Guard:
         await self._app(scope, _limited(receive), send)
 
 
-class Lock:
+class PagePassword:
     """An ASGI middleware for a page: whoever opens it gives the key as a password, with any name."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:

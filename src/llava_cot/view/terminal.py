@@ -8,8 +8,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from llava_cot.core.stages import StageFormat
+from llava_cot.core.text import one_line, plural, printable
 from llava_cot.core.trace import Candidate, Score, Verdict
-from llava_cot.core.words import amount, loser, one_line, plural, printable, why
 from llava_cot.search.search import (
     CandidateAdded,
     Event,
@@ -20,7 +20,8 @@ from llava_cot.search.search import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.view.stream import Piece, StageStreamer
+from llava_cot.view.describe import format_score, losing_candidate, verdict_reason
+from llava_cot.view.stage_stream import Piece, StageStreamer
 
 
 class LiveView:
@@ -142,18 +143,18 @@ class LiveView:
             if candidate != kept:
                 parts = [f"after #{candidate.parent}"] if len(parents) > 1 else []
                 parts += dict.fromkeys(
-                    f"score {amount(score.value)}"
+                    f"score {format_score(score.value)}"
                     for score in self._scores
                     if score.candidate == candidate.id
                 )
                 head = ", ".join([f"#{candidate.id} not kept" if kept else f"#{candidate.id}", *parts])
                 self._tell(f"{head}: {one_line(candidate.text)}")
         for verdict in self._verdicts:
-            result = f"#{verdict.winner} beat #{loser(verdict)}: {why(verdict)}."
+            result = f"#{verdict.winner} beat #{losing_candidate(verdict)}: {verdict_reason(verdict)}."
             self._tell(f"{result} {one_line(verdict.reply)}".rstrip())
         for score in self._scores:
             if score.reply or (kept and score.candidate == kept.id):
-                said = f"#{score.candidate} scored {amount(score.value)} by the judge ({score.judge})."
+                said = f"#{score.candidate} scored {format_score(score.value)} by the judge ({score.judge})."
                 self._tell(f"{said} {one_line(score.reply)}".rstrip())
 
     def _tell(self, line: str) -> None:

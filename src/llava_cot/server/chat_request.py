@@ -43,7 +43,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatQuestion:
     """A request that `ask` will take, but for its pictures, which are still to be loaded.
 
     Raises ValueError for settings that `ask` would refuse. The defaults are its own.
@@ -84,7 +84,7 @@ class Asked:
         return Question(self.text, tuple(images))
 
 
-def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras) -> Asked:
+def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras) -> ChatQuestion:
     """What is asked of a server of `model` that has these extras. Raises ApiError or ValueError."""
     _refuse_fields(body)
     text, urls = _read_messages(body.messages)
@@ -109,16 +109,18 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras
             )
     judge = named.judge or (search.judge if search else None)
     budget = named.budget or (search.budget if search else None)
-    limit = body.max_completion_tokens or body.max_tokens or Asked.max_tokens
-    temperature = Asked.temperature if body.temperature is None else body.temperature
-    top_p = Asked.top_p if body.top_p is None else body.top_p
+    limit = body.max_completion_tokens or body.max_tokens or ChatQuestion.max_tokens
+    temperature = ChatQuestion.temperature if body.temperature is None else body.temperature
+    top_p = ChatQuestion.top_p if body.top_p is None else body.top_p
     if named.temperature is not None:  # greedy is greedy, whatever a harness sends with it
         temperature = named.temperature
     if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
         temperature, top_p = 0.0, 1.0
     seed = random.getrandbits(31) if body.seed is None else body.seed
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    asked = Asked(text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop, budget)
+    asked = ChatQuestion(
+        text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop, budget
+    )
     check(method, judge, extras)
     return asked
 

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace
-from llava_cot.core.words import rounds
 from llava_cot.search.search import (
     CandidateAdded,
     Event,
@@ -18,7 +17,8 @@ from llava_cot.search.search import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.view.live import LiveView
+from llava_cot.view.describe import search_rounds
+from llava_cot.view.terminal import LiveView
 
 SINGLE = """Summary
 I will find every object, take away the ones that are named, and count what is left.
@@ -30,7 +30,7 @@ Caption
 def events(trace: Trace, late: bool = False) -> list[Event]:
     """All that happened; with `late`, what is kept is decided at the end."""
     told: list[Event] = []
-    for part in rounds(trace):
+    for part in search_rounds(trace):
         told.append(StageStarted(part.stage, part.number))
         told += [CandidateAdded(candidate) for candidate in part.candidates]
         told += [VerdictGiven(verdict) for verdict in part.verdicts]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llava_cot.core.trace import Trace
-from llava_cot.core.words import final_stage
-from llava_cot.server.schemas import ChatReply, Choice, Finish, ReplyMessage, UsageReply
+from llava_cot.server.schemas import ChatReply, FinishReason, ReplyChoice, ReplyMessage, UsageReply
+from llava_cot.view.describe import final_stage
 
 
 @dataclass(frozen=True)
-class Style:
+class ReplyStyle:
     """How a reply is written: `raw` is the tagged text as it came, as content; `trace` adds the trace."""
 
     model: str
@@ -47,7 +47,7 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
 
 
-def finish(trace: Trace) -> Finish:
+def finish(trace: Trace) -> FinishReason:
     """ "length" where the answer was cut off before its conclusion was complete."""
     last = next((c for c in trace.candidates if trace.chosen and c.id == trace.chosen[-1]), None)
     return "length" if last is not None and last.finish == "length" else "stop"
@@ -59,14 +59,14 @@ def usage(traces: Sequence[Trace]) -> UsageReply:
     return UsageReply(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-def reply(traces: Sequence[Trace], style: Style) -> ChatReply:
+def reply(traces: Sequence[Trace], style: ReplyStyle) -> ChatReply:
     """The whole reply: a trace a choice."""
     choices = []
     for index, trace in enumerate(traces):
         reasoning = style.reasoning(trace)
         message = ReplyMessage(content=style.content(trace), reasoning_content=reasoning, reasoning=reasoning)
         choices.append(
-            Choice(index=index, message=message, finish_reason=finish(trace), trace=style.shown(trace))
+            ReplyChoice(index=index, message=message, finish_reason=finish(trace), trace=style.shown(trace))
         )
     return ChatReply(
         id=style.id, created=style.created, model=style.model, choices=choices, usage=usage(traces)

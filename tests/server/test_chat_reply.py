@@ -9,9 +9,9 @@ from playing import WHOLE, tagged
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask_sync
-from llava_cot.server.chunks import Chunks, Cutter
-from llava_cot.server.reply import Style, cut, reply
-from llava_cot.server.schemas import Chunk
+from llava_cot.server.chat_reply import ReplyStyle, cut, reply
+from llava_cot.server.chunks import ChunkWriter, StopCutter
+from llava_cot.server.schemas import ChatChunk
 
 
 @given(
@@ -19,26 +19,26 @@ from llava_cot.server.schemas import Chunk
     st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3),
 )
 def test_a_cutter_passes_on_what_is_before_a_stop_string(pieces: list[str], stops: list[str]) -> None:
-    cutter = Cutter(tuple(stops))
+    cutter = StopCutter(tuple(stops))
     shown = "".join(map(cutter.feed, pieces)) + cutter.close()
     assert shown == cut("".join(pieces), stops)
 
 
 def test_a_cutter_holds_back_no_more_than_it_must() -> None:
-    cutter = Cutter(("END", "."))
+    cutter = StopCutter(("END", "."))
     assert [cutter.feed(text) for text in ("one E", "N two E", "ND three")] == ["one ", "EN two ", ""]
     assert cutter.feed("four") == cutter.close() == ""
 
 
 def both(written: str, *, raw: bool, method: str = "single") -> tuple[str, str]:
     """The content of a stream and of a whole reply."""
-    style, chunks = Style("m", raw, False, ()), list[Chunk]()
+    style, chunks = ReplyStyle("m", raw, False, ()), list[ChatChunk]()
     trace = ask_sync(
         ScriptedModel(lambda prompt, rng: written[len(prompt.prefix) :]),
         None,
         "q",
         method=method,
-        on_event=Chunks(0, LLAVA_COT, style, chunks.append),
+        on_event=ChunkWriter(0, LLAVA_COT, style, chunks.append),
     )
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     return streamed, reply([trace], style).choices[0].message.content

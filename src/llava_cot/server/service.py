@@ -20,17 +20,17 @@ from llava_cot.search.equipment import fitting
 from llava_cot.search.extras import Extras
 from llava_cot.search.search import OnEvent
 from llava_cot.server.api_errors import CLIENT_GONE, ApiError
-from llava_cot.server.asked import Asked
+from llava_cot.server.chat_reply import usage
+from llava_cot.server.chat_request import ChatQuestion
 from llava_cot.server.metrics import Metrics
-from llava_cot.server.queue import Queue
-from llava_cot.server.reply import usage
-from llava_cot.server.trace_store import Traces
+from llava_cot.server.queue import RequestQueue
+from llava_cot.server.trace_store import TraceStore
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """How a server answers. `at_once` and `line` bound its requests, `seconds` the time of each."""
 
     fmt: StageFormat = LLAVA_COT
@@ -55,19 +55,19 @@ class Service:
     """A model, what methods have besides it, and what stands before it."""
 
     model: Model
-    settings: Settings
-    queue: Queue
+    settings: ServerSettings
+    queue: RequestQueue
     metrics: Metrics
-    traces: Traces
+    traces: TraceStore
     extras: Extras
 
 
-def make_service(model: Model, settings: Settings, extras: Extras) -> Service:
-    queue = Queue(settings.at_once, settings.line)
-    return Service(model, settings, queue, Metrics(model, queue), Traces(), extras)
+def make_service(model: Model, settings: ServerSettings, extras: Extras) -> Service:
+    queue = RequestQueue(settings.at_once, settings.line)
+    return Service(model, settings, queue, Metrics(model, queue), TraceStore(), extras)
 
 
-async def answer(service: Service, asked: Asked, listeners: Sequence[OnEvent | None]) -> list[Trace]:
+async def answer(service: Service, asked: ChatQuestion, listeners: Sequence[OnEvent | None]) -> list[Trace]:
     """A trace for each choice, each of which has a listener. Raises ApiError or ValueError."""
     limit = service.settings.seconds
     with service.metrics.question():

@@ -22,8 +22,8 @@ from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.errors import ModelFailure
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.server import guard
-from llava_cot.server.answering import Settings
+from llava_cot.server import auth as guard
+from llava_cot.server.service import ServerSettings
 from llava_cot.server.site import make_site
 
 
@@ -253,7 +253,7 @@ def test_a_failure_of_the_model_is_no_fault_of_the_request() -> None:
     def fail(prompt: Any, rng: Any) -> str:
         raise ModelFailure("the device ran out of memory; use a smaller cache_mb")
 
-    with served(ScriptedModel(fail), Settings()) as server:
+    with served(ScriptedModel(fail), ServerSettings()) as server:
         reply = post(server, ask())
     assert reply.status_code == 503
     error = reply.json()["error"]
@@ -285,7 +285,7 @@ def test_pictures_together_have_a_limit(server: Served) -> None:
     ],
 )
 def test_no_picture_is_loaded_from_a_private_address(url: str) -> None:
-    with served(ScriptedModel(noisy), Settings(allow_urls=True)) as server:
+    with served(ScriptedModel(noisy), ServerSettings(allow_urls=True)) as server:
         assert "private or reserved network" in refusal(post(server, with_picture(url)))
 
 
@@ -299,7 +299,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
 
     monkeypatch.setattr("llava_cot.core.download.download", download)
     model = ScriptedModel(noisy)
-    with served(model, Settings(allow_urls=True)) as server:
+    with served(model, ServerSettings(allow_urls=True)) as server:
         assert post(server, with_picture("https://example.org/a.png?key=1")).status_code == 200
     url, limits = asked[0]
     assert url == "https://example.org/a.png?key=1"
@@ -310,7 +310,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
 
 # Whatever else there is, made from the server's own description.
 
-described = schemathesis.openapi.from_asgi("/openapi.json", make_site(ScriptedModel(noisy), Settings()))
+described = schemathesis.openapi.from_asgi("/openapi.json", make_site(ScriptedModel(noisy), ServerSettings()))
 described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 
 

@@ -2,8 +2,8 @@
 
 from llava_cot.evaluation.results import Setting
 from llava_cot.evaluation.run import Progress
-from llava_cot.view.evaluating import told
 from llava_cot.view.line import pace
+from llava_cot.view.summaries import told
 
 
 def test_the_line() -> None:

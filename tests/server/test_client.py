@@ -16,7 +16,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask_sync
 from llava_cot.search.methods import METHODS
-from llava_cot.server.answering import Settings
+from llava_cot.server.service import ServerSettings
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_the_models_are_listed_and_every_name_answers(server: Served) -> None:
 
 
 def test_raw_may_be_the_server_s_way() -> None:
-    with served(ScriptedModel(remainder(WHOLE)), Settings(raw=True)) as server:
+    with served(ScriptedModel(remainder(WHOLE)), ServerSettings(raw=True)) as server:
         message = server.ask().choices[0].message
         assert (message.content, message.reasoning_content) == (WHOLE, None)
         assert server.ask(extra_body={"raw": False}).choices[0].message.content == WORDS["conclusion"]
@@ -236,7 +236,7 @@ def test_what_it_does_is_counted(server: Served) -> None:
 
 
 def test_a_key_guards_the_api_and_nothing_else() -> None:
-    with served(ScriptedModel(noisy), Settings(key="sésame")) as server:
+    with served(ScriptedModel(noisy), ServerSettings(key="sésame")) as server:
         for key in ("wrong", "sesame"):
             with server.client(api_key=key) as client, pytest.raises(openai.AuthenticationError) as caught:
                 client.chat.completions.create(model="scripted", messages=ASK)

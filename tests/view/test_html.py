@@ -9,7 +9,7 @@ import pytest
 from made_traces import STAGES, WORDS, sentences, single, staged, tree
 
 from llava_cot.core.trace import Candidate, ImageRecord, Score, Trace
-from llava_cot.view.trace_page import stylesheet, trace_fragment, trace_page
+from llava_cot.view.html import stylesheet, trace_fragment, trace_page
 
 HOSTILE = "<script>alert(1)</script><img src=http://x.example onerror=alert(1)></style>{{ 7*7 }}"
 VOID = {"meta", "img", "br", "link"}

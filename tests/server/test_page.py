@@ -17,7 +17,7 @@ from serving import PATIENCE, Patient, Served, get, noisy, served, until
 
 from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.server.answering import Settings
+from llava_cot.server.service import ServerSettings
 
 CHROMIUM = shutil.which("chromium")
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
@@ -180,7 +180,7 @@ def test_it_is_readable_on_a_phone(browser: Browser, server: Served) -> None:
 
 
 def test_with_a_key_the_page_asks_for_it(browser: Browser) -> None:
-    with served(ScriptedModel(noisy), Settings(key="s3crét")) as server:
+    with served(ScriptedModel(noisy), ServerSettings(key="s3crét")) as server:
         for path in ("/", "/config", "/gradio_api/queue/data", "/traces.html"):
             refused = get(server.root + path)
             assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")

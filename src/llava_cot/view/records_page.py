@@ -22,14 +22,13 @@ from markupsafe import Markup
 
 from llava_cot.core.images import load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
-from llava_cot.core.words import plural, printable
+from llava_cot.core.text import plural, printable
 from llava_cot.data.checks.browse_data import View
 from llava_cot.data.checks.findings import KINDS, Examined, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
 from llava_cot.view.check_report import size
-from llava_cot.view.templates import environment
-from llava_cot.view.trace_page import stylesheet
+from llava_cot.view.html import stylesheet, template_environment
 
 _SIDE = 384  # pixels of a picture's longer side: about 20 kB each
 _PICTURES = 6  # of one record
@@ -136,7 +135,7 @@ def _rest(reject: Mapping[str, Any]) -> str:
 
 @lru_cache
 def _environment() -> Environment:
-    return environment(
+    return template_environment(
         finalize=_shown,
         as_written=_as_written, final=LLAVA_COT.final, found=_found, of_turn=_of_turn, pictures=_pictures,
         plural=plural, rest=_rest, right=_right, staged=_staged, stages=_stages,

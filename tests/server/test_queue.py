@@ -17,9 +17,9 @@ from tiny import make
 
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.registry import open_model
-from llava_cot.server.answering import Settings
 from llava_cot.server.api_errors import ApiError
-from llava_cot.server.queue import Queue
+from llava_cot.server.queue import RequestQueue
+from llava_cot.server.service import ServerSettings
 
 BODY = {"model": "scripted:single", "messages": ASK}
 
@@ -29,7 +29,7 @@ def outcomes(server: Served, outcome: str) -> float:
 
 
 async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
-    queue, done = Queue(1, 2), []
+    queue, done = RequestQueue(1, 2), []
 
     async def one(number: int) -> None:
         async with queue.place():
@@ -44,7 +44,7 @@ async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
 
 
 async def test_who_leaves_the_line_makes_room() -> None:
-    queue = Queue(1, 1)
+    queue = RequestQueue(1, 1)
 
     async def wait() -> None:
         async with queue.place():
@@ -68,7 +68,7 @@ async def test_who_leaves_the_line_makes_room() -> None:
 def test_many_clients_are_all_answered() -> None:
     model = Patient()
     model.go.set()
-    with served(model, Settings(at_once=8, line=100)) as server, ThreadPoolExecutor(40) as pool:
+    with served(model, ServerSettings(at_once=8, line=100)) as server, ThreadPoolExecutor(40) as pool:
         replies = list(pool.map(lambda seed: server.ask(seed=seed), range(40)))
     assert len({reply.id for reply in replies}) == 40
     assert all(reply.choices[0].message.content.isdigit() for reply in replies)
@@ -77,7 +77,7 @@ def test_many_clients_are_all_answered() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
     model = Patient()
-    settings = Settings(at_once=1, line=1)
+    settings = ServerSettings(at_once=1, line=1)
     with served(model, settings) as server, ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask)
         until(lambda: model.waiting == 1)
@@ -98,7 +98,7 @@ def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
 
 def test_the_official_client_comes_again_when_there_is_room() -> None:
     model = Patient()
-    with served(model, Settings(at_once=1, line=0)) as server, ThreadPoolExecutor(2) as pool:
+    with served(model, ServerSettings(at_once=1, line=0)) as server, ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask)
         until(lambda: model.waiting == 1)
         with server.client(max_retries=3) as client:
@@ -111,7 +111,7 @@ def test_the_official_client_comes_again_when_there_is_room() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_request_that_takes_too_long_is_stopped(stream: bool) -> None:
     model = Patient()
-    with served(model, Settings(seconds=0.3)) as server:
+    with served(model, ServerSettings(seconds=0.3)) as server:
         with pytest.raises(openai.InternalServerError) as caught:
             server.ask(stream=stream)
         assert caught.value.status_code == 504
@@ -123,7 +123,7 @@ def test_a_request_that_takes_too_long_is_stopped(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_leaves_the_line(stream: bool) -> None:
     model = Patient()
-    with served(model, Settings(at_once=1, line=1)) as server:
+    with served(model, ServerSettings(at_once=1, line=1)) as server:
         for gone in (1, 2, 3):
             with server.left({**BODY, "stream": stream}):
                 until(lambda: model.waiting == 1)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format, parse, render
-from llava_cot.view.stream import StageStreamer
+from llava_cot.view.stage_stream import StageStreamer
 
 ANSWER = "<SUMMARY> I will count. </SUMMARY>\n\n<CAPTION> Two\ncubes. </CAPTION><CONCLUSION>2</CONCLUSION>"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llava_cot.core.words import one_line, plural
+from llava_cot.core.text import one_line, plural
 from llava_cot.evaluation.run import Done, Progress
 from llava_cot.evaluation.summary import Line
 from llava_cot.view.line import ProgressLine, pace

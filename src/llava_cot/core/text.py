@@ -1,0 +1,30 @@
+"""Plain text for terminals, files and pages: without control characters, on one line, counted."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
+# words may hold escape sequences, and a terminal would obey them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text without the control characters that would steer a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Printable text with all its white space collapsed."""
+    return " ".join(printable(text).split())
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """One line of at most so many characters."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, as in "1 duel" or "1,234 tokens"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
