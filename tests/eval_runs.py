@@ -17,10 +17,10 @@ from llava_cot import ask
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.record import Picture
 from llava_cot.evaluation.benchmarks.own import RULES
-from llava_cot.evaluation.plan import Answer, Entry, Plan
-from llava_cot.evaluation.results import Setting, open_results
-from llava_cot.evaluation.run import Done, evaluate
-from llava_cot.evaluation.types import Benchmark, Item
+from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
+from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.run import EvalOutcome, evaluate
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
 from llava_cot.search.spec import parse_spec
@@ -40,7 +40,9 @@ def numbers(
             Image.new("RGB", (4, 4), (i // 2, 0, 0)).save(file)
             pictures = (Picture(file.name, file),)
         skill = "odd" if i % 2 else "even"
-        items.append(Item(f"{name}/{i}", f"Which number is {i}?", (), right.format(i), pictures, skill))
+        items.append(
+            BenchmarkItem(f"{name}/{i}", f"Which number is {i}?", (), right.format(i), pictures, skill)
+        )
     return Benchmark(name, name.title(), "", lambda: iter(items), RULES[rule], "Made up.")
 
 
@@ -70,26 +72,26 @@ class Moody(ScriptedModel):
         return await super().sample(prompt, n, sampling, on_text)
 
 
-def entry(model: Model, name: str = "scripted", spec: str | None = None, at_once: int = 8) -> Entry:
+def entry(model: Model, name: str = "scripted", spec: str | None = None, at_once: int = 8) -> PlannedModel:
     @contextmanager
-    def opened() -> Iterator[tuple[Answer, int]]:
+    def opened() -> Iterator[tuple[AnswerFunction, int]]:
         yield partial(ask, model, None), at_once
 
-    return Entry(name, spec or name, opened)
+    return PlannedModel(name, spec or name, opened)
 
 
 def plan(
-    benchmarks: Sequence[Benchmark] | Benchmark, model: Model | Entry, *specs: str, **others: Any
-) -> Plan:
-    return Plan(
+    benchmarks: Sequence[Benchmark] | Benchmark, model: Model | PlannedModel, *specs: str, **others: Any
+) -> EvalPlan:
+    return EvalPlan(
         benchmarks=(benchmarks,) if isinstance(benchmarks, Benchmark) else tuple(benchmarks),
-        models=(model if isinstance(model, Entry) else entry(model),),
+        models=(model if isinstance(model, PlannedModel) else entry(model),),
         specs=tuple(map(parse_spec, specs or ("single",))),
         **others,
     )
 
 
-def run(folder: Path, *given: Any, scorer: Model | None = None, **others: Any) -> Done:
+def run(folder: Path, *given: Any, scorer: Model | None = None, **others: Any) -> EvalOutcome:
     return evaluate(folder, plan(*given, **others), scorer=scorer)
 
 
@@ -100,7 +102,7 @@ def untimed(trace: Trace | None) -> Trace | None:
     return trace.model_copy(update={"usage": trace.usage.model_copy(update={"seconds": 0.0})})
 
 
-def contents(folder: Path) -> dict[Setting, dict[str, Any]]:
+def contents(folder: Path) -> dict[RunKey, dict[str, Any]]:
     """All that the runs of a folder found, but for times."""
     with open_results([folder]) as results:
         return {

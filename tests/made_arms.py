@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from llava_cot.core.trace import Usage
 from llava_cot.evaluation.report.arms import Arm
-from llava_cot.evaluation.report.document import Section, Table
+from llava_cot.evaluation.report.document import ReportSection, ReportTable
 from llava_cot.evaluation.reproduce.findings import Arms
-from llava_cot.evaluation.results import Result, Setting
-from llava_cot.evaluation.types import Metric, Score, Unit
+from llava_cot.evaluation.results import QuestionResult, RunKey
+from llava_cot.evaluation.types import AnswerScore, Metric, Unit
 
 SKILLS = ("exist", "chain")  # one of perception, one of reasoning
 
@@ -16,22 +16,24 @@ def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> A
     """Of questions that are of perception and of reasoning in turn."""
     skills = [SKILLS[i % 2] for i in range(len(right))]
     results = tuple(
-        Result(str(i), skill, Score(value, "match"), "x", True, (), {}, Usage(completion_tokens=tokens))
+        QuestionResult(
+            str(i), skill, AnswerScore(value, "match"), "x", True, (), {}, Usage(completion_tokens=tokens)
+        )
         for i, (value, skill) in enumerate(zip(right, skills, strict=True))
     )
     units = tuple(Unit(result.item, result.score.value, result.skill, result.item) for result in results)
     metric = Metric("accuracy", units)
-    return Arm((Setting("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
+    return Arm((RunKey("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
 
 
 def arms(*found: Arm) -> Arms:
     return {(one.model, one.method): one for one in found}
 
 
-def said(section: Section) -> list[str]:
+def said(section: ReportSection) -> list[str]:
     return [part for part in section.parts if isinstance(part, str)]
 
 
-def table(section: Section) -> list[list[str]]:
-    [only] = [part for part in section.parts if isinstance(part, Table)]
+def table(section: ReportSection) -> list[list[str]]:
+    [only] = [part for part in section.parts if isinstance(part, ReportTable)]
     return [[cell.text for cell in row] for row in only.rows]

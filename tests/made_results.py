@@ -13,8 +13,8 @@ from llava_cot.core.images import LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.stages import validate
 from llava_cot.core.trace import Trace, Usage
-from llava_cot.evaluation.results import Result, Setting
-from llava_cot.evaluation.types import Item, Metric, Score, Unit
+from llava_cot.evaluation.results import QuestionResult, RunKey
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Unit
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.spec import parse_spec
@@ -24,14 +24,14 @@ METHODS = ("single", "stage-beam-2", "stage-beam-4", "best-of-4@logits", "majori
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> `|`"
 
 
-def items(benchmark: str, count: int) -> list[Item]:
+def items(benchmark: str, count: int) -> list[BenchmarkItem]:
     """Questions with options, of three skills; the first is hostile."""
     found = []
     for number in range(count):
         text = f"How many objects are left in picture {number} once all the cubes are taken away?"
         options = ("one", "two", "three", "four")
         found.append(
-            Item(
+            BenchmarkItem(
                 f"{benchmark}/{number}",
                 HOSTILE + text if number == 0 else text,
                 options,
@@ -52,7 +52,7 @@ def picture(number: int) -> LoadedImage:
     return load_image(image)
 
 
-def model(item: Item, skilled: float) -> ScriptedModel:
+def model(item: BenchmarkItem, skilled: float) -> ScriptedModel:
     """One that is right with about this chance, and now and then leaves a stage out."""
 
     def script(prompt: Prompt, rng: random.Random) -> str:
@@ -84,15 +84,15 @@ def model(item: Item, skilled: float) -> ScriptedModel:
 class MadeResults:
     """`Results` in memory. The last question of each setting has failed."""
 
-    questions: dict[str, list[Item]]
-    traces: dict[tuple[Setting, str], Trace] = field(default_factory=dict)
-    settings: list[Setting] = field(default_factory=list)
+    questions: dict[str, list[BenchmarkItem]]
+    traces: dict[tuple[RunKey, str], Trace] = field(default_factory=dict)
+    settings: list[RunKey] = field(default_factory=list)
     headlines: tuple[str, ...] = ("accuracy",)
 
-    def results(self, setting: Setting) -> Sequence[Result]:
+    def results(self, setting: RunKey) -> Sequence[QuestionResult]:
         return [self._result(setting, item) for item in self.questions[setting.benchmark]]
 
-    def metrics(self, setting: Setting) -> Sequence[Metric]:
+    def metrics(self, setting: RunKey) -> Sequence[Metric]:
         units = tuple(
             Unit(result.item, result.score.value, result.skill, result.item)
             for result in self.results(setting)
@@ -102,32 +102,40 @@ class MadeResults:
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return self.headlines
 
-    def beside(self, setting: Setting) -> Mapping[str, str]:
+    def beside(self, setting: RunKey) -> Mapping[str, str]:
         return {}
 
     def note(self, benchmark: str) -> str:
         return f"Made up for tests: {benchmark} <b>."
 
-    def item(self, benchmark: str, id: str) -> Item:
+    def item(self, benchmark: str, id: str) -> BenchmarkItem:
         return next(item for item in self.questions[benchmark] if item.id == id)
 
-    def trace(self, setting: Setting, item: str) -> Trace | None:
+    def trace(self, setting: RunKey, item: str) -> Trace | None:
         return self.traces.get((setting, item))
 
-    def _result(self, setting: Setting, item: Item) -> Result:
+    def _result(self, setting: RunKey, item: BenchmarkItem) -> QuestionResult:
         trace = self.traces.get((setting, item.id))
         if trace is None:
             why = "the server said 500 <i>"
-            return Result(
-                item.id, item.skill, Score(0, "failed", reason=why), None, False, (), {}, Usage(), failure=why
+            return QuestionResult(
+                item.id,
+                item.skill,
+                AnswerScore(0, "failed", reason=why),
+                None,
+                False,
+                (),
+                {},
+                Usage(),
+                failure=why,
             )
         if trace.answer is None:
-            score = Score(0, "absent")
+            score = AnswerScore(0, "absent")
         else:
-            score = Score(float(trace.answer == item.answer), "match", trace.answer)
+            score = AnswerScore(float(trace.answer == item.answer), "match", trace.answer)
         whole = trace.method in ("best-of-n", "majority") and trace.n > 1
         answers = [f"<CONCLUSION> {item.answer} </CONCLUSION>" in one.text for one in trace.candidates]
-        return Result(
+        return QuestionResult(
             item=item.id,
             skill=item.skill,
             score=score,
@@ -155,7 +163,7 @@ def made(
         for name, skilled in models:
             for method in methods:
                 for seed in seeds:
-                    setting = Setting(benchmark, name, method, seed)
+                    setting = RunKey(benchmark, name, method, seed)
                     results.settings.append(setting)
                     for number, item in enumerate(asked[:-1]):
                         trace = _ask(item, pictures[number], skilled, method, seed * 1000 + number)
@@ -163,7 +171,7 @@ def made(
     return results
 
 
-def _ask(item: Item, image: LoadedImage, skilled: float, method: str, seed: int) -> Trace:
+def _ask(item: BenchmarkItem, image: LoadedImage, skilled: float, method: str, seed: int) -> Trace:
     spec = parse_spec(method)
     question = Question(item.text, (image,), item.id, item.options, item.answer)
     chance = skilled + 0.05 * spec.n * (spec.method == "stage-beam")

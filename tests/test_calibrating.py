@@ -13,7 +13,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Score
 from llava_cot.errors import DataError, ModelError, ModelFailure
-from llava_cot.evaluation.calibrate import Sample, calibrate, sampled, traced
+from llava_cot.evaluation.calibrate import ScoreSample, calibrate, sampled, traced
 from llava_cot.evaluation.plan import question_seed
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -44,7 +44,7 @@ def counts(prompt: Prompt, rng: random.Random) -> str:
     return "".join(tagged(stage, str(which)) for stage in stages) + (" more" if stages else "")
 
 
-async def sample(model: ScriptedModel, judge: Judge, count: int, stage: str = "reasoning") -> Sample:
+async def sample(model: ScriptedModel, judge: Judge, count: int, stage: str = "reasoning") -> ScoreSample:
     return await sampled(
         model,
         judge,
@@ -59,7 +59,7 @@ async def sample(model: ScriptedModel, judge: Judge, count: int, stage: str = "r
 async def test_one_sample_of_the_stage_a_question_after_the_stages_before_it() -> None:
     model, judge = ScriptedModel(counts), Reader()
     found = await sample(model, judge, 11)
-    assert found == Sample((1, 2, 3, 4, 6, 7, 8, 9), 3)
+    assert found == ScoreSample((1, 2, 3, 4, 6, 7, 8, 9), 3)
     before = tagged("summary", "7") + tagged("caption", "7")
     assert ("reasoning", before, tagged("reasoning", "7")) in judge.asked
     assert {call.n for call in model.calls} == {1}
@@ -69,7 +69,7 @@ async def test_one_sample_of_the_stage_a_question_after_the_stages_before_it() -
 
 
 async def test_another_stage() -> None:
-    assert await sample(ScriptedModel(counts), Reader(), 3, "caption") == Sample((0, 1, 2))
+    assert await sample(ScriptedModel(counts), Reader(), 3, "caption") == ScoreSample((0, 1, 2))
 
 
 async def test_a_model_that_fails_is_asked_again_and_one_that_cannot_ends_it() -> None:
@@ -92,15 +92,15 @@ def test_scores_that_traces_hold_of_the_first_round_of_each() -> None:
     two = one.model_copy(update={"model": "other", "scores": (score(5, 6),)})
     none = one.model_copy(update={"model": "third", "scores": ()})
     found, models = traced([("a", one), ("b", two), ("c", none)], "reader", "reasoning")
-    assert (found, models) == (Sample((1, 2, 5), 1), f"{one.model}, other")
+    assert (found, models) == (ScoreSample((1, 2, 5), 1), f"{one.model}, other")
 
 
 def test_mean_deviation_and_cut_off() -> None:
-    made = calibrate(Sample((1.0, 2.0, 6.0)), "reader", "reasoning", model="m", seed=4)
+    made = calibrate(ScoreSample((1.0, 2.0, 6.0)), "reader", "reasoning", model="m", seed=4)
     assert (made.judge, made.mean, made.count, made.stage, made.model) == ("reader", 3.0, 3, "reasoning", "m")
     assert made.deviation == pytest.approx(7**0.5)
     assert made.cut_off == pytest.approx(3 + 0.2533 * 7**0.5)
-    spread = Sample(tuple(NormalDist(5, 2).samples(20_000, seed=1)))
+    spread = ScoreSample(tuple(NormalDist(5, 2).samples(20_000, seed=1)))
     cut = calibrate(spread, "reader", "reasoning").cut_off
     assert sum(score > cut for score in spread.scores) / 20_000 == pytest.approx(0.4, abs=0.02)
 
@@ -116,4 +116,4 @@ def test_mean_deviation_and_cut_off() -> None:
 )
 def test_too_little_to_go_by(scores: tuple[float, ...], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        calibrate(replace(Sample(()), scores=scores), "reader", "reasoning")
+        calibrate(replace(ScoreSample(()), scores=scores), "reader", "reasoning")

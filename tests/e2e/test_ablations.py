@@ -9,7 +9,7 @@ import pytest
 from command import run
 
 from llava_cot.evaluation.reproduce.tasks import TRAINED
-from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.models.registry import BUILT_IN
 
 # What each reaches of 24 questions at least, well below what it has on more of them (docs/results.md).
@@ -35,7 +35,7 @@ def test_a_built_in_model_answers_in_its_form(name: str, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     [line] = json.loads(done.stdout)["results"]
     assert line["score"]["value"] > FLOORS[name]
-    setting = Setting("scenes:validation", name, "greedy", 0)
+    setting = RunKey("scenes:validation", name, "greedy", 0)
     with open_results([tmp_path / "out"]) as results:
         for result in results.results(setting):
             trace = results.trace(setting, result.item)

@@ -17,7 +17,7 @@ from teachers import save, staged
 
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 
@@ -116,7 +116,7 @@ def test_mini_answers_scenes_as_ask_does(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert b"| scenes:validation | stage-beam-2@logits | 3 |" in done.stdout
-    setting = Setting("scenes:validation", "mini", "stage-beam-2@logits", 0)
+    setting = RunKey("scenes:validation", "mini", "stage-beam-2@logits", 0)
     scenes = tmp_path / "scenes"
     assert run("scenes", scenes, "--split", "validation", "--count", "3").returncode == 0
     with open_results([out]) as results:

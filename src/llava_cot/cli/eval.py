@@ -77,10 +77,10 @@ def evaluate(
 
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.data.store import check_own
-    from llava_cot.evaluation.answers import WAYS
+    from llava_cot.evaluation.answers import ANSWER_SOURCES
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.opening import ASKED, entries
-    from llava_cot.evaluation.plan import Plan
+    from llava_cot.evaluation.plan import EvalPlan
     from llava_cot.evaluation.results import open_results
     from llava_cot.evaluation.run import evaluate as run
     from llava_cot.evaluation.summary import summarize
@@ -92,9 +92,9 @@ def evaluate(
 
     specs = tuple(dict.fromkeys(parse_spec(text) for text in method or ["single"]))
     settings("single", 1, None, temperature, top_p, max_tokens, 0)
-    way = next((known for known in WAYS if known == answer), None)
+    way = next((known for known in ANSWER_SOURCES if known == answer), None)
     if way is None:
-        raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(WAYS)}")
+        raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
     equipment = equip(
         [(spec.method, spec.judge) for spec in specs], reasoner=reasoner, judge_model=judge_model,
         examples=examples, calibration=calibration, device=device, dtype=dtype, in_flight=at_once or ASKED,
@@ -106,7 +106,7 @@ def evaluate(
         )
     folder, data = Path(out), Path(root) if root else None
     check_own(folder)
-    plan = Plan(
+    plan = EvalPlan(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
         models=entries(
             model,

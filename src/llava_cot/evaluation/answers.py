@@ -9,15 +9,15 @@ from typing import Literal, get_args
 
 from llava_cot.core.stages import StageFormat, parse, validate
 from llava_cot.core.trace import Trace
-from llava_cot.evaluation.types import Item, Rule
+from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
 
 # The paper scores the conclusion alone. A model that was not taught stages may be taken at its last line (one
 # that reasons first) or at its whole text; both are for such models only.
-Way = Literal["conclusion", "last-line", "whole"]
-WAYS: tuple[Way, ...] = get_args(Way)
+AnswerSource = Literal["conclusion", "last-line", "whole"]
+ANSWER_SOURCES: tuple[AnswerSource, ...] = get_args(AnswerSource)
 
 
-def said(text: str, fmt: StageFormat, way: Way) -> str | None:
+def said(text: str, fmt: StageFormat, way: AnswerSource) -> str | None:
     """The answer in a text, None if there is none.
 
     "conclusion" takes a text without any stage whole, as `trace.answer` does.
@@ -39,7 +39,12 @@ def shape(trace: Trace, fmt: StageFormat) -> dict[str, object]:
 
 
 def best_of_others(
-    trace: Trace, item: Item, rule: Rule, fmt: StageFormat, way: Way, conclusion: str | None
+    trace: Trace,
+    item: BenchmarkItem,
+    rule: ScoringRule,
+    fmt: StageFormat,
+    way: AnswerSource,
+    conclusion: str | None,
 ) -> tuple[bool, float | None]:
     """Whether the method sampled several whole answers, and the best score among those that answer otherwise.
 

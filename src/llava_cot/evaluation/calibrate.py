@@ -20,7 +20,7 @@ from llava_cot.data.schedule import run_all
 from llava_cot.errors import DataError
 from llava_cot.evaluation.plan import question_seed
 from llava_cot.evaluation.scorer import insist
-from llava_cot.evaluation.types import Item
+from llava_cot.evaluation.types import BenchmarkItem
 from llava_cot.models.base import Model, Sampling
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.grading import grade
@@ -30,7 +30,7 @@ from llava_cot.search.tree import Node, grow
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoreSample:
     """The scores, and how many questions gave none, since the model left the stage out."""
 
     scores: tuple[float, ...]
@@ -40,14 +40,14 @@ class Sample:
 async def sampled(
     model: Model,
     judge: Judge,
-    items: Iterable[Item],
+    items: Iterable[BenchmarkItem],
     *,
     stage: str,
     sampling: Sampling,
     fmt: StageFormat,
     at_once: int,
     on_progress: Callable[[int], None] = lambda done: None,
-) -> Sample:
+) -> ScoreSample:
     """One sample of the stage a question, after one of each stage before it, and the judge's scores of these.
 
     Scores come in the order of the questions, whatever is ready first. Raises ModelError, ImageError and
@@ -56,7 +56,7 @@ async def sampled(
     room = Room()
     found: dict[int, float | None] = {}
 
-    async def one(job: tuple[int, Item]) -> None:
+    async def one(job: tuple[int, BenchmarkItem]) -> None:
         number, item = job
         settings = replace(sampling, seed=question_seed(sampling.seed, item.id))
         async with room.pictures(item.pictures) as images:
@@ -69,7 +69,7 @@ async def sampled(
     await run_all(enumerate(items), one, at_once, lambda: False)
     ordered = [found[number] for number in sorted(found)]
     scores = tuple(score for score in ordered if score is not None)
-    return Sample(scores, len(ordered) - len(scores))
+    return ScoreSample(scores, len(ordered) - len(scores))
 
 
 async def _score(
@@ -87,7 +87,7 @@ async def _score(
     return score
 
 
-def traced(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple[Sample, str]:
+def traced(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple[ScoreSample, str]:
     """The scores that traces hold, and the names of the models that were scored.
 
     Of each trace those of the first round at this stage: a search comes back to a stage where scores are low.
@@ -102,10 +102,10 @@ def traced(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple
         without += not given
         if given:
             models[trace.model] = None
-    return Sample(tuple(scores), without), ", ".join(models)
+    return ScoreSample(tuple(scores), without), ", ".join(models)
 
 
-def calibrate(sample: Sample, judge: str, stage: str, **known: Any) -> Calibration:
+def calibrate(sample: ScoreSample, judge: str, stage: str, **known: Any) -> Calibration:
     """Mean and deviation of a sample; `known` is what else is known of it.
 
     Raises DataError if it is too small, or has scores that are no finite numbers.

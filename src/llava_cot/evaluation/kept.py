@@ -29,32 +29,32 @@ from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.store import Store
 from llava_cot.errors import StoreError
-from llava_cot.evaluation.answers import Way
-from llava_cot.evaluation.results import Result, Setting
-from llava_cot.evaluation.types import Benchmark, Item, Score
+from llava_cot.evaluation.answers import AnswerSource
+from llava_cot.evaluation.results import QuestionResult, RunKey
+from llava_cot.evaluation.types import AnswerScore, Benchmark, BenchmarkItem
 
 _SCORE = ("value", "by", "said", "reason", "scorer")
 PURPOSE = {"purpose": "evaluation"}
 
 
-def setting_key(setting: Setting) -> str:
+def setting_key(setting: RunKey) -> str:
     return json.dumps([setting.benchmark, setting.model, setting.method, setting.seed])
 
 
-def key_of(setting: Setting, id: str) -> str:
+def key_of(setting: RunKey, id: str) -> str:
     return json.dumps([setting.benchmark, setting.model, setting.method, setting.seed, id])
 
 
-def read_setting(key: str) -> Setting:
-    return Setting(*json.loads(key))
+def read_setting(key: str) -> RunKey:
+    return RunKey(*json.loads(key))
 
 
-def read_key(key: str) -> tuple[Setting, str]:
+def read_key(key: str) -> tuple[RunKey, str]:
     benchmark, model, method, seed, id = json.loads(key)
-    return Setting(benchmark, model, method, seed), id
+    return RunKey(benchmark, model, method, seed), id
 
 
-def questions(benchmark: Benchmark, limit: int | None) -> Iterable[Item]:
+def questions(benchmark: Benchmark, limit: int | None) -> Iterable[BenchmarkItem]:
     """The benchmark's first `limit` questions, all if that is None."""
     return islice(benchmark.items(), limit)
 
@@ -96,7 +96,7 @@ def keep_benchmark(store: Store, benchmark: Benchmark, limit: int | None) -> lis
     return ids
 
 
-def check_model(store: Store, name: str, opened: str, way: Way) -> None:
+def check_model(store: Store, name: str, opened: str, way: AnswerSource) -> None:
     """Raises StoreError if the folder has another model of this name, or takes other text for its answer."""
     known = store.get(name, "model") or {"opened": opened, "answer": way}
     if known["opened"] != opened:
@@ -111,7 +111,7 @@ def check_model(store: Store, name: str, opened: str, way: Way) -> None:
         )
 
 
-def keep_model(store: Store, name: str, opened: str, way: Way) -> None:
+def keep_model(store: Store, name: str, opened: str, way: AnswerSource) -> None:
     store.put(name, "model", {"opened": opened, "answer": way})
 
 
@@ -156,7 +156,7 @@ def kept_trace(store: Store, key: str, *, pictures: bool = False) -> Trace | Non
     return Trace.model_validate(kept, strict=False)
 
 
-def row(score: Score, scorer: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+def row(score: AnswerScore, scorer: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the kind "score". `facts` are what does not depend on the score: `conclusion`, `kept`,
     `absent`, `lengths`, `sampled`, `others` (`answers.best_of_others`), `usage`, `wall`, and, but in older
     ones, `candidates`."""
@@ -168,12 +168,12 @@ def facts_of(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if name not in _SCORE}
 
 
-def result(id: str, skill: str, kept: Mapping[str, Any]) -> Result:
+def result(id: str, skill: str, kept: Mapping[str, Any]) -> QuestionResult:
     """What a row says."""
-    return Result(
+    return QuestionResult(
         item=id,
         skill=skill,
-        score=Score(kept["value"], kept["by"], kept["said"], kept["reason"]),
+        score=AnswerScore(kept["value"], kept["by"], kept["said"], kept["reason"]),
         conclusion=kept["conclusion"],
         kept=kept["kept"],
         absent=tuple(kept["absent"]),
@@ -185,12 +185,14 @@ def result(id: str, skill: str, kept: Mapping[str, Any]) -> Result:
     )
 
 
-def no_result(id: str, skill: str, why: str) -> Result:
+def no_result(id: str, skill: str, why: str) -> QuestionResult:
     """A question that the model did not answer, which counts as wrong."""
-    return Result(id, skill, Score(0.0, "failed", reason=why), None, False, (), {}, Usage(), failure=why)
+    return QuestionResult(
+        id, skill, AnswerScore(0.0, "failed", reason=why), None, False, (), {}, Usage(), failure=why
+    )
 
 
-def kept_item(store: Store, benchmark: str, id: str) -> Item:
+def kept_item(store: Store, benchmark: str, id: str) -> BenchmarkItem:
     """Raises KeyError if there is none."""
     kept = store.get(json.dumps([benchmark, id]), "item")
     if kept is None:
@@ -198,8 +200,10 @@ def kept_item(store: Store, benchmark: str, id: str) -> Item:
     return item_of(id, kept)
 
 
-def item_of(id: str, kept: Mapping[str, Any]) -> Item:
-    return Item(id, kept["text"], tuple(kept["options"]), kept["answer"], (), kept["skill"], kept["extra"])
+def item_of(id: str, kept: Mapping[str, Any]) -> BenchmarkItem:
+    return BenchmarkItem(
+        id, kept["text"], tuple(kept["options"]), kept["answer"], (), kept["skill"], kept["extra"]
+    )
 
 
 def settings(
@@ -224,7 +228,7 @@ def _oracle(kept: Mapping[str, Any]) -> float | None:
     return None if kept["others"] is None else max(kept["value"], kept["others"])
 
 
-def _plain(item: Item) -> dict[str, Any]:
+def _plain(item: BenchmarkItem) -> dict[str, Any]:
     return {
         "id": item.id, "text": item.text, "options": list(item.options), "answer": item.answer,
         "skill": item.skill, "extra": dict(item.extra),

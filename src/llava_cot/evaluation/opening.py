@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
-from llava_cot.evaluation.plan import Answer, Entry
+from llava_cot.evaluation.plan import AnswerFunction, PlannedModel
 from llava_cot.models.base import Model
 from llava_cot.models.registry import open_model
 from llava_cot.search.ask import ask
@@ -30,7 +30,7 @@ def entries(
     dtype: str,
     ray: str | None = None,
     known: Mapping[str, Model] | None = None,
-) -> tuple[Entry, ...]:
+) -> tuple[PlannedModel, ...]:
     """Models in this process or behind servers; with `ray`, in the workers of the cluster at that address.
 
     `known` may come to hold models that are open, by what they are called: those are not opened again.
@@ -48,7 +48,7 @@ def entries(
             opened = partial(_here, spec, model_name, at_once, device, dtype, {} if known is None else known)
         else:
             opened = partial(_by_ray, ray, spec, at_once, device, dtype)
-        found.append(Entry(name, lasting(spec) + (f" {model_name}" if model_name else ""), opened))
+        found.append(PlannedModel(name, lasting(spec) + (f" {model_name}" if model_name else ""), opened))
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
@@ -64,7 +64,7 @@ def _here(
     device: str,
     dtype: str,
     known: Mapping[str, Model],
-) -> Iterator[tuple[Answer, int]]:
+) -> Iterator[tuple[AnswerFunction, int]]:
     from llava_cot.models.endpoint.client import EndpointModel
     from llava_cot.models.endpoint.several import SeveralModel
 
@@ -82,7 +82,7 @@ def _here(
 @contextmanager
 def _by_ray(
     address: str, spec: str, at_once: int | None, device: str, dtype: str
-) -> Iterator[tuple[Answer, int]]:
+) -> Iterator[tuple[AnswerFunction, int]]:
     from llava_cot.evaluation.cluster import Cluster
 
     with closing(Cluster(address, spec, device=device, dtype=dtype)) as cluster:

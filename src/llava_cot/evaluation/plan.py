@@ -8,50 +8,50 @@ from dataclasses import dataclass, field
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.evaluation.answers import Way
-from llava_cot.evaluation.results import Setting
+from llava_cot.evaluation.answers import AnswerSource
+from llava_cot.evaluation.results import RunKey
 from llava_cot.evaluation.types import Benchmark
 from llava_cot.models.base import seed_of
 from llava_cot.search.equipment import Equipment
 from llava_cot.search.spec import Spec
 
 # Answers a question, as `ask` does once it has its model.
-Answer = Callable[..., Awaitable[Trace]]
+AnswerFunction = Callable[..., Awaitable[Trace]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedModel:
     """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives the way to ask it,
     for as long as it is needed, and how many questions it likes at once."""
 
     name: str
     spec: str
-    open: Callable[[], AbstractContextManager[tuple[Answer, int]]]
+    open: Callable[[], AbstractContextManager[tuple[AnswerFunction, int]]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvalPlan:
     """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `equipment` is
     what the methods and judges have besides the models."""
 
     benchmarks: tuple[Benchmark, ...]
-    models: tuple[Entry, ...]
+    models: tuple[PlannedModel, ...]
     specs: tuple[Spec, ...]
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
-    way: Way = "conclusion"
+    way: AnswerSource = "conclusion"
     fmt: StageFormat = LLAVA_COT
     temperature: float = 0.6
     top_p: float = 0.9
     max_tokens: int = 2048
     equipment: Equipment = field(default_factory=Equipment)
 
-    def settings(self, model: str) -> Iterator[tuple[Setting, Benchmark, Spec]]:
+    def settings(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
         """All that is asked of one model, in order."""
         for benchmark in self.benchmarks:
             for spec in self.specs:
                 for seed in self.seeds:
-                    yield Setting(benchmark.name, model, spec.name, seed), benchmark, spec
+                    yield RunKey(benchmark.name, model, spec.name, seed), benchmark, spec
 
 
 def question_seed(seed: int, item: str) -> int:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from llava_cot.core.trace import Trace, Usage
-from llava_cot.evaluation.types import Item, Metric, Score
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.stored import StoredResults
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class RunKey:
     """What questions were answered by: names of benchmark and model, a method's spec, the sampling's seed."""
 
     benchmark: str
@@ -28,7 +28,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Result:
+class QuestionResult:
     """One question under one setting.
 
     `conclusion` is what was scored, None if it was absent. `kept` says whether the format was kept to the
@@ -43,7 +43,7 @@ class Result:
 
     item: str
     skill: str
-    score: Score
+    score: AnswerScore
     conclusion: str | None
     kept: bool
     absent: tuple[str, ...]
@@ -55,29 +55,29 @@ class Result:
     failure: str | None = None
 
 
-class Results(Protocol):
+class RunResults(Protocol):
     """Runs in one folder or in several, as one. Results of a setting are in the benchmark's order."""
 
     @property
-    def settings(self) -> Sequence[Setting]: ...
+    def settings(self) -> Sequence[RunKey]: ...
 
-    def results(self, setting: Setting) -> Sequence[Result]: ...
+    def results(self, setting: RunKey) -> Sequence[QuestionResult]: ...
 
-    def metrics(self, setting: Setting) -> Sequence[Metric]: ...
+    def metrics(self, setting: RunKey) -> Sequence[Metric]: ...
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
         """The names of the metrics whose mean is the benchmark's figure."""
 
-    def beside(self, setting: Setting) -> Mapping[str, str]:
+    def beside(self, setting: RunKey) -> Mapping[str, str]:
         """What the method had besides the model, by option, as in {"--reasoner": "mini"}."""
 
     def note(self, benchmark: str) -> str:
         """The sentence that belongs beside its figures; empty if none."""
 
-    def item(self, benchmark: str, id: str) -> Item:
+    def item(self, benchmark: str, id: str) -> BenchmarkItem:
         """The question, without its pictures."""
 
-    def trace(self, setting: Setting, item: str) -> Trace | None:
+    def trace(self, setting: RunKey, item: str) -> Trace | None:
         """With its pictures; None where the model failed."""
 
 

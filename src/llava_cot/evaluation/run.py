@@ -32,12 +32,12 @@ from llava_cot.evaluation.kept import (
     setting_key,
     settings,
 )
-from llava_cot.evaluation.plan import Answer, Entry, Plan, question_seed
-from llava_cot.evaluation.results import Setting
+from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel, question_seed
+from llava_cot.evaluation.results import RunKey
 from llava_cot.evaluation.scorer import insist
 from llava_cot.evaluation.scores import Scores
 from llava_cot.evaluation.share import Share
-from llava_cot.evaluation.types import Item, Rule
+from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
 from llava_cot.models.base import Model
 from llava_cot.search.equipment import fitting
 from llava_cot.search.extras import Extras
@@ -47,7 +47,7 @@ _SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Progress:
+class EvalProgress:
     """How far a run is. `done` counts answered questions, those of earlier runs among them, `fresh` the ones
     of this run, `failed` its failures. `mean` is the score so far under `setting`, the last answer's."""
 
@@ -55,13 +55,13 @@ class Progress:
     total: int
     fresh: int = 0
     failed: int = 0
-    setting: Setting | None = None
+    setting: RunKey | None = None
     mean: float = 0.0
     usd: float = 0.0
 
 
 @dataclass(frozen=True)
-class Done:
+class EvalOutcome:
     """How many questions `failed`, and how many answers a scorer failed to score (`unscored`), the last for
     the reason `why`. `gave_up` names the models that could do nothing any more."""
 
@@ -73,12 +73,12 @@ class Done:
 
 def evaluate(
     folder: Path,
-    plan: Plan,
+    plan: EvalPlan,
     *,
     scorer: Model | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[EvalProgress], None] = lambda progress: None,
     on_interrupt: Callable[[], None] = lambda: None,
-) -> Done:
+) -> EvalOutcome:
     """Answer and score what the folder does not have yet.
 
     Traces, scores and a scorer's replies are kept as they come, so that a run which is broken off in whatever
@@ -99,10 +99,10 @@ def evaluate(
                 with entry.open() as (answer, at_once):
                     if asyncio.run(run.answer(entry, answer, at_once, extras)):
                         gave_up.append(entry.name)
-        return Done(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
+        return EvalOutcome(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
 
 
-def _prepare(store: Store, plan: Plan) -> dict[str, list[str]]:
+def _prepare(store: Store, plan: EvalPlan) -> dict[str, list[str]]:
     """The ids of the questions, by benchmark. Raises ValueError if the plan does not fit the folder."""
     store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
     for entry in plan.models:
@@ -117,7 +117,7 @@ def _prepare(store: Store, plan: Plan) -> dict[str, list[str]]:
 
 
 async def _settle(
-    scores: Scores, on_progress: Callable[[Progress], None], on_interrupt: Callable[[], None]
+    scores: Scores, on_progress: Callable[[EvalProgress], None], on_interrupt: Callable[[], None]
 ) -> None:
     """Score what is owed from earlier runs, of all the folder."""
     owed, done = scores.owed(), 0
@@ -126,7 +126,7 @@ async def _settle(
         nonlocal done
         trouble = await scores.again(key)
         done += 1
-        on_progress(Progress(done, len(owed), done, usd=scores.usd))
+        on_progress(EvalProgress(done, len(owed), done, usd=scores.usd))
         return trouble
 
     await run_interruptible(owed, one, _SCORED_AT_ONCE, lambda: False, on_interrupt)
@@ -135,10 +135,10 @@ async def _settle(
 @dataclass(frozen=True)
 class _Job:
     key: str
-    setting: Setting
+    setting: RunKey
     spec: Spec
-    item: Item
-    rule: Rule
+    item: BenchmarkItem
+    rule: ScoringRule
 
 
 class _Run:
@@ -147,10 +147,10 @@ class _Run:
     def __init__(
         self,
         store: Store,
-        plan: Plan,
+        plan: EvalPlan,
         ids: Mapping[str, Sequence[str]],
         scores: Scores,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[EvalProgress], None],
         on_interrupt: Callable[[], None],
     ) -> None:
         self.failed = 0
@@ -159,7 +159,7 @@ class _Run:
         self._tell, self._on_interrupt = on_progress, on_interrupt
         self._share = Share()
         self._answered = set(store.keys("trace"))
-        self._means: dict[Setting, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
+        self._means: dict[RunKey, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
         self._usd = 0.0
         for key, kept in store.items("score"):
             self._count(read_key(key)[0], kept["value"])
@@ -169,10 +169,10 @@ class _Run:
         self._done = sum(read_key(key)[0] in asked for key in self._answered)
         self._fresh = 0
 
-    def owes(self, entry: Entry) -> bool:
+    def owes(self, entry: PlannedModel) -> bool:
         return next(self._owed(entry), None) is not None
 
-    async def answer(self, entry: Entry, answer: Answer, at_once: int, extras: Extras) -> bool:
+    async def answer(self, entry: PlannedModel, answer: AnswerFunction, at_once: int, extras: Extras) -> bool:
         """Ask a model all that it owes; whether it could do nothing any more."""
         keep_model(self._store, entry.name, entry.spec, self._plan.way)
         for setting, _, spec in self._plan.settings(entry.name):
@@ -190,7 +190,7 @@ class _Run:
         )
         return why is not None
 
-    def _owed(self, entry: Entry) -> Iterator[_Job]:
+    def _owed(self, entry: PlannedModel) -> Iterator[_Job]:
         for setting, benchmark, spec in self._plan.settings(entry.name):
             if all(key_of(setting, id) in self._answered for id in self._ids[benchmark.name]):
                 continue  # without reading the benchmark once more
@@ -199,7 +199,7 @@ class _Run:
                 if key not in self._answered:
                     yield _Job(key, setting, spec, item, benchmark.rule)
 
-    async def _one(self, job: _Job, answer: Answer, room: Room) -> str | None:
+    async def _one(self, job: _Job, answer: AnswerFunction, room: Room) -> str | None:
         """Ask and score one question; what a model could not do, if that was so."""
         begun = self._share.begin()
         try:
@@ -223,7 +223,7 @@ class _Run:
         self._progress(job.setting)
         return None
 
-    async def _ask(self, job: _Job, answer: Answer, room: Room) -> Trace:
+    async def _ask(self, job: _Job, answer: AnswerFunction, room: Room) -> Trace:
         plan, spec = self._plan, job.spec
         async with room.pictures(job.item.pictures) as images:
             return await answer(
@@ -239,12 +239,14 @@ class _Run:
                 budget=spec.budget,
             )
 
-    def _count(self, setting: Setting, value: float) -> None:
+    def _count(self, setting: RunKey, value: float) -> None:
         mean = self._means[setting]
         mean[0] += value
         mean[1] += 1
 
-    def _progress(self, setting: Setting) -> None:
+    def _progress(self, setting: RunKey) -> None:
         value, count = self._means[setting]
         usd = self._usd + self._scores.usd
-        self._tell(Progress(self._done, self._total, self._fresh, self.failed, setting, value / count, usd))
+        self._tell(
+            EvalProgress(self._done, self._total, self._fresh, self.failed, setting, value / count, usd)
+        )

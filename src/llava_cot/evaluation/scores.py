@@ -17,7 +17,7 @@ from llava_cot.evaluation.benchmarks.rules_by_name import rule_named
 from llava_cot.evaluation.kept import facts_of, kept_item, kept_trace, read_key, row
 from llava_cot.evaluation.scorer import Scorer
 from llava_cot.evaluation.scoring.asking import score
-from llava_cot.evaluation.types import Item, Rule, Score
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
 from llava_cot.models.base import Model
 
 
@@ -58,7 +58,9 @@ class Scores:
             await self.first(key, item, rule, trace, self._store.get(key, "wall"))
         return self.why if self.failed > failed else None
 
-    async def first(self, key: str, item: Item, rule: Rule, trace: Trace, wall: float) -> Score:
+    async def first(
+        self, key: str, item: BenchmarkItem, rule: ScoringRule, trace: Trace, wall: float
+    ) -> AnswerScore:
         """Score an answer that has just been kept."""
         way = self._store.get(read_key(key)[0].model, "model")["answer"]
         conclusion = said(trace.text, self._fmt, way)
@@ -74,12 +76,17 @@ class Scores:
         }
         return await self._score(key, item, rule, facts)
 
-    async def _score(self, key: str, item: Item, rule: Rule, facts: dict[str, Any]) -> Score:
+    async def _score(
+        self, key: str, item: BenchmarkItem, rule: ScoringRule, facts: dict[str, Any]
+    ) -> AnswerScore:
         name = self._scorer.name if self._scorer else None
         try:
             found = await score(rule, item, facts["conclusion"], self._scorer.ask if self._scorer else None)
         except ModelError as error:
             self.failed, self.why = self.failed + 1, f"the scorer: {error}"
-            found, name = Score(0.0, "unsettled", reason=str(error)), ""  # no scorer's name: it stays owed
+            found, name = (
+                AnswerScore(0.0, "unsettled", reason=str(error)),
+                "",
+            )  # no scorer's name: it stays owed
         self._store.put(key, "score", row(found, name, facts))
         return found

@@ -35,7 +35,7 @@ _Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A mean and its 95% interval, in percent."""
 
     value: float
@@ -44,7 +44,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """The second mean less the first, and its 95% interval, in percentage points, over `count` shared keys.
 
     `won` and `lost` count the keys on which the second is better and worse. `p` is two-sided, by `test`.
@@ -60,7 +60,7 @@ class Difference:
     count: int
 
 
-def mean_with_interval(units: Sequence[Unit]) -> Figure:
+def mean_with_interval(units: Sequence[Unit]) -> Estimate:
     """The mean of units, of one run or of several seeds. Raises ValueError where there are none.
 
     Wilson's interval where clusters are of one size and each is all right or all wrong, since such a cluster
@@ -78,7 +78,7 @@ def mean_with_interval(units: Sequence[Unit]) -> Figure:
     return _percent(value, *_limits(_bootstrap(sums, counts)))
 
 
-def headline(metrics: Sequence[Metric]) -> Figure:
+def headline(metrics: Sequence[Metric]) -> Estimate:
     """The mean of the metrics' means; metrics of one name are one metric under several seeds.
 
     The bootstrap draws clusters for all metrics together: units of different metrics are about the same
@@ -92,7 +92,7 @@ def headline(metrics: Sequence[Metric]) -> Figure:
     draws = _bootstrap(sums, counts)
     if np.ptp(draws) < _NOTHING:  # all agree: as wide as the metrics by themselves
         each = [mean_with_interval(units) for units in groups]
-        return Figure(100 * value, min(figure.low for figure in each), max(figure.high for figure in each))
+        return Estimate(100 * value, min(figure.low for figure in each), max(figure.high for figure in each))
     return _percent(value, *_limits(draws))
 
 
@@ -104,7 +104,7 @@ def wilson(right: float, count: int) -> tuple[float, float]:
     return (0.0 if right == 0 else middle - half), (1.0 if right == count else middle + half)
 
 
-def paired(a: Sequence[Unit], b: Sequence[Unit]) -> Difference:
+def paired(a: Sequence[Unit], b: Sequence[Unit]) -> PairedDifference:
     """How much better `b` is than `a`, over the keys that both have. Raises ValueError where there are none.
 
     Where every unit is 0 or 1 and a cluster by itself: McNemar's exact test, and the interval of Agresti and
@@ -114,7 +114,7 @@ def paired(a: Sequence[Unit], b: Sequence[Unit]) -> Difference:
     return paired_headline([Metric("", tuple(a))], [Metric("", tuple(b))])
 
 
-def paired_headline(a: Sequence[Metric], b: Sequence[Metric]) -> Difference:
+def paired_headline(a: Sequence[Metric], b: Sequence[Metric]) -> PairedDifference:
     """The same for the mean of several metrics; `won`, `lost` and `count` are over the units of all."""
     ours, theirs = _by_name(a), _by_name(b)
     if ours.keys() != theirs.keys():
@@ -255,8 +255,8 @@ def _agresti_min(won: int, lost: int, count: int) -> tuple[float, float]:
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 
-def _percent(value: float, low: float, high: float) -> Figure:
-    return Figure(100 * value, 100 * low, 100 * high)
+def _percent(value: float, low: float, high: float) -> Estimate:
+    return Estimate(100 * value, 100 * low, 100 * high)
 
 
 def _difference(
@@ -267,5 +267,5 @@ def _difference(
     won: int,
     lost: int,
     count: int,
-) -> Difference:
-    return Difference(100 * value, 100 * limits[0], 100 * limits[1], p, test, won, lost, count)
+) -> PairedDifference:
+    return PairedDifference(100 * value, 100 * limits[0], 100 * limits[1], p, test, won, lost, count)

@@ -26,10 +26,10 @@ from llava_cot.evaluation.kept import (
     read_setting,
     result,
 )
-from llava_cot.evaluation.results import Result, Setting, listed
-from llava_cot.evaluation.types import Item, Metric, Scored
+from llava_cot.evaluation.results import QuestionResult, RunKey, listed
+from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem
 
-_UNREAD = Item("", "")  # keeps a question's place in the order
+_UNREAD = BenchmarkItem("", "")  # keeps a question's place in the order
 _NOT_ASKED = "it has not been asked yet"
 
 
@@ -42,12 +42,12 @@ class StoredResults:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._benchmarks: dict[str, dict[str, Any]] = {}
-        self._items: dict[str, dict[str, Item]] = {}
-        self._found: dict[Setting, dict[str, Result]] = {}
-        self._stores: dict[Setting, Store] = {}
+        self._items: dict[str, dict[str, BenchmarkItem]] = {}
+        self._found: dict[RunKey, dict[str, QuestionResult]] = {}
+        self._stores: dict[RunKey, Store] = {}
         self._opened: dict[str, str] = {}  # by model
         self._beside: dict[str, dict[str, str]] = {}  # by method
-        self._order: list[Setting] = []
+        self._order: list[RunKey] = []
         self._rule = cache(rule_named)
         with ExitStack() as stack:
             for folder in folders:
@@ -55,34 +55,34 @@ class StoredResults:
             self._close = stack.pop_all()
 
     @property
-    def settings(self) -> Sequence[Setting]:
+    def settings(self) -> Sequence[RunKey]:
         return [setting for setting in self._order if self._found.get(setting)]
 
-    def results(self, setting: Setting) -> Sequence[Result]:
+    def results(self, setting: RunKey) -> Sequence[QuestionResult]:
         found = self._found[setting]
         return [
             found.get(item.id) or no_result(item.id, item.skill, _NOT_ASKED)
             for item in self._items[setting.benchmark].values()
         ]
 
-    def metrics(self, setting: Setting) -> Sequence[Metric]:
+    def metrics(self, setting: RunKey) -> Sequence[Metric]:
         items = self._items[setting.benchmark]
         rule = self._rule(self._benchmarks[setting.benchmark]["rule"])
-        return rule.metrics([Scored(items[found.item], found.score) for found in self.results(setting)])
+        return rule.metrics([ScoredItem(items[found.item], found.score) for found in self.results(setting)])
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return self._rule(self._benchmarks[benchmark]["rule"]).headline
 
-    def beside(self, setting: Setting) -> Mapping[str, str]:
+    def beside(self, setting: RunKey) -> Mapping[str, str]:
         return self._beside[setting.method]
 
     def note(self, benchmark: str) -> str:
         return str(self._benchmarks[benchmark]["note"])
 
-    def item(self, benchmark: str, id: str) -> Item:
+    def item(self, benchmark: str, id: str) -> BenchmarkItem:
         return self._items[benchmark][id]
 
-    def trace(self, setting: Setting, item: str) -> Trace | None:
+    def trace(self, setting: RunKey, item: str) -> Trace | None:
         return kept_trace(self._stores[setting], key_of(setting, item), pictures=True)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class StoredResults:
             setting, id = read_key(key)
             self._found[setting][id] = result(id, self._items[setting.benchmark][id].skill, kept)
 
-    def _agree(self, folder: Path, store: Store, setting: Setting) -> None:
+    def _agree(self, folder: Path, store: Store, setting: RunKey) -> None:
         """Raises DataError if a folder before it has another model of that name, or other things beside."""
         opened = store.get(setting.model, "model")["opened"]
         was = self._opened.setdefault(setting.model, opened)

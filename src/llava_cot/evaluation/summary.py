@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from llava_cot.evaluation.results import Results, Setting
-from llava_cot.evaluation.statistics import Figure, headline
+from llava_cot.evaluation.results import RunKey, RunResults
+from llava_cot.evaluation.statistics import Estimate, headline
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryRow:
     """`score` is the benchmark's figure with its interval, None where there is nothing to take the mean of.
 
     `questions` is how many there are under each seed. The others are means over the answers: new tokens,
@@ -25,7 +25,7 @@ class Line:
     method: str
     seeds: int
     questions: int
-    score: Figure | None
+    score: Estimate | None
     tokens: float
     calls: float
     seconds: float
@@ -34,15 +34,15 @@ class Line:
     unsettled: int
 
 
-def summarize(results: Results, settings: Iterable[Setting]) -> list[Line]:
+def summarize(results: RunResults, settings: Iterable[RunKey]) -> list[SummaryRow]:
     """A line for each benchmark, model and method among the settings, in their order."""
-    groups: dict[tuple[str, str, str], list[Setting]] = {}
+    groups: dict[tuple[str, str, str], list[RunKey]] = {}
     for setting in settings:
         groups.setdefault((setting.benchmark, setting.model, setting.method), []).append(setting)
     return [_line(results, group) for group in groups.values()]
 
 
-def _line(results: Results, settings: list[Setting]) -> Line:
+def _line(results: RunResults, settings: list[RunKey]) -> SummaryRow:
     one = settings[0]
     found = [result for setting in settings for result in results.results(setting)]
     answered = [result for result in found if result.failure is None]
@@ -50,7 +50,7 @@ def _line(results: Results, settings: list[Setting]) -> Line:
     names = results.headline(one.benchmark)
     metrics = [metric for setting in settings for metric in results.metrics(setting) if metric.name in names]
     prices = [result.usage.usd for result in answered if result.usage.usd is not None]
-    return Line(
+    return SummaryRow(
         one.benchmark,
         one.model,
         one.method,

@@ -17,11 +17,11 @@ from llava_cot.models.base import Prompt
 # What settled a score: the words of the conclusion alone, a scorer (a model), nothing, since there was no
 # scorer to ask or its replies could not be read ("unsettled", counted as wrong); or there was no conclusion
 # ("absent"), or no answer, since the model failed ("failed").
-By = Literal["match", "scorer", "unsettled", "absent", "failed"]
+ScoredBy = Literal["match", "scorer", "unsettled", "absent", "failed"]
 
 
 @dataclass(frozen=True)
-class Item:
+class BenchmarkItem:
     """One question of a benchmark. `id` is unique within it and always the same.
 
     `answer` is the reference as the benchmark has it, an option's letter where there are options. `skill` is
@@ -46,20 +46,20 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Score:
+class AnswerScore:
     """What one answer is worth, 0 to 1. `said` is the answer that was found in the conclusion ("B", "14"),
     `reason` the scorer's words."""
 
     value: float
-    by: By
+    by: ScoredBy
     said: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Scored:
-    item: Item
-    score: Score
+class ScoredItem:
+    item: BenchmarkItem
+    score: AnswerScore
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Metric:
     units: tuple[Unit, ...]
 
 
-class Rule(Protocol):
+class ScoringRule(Protocol):
     """How the answers to a benchmark are scored. Pure: asks no model and reads no file.
 
     The mean of the metrics named by `headline` is the figure that is reported first.
@@ -95,16 +95,16 @@ class Rule(Protocol):
     @property
     def headline(self) -> tuple[str, ...]: ...
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         """The score by the words alone; None where they do not settle it and a scorer is to be asked."""
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         """What a scorer is asked where `match` gives None."""
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         """The score by a scorer's reply (`by` is "scorer"); None where it cannot be read."""
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         """The figures, of one run over all questions."""
 
 
@@ -116,6 +116,6 @@ class Benchmark:
     name: str
     title: str
     page: str
-    items: Callable[[], Iterator[Item]]
-    rule: Rule
+    items: Callable[[], Iterator[BenchmarkItem]]
+    rule: ScoringRule
     note: str = ""

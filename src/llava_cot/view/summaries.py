@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llava_cot.core.text import one_line, plural
-from llava_cot.evaluation.run import Done, Progress
-from llava_cot.evaluation.summary import Line
+from llava_cot.evaluation.run import EvalOutcome, EvalProgress
+from llava_cot.evaluation.summary import SummaryRow
 from llava_cot.view.line import ProgressLine, pace
 
 
 class EvaluatingView(ProgressLine):
     """Call it with each progress."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: EvalProgress) -> None:
         self.total = progress.total
         self.show(progress.done, lambda seconds: told(progress, seconds))
 
     def interrupted(self) -> None:
         self.note("nothing more is asked; waiting for answers that may be paid for (Ctrl-C: no waiting)")
 
-    def end(self, folder: Path, done: Done, lines: Sequence[Line], *, scorer: bool) -> None:
+    def end(self, folder: Path, done: EvalOutcome, lines: Sequence[SummaryRow], *, scorer: bool) -> None:
         """What is wanting, if something is. `scorer` tells whether there was one to ask."""
         why = f"; the last: {done.why}" if done.why else ""
         for model in done.gave_up:
@@ -42,7 +42,7 @@ class EvaluatingView(ProgressLine):
         self.note(f"everything is kept in {folder}")
 
 
-def told(progress: Progress, seconds: float) -> str:
+def told(progress: EvalProgress, seconds: float) -> str:
     """The line: answers, rate, time left, failures, money, and the score so far under the setting.
 
     The score comes last, since its name may not fit into a narrow terminal.
@@ -60,7 +60,7 @@ def told(progress: Progress, seconds: float) -> str:
     return " · ".join(filter(None, parts))
 
 
-def markdown(lines: Sequence[Line], notes: Mapping[str, str]) -> Iterator[str]:
+def markdown(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> Iterator[str]:
     """The table, without columns that say nothing here, and under it the notes of its benchmarks."""
     several = {line.model for line in lines} != {lines[0].model}
     priced = any(line.usd is not None for line in lines)

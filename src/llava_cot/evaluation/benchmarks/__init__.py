@@ -12,7 +12,7 @@ from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks.files_of_benchmarks import find
 from llava_cot.evaluation.benchmarks.made_up import easy_vqa, scenes
 from llava_cot.evaluation.benchmarks.own import RULES, open_own
-from llava_cot.evaluation.benchmarks.tables import TABLES, Table
+from llava_cot.evaluation.benchmarks.tables import TABLES, TsvBenchmark
 from llava_cot.evaluation.types import Benchmark
 
 __all__ = ["BENCHMARKS", "RULES", "open_benchmark"]
@@ -46,7 +46,7 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
     return easy_vqa() if name == "easy-vqa" else scenes(name.partition(":")[2] or "test")
 
 
-def _open(table: Table, root: Path | None) -> Benchmark:
+def _open(table: TsvBenchmark, root: Path | None) -> Benchmark:
     file = find(table.files, root)
     if table.check is not None:
         table.check(file)

@@ -14,7 +14,7 @@ from llava_cot.data.record import Picture
 from llava_cot.data.sources.base import json_value
 from llava_cot.errors import DataError, missing_package
 from llava_cot.evaluation.scoring.words import WORDS
-from llava_cot.evaluation.types import Benchmark, Item
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 
 SCENES = 2_000  # questions; the standard error of a score is then about 1 point
 _SPLITS = ("test", "validation")
@@ -35,7 +35,7 @@ def scenes(split: str = "test") -> Benchmark:
     )
 
 
-def _scenes(split: str) -> Iterator[Item]:
+def _scenes(split: str) -> Iterator[BenchmarkItem]:
     from llava_cot.data.sources.scenes_source import read_scenes
     from llava_cot.scenes.questions import VALUES
 
@@ -43,7 +43,7 @@ def _scenes(split: str) -> Iterator[Item]:
         turn = record.turns[0]
         answers = next((values for values in VALUES.values() if turn.answer in values), ())
         extra = {"answers": list(answers)} if answers else {}
-        yield Item(
+        yield BenchmarkItem(
             record.id, turn.question, turn.options, turn.answer, record.pictures, record.extra["type"], extra
         )
 
@@ -63,14 +63,14 @@ def easy_vqa() -> Benchmark:
     )
 
 
-def _easy_vqa(data: Path) -> Iterator[Item]:
+def _easy_vqa(data: Path) -> Iterator[BenchmarkItem]:
     """`test/questions.json` is a list of [question, answer, number of the picture]; 13 answers in all."""
     answers: dict[str, list[str]] = {}
     for answer in (data / "answers.txt").read_text(encoding="utf-8").split():
         answers.setdefault(_kind(answer), []).append(answer)
     for number, (question, answer, image) in enumerate(json_value(data / "test/questions.json")):
         name = f"easy-vqa/test/images/{image}.png"
-        yield Item(
+        yield BenchmarkItem(
             id=f"easy-vqa/test-{number}",
             text=question,
             answer=answer,

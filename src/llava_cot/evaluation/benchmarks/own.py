@@ -21,9 +21,11 @@ from llava_cot.evaluation.benchmarks.rows import item_of
 from llava_cot.evaluation.scoring.choice import Choice
 from llava_cot.evaluation.scoring.words import EXACT, NUMBER, WORDS, Fitting
 from llava_cot.evaluation.scoring.yes_no import YesNo
-from llava_cot.evaluation.types import Benchmark, Item, Rule
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (Choice(), YesNo(), EXACT, NUMBER, WORDS, Fitting())}
+RULES: dict[str, ScoringRule] = {
+    rule.name: rule for rule in (Choice(), YesNo(), EXACT, NUMBER, WORDS, Fitting())
+}
 _SKILLS = ("skill", "type", "category")  # of a record's `extra`, the first that is there
 
 
@@ -48,7 +50,7 @@ def open_own(path: Path, rule: str | None = None) -> Benchmark:
     )
 
 
-def _items(path: Path, tsv: bool, rule: str) -> Iterator[Item]:
+def _items(path: Path, tsv: bool, rule: str) -> Iterator[BenchmarkItem]:
     records = read_tsv(path, keep=_SKILLS) if tsv else RecordFile(path)
     for record in records:
         item = item_of(record, path, _skill(record), hint=tsv)
@@ -62,7 +64,7 @@ def _skill(record: Record) -> str:
     return next((str(record.extra[key]) for key in _SKILLS if record.extra.get(key)), record.source)
 
 
-def _scorable(item: Item, rule: str) -> Item:
+def _scorable(item: BenchmarkItem, rule: str) -> BenchmarkItem:
     """The item, its answer as a letter where there are options. Raises DataError if it has no such answer."""
     answer = item.answer or ""
     if item.options:

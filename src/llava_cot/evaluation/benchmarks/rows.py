@@ -22,27 +22,27 @@ from llava_cot.data.record import Picture, Record
 from llava_cot.data.sources.tsv import listed, read_tsv, tsv_rows
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.circular import STEP, rotations
-from llava_cot.evaluation.types import Item
+from llava_cot.evaluation.types import BenchmarkItem
 
 
-def mmstar(file: Path) -> Iterator[Item]:
+def mmstar(file: Path) -> Iterator[BenchmarkItem]:
     """By the six skills (category), and within them by l2-category."""
     return _choices(file, "category", "l2-category")
 
 
-def ai2d(file: Path) -> Iterator[Item]:
+def ai2d(file: Path) -> Iterator[BenchmarkItem]:
     return _choices(file, "category")
 
 
-def mmbench(file: Path) -> Iterator[Item]:
+def mmbench(file: Path) -> Iterator[BenchmarkItem]:
     """Each question once, without its rotations; by the six l2-categories, and within them by category."""
     return (item for item in _mmbench(file) if item.extra["group"] == item.id)
 
 
-def mmbench_circular(file: Path) -> Iterator[Item]:
+def mmbench_circular(file: Path) -> Iterator[BenchmarkItem]:
     """Each question with its rotations behind it: those of the file, under indices from a million on, or else
     made. Reads the file whole before the first, since it has the rotations at its end."""
-    groups: dict[str, list[Item]] = {}
+    groups: dict[str, list[BenchmarkItem]] = {}
     for item in _mmbench(file):
         groups.setdefault(item.extra["group"], []).append(item)
     made = all(len(group) == 1 for group in groups.values())
@@ -66,7 +66,7 @@ def check_answers(file: Path) -> None:
         )
 
 
-def hallusion(file: Path) -> Iterator[Item]:
+def hallusion(file: Path) -> Iterator[BenchmarkItem]:
     """By l2-category. An index such as "VD_figure_1_2_0_3" ends with the set, the figure and the question."""
     for item in _choices(file, "l2-category"):
         parts = item.id.rpartition("/")[2].split("_")
@@ -79,7 +79,7 @@ def hallusion(file: Path) -> Iterator[Item]:
         yield _with(item, cluster=together, figure=figure, asked=asked)
 
 
-def mmvet(file: Path) -> Iterator[Item]:
+def mmvet(file: Path) -> Iterator[BenchmarkItem]:
     """`skill` and `extra["capability"]` are the capabilities that a question needs, such as "rec,know"."""
     for record in _records(file, ("category",)):
         capability = str(record.extra.get("category", ""))
@@ -89,7 +89,7 @@ def mmvet(file: Path) -> Iterator[Item]:
 _MATHVISTA = ("question_type", "answer_type", "answer_option", "choices", "task", "skills", "precision")
 
 
-def mathvista(file: Path) -> Iterator[Item]:
+def mathvista(file: Path) -> Iterator[BenchmarkItem]:
     """By task. The question's text has its choices, and the form of the answer, in it already. `extra` has
     the columns that the rule needs; choices and skills are lists."""
     for record in _records(file, _MATHVISTA):
@@ -107,7 +107,7 @@ def item_of(
     finer: str = "",
     hint: bool = True,
     extra: dict[str, Any] | None = None,
-) -> Item:
+) -> BenchmarkItem:
     """The first question of a record. Raises DataError if it has no answer, naming file and question."""
     turn = record.turns[0]
     if not turn.answer:
@@ -121,7 +121,7 @@ def item_of(
         text = f"Hint: {turn.hints}\n{text}"
     if record.pictures:
         more["cluster"] = " ".join(_same_picture(picture) for picture in record.pictures)
-    return Item(record.id, text, turn.options, turn.answer, record.pictures, skill, more)
+    return BenchmarkItem(record.id, text, turn.options, turn.answer, record.pictures, skill, more)
 
 
 def _same_picture(picture: Picture) -> str:
@@ -134,7 +134,7 @@ def _same_picture(picture: Picture) -> str:
         return picture.name
 
 
-def _choices(file: Path, skill: str, finer: str = "", keep: Sequence[str] = ()) -> Iterator[Item]:
+def _choices(file: Path, skill: str, finer: str = "", keep: Sequence[str] = ()) -> Iterator[BenchmarkItem]:
     for record in _records(file, (skill, *([finer] if finer else []), *keep)):
         more = {key: record.extra.get(key, "") for key in keep}
         yield item_of(
@@ -146,7 +146,7 @@ def _records(file: Path, keep: Sequence[str]) -> Iterator[Record]:
     return (record for record in read_tsv(file, keep=keep) if record.pictures)
 
 
-def _mmbench(file: Path) -> Iterator[Item]:
+def _mmbench(file: Path) -> Iterator[BenchmarkItem]:
     """`group` is the id of the question that each is a rotation of, by `g_index` or else the index itself."""
     for item in _choices(file, "l2-category", "category", ("g_index",)):
         name, _, index = item.id.rpartition("/")
@@ -158,5 +158,5 @@ def _mmbench(file: Path) -> Iterator[Item]:
         yield replace(item, extra={**rest, "group": f"{name}/{group}"})
 
 
-def _with(item: Item, **extra: Any) -> Item:
+def _with(item: BenchmarkItem, **extra: Any) -> BenchmarkItem:
     return replace(item, extra={**item.extra, **extra})

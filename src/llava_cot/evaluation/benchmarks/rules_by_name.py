@@ -8,10 +8,10 @@ from __future__ import annotations
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks.own import RULES
 from llava_cot.evaluation.benchmarks.tables import TABLES
-from llava_cot.evaluation.types import Rule
+from llava_cot.evaluation.types import ScoringRule
 
 
-def rule_named(name: str) -> Rule:
+def rule_named(name: str) -> ScoringRule:
     """Raises DataError if there is none, as in a folder of another version of this package."""
     if name in RULES:
         return RULES[name]

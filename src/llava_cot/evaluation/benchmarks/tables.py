@@ -13,23 +13,23 @@ from llava_cot.evaluation.benchmarks import rows
 from llava_cot.evaluation.scoring.choice import Choice
 from llava_cot.evaluation.scoring.circular import Circular
 from llava_cot.evaluation.scoring.hallusion import Hallusion
-from llava_cot.evaluation.types import Item, Rule
+from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
 
 
-def _mmvet() -> Rule:
+def _mmvet() -> ScoringRule:
     from llava_cot.evaluation.scoring.mmvet import MMVet
 
     return MMVet()
 
 
-def _mathvista() -> Rule:
+def _mathvista() -> ScoringRule:
     from llava_cot.evaluation.scoring.mathvista import MathVista
 
     return MathVista()
 
 
 @dataclass(frozen=True)
-class Table:
+class TsvBenchmark:
     """A benchmark in one of `files`, the first of them that is there. `note` is said beside its figures,
     `check` raises DataError for a file that cannot be scored by."""
 
@@ -37,8 +37,8 @@ class Table:
     title: str
     page: str
     files: tuple[str, ...]
-    rule: Callable[[], Rule]
-    read: Callable[[Path], Iterator[Item]]
+    rule: Callable[[], ScoringRule]
+    read: Callable[[Path], Iterator[BenchmarkItem]]
     note: str = ""
     check: Callable[[Path], None] | None = None
 
@@ -50,8 +50,10 @@ _AI2D_PAGE = "https://allenai.org/data/diagrams"
 TABLES = {
     table.name: table
     for table in (
-        Table("mmstar", "MMStar", "https://arxiv.org/abs/2403.20330", ("MMStar.tsv",), Choice, rows.mmstar),
-        Table(
+        TsvBenchmark(
+            "mmstar", "MMStar", "https://arxiv.org/abs/2403.20330", ("MMStar.tsv",), Choice, rows.mmstar
+        ),
+        TsvBenchmark(
             "mmbench",
             "MMBench 1.1",
             _MMBENCH_PAGE,
@@ -61,7 +63,7 @@ TABLES = {
             "Each question is asked once; VLMEvalKit reports circular evaluation, which is lower.",
             rows.check_answers,
         ),
-        Table(
+        TsvBenchmark(
             "mmbench-circular",
             "MMBench 1.1, circular evaluation",
             _MMBENCH_PAGE,
@@ -71,7 +73,7 @@ TABLES = {
             "A question counts if it is answered rightly under every rotation of its options.",
             rows.check_answers,
         ),
-        Table(
+        TsvBenchmark(
             "ai2d",
             "AI2D, masked (AI2D_TEST)",
             _AI2D_PAGE,
@@ -81,7 +83,7 @@ TABLES = {
             "AI2D_TEST: labels in the diagrams are masked by letters. Version 6 of the paper reports it; "
             "version 1 reported AI2D_TEST_NO_MASK (ai2d-no-mask) by mistake, which is 7 to 10 points easier.",
         ),
-        Table(
+        TsvBenchmark(
             "ai2d-no-mask",
             "AI2D, not masked (AI2D_TEST_NO_MASK)",
             _AI2D_PAGE,
@@ -91,7 +93,7 @@ TABLES = {
             "AI2D_TEST_NO_MASK: labels in the diagrams can be read. Version 1 of the paper reported it by "
             "mistake; what VLMEvalKit and others call AI2D is AI2D_TEST (ai2d), 7 to 10 points harder.",
         ),
-        Table(
+        TsvBenchmark(
             "hallusion",
             "HallusionBench",
             "https://arxiv.org/abs/2310.14566",
@@ -100,8 +102,10 @@ TABLES = {
             rows.hallusion,
             "The figure is the mean of aAcc, fAcc and qAcc, as on the OpenVLM leaderboard.",
         ),
-        Table("mmvet", "MM-Vet", "https://arxiv.org/abs/2308.02490", ("MMVet.tsv",), _mmvet, rows.mmvet),
-        Table(
+        TsvBenchmark(
+            "mmvet", "MM-Vet", "https://arxiv.org/abs/2308.02490", ("MMVet.tsv",), _mmvet, rows.mmvet
+        ),
+        TsvBenchmark(
             "mathvista",
             "MathVista, testmini",
             "https://arxiv.org/abs/2310.02255",

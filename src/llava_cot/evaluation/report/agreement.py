@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llava_cot.evaluation.report.arms import Arm, label, named
-from llava_cot.evaluation.report.document import Cell, Table, cells, number, share
-from llava_cot.evaluation.results import Result
+from llava_cot.evaluation.report.document import Cell, ReportTable, cells, number, share
+from llava_cot.evaluation.results import QuestionResult
 
 RIGHT = 0.5
 
@@ -42,7 +42,7 @@ def pairs_of(first: Arm, second: Arm) -> Pairs:
     )
 
 
-def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> Table:
+def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> ReportTable:
     """Each arm and its baseline: both right, one of them, none."""
     lines = []
     for arm in arms:
@@ -59,10 +59,10 @@ def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> Table:
         "An answer is right here from half of the full score on. The page compares any two methods, above "
         "its questions."
     )
-    return Table("Agreement", head, tuple(lines), names=2, note=note)
+    return ReportTable("Agreement", head, tuple(lines), names=2, note=note)
 
 
-def reach_table(arms: Sequence[Arm]) -> Table:
+def reach_table(arms: Sequence[Arm]) -> ReportTable:
     """How many questions every method answers rightly, and how many at least one."""
     values = [arm.values for arm in arms]
     items = [item for item in values[0] if all(item in other for other in values)]
@@ -74,10 +74,10 @@ def reach_table(arms: Sequence[Arm]) -> Table:
     }
     lines = [(*cells(name, share(count, len(items))), Cell(f"{count:,}")) for name, count in found.items()]
     note = "Over all methods and models of this benchmark; several seeds of one are averaged first."
-    return Table("Questions answered rightly", ("", "share", "questions"), tuple(lines), note=note)
+    return ReportTable("Questions answered rightly", ("", "share", "questions"), tuple(lines), note=note)
 
 
-def oracle_table(arms: Sequence[Arm]) -> Table | None:
+def oracle_table(arms: Sequence[Arm]) -> ReportTable | None:
     """Where whole answers are sampled: what was chosen, what voting chooses, and the best that is there."""
     lines = []
     for arm in arms:
@@ -100,7 +100,7 @@ def oracle_table(arms: Sequence[Arm]) -> Table | None:
         "The mean score of questions, in percent, where the score of every sampled answer is known: of the "
         "answer that was chosen, and of the best one, as a judge without fault would choose (the oracle)."
     )
-    return Table("Whole answers: chosen, voted and best", head, tuple(lines), note=note)
+    return ReportTable("Whole answers: chosen, voted and best", head, tuple(lines), note=note)
 
 
 def _mean_over(vote: Arm, arm: Arm) -> float:
@@ -109,17 +109,19 @@ def _mean_over(vote: Arm, arm: Arm) -> float:
     return 100 * sum(vote.values[item] for item in known) / max(1, len(known))
 
 
-def _right(result: Result) -> bool:
+def _right(result: QuestionResult) -> bool:
     return result.score.value >= RIGHT
 
 
-def _paired_runs(first: Arm, second: Arm) -> list[tuple[Sequence[Result], Sequence[Result]]]:
+def _paired_runs(first: Arm, second: Arm) -> list[tuple[Sequence[QuestionResult], Sequence[QuestionResult]]]:
     ours = {setting.seed: run for setting, run in zip(first.settings, first.runs, strict=True)}
     theirs = {setting.seed: run for setting, run in zip(second.settings, second.runs, strict=True)}
     shared = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     return shared or list(zip(first.runs, second.runs, strict=False))
 
 
-def _shared(run: Sequence[Result], other: Sequence[Result]) -> list[tuple[Result, Result]]:
+def _shared(
+    run: Sequence[QuestionResult], other: Sequence[QuestionResult]
+) -> list[tuple[QuestionResult, QuestionResult]]:
     theirs = {result.item: result for result in other}
     return [(result, theirs[result.item]) for result in run if result.item in theirs]

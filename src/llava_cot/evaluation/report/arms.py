@@ -11,7 +11,7 @@ from functools import cached_property
 
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.document import Cell
-from llava_cot.evaluation.results import Result, Results, Setting
+from llava_cot.evaluation.results import QuestionResult, RunKey, RunResults
 from llava_cot.evaluation.types import Metric
 from llava_cot.search.methods import METHODS
 from llava_cot.search.spec import GREEDY, Spec, parse_spec
@@ -24,8 +24,8 @@ class Arm:
     """`runs` are the results of each seed, in the benchmark's order; `metrics` are those of all seeds, and
     `named` says which of them are the headline. `beside` is what the method had besides the model."""
 
-    settings: tuple[Setting, ...]
-    runs: tuple[Sequence[Result], ...]
+    settings: tuple[RunKey, ...]
+    runs: tuple[Sequence[QuestionResult], ...]
     metrics: tuple[Metric, ...]
     named: tuple[str, ...]
     beside: Mapping[str, str] = field(default_factory=dict)
@@ -75,17 +75,17 @@ class Arm:
             return None
 
     @cached_property
-    def results(self) -> tuple[Result, ...]:
+    def results(self) -> tuple[QuestionResult, ...]:
         """Of all seeds."""
         return tuple(result for run in self.runs for result in run)
 
     @cached_property
-    def answered(self) -> tuple[Result, ...]:
+    def answered(self) -> tuple[QuestionResult, ...]:
         """Those that the model did not fail on."""
         return tuple(result for result in self.results if result.failure is None)
 
     @cached_property
-    def by_id(self) -> tuple[dict[str, Result], ...]:
+    def by_id(self) -> tuple[dict[str, QuestionResult], ...]:
         """The results of each seed, by the question's id."""
         return tuple({result.item: result for result in run} for run in self.runs)
 
@@ -99,12 +99,12 @@ class Arm:
         }
 
 
-def arms_of(results: Results) -> list[Arm]:
+def arms_of(results: RunResults) -> list[Arm]:
     """In the order of the settings; the same settings under several seeds are one arm.
 
     Raises DataError where there are none.
     """
-    groups: dict[tuple[str, str, str], list[Setting]] = {}
+    groups: dict[tuple[str, str, str], list[RunKey]] = {}
     for setting in results.settings:
         groups.setdefault((setting.benchmark, setting.model, setting.method), []).append(setting)
     if not groups:
@@ -112,7 +112,7 @@ def arms_of(results: Results) -> list[Arm]:
     return [_arm(results, tuple(settings)) for settings in groups.values()]
 
 
-def _arm(results: Results, settings: tuple[Setting, ...]) -> Arm:
+def _arm(results: RunResults, settings: tuple[RunKey, ...]) -> Arm:
     metrics = tuple(metric for setting in settings for metric in results.metrics(setting))
     runs = tuple(results.results(setting) for setting in settings)
     return Arm(

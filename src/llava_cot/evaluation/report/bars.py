@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.scale import WIDTH, clipped, legend, percent_axis
-from llava_cot.evaluation.statistics import Figure
+from llava_cot.evaluation.statistics import Estimate
 
 _RIGHT, _TOP, _BELOW, _NAME, _GAP = 40, 12, 40, 20, 12
 
@@ -22,7 +22,7 @@ class Group:
     """`figures` are in the order of the series; None is left out."""
 
     name: str
-    figures: tuple[Figure | None, ...]
+    figures: tuple[Estimate | None, ...]
 
 
 def bar_plot(groups: Sequence[Group], series: Sequence[str], *, title: str) -> Markup:

@@ -18,7 +18,7 @@ from typing import Any
 from llava_cot.core.text import plural, printable
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.report.arms import Arm, on
-from llava_cot.evaluation.results import Result, Results
+from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.view.html import image_data_url, trace_fragment
 
 MOST = 60_000_000  # characters of blocks and pictures; browsers get slow with pages beyond
@@ -44,7 +44,11 @@ class Browsed:
 
 
 def browse(
-    results: Results, arms: Sequence[Arm], on_progress: OnProgress, most: int | None = None, size: int = MOST
+    results: RunResults,
+    arms: Sequence[Arm],
+    on_progress: OnProgress,
+    most: int | None = None,
+    size: int = MOST,
 ) -> Browsed:
     """Read all traces. Of at most `most` questions, and as many as `size` characters hold, the traces are
     kept: such as are drawn at random, with a fixed seed, of all benchmarks in turn."""
@@ -90,7 +94,7 @@ def _drawn(items: Sequence[tuple[str, str]]) -> list[int]:
 
 
 def _traces(
-    results: Results, arms: Sequence[Arm], id: str, decided: dict[Arm, Counter[str]]
+    results: RunResults, arms: Sequence[Arm], id: str, decided: dict[Arm, Counter[str]]
 ) -> dict[str, Trace]:
     """By "ARM.SEED", both numbers; what settled their duels is counted."""
     found = {}
@@ -120,7 +124,7 @@ def _keep_pictures(found: Browsed, numbers: dict[str, int], traces: Sequence[Tra
 
 
 def _entry(
-    results: Results, arms: Sequence[Arm], benchmark: str, id: str, pictures: list[int] | None
+    results: RunResults, arms: Sequence[Arm], benchmark: str, id: str, pictures: list[int] | None
 ) -> dict[str, Any]:
     item = results.item(benchmark, id)
     return {
@@ -144,7 +148,7 @@ def _numbered(arms: Sequence[Arm], benchmark: str) -> list[tuple[int, Arm]]:
     return [(number, arm) for number, arm in enumerate(arms) if arm.benchmark == benchmark]
 
 
-def _answer(result: Result) -> dict[str, Any]:
+def _answer(result: QuestionResult) -> dict[str, Any]:
     """Fields that say nothing are left out: there are tens of thousands of these."""
     told = {
         "said": result.score.said,

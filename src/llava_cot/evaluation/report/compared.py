@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from llava_cot.evaluation.report.arms import Arm, named, on
 from llava_cot.evaluation.report.document import (
     Cell,
-    Mark,
-    Table,
+    CellMark,
+    ReportTable,
     cells,
     interval,
     limits,
@@ -22,7 +22,7 @@ from llava_cot.evaluation.report.document import (
     signed,
 )
 from llava_cot.evaluation.report.paper import Reported
-from llava_cot.evaluation.statistics import Difference, Figure, headline, holm, paired_headline
+from llava_cot.evaluation.statistics import Estimate, PairedDifference, headline, holm, paired_headline
 
 _SURE = 0.05
 NOTE = (
@@ -42,12 +42,12 @@ class Row:
     """An arm's figure; `difference` from the baseline with its adjusted p, None for the baseline itself."""
 
     arm: Arm
-    figure: Figure
-    difference: Difference | None = None
+    figure: Estimate
+    difference: PairedDifference | None = None
     p: float | None = None
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> CellMark:
         if self.difference is None or self.p is None:
             return "baseline"
         if self.p >= _SURE:
@@ -67,7 +67,7 @@ def compare(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> dict[Arm, Row]
     return rows
 
 
-def scores_table(rows: Mapping[Arm, Row], reported: Sequence[Reported]) -> Table:
+def scores_table(rows: Mapping[Arm, Row], reported: Sequence[Reported]) -> ReportTable:
     """A line for each model and method, a column for each benchmark, and the paper's below."""
     benchmarks = list(dict.fromkeys(arm.benchmark for arm in rows))
     found = {(arm.model, arm.method, arm.benchmark): row for arm, row in rows.items()}
@@ -82,10 +82,10 @@ def scores_table(rows: Mapping[Arm, Row], reported: Sequence[Reported]) -> Table
         mean = _mean(values, "reported")
         lines.append((Cell(one.method, f"{one.model}, {one.source}", "reported"), *shown, *mean))
     several = ("mean",) if len(benchmarks) > 1 else ()
-    return Table("Benchmarks by methods", ("method", *benchmarks, *several), tuple(lines), note=NOTE)
+    return ReportTable("Benchmarks by methods", ("method", *benchmarks, *several), tuple(lines), note=NOTE)
 
 
-def _mean(values: Sequence[float | None], mark: Mark = "") -> tuple[Cell, ...]:
+def _mean(values: Sequence[float | None], mark: CellMark = "") -> tuple[Cell, ...]:
     """Of several benchmarks, where there is a figure for all."""
     known = [value for value in values if value is not None]
     if len(values) < 2:
@@ -99,7 +99,9 @@ def _score(row: Row | None) -> Cell:
     return Cell(number(row.figure.value), interval(row.figure), row.mark)
 
 
-def differences_table(arms: Sequence[Arm], rows: Mapping[Arm, Row], baselines: Mapping[Arm, Arm]) -> Table:
+def differences_table(
+    arms: Sequence[Arm], rows: Mapping[Arm, Row], baselines: Mapping[Arm, Arm]
+) -> ReportTable:
     """The arms of one benchmark against their baselines."""
     lines = []
     for arm in arms:
@@ -123,10 +125,10 @@ def differences_table(arms: Sequence[Arm], rows: Mapping[Arm, Row], baselines: M
     count = sum(arm in baselines for arm in arms)
     head = ("method", "score", "difference", "p", "better on", "worse on", "seeds")
     note = PAIRED.format(names=", ".join(used), count=f"{count} comparisons") if used else ""
-    return Table("Against the baseline", head, tuple(lines), note=note)
+    return ReportTable("Against the baseline", head, tuple(lines), note=note)
 
 
-def metrics_table(arms: Sequence[Arm]) -> Table | None:
+def metrics_table(arms: Sequence[Arm]) -> ReportTable | None:
     """The metrics whose mean is the figure, where they are several."""
     names = arms[0].named
     if len(names) < 2:
@@ -136,4 +138,4 @@ def metrics_table(arms: Sequence[Arm]) -> Table | None:
         figures = [headline([metric for metric in arm.metrics if metric.name == name]) for name in names]
         shown = [Cell(number(figure.value), interval(figure)) for figure in figures]
         lines.append((named(arm), *shown))
-    return Table("Metrics", ("method", *names), tuple(lines), note="The score is their mean.")
+    return ReportTable("Metrics", ("method", *names), tuple(lines), note="The score is their mean.")

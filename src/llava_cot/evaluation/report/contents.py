@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from llava_cot.core.text import plural
 from llava_cot.evaluation.report import agreement, compared, costs, faults, skills
 from llava_cot.evaluation.report.arms import Arm, on
-from llava_cot.evaluation.report.document import Plot, Section, Table
+from llava_cot.evaluation.report.document import ReportPlot, ReportSection, ReportTable
 from llava_cot.evaluation.report.paper import reported, reported_skills
 from llava_cot.evaluation.report.plotted import plots_of
 from llava_cot.evaluation.results import listed
@@ -32,24 +32,24 @@ def contents(
     notes: Mapping[str, str],
     *,
     paper: bool,
-) -> list[Section]:
+) -> list[ReportSection]:
     """The sections. `decided` says what settled each arm's duels, `notes` what belongs beside a benchmark."""
     benchmarks = list(dict.fromkeys(arm.benchmark for arm in arms))
     rows = compared.compare(arms, baselines)
     lines = reported(benchmarks) if paper else []
-    first: list[str | Table] = [compared.scores_table(rows, lines)]
+    first: list[str | ReportTable] = [compared.scores_table(rows, lines)]
     if lines:
         first.append(_PAPER)
     elif paper:
         first.append("The paper reports none of these benchmarks.")
     first += _beside(arms)
     first += _wanting(arms)
-    sections = [Section("Scores", tuple(first))]
+    sections = [ReportSection("Scores", tuple(first))]
     for number, benchmark in enumerate(benchmarks):
         stem = f"{number + 1}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
         parts = _benchmark(stem, on(arms, benchmark), rows, baselines, decided, paper)
         note = (notes[benchmark],) if notes.get(benchmark) else ()
-        sections.append(Section(benchmark, (*note, *parts)))
+        sections.append(ReportSection(benchmark, (*note, *parts)))
     return sections
 
 
@@ -80,7 +80,7 @@ def _benchmark(
     baselines: Mapping[Arm, Arm],
     decided: Mapping[Arm, Counter[str]],
     paper: bool,
-) -> Iterator[Table | Plot]:
+) -> Iterator[ReportTable | ReportPlot]:
     names = list(dict.fromkeys(metric.name for metric in arms[0].metrics))
     by_metric = {name: found for name in names if (found := skills.skills_of(arms, name))}
     headline = by_metric.get(arms[0].named[0], [])
@@ -103,6 +103,6 @@ def _benchmark(
     yield from _if(faults.duels_table(arms, decided))
 
 
-def _if(table: Table | None) -> Iterator[Table]:
+def _if(table: ReportTable | None) -> Iterator[ReportTable]:
     if table is not None:
         yield table

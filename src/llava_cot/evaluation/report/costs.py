@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava_cot.evaluation.report.arms import Arm, named
-from llava_cot.evaluation.report.document import Cell, Table, amount, cells
+from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells
 
 NOTE = (
     "Over the questions that were answered. Tokens and calls are those of all candidates and all duels, "
@@ -52,7 +52,7 @@ def cost_of(arm: Arm) -> Cost | None:
     )
 
 
-def costs_table(arms: Sequence[Arm]) -> Table:
+def costs_table(arms: Sequence[Arm]) -> ReportTable:
     lines = []
     for arm in arms:
         cost, failed = cost_of(arm), len(arm.results) - len(arm.answered)
@@ -65,4 +65,4 @@ def costs_table(arms: Sequence[Arm]) -> Table:
         lines.append((named(arm), *cells(*figures, f"{len(arm.results):,}"), count))
     head = ("method", "candidates", "tokens written", "tokens read", "model calls", "seconds")
     more = ("seconds in flight", "money", "asked", "failed")
-    return Table("Cost of a question", (*head, *more), tuple(lines), note=NOTE)
+    return ReportTable("Cost of a question", (*head, *more), tuple(lines), note=NOTE)

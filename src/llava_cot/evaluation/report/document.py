@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
-from llava_cot.evaluation.statistics import Difference, Figure
+from llava_cot.evaluation.statistics import Estimate, PairedDifference
 
-Mark: TypeAlias = Literal["", "baseline", "better", "worse", "best", "reported"]
+CellMark: TypeAlias = Literal["", "baseline", "better", "worse", "best", "reported"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Cell:
 
     text: str
     below: str = ""
-    mark: Mark = ""
+    mark: CellMark = ""
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """`names` is how many columns, from the left, say what the row is; the others are figures."""
 
     title: str
@@ -36,7 +36,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Plot:
+class ReportPlot:
     """A drawing for a page that has its style, under the name of a file for those that have not."""
 
     name: str
@@ -46,16 +46,16 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     title: str
-    parts: tuple[Table | Plot | str, ...]
+    parts: tuple[ReportTable | ReportPlot | str, ...]
 
 
 def cells(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell(text) for text in texts)
 
 
-def interval(figure: Figure | Difference) -> str:
+def interval(figure: Estimate | PairedDifference) -> str:
     """The limits, such as "50.1 to 55.9"."""
     return f"{number(figure.low)} to {number(figure.high)}"
 
@@ -71,7 +71,7 @@ def signed(value: float) -> str:
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
 
 
-def limits(found: Difference | Figure) -> str:
+def limits(found: PairedDifference | Estimate) -> str:
     """The limits of a difference, such as "−0.2 to +1.8"."""
     return f"{signed(found.low)} to {signed(found.high)}"
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from llava_cot.evaluation.report.arms import Arm, named
-from llava_cot.evaluation.report.document import Cell, Table, share
-from llava_cot.evaluation.types import By
+from llava_cot.evaluation.report.document import Cell, ReportTable, share
+from llava_cot.evaluation.types import ScoredBy
 
 _BY = {
     "match": "its words",
@@ -29,7 +29,7 @@ _DECIDED = {
 }
 
 
-def format_table(arms: Sequence[Arm]) -> Table:
+def format_table(arms: Sequence[Arm]) -> ReportTable:
     """How often the format was kept and each stage absent, and how long the stages are."""
     stages = _stages(arms)
     lines = []
@@ -42,26 +42,29 @@ def format_table(arms: Sequence[Arm]) -> Table:
         lines.append((named(arm), kept, *absent, *lengths))
     head = ("method", "format kept", *(f"no {s}" for s in stages), *(f"{s}, characters" for s in stages))
     note = "Of the questions that were answered. A stage's length is the mean over the answers that have it."
-    return Table("Format and stages", head, tuple(lines), note=note)
+    return ReportTable("Format and stages", head, tuple(lines), note=note)
 
 
-def settled_table(arms: Sequence[Arm]) -> Table:
+def settled_table(arms: Sequence[Arm]) -> ReportTable:
     """What settled the scores."""
     lines = []
     for arm in arms:
         counts = Counter(result.score.by for result in arm.results)
-        shown = [Cell(share(counts[by], len(arm.results)), f"{counts[by]:,}") for by in get_args(By)]
+        shown = [Cell(share(counts[by], len(arm.results)), f"{counts[by]:,}") for by in get_args(ScoredBy)]
         lines.append((named(arm), *shown))
     note = (
         "What settled the score of a conclusion: its words alone, a scorer (a model), or nothing, since "
         "there was no scorer or it could not be read. All but the first two count as wrong."
     )
-    return Table(
-        "How scores were settled", ("method", *(_BY[by] for by in get_args(By))), tuple(lines), note=note
+    return ReportTable(
+        "How scores were settled",
+        ("method", *(_BY[by] for by in get_args(ScoredBy))),
+        tuple(lines),
+        note=note,
     )
 
 
-def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> Table | None:
+def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> ReportTable | None:
     """What settled the duels between candidates; None where no method judges."""
     lines = []
     for arm in arms:
@@ -78,7 +81,7 @@ def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> Tab
         "not judge."
     )
     head = ("method", "duels a question", *_DECIDED.values())
-    return Table("How duels were decided", head, tuple(lines), note=note)
+    return ReportTable("How duels were decided", head, tuple(lines), note=note)
 
 
 def _stages(arms: Sequence[Arm]) -> list[str]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.scale import WIDTH, count_axis, legend, log_axis, percent_axis
-from llava_cot.evaluation.statistics import Figure
+from llava_cot.evaluation.statistics import Estimate
 
 _LEFT, _RIGHT, _TOP, _PLOT, _BELOW = 52, 16, 12, 250, 44
 
@@ -22,7 +22,7 @@ class Point:
     """`x` is above 0; `label` stands beside the point, `told` is read at it."""
 
     x: float
-    y: Figure
+    y: Estimate
     label: str = ""
     told: str = ""
 

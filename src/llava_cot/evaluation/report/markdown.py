@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 
 from llava_cot.core.text import one_line
-from llava_cot.evaluation.report.document import Cell, Plot, Section, Table
+from llava_cot.evaluation.report.document import Cell, ReportPlot, ReportSection, ReportTable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#&!])")
 _AROUND = {"reported": "*", "best": "**"}
 _SIGNS = {"better": " ▲", "worse": " ▼"}
 
 
-def markdown(title: str, sections: Sequence[Section], page: str, plots: str) -> str:
+def markdown(title: str, sections: Sequence[ReportSection], page: str, plots: str) -> str:
     """The whole text. `page` is where the questions are to be seen, `plots` the folder of the plots."""
     parts = [
         f"# {escaped(title)}",
@@ -25,13 +25,13 @@ def markdown(title: str, sections: Sequence[Section], page: str, plots: str) -> 
     for section in sections:
         parts.append(f"## {escaped(section.title)}")
         for part in section.parts:
-            if isinstance(part, Table):
+            if isinstance(part, ReportTable):
                 parts += [
                     f"### {escaped(part.title)}",
                     _table(part),
                     *([escaped(part.note)] if part.note else []),
                 ]
-            elif isinstance(part, Plot):
+            elif isinstance(part, ReportPlot):
                 parts.append(f"![{escaped(section.title)}: {escaped(part.title)}]({plots}/{part.name}.svg)")
             else:
                 parts.append(escaped(part))
@@ -42,7 +42,7 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", one_line(text))
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     lines = [
         [escaped(name) for name in table.head],
         ["---" if column < table.names else "---:" for column in range(len(table.head))],

@@ -11,7 +11,7 @@ from llava_cot.evaluation.report.arms import Arm, families, label
 from llava_cot.evaluation.report.bars import Group, bar_plot
 from llava_cot.evaluation.report.compared import Row
 from llava_cot.evaluation.report.costs import Cost, cost_of
-from llava_cot.evaluation.report.document import Plot, amount, interval, number
+from llava_cot.evaluation.report.document import ReportPlot, amount, interval, number
 from llava_cot.evaluation.report.lines import Line, Point, line_plot
 from llava_cot.evaluation.report.skills import Skill
 
@@ -22,17 +22,17 @@ _SINGLE = "The single pass is N = 1 of every search."
 
 def plots_of(
     stem: str, arms: Sequence[Arm], rows: Mapping[Arm, Row], skills: Sequence[Skill]
-) -> Iterator[Plot]:
+) -> Iterator[ReportPlot]:
     """The plots of one benchmark; `stem` begins the names of their files."""
     name = arms[0].benchmark
     costs = {arm: cost for arm in arms if (cost := cost_of(arm)) is not None}
 
-    def over(what: Callable[[Cost], float | None], title: str, axis: str, file: str) -> Iterator[Plot]:
+    def over(what: Callable[[Cost], float | None], title: str, axis: str, file: str) -> Iterator[ReportPlot]:
         found = {arm: x for arm, cost in costs.items() if (x := what(cost))}
         if found:
             lines = _lines(arms, rows, found, lambda arm: f"{amount(found[arm])} {axis}", numbered=True)
             drawn = line_plot(lines, title=f"{name}: {title}", x_name=axis)
-            yield Plot(f"{stem}-{file}", title, drawn, f"{_NUMBERS} {_SINGLE}")
+            yield ReportPlot(f"{stem}-{file}", title, drawn, f"{_NUMBERS} {_SINGLE}")
 
     yield from over(lambda cost: cost.written, "Score by tokens", "tokens written a question", "tokens")
     yield from over(_seconds(costs), "Score by time", _seconds_name(costs), "seconds")
@@ -40,14 +40,14 @@ def plots_of(
     if len(set(counts.values())) > 1:
         lines = _lines(list(counts), rows, counts, lambda arm: f"N = {arm.n}", numbered=False)
         drawn = line_plot(lines, title=f"{name}: Score by N", x_name="N", counts=True)
-        yield Plot(f"{stem}-n", "Score by N", drawn, _SINGLE)
+        yield ReportPlot(f"{stem}-n", "Score by N", drawn, _SINGLE)
     if skills:
         shown = skills[: max(1, _MOST // len(arms))]
         groups = [Group(skill.name or "none named", skill.figures) for skill in shown]
         drawn = bar_plot(groups, [label(arm, arms) for arm in arms], title=f"{name}: Score by skill")
         notes = [f"Of {arms[0].named[0]}."] if len(arms[0].named) > 1 else []
         notes += [f"The {len(shown)} hardest of {len(skills)} skills."] if len(shown) < len(skills) else []
-        yield Plot(f"{stem}-skills", "Score by skill", drawn, " ".join(notes))
+        yield ReportPlot(f"{stem}-skills", "Score by skill", drawn, " ".join(notes))
 
 
 def _seconds(costs: Mapping[Arm, Cost]) -> Callable[[Cost], float | None]:

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.browse import Browsed
-from llava_cot.evaluation.report.document import Plot, Section, Table
+from llava_cot.evaluation.report.document import ReportPlot, ReportSection, ReportTable
 from llava_cot.view.html import stylesheet
 
 
-def report_page(title: str, sections: Sequence[Section], browsed: Browsed) -> str:
+def report_page(title: str, sections: Sequence[ReportSection], browsed: Browsed) -> str:
     """The page that shows all and needs nothing else."""
     style = stylesheet() + templates.read("plots.css") + templates.read("report.css")
     script = "{\n" + templates.read("question.js") + templates.read("report.js") + "}\n"  # one scope
@@ -35,13 +35,13 @@ def report_page(title: str, sections: Sequence[Section], browsed: Browsed) -> st
     )
 
 
-def _runs(section: Section) -> list[tuple[str, list[Table | Plot | str]]]:
+def _runs(section: ReportSection) -> list[tuple[str, list[ReportTable | ReportPlot | str]]]:
     """The parts, those of one kind that follow one another together."""
     return [(kind, list(parts)) for kind, parts in groupby(section.parts, _kind)]
 
 
-def _kind(part: Table | Plot | str) -> str:
-    return "table" if isinstance(part, Table) else "plot" if isinstance(part, Plot) else "text"
+def _kind(part: ReportTable | ReportPlot | str) -> str:
+    return "table" if isinstance(part, ReportTable) else "plot" if isinstance(part, ReportPlot) else "text"
 
 
 def _hash(text: str) -> str:

@@ -75,7 +75,7 @@ def count_axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedModel:
     """An entry of a legend; `x` and `y` are where its sign stands, from the legend's top left."""
 
     series: int
@@ -84,16 +84,16 @@ class Entry:
     y: float
 
 
-def legend(names: Sequence[str], width: float) -> tuple[list[Entry], float]:
+def legend(names: Sequence[str], width: float) -> tuple[list[PlannedModel], float]:
     """The entries, in as many lines as they take, and the height of all."""
-    entries: list[Entry] = []
+    entries: list[PlannedModel] = []
     x = y = 0.0
     for series, name in enumerate(names):
         text = clipped(name, width - _SIGN)
         wide = _SIGN + _LETTER * len(text)
         if x and x + wide > width:
             x, y = 0.0, y + _LINE
-        entries.append(Entry(series, text, round(x, 1), y))
+        entries.append(PlannedModel(series, text, round(x, 1), y))
         x += wide
     return entries, y + _LINE
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llava_cot.evaluation.report.arms import Arm, label
-from llava_cot.evaluation.report.document import Cell, Table, cells, interval, number
+from llava_cot.evaluation.report.document import Cell, ReportTable, cells, interval, number
 from llava_cot.evaluation.report.paper import Reported
-from llava_cot.evaluation.statistics import Figure, mean_with_interval
+from llava_cot.evaluation.statistics import Estimate, mean_with_interval
 from llava_cot.evaluation.types import Unit
 
 
@@ -21,7 +21,7 @@ class Skill:
 
     name: str
     count: int
-    figures: tuple[Figure | None, ...]
+    figures: tuple[Estimate | None, ...]
 
     @property
     def mean(self) -> float:
@@ -51,7 +51,7 @@ def skills_of(arms: Sequence[Arm], metric: str) -> list[Skill]:
 
 def skills_table(
     metric: str, arms: Sequence[Arm], skills: Sequence[Skill], paper: Sequence[Reported]
-) -> Table:
+) -> ReportTable:
     lines = []
     for skill in skills:
         known = {figure.value for figure in skill.figures if figure is not None}
@@ -67,7 +67,7 @@ def skills_table(
     note = "The hardest first, by the mean over the methods; the best of each in bold type."
     for source in dict.fromkeys(one.source for one in paper):
         note += f" In italics: {source}."
-    return Table(f"By skill: {metric}", ("skill", "units", *head), tuple(lines), note=note)
+    return ReportTable(f"By skill: {metric}", ("skill", "units", *head), tuple(lines), note=note)
 
 
 def _by_skill(units: Sequence[Unit]) -> dict[str, list[Unit]]:
@@ -77,7 +77,7 @@ def _by_skill(units: Sequence[Unit]) -> dict[str, list[Unit]]:
     return found
 
 
-def _cell(figure: Figure | None, best: float | None) -> Cell:
+def _cell(figure: Estimate | None, best: float | None) -> Cell:
     if figure is None:
         return Cell("–")
     return Cell(number(figure.value), interval(figure), "best" if figure.value == best else "")

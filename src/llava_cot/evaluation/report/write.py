@@ -18,10 +18,10 @@ from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
 from llava_cot.evaluation.report.browse import OnProgress, browse
 from llava_cot.evaluation.report.contents import contents
-from llava_cot.evaluation.report.document import Plot, Section
+from llava_cot.evaluation.report.document import ReportPlot, ReportSection
 from llava_cot.evaluation.report.markdown import markdown
 from llava_cot.evaluation.report.report_page import report_page
-from llava_cot.evaluation.results import Results
+from llava_cot.evaluation.results import RunResults
 
 # What a page gives its plots, and a file has to bring along.
 _PAPER = """\
@@ -32,13 +32,13 @@ PAGE, TEXT, PLOTS = "report.html", "report.md", "plots"
 
 
 def write_report(
-    results: Results,
+    results: RunResults,
     out: Path,
     *,
     baseline: str | None = None,
     paper: bool = False,
     questions: int | None = None,
-    lead: Callable[[Sequence[Arm]], Sequence[Section]] = lambda arms: (),
+    lead: Callable[[Sequence[Arm]], Sequence[ReportSection]] = lambda arms: (),
     title: str | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Path:
@@ -59,7 +59,7 @@ def write_report(
     title = title or _title(arms)
     for section in sections:
         for part in section.parts:
-            if isinstance(part, Plot):
+            if isinstance(part, ReportPlot):
                 write_whole(out / PLOTS / f"{part.name}.svg", alone(part.svg))
     write_whole(text, markdown(title, sections, PAGE, PLOTS))
     write_whole(page, report_page(title, sections, browsed))

@@ -10,9 +10,9 @@ from llava_cot.evaluation.report.bars import Group, bar_plot
 from llava_cot.evaluation.report.costs import cost_of
 from llava_cot.evaluation.report.document import (
     Cell,
-    Plot,
-    Section,
-    Table,
+    ReportPlot,
+    ReportSection,
+    ReportTable,
     amount,
     interval,
     limits,
@@ -26,7 +26,7 @@ from llava_cot.evaluation.statistics import mean_with_interval, paired
 BESIDE = ("single", "stage-beam-4")  # what they stand beside: one pass, and the paper's method
 
 
-def neighbours(arms: Arms) -> Section | None:
+def neighbours(arms: Arms) -> ReportSection | None:
     """The section on all of them that were asked, of any model; None if none was."""
     names = {method for piece in NEIGHBOURS for method in piece.methods}
     shown = [arm for (_, method), arm in arms.items() if method in names]
@@ -54,7 +54,7 @@ def neighbours(arms: Arms) -> Section | None:
         "calls",
         "tokens written",
     )
-    table = Table("All of them, by score", head, tuple(rows), names=2, note=NOTE)
+    table = ReportTable("All of them, by score", head, tuple(rows), names=2, note=NOTE)
     named = [
         Group(arm.method if arm.model == shown[0].model else f"{arm.method} ({arm.model})", (figure,))
         for figure, arm in figures
@@ -64,9 +64,9 @@ def neighbours(arms: Arms) -> Section | None:
         f"{arm.method} of {arm.model}: {number(figure.value)} ({interval(figure)})."
         for figure, arm in figures
     ]
-    return Section(
+    return ReportSection(
         "6. How do the neighbours compare?",
-        (*said, Plot("reproduce-neighbours", "Score by method, with 95% intervals", drawn), table),
+        (*said, ReportPlot("reproduce-neighbours", "Score by method, with 95% intervals", drawn), table),
     )
 
 

@@ -15,9 +15,9 @@ from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.costs import cost_of
 from llava_cot.evaluation.report.document import (
     Cell,
-    Plot,
-    Section,
-    Table,
+    ReportPlot,
+    ReportSection,
+    ReportTable,
     amount,
     interval,
     limits,
@@ -27,7 +27,7 @@ from llava_cot.evaluation.report.document import (
 )
 from llava_cot.evaluation.report.lines import Line, Point, line_plot
 from llava_cot.evaluation.reproduce.findings import NOTE, Arms, units
-from llava_cot.evaluation.statistics import Difference, mean_with_interval, paired
+from llava_cot.evaluation.statistics import PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.search.spec import Spec
 
@@ -59,7 +59,7 @@ def fixed_of(arm: Arm) -> Spec | None:
     return None if spec.budget is None else replace(spec, budget=None)
 
 
-def adaptive(arms: Arms, model: str) -> Section:
+def adaptive(arms: Arms, model: str) -> ReportSection:
     """The section on all adaptive arms of a model, of which there is one at least."""
     said, rows = [], []
     shown = adaptive_arms(arms, model)
@@ -91,14 +91,14 @@ def adaptive(arms: Arms, model: str) -> Section:
         "two numbers of candidates whose tokens are below and above, question by question; if there are none "
         "below or above, the nearest, at most a third away. One sampled pass is N = 1 of every method."
     )
-    table = Table("Candidates by the question", head, tuple(rows), note=note)
+    table = ReportTable("Candidates by the question", head, tuple(rows), note=note)
     drawn = line_plot(
         list(_lines(arms, model, shown)), title="Score by tokens", x_name="tokens written a question"
     )
-    plot = Plot(
+    plot = ReportPlot(
         "reproduce-adaptive", "Score by tokens, adaptive and fixed", drawn, "The numbers are N or budgets."
     )
-    return Section("5. Does an adaptive budget pay?", (*said, plot, table))
+    return ReportSection("5. Does an adaptive budget pay?", (*said, plot, table))
 
 
 def ladder(arms: Arms, model: str, spec: Spec) -> list[Arm]:
@@ -177,11 +177,11 @@ def _share(arm: Arm, full: Arm) -> str:
     return f"{share(_tokens(arm), _tokens(full))} of its tokens"
 
 
-def _difference(found: Difference | None, below: str) -> Cell:
+def _difference(found: PairedDifference | None, below: str) -> Cell:
     return Cell("–") if found is None else Cell(signed(found.value), f"{limits(found)}; {below}")
 
 
-def _outcome(found: Difference) -> str:
+def _outcome(found: PairedDifference) -> str:
     told = f"{signed(found.value)} points ({limits(found)})"
     if found.low <= 0 <= found.high:
         return f"{told}: cannot be told from nothing"

@@ -13,9 +13,9 @@ from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.costs import cost_of
 from llava_cot.evaluation.report.document import (
     Cell,
-    Plot,
-    Section,
-    Table,
+    ReportPlot,
+    ReportSection,
+    ReportTable,
     amount,
     cells,
     interval,
@@ -25,7 +25,7 @@ from llava_cot.evaluation.report.document import (
 )
 from llava_cot.evaluation.report.lines import Line, Point, line_plot
 from llava_cot.evaluation.reproduce.tasks import TRAINED
-from llava_cot.evaluation.statistics import Difference, Figure, mean_with_interval, paired
+from llava_cot.evaluation.statistics import Estimate, PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.scenes.questions import PERCEPTION, REASONING, TYPES
 
@@ -47,7 +47,7 @@ def units(arm: Arm, keep: Callable[[str], bool] = lambda skill: True) -> list[Un
     return [unit for metric in arm.headline for unit in metric.units if keep(unit.skill)]
 
 
-def outcome(found: Difference | Figure) -> str:
+def outcome(found: PairedDifference | Estimate) -> str:
     """Whether a difference goes where the paper's goes, which is up, as far as the interval tells."""
     told = _points(found)
     if found.low <= 0 <= found.high:
@@ -55,13 +55,13 @@ def outcome(found: Difference | Figure) -> str:
     return f"{told}: {'as' if found.value > 0 else 'unlike'} the paper"
 
 
-def beyond(a: Difference, b: Difference) -> Figure:
+def beyond(a: PairedDifference, b: PairedDifference) -> Estimate:
     """How much larger a difference is than another, which is of other questions (normal intervals)."""
     value, half = a.value - b.value, math.hypot(a.high - a.low, b.high - b.low) / 2
-    return Figure(value, value - half, value + half)
+    return Estimate(value, value - half, value + half)
 
 
-def training(arms: Arms) -> Section:
+def training(arms: Arms) -> ReportSection:
     """1. Does staged training help, and where?"""
     shown = [(model, arm) for model in TRAINED if (arm := arms.get((model, "single"))) is not None]
     rows = []
@@ -87,7 +87,7 @@ def training(arms: Arms) -> Section:
         if len(by_kind) == len(_KINDS):
             more = beyond(by_kind["reasoning"], by_kind["perception"])
             said.append(f"{against}, what reasoning gains beyond perception: {outcome(more)}.")
-    table = Table(
+    table = ReportTable(
         "Three ways of training, one sampled pass",
         ("type", *(model for model, _ in shown)),
         tuple(rows),
@@ -99,10 +99,10 @@ def training(arms: Arms) -> Section:
         "there is only something to see (coarse perception 68.4 to 68.8, fine 48.0 to 46.8). Tags are worth "
         "1.3 points of its mean over six benchmarks."
     )
-    return Section("1. Does staged training help?", (*said, table, paper))
+    return ReportSection("1. Does staged training help?", (*said, table, paper))
 
 
-def scaling(arms: Arms, model: str) -> Section:
+def scaling(arms: Arms, model: str) -> ReportSection:
     """2. Does stage-level beam search scale?"""
     single, greedy = arms.get((model, "single")), arms.get((model, "greedy"))
     searched = _family(arms, model, "stage-beam")
@@ -135,11 +135,11 @@ def scaling(arms: Arms, model: str) -> Section:
         said.append(f"From N = {searched[0].n} to N = {searched[-1].n}: {outcome(found)}.")
     head = ("method", "score", "against single", "tokens written")
     paper = "The paper, on MM-Vet: 60.3, 61.7, 62.3 and 62.9 for N = 1, 2, 3 and 4."
-    table = Table("Stage-level beam search over N", head, tuple(rows), note=NOTE)
-    return Section("2. Does stage-level beam search scale?", (*said, table, paper))
+    table = ReportTable("Stage-level beam search over N", head, tuple(rows), note=NOTE)
+    return ReportSection("2. Does stage-level beam search scale?", (*said, table, paper))
 
 
-def methods(arms: Arms, model: str) -> Section:
+def methods(arms: Arms, model: str) -> ReportSection:
     """3. Stage-level search against the other ways to spend as much."""
     single = arms.get((model, "single"))
     families = {name: _family(arms, model, name) for name in FAMILIES}
@@ -169,19 +169,19 @@ def methods(arms: Arms, model: str) -> Section:
                     said.append(f"{arm.method} against {other.method} ({how}): {outcome(found)}.")
     head = ("stage-level", "against", "", "difference")
     note = f"{NOTE} At equal tokens: the one of its family whose tokens are nearest, at most a third away."
-    table = Table("Side by side", head, tuple(rows), names=3, note=note)
+    table = ReportTable("Side by side", head, tuple(rows), names=3, note=note)
     drawn = line_plot(lines, title="Score by tokens", x_name="tokens written a question")
-    plot = Plot(
+    plot = ReportPlot(
         "reproduce-methods", "Score by tokens, each method over N", drawn, "The numbers at the points are N."
     )
     paper = (
         "The paper, on MM-Vet: one pass 60.3, best-of-10 60.9, sentence-level with N = 2 58.4, stage-level "
         "with N = 4 62.9."
     )
-    return Section("3. Stage-level search against the others", (*said, plot, table, paper))
+    return ReportSection("3. Stage-level search against the others", (*said, plot, table, paper))
 
 
-def judges(arms: Arms, model: str) -> Section:
+def judges(arms: Arms, model: str) -> ReportSection:
     """4. Which judge."""
     rows, said = [], []
     for base in ("stage-beam-4", "best-of-4"):
@@ -211,8 +211,8 @@ def judges(arms: Arms, model: str) -> Section:
                 )
                 said.append(f"{what}, against the self-judge in {base}: {_points(change)}.")
     head = ("method", "judge", "score", "against self", "tokens written")
-    table = Table("One search, several judges", head, tuple(rows), names=2, note=NOTE)
-    return Section("4. Which judge?", (*said, table, "The paper judges by the model itself alone."))
+    table = ReportTable("One search, several judges", head, tuple(rows), names=2, note=NOTE)
+    return ReportSection("4. Which judge?", (*said, table, "The paper judges by the model itself alone."))
 
 
 def _family(arms: Arms, model: str, name: str) -> list[Arm]:
@@ -246,9 +246,9 @@ def _tokens(arm: Arm) -> str:
     return amount(None if cost is None else cost.written)
 
 
-def _limits(found: Difference | None) -> str:
+def _limits(found: PairedDifference | None) -> str:
     return "" if found is None else limits(found)
 
 
-def _points(found: Difference | Figure) -> str:
+def _points(found: PairedDifference | Estimate) -> str:
     return f"{signed(found.value)} points ({limits(found)})"

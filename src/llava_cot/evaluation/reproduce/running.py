@@ -17,9 +17,9 @@ from typing import Any
 
 from llava_cot.evaluation.benchmarks import open_benchmark
 from llava_cot.evaluation.opening import entries
-from llava_cot.evaluation.plan import Plan
+from llava_cot.evaluation.plan import EvalPlan
 from llava_cot.evaluation.reproduce.tasks import Task
-from llava_cot.evaluation.run import Done, Progress, evaluate
+from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.scenes.write import make_items
 from llava_cot.search.equipping import equip
 from llava_cot.search.extras import Example
@@ -45,7 +45,7 @@ def run_task(
     task: Task,
     tell: Callable[[int], None],
     on_interrupt: Callable[[], None] = lambda: None,
-) -> Done:
+) -> EvalOutcome:
     """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
     specs = tuple(parse_spec(method) for method in task.methods)
     equipment = equip(
@@ -55,7 +55,7 @@ def run_task(
         device="auto",
         dtype="auto",
     )
-    plan = Plan(
+    plan = EvalPlan(
         benchmarks=(open_benchmark(common.benchmark),),
         models=entries(
             [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=equipment.known
@@ -68,7 +68,7 @@ def run_task(
         equipment=equipment,
     )
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: EvalProgress) -> None:
         tell(progress.done)
 
     return evaluate(common.folder / task.name, plan, on_progress=on_progress, on_interrupt=on_interrupt)
@@ -84,7 +84,7 @@ def _worked() -> tuple[Example, ...]:
     )
 
 
-def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAnswers) -> list[Done]:
+def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAnswers) -> list[EvalOutcome]:
     """All pieces, in so many processes at once, or in this one if it is one.
 
     Raises what a piece raises, once those that were begun have stopped.
@@ -106,7 +106,7 @@ def run_tasks(common: Common, tasks: Sequence[Task], processes: int, tell: OnAns
 
 def _side_by_side(
     common: Common, tasks: Sequence[Task], processes: int, tell: Callable[[Sequence[int]], None]
-) -> list[Done]:
+) -> list[EvalOutcome]:
     context = get_context("spawn")
     counts: Any = context.Array("l", len(tasks))
     stop: Any = context.Value("b", False)
@@ -138,7 +138,7 @@ def _begin(counts: Any, stop: Any, parent: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 
-def _piece(common: Common, task: Task, number: int) -> Done:
+def _piece(common: Common, task: Task, number: int) -> EvalOutcome:
     interrupted = False
 
     def interrupt() -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from llava_cot.evaluation.answers import Way
+from llava_cot.evaluation.answers import AnswerSource
 from llava_cot.models.registry import BUILT_IN
 
 # The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
-TRAINED: dict[str, Way] = {"mini": "conclusion", "mini-untagged": "last-line", "mini-direct": "whole"}
+TRAINED: dict[str, AnswerSource] = {
+    "mini": "conclusion",
+    "mini-untagged": "last-line",
+    "mini-direct": "whole",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Task:
 
     name: str
     model: str
-    way: Way
+    way: AnswerSource
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.browse import OnProgress
-from llava_cot.evaluation.report.document import Section
+from llava_cot.evaluation.report.document import ReportSection
 from llava_cot.evaluation.report.write import write_report
 from llava_cot.evaluation.reproduce import budgets, findings
 from llava_cot.evaluation.reproduce.baselines import neighbours
@@ -22,11 +22,11 @@ _TITLE = "LLaVA-CoT\u2019s claims in miniature"
 
 def write(
     out: Path, tasks: Sequence[Task], model: str, on_progress: OnProgress
-) -> tuple[Path, list[Section]]:
+) -> tuple[Path, list[ReportSection]]:
     """Write the report on what the tasks have found; its page, and the claims' sections."""
-    claims: list[Section] = []
+    claims: list[ReportSection] = []
 
-    def lead(arms: Sequence[Arm]) -> Sequence[Section]:
+    def lead(arms: Sequence[Arm]) -> Sequence[ReportSection]:
         found = {(arm.model, arm.method): arm for arm in arms}
         if ("mini-direct", "single") in found:
             claims.append(findings.training(found))

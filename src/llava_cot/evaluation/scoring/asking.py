@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from llava_cot.evaluation.types import Item, Rule, Score
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
 from llava_cot.models.base import Prompt
 
 ATTEMPTS = 3
@@ -17,7 +17,9 @@ ATTEMPTS = 3
 Ask = Callable[[Prompt, int], Awaitable[str]]
 
 
-async def score(rule: Rule, item: Item, conclusion: str | None, ask: Ask | None) -> Score:
+async def score(
+    rule: ScoringRule, item: BenchmarkItem, conclusion: str | None, ask: Ask | None
+) -> AnswerScore:
     """What a conclusion is worth; None is one that is absent.
 
     A scorer is asked only where `rule.match` settles nothing, and again, up to three times in all, while its
@@ -25,15 +27,19 @@ async def score(rule: Rule, item: Item, conclusion: str | None, ask: Ask | None)
     worth 0, and told apart from what is wrong. What `ask` raises goes through.
     """
     if conclusion is None:
-        return Score(0.0, "absent")
+        return AnswerScore(0.0, "absent")
     if (found := rule.match(item, conclusion)) is not None:
         return found
     if ask is None:
-        return Score(0.0, "unsettled", reason="the words alone do not settle it, and no scorer was given")
+        return AnswerScore(
+            0.0, "unsettled", reason="the words alone do not settle it, and no scorer was given"
+        )
     prompt = rule.prompt(item, conclusion)
     reply = ""
     for attempt in range(ATTEMPTS):
         reply = await ask(prompt, attempt)
         if (found := rule.read(item, conclusion, reply)) is not None:
             return found
-    return Score(0.0, "unsettled", reason=f"none of {ATTEMPTS} replies could be read; the last: {reply}")
+    return AnswerScore(
+        0.0, "unsettled", reason=f"none of {ATTEMPTS} replies could be read; the last: {reply}"
+    )

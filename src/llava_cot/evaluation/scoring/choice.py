@@ -16,7 +16,7 @@ from string import ascii_uppercase
 
 from llava_cot.evaluation.scoring.counting import accuracy
 from llava_cot.evaluation.scoring.letters import infer
-from llava_cot.evaluation.types import Item, Metric, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
 _TASK = """\
@@ -42,7 +42,7 @@ Letter: Z
 """
 
 
-def prompt(item: Item, conclusion: str) -> Prompt:
+def prompt(item: BenchmarkItem, conclusion: str) -> Prompt:
     """What a scorer is asked: the question as it is in the benchmark, without its hint, and the options."""
     options = "\n".join(
         f"{letter}. {option}" for letter, option in zip(ascii_uppercase, item.options, strict=False)
@@ -59,16 +59,18 @@ class Choice:
     name = "choice"
     headline: tuple[str, ...] = ("accuracy",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         said = infer(conclusion, item.options)
-        return None if said is None else Score(float(said == item.answer), "match", said)
+        return None if said is None else AnswerScore(float(said == item.answer), "match", said)
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         return prompt(item, conclusion)
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         said = infer(reply, item.options)
-        return None if said is None else Score(float(said == item.answer), "scorer", said, reply.strip())
+        return (
+            None if said is None else AnswerScore(float(said == item.answer), "scorer", said, reply.strip())
+        )
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return accuracy(scored)

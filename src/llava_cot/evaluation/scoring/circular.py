@@ -14,7 +14,7 @@ from string import ascii_uppercase
 
 from llava_cot.evaluation.scoring.choice import Choice
 from llava_cot.evaluation.scoring.counting import accuracy, by_skills
-from llava_cot.evaluation.types import Item, Metric, Scored
+from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem
 
 STEP = 1_000_000  # a question's rotations are so far from it, and from each other, in VLMEvalKit's indices
 
@@ -26,8 +26,8 @@ class Circular(Choice):
     name = "circular"
     headline: tuple[str, ...] = ("circular",)
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
-        groups: dict[str, list[Scored]] = {}
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        groups: dict[str, list[ScoredItem]] = {}
         for one in scored:
             groups.setdefault(str(one.item.extra["group"]), []).append(one)
         whole = [group for group in groups.values() if len(group) == group[0].item.extra["rotations"]]
@@ -43,7 +43,7 @@ class Circular(Choice):
         return [*by_skills("circular", counted), *accuracy(once)]
 
 
-def rotations(item: Item) -> Iterator[Item]:
+def rotations(item: BenchmarkItem) -> Iterator[BenchmarkItem]:
     """The question, and then with its options moved up by one, two and so on; the first one goes last.
 
     A question whose options speak of letters ("A and B") stays as it is.
@@ -66,7 +66,7 @@ def rotated_id(id: str, n: int) -> str:
     return f"{name}/{int(index) + n * STEP}"
 
 
-def speaks_of_letters(item: Item) -> bool:
+def speaks_of_letters(item: BenchmarkItem) -> bool:
     """Whether rotating would change what the options say: one is a letter, or has two option letters in it as
     words; or there is nothing to rotate, for want of options or of an answer among them."""
     letters = ascii_uppercase[: len(item.options)]

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava_cot.evaluation.types import Item, Metric, Scored, Unit
+from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem, Unit
 
 
-def cluster(item: Item) -> str:
+def cluster(item: BenchmarkItem) -> str:
     """The group of questions that an item belongs to; its own id if it stands alone."""
     return str(item.extra.get("cluster", item.id))
 
 
-def finer(item: Item) -> str:
+def finer(item: BenchmarkItem) -> str:
     return str(item.extra.get("finer", ""))
 
 
-def accuracy(scored: Sequence[Scored], name: str = "accuracy") -> list[Metric]:
+def accuracy(scored: Sequence[ScoredItem], name: str = "accuracy") -> list[Metric]:
     """The mean over all questions by skill and, where skills are divided further, by these divisions."""
     return by_skills(name, [(one.item, one.item.id, one.score.value) for one in scored])
 
 
-def by_skills(name: str, counted: Sequence[tuple[Item, str, float]]) -> list[Metric]:
+def by_skills(name: str, counted: Sequence[tuple[BenchmarkItem, str, float]]) -> list[Metric]:
     """What `accuracy` gives, of units given as the item that stands for each, its key and its value."""
     found = [Metric(name, tuple(Unit(key, value, item.skill, cluster(item)) for item, key, value in counted))]
     if any(finer(item) for item, _, _ in counted):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from llava_cot.evaluation.scoring.counting import accuracy, by_skills
 from llava_cot.evaluation.scoring.yes_no import YesNo
-from llava_cot.evaluation.types import Metric, Scored
+from llava_cot.evaluation.types import Metric, ScoredItem
 
 
 class Hallusion(YesNo):
@@ -25,7 +25,7 @@ class Hallusion(YesNo):
     name = "hallusion"
     headline: tuple[str, ...] = ("aAcc", "fAcc", "qAcc")
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return [
             *accuracy(scored, "aAcc"),
             _all_right("fAcc", "figure", scored),
@@ -33,8 +33,8 @@ class Hallusion(YesNo):
         ]
 
 
-def _all_right(name: str, key: str, scored: Sequence[Scored]) -> Metric:
-    groups: dict[str, list[Scored]] = {}
+def _all_right(name: str, key: str, scored: Sequence[ScoredItem]) -> Metric:
+    groups: dict[str, list[ScoredItem]] = {}
     for one in scored:
         groups.setdefault(str(one.item.extra[key]), []).append(one)
     (metric,) = by_skills(

@@ -22,7 +22,7 @@ from typing import Any
 from llava_cot.data.sources.tsv import listed
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.letters import NONE, infer
-from llava_cot.evaluation.types import By, Item, Metric, Score, Scored, Unit
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredBy, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
 _NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "float": float}
@@ -78,25 +78,25 @@ class MathVista:
     name = "mathvista"
     headline = ("overall",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         chosen = _chosen(item)
         if not chosen and (kind := _extra(item, "answer_type")) not in _NUMBERS:
-            return Score(0.0, "match", reason=f"VLMEvalKit compares no answer of the type {kind!r}")
+            return AnswerScore(0.0, "match", reason=f"VLMEvalKit compares no answer of the type {kind!r}")
         found = _compared(item, conclusion, "match")
         if found is not None and not found.value and not chosen and kind == "float":
             return None  # it may yet want rounding to the places that the hint asks for
         return found
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         shown = (_shown(*example) for example in (*_EXAMPLES, (item.text, conclusion, "")))
         return Prompt.of("\n\n".join((_TASK, *shown)))
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         if reply.strip() == NONE:
-            return Score(0.0, "scorer", NONE, reply)
+            return AnswerScore(0.0, "scorer", NONE, reply)
         return _compared(item, reply, "scorer")
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         """Overall, by task and by skill; a question counts in each of its skills."""
         overall: list[Unit] = []
         tasks: dict[str, list[Unit]] = {}
@@ -112,26 +112,26 @@ class MathVista:
         return [Metric(name, tuple(units)) for name, units in ({"overall": overall} | tasks | skills).items()]
 
 
-def _compared(item: Item, text: str, by: By) -> Score | None:
+def _compared(item: BenchmarkItem, text: str, by: ScoredBy) -> AnswerScore | None:
     """The score of a text that is an answer; None if it is none of the question's type."""
     reason = text if by == "scorer" else ""
     if _chosen(item):
         letter = infer(text, _list(_extra(item, "choices")))
         if letter is None:
             return None
-        return Score(float(letter == _extra(item, "answer_option")), by, letter, reason)
+        return AnswerScore(float(letter == _extra(item, "answer_option")), by, letter, reason)
     kind = _extra(item, "answer_type")
     said = _number(kind, text)
     if said is None:
         return None
-    return Score(float(said == _number(kind, item.answer or "")), by, text.strip(), reason)
+    return AnswerScore(float(said == _number(kind, item.answer or "")), by, text.strip(), reason)
 
 
-def _chosen(item: Item) -> bool:
+def _chosen(item: BenchmarkItem) -> bool:
     return bool(_extra(item, "question_type") == "multi_choice")
 
 
-def _extra(item: Item, name: str) -> Any:
+def _extra(item: BenchmarkItem, name: str) -> Any:
     value = item.extra.get(name)
     if not value:
         raise DataError(

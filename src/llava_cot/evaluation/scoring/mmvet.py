@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from llava_cot.evaluation.types import Item, Metric, Score, Scored, Unit
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
@@ -57,26 +57,26 @@ class MMVet:
     name = "mm-vet"
     headline = ("overall",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         answer = item.answer or ""
         if _SEVERAL.search(answer) or not answer.strip() or _plain(answer) != _plain(conclusion):
             return None
-        return Score(1.0, "match", conclusion.strip())
+        return AnswerScore(1.0, "match", conclusion.strip())
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         reference = _SEVERAL.sub(lambda found: f" {found[0]} ", item.answer or "")
         asked = (item.text, " ".join(reference.split()), conclusion, "")
         return Prompt.of("\n\n".join((_TASK, *(_graded(*example) for example in (*_EXAMPLES, asked)))))
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         first, _, _ = reply.strip().partition("\n")
         try:
             grade = float(first)
         except ValueError:
             return None
-        return Score(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
+        return AnswerScore(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         """Overall, by capability and by combination ("rec_ocr"), of those that there are."""
         found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
         for one in scored:

@@ -16,7 +16,7 @@ from llava_cot.core.question import Question
 from llava_cot.evaluation.scoring.choice import Choice
 from llava_cot.evaluation.scoring.counting import accuracy
 from llava_cot.evaluation.scoring.yes_no import extract
-from llava_cot.evaluation.types import Item, Metric, Rule, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, ScoringRule
 from llava_cot.models.base import Prompt
 
 _TASK = """\
@@ -30,14 +30,14 @@ class ByWords:
     """A rule by `right`, which is True or False, or None where the words do not settle it."""
 
     name: str
-    right: Callable[[Item, str], bool | None]
+    right: Callable[[BenchmarkItem, str], bool | None]
     headline: tuple[str, ...] = ("accuracy",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         right = self.right(item, conclusion)
-        return None if right is None else Score(float(right), "match", normal(conclusion))
+        return None if right is None else AnswerScore(float(right), "match", normal(conclusion))
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         asked = question_text(Question(item.text, options=item.options))
         known = item.answer or ""
         if known in ascii_uppercase[: len(item.options)]:
@@ -46,15 +46,15 @@ class ByWords:
             f"{_TASK}\n\nQuestion: {asked}\nRight answer: {known}\nAnswer: {conclusion.strip()}\nWord:"
         )
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         said = extract(reply)
-        return None if said is None else Score(float(said == "Yes"), "scorer", reason=reply.strip())
+        return None if said is None else AnswerScore(float(said == "Yes"), "scorer", reason=reply.strip())
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return accuracy(scored)
 
 
-def _exact(item: Item, conclusion: str) -> bool:
+def _exact(item: BenchmarkItem, conclusion: str) -> bool:
     answer = item.answer or ""
     if item.options:
         said = option_of(conclusion, item.options)
@@ -62,12 +62,12 @@ def _exact(item: Item, conclusion: str) -> bool:
     return same(conclusion, answer)
 
 
-def _number(item: Item, conclusion: str) -> bool | None:
+def _number(item: BenchmarkItem, conclusion: str) -> bool | None:
     said = numbers(conclusion)
     return said == numbers(item.answer or "") if len(said) == 1 else None
 
 
-def _words(item: Item, conclusion: str) -> bool | None:
+def _words(item: BenchmarkItem, conclusion: str) -> bool | None:
     return agrees(conclusion, item.answer or "", item.options or tuple(item.extra.get("answers", ())))
 
 
@@ -82,18 +82,18 @@ class Fitting:
     name = "fitting"
     headline: tuple[str, ...] = ("accuracy",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         return _fitting(item).match(item, conclusion)
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         return _fitting(item).prompt(item, conclusion)
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         return _fitting(item).read(item, conclusion, reply)
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return accuracy(scored)
 
 
-def _fitting(item: Item) -> Rule:
+def _fitting(item: BenchmarkItem) -> ScoringRule:
     return Choice() if item.options else WORDS

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from llava_cot.evaluation.scoring.counting import accuracy
-from llava_cot.evaluation.types import Item, Metric, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -57,23 +57,23 @@ class YesNo:
     name = "yes-no"
     headline: tuple[str, ...] = ("accuracy",)
 
-    def match(self, item: Item, conclusion: str) -> Score | None:
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         said = extract(conclusion)
-        return None if said is None else Score(_worth(item, said), "match", said)
+        return None if said is None else AnswerScore(_worth(item, said), "match", said)
 
-    def prompt(self, item: Item, conclusion: str) -> Prompt:
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         question = item.extra.get("question", item.text)
         return Prompt.of(f"{_TASK}\nQuestion: {question}\nAnswer: {conclusion.strip()}\nWord:")
 
-    def read(self, item: Item, conclusion: str, reply: str) -> Score | None:
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         said = extract(reply)
         if said is None and "unknown" not in _without_marks(reply.lower()).split():
             return None
-        return Score(_worth(item, said or ""), "scorer", said or "Unknown", reply.strip())
+        return AnswerScore(_worth(item, said or ""), "scorer", said or "Unknown", reply.strip())
 
-    def metrics(self, scored: Sequence[Scored]) -> list[Metric]:
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return accuracy(scored)
 
 
-def _worth(item: Item, said: str) -> float:
+def _worth(item: BenchmarkItem, said: str) -> float:
     return float(said.lower() == (item.answer or "").strip().lower())

@@ -6,7 +6,7 @@ from made_arms import arm, arms, said, table
 from llava_cot.evaluation.reproduce import findings
 from llava_cot.evaluation.reproduce.baselines import neighbours
 from llava_cot.evaluation.reproduce.tasks import TRAINED, tasks
-from llava_cot.evaluation.statistics import Difference, Figure
+from llava_cot.evaluation.statistics import Estimate, PairedDifference
 from llava_cot.models.registry import BUILT_IN
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
@@ -69,7 +69,7 @@ def test_training_is_told_by_kind_of_question() -> None:
     ],
 )
 def test_an_outcome_is_only_what_the_interval_tells(value: float, low: float, high: float, end: str) -> None:
-    found = Difference(value, low, high, 0.5, "McNemar", 1, 1, 10)
+    found = PairedDifference(value, low, high, 0.5, "McNemar", 1, 1, 10)
     assert findings.outcome(found).endswith(end)
 
 
@@ -171,6 +171,6 @@ def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None
 
 
 def test_what_one_gains_beyond_another_has_the_spread_of_both() -> None:
-    a = Difference(10.0, 7.0, 13.0, 0.0, "McNemar", 9, 1, 50)
-    b = Difference(2.0, -2.0, 6.0, 0.5, "McNemar", 5, 4, 50)
-    assert findings.beyond(a, b) == Figure(8.0, 3.0, 13.0)
+    a = PairedDifference(10.0, 7.0, 13.0, 0.0, "McNemar", 9, 1, 50)
+    b = PairedDifference(2.0, -2.0, 6.0, 0.5, "McNemar", 5, 4, 50)
+    assert findings.beyond(a, b) == Estimate(8.0, 3.0, 13.0)

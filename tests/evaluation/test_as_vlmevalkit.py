@@ -13,7 +13,7 @@ import pytest
 from llava_cot.evaluation.benchmarks import open_benchmark
 from llava_cot.evaluation.scoring.letters import infer
 from llava_cot.evaluation.scoring.yes_no import extract
-from llava_cot.evaluation.types import Item, Metric, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
 RECORDED: dict[str, Any] = json.loads((FIXTURES / "vlmevalkit.json").read_text(encoding="utf-8"))
@@ -53,17 +53,17 @@ def test_rotations_are_those_that_vlmevalkit_makes() -> None:
 RUNS = [(name, number) for name, runs in RECORDED["runs"].items() for number in range(len(runs))]
 
 
-def scored(benchmark: str, run: dict[str, Any]) -> tuple[list[Scored], dict[str, Metric]]:
+def scored(benchmark: str, run: dict[str, Any]) -> tuple[list[ScoredItem], dict[str, Metric]]:
     """The questions of a benchmark with the scores of a run's predictions, and the figures."""
     opened = open_benchmark(benchmark, FIXTURES / "LMUData")
     found = []
     for item in opened.items():
         said = opened.rule.match(item, run["predictions"][index(item)])
-        found.append(Scored(item, said or Score(0.0, "unsettled")))
+        found.append(ScoredItem(item, said or AnswerScore(0.0, "unsettled")))
     return found, {metric.name: metric for metric in opened.rule.metrics(found)}
 
 
-def index(item: Item) -> str:
+def index(item: BenchmarkItem) -> str:
     return item.id.rpartition("/")[2]
 
 

@@ -13,7 +13,7 @@ from llava_cot.evaluation.report.bars import Group, bar_plot
 from llava_cot.evaluation.report.lines import Line, Point, line_plot
 from llava_cot.evaluation.report.scale import WIDTH, Axis, count_axis, legend, log_axis, percent_axis
 from llava_cot.evaluation.report.write import alone
-from llava_cot.evaluation.statistics import Figure
+from llava_cot.evaluation.statistics import Estimate
 
 HOSTILE = '"><script>alert(1)</script>\x00\ud800'
 SHOWN = '"><script>alert(1)</script>\ufffd?'
@@ -67,7 +67,7 @@ def test_legends_stay_within_their_width(names: list[str]) -> None:
 
 
 def test_a_plot_of_lines_is_whole_and_escaped() -> None:
-    points = tuple(Point(x, Figure(50 + x, 40 + x, 60 + x), str(x), HOSTILE) for x in (1, 2, 10))
+    points = tuple(Point(x, Estimate(50 + x, 40 + x, 60 + x), str(x), HOSTILE) for x in (1, 2, 10))
     drawn = line_plot(
         [Line(HOSTILE, points), *(Line(f"{n}", points[:1]) for n in range(9))], title=HOSTILE, x_name="N"
     )
@@ -83,7 +83,7 @@ def test_a_plot_of_lines_is_whole_and_escaped() -> None:
 
 
 def test_a_plot_of_bars_is_whole_and_in_proportion() -> None:
-    groups = [Group(f"{n} {HOSTILE}", (Figure(20, 10, 30), None, Figure(80, 70, 100))) for n in range(2)]
+    groups = [Group(f"{n} {HOSTILE}", (Estimate(20, 10, 30), None, Estimate(80, 70, 100))) for n in range(2)]
     root = ET.fromstring(alone(bar_plot(groups, ["a", "b", "c"], title="Bars")))
     bars = [float(bar.get("width", "")) for bar in root.findall(".//{*}rect[@class='rp-bar']")][3:]
     assert len(bars) == 4

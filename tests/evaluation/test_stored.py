@@ -9,7 +9,7 @@ from eval_runs import Moody, entry, numbers, run
 
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError
-from llava_cot.evaluation.results import Setting, open_results
+from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.evaluation.summary import summarize
 from llava_cot.view.summaries import markdown
 
@@ -23,7 +23,7 @@ def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:
         file.unlink()
     with open_results([tmp_path / "out"]) as results:
         assert results.settings == [
-            Setting("numbers", "scripted", method, seed)
+            RunKey("numbers", "scripted", method, seed)
             for method in ("single", "majority-2")
             for seed in (0, 1)
         ]

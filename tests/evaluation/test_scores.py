@@ -9,8 +9,8 @@ from eval_runs import Moody, contents, entry, numbers, run
 from teachers import staged
 
 from llava_cot.errors import ModelFailure
-from llava_cot.evaluation.results import Result, open_results
-from llava_cot.evaluation.types import Score
+from llava_cot.evaluation.results import QuestionResult, open_results
+from llava_cot.evaluation.types import AnswerScore
 from llava_cot.models.base import Prompt
 
 
@@ -29,7 +29,7 @@ class Judge(Moody):
         self.name = name
 
 
-def found(folder: Path) -> list[Result]:
+def found(folder: Path) -> list[QuestionResult]:
     [rows] = contents(folder).values()
     return [one for one, _ in rows.values()]
 
@@ -42,7 +42,7 @@ def test_without_a_scorer_it_stays_unsettled(tmp_path: Path) -> None:
 def test_a_scorer_is_asked_once_and_its_words_are_kept(tmp_path: Path) -> None:
     kind, model = Judge("kind", "Yes"), Moody(vague)
     run(tmp_path, benchmark(), model, scorer=kind)
-    assert [one.score for one in found(tmp_path)] == [Score(1.0, "scorer", "", "Yes")] * 4
+    assert [one.score for one in found(tmp_path)] == [AnswerScore(1.0, "scorer", "", "Yes")] * 4
     assert kind.tries == 4
     run(tmp_path, benchmark(), model, scorer=kind)
     assert (kind.tries, model.tries) == (4, 4)

@@ -5,12 +5,12 @@ import pytest
 from endpoint_double import Double
 
 from llava_cot.evaluation.opening import entries
-from llava_cot.evaluation.plan import Entry
+from llava_cot.evaluation.plan import PlannedModel
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 
 
-def opened(*models: str, at_once: int | None = None) -> tuple[Entry, ...]:
+def opened(*models: str, at_once: int | None = None) -> tuple[PlannedModel, ...]:
     return entries(models, model_name=None, at_once=at_once, device="cpu", dtype="auto")
 
 

@@ -18,7 +18,7 @@ from made_results import MadeResults, made
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of
 from llava_cot.evaluation.report.browse import browse
-from llava_cot.evaluation.report.document import Section
+from llava_cot.evaluation.report.document import ReportSection
 from llava_cot.evaluation.report.markdown import escaped
 from llava_cot.evaluation.report.write import write_report
 
@@ -145,8 +145,8 @@ def test_a_report_of_failures_alone_can_be_written(tmp_path: Path) -> None:
 def test_sections_of_ones_own_come_first_under_a_title_of_ones_own(
     results: MadeResults, tmp_path: Path
 ) -> None:
-    def lead(arms: Sequence[Arm]) -> list[Section]:
-        return [Section("Findings", (f"There are {len(arms)} of them.",))]
+    def lead(arms: Sequence[Arm]) -> list[ReportSection]:
+        return [ReportSection("Findings", (f"There are {len(arms)} of them.",))]
 
     page = write_report(results, tmp_path, lead=lead, title="Mine").read_text()
     text = (tmp_path / "report.md").read_text()

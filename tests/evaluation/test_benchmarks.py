@@ -14,7 +14,7 @@ from llava_cot.core.question import Question
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark
-from llava_cot.evaluation.types import Item, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem
 from llava_cot.scenes.questions import TYPES, VALUES
 from llava_cot.scenes.write import make_item, write_scenes
 
@@ -22,7 +22,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
 ROOT = FIXTURES / "LMUData"
 
 
-def items(name: str, root: Path | None = ROOT, rule: str | None = None) -> list[Item]:
+def items(name: str, root: Path | None = ROOT, rule: str | None = None) -> list[BenchmarkItem]:
     opened = open_benchmark(name, root, rule)
     found = list(opened.items())
     assert found == list(opened.items()), "the same at each call"
@@ -108,7 +108,9 @@ def test_mathvista_gives_its_rule_what_that_needs() -> None:
     rule = open_benchmark("mathvista", ROOT).rule
     scores = [rule.match(item, said) for item, said in ((number, "14"), (length, "1.5"), (chosen, "(B)"))]
     assert [score and score.value for score in scores] == [1, 1, 1]
-    figures = rule.metrics([Scored(number, Score(1.0, "match")), Scored(chosen, Score(0.0, "match"))])
+    figures = rule.metrics(
+        [ScoredItem(number, AnswerScore(1.0, "match")), ScoredItem(chosen, AnswerScore(0.0, "match"))]
+    )
     assert {"overall", "figure question answering", "geometry reasoning"} < {
         metric.name for metric in figures
     }
@@ -117,7 +119,7 @@ def test_mathvista_gives_its_rule_what_that_needs() -> None:
 def test_mmvet_gives_its_rule_what_that_needs() -> None:
     several = items("mmvet")[1]
     assert (several.skill, several.answer) == ("ocr,math", "14")
-    figures = open_benchmark("mmvet", ROOT).rule.metrics([Scored(several, Score(0.5, "scorer"))])
+    figures = open_benchmark("mmvet", ROOT).rule.metrics([ScoredItem(several, AnswerScore(0.5, "scorer"))])
     assert [metric.name for metric in figures] == ["overall", "ocr", "math", "ocr_math"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from made_arms import arm, arms, said, table
 
 from llava_cot.evaluation.report.arms import Arm
-from llava_cot.evaluation.report.document import Table
+from llava_cot.evaluation.report.document import ReportTable
 from llava_cot.evaluation.reproduce import budgets
 from llava_cot.evaluation.types import Unit
 
@@ -102,7 +102,7 @@ def test_the_section_tells_what_was_gained_and_what_was_saved() -> None:
     assert equal.endswith(": it pays.")
     assert full.startswith("adaptive-majority-10 against majority-10: 0.0 points (")
     assert full.endswith("for 25.0% of its tokens.")
-    [shown] = [part for part in section.parts if isinstance(part, Table)]
+    [shown] = [part for part in section.parts if isinstance(part, ReportTable)]
     assert "25.0% of its tokens" in shown.rows[0][-1].below
 
 

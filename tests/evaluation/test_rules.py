@@ -14,11 +14,13 @@ from llava_cot.evaluation.scoring.hallusion import Hallusion
 from llava_cot.evaluation.scoring.letters import infer
 from llava_cot.evaluation.scoring.words import EXACT, NUMBER, WORDS, ByWords
 from llava_cot.evaluation.scoring.yes_no import YesNo, extract
-from llava_cot.evaluation.types import Item, Rule, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem, ScoringRule
 
-CHOICE = Item("a/1", "Which?", ("a cube", "a ball", "a cone"), "B", extra={"question": "Which, really?"})
-ASKED = Item("a/2", "Is it red?", answer="Yes")
-FREE = Item("a/3", "What is it?", answer="couch")
+CHOICE = BenchmarkItem(
+    "a/1", "Which?", ("a cube", "a ball", "a cone"), "B", extra={"question": "Which, really?"}
+)
+ASKED = BenchmarkItem("a/2", "Is it red?", answer="Yes")
+FREE = BenchmarkItem("a/3", "What is it?", answer="couch")
 OPTIONS = st.lists(st.text("xyzäß 01", min_size=1, max_size=6), min_size=2, max_size=8)
 SENTENCE = st.text("xyz, \n", max_size=20)
 
@@ -62,22 +64,22 @@ def test_yes_is_read_as_a_word(word: str, rest: str) -> None:
 
 
 def test_what_is_matched_is_told() -> None:
-    assert Choice().match(CHOICE, "It is (B).") == Score(1.0, "match", "B")
-    assert Choice().match(CHOICE, "a cube") == Score(0.0, "match", "A")
-    assert Choice().match(CHOICE, "Cannot determine the answer") == Score(0.0, "match", "Z")
+    assert Choice().match(CHOICE, "It is (B).") == AnswerScore(1.0, "match", "B")
+    assert Choice().match(CHOICE, "a cube") == AnswerScore(0.0, "match", "A")
+    assert Choice().match(CHOICE, "Cannot determine the answer") == AnswerScore(0.0, "match", "Z")
     assert Choice().match(CHOICE, "A or B") is None
-    assert YesNo().match(ASKED, "yes!") == Score(1.0, "match", "Yes")
+    assert YesNo().match(ASKED, "yes!") == AnswerScore(1.0, "match", "Yes")
     assert YesNo().match(ASKED, "It is blue.") is None
 
 
-ALL: list[tuple[Rule, Item]] = [
+ALL: list[tuple[ScoringRule, BenchmarkItem]] = [
     (Choice(), CHOICE), (Circular(), CHOICE), (YesNo(), ASKED), (Hallusion(), ASKED), (WORDS, FREE),
     (RULES["fitting"], CHOICE), (RULES["fitting"], FREE),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "item"), ALL)
-def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: Rule, item: Item) -> None:
+def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: ScoringRule, item: BenchmarkItem) -> None:
     (message,) = rule.prompt(item, "  some sofa \n").messages
     assert (
         str(item.extra.get("question", item.text)) in message.text and "Answer: some sofa\n" in message.text
@@ -87,14 +89,14 @@ def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: Rule, item: I
 
 
 def test_the_words_of_a_scorer_are_kept() -> None:
-    assert Choice().read(CHOICE, "sphere", "B\n") == Score(1.0, "scorer", "B", "B")
-    assert Choice().read(CHOICE, "sphere", "Letter: C") == Score(0.0, "scorer", "C", "Letter: C")
-    assert Choice().read(CHOICE, "sphere", "Z") == Score(0.0, "scorer", "Z", "Z")
+    assert Choice().read(CHOICE, "sphere", "B\n") == AnswerScore(1.0, "scorer", "B", "B")
+    assert Choice().read(CHOICE, "sphere", "Letter: C") == AnswerScore(0.0, "scorer", "C", "Letter: C")
+    assert Choice().read(CHOICE, "sphere", "Z") == AnswerScore(0.0, "scorer", "Z", "Z")
     assert Choice().read(CHOICE, "sphere", "I am not sure.") is None
-    assert YesNo().read(ASKED, "red", "Yes.") == Score(1.0, "scorer", "Yes", "Yes.")
-    assert YesNo().read(ASKED, "blue", "Unknown.") == Score(0.0, "scorer", "Unknown", "Unknown.")
+    assert YesNo().read(ASKED, "red", "Yes.") == AnswerScore(1.0, "scorer", "Yes", "Yes.")
+    assert YesNo().read(ASKED, "blue", "Unknown.") == AnswerScore(0.0, "scorer", "Unknown", "Unknown.")
     assert YesNo().read(ASKED, "blue", "Perhaps") is None
-    assert WORDS.read(FREE, "sofa", "Yes") == Score(1.0, "scorer", reason="Yes")
+    assert WORDS.read(FREE, "sofa", "Yes") == AnswerScore(1.0, "scorer", reason="Yes")
     assert WORDS.read(FREE, "sofa", "yes or no") is None
 
 
@@ -132,7 +134,7 @@ def test_rules_for_free_answers(rule: ByWords, answer: str, said: str, worth: in
     ("said", "worth"), [("B", 1), ("a ball", 1), ("B. a ball", 1), ("A", 0), ("a tube", 0)]
 )
 def test_exact_with_options(said: str, worth: int) -> None:
-    assert EXACT.match(CHOICE, said) == Score(worth, "match", said.casefold().removeprefix("a "))
+    assert EXACT.match(CHOICE, said) == AnswerScore(worth, "match", said.casefold().removeprefix("a "))
 
 
 def test_every_rule_of_ones_own_data_has_its_name() -> None:
@@ -142,7 +144,7 @@ def test_every_rule_of_ones_own_data_has_its_name() -> None:
 @given(st.lists(st.text("xyz", min_size=1, max_size=4), min_size=2, max_size=6, unique=True), st.data())
 def test_rotations_keep_the_right_answer(options: list[str], data: st.DataObject) -> None:
     right = data.draw(st.sampled_from(options))
-    item = Item("a/7", "Which?", tuple(options), ascii_uppercase[options.index(right)])
+    item = BenchmarkItem("a/7", "Which?", tuple(options), ascii_uppercase[options.index(right)])
     made = list(rotations(item))
     assert len({one.options for one in made}) == len({one.id for one in made}) == len(options)
     assert all(one.options[ascii_uppercase.index(one.answer or "")] == right for one in made)
@@ -165,11 +167,11 @@ def test_rotations_keep_the_right_answer(options: list[str], data: st.DataObject
     ],
 )
 def test_options_that_speak_of_letters_stay(options: tuple[str, ...], answer: str, stays: bool) -> None:
-    assert speaks_of_letters(Item("a/1", "", options, answer)) is stays
+    assert speaks_of_letters(BenchmarkItem("a/1", "", options, answer)) is stays
 
 
-def scored(item: Item, value: float) -> Scored:
-    return Scored(item, Score(value, "match"))
+def scored(item: BenchmarkItem, value: float) -> ScoredItem:
+    return ScoredItem(item, AnswerScore(value, "match"))
 
 
 @given(st.lists(st.tuples(st.integers(2, 4), st.booleans()), min_size=1, max_size=6), st.data())
@@ -178,7 +180,7 @@ def test_a_question_counts_if_it_is_right_under_all_its_rotations(
 ) -> None:
     found, right, first = [], [], []
     for number, (count, cut) in enumerate(groups):
-        item = Item(f"a/{number}", "Which?", ("w", "x", "y", "z")[:count], "B", skill="s")
+        item = BenchmarkItem(f"a/{number}", "Which?", ("w", "x", "y", "z")[:count], "B", skill="s")
         values = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=count, max_size=count))
         rows = [scored(one, value) for one, value in zip(rotations(item), values, strict=True)]
         found += rows[:-1] if cut else rows
@@ -200,7 +202,9 @@ def test_hallusion_counts_questions_figures_and_questions_over_figures(
     rows = {(s, f, q): right for s, f, q, right in asked}
     found = [
         scored(
-            Item(str(key), "", answer="Yes", extra={"cluster": s, "figure": f"{s}_{f}", "asked": f"{s}_{q}"}),
+            BenchmarkItem(
+                str(key), "", answer="Yes", extra={"cluster": s, "figure": f"{s}_{f}", "asked": f"{s}_{q}"}
+            ),
             float(right),
         )
         for key, right in rows.items()
@@ -220,9 +224,11 @@ def test_hallusion_counts_questions_figures_and_questions_over_figures(
 
 
 def test_units_know_their_skills_and_clusters() -> None:
-    items = [Item(str(n), "", skill="look", extra={"cluster": "p", "finer": f"f{n}"}) for n in range(2)]
+    items = [
+        BenchmarkItem(str(n), "", skill="look", extra={"cluster": "p", "finer": f"f{n}"}) for n in range(2)
+    ]
     coarse, fine = Choice().metrics([scored(item, 1.0) for item in items])
     assert [(unit.skill, unit.cluster) for unit in coarse.units] == [("look", "p")] * 2
     assert (fine.name, [unit.skill for unit in fine.units]) == ("accuracy by finer skill", ["f0", "f1"])
-    (alone,) = Choice().metrics([scored(Item("9", ""), 1.0)])
+    (alone,) = Choice().metrics([scored(BenchmarkItem("9", ""), 1.0)])
     assert alone.units[0].cluster == "9"

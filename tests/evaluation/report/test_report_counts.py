@@ -12,26 +12,26 @@ from llava_cot.core.trace import Trace, Usage
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report import agreement, compared, costs, faults, skills
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines, families, label
-from llava_cot.evaluation.report.document import Cell, Table
+from llava_cot.evaluation.report.document import Cell, ReportTable
 from llava_cot.evaluation.report.paper import reported, reported_skills
-from llava_cot.evaluation.results import Result, Setting
-from llava_cot.evaluation.types import Item, Metric, Score, Unit
+from llava_cot.evaluation.results import QuestionResult, RunKey
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Unit
 
 
 @dataclass
 class Given:
     """Results by setting, each a string of 1 (right), 0 (wrong) and x (failed)."""
 
-    runs: dict[Setting, str]
+    runs: dict[RunKey, str]
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[RunKey]:
         return list(self.runs)
 
-    def results(self, setting: Setting) -> Sequence[Result]:
+    def results(self, setting: RunKey) -> Sequence[QuestionResult]:
         return [result(f"q{n}", one, f"skill {n % 2}") for n, one in enumerate(self.runs[setting])]
 
-    def metrics(self, setting: Setting) -> Sequence[Metric]:
+    def metrics(self, setting: RunKey) -> Sequence[Metric]:
         found = self.results(setting)
         units = tuple(Unit(one.item, one.score.value, one.skill, one.item) for one in found)
         return [Metric("accuracy", units), Metric("by the way", units[:1])]
@@ -39,27 +39,29 @@ class Given:
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return ("accuracy",)
 
-    def beside(self, setting: Setting) -> Mapping[str, str]:
+    def beside(self, setting: RunKey) -> Mapping[str, str]:
         return {}
 
     def note(self, benchmark: str) -> str:
         return ""
 
-    def item(self, benchmark: str, id: str) -> Item:
-        return Item(id, "?")
+    def item(self, benchmark: str, id: str) -> BenchmarkItem:
+        return BenchmarkItem(id, "?")
 
-    def trace(self, setting: Setting, item: str) -> Trace | None:
+    def trace(self, setting: RunKey, item: str) -> Trace | None:
         return None
 
 
-def result(id: str, one: str, skill: str, oracle: float | None = None) -> Result:
+def result(id: str, one: str, skill: str, oracle: float | None = None) -> QuestionResult:
     if one == "x":
-        return Result(id, skill, Score(0, "failed"), None, False, (), {}, Usage(), failure="broken")
+        return QuestionResult(
+            id, skill, AnswerScore(0, "failed"), None, False, (), {}, Usage(), failure="broken"
+        )
     usage = Usage(prompt_tokens=100, completion_tokens=10 + int(one), model_calls=2, seconds=4, usd=0.5)
-    score = Score(float(one), "match", "B")
+    score = AnswerScore(float(one), "match", "B")
     lengths = {"caption": 20, "conclusion": 1} if one == "1" else {"conclusion": 3}
     absent = () if one == "1" else ("caption",)
-    return Result(id, skill, score, "B", one == "1", absent, lengths, usage, 1.5, oracle)
+    return QuestionResult(id, skill, score, "B", one == "1", absent, lengths, usage, 1.5, oracle)
 
 
 def arms(**runs: str) -> list[Arm]:
@@ -68,11 +70,11 @@ def arms(**runs: str) -> list[Arm]:
     for name, given in runs.items():
         model, _, method = name.rpartition("__")
         for seed, run in enumerate(given.split()):
-            found[Setting("b", model or "m", method.replace("_", "-"), seed)] = run
+            found[RunKey("b", model or "m", method.replace("_", "-"), seed)] = run
     return arms_of(Given(found))
 
 
-def row(table: Table | None, method: str) -> dict[str, Cell]:
+def row(table: ReportTable | None, method: str) -> dict[str, Cell]:
     assert table is not None
     found = next(line for line in table.rows if line[0].text == method)
     return dict(zip(table.head, found, strict=True))
@@ -85,7 +87,7 @@ def test_seeds_are_joined_and_families_know_their_n() -> None:
     assert (first.family, first.n) == ("single", 1)
     assert (second.family, second.n) == ("stage-beam", 4)
     assert (third.family, third.n) == ("unheard-of", 1)
-    judged = arms_of(Given({Setting("b", "m", "best-of-10@logits", 0): "1"}))[0]
+    judged = arms_of(Given({RunKey("b", "m", "best-of-10@logits", 0): "1"}))[0]
     assert (judged.family, judged.n) == ("best-of@logits", 10)
 
 
@@ -93,7 +95,7 @@ def test_budgets_of_as_many_candidates_are_a_family() -> None:
     found = arms_of(
         Given(
             {
-                Setting("b", "m", method, 0): "1"
+                RunKey("b", "m", method, 0): "1"
                 for method in (
                     "single",
                     "stage-beam-8-within-600@logits",
@@ -173,9 +175,9 @@ def test_differences_are_paired_and_adjusted_within_a_benchmark() -> None:
 def test_the_table_of_scores_has_a_mean_only_where_all_is_known() -> None:
     given = Given(
         {
-            Setting("mmstar", "m", "single", 0): "10",
-            Setting("mmvet", "m", "single", 0): "11",
-            Setting("mmvet", "m", "stage-beam-2", 0): "01",
+            RunKey("mmstar", "m", "single", 0): "10",
+            RunKey("mmvet", "m", "single", 0): "11",
+            RunKey("mmvet", "m", "stage-beam-2", 0): "01",
         }
     )
     found = arms_of(given)
@@ -230,7 +232,7 @@ def test_agreement_pairs_the_seeds_that_both_have() -> None:
     assert agreement.pairs_of(one, two) == agreement.Pairs(both=2, first=2, second=2, none=2)
     table = agreement.agreement_table([one, two], {two: one})
     assert [cell.text for cell in table.rows[0]] == ["single", "stage-beam-2", *["25.0%"] * 4, "50.0%"]
-    other = arms_of(Given({Setting("b", "m", "greedy", 7): "1100"}))[0]
+    other = arms_of(Given({RunKey("b", "m", "greedy", 7): "1100"}))[0]
     assert agreement.pairs_of(one, other) == agreement.Pairs(2, 0, 0, 2)  # no seed shared: in their order
     reach = agreement.reach_table([one, two])
     assert {line[0].text: line[2].text for line in reach.rows} == {
@@ -242,7 +244,7 @@ def test_agreement_pairs_the_seeds_that_both_have() -> None:
 
 def test_the_oracle_stands_beside_what_was_chosen_and_what_voting_gives() -> None:
     best = Arm(
-        (Setting("b", "m", "best-of-4", 0),),
+        (RunKey("b", "m", "best-of-4", 0),),
         ([result("q0", "0", "s", 1.0), result("q1", "1", "s", 1.0), result("q2", "0", "s", None)],),
         (),
         (),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llava_cot.evaluation import statistics as figures
 from llava_cot.evaluation.statistics import (
-    Figure,
+    Estimate,
     headline,
     holm,
     mcnemar,
@@ -33,7 +33,7 @@ def units(values: list[float], clusters: list[str] | None = None, prefix: str = 
     return tuple(Unit(name, value, "", cluster) for name, value, cluster in owned)
 
 
-def half(figure: Figure) -> float:
+def half(figure: Estimate) -> float:
     return (figure.high - figure.low) / 2
 
 
@@ -63,7 +63,7 @@ def test_wilson_covers_the_truth_in_95_of_100_runs(count: int) -> None:
 
 def test_right_and_wrong_questions_have_wilsons_interval() -> None:
     low, high = wilson(3, 4)
-    assert mean_with_interval(units([1, 0, 1, 1])) == Figure(75, 100 * low, 100 * high)
+    assert mean_with_interval(units([1, 0, 1, 1])) == Estimate(75, 100 * low, 100 * high)
 
 
 def test_questions_that_always_go_together_count_as_one() -> None:
@@ -77,7 +77,7 @@ def test_all_right_is_not_known_to_the_last_digit() -> None:
 
 
 def test_of_one_group_of_questions_nothing_is_known() -> None:
-    assert mean_with_interval(units([1, 0, 0, 0], list("aaaa"))) == Figure(25, 0, 100)
+    assert mean_with_interval(units([1, 0, 0, 0], list("aaaa"))) == Estimate(25, 0, 100)
 
 
 def test_bootstrap_has_the_analytic_standard_error() -> None:

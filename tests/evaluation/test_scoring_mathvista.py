@@ -12,7 +12,7 @@ import pytest
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.asking import score
 from llava_cot.evaluation.scoring.mathvista import MathVista
-from llava_cot.evaluation.types import Item, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem
 from llava_cot.models.base import Prompt
 
 RECORDED = json.loads(
@@ -22,16 +22,18 @@ RULE = MathVista()
 COLUMNS = ("question_type", "answer_type", "choices", "answer_option", "task", "skills")
 
 
-def item(row: dict[str, str]) -> Item:
+def item(row: dict[str, str]) -> BenchmarkItem:
     extra = {name: row[name] for name in COLUMNS}
-    return Item(row["index"], f"Question: number {row['index']}?", answer=row["answer"], extra=extra)
+    return BenchmarkItem(row["index"], f"Question: number {row['index']}?", answer=row["answer"], extra=extra)
 
 
 ITEMS = {row["index"]: item(row) for row in RECORDED["questions"]}
 
 
-def free(kind: str, answer: str) -> Item:
-    return Item("1", "How many?", answer=answer, extra={"question_type": "free_form", "answer_type": kind})
+def free(kind: str, answer: str) -> BenchmarkItem:
+    return BenchmarkItem(
+        "1", "How many?", answer=answer, extra={"question_type": "free_form", "answer_type": kind}
+    )
 
 
 def test_what_the_prefetch_takes_we_take_and_score_the_same() -> None:
@@ -83,7 +85,7 @@ async def test_tables_are_the_same(run: dict[str, Any]) -> None:
             return reply
 
         scored.append(
-            Scored(one, await score(RULE, one, "the words of a model that settle nothing at all", ask))
+            ScoredItem(one, await score(RULE, one, "the words of a model that settle nothing at all", ask))
         )
     found = {}
     for metric in RULE.metrics(scored):
@@ -96,10 +98,10 @@ async def test_tables_are_the_same(run: dict[str, Any]) -> None:
 
 def test_the_letters_of_choices_are_found_and_kept() -> None:
     chosen = ITEMS["0"]
-    assert RULE.match(chosen, "The angle is 70°.") == Score(1.0, "match", "C")
-    assert RULE.match(chosen, "(B)") == Score(0.0, "match", "B")
+    assert RULE.match(chosen, "The angle is 70°.") == AnswerScore(1.0, "match", "C")
+    assert RULE.match(chosen, "(B)") == AnswerScore(0.0, "match", "B")
     assert RULE.match(chosen, "The angle is right") is None
-    assert RULE.read(chosen, "", "Z") == Score(0.0, "scorer", "Z", "Z")
+    assert RULE.read(chosen, "", "Z") == AnswerScore(0.0, "scorer", "Z", "Z")
 
 
 def test_lists_may_be_lists_already_and_pictures_be_shared() -> None:
@@ -107,22 +109,22 @@ def test_lists_may_be_lists_already_and_pictures_be_shared() -> None:
     extra = {**chosen.extra, "choices": ["35°", "55°"], "skills": ["x", "y"], "cluster": "picture 3"}
     chosen = replace(chosen, extra=extra)
     found = RULE.match(chosen, "55°")
-    assert found == Score(0.0, "match", "B")
-    metrics = RULE.metrics([Scored(chosen, found)])
+    assert found == AnswerScore(0.0, "match", "B")
+    metrics = RULE.metrics([ScoredItem(chosen, found)])
     assert [metric.name for metric in metrics] == ["overall", chosen.extra["task"], "x", "y"]
     assert {unit.cluster for metric in metrics for unit in metric.units} == {"picture 3"}
 
 
 def test_numbers_are_compared_by_their_type() -> None:
-    assert RULE.match(free("integer", "14"), "14") == Score(1.0, "match", "14")
-    assert RULE.match(free("integer", "14"), "15") == Score(0.0, "match", "15")
-    assert RULE.match(free("integer", "0"), "0") == Score(1.0, "match", "0")
+    assert RULE.match(free("integer", "14"), "14") == AnswerScore(1.0, "match", "14")
+    assert RULE.match(free("integer", "14"), "15") == AnswerScore(0.0, "match", "15")
+    assert RULE.match(free("integer", "0"), "0") == AnswerScore(1.0, "match", "0")
     assert RULE.match(free("integer", "14"), "There are 14.") is None
-    assert RULE.match(free("float", "0.60"), "0.6") == Score(1.0, "match", "0.6")
+    assert RULE.match(free("float", "0.60"), "0.6") == AnswerScore(1.0, "match", "0.6")
     assert RULE.match(free("float", "0.6"), "0.61") is None
-    assert RULE.read(free("float", "0.6"), "0.61", "0.6") == Score(1.0, "scorer", "0.6", "0.6")
+    assert RULE.read(free("float", "0.6"), "0.61", "0.6") == AnswerScore(1.0, "scorer", "0.6", "0.6")
     assert RULE.read(free("float", "0.6"), "0.61", "It is 0.6") is None
-    assert RULE.read(free("integer", "3"), "none that I see", "Z\n") == Score(0.0, "scorer", "Z", "Z\n")
+    assert RULE.read(free("integer", "3"), "none that I see", "Z\n") == AnswerScore(0.0, "scorer", "Z", "Z\n")
 
 
 def test_a_list_is_wrong_and_says_why() -> None:
@@ -132,7 +134,7 @@ def test_a_list_is_wrong_and_says_why() -> None:
 
 
 def test_the_prompt_has_the_question_and_the_response_and_never_the_answer() -> None:
-    asked = Item(
+    asked = BenchmarkItem(
         "1", "How many pins?", answer="4711", extra={"question_type": "free_form", "answer_type": "integer"}
     )
     text = RULE.prompt(asked, "About as many as\nthere are needles.").messages[0].text
@@ -143,6 +145,6 @@ def test_the_prompt_has_the_question_and_the_response_and_never_the_answer() -> 
 
 def test_a_missing_column_is_told() -> None:
     with pytest.raises(DataError, match="the question 7 has no question_type"):
-        RULE.match(Item("7", "?", answer="1"), "1")
+        RULE.match(BenchmarkItem("7", "?", answer="1"), "1")
     with pytest.raises(DataError, match="the question 7 has no choices"):
-        RULE.match(Item("7", "?", extra={"question_type": "multi_choice"}), "A")
+        RULE.match(BenchmarkItem("7", "?", extra={"question_type": "multi_choice"}), "A")

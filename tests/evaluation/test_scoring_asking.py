@@ -7,10 +7,10 @@ import pytest
 from llava_cot.errors import ModelFailure
 from llava_cot.evaluation.scoring.asking import score
 from llava_cot.evaluation.scoring.mmvet import MMVet
-from llava_cot.evaluation.types import Item, Score
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
 from llava_cot.models.base import Prompt
 
-ITEM = Item("1", "What is on the sign?", answer="stop", extra={"capability": "ocr"})
+ITEM = BenchmarkItem("1", "What is on the sign?", answer="stop", extra={"capability": "ocr"})
 
 
 class Scripted:
@@ -29,17 +29,17 @@ class Scripted:
 
 
 async def test_without_a_conclusion_nobody_is_asked() -> None:
-    assert await score(MMVet(), ITEM, None, Scripted()) == Score(0.0, "absent")
+    assert await score(MMVet(), ITEM, None, Scripted()) == AnswerScore(0.0, "absent")
 
 
 async def test_words_that_settle_it_cost_nothing() -> None:
-    assert await score(MMVet(), ITEM, "Stop", Scripted()) == Score(1.0, "match", "Stop")
+    assert await score(MMVet(), ITEM, "Stop", Scripted()) == AnswerScore(1.0, "match", "Stop")
 
 
 async def test_a_scorer_settles_the_rest_and_is_asked_again_for_what_cannot_be_read() -> None:
     scorer = Scripted("fine, I think", "1.5", "0.5")
     found = await score(MMVet(), ITEM, "A red sign", scorer)
-    assert found == Score(0.5, "scorer", reason="0.5")
+    assert found == AnswerScore(0.5, "scorer", reason="0.5")
     assert [attempt for _, attempt in scorer.asked] == [0, 1, 2]
     assert len({text for text, _ in scorer.asked}) == 1
 

@@ -18,9 +18,9 @@ from llava_cot.data.store import Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
 from llava_cot.evaluation.benchmarks.made_up import scenes
 from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import Setting, open_results
-from llava_cot.evaluation.run import Progress, evaluate
-from llava_cot.evaluation.types import Benchmark, Item
+from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.run import EvalProgress, evaluate
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
@@ -29,7 +29,7 @@ from llava_cot.search.spec import parse_spec
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
 
 
-def scores(folder: Path) -> dict[Setting, list[float]]:
+def scores(folder: Path) -> dict[RunKey, list[float]]:
     return {
         setting: [found.score.value for found, _ in rows.values()]
         for setting, rows in contents(folder).items()
@@ -92,7 +92,7 @@ def test_a_failure_is_tried_twice_more_kept_and_counted_as_wrong(tmp_path: Path)
     done = run(tmp_path, numbers(4), model)
     assert model.tries == 3 + 3
     assert (done.failed, done.unscored, done.why, done.gave_up) == (1, 0, "numbers/2: out of memory", ())
-    setting = Setting("numbers", "scripted", "single", 0)
+    setting = RunKey("numbers", "scripted", "single", 0)
     with open_results([tmp_path]) as results:
         found = results.results(setting)
         assert [one.score.value for one in found] == [1, 1, 0, 1]
@@ -115,10 +115,10 @@ def test_a_failure_that_passes_is_none(tmp_path: Path) -> None:
 def test_a_question_at_fault_is_not_the_model_s_failure(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     bad = [
-        Item(f"{i}", "Which number is 1?", (), "1", (Picture("bad", tmp_path / "bad.png"),))
+        BenchmarkItem(f"{i}", "Which number is 1?", (), "1", (Picture("bad", tmp_path / "bad.png"),))
         for i in range(30)
     ]
-    good = Item("good", "Which number is 1?", (), "1")
+    good = BenchmarkItem("good", "Which number is 1?", (), "1")
     benchmark = Benchmark("b", "B", "", lambda: iter([*bad, good]), numbers(1).rule)
     model = Moody()
     done = run(tmp_path / "out", benchmark, model)
@@ -175,8 +175,8 @@ def test_the_oracle_knows_the_best_of_the_whole_answers(tmp_path: Path) -> None:
     methods = ("single", "majority-3", "stage-beam-2", "adaptive-majority-9")
     run(tmp_path, numbers(40), Moody(), *methods)
     found = contents(tmp_path)
-    rows = found[Setting("numbers", "scripted", "majority-3", 0)].values()
-    adaptive = found[Setting("numbers", "scripted", "adaptive-majority-9", 0)].values()
+    rows = found[RunKey("numbers", "scripted", "majority-3", 0)].values()
+    adaptive = found[RunKey("numbers", "scripted", "adaptive-majority-9", 0)].values()
     assert {one.candidates for one, _ in rows} == {3}
     assert all(one.candidates == len(trace.candidates) == trace.usage.model_calls for one, trace in adaptive)
     assert 4 == min(one.candidates for one, _ in adaptive) < max(one.candidates for one, _ in adaptive) <= 9
@@ -185,7 +185,7 @@ def test_the_oracle_knows_the_best_of_the_whole_answers(tmp_path: Path) -> None:
         assert one.oracle == float(right) >= one.score.value
     assert sum(one.oracle for one, _ in rows) > sum(one.score.value for one, _ in rows)
     for method in ("single", "stage-beam-2"):
-        assert all(one.oracle is None for one, _ in found[Setting("numbers", "scripted", method, 0)].values())
+        assert all(one.oracle is None for one, _ in found[RunKey("numbers", "scripted", method, 0)].values())
 
 
 def test_pictures_are_kept_once(tmp_path: Path) -> None:
@@ -197,12 +197,12 @@ def test_pictures_are_kept_once(tmp_path: Path) -> None:
 
 
 def test_progress(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[EvalProgress] = []
     run(tmp_path, numbers(5), Moody(lambda prompt, rng: staged("0")), limit=5)
     work = plan(numbers(5), Moody(lambda prompt, rng: staged("0")), "single", "greedy", limit=5)
     evaluate(tmp_path, work, on_progress=told.append)
     assert [(one.done, one.fresh, one.total) for one in told] == [(6 + i, 1 + i, 10) for i in range(5)]
-    assert told[-1].setting == Setting("numbers", "scripted", "greedy", 0) and told[-1].mean == 1 / 5
+    assert told[-1].setting == RunKey("numbers", "scripted", "greedy", 0) and told[-1].mean == 1 / 5
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_judge_may_know_the_truth(tmp_path: Path) -> None:
     benchmark = scenes("validation")
     work = replace(plan(benchmark, Moody(in_turn), limit=4), specs=(parse_spec("best-of-3@verifier"),))
     evaluate(tmp_path, work)
-    assert scores(tmp_path) == {Setting(benchmark.name, "scripted", "best-of-3@verifier", 0): [1.0] * 4}
+    assert scores(tmp_path) == {RunKey(benchmark.name, "scripted", "best-of-3@verifier", 0): [1.0] * 4}
 
 
 def test_models_one_after_the_other(tmp_path: Path) -> None:

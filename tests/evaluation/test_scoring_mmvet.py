@@ -10,7 +10,7 @@ import pytest
 
 from llava_cot.evaluation.scoring.mmvet import MMVet
 from llava_cot.evaluation.statistics import mean_with_interval
-from llava_cot.evaluation.types import Item, Score, Scored
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem
 
 RECORDED = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "eval" / "mmvet.json").read_text(encoding="utf-8")
@@ -18,8 +18,8 @@ RECORDED = json.loads(
 RULE = MMVet()
 
 
-def item(answer: str | None, capability: str = "rec", id: str = "1") -> Item:
-    return Item(id, "What is it?", answer=answer, extra={"capability": capability})
+def item(answer: str | None, capability: str = "rec", id: str = "1") -> BenchmarkItem:
+    return BenchmarkItem(id, "What is it?", answer=answer, extra={"capability": capability})
 
 
 def test_grades_are_read_as_vlmevalkit_reads_them() -> None:
@@ -28,19 +28,19 @@ def test_grades_are_read_as_vlmevalkit_reads_them() -> None:
         if grade is None or grade == "nan":
             assert found is None, reply
         else:
-            assert found == Score(grade, "scorer", reason=reply)
+            assert found == AnswerScore(grade, "scorer", reason=reply)
 
 
 def test_what_follows_a_grade_on_another_line_is_cut_off() -> None:
     reply = "0.5\n\nOne of the two parts is there."
-    assert RULE.read(item("a cat"), "a dog", reply) == Score(0.5, "scorer", reason=reply)
+    assert RULE.read(item("a cat"), "a dog", reply) == AnswerScore(0.5, "scorer", reason=reply)
     assert RULE.read(item("a cat"), "a dog", "Half of it.\n0.5") is None
 
 
 @pytest.mark.parametrize("run", RECORDED["runs"])
 def test_tables_are_the_same(run: dict[str, Any]) -> None:
     scored = [
-        Scored(item("x", capability, str(i)), Score(grade, "scorer"))
+        ScoredItem(item("x", capability, str(i)), AnswerScore(grade, "scorer"))
         for i, (capability, grade) in enumerate(run["rows"])
     ]
     found = {}
@@ -57,8 +57,8 @@ def test_tables_are_the_same(run: dict[str, Any]) -> None:
 def test_a_question_of_one_capability_counts_twice_in_it_and_once_overall() -> None:
     """What VLMEvalKit does, and so its figures: (2 x 1 + 0) / 3, not 1 / 2."""
     scored = [
-        Scored(item("x", "rec", "1"), Score(1.0, "match")),
-        Scored(item("x", "rec,ocr", "2"), Score(0.0, "scorer")),
+        ScoredItem(item("x", "rec", "1"), AnswerScore(1.0, "match")),
+        ScoredItem(item("x", "rec,ocr", "2"), AnswerScore(0.0, "scorer")),
     ]
     metrics = {metric.name: metric.units for metric in RULE.metrics(scored)}
     assert list(metrics) == ["overall", "rec", "ocr", "rec_ocr"]
@@ -68,7 +68,7 @@ def test_a_question_of_one_capability_counts_twice_in_it_and_once_overall() -> N
 
 
 def test_only_the_very_words_of_a_single_reference_need_no_scorer() -> None:
-    assert RULE.match(item("A  red\nfox"), " a red Fox ") == Score(1.0, "match", "a red Fox")
+    assert RULE.match(item("A  red\nfox"), " a red Fox ") == AnswerScore(1.0, "match", "a red Fox")
     for answer, conclusion in (
         ("a red fox", "a red fox."),
         ("a red fox", "red fox"),
@@ -86,5 +86,5 @@ def test_the_prompt_shows_the_parts_of_the_reference_apart() -> None:
 
 
 def test_questions_without_capabilities_have_an_overall_figure() -> None:
-    scored = [Scored(Item("1", "?", answer="x"), Score(1.0, "match"))]
+    scored = [ScoredItem(BenchmarkItem("1", "?", answer="x"), AnswerScore(1.0, "match"))]
     assert [metric.name for metric in RULE.metrics(scored)] == ["overall"]
