@@ -38,13 +38,14 @@ from teachers import Priced, moody, save
 from teachers import staged as staged_answer
 
 from llava_cot import ask, open_model
-from llava_cot.judges.calibration import Calibration
-from llava_cot.methods import METHODS
-from llava_cot.methods.extras import Example, Extras
+from llava_cot.core.question import Question, load_image
+from llava_cot.core.stages import make_format
+from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.question import Question, load_image
-from llava_cot.record import (
+from llava_cot.search.extras import Calibration, Example, Extras
+from llava_cot.search.methods import METHODS
+from llava_cot.search.search import (
     Began,
     CandidateAdded,
     Finished,
@@ -54,8 +55,6 @@ from llava_cot.record import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.stages import make_format
-from llava_cot.trace import Trace
 
 Case = Callable[[], Any]
 
