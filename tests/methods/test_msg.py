@@ -28,7 +28,7 @@ async def test_a_model_that_takes_a_grammar_writes_the_tags_itself() -> None:
     )
     [call] = model.calls
     assert call.prompt == Prompt.of(QUESTION.text, (PICTURE,))
-    assert call.sampling.form == stage_grammar(LLAVA_COT)
+    assert call.sampling.constraint == stage_grammar(LLAVA_COT)
     assert (call.n, call.sampling.temperature, call.sampling.max_tokens) == (1, 0.3, 50)
     assert (trace.text, trace.answer, trace.method, trace.n, trace.judge) == (WHOLE, "2", "msg", 1, None)
     assert trace.candidates[0].tokens
@@ -36,7 +36,7 @@ async def test_a_model_that_takes_a_grammar_writes_the_tags_itself() -> None:
 
 
 async def test_a_model_that_takes_json_alone_is_told_so_and_its_reply_is_put_into_tags() -> None:
-    model = ScriptedModel(lambda prompt, rng: json.dumps(WORDS), forms=("json",))
+    model = ScriptedModel(lambda prompt, rng: json.dumps(WORDS), constraints=("json",))
     asked = Question("How many?", (PICTURE,), options=OPTIONS)
     trace = await ask(model, None, asked, method="msg")
     [call] = model.calls
@@ -44,14 +44,14 @@ async def test_a_model_that_takes_json_alone_is_told_so_and_its_reply_is_put_int
     assert message.text.startswith("How many?\nA. two\nB. three\n\nAnswer in JSON")
     assert "summary, caption, reasoning, conclusion" in message.text
     assert message.images == (PICTURE,)
-    assert call.sampling.form == stage_schema(LLAVA_COT, OPTIONS)
+    assert call.sampling.constraint == stage_schema(LLAVA_COT, OPTIONS)
     assert trace.stages == WORDS and validate(trace.text) == []
     [candidate] = trace.candidates
     assert candidate.tokens == () and candidate.completion_tokens > 0
 
 
 async def test_json_that_was_cut_keeps_what_there_is() -> None:
-    model = ScriptedModel(lambda prompt, rng: json.dumps(WORDS), forms=("json",))
+    model = ScriptedModel(lambda prompt, rng: json.dumps(WORDS), constraints=("json",))
     trace = await ask(model, None, "How many?", method="msg", max_tokens=8)
     assert trace.candidates[0].finish == "length"
     assert trace.stages == {
@@ -66,22 +66,20 @@ async def test_json_that_was_cut_keeps_what_there_is() -> None:
 async def test_options_are_in_the_grammar() -> None:
     model = ScriptedModel(remainder(WHOLE))
     await ask(model, None, Question("How many?", options=OPTIONS), method="msg")
-    assert model.calls[0].sampling.form == stage_grammar(LLAVA_COT, OPTIONS) != stage_grammar(LLAVA_COT)
+    assert model.calls[0].sampling.constraint == stage_grammar(LLAVA_COT, OPTIONS) != stage_grammar(LLAVA_COT)
 
 
 @pytest.mark.parametrize("forms", [("grammar", "json"), ("json",)])
 async def test_it_costs_one_call(forms: tuple[str, ...]) -> None:
-    model = ScriptedModel(remainder(WHOLE), forms=forms)  # type: ignore[arg-type]
+    model = ScriptedModel(remainder(WHOLE), constraints=forms)  # type: ignore[arg-type]
     trace = await ask(model, None, QUESTION, method="msg")
     assert trace.usage.model_calls == len(model.calls) == len(trace.candidates) == 1
     assert trace.usage.completion_tokens == trace.candidates[0].completion_tokens
 
 
 async def test_a_model_that_can_force_nothing_is_refused_before_any_call() -> None:
-    model, events = ScriptedModel(remainder(WHOLE), forms=()), list[Event]()
-    with pytest.raises(
-        ModelError, match="msg forces the stages, and scripted cannot be held to a form"
-    ) as told:
+    model, events = ScriptedModel(remainder(WHOLE), constraints=()), list[Event]()
+    with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot be constrained") as told:
         await ask(model, None, "q", method="msg", on_event=events.append)
     assert model.calls == [] and events == [] and "\n" not in str(told.value)
 

@@ -67,7 +67,7 @@ async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
     owner: str, way: str, refuses: bool
 ) -> None:
     with double(owner=owner, forms=(way,), refuses_forms=refuses) as server, opened(server) as model:
-        assert (model.abilities.form, model.forms) == (way, ("json",))
+        assert (model.abilities.json_schema, model.constraints) == (way, ("json",))
         assert f"forced, a JSON schema ({way})" in model.describe()
         trace = await ask(model, None, QUESTION, method="msg")
         [body] = server.bodies
@@ -87,19 +87,21 @@ async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
     forms: tuple[str, ...], refuses: bool
 ) -> None:
     with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
-        assert (model.abilities.form, model.forms) == ("none", ())
+        assert (model.abilities.json_schema, model.constraints) == ("none", ())
         assert "not forced" in model.describe()
         with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot"):
             await ask(model, None, QUESTION, method="msg")
-        with pytest.raises(ModelError, match=r"scripted at http\S+ cannot be held to a JSON schema"):
-            await model.sample(Prompt.of("q"), 1, Sampling(form=stage_schema(LLAVA_COT)))
+        with pytest.raises(
+            ModelError, match=r"scripted at http\S+ cannot constrain its output to a JSON schema"
+        ):
+            await model.sample(Prompt.of("q"), 1, Sampling(constraint=stage_schema(LLAVA_COT)))
         assert server.bodies == []
 
 
 async def test_a_grammar_is_sent_to_no_server() -> None:
     with double(forms=("response_format",)) as server, opened(server) as model:
-        with pytest.raises(ModelError, match="cannot be held to a grammar"):
-            await model.sample(Prompt.of("q"), 1, Sampling(form=stage_grammar(LLAVA_COT)))
+        with pytest.raises(ModelError, match="cannot constrain its output to a grammar"):
+            await model.sample(Prompt.of("q"), 1, Sampling(constraint=stage_grammar(LLAVA_COT)))
         assert server.bodies == []
 
 
@@ -117,10 +119,10 @@ async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None
             pass
         [file] = kept_in().iterdir()
         known = json.loads(file.read_text())
-        del known["form"]
+        del known["json_schema"]
         file.write_text(json.dumps(known))
         with opened(server) as model:
-            assert model.abilities.form == "response_format"
+            assert model.abilities.json_schema == "response_format"
 
 
 @pytest.mark.parametrize("other", ["response_format", "none"])
@@ -132,8 +134,8 @@ async def test_several_servers_force_what_each_of_them_can(other: str) -> None:
         closing(open_model(f"{first.url},{second.url}")) as model,
     ):
         assert isinstance(model, SeveralModel)
-        assert model.forms == (() if other == "none" else ("json",))
-        if model.forms:
+        assert model.constraints == (() if other == "none" else ("json",))
+        if model.constraints:
             found = await asyncio.gather(
                 *(ask(model, None, QUESTION, method="msg", seed=seed) for seed in range(8))
             )

@@ -1,4 +1,4 @@
-"""Samples of a local model that are held to a form."""
+"""Samples of a local model that are constrained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from opening import Tiny, noise
 
 from llava_cot.core.stages import make_format, parse, validate
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Message, Prompt, Sampling
-from llava_cot.models.forms import Form, forms_of
+from llava_cot.models.base import Constraint, Continuation, Message, Prompt, Sampling, constraints_of
 from llava_cot.models.local.constraints import Forcing
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.scripted import ScriptedModel
@@ -26,7 +25,7 @@ from llava_cot.search.stage_forms import stage_grammar, stage_schema
 NOISY = make_format("think=o r,answer=i s")
 WARM = Sampling(temperature=1.0, top_p=1.0, max_tokens=30, seed=3)
 WORDS = ("yes", "yes or no", "12 red cubes", "12 red", "There are 3 cubes.")
-FINITE = Form("grammar", "start: " + " | ".join(map(json.dumps, WORDS)))
+FINITE = Constraint("grammar", "start: " + " | ".join(map(json.dumps, WORDS)))
 MESSAGES = (
     (Message("user", "How many?", (noise(1),)),),
     (Message("user", "What color is the small metal sphere left of the cube? " * 3, (noise(2),)),),
@@ -56,7 +55,9 @@ async def test_whatever_the_model_would_like_the_stages_are_there(
 ) -> None:
     found: list[Continuation] = []
     for temperature in (1.0, 100.0):  # at the second, any token that may be drawn is
-        sampling = Sampling(temperature, 1.0, max_tokens=150, seed=3, form=stage_grammar(NOISY, options))
+        sampling = Sampling(
+            temperature, 1.0, max_tokens=150, seed=3, constraint=stage_grammar(NOISY, options)
+        )
         crowd = await asyncio.gather(*(kind.model.sample(Prompt(case), 4, sampling) for case in MESSAGES))
         found += [c for some in crowd for c in some]
     whole = [c.text for c in found if c.finish == "eos"]
@@ -108,15 +109,19 @@ async def test_greedy_takes_the_likeliest_allowed_token_at_each_step(kind: Tiny)
     for case in MESSAGES:
         ids, logprob = brute_force(kind, case, WORDS)
         for model in (kind.model, kind.alone):
-            [found] = await model.sample(Prompt(case), 1, Sampling(temperature=0, form=FINITE))
+            [found] = await model.sample(Prompt(case), 1, Sampling(temperature=0, constraint=FINITE))
             assert (list(found.tokens), found.finish) == (ids, "eos")
             assert found.text in WORDS and found.completion_tokens == len(ids) + 1
             assert found.logprob == pytest.approx(logprob, abs=2e-3)  # of the model, not of the form
 
 
 async def test_rows_with_and_without_a_form_share_a_batch_and_change_nothing(kind: Tiny) -> None:
-    forms = (None, stage_grammar(NOISY), FINITE, stage_grammar(NOISY, ("4", "12")))
-    asked = [(Prompt(case), replace(WARM, form=form)) for case in MESSAGES for form in forms]
+    constraints = (None, stage_grammar(NOISY), FINITE, stage_grammar(NOISY, ("4", "12")))
+    asked = [
+        (Prompt(case), replace(WARM, constraint=constraint))
+        for case in MESSAGES
+        for constraint in constraints
+    ]
     expected = [await kind.alone.sample(prompt, 2, sampling) for prompt, sampling in asked]
     before = replace(kind.model.stats)
     for _ in range(2):  # at the second time, all was seen before, and is guessed
@@ -127,7 +132,7 @@ async def test_rows_with_and_without_a_form_share_a_batch_and_change_nothing(kin
 
 
 async def test_guesses_of_rows_with_a_form_come_true_and_change_nothing(one: Tiny) -> None:
-    sampling = replace(WARM, form=stage_grammar(NOISY))
+    sampling = replace(WARM, constraint=stage_grammar(NOISY))
     expected = await one.alone.sample(Prompt(MESSAGES[0]), 4, sampling)
     await one.model.sample(Prompt(MESSAGES[0]), 4, sampling)
     before = replace(one.model.stats)
@@ -138,13 +143,13 @@ async def test_guesses_of_rows_with_a_form_come_true_and_change_nothing(one: Tin
 
 async def test_a_form_is_for_what_comes_after_the_prefix(one: Tiny) -> None:
     prompt = Prompt(MESSAGES[0], "There are")
-    [found] = await one.model.sample(prompt, 1, Sampling(temperature=0, form=FINITE))
+    [found] = await one.model.sample(prompt, 1, Sampling(temperature=0, constraint=FINITE))
     assert found.text in WORDS
 
 
 async def test_a_form_stops_at_a_stop_string_and_streams(one: Tiny) -> None:
     shown: list[str] = []
-    sampling = replace(WARM, form=stage_grammar(NOISY), stop=("e",))
+    sampling = replace(WARM, constraint=stage_grammar(NOISY), stop=("e",))
     found = await one.model.sample(Prompt(MESSAGES[0]), 2, sampling, shown.append)
     assert "".join(shown) == found[0].text
     assert all(c.finish == "length" or (c.finish == "stop" and c.text.endswith("e")) for c in found)
@@ -159,7 +164,7 @@ async def test_a_json_schema_is_followed_in_its_order(one: Tiny) -> None:
             "additionalProperties": False,
         }
     )
-    sampling = replace(WARM, max_tokens=400, form=Form("json", schema))
+    sampling = replace(WARM, max_tokens=400, constraint=Constraint("json", schema))
     found = [c.text for c in await one.model.sample(Prompt(MESSAGES[0]), 6, sampling) if c.finish == "eos"]
     assert found
     for text in found:
@@ -168,14 +173,14 @@ async def test_a_json_schema_is_followed_in_its_order(one: Tiny) -> None:
 
 
 async def test_a_form_that_cannot_be_read_fails_its_call_alone(one: Tiny) -> None:
-    bad = replace(WARM, form=Form("grammar", "start: NOWHERE"))
+    bad = replace(WARM, constraint=Constraint("grammar", "start: NOWHERE"))
     free = await one.alone.sample(Prompt(MESSAGES[0]), 2, WARM)
     failed, found = await asyncio.gather(
         one.model.sample(Prompt(MESSAGES[0]), 2, bad),
         one.model.sample(Prompt(MESSAGES[0]), 2, WARM),
         return_exceptions=True,
     )
-    assert isinstance(failed, ModelError) and str(failed).startswith("the form cannot be used: ")
+    assert isinstance(failed, ModelError) and str(failed).startswith("the constraint cannot be used: ")
     assert "\n" not in str(failed)
     assert isinstance(found, list)
     same(found, free)
@@ -187,11 +192,11 @@ async def test_a_form_that_fails_on_the_way_fails_its_call_alone(
     free = await one.alone.sample(Prompt(MESSAGES[0]), 2, WARM)
 
     def fail(self: object) -> None:
-        raise ModelError("the model cannot go on with the form: too complex")
+        raise ModelError("the model cannot continue under the constraint: too complex")
 
     monkeypatch.setattr("llava_cot.models.local.constraints.Forced._next", fail)
     failed, found = await asyncio.gather(
-        one.model.sample(Prompt(MESSAGES[0]), 2, replace(WARM, form=FINITE)),
+        one.model.sample(Prompt(MESSAGES[0]), 2, replace(WARM, constraint=FINITE)),
         one.model.sample(Prompt(MESSAGES[0]), 2, WARM),
         return_exceptions=True,
     )
@@ -207,16 +212,16 @@ async def test_without_llguidance_a_form_is_refused_with_what_to_install(
     with pytest.raises(
         ModelError, match=r"needs llguidance, .* in the clone, run: pip install -e '\.\[structured\]'"
     ):
-        await model.sample(Prompt(MESSAGES[0]), 1, replace(WARM, form=FINITE))
+        await model.sample(Prompt(MESSAGES[0]), 1, replace(WARM, constraint=FINITE))
     assert await model.sample(Prompt(MESSAGES[0]), 1, WARM)
     model.close()
 
 
 async def test_what_a_model_cannot_force_is_refused_before_it_is_asked() -> None:
-    model = ScriptedModel({}, forms=("json",))
-    assert forms_of(model) == ("json",) and forms_of(object()) == ()
-    with pytest.raises(ModelError, match="scripted cannot be held to a grammar"):
-        await model.sample(Prompt.of("q"), 1, Sampling(form=FINITE))
+    model = ScriptedModel({}, constraints=("json",))
+    assert constraints_of(model) == ("json",) and constraints_of(object()) == ()
+    with pytest.raises(ModelError, match="scripted cannot constrain its output to a grammar"):
+        await model.sample(Prompt.of("q"), 1, Sampling(constraint=FINITE))
     assert model.calls == []
 
 
@@ -237,7 +242,7 @@ def test_tags_are_text_even_where_they_are_special_tokens_and_others_are_not() -
     assert rows[0, closes] and not rows[0, image] and not rows[0, end]
     assert rows[1].nonzero()[0].tolist() == [end]
     assert (place.allowed()[0] == rows[0]).all()  # a draft changes nothing
-    [free] = forcing.start(Form("grammar", "start: /(?s:.)*/"), 1)
+    [free] = forcing.start(Constraint("grammar", "start: /(?s:.)*/"), 1)
     assert not free.allowed()[0][[opens, closes, image]].any()
 
 
@@ -245,8 +250,10 @@ def test_a_vocabulary_that_cannot_write_the_form_is_refused() -> None:
     tokenizer = tiny.make_tokenizer()
     end = tokenizer.eos_token_id
     size = tokenizer.convert_tokens_to_ids("z")  # without z and all that come after it
-    [place] = Forcing(tokenizer, size, frozenset({end, size + 3})).start(Form("grammar", 'start: "z"'), 1)
-    with pytest.raises(ModelError, match=r"^the model cannot go on with the form: .*[^.]$"):
+    [place] = Forcing(tokenizer, size, frozenset({end, size + 3})).start(
+        Constraint("grammar", 'start: "z"'), 1
+    )
+    with pytest.raises(ModelError, match=r"^the model cannot continue under the constraint: .*[^.]$"):
         place.allowed()
 
 

@@ -189,7 +189,7 @@ async def test_a_question_that_is_refused_is_asked_nowhere_else() -> None:
         with pytest.raises(ModelError, match="told to fail with 400"):
             await model.sample(prompt(0), 1, Sampling())
         assert sum(len(server.bodies) for server in servers) == 1
-        with pytest.raises(ModelError, match="ask for at least 1"):
+        with pytest.raises(ModelError, match="request at least 1"):
             await model.sample(prompt(0), 0, Sampling())
 
 

@@ -17,8 +17,7 @@ from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
 from llava_cot import open_model
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Message, Prompt, Sampling
-from llava_cot.models.forms import Form
+from llava_cot.models.base import Constraint, Continuation, Message, Prompt, Sampling
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.registry import MINI
 from llava_cot.models.vllm import VllmModel
@@ -110,12 +109,12 @@ async def test_a_json_schema_is_followed(model: VllmModel) -> None:
         "required": ["b", "a"],
         "additionalProperties": False,
     }
-    sampling = replace(WARM, max_tokens=400, form=Form("json", json.dumps(schema)))
+    sampling = replace(WARM, max_tokens=400, constraint=Constraint("json", json.dumps(schema)))
     for found in await model.sample(PROMPTS[0], 4, sampling):
         read = json.loads(found.text)
         assert found.finish == "eos" and list(read) == ["b", "a"] and read["a"] in ("x", "y")
-    with pytest.raises(ModelError, match="cannot be held to a grammar"):
-        await model.sample(PROMPTS[0], 1, replace(WARM, form=Form("grammar", 'start: "x"')))
+    with pytest.raises(ModelError, match="cannot constrain its output to a grammar"):
+        await model.sample(PROMPTS[0], 1, replace(WARM, constraint=Constraint("grammar", 'start: "x"')))
 
 
 async def test_a_sample_ends_with_the_context(model: VllmModel) -> None:

@@ -46,7 +46,7 @@ class Scorer:
         key = json.dumps([self.name, digest, attempt])
         known = self._store.get(key, KIND)
         if known is None:
-            sampling = Sampling(0.5 * attempt, 1.0, _TOKENS, seed=seed_of(digest, attempt))
+            sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_TOKENS, seed=seed_of(digest, attempt))
             if self._in_vain >= IN_A_ROW:
                 raise ModelFailure(f"{self.name} failed again and again, and is asked no more")
             try:

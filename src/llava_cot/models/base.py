@@ -1,22 +1,23 @@
-"""What a model is to the rest of the project: prompts in, continuations out.
-
-Owns the `Model` protocol and the values that cross it. Knows nothing of stages, methods or judges,
-and imports no torch.
-"""
+"""What a model is to the rest of the project: the protocols, the values that cross them, and the checks
+that all models share. Imports no torch."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 
 from llava_cot.core.question import LoadedImage
-from llava_cot.models.forms import Form
+from llava_cot.errors import ModelError
 
 Finish = Literal["stop", "eos", "length"]
 Role = Literal["system", "user", "assistant"]
+ConstraintKind = Literal["json", "grammar"]
 
 # Called with the text that one sample has gained. Only the first of several samples is streamed.
 OnText = Callable[[str], None]
@@ -33,11 +34,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Messages, and the assistant's text so far, which is to be continued.
+    """A conversation, and the beginning of the assistant's answer, which the model continues.
 
-    `prefix_tokens`, where known, are the token ids of `prefix`: a model that works with ids goes on
-    from exactly these (section 3.2 of the paper continues the winner itself, not its re-tokenised
-    text); any other model reads `prefix`.
+    Attributes:
+        messages: The turns before the answer.
+        prefix: The answer so far.
+        prefix_tokens: The token ids of `prefix`, where known. A model that works with ids continues exactly
+            these (section 3.2 of the paper continues the winner itself, not its text tokenized again); any
+            other model reads `prefix`.
     """
 
     messages: tuple[Message, ...]
@@ -57,35 +61,95 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """What the text of a sample must match while it is written (constrained decoding).
+
+    Attributes:
+        kind: "json" for a JSON schema, "grammar" for a Lark grammar as llguidance reads it.
+        text: The schema, whose properties come in its order, or the grammar. It covers all that a sample
+            adds to the prompt's prefix.
+    """
+
+    kind: ConstraintKind
+    text: str
+
+
+@validated(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Sampling:
     """How to sample. The defaults are the paper's (published script: 0.6, 0.9, 2,048 new tokens).
 
-    `temperature` 0 is greedy. Text ends at the first of the `stop` strings, which is kept, less any
-    white space at its end. Sample i of a call is drawn from (`seed`, `first` + i) alone, whatever else
-    shares its batch: with `first`, a later call goes on where an earlier one stopped. (A server that gives
-    several samples a request draws them from the number of the first.) What the text is held to is in
-    `form`, if the model declares that it can force that (`forms_of`): what would break the form is left
-    out before temperature and top-p.
+    The options apply in the order of transformers' `generate`: constraint, repetition penalty, temperature,
+    top-k, top-p, min-p. With `stop`, text ends at the first of these strings, which stays in it, less any
+    white space at its end. Sample i of a call is drawn from (`seed`, `first` + i) alone, whatever else shares
+    its batch: with `first`, a later call continues the numbers of an earlier one. (A server that gives
+    several samples per request draws them all from the number of the first.)
+
+    `SAMPLING_OPTIONS` are the fields that users set; their descriptions and bounds make the options of the
+    command line, the recipes and the HTTP API. A model declares which of `OPTIONAL_SAMPLING` it honors, and
+    which constraints (`sampling_options_of`, `constraints_of`).
+
+    Raises:
+        ValidationError: From pydantic, for values out of bounds (`explain_sampling` puts it in one sentence).
     """
 
-    temperature: float = 0.6
-    top_p: float = 0.9
-    max_tokens: int = 2048
+    temperature: Annotated[float, Field(ge=0, description="Randomness of sampling; 0 is greedy.")] = 0.6
+    top_p: Annotated[
+        float, Field(gt=0, le=1, description="Sample from the likeliest tokens of this total probability.")
+    ] = 0.9
+    _: KW_ONLY
+    top_k: Annotated[int, Field(ge=0, description="Sample from this many likeliest tokens; 0 is off.")] = 0
+    min_p: Annotated[
+        float,
+        Field(ge=0, le=1, description="Drop tokens less likely than this share of the likeliest; 0 is off."),
+    ] = 0.0
+    repetition_penalty: Annotated[
+        float, Field(gt=0, description="Penalty on tokens of the prompt and the answer so far; 1 is off.")
+    ] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, description="Longest sample, in tokens.")] = 2048
+    seed: Annotated[int, Field(description="Seed of the random numbers.")] = 0
     stop: tuple[str, ...] = ()
-    seed: int = 0
     first: int = 0
-    form: Form | None = None
+    constraint: Constraint | None = None
+
+
+SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
+# Options that not every model honors. Off by default, so that models without them work.
+OPTIONAL_SAMPLING = ("top_k", "min_p", "repetition_penalty")
+_DEFAULTS = {field.name: field.default for field in fields(Sampling)}
+
+
+def explain_sampling(error: ValidationError) -> str:
+    """One sentence on the first thing that is wrong with a `Sampling`: the option, its value, its bounds."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    schema = TypeAdapter(Sampling).json_schema()["properties"].get(name)
+    if schema is None:
+        return f"there is no sampling option {name!r}; choose one of {', '.join(SAMPLING_OPTIONS)}"
+    words = {
+        "minimum": "at least {:g}",
+        "exclusiveMinimum": "more than {:g}",
+        "maximum": "at most {:g}",
+    }
+    bounds = " and ".join(text.format(schema[key]) for key, text in words.items() if key in schema)
+    what = {"integer": "a whole number", "number": "a number"}.get(schema.get("type", ""), "another value")
+    meaning = schema.get("description", "").rstrip(".")
+    hint = f" ({meaning[0].lower()}{meaning[1:]})" if meaning else ""
+    return f"{name} is {first['input']}; give {what}{f' of {bounds}' if bounds else ''}{hint}"
 
 
 @dataclass(frozen=True)
 class Continuation:
     """One sampled continuation of a prompt's prefix.
 
-    `logprob` is the sum of its tokens' log-probabilities at temperature 1, without any form (None where a
-    server does not tell); `finish` is "stop" at a stop string, "eos" at the model's own end, "length" at
-    `max_tokens`. An end token is neither in `text` nor in `tokens`. `tokens` is empty where the
-    model does not tell ids; `completion_tokens` counts what was generated, an end token included. `usd`
-    is what it cost in US dollars, None where there is no price.
+    Attributes:
+        text: What follows the prefix, without an end token.
+        tokens: The ids of `text`, without an end token; empty where the model gives no ids.
+        logprob: Sum of the tokens' log-probabilities at temperature 1, without any constraint or penalty
+            (natural logarithm); None where a server does not give it.
+        finish: "stop" at a stop string, "eos" at the model's own end, "length" at `max_tokens`.
+        prompt_tokens: Length of the prompt in tokens.
+        completion_tokens: Tokens generated, an end token included.
+        usd: Cost in US dollars; None where there is no price.
     """
 
     text: str
@@ -99,12 +163,131 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Reward:
-    """What a reward model thinks of an answer: the higher, the better. It cost `prompt_tokens`, and `usd`
-    US dollars (None where there is no price)."""
+    """A reward model's value of an answer (higher is better), the tokens it read, and the cost in dollars."""
 
     value: float
     prompt_tokens: int = 0
     usd: float | None = None
+
+
+class Model(Protocol):
+    """A source of tokens. Calls may run concurrently; a local model batches them.
+
+    A model may also declare `sampling_options` (those of `OPTIONAL_SAMPLING` that it honors) and
+    `constraints` (the kinds of constraint that it can enforce); without them it has none.
+    """
+
+    name: str
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        """Sample continuations of `prompt.prefix`.
+
+        Args:
+            prompt: What to continue.
+            n: How many samples, at least 1.
+            sampling: How to sample.
+            on_text: Called with the text that the first sample gains, in the caller's event loop.
+
+        Returns:
+            `n` continuations, in the order of their numbers.
+
+        Raises:
+            ModelError: The model cannot do this.
+            ModelFailure: It failed at a valid request.
+        """
+        ...
+
+    async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """Score options as continuations of `prompt.prefix`.
+
+        Returns:
+            The log-probability of each option (natural logarithm), in the order of the options.
+
+        Raises:
+            ModelError: The model cannot do this.
+        """
+        ...
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt in tokens, image placeholders included (0 where unknown)."""
+        ...
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Cost of so many tokens in US dollars; None where there is no price."""
+        ...
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """A model that gives an answer a number: higher is better, in units of its own."""
+
+    name: str
+
+    async def reward(self, prompt: Prompt, answer: str) -> Reward:
+        """Grade an answer, or its beginning, to a prompt without a prefix.
+
+        Raises:
+            ModelError: The model cannot do this.
+        """
+        ...
+
+
+def constraints_of(model: object) -> tuple[ConstraintKind, ...]:
+    """The kinds of constraint that a model can enforce, by its declaration; none without one."""
+    kinds: tuple[ConstraintKind, ...] = getattr(model, "constraints", ())
+    return kinds
+
+
+def sampling_options_of(model: object) -> tuple[str, ...]:
+    """The `OPTIONAL_SAMPLING` that a model honors, by its declaration; none without one."""
+    options: tuple[str, ...] = getattr(model, "sampling_options", ())
+    return options
+
+
+def check_sampling(name: str, sampling: Sampling, options: Collection[str]) -> None:
+    """Raise ModelError if an option is set that the model called `name`, with these `options`, ignores."""
+    for option in OPTIONAL_SAMPLING:
+        if option not in options and getattr(sampling, option) != _DEFAULTS[option]:
+            raise ModelError(f"{name} does not support {option}; leave it out, or choose another model")
+
+
+def check_samples(n: int) -> None:
+    """Raise ModelError if no sample is requested."""
+    if n < 1:
+        raise ModelError(f"{n} samples were requested; request at least 1")
+
+
+def check_constraint(name: str, sampling: Sampling, kinds: Collection[ConstraintKind]) -> None:
+    """Raise ModelError if the samples have a constraint that the model called `name` cannot enforce."""
+    constraint = sampling.constraint
+    if constraint is not None and constraint.kind not in kinds:
+        what = {"json": "a JSON schema", "grammar": "a grammar"}[constraint.kind]
+        raise ModelError(f"{name} cannot constrain its output to {what}; choose another method or model")
+
+
+def check_memory(cache_mb: int, max_batch: int) -> None:
+    """Raise ModelError if there is no memory to work in, or no sequence."""
+    if cache_mb < 1:
+        raise ModelError(f"the memory for caches is {cache_mb} MB; give at least 1")
+    if max_batch < 1:
+        raise ModelError(f"the largest batch is {max_batch}; give at least 1")
+
+
+def no_option() -> ModelError:
+    return ModelError("there is no option to choose, or an empty one; give every option some text")
+
+
+def too_long(name: str, tokens: int, context: int) -> ModelError:
+    return ModelError(
+        f"the prompt has {tokens} tokens, which leaves no room in the {context} that {name} "
+        "takes; ask something shorter or use fewer images"
+    )
+
+
+def unknown_ids(name: str) -> ModelError:
+    return ModelError(f"the prompt has token ids that {name} does not know")
 
 
 def request_seed(seed: int, number: int) -> int:
@@ -113,29 +296,5 @@ def request_seed(seed: int, number: int) -> int:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed of 31 bits for one request, by what it is about."""
+    """A seed of 31 bits for one request, made from what it is about."""
     return int.from_bytes(sha256("\0".join(map(repr, parts)).encode()).digest()[:4], "big") >> 1
-
-
-class Model(Protocol):
-    """Where tokens come from. Calls may run concurrently; a local model batches them."""
-
-    name: str
-
-    async def sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[Continuation]:
-        """Sample `n` continuations of `prompt.prefix`. Raises ModelError."""
-        ...
-
-    async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
-        """Log-probability of each option as the continuation of `prompt.prefix`. Raises ModelError."""
-        ...
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Length of the prompt in tokens, image placeholders included (0 where unknown)."""
-        ...
-
-    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """What so many tokens cost in US dollars, None where there is no price."""
-        ...

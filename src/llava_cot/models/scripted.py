@@ -13,9 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Finish, OnText, Prompt, Sampling
-from llava_cot.models.forms import FormKind
-from llava_cot.models.refusals import check_form
+from llava_cot.models.base import (
+    OPTIONAL_SAMPLING,
+    ConstraintKind,
+    Continuation,
+    Finish,
+    OnText,
+    Prompt,
+    Sampling,
+    check_constraint,
+    check_sampling,
+)
 
 # All that the model would still write after the prompt's prefix, up to its own end. What it draws from
 # the generator depends on the sample's seed and number alone.
@@ -37,10 +45,10 @@ class Call:
 class ScriptedModel:
     """Plays a script: a function, or whole answers by the text of the last message.
 
-    Of the answers in a table, each sample is one that begins with the prompt's prefix; where none
-    does, the model ends at once. `choose` scores options, by default all alike. With `ids` false it
-    tells no token ids and no log-probabilities, as many servers do not. A form is for the
-    script to keep to, if its kind is in `forms`. Every call is in `calls` or `choices`.
+    Of the answers in a table, each sample is one that begins with the prompt's prefix; where none does, the
+    model ends at once. `choose` scores options, by default all alike. With `ids` false it gives no token ids
+    and no log-probabilities, as many servers do not. It leaves constraints and sampling options to the
+    script, and accepts those in `constraints` and `sampling_options`. Every call is in `calls` or `choices`.
     """
 
     name = "scripted"
@@ -50,9 +58,11 @@ class ScriptedModel:
         script: Script | Mapping[str, Sequence[str]],
         choose: Choose | None = None,
         ids: bool = True,
-        forms: tuple[FormKind, ...] = ("grammar", "json"),
+        constraints: tuple[ConstraintKind, ...] = ("grammar", "json"),
+        sampling_options: tuple[str, ...] = OPTIONAL_SAMPLING,
     ) -> None:
-        self.forms = forms
+        self.constraints = constraints
+        self.sampling_options = sampling_options
         self.calls: list[Call] = []
         self.choices: list[tuple[Prompt, tuple[str, ...]]] = []
         self._script = script if callable(script) else _from_table(script)
@@ -63,7 +73,8 @@ class ScriptedModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_form(self.name, sampling, self.forms)
+        check_constraint(self.name, sampling, self.constraints)
+        check_sampling(self.name, sampling, self.sampling_options)
         self.calls.append(Call(prompt, n, sampling))
         if prompt.prefix_tokens is not None and self.decode(prompt.prefix_tokens) != prompt.prefix:
             raise ModelError(f"the prompt's token ids are not those of its prefix {prompt.prefix!r}")

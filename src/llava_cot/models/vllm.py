@@ -17,12 +17,24 @@ from typing import Any
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.arriving import Arriving
 from llava_cot.models.aside import Aside, together
-from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
-from llava_cot.models.forms import FormKind
+from llava_cot.models.base import (
+    ConstraintKind,
+    Continuation,
+    OnText,
+    Prompt,
+    Sampling,
+    check_constraint,
+    check_memory,
+    check_samples,
+    check_sampling,
+    no_option,
+    request_seed,
+    too_long,
+    unknown_ids,
+)
 from llava_cot.models.local.checkpoint import end_tokens, first_sentence, load_processor
 from llava_cot.models.local.encoding import Encoder
 from llava_cot.models.recent import Recent
-from llava_cot.models.refusals import check_form, check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing
 from llava_cot.models.vllm_engine import generation_config, platform_settings, shut_down, start
 
@@ -36,7 +48,8 @@ class VllmModel:
     samples are computed one after the other.
     """
 
-    forms: tuple[FormKind, ...] = ("json",)
+    constraints: tuple[ConstraintKind, ...] = ("json",)
+    sampling_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -49,7 +62,7 @@ class VllmModel:
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        check_room(cache_mb, max_batch)
+        check_memory(cache_mb, max_batch)
         settings = {
             **platform_settings(device, dtype),
             "kv_cache_memory_bytes": cache_mb * 2**20,
@@ -78,8 +91,9 @@ class VllmModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n, sampling)
-        check_form(self.name, sampling, self.forms)
+        check_samples(n)
+        check_constraint(self.name, sampling, self.constraints)
+        check_sampling(self.name, sampling, self.sampling_options)
         if on_text is None:
             return await self._aside.run(self._sample(prompt, n, sampling, None))
         return await self._aside.run_telling(lambda tell: self._sample(prompt, n, sampling, tell), on_text)
@@ -105,10 +119,10 @@ class VllmModel:
             "skip_special_tokens": False,
             "logprobs": 0,
         }
-        if sampling.form is not None:
+        if sampling.constraint is not None:
             from vllm.sampling_params import StructuredOutputsParams
 
-            asked["structured_outputs"] = StructuredOutputsParams(json=sampling.form.text)
+            asked["structured_outputs"] = StructuredOutputsParams(json=sampling.constraint.text)
         length = len(inputs["prompt_token_ids"])
         arriving = Arriving(
             length,

@@ -16,11 +16,10 @@ from typing import Any, ParamSpec, get_args
 from llava_cot.core.question import ImageSource, Question, load_image
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model, Sampling
+from llava_cot.models.base import Model, RewardModel, Sampling
 from llava_cot.search.calibration import is_known
 from llava_cot.search.extras import Extra, Extras
 from llava_cot.search.judges import JUDGES, Judge, make_judge
-from llava_cot.search.judges.base import RewardModel
 from llava_cot.search.methods import METHODS
 from llava_cot.search.search import OnEvent
 

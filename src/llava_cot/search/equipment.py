@@ -23,7 +23,7 @@ from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
 
 if TYPE_CHECKING:
-    from llava_cot.search.judges.base import RewardModel
+    from llava_cot.models.base import RewardModel
 
 # What a judge model is: one that rewards, one that writes, or whichever of the two it proves to be.
 JudgeModelKind = Literal["reward", "model", "either"]

@@ -13,7 +13,7 @@ from llava_cot.models.base import Model
 from llava_cot.search.calibration import Calibration
 
 if TYPE_CHECKING:
-    from llava_cot.search.judges.base import RewardModel
+    from llava_cot.models.base import RewardModel
 
 __all__ = ["Calibration", "Example", "Extra", "Extras"]
 

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from llava_cot.core.stages import StageFormat, render
 from llava_cot.core.tags import find_tags
-from llava_cot.models.forms import Form
+from llava_cot.models.base import Constraint
 
 # A stage has a character that Python does not strip (which takes \x1c to \x1f for white space, too), so that
 # it is not empty, and ends with the first tag in it, in any case.
@@ -31,7 +31,7 @@ ENDS: ~BEYOND
 """
 
 
-def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
+def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Constraint:
     """Every stage once, in order, in its tags. With options, the final one is one of them, or its letter."""
     rules = [
         f"S{i}: {_quoted(stage.open)} "
@@ -39,7 +39,7 @@ def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
         for i, stage in enumerate(fmt.stages)
     ]
     tags = (tag for stage in fmt.stages for tag in (stage.open, stage.close))
-    return Form(
+    return Constraint(
         "grammar",
         _GRAMMAR.format(
             stages=" GAP ".join(f"S{i}" for i in range(len(rules))),
@@ -50,7 +50,7 @@ def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
     )
 
 
-def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
+def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Constraint:
     """A JSON object of the same stages, a text each, in the same order."""
     fields: dict[str, Any] = {name: {"type": "string"} for name in fmt.names}
     if options:
@@ -61,7 +61,7 @@ def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Form:
         "required": list(fmt.names),
         "additionalProperties": False,
     }
-    return Form("json", json.dumps(schema, ensure_ascii=False))
+    return Constraint("json", json.dumps(schema, ensure_ascii=False))
 
 
 def choices(options: Sequence[str]) -> list[str]:

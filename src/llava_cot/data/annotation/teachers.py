@@ -78,7 +78,7 @@ class ModelTeacher:
         return await self._sample(judge_prompt(record.turns[number], conclusion), _JUDGING, seed)
 
     async def _sample(self, prompt: Prompt, how: Sampling, seed: int) -> Reply:
-        sampling = Sampling(how.temperature, how.top_p, how.max_tokens, seed=seed)
+        sampling = Sampling(how.temperature, how.top_p, max_tokens=how.max_tokens, seed=seed)
         [one] = await self._model.sample(prompt, 1, sampling)
         return Reply(one.text, one.finish, one.prompt_tokens, one.completion_tokens, one.usd)
 

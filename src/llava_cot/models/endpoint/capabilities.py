@@ -16,11 +16,10 @@ from typing import Any
 
 from llava_cot.core.files import write_whole
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Prompt
-from llava_cot.models.endpoint.prompts import FormWay, PrefixWay, held_to, messages
+from llava_cot.models.base import Constraint, Prompt
+from llava_cot.models.endpoint.prompts import PrefixWay, SchemaField, held_to, messages
 from llava_cot.models.endpoint.replies import KEEP_STOP, stop_told, text_of
 from llava_cot.models.endpoint.wire import Refused
-from llava_cot.models.forms import Form
 
 Json = dict[str, Any]
 # Sends the fields of a chat completion; the reply. Raises ModelError.
@@ -36,7 +35,7 @@ _TOKENS = 16
 _KNOWN: dict[str, PrefixWay] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
 _NAME_THE_STOP = ("vllm", "sglang")
 # A form that no reply has by chance: the line's first word, as the value of a field.
-_FORM = Form(
+_FORM = Constraint(
     "json",
     json.dumps(
         {
@@ -57,7 +56,7 @@ class Abilities:
     `prefix` is how it continues the assistant's text, `many` whether it gives several samples a request,
     `stops` whether it says at which stop string it stopped, `top_logprobs` how many tokens' log-probabilities
     it tells at each position (0: none), `seed` whether it takes one, `limit` what it calls the token limit,
-    `form` in which field it takes a JSON schema that it holds a reply to.
+    `json_schema` in which field it takes a JSON schema that it holds a reply to.
     """
 
     prefix: PrefixWay
@@ -66,7 +65,7 @@ class Abilities:
     top_logprobs: int
     seed: bool
     limit: str
-    form: FormWay = "none"
+    json_schema: SchemaField = "none"
 
 
 _IN_WORDS: dict[PrefixWay, str] = {
@@ -91,8 +90,8 @@ def describe(abilities: Abilities) -> dict[str, str]:
         "seed": "taken" if abilities.seed else "refused: no run can be repeated",
         "token limit": abilities.limit,
         "form": "not forced: no method msg"
-        if abilities.form == "none"
-        else f"forced, a JSON schema ({abilities.form})",
+        if abilities.json_schema == "none"
+        else f"forced, a JSON schema ({abilities.json_schema})",
     }
 
 
@@ -100,14 +99,14 @@ async def find_out(ask: Ask, owner: str) -> Abilities:
     """Ask about everything, in a dozen short requests at most. Raises ModelError."""
     base = await _base(ask)
     limit = next(name for name in base if name.startswith("max_"))
-    prefix, many, stops, top, form = await asyncio.gather(
+    prefix, many, stops, top, schema = await asyncio.gather(
         _prefix(ask, base, owner),
         _many(ask, base),
         _stops(ask, base, owner),
         _top_logprobs(ask, base),
         _form(ask, base | {limit: _FORM_TOKENS}, owner),
     )
-    return Abilities(prefix, many, stops, top, "seed" in base, limit, form)
+    return Abilities(prefix, many, stops, top, "seed" in base, limit, schema)
 
 
 async def _base(ask: Ask) -> Json:
@@ -171,9 +170,9 @@ async def _top_logprobs(ask: Ask, base: Json) -> int:
     return 0
 
 
-async def _form(ask: Ask, base: Json, owner: str) -> FormWay:
+async def _form(ask: Ask, base: Json, owner: str) -> SchemaField:
     """Where a schema is taken, and not just left unread. Only vLLM has had fields of its own."""
-    ways: list[FormWay] = ["response_format"]
+    ways: list[SchemaField] = ["response_format"]
     if owner == "vllm":
         ways += ["structured_outputs", "guided_json"]
     for way in ways:

@@ -12,15 +12,24 @@ from dataclasses import replace
 
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.aside import together
-from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
+from llava_cot.models.base import (
+    ConstraintKind,
+    Continuation,
+    OnText,
+    Prompt,
+    Sampling,
+    check_constraint,
+    check_samples,
+    check_sampling,
+    no_option,
+    request_seed,
+)
 from llava_cot.models.endpoint.capabilities import Abilities, describe, find_out, keep, only_name, recall
 from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.prompts import data_url, held_to, is_at_hand, joined, messages
 from llava_cot.models.endpoint.replies import KEEP_STOP, Stream, continuations, scores
 from llava_cot.models.endpoint.wire import ATTEMPTS, Json, Refused, Wire, server_of
-from llava_cot.models.forms import FormKind
 from llava_cot.models.recent import Recent
-from llava_cot.models.refusals import check_form, check_samples, no_option
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
@@ -87,8 +96,12 @@ class EndpointModel:
         return name, abilities
 
     @property
-    def forms(self) -> tuple[FormKind, ...]:
-        return () if self.abilities.form == "none" else ("json",)
+    def sampling_options(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def constraints(self) -> tuple[ConstraintKind, ...]:
+        return () if self.abilities.json_schema == "none" else ("json",)
 
     async def _owner(self, name: str) -> str:
         """Who serves a model that was named, where the server tells."""
@@ -106,8 +119,9 @@ class EndpointModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n, sampling)
-        check_form(f"{self.name} at {self.url}", sampling, self.forms)
+        check_samples(n)
+        check_constraint(f"{self.name} at {self.url}", sampling, self.constraints)
+        check_sampling(f"{self.name} at {self.url}", sampling, self.sampling_options)
         if on_text is None:
             return await self._wire.aside.run(self._sample(prompt, n, sampling))
         return await self._wire.aside.run_telling(
@@ -141,8 +155,8 @@ class EndpointModel:
             body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
         if self.abilities.top_logprobs:
             body["logprobs"] = True
-        if sampling.form is not None:
-            body |= held_to(sampling.form, self.abilities.form)
+        if sampling.constraint is not None:
+            body |= held_to(sampling.constraint, self.abilities.json_schema)
         return body
 
     async def _request(

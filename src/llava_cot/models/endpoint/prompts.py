@@ -1,7 +1,7 @@
 """How a prompt is put to a server: as chat messages, its prefix in whichever way the server continues it.
 
 Owns the three ways and the words of the one without a prefix, images as data URLs, and the fields that ask
-for a form. Knows no HTTP.
+for a constraint. Knows no HTTP.
 
 - "continue": the last message is the assistant's and stays open (vLLM, SGLang: `continue_final_message`).
 - "trailing": the server goes on with a last message of the assistant by itself.
@@ -20,12 +20,11 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from llava_cot.core.question import LoadedImage
-from llava_cot.models.base import Prompt
-from llava_cot.models.forms import Form
+from llava_cot.models.base import Constraint, Prompt
 
 PrefixWay = Literal["continue", "trailing", "none"]
 # The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
-FormWay = Literal["response_format", "structured_outputs", "guided_json", "none"]
+SchemaField = Literal["response_format", "structured_outputs", "guided_json", "none"]
 
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 GO_ON = "Go on with your answer from where it broke off. Repeat nothing of it, and add no words about it."
@@ -86,9 +85,9 @@ def joined(prefix: str, text: str, way: PrefixWay) -> str:
     return text if apart else " " + text
 
 
-def held_to(form: Form, way: FormWay) -> dict[str, Any]:
-    """The fields of a request whose reply is to have a form."""
-    schema = json.loads(form.text)
+def held_to(constraint: Constraint, way: SchemaField) -> dict[str, Any]:
+    """The fields of a request whose reply is to have a constraint."""
+    schema = json.loads(constraint.text)
     if way == "structured_outputs":
         return {way: {"json": schema}}
     if way == "guided_json":

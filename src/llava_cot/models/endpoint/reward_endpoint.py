@@ -64,7 +64,7 @@ _WAYS = {
 
 
 class EndpointReward:
-    """A reward model as `llava_cot.search.judges.base.RewardModel` has it. `path` is what it is asked at.
+    """A reward model as `llava_cot.models.base.RewardModel` has it. `path` is what it is asked at.
 
     Where the server refuses pictures for its model, questions are put to it without them. Rewards are asked
     for as they leave the network (`use_activation` false): between 0 and 1, good ones would all be 1.

@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
+from llava_cot.models.base import ConstraintKind, Continuation, OnText, Prompt, Sampling
 from llava_cot.models.endpoint.balance import Balance, Turn
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.replies import Told
 from llava_cot.models.endpoint.wire import ATTEMPTS, GaveUp, Refused, pause
-from llava_cot.models.forms import FormKind
 
 _T = TypeVar("_T")
 # A wrong key and an address or model that is not there: another server may do better.
@@ -78,8 +77,12 @@ class SeveralModel:
         return samples
 
     @property
-    def forms(self) -> tuple[FormKind, ...]:
-        return self._models[0].forms
+    def sampling_options(self) -> tuple[str, ...]:
+        return self._models[0].sampling_options
+
+    @property
+    def constraints(self) -> tuple[ConstraintKind, ...]:
+        return self._models[0].constraints
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         return await self._somewhere(prompt, lambda model: model.choose(prompt, options))
@@ -182,5 +185,7 @@ def _make_alike(models: Sequence[EndpointModel]) -> None:
             stops=all(one.stops for one in can),
             top_logprobs=min(one.top_logprobs for one in can),
             # Each is asked in its own way, and the replies have the same form.
-            form="none" if any(one.form == "none" for one in can) else model.abilities.form,
+            json_schema="none"
+            if any(one.json_schema == "none" for one in can)
+            else model.abilities.json_schema,
         )

@@ -1,7 +1,7 @@
 """Forms for a local model: which tokens a sample may have next, by llguidance.
 
-Owns the tokenizer as llguidance sees it, and each sample's place in its form. Knows no network and no batch.
-llguidance is imported once a form is asked for.
+Owns the tokenizer as llguidance sees it, and each sample's place in its constraint.
+llguidance is imported once a constraint is asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llava_cot.errors import ModelError, missing_package
-from llava_cot.models.forms import Form
+from llava_cot.models.base import Constraint
 from llava_cot.models.local.checkpoint import first_sentence
 from llava_cot.models.recent import Recent
 
 _KNOWN = 256  # forms that are kept ready: a question with options has one of its own
-# Without this, a text that the form settles must come in the tokens in which llguidance would write it.
+# Without this, a text that the constraint settles must come in the tokens in which llguidance would write it.
 _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 
 
@@ -35,33 +35,35 @@ class Forcing:
         self._size = size
         self._ends = sorted(end for end in ends if end < size)
         self._lock = threading.Lock()
-        self._begun: Recent[Form, Any] = Recent(_KNOWN)
+        self._begun: Recent[Constraint, Any] = Recent(_KNOWN)
         self._seen_as: dict[frozenset[int], Any] = {}
 
-    def start(self, form: Form, n: int) -> list[Forced]:
-        """The beginning of a form, for each of `n` samples. Raises ModelError."""
+    def start(self, constraint: Constraint, n: int) -> list[Forced]:
+        """The beginning of a constraint, for each of `n` samples. Raises ModelError."""
         with self._lock:
-            begun = self._begun.get(form)
+            begun = self._begun.get(constraint)
             if begun is None:
-                begun = self._begin(form)
-                self._begun.put(form, begun)
+                begun = self._begin(constraint)
+                self._begun.put(constraint, begun)
             return [Forced(begun.deep_copy(), self._size, self._ends) for _ in range(n)]
 
-    def _begin(self, form: Form) -> Any:
+    def _begin(self, constraint: Constraint) -> Any:
         if find_spec("llguidance") is None:
-            raise ModelError(missing_package("holding a model to a form", "llguidance", extra="structured"))
+            raise ModelError(missing_package("constrained decoding", "llguidance", extra="structured"))
         from llguidance import LLMatcher
 
-        grammar = f"start: %json {form.text}" if form.kind == "json" else form.text
-        begun = LLMatcher(self._as_seen(form), _ANY_TOKENS + grammar, log_level=0)
+        grammar = f"start: %json {constraint.text}" if constraint.kind == "json" else constraint.text
+        begun = LLMatcher(self._as_seen(constraint), _ANY_TOKENS + grammar, log_level=0)
         if begun.is_error():
-            raise ModelError(f"the form cannot be used: {_reason(begun)}")
+            raise ModelError(f"the constraint cannot be used: {_reason(begun)}")
         return begun
 
-    def _as_seen(self, form: Form) -> Any:
-        """The tokenizer in which special tokens that the form names are text like any other."""
+    def _as_seen(self, constraint: Constraint) -> Any:
+        """The tokenizer in which special tokens that the constraint names are text like any other."""
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
-        named = frozenset(id for id, token in added.items() if token.special and token.content in form.text)
+        named = frozenset(
+            id for id, token in added.items() if token.special and token.content in constraint.text
+        )
         if named not in self._seen_as:
             self._seen_as[named] = self._make(added, named)
         return self._seen_as[named]
@@ -72,12 +74,14 @@ class Forcing:
         from llguidance.hf import from_tokenizer
 
         if not self._ends:
-            raise ModelError("this model has no token that ends an answer, so it cannot be held to a form")
+            raise ModelError(
+                "this model has no token that ends an answer, so it cannot be held to a constraint"
+            )
         try:
             plain = from_tokenizer(self._tokenizer)
         except Exception as error:
             raise ModelError(
-                f"this model cannot be held to a form: {first_sentence(error)}; use its fast tokenizer"
+                f"this model cannot be held to a constraint: {first_sentence(error)}; use its fast tokenizer"
             ) from None
         known = range(min(self._size, plain.vocab_size))
         pieces = [plain.decode_bytes([token]) for token in known]
@@ -94,7 +98,7 @@ class Forcing:
 
 
 class Forced:
-    """One sample's place in its form."""
+    """One sample's place in its constraint."""
 
     def __init__(self, matcher: Any, size: int, ends: Sequence[int]) -> None:
         self._matcher = matcher
@@ -104,7 +108,8 @@ class Forced:
     def allowed(self, draft: Sequence[int] = ()) -> NDArray[np.bool_]:
         """What may come next, and after each token of a draft: [1 + len(draft), size].
 
-        After a token that the form forbids, and so will not be drawn, all is allowed. Raises ModelError.
+        After a token that the constraint forbids, and so will not be drawn, all is allowed. Raises
+        ModelError.
         """
         rows = np.ones((1 + len(draft), self._size), dtype=np.bool_)
         taken = 0
@@ -122,7 +127,7 @@ class Forced:
     def _next(self) -> NDArray[np.bool_]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():  # or no token of the model goes on from here
-            raise ModelError(f"the model cannot go on with the form: {_reason(self._matcher)}")
+            raise ModelError(f"the model cannot continue under the constraint: {_reason(self._matcher)}")
         return np.unpackbits(bits, bitorder="little")[: self._size].astype(np.bool_)
 
     def take(self, token: int) -> None:
@@ -139,7 +144,7 @@ class _Pieces:
         self.tokens, self.special_token_ids, self.eos_token_id = tokens, special, end
 
     def __call__(self, text: bytes) -> list[int]:
-        raise NotImplementedError("a form is followed in whatever tokens are drawn")
+        raise NotImplementedError("a constraint is followed in whatever tokens are drawn")
 
 
 def _reason(matcher: Any) -> str:

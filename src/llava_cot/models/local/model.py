@@ -17,15 +17,26 @@ from typing import Any
 
 from llava_cot.errors import ModelError
 from llava_cot.models.arriving import Arriving
-from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
-from llava_cot.models.forms import FormKind
+from llava_cot.models.base import (
+    ConstraintKind,
+    Continuation,
+    OnText,
+    Prompt,
+    Sampling,
+    check_constraint,
+    check_memory,
+    check_samples,
+    check_sampling,
+    no_option,
+    too_long,
+    unknown_ids,
+)
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, load_checkpoint
 from llava_cot.models.local.constraints import Forced, Forcing
 from llava_cot.models.local.encoding import Encoded, Encoder
 from llava_cot.models.local.engine import Engine, Stats
 from llava_cot.models.local.jobs import Job, Sample, Score, Ticket
 from llava_cot.models.local.network import Network
-from llava_cot.models.refusals import check_form, check_room, check_samples, no_option, too_long, unknown_ids
 from llava_cot.models.stopping import Vocabulary, Writing
 
 # Rounds of an event loop without a new call after which it has nothing more to ask for now: what
@@ -39,7 +50,8 @@ class LocalModel:
     `share=False` turns off batching and every cache: each sample is computed by itself from nothing.
     """
 
-    forms: tuple[FormKind, ...] = ("grammar", "json")
+    constraints: tuple[ConstraintKind, ...] = ("grammar", "json")
+    sampling_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -52,7 +64,7 @@ class LocalModel:
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        check_room(cache_mb, max_batch)
+        check_memory(cache_mb, max_batch)
         self.name = folder.resolve().name
         self._runner = _Runner()
         self._finalizer = weakref.finalize(self, self._runner.close)
@@ -79,14 +91,15 @@ class LocalModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n, sampling)
-        check_form(self.name, sampling, self.forms)
+        check_samples(n)
+        check_constraint(self.name, sampling, self.constraints)
+        check_sampling(self.name, sampling, self.sampling_options)
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
         forced: Sequence[Forced | None] = [None] * n
-        if sampling.form is not None:  # which may take a while
-            forced = await asyncio.to_thread(self._forcing.start, sampling.form, n)
+        if sampling.constraint is not None:  # which may take a while
+            forced = await asyncio.to_thread(self._forcing.start, sampling.constraint, n)
 
         def jobs(ticket: Ticket, tell: Callable[[str], None] | None) -> list[Job]:
             return [

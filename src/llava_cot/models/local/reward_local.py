@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.aside import Aside
-from llava_cot.models.base import Message, Prompt, Reward
+from llava_cot.models.base import Message, Prompt, Reward, too_long
 from llava_cot.models.local.checkpoint import (
     first_sentence,
     load_config,
@@ -30,7 +30,6 @@ from llava_cot.models.local.checkpoint import (
     quiet,
 )
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
-from llava_cot.models.refusals import too_long
 
 _ROWS = 16
 # What is asked for at the same time arrives within this, and is as nothing beside a pass of the network.
@@ -51,7 +50,7 @@ class _Network:
 
 
 class LocalReward:
-    """A reward model as `llava_cot.search.judges.base.RewardModel` has it, from a checkpoint in a folder.
+    """A reward model as `llava_cot.models.base.RewardModel` has it, from a checkpoint in a folder.
 
     Pictures are looked at if the checkpoint has a processor for them, else left out. What an answer is worth
     does not depend on what else is asked for at the same time.

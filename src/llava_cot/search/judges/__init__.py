@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llava_cot.core.stages import StageFormat
-from llava_cot.models.base import Model, Sampling
-from llava_cot.search.judges.base import Grade, Judge, Opinion, Preference, RewardModel
+from llava_cot.models.base import Model, RewardModel, Sampling
+from llava_cot.search.judges.base import Grade, Judge, Opinion, Preference
 from llava_cot.search.judges.likelihood import LikelihoodJudge
 from llava_cot.search.judges.logits import LogitsJudge
 from llava_cot.search.judges.reward_judge import RewardJudge

@@ -7,13 +7,13 @@ Knows no concrete model or method.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Prompt, Reward
+from llava_cot.models.base import Continuation
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,6 @@ class Judge(Protocol):
     ) -> Grade:
         """Grade one candidate by itself; the judges that can are declared in `JUDGES`. Raises ModelError."""
         raise ModelError(f"the judge {self.name} compares, and gives no scores; choose another judge")
-
-
-@runtime_checkable
-class RewardModel(Protocol):
-    """Whatever gives an answer a number: the higher, the better, in units of its own."""
-
-    name: str
-
-    async def reward(self, prompt: Prompt, answer: str) -> Reward:
-        """Grade an answer, or its beginning, to a prompt that has no prefix. Raises ModelError."""
-        ...
 
 
 def shown(candidate: str, stage: str, fmt: StageFormat) -> str:

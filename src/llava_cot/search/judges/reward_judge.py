@@ -11,8 +11,8 @@ import asyncio
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate, Usage
-from llava_cot.models.base import Prompt
-from llava_cot.search.judges.base import Grade, Judge, Preference, RewardModel
+from llava_cot.models.base import Prompt, RewardModel
+from llava_cot.search.judges.base import Grade, Judge, Preference
 
 
 class RewardJudge(Judge):

@@ -14,8 +14,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Model, Prompt, Sampling
-from llava_cot.models.forms import forms_of
+from llava_cot.models.base import Model, Prompt, Sampling, constraints_of
 from llava_cot.search.judges.base import Judge
 from llava_cot.search.methods.base import go_on, one_sample
 from llava_cot.search.search import OnEvent, Recorder
@@ -42,15 +41,15 @@ async def msg(
     that can be held to a JSON schema alone is told so, and its reply is put into the tags; its tokens are
     given up. With options, the final stage is one of them or its letter. Raises ModelError for other models.
     """
-    forms = forms_of(model)
-    if not forms:
+    kinds = constraints_of(model)
+    if not kinds:
         raise ModelError(
-            f"the method msg forces the stages, and {model.name} cannot be held to a form as it writes; "
+            f"the method msg forces the stages, and {model.name} cannot be constrained as it writes; "
             "choose another method or model"
         )
-    in_tags = "grammar" in forms
-    form = (stage_grammar if in_tags else stage_schema)(fmt, question.options)
-    settings = replace(sampling, seed=rng.getrandbits(63), form=form)
+    in_tags = "grammar" in kinds
+    constraint = (stage_grammar if in_tags else stage_schema)(fmt, question.options)
+    settings = replace(sampling, seed=rng.getrandbits(63), constraint=constraint)
     record = Recorder("msg", question, model, None, n, sampling, fmt, on_event)
     record.start("answer")
     if in_tags:

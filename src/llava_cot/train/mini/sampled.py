@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ async def _lot(model: Model, name: str, scenes: int, whole: bool) -> list[dict[s
             model.sample(
                 Prompt.of(examples.question_text(question), (load_image(render(scene)),)),
                 _SAMPLES,
-                Sampling(_SAMPLING.temperature, _SAMPLING.top_p, _SAMPLING.max_tokens, stop, seed),
+                replace(_SAMPLING, stop=stop, seed=seed),
             )
             for scene, question, seed in zip(drawn, questions, seeds, strict=True)
         )
