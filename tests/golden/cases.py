@@ -153,8 +153,10 @@ def asked_of(model: ScriptedModel) -> list[Any]:
     samples = []
     for call in model.calls:
         how = call.sampling
-        form = how.form and (how.form.kind, how.form.text)
-        settings = (how.temperature, how.top_p, how.max_tokens, how.stop, how.seed, how.first, form)
+        form = how.constraint and (how.constraint.kind, how.constraint.text)
+        # Whole numbers were recorded as they were given: the greedy cases give integers, and no others do.
+        numbers = [int(x) if x == int(x) else x for x in (how.temperature, how.top_p)]
+        settings = (*numbers, how.max_tokens, how.stop, how.seed, how.first, form)
         samples.append(short(seen(call.prompt), call.n, settings))
     choices = [short(seen(prompt), options) for prompt, options in model.choices]
     return [len(samples), short(*sorted(samples)), len(choices), short(*sorted(choices))]
@@ -357,9 +359,9 @@ def scripted_cases() -> dict[str, Case]:
                     add(name, method, judge, budget, scripted(True), n=6, budget=budget, noisy=True)
         if kind.scored is False and kind.one is False:
             add(f"{method} of 1", method, None, 1, scripted(), n=1)
-    add("msg json", "msg", None, 1, scripted(forms=("json",)))
-    add("msg json cut", "msg", None, 0, scripted(forms=("json",)), max_tokens=9)
-    add("msg without forms", "msg", None, 1, scripted(forms=()))
+    add("msg json", "msg", None, 1, scripted(constraints=("json",)))
+    add("msg json cut", "msg", None, 0, scripted(constraints=("json",)), max_tokens=9)
+    add("msg without forms", "msg", None, 1, scripted(constraints=()))
     add("refused budget", "single", None, 0, scripted(), budget=10)
     add("refused judge", "majority", "self", 0, scripted())
     add("refused method", "single", None, 0, scripted(), n=2)
