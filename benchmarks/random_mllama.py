@@ -34,10 +34,11 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from transformers.utils import logging
 
 from llava_cot.core.stages import LLAVA_COT
+from llava_cot.models.registry import MINI
 from llava_cot.scenes.write import make_item
 from llava_cot.search.judges import judge_prompts as prompts
-from llava_cot.train.mini.build import CHAT_TEMPLATE
 
+CHAT_TEMPLATE = (MINI / "chat_template.jinja").read_text(encoding="utf-8")
 BEGIN, USER, ASSISTANT, END, PAD, IMAGE = (
     "<|begin|>",
     "<|user|>",

@@ -9,12 +9,12 @@ from llava_cot.data.rollouts.duels import Example, Settings, examples_of
 from llava_cot.data.rollouts.scene_labeling import scene_of
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.comparing import align
-from llava_cot.scenes.slips import misperceive, misreason, seen_answer
+from llava_cot.scenes.ground_truth import align, seen_answer
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
 from llava_cot.scenes.write import Item, make_item, make_items
 from llava_cot.search.judges.judge_prompts import parse_check, parse_choice
-from llava_cot.train.mini.examples import check_example
+from research.mini.examples import check_example
+from research.mini.slips import misperceive, misreason
 
 TAGS = LLAVA_COT.closing_tags
 

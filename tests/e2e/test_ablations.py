@@ -1,4 +1,4 @@
-"""The built-in models as `llava-cot eval` has them: each answers, in the form that it was taught."""
+"""Mini and its ablations as `llava-cot eval` has them: each answers, in the form that it was taught."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from command import run
+from command import ROOT, run
 
 from llava_cot.evaluation.reproduce.tasks import TRAINED
 from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.models.registry import BUILT_IN
 
+WEIGHTS = ROOT / "research/mini/weights"
+MODELS = {**BUILT_IN, **{folder.name: folder for folder in WEIGHTS.iterdir()}}
 # What each reaches of 24 questions at least, well below what it has on more of them (docs/results.md).
 FLOORS = {"mini": 80, "mini-untagged": 70, "mini-direct": 25}
 FORMS = {
@@ -22,14 +24,23 @@ FORMS = {
 
 
 def test_each_way_of_training_has_its_model() -> None:
-    assert set(TRAINED) == set(BUILT_IN) == set(FORMS)
-    assert all((folder / "README.md").is_file() for folder in BUILT_IN.values())
+    assert set(TRAINED) == set(MODELS) == set(FORMS)
+    assert all((folder / "README.md").is_file() for folder in MODELS.values())
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_model_answers_in_its_form(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_answers_in_its_form(name: str, tmp_path: Path) -> None:
     done = run(
-        *("eval", "scenes:validation", "--model", name, "--method", "greedy", "--answer", TRAINED[name]),
+        *(
+            "eval",
+            "scenes:validation",
+            "--model",
+            f"{name}={MODELS[name]}",
+            "--method",
+            "greedy",
+            "--answer",
+            TRAINED[name],
+        ),
         *("--limit", "24", "--max-tokens", "200", "--out", tmp_path / "out", "--json"),
     )
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.scenes.comparing import GAP, align, caption_verdict, wrong_words
+from llava_cot.scenes.ground_truth import GAP, align, caption_verdict, wrong_words
 
 DESCRIPTIONS = st.tuples(
     st.sampled_from(["large", "small"]),

@@ -10,9 +10,8 @@ from llava_cot.core.stages import LLAVA_COT, parse, render
 from llava_cot.core.trace import Candidate
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.comparing import GAP
+from llava_cot.scenes.ground_truth import GAP, better, worth
 from llava_cot.scenes.teacher import ORDINALS
-from llava_cot.scenes.verifying import better, worth
 from llava_cot.scenes.write import make_item
 from llava_cot.search.judges.verifier import VerifierJudge
 

@@ -20,6 +20,10 @@ def reproduce(
         bool,
         typer.Option("--neighbours", help="Also the other ways of reasoning and selecting."),
     ] = False,
+    ablations: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="The folder of mini-direct and mini-untagged, if it is there."),
+    ] = Path("research/mini/weights"),
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The most new tokens of one sample; mini 200, others 2048."),
@@ -42,7 +46,7 @@ def reproduce(
     mini = model == "mini"
     open_benchmark(benchmark)
     common = Common(out, benchmark, limit, max_tokens or (200 if mini else 2048))
-    pieces = tasks(model, range(seeds), neighbours)
+    pieces = tasks(model, range(seeds), neighbours, ablations)
     if out.is_file():
         raise ValueError(f"{out} is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from llava_cot.errors import missing_package
 
-if TYPE_CHECKING:
-    from llava_cot.train.mini.recipe import MiniRecipe
-
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file; docs/train.md tells its fields.")],
+    recipe: Annotated[str, typer.Argument(help="A YAML file; docs/train.md lists its fields.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last whole checkpoint, if there is one.")
+        bool, typer.Option("--resume", help="Continue from the last complete checkpoint, if there is one.")
     ] = False,
 ) -> None:
     """Fine-tune a model on staged answers, as a recipe says."""
@@ -25,11 +21,13 @@ def train(
     from llava_cot.train.recipe import Recipe
 
     fields = read_yaml(recipe)
+    if isinstance(fields, dict) and "mini" in fields:
+        raise ValueError(
+            f"the recipe {recipe} makes the built-in model; run it from a clone of the repository: "
+            f"python -m research.mini {recipe}"
+        )
+    settings = make_recipe(fields, Recipe, recipe)
     try:
-        if isinstance(fields, dict) and "mini" in fields:
-            _train_mini(fields, Path(recipe), resume)
-            return
-        settings = make_recipe(fields, Recipe, recipe)
         from llava_cot.train import sft
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("training", error.name, extra="train")) from None
@@ -37,17 +35,6 @@ def train(
         sft.train(settings, resume=resume, note=_note)
     finally:
         sft.close()
-
-
-def _train_mini(fields: Any, path: Path, resume: bool) -> None:
-    from llava_cot.core.yaml_file import make_recipe
-    from llava_cot.train.mini.recipe import MiniRecipe, whole_recipe
-
-    recipe: MiniRecipe = make_recipe(fields, MiniRecipe, path)
-    whole = whole_recipe(recipe, path)
-    from llava_cot.train.mini.run import train_mini
-
-    _note(f"the model is in {train_mini(recipe, whole, _note, resume=resume)}")
 
 
 def _note(text: str) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from llava_cot.models.local.model import LocalModel
     from llava_cot.models.vllm import VllmModel
 
-# The models in the package: mini, and its ablations (recipes/mini-untagged.yaml, recipes/mini-direct.yaml).
-BUILT_IN = {name: Path(__file__).resolve().parent / name for name in ("mini", "mini-untagged", "mini-direct")}
+# The models in the package, by name. research/mini tells how they are made.
+BUILT_IN = {"mini": Path(__file__).resolve().parent / "mini"}
 MINI = BUILT_IN["mini"]
 _BY_VLLM = "vllm:"
 

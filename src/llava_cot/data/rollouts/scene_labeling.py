@@ -15,7 +15,7 @@ from llava_cot.data.record import Record
 from llava_cot.data.rollouts.labeling import ANSWER, By, ByWorth, Label, Rated
 from llava_cot.data.rollouts.rollouts import Kept
 from llava_cot.models.base import Continuation
-from llava_cot.scenes.judging import (
+from llava_cot.scenes.ground_truth import (
     AGREES,
     believed,
     caption_error,

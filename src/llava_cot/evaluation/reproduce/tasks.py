@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from llava_cot.evaluation.answers import AnswerSource
-from llava_cot.models.registry import BUILT_IN
 
-# The three ways of training of the paper's ablation, by the models in the package, and where their answer is.
+# The three ways of training of the paper's ablation, by model, and where their answer is.
 TRAINED: dict[str, AnswerSource] = {
     "mini": "conclusion",
     "mini-untagged": "last-line",
@@ -67,10 +67,16 @@ NEIGHBOURS = (
 )
 
 
-def tasks(model: str, seeds: Sequence[int], neighbours: bool = False) -> list[Task]:
-    """The pieces for one model, and if it is mini, for those of its ablations that are in the package."""
-    found = [*_searches(model, seeds), *(_ablations(seeds) if model == "mini" else ())]
-    return [*found, *_neighbours(model, seeds)] if neighbours else found
+def tasks(
+    model: str, seeds: Sequence[int], neighbours: bool = False, ablations: Path | None = None
+) -> list[Task]:
+    """The pieces for one model, and if it is mini, for those of its ablations that are in a folder."""
+    folders = {name: ablations / name for name in TRAINED if name != "mini"} if ablations else {}
+    specs = {name: f"{name}={folder}" for name, folder in folders.items() if folder.is_dir()}
+    if model != "mini":
+        specs = {}
+    found = [*_searches(model, seeds), *_ablations(seeds, specs)]
+    return [*found, *_neighbours(model, seeds, specs)] if neighbours else found
 
 
 def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
@@ -79,13 +85,13 @@ def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
             yield Task(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
 
 
-def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
+def _neighbours(model: str, seeds: Sequence[int], ablations: dict[str, str]) -> Iterator[Task]:
     for number, piece in enumerate(NEIGHBOURS, 1):
-        if (piece.untagged or piece.examples) and model != "mini":
+        if piece.examples and model != "mini":
             continue
-        if piece.untagged and not BUILT_IN["mini-untagged"].is_dir():
+        if piece.untagged and "mini-untagged" not in ablations:
             continue
-        asked = "mini-untagged" if piece.untagged else model
+        asked = ablations["mini-untagged"] if piece.untagged else model
         for seed in seeds:
             yield Task(
                 f"neighbours-{number}-seed-{seed}",
@@ -98,8 +104,7 @@ def _neighbours(model: str, seeds: Sequence[int]) -> Iterator[Task]:
             )
 
 
-def _ablations(seeds: Sequence[int]) -> Iterator[Task]:
-    for model, way in TRAINED.items():
-        if model != "mini" and BUILT_IN[model].is_dir():
-            for seed in seeds:
-                yield Task(f"{model}-seed-{seed}", model, way, ("single",), seed)
+def _ablations(seeds: Sequence[int], specs: dict[str, str]) -> Iterator[Task]:
+    for name, spec in specs.items():
+        for seed in seeds:
+            yield Task(f"{name}-seed-{seed}", spec, TRAINED[name], ("single",), seed)

@@ -11,7 +11,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import Answer, StageFormat, parse
 from llava_cot.core.trace import Candidate
 from llava_cot.errors import ModelError
-from llava_cot.scenes.verifying import better, known, worth
+from llava_cot.scenes.ground_truth import better, known, worth
 from llava_cot.search.judges.base import Grade, Judge, Preference
 
 

@@ -1,0 +1,237 @@
+"""Which of two texts about a scene is right, by the scene itself: captions, reasonings, answers, and why.
+
+A caption is a list of descriptions ("small red metal cube") from left to right. It is aligned with the true
+list like a diff, so that one object missed or seen twice does not make everything after it wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal
+
+from llava_cot.core.question import Question
+from llava_cot.core.stages import Answer
+from llava_cot.scenes.questions import SceneQuestion, solve
+from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, steps
+from llava_cot.scenes.world import Object, Scene
+from llava_cot.scenes.write import Item, named_item
+
+GAP = 2.25  # the cost of an object too many or too few, in wrong words
+
+Alignment = tuple[int | None, ...]
+
+
+def wrong_words(said: str, real: str) -> int:
+    return sum(a != b for a, b in zip(said.split(" "), real.split(" "), strict=True))
+
+
+@lru_cache(maxsize=4096)
+def align(seen: tuple[str, ...], truth: tuple[str, ...]) -> tuple[float, Alignment]:
+    """The least cost of making `truth` of `seen`, and the true object, if any, of each one seen.
+
+    Of an object seen twice, the second one is too many.
+    """
+    rows, columns = len(seen), len(truth)
+    cost = [[GAP * (rows - i + columns - j) for j in range(columns + 1)] for i in range(rows + 1)]
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
+            cost[i][j] = min(
+                cost[i + 1][j + 1] + wrong_words(seen[i], truth[j]),
+                cost[i + 1][j] + GAP,
+                cost[i][j + 1] + GAP,
+            )
+    i = j = 0
+    pairs: list[int | None] = [None] * rows
+    while i < rows and j < columns:
+        if cost[i][j] == cost[i + 1][j + 1] + wrong_words(seen[i], truth[j]):
+            pairs[i] = j
+            i, j = i + 1, j + 1
+        elif cost[i][j] == cost[i + 1][j] + GAP:
+            i += 1
+        else:
+            j += 1
+    return cost[0][0], tuple(pairs)
+
+
+def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
+    """Which of two captions is nearer to the truth, 1 or 2, and why; None if neither is.
+
+    The reason is the first place where they differ and the better one is right: what stands there in each,
+    and what the image shows there. So the choice follows from what was looked at.
+    """
+    lists = [tuple(side) for side in (a, b, truth)]
+    costs = [align(side, lists[2])[0] for side in lists[:2]]
+    if costs[0] == costs[1]:
+        return None
+    choice = 1 if costs[0] < costs[1] else 2
+    for place in range(min(len(ORDINALS), max(map(len, lists)))):
+        said = [side[place] if place < len(side) else None for side in lists]
+        if said[0] != said[1] and said[2] == said[choice - 1]:
+            return choice, _reason(place, said)
+    return None
+
+
+def _reason(place: int, said: Sequence[str | None]) -> str:
+    """Of one word where one word tells the two apart, else of the whole object."""
+    where = ("in response 1", "in response 2", "in the image")
+    words = [what.split(" ") if what else [] for what in said]
+    apart = [column for column in zip(*words, strict=False) if column[0] != column[1]]
+    named = [f"a {what}" if what else "nothing" for what in said]
+    if len(apart) == 1:
+        named = list(apart[0])
+    first, second, third = (f"{what} {place}" for what, place in zip(named, where, strict=True))
+    return f"the {ORDINALS[place]} is {first}, {second} and {third}"
+
+
+def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+    """Which of two reasonings is the true one; why: the work of the first step that the other gets wrong."""
+    text = " ".join(said for said, _ in truth)
+    if (a == text) == (b == text):
+        return None
+    choice, other = (1, b) if a == text else (2, a)
+    sentences = [f"{said}." for said in other.rstrip(".").split(". ")]
+    for place, (said, work) in enumerate(truth):
+        if place >= len(sentences) or sentences[place] != said:
+            return choice, work
+    return choice, truth[-1][1]
+
+
+AGREES = "it agrees with the reasoning"  # why a conclusion is the better one
+
+# The better one of two, 1 or 2, and why; None where the truth does not tell.
+Verdict = tuple[int, str] | None
+
+
+def read_caption(caption: str | None) -> list[str] | None:
+    """The objects of a caption, from left to right; None if it is not as the teacher would write it."""
+    found = [" ".join(match.groups()[1:]) for match in MENTION.finditer(caption or "")]
+    listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(found[: len(ORDINALS)]))
+    return found if caption == f"There are {len(found)} objects. From left to right: {listed}." else None
+
+
+def caption_error(scene: Scene, caption: str | None) -> float | None:
+    """How far a caption is from the truth, in wrong words; None if it cannot be read."""
+    seen = read_caption(caption)
+    return None if seen is None else align(tuple(seen), _truth(scene))[0]
+
+
+def which_caption(scene: Scene, a: str | None, b: str | None) -> Verdict:
+    seen = read_caption(a), read_caption(b)
+    if seen[0] is None or seen[1] is None:
+        return None
+    return caption_verdict(seen[0], seen[1], _truth(scene))
+
+
+def which_reasoning(
+    scene: Scene, question: SceneQuestion, caption: str | None, a: str | None, b: str | None
+) -> Verdict:
+    """Only after a caption without a fault: what follows from another is not what the image shows."""
+    if a is None or b is None or caption_error(scene, caption) != 0:
+        return None
+    return reasoning_verdict(a, b, steps(scene, question))
+
+
+def which_answer(scene: Scene, question: SceneQuestion, a: Answer, b: Answer) -> Verdict:
+    """Of two complete answers: the one with the better caption, or of two true captions, the true reasoning.
+
+    Never one that concludes wrongly where the other is right.
+    """
+    if a.stages["conclusion"] is None or b.stages["conclusion"] is None:
+        return None
+    captions = a.stages["caption"], b.stages["caption"]
+    verdict = which_caption(scene, *captions)
+    if verdict is None and captions[0] == captions[1]:
+        verdict = which_reasoning(scene, question, captions[0], a.stages["reasoning"], b.stages["reasoning"])
+    right = [side.stages["conclusion"] == question.conclusion for side in (a, b)]
+    if verdict is None or (right[0] != right[1] and verdict[0] != (1 if right[0] else 2)):
+        return None
+    return verdict
+
+
+def believed(
+    scene: Scene, question: SceneQuestion, caption: str | None
+) -> tuple[SceneQuestion, Scene] | None:
+    """The question and scene as they are for someone who takes the caption to be true."""
+    names = read_caption(caption)
+    if not names:
+        return None
+    return seen_answer(scene, [described(name) for name in names], question)
+
+
+def seen_answer(
+    scene: Scene, objects: Sequence[Object], question: SceneQuestion
+) -> tuple[SceneQuestion, Scene] | None:
+    """The question as it is answered by someone who sees these objects instead."""
+    seen = Scene(tuple(objects), scene.light)
+    result = solve(seen, question)
+    if result is None or (question.options and result not in question.options):
+        return None
+    return replace(question, answer=result), seen
+
+
+def check_verdict(question: SceneQuestion, seen: Scene, said: str) -> tuple[bool, str]:
+    """Whether a reasoning is true of what was seen, and the work of its steps, up to the first wrong one."""
+    truth = steps(seen, question)
+    sentences = [f"{sentence}." for sentence in said.rstrip(".").split(". ")]
+    done: list[str] = []
+    for place, (sentence, work) in enumerate(truth):
+        done.append(f"{work[0].upper()}{work[1:]}.")
+        if place >= len(sentences) or sentences[place] != sentence:
+            break
+    return said == " ".join(sentence for sentence, _ in truth), " ".join(done)
+
+
+def _truth(scene: Scene) -> tuple[str, ...]:
+    return tuple(describe(item) for item in scene.objects)
+
+
+def known(question: Question) -> bool:
+    """Whether the question is about a scene, by its id."""
+    return _item(question.id or "") is not None
+
+
+def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2] | None:
+    """1 or 2; None where both are as good, or the truth does not tell (a summary). Of `known` questions."""
+    item = _item(question.id or "")
+    assert item is not None
+    right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
+    if right != other:
+        return 1 if right else 2
+    captions = a.stages["caption"], b.stages["caption"]
+    if stage == "caption":
+        errors = [_error(item, caption) for caption in captions]
+        return None if errors[0] == errors[1] else 1 if errors[0] < errors[1] else 2
+    if stage == "reasoning" and captions[0] == captions[1]:
+        told = a.stages["reasoning"], b.stages["reasoning"]
+        verdict = which_reasoning(item.scene, item.question, captions[0], *told)
+        return None if verdict is None else 1 if verdict[0] == 1 else 2
+    return None
+
+
+def worth(question: Question, stage: str, answer: Answer) -> float:
+    """What one answer is worth at a stage. Of `known` questions.
+
+    A caption: minus its wrong words, or as many as any can have if it cannot be read. A reasoning: 1 if it
+    comes to what the true one comes to, else 0. All else: 1 for the right conclusion, else 0.
+    """
+    item = _item(question.id or "")
+    assert item is not None
+    if stage == "caption":
+        error = caption_error(item.scene, answer.stages.get("caption"))
+        return 0.0 - (GAP * (len(ORDINALS) + len(item.scene.objects)) if error is None else error)
+    if stage == "reasoning":
+        last, _ = steps(item.scene, item.question)[-1]
+        return float((answer.stages.get("reasoning") or "").endswith(last))
+    return float(answer.conclusion == item.answer)
+
+
+def _error(item: Item, caption: str | None) -> float:
+    error = caption_error(item.scene, caption)
+    return float("inf") if error is None else error
+
+
+@lru_cache(256)
+def _item(id: str) -> Item | None:
+    return named_item(id)

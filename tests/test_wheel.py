@@ -1,0 +1,26 @@
+"""What the wheel holds: the package, with mini's weights and nothing else that is large."""
+
+import tomllib
+
+from command import ROOT
+
+PACKAGE = ROOT / "src/llava_cot"
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
+MEGABYTE = 1_000_000
+
+
+def test_the_wheel_is_the_package_alone() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["src/llava_cot"]}
+
+
+def test_only_minis_weights_are_in_the_package_and_it_is_small() -> None:
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    weights = [path.relative_to(PACKAGE).as_posix() for path in files if path.suffix in WEIGHTS]
+    assert weights == ["models/mini/model.safetensors"]
+    assert sum(path.stat().st_size for path in files) < 15 * MEGABYTE
+
+
+def test_nothing_in_the_package_uses_research() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert "from research" not in path.read_text() and "import research" not in path.read_text(), path
