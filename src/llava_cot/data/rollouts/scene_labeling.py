@@ -1,6 +1,6 @@
 """Which of two candidates about a scene is the better one, by the truth.
 
-Owns when the truth is asked, and when what comes of a candidate. The verdicts are `scenes/judging.py`'s.
+Owns when the truth is asked, and when what comes of a candidate. The verdicts are `scenes/ground_truth.py`'s.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from llava_cot.search.judges.base import Grade, Judge, Preference
 class VerifierJudge(Judge):
     """Prefers what the truth says is better, and neither where it does not tell; asks no model.
 
-    Of a scene, scores are as in `scenes.verifying.worth`; else 1 for a right conclusion, 0 for all else.
+    Of a scene, scores are as in `scenes.ground_truth.worth`; else 1 for a right conclusion, 0 for all else.
     """
 
     name = "verifier"
