@@ -21,8 +21,8 @@ from llava_cot.data.reading import data_file
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.scenes.write import write_scenes
-from llava_cot.view.check_report import report_lines
 from llava_cot.view.records_page import records_page
+from llava_cot.view.summaries import check_report
 
 
 def found(report: Report) -> set[tuple[str, int, int | None]]:
@@ -310,7 +310,7 @@ def test_any_json_is_checked_and_shown(line: object, tmp_path: Path) -> None:
     report = check(tmp_path)
     assert report.records == 1 or report.counts == {"line": 1}
     json.dumps(report.to_json())
-    assert list(report_lines(report))
+    assert list(check_report(report))
     records_page(choose(tmp_path, 1)).encode()
 
 

@@ -95,7 +95,7 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert b"nothing more is asked" in said and b"Traceback" not in said
+    assert b"no new questions are sent" in said and b"Traceback" not in said
     sent = len(server.told)
     dry = run("data", "annotate", source, "--out", out, "--teacher", server.url, "--dry-run")
     assert dry.returncode == 0 and dry.stderr == b"" and len(server.told) == sent
@@ -116,7 +116,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path, server: Double) -> Non
     wait_for(lambda: asked(server) > before)
     assert process.stderr is not None
     process.send_signal(signal.SIGINT)
-    assert b"nothing more is asked" in process.stderr.readline()
+    assert b"no new questions are sent" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert b"Traceback" not in process.stderr.read()
@@ -128,13 +128,13 @@ def test_a_budget_ends_it_and_a_higher_one_goes_on(tmp_path: Path, server: Doubl
     first = run(*command, "5")
     assert first.returncode == 0
     assert (
-        b"still owed: 7 records (the budget of 5 questions is spent); the same command goes on"
+        b"still pending: 7 records (the budget of 5 questions is spent); run the command again to resume"
         in first.stderr
     )
     assert "**Not complete:** 7" in (out / "README.md").read_text()
     assert asked(server) <= 10
     second = run(*command, "100")
-    assert second.returncode == 0 and b"still owed" not in second.stderr
+    assert second.returncode == 0 and b"still pending" not in second.stderr
 
 
 def test_a_server_that_fails_leaves_questions_owed(tmp_path: Path, server: Double) -> None:
@@ -144,7 +144,7 @@ def test_a_server_that_fails_leaves_questions_owed(tmp_path: Path, server: Doubl
     server.faults.extend(["429"])
     failed = run("data", "annotate", source, "--out", out, "--teacher", server.url, "--at-once", "1")
     assert failed.returncode == 1
-    assert b"still owed: 1 record (1 failed); the same command goes on" in failed.stderr
+    assert b"still pending: 1 record (1 failed); run the command again to resume" in failed.stderr
     assert run("data", "annotate", source, "--out", out, "--teacher", server.url).returncode == 0
 
 

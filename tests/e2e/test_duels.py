@@ -56,7 +56,7 @@ def test_killed_and_interrupted_it_ends_as_if_it_had_not_been(questions: Path, t
         assert process.returncode == status, told
         assert "Traceback" not in told
         assert not (broken / "train.jsonl").exists()
-    assert "finished questions are kept" in told
+    assert "finished work is kept" in told
     again = run("data", "duels", questions, *options, broken)
     assert again.returncode == 0, again.stderr.decode()
     for name in ("train.jsonl", "duels.json"):

@@ -84,7 +84,7 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     process.send_signal(signal.SIGINT)
     said, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert said == b"" and b"nothing more is asked" in told and b"Traceback" not in told
+    assert said == b"" and b"no new questions are sent" in told and b"Traceback" not in told
     asked = len(server.told) - before
     with open_results([out]) as results:
         [setting] = results.settings

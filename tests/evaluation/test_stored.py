@@ -11,7 +11,7 @@ from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError
 from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.evaluation.summary import summarize
-from llava_cot.view.summaries import markdown
+from llava_cot.view.summaries import evaluation_table
 
 
 def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
         }  # fmt: skip
         lines = summarize(results, results.settings)
     assert [line.questions for line in lines] == [5, 5, 2]
-    table = list(markdown(lines, {}))
+    table = list(evaluation_table(lines, {}))
     assert len(table) == 5 and all(row.count("|") == table[0].count("|") for row in table)
     assert "| numbers | scripted | single | 5 |" in table[2]
 
@@ -97,4 +97,4 @@ def test_notes_stand_under_the_table(tmp_path: Path) -> None:
     run(tmp_path, numbers(2), Moody())
     with open_results([tmp_path]) as results:
         lines = summarize(results, results.settings)
-    assert list(markdown(lines, {"numbers": "Made up.", "others": ""}))[3:] == ["\nnumbers: Made up."]
+    assert list(evaluation_table(lines, {"numbers": "Made up.", "others": ""}))[3:] == ["\nnumbers: Made up."]

@@ -27,10 +27,10 @@ def sample(
 ) -> None:
     """Draw a recipe's questions from data sets."""
     from llava_cot.data.sampling.sample import sample as draw
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
-    with Bars() as bars:
-        report = draw(recipe, out, bars)
+    with ProgressDisplay(resumable=True) as progress:
+        report = draw(recipe, out, progress)
     for source in report["sources"]:
         print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
     print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)
@@ -57,14 +57,13 @@ def annotate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
     """Have a teacher write the four stages of every answer, and check them."""
-    from rich.console import Console
-
     from llava_cot.data.annotation.calls import parse_budget
     from llava_cot.data.annotation.estimate import price_of
     from llava_cot.data.annotation.job import annotate_to, check_folder, estimate_for
     from llava_cot.data.annotation.teachers import open_teacher
     from llava_cot.data.reading import RecordFile
-    from llava_cot.view.annotating import AnnotatingView
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import annotation_end, show_annotation
 
     folder, records = Path(out), RecordFile(source)
     limit = parse_budget(budget) if budget is not None else None
@@ -72,13 +71,14 @@ def annotate(
         print(estimate_for(folder, records, price_of(teacher, model_name)))
         return
     check_folder(folder)
-    view = AnnotatingView(Console(stderr=True, quiet=quiet, highlight=False), len(records))
-    with open_teacher(teacher, model_name, at_once, device, dtype) as opened, view:
+    progress = ProgressDisplay("records", len(records), quiet=quiet, resumable=True)
+    with open_teacher(teacher, model_name, at_once, device, dtype) as opened, progress:
         done = annotate_to(
             folder, records, opened,
-            at_once=at_once, budget=limit, on_progress=view, on_interrupt=view.interrupted,
+            at_once=at_once, budget=limit,
+            on_progress=show_annotation(progress), on_interrupt=progress.interrupting,
         )  # fmt: skip
-    view.end(folder, done)
+    progress.notes(annotation_end(folder, done))
     raise typer.Exit(1 if done.end.failed or done.end.gave_up else 0)
 
 
@@ -112,8 +112,6 @@ def duels(
     """Make training data for the self-judge: a model's own candidates, labelled by what comes of them."""
     from contextlib import closing
 
-    from rich.console import Console
-
     from llava_cot.data.reading import RecordFile
     from llava_cot.data.rollouts.duel_files import checkable
     from llava_cot.data.rollouts.duel_set import make_duels
@@ -121,8 +119,8 @@ def duels(
     from llava_cot.data.store import check_own
     from llava_cot.errors import DataError
     from llava_cot.models.registry import open_model
-    from llava_cot.view.annotating import AnnotatingView
-    from llava_cot.view.duels import end_lines
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import duels_end, show_annotation
 
     folder, records = Path(out), RecordFile(source)
     named = tuple(name for name in map(str.strip, stages.split(",")) if name)
@@ -131,18 +129,14 @@ def duels(
     total = sum(1 for _ in checkable(records, limit))
     if not total:
         raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
-    console = Console(stderr=True, quiet=quiet, highlight=False)
+    progress = ProgressDisplay("questions", total, quiet=quiet, resumable=True)
     opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
-    try:
-        with closing(opened), AnnotatingView(console, total) as view:
-            done = make_duels(
-                folder, records, opened, settings, limit=limit, at_once=at_once, on_progress=view
-            )
-    except KeyboardInterrupt:
-        console.out("finished questions are kept; the same command goes on", highlight=False)
-        raise
-    for line in end_lines(folder, done):
-        console.out(line, highlight=False)
+    with closing(opened), progress:
+        done = make_duels(
+            folder, records, opened, settings,
+            limit=limit, at_once=at_once, on_progress=show_annotation(progress),
+        )  # fmt: skip
+    progress.notes(duels_end(folder, done))
     raise typer.Exit(1 if done.summary.owed else 0)
 
 
@@ -165,17 +159,19 @@ def check(
     """Find what would be wrong to train on. Exit status 1 if anything was found."""
     from llava_cot.data.checks.check import check as check_folder
     from llava_cot.data.reading import data_file
-    from llava_cot.view.check_report import report_lines
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import check_report
 
     size = data_file(Path(folder)).stat().st_size
     benchmarks = _benchmarks(benchmark)
-    with Bars() as bars:
-        report = check_folder(Path(folder), benchmarks, on_progress=lambda done: bars("checking", done, size))
+    with ProgressDisplay() as progress:
+        report = check_folder(
+            Path(folder), benchmarks, on_progress=lambda done: progress("checking", done, size)
+        )
     if as_json:
         print(json.dumps(report.to_json()))
     else:
-        print(*report_lines(report), sep="\n")
+        print(*check_report(report), sep="\n")
     if report.counts:
         raise typer.Exit(1)
 
@@ -194,18 +190,18 @@ def view(
     from llava_cot.core.files import output_file, write_whole
     from llava_cot.data.checks.browse_data import choose
     from llava_cot.data.reading import data_file
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.records_page import records_page
 
     size = data_file(Path(folder)).stat().st_size
     output_file(out)
-    with Bars() as bars:
+    with ProgressDisplay() as progress:
         view = choose(
             Path(folder),
             count,
             seed,
             only_findings=only is not None,
-            on_progress=lambda done: bars("checking", done, size),
+            on_progress=lambda done: progress("checking", done, size),
         )
     write_whole(out, records_page(view))
     print(f"wrote {out}", file=sys.stderr)
@@ -224,14 +220,14 @@ def preferences(
     """Make preference pairs of each stage, and records of winning answers, out of traces."""
     from llava_cot.core.text import plural
     from llava_cot.data.preferences.from_traces import make_preferences
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
-    with Bars() as bars:
+    with ProgressDisplay() as progress:
         made = make_preferences(
             [Path(path) for path in traces],
             Path(out),
             keep_wrong=keep_wrong,
-            on_progress=lambda done: bars("reading traces", done),
+            on_progress=lambda done: progress("reading traces", done),
         )
     pairs, answers = plural(made.pairs, "pair"), plural(made.answers, "answer")
     print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
@@ -243,9 +239,9 @@ def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
     if not paths:
         return None
     from llava_cot.data.checks.benchmark_files import load_benchmarks
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
-    with Bars() as bars:
+    with ProgressDisplay() as progress:
         return load_benchmarks(
-            [Path(path) for path in paths], on_progress=lambda done: bars("reading benchmarks", done)
+            [Path(path) for path in paths], on_progress=lambda done: progress("reading benchmarks", done)
         )

@@ -73,8 +73,6 @@ def evaluate(
     from contextlib import closing, nullcontext
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.data.store import check_own
     from llava_cot.evaluation.answers import ANSWER_SOURCES
@@ -88,7 +86,8 @@ def evaluate(
     from llava_cot.search.ask import settings
     from llava_cot.search.equipping import equip
     from llava_cot.search.spec import parse_spec
-    from llava_cot.view.summaries import EvaluatingView, markdown
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import evaluation_end, evaluation_table, show_evaluation
 
     specs = tuple(dict.fromkeys(parse_spec(text) for text in method or ["single"]))
     settings("single", 1, None, temperature, top_p, max_tokens, 0)
@@ -127,12 +126,15 @@ def evaluate(
         max_tokens=max_tokens,
         equipment=equipment,
     )
-    view = EvaluatingView(Console(stderr=True, quiet=quiet, highlight=False), 0)
+    progress = ProgressDisplay("answers", quiet=quiet, resumable=True)
     with (
         closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext() as judge,
-        view,
+        progress,
     ):
-        done = run(folder, plan, scorer=judge, on_progress=view, on_interrupt=view.interrupted)
+        done = run(
+            folder, plan, scorer=judge,
+            on_progress=show_evaluation(progress), on_interrupt=progress.interrupting,
+        )  # fmt: skip
     asked = {setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)}
     with open_results([folder]) as results:
         lines = summarize(results, [setting for setting in results.settings if setting in asked])
@@ -140,7 +142,7 @@ def evaluate(
     if as_json:
         print(json.dumps({"folder": out, "results": [asdict(line) for line in lines], "notes": notes}))
     elif lines:
-        print(*markdown(lines, notes), sep="\n")
-    view.end(folder, done, lines, scorer=scorer is not None)
+        print(*evaluation_table(lines, notes), sep="\n")
+    progress.notes(evaluation_end(folder, done, lines, scorer=scorer is not None))
     if done.failed or done.unscored or done.gave_up:
         raise typer.Exit(1)

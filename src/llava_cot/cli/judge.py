@@ -67,7 +67,7 @@ def calibrate(
     from llava_cot.search.ask import settings
     from llava_cot.search.equipment import Equipment
     from llava_cot.search.judges import JUDGES, make_judge
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
     target = output_file(out)
     fmt = make_format(stages) if stages else LLAVA_COT
@@ -95,12 +95,12 @@ def calibrate(
             kind="reward" if kind.asks == "reward" else "model",
             settings={"device": device, "dtype": dtype},
         )
-        with equipment.opened_with(model, model_name) as (opened, extras), Bars() as bars:
+        with equipment.opened_with(model, model_name) as (opened, extras), ProgressDisplay() as progress:
             made = make_judge(judge, extras.judge_model or opened, fmt, sampling)
             sample = asyncio.run(
                 sampled(
                     opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,
-                    at_once=_AT_ONCE, on_progress=lambda done: bars("samples", done, limit),
+                    at_once=_AT_ONCE, on_progress=lambda done: progress("samples", done, limit),
                 )
             )  # fmt: skip
             found = measure(sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=seed)

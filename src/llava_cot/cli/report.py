@@ -27,11 +27,16 @@ def report(
     """Write what runs have come to: tables, plots, and every question to look at."""
     from llava_cot.evaluation.report.write import write_report
     from llava_cot.evaluation.results import open_results
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
     once = list({folder.resolve(): folder for folder in folders}.values())
-    with open_results(once) as results, Bars() as bars:
+    with open_results(once) as results, ProgressDisplay() as progress:
         page = write_report(
-            results, out or folders[0], baseline=baseline, paper=paper, questions=questions, on_progress=bars
+            results,
+            out or folders[0],
+            baseline=baseline,
+            paper=paper,
+            questions=questions,
+            on_progress=progress,
         )
     print(f"wrote {page}", file=sys.stderr)

@@ -41,7 +41,7 @@ def reproduce(
     from llava_cot.evaluation.reproduce.running import Common, run_tasks
     from llava_cot.evaluation.reproduce.tasks import tasks
     from llava_cot.evaluation.reproduce.write_reproduction import write
-    from llava_cot.view.progress import Bars
+    from llava_cot.view.progress import ProgressDisplay
 
     mini = model == "mini"
     open_benchmark(benchmark)
@@ -51,9 +51,9 @@ def reproduce(
         raise ValueError(f"{out} is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     at_once = processes or (min(len(pieces), os.cpu_count() or 1) if mini else 1)
-    with Bars() as bars:
-        ended = run_tasks(common, pieces, at_once, lambda done, total: bars("answers", done, total))
-        page, claims = write(out, pieces, model, bars)
+    with ProgressDisplay(resumable=True) as progress:
+        ended = run_tasks(common, pieces, at_once, lambda done, total: progress("answers", done, total))
+        page, claims = write(out, pieces, model, progress)
     for claim in claims:
         print(f"{claim.title}")
         for sentence in claim.parts:

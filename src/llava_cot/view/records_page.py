@@ -27,8 +27,8 @@ from llava_cot.data.checks.browse_data import View
 from llava_cot.data.checks.findings import KINDS, Examined, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
-from llava_cot.view.check_report import size
 from llava_cot.view.html import stylesheet, template_environment
+from llava_cot.view.summaries import checked_size
 
 _SIDE = 384  # pixels of a picture's longer side: about 20 kB each
 _PICTURES = 6  # of one record
@@ -48,7 +48,7 @@ def records_page(view: View) -> str:
         sources=sorted({examined.line.record.source for examined in records if examined.line.record} - {""}),
         kinds=list(dict.fromkeys(kind_of(name) for name in view.report.names())),
         meaning=KINDS,
-        size=size(view.report),
+        size=checked_size(view.report),
         style=Markup(style),
         style_hash=_hash(style),
         script=Markup(script),

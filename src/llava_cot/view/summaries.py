@@ -1,67 +1,131 @@
-"""Runs in a terminal: how far they are, and the table at their end.
-
-Owns the words. What a line of the table holds is the subject of `eval/summary.py`.
-"""
+"""What commands say while they run and at their end: progress details, tables and closing lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from llava_cot.core.text import one_line, plural
+from llava_cot.core.text import one_line, plural, shortened
+from llava_cot.data.annotation import annotate, job
+from llava_cot.data.checks.findings import KINDS, Finding, Report, kind_of
+from llava_cot.data.rollouts import duel_set
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
 from llava_cot.evaluation.summary import SummaryRow
-from llava_cot.view.line import ProgressLine, pace
+from llava_cot.view.progress import ProgressDisplay
+
+_EXAMPLES = 3  # of one finding
+_WIDTH = 110
+_RESUME = "run the command again to resume"
+_LOSSES = {"loss": "loss", "eval_loss": "evaluation loss"}
 
 
-class EvaluatingView(ProgressLine):
-    """Call it with each progress."""
+def show_annotation(display: ProgressDisplay) -> Callable[[annotate.Progress], None]:
+    """A callback that shows the progress of annotation, with the rejected turns."""
 
-    def __call__(self, progress: EvalProgress) -> None:
-        self.total = progress.total
-        self.show(progress.done, lambda seconds: told(progress, seconds))
+    def show(progress: annotate.Progress) -> None:
+        rejected = f"{progress.rejected:,} of {progress.turns:,} turns rejected" if progress.rejected else ""
+        display.update(
+            progress.done, fresh=progress.fresh, failed=progress.failed, usd=progress.usd, details=(rejected,)
+        )
 
-    def interrupted(self) -> None:
-        self.note("nothing more is asked; waiting for answers that may be paid for (Ctrl-C: no waiting)")
-
-    def end(self, folder: Path, done: EvalOutcome, lines: Sequence[SummaryRow], *, scorer: bool) -> None:
-        """What is wanting, if something is. `scorer` tells whether there was one to ask."""
-        why = f"; the last: {done.why}" if done.why else ""
-        for model in done.gave_up:
-            self.note(f"the model {model} failed again and again, and was asked no more")
-        if failed := sum(line.failed for line in lines):
-            self.note(
-                f"no answer to {plural(failed, 'question')}, which count as wrong{why}; the same command "
-                "asks them again"
-            )
-        if done.unscored:
-            self.note(f"{plural(done.unscored, 'answer')} could not be scored{why}; the same command goes on")
-        elif unsettled := sum(line.unsettled for line in lines):
-            how = "nor by the scorer's replies" if scorer else "and a model to ask is named by --scorer"
-            self.note(f"{plural(unsettled, 'answer')} count as wrong: words do not settle them, {how}")
-        self.note(f"everything is kept in {folder}")
+    return show
 
 
-def told(progress: EvalProgress, seconds: float) -> str:
-    """The line: answers, rate, time left, failures, money, and the score so far under the setting.
+def show_evaluation(display: ProgressDisplay) -> Callable[[EvalProgress], None]:
+    """A callback that shows the progress of an evaluation, with the score so far of the last setting."""
 
-    The score comes last, since its name may not fit into a narrow terminal.
+    def show(progress: EvalProgress) -> None:
+        display.update(
+            progress.done, progress.total, fresh=progress.fresh, failed=progress.failed, usd=progress.usd,
+            details=(score_so_far(progress),),
+        )  # fmt: skip
+
+    return show
+
+
+def score_so_far(progress: EvalProgress) -> str:
+    if progress.setting is None:
+        return ""
+    setting = progress.setting
+    name = one_line(f"{setting.method} of {setting.model} on {setting.benchmark}")
+    return f"{100 * progress.mean:.1f}% by {name}"
+
+
+def show_training(display: ProgressDisplay) -> Callable[[int, int, Mapping[str, Any]], None]:
+    """A callback that shows a training run: the step, the number of steps, and a line of the log."""
+    first: int | None = None
+
+    def show(step: int, steps: int, log: Mapping[str, Any]) -> None:
+        nonlocal first
+        first = step - 1 if first is None else first
+        details = [f"{name} {log[key]:.4f}" for key, name in _LOSSES.items() if key in log]
+        if "tokens_per_second" in log:
+            details.append(f"{log['tokens_per_second']:,.0f} tokens/s")
+        important = step == steps or "eval_loss" in log
+        display.update(step, steps, fresh=step - first, details=details, now=important)
+
+    return show
+
+
+def annotation_end(folder: Path, done: job.Done) -> Iterator[str]:
+    """What an annotation wrote, what it cost, and what is still pending."""
+    summary = done.summary
+    parts = [plural(summary.records, "record"), f"{plural(summary.rejected.total(), 'turn')} rejected"]
+    if done.cost.usd is not None:
+        parts.append(f"${done.cost.usd:,.2f} in all")
+    yield f"wrote {folder}: {' · '.join(parts)}"
+    if summary.owed:
+        why = one_line(done.end.why or f"{done.end.failed:,} failed")
+        yield f"still pending: {plural(summary.owed, 'record')} ({why}); {_RESUME}"
+
+
+def duels_end(folder: Path, done: duel_set.Done) -> Iterator[str]:
+    """What `llava-cot data duels` wrote, what it cost, what was left out, and what is still pending."""
+    summary, usage = done.summary, done.summary.usage
+    parts = [
+        f"wrote {folder}: {plural(summary.duels, 'duel')} and {plural(summary.checks.total(), 'check')} "
+        f"from {plural(summary.questions, 'question')}",
+        plural(int(usage["calls"] or 0), "call"),
+    ]
+    if usage["usd"] is not None:
+        parts.append(f"${usage['usd']:,.2f}")
+    yield " · ".join(parts)
+    for stage, tally in summary.stages.items():
+        chance = f", {tally['by_chance']:.1f} by chance" if tally["by_chance"] else ""
+        labelled = f"{tally['labelled']:,} labeled{chance}"
+        yield f"  {stage}: {tally['duels']:,} of {labelled}, of {tally['pairs']:,} pairs"
+    for why, count in summary.left_out.items():
+        yield f"left out: {plural(count, 'record')} with {why}"
+    if summary.owed:
+        pending = plural(summary.owed, "question")
+        yield one_line(f"still pending: {pending} ({done.why}); {_RESUME}")
+
+
+def evaluation_end(
+    folder: Path, done: EvalOutcome, lines: Sequence[SummaryRow], *, scorer: bool
+) -> Iterator[str]:
+    """What is missing from an evaluation, if anything, and where its results are.
+
+    Args:
+        scorer: Whether there was a model to ask where words do not settle a score.
     """
-    parts = [f"{progress.done:,} of {progress.total:,} answers"]
-    parts += pace(progress.fresh, seconds, progress.total - progress.done - progress.failed)
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    if progress.usd:
-        parts.append(f"${progress.usd:,.2f}")
-    if progress.setting is not None:
-        setting = progress.setting
-        named = one_line(f"{setting.method} of {setting.model} on {setting.benchmark}")
-        parts.append(f"{100 * progress.mean:.1f}% by {named}")
-    return " · ".join(filter(None, parts))
+    why = f"; the last: {one_line(done.why)}" if done.why else ""
+    for model in done.gave_up:
+        yield f"the model {model} failed again and again, so it was asked no more"
+    if failed := sum(line.failed for line in lines):
+        yield f"no answer to {plural(failed, 'question')}, which count as wrong{why}; {_RESUME}"
+    if done.unscored:
+        yield f"{plural(done.unscored, 'answer')} could not be scored{why}; {_RESUME}"
+    elif unsettled := sum(line.unsettled for line in lines):
+        how = "nor by the scorer's replies" if scorer else "and --scorer names a model to ask"
+        yield f"{plural(unsettled, 'answer')} count as wrong: words do not settle them, {how}"
+    yield f"the results are in {folder}"
 
 
-def markdown(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> Iterator[str]:
-    """The table, without columns that say nothing here, and under it the notes of its benchmarks."""
+def evaluation_table(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> Iterator[str]:
+    """The results as a Markdown table, without empty columns, and the notes of its benchmarks below."""
     several = {line.model for line in lines} != {lines[0].model}
     priced = any(line.usd is not None for line in lines)
     failed = any(line.failed for line in lines)
@@ -88,3 +152,43 @@ def markdown(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> Iterator[
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def check_report(report: Report) -> Iterator[str]:
+    """The report of `llava-cot data check`: a table of findings, with a few examples of each."""
+    yield f"{report.file}: {checked_size(report)}"
+    if report.responses:
+        responses = plural(report.responses, "response")
+        yield f"conclusions that give the standard answer: {report.agreeing:,} of {responses}"
+        yield (
+            f"not checked: {report.undecided:,} where comparing words does not decide, "
+            f"{report.unanswered:,} without a standard answer or a conclusion"
+        )
+    if not report.counts:
+        yield "nothing was found"
+    for kind, group in groupby(report.names(), kind_of):
+        names = list(group)
+        yield ""
+        yield f"{sum(report.counts[name] for name in names):>7,}  {kind}: {KINDS[kind]}"
+        for name in names:
+            if name != kind:
+                yield f"{report.counts[name]:>11,}  {name.partition(': ')[2]}"
+            for finding in report.findings[name][:_EXAMPLES]:
+                yield " " * 13 + shortened(f"{_place(finding)}: {finding.what}", _WIDTH)
+
+
+def checked_size(report: Report) -> str:
+    """How much was checked: records, turns, responses and pictures."""
+    counts = (
+        (report.records, "record"),
+        (report.turns, "turn"),
+        (report.responses, "response"),
+        (report.pictures, "picture"),
+    )
+    return ", ".join(plural(count, noun) for count, noun in counts)
+
+
+def _place(finding: Finding) -> str:
+    """Where a finding is, as in "line 7, chartqa/12, turn 0"."""
+    parts = [f"line {finding.line}", finding.id or "", "" if finding.turn is None else f"turn {finding.turn}"]
+    return ", ".join(shortened(part, 60) for part in parts if part)
