@@ -81,22 +81,27 @@ def test_quiet_shows_nothing(terminal: bool) -> None:
     assert out.getvalue() == ""
 
 
-@pytest.mark.parametrize(("resumable", "said"), [(True, "the same command resumes it"), (False, "")])
-def test_an_interrupt_says_that_the_run_can_be_resumed(resumable: bool, said: str) -> None:
-    progress, out = display(resumable=resumable)
+@pytest.mark.parametrize("command", ["the same command", ""])
+def test_an_interrupt_says_that_the_run_can_be_resumed(command: str) -> None:
+    progress, out = display(resume_with=command)
     with pytest.raises(KeyboardInterrupt), progress:
         progress.interrupting()
         raise KeyboardInterrupt
     assert "no new questions are sent" in out.getvalue()
-    assert said in out.getvalue() and ("resumes" in out.getvalue()) == resumable
+    assert ("and the same command resumes it" in out.getvalue()) == bool(command)
 
 
 def test_each_kind_of_work_says_what_matters_there() -> None:
     progress, out = display()
     show_evaluation(progress)(EVALUATION)
     show_annotation(progress)(Progress(10, 0, 2, 40, 3, 0.5))
-    show_training(progress)(8, 100, {"loss": 1.25, "tokens_per_second": 1234.0})
-    evaluation, annotation, training = out.getvalue().splitlines()
+    training_display, trained = display(unit="steps", interval=1000.0)
+    show = show_training(training_display)
+    for step, log in ((7, {}), (8, {"loss": 1.5}), (9, {"eval_loss": 1.25, "tokens_per_second": 1234.0})):
+        show(step, 100, log)
+    evaluation, annotation = out.getvalue().splitlines()
     assert evaluation.endswith(" · 3 failed · $1.50 · 57.7% by single of mini on ai2d")
     assert annotation.endswith("10 of 1,500 · 2 failed · $0.50 · 3 of 40 turns rejected")
-    assert training.startswith("8 of 100 · ") and training.endswith(" · loss 1.2500 · 1,234 tokens/s")
+    [training] = trained.getvalue().splitlines()
+    assert training.startswith("training: 9 of 100 steps · ")
+    assert training.endswith(" · evaluation loss 1.2500 · 1,234 tokens/s")

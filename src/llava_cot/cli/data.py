@@ -29,7 +29,7 @@ def sample(
     from llava_cot.data.sampling.sample import sample as draw
     from llava_cot.view.progress import ProgressDisplay
 
-    with ProgressDisplay(resumable=True) as progress:
+    with ProgressDisplay(resume_with="the same command") as progress:
         report = draw(recipe, out, progress)
     for source in report["sources"]:
         print(f"{source['name']}: {source['drawn']:,} of {source['read']:,}", file=sys.stderr)
@@ -71,7 +71,7 @@ def annotate(
         print(estimate_for(folder, records, price_of(teacher, model_name)))
         return
     check_folder(folder)
-    progress = ProgressDisplay("records", len(records), quiet=quiet, resumable=True)
+    progress = ProgressDisplay("records", len(records), quiet=quiet, resume_with="the same command")
     with open_teacher(teacher, model_name, at_once, device, dtype) as opened, progress:
         done = annotate_to(
             folder, records, opened,
@@ -129,7 +129,7 @@ def duels(
     total = sum(1 for _ in checkable(records, limit))
     if not total:
         raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
-    progress = ProgressDisplay("questions", total, quiet=quiet, resumable=True)
+    progress = ProgressDisplay("questions", total, quiet=quiet, resume_with="the same command")
     opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
     with closing(opened), progress:
         done = make_duels(

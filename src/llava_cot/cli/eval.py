@@ -126,7 +126,7 @@ def evaluate(
         max_tokens=max_tokens,
         equipment=equipment,
     )
-    progress = ProgressDisplay("answers", quiet=quiet, resumable=True)
+    progress = ProgressDisplay("answers", quiet=quiet, resume_with="the same command")
     with (
         closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext() as judge,
         progress,

@@ -51,7 +51,7 @@ def reproduce(
         raise ValueError(f"{out} is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     at_once = processes or (min(len(pieces), os.cpu_count() or 1) if mini else 1)
-    with ProgressDisplay(resumable=True) as progress:
+    with ProgressDisplay(resume_with="the same command") as progress:
         ended = run_tasks(common, pieces, at_once, lambda done, total: progress("answers", done, total))
         page, claims = write(out, pieces, model, progress)
     for claim in claims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -31,8 +32,18 @@ def train(
         from llava_cot.train import sft
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("training", error.name, extra="train")) from None
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import show_training
+
+    progress = ProgressDisplay(
+        "steps",
+        quiet=os.environ.get("RANK", "0") != "0",  # the first of several processes speaks for all
+        resume_with="the same command with --resume",
+        interval=10.0,
+    )
     try:
-        sft.train(settings, resume=resume, note=_note)
+        with progress:
+            sft.train(settings, resume=resume, note=_note, on_step=show_training(progress))
     finally:
         sft.close()
 

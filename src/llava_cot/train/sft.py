@@ -46,7 +46,7 @@ from llava_cot.train.rows import (
 )
 from llava_cot.train.run_folder import RunFolder
 from llava_cot.train.trainer import StagedTrainer, step_factor
-from llava_cot.train.watch import Sampling, Watch
+from llava_cot.train.watch import OnStep, Sampling, Watch
 
 Note = Callable[[str], None]
 
@@ -65,7 +65,13 @@ class Plan:
     a_step: int  # rows
 
 
-def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: None) -> Path:
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    note: Note = lambda text: None,
+    on_step: OnStep = lambda step, steps, log: None,
+) -> Path:
     """Train as the recipe says; the folder of the model. One process of several is to be called so on each.
 
     Raises DataError or ModelError with a sentence for the user.
@@ -94,7 +100,7 @@ def train(recipe: Recipe, *, resume: bool = False, note: Note = lambda text: Non
         folder.begin(recipe, processes=here.num_processes, data=_digest(plan))
         folder.remove_torn()
     here.wait_for_everyone()
-    trainer, watch = _trainer(recipe, checkpoint, encoder, plan, folder)
+    trainer, watch = _trainer(recipe, checkpoint, encoder, plan, folder, on_step)
     last = folder.last_whole()
     if last is not None:
         told(f"going on from {last}")
@@ -187,7 +193,12 @@ def _digest(plan: Plan) -> str:
 
 
 def _trainer(
-    recipe: Recipe, checkpoint: Checkpoint, encoder: RowEncoder, plan: Plan, folder: RunFolder
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    plan: Plan,
+    folder: RunFolder,
+    on_step: OnStep,
 ) -> tuple[StagedTrainer, Watch]:
     model, tokenizer = checkpoint.model, checkpoint.processor.tokenizer
     model.train().requires_grad_(True)
@@ -204,7 +215,7 @@ def _trainer(
             arguments.get_warmup_steps(plan.steps),
             lambda step: int(step * plan.a_step / plan.per_epoch),
         )
-    watch = Watch(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log)
+    watch = Watch(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
     batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
     with quiet():
         trainer = StagedTrainer(

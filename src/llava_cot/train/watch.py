@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llava_cot.errors import DataError
-from llava_cot.train.progress import Line
 from llava_cot.train.run_folder import RunFolder, cut_after
+
+# Called with the step, the number of steps, and the step's line of the log, which is empty at the start.
+OnStep = Callable[[int, int, Mapping[str, Any]], None]
 
 _NAMES = {"train_tokens_per_second": "tokens_per_second", "num_input_tokens_seen": "tokens"}
 
@@ -27,9 +29,9 @@ class Watch(TrainerCallback):
     `rate` in the log is that of the step; `seconds` go on over interruptions.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, steps: int, tensorboard: bool) -> None:
+    def __init__(self, folder: RunFolder, keep: int, steps: int, tensorboard: bool, on_step: OnStep) -> None:
         self._folder, self._keep, self._tensorboard = folder, keep, tensorboard
-        self._line = Line(steps)
+        self._steps, self._on_step = steps, on_step
         self._writer: Any = None
         self._log: Any = None
         self._seconds = 0.0
@@ -51,7 +53,7 @@ class Watch(TrainerCallback):
             self._writer = SummaryWriter(
                 str(self._folder.path / "tensorboard"), purge_step=state.global_step + 1
             )
-        self._line.start(state.global_step)
+        self._on_step(state.global_step, self._steps, {})
 
     def on_log(
         self,
@@ -83,7 +85,7 @@ class Watch(TrainerCallback):
             for name, value in line.items():
                 if name != "step":
                     self._writer.add_scalar(name, value, state.global_step)
-        self._line.update(state.global_step, line)
+        self._on_step(state.global_step, self._steps, line)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -109,7 +111,6 @@ class Watch(TrainerCallback):
                     self._writer.add_text(sample["id"], sample["text"], step)
 
     def close(self) -> None:
-        self._line.close()
         for open_one in (self._log, self._writer):
             if open_one is not None:
                 open_one.close()

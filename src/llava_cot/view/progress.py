@@ -25,7 +25,8 @@ class ProgressDisplay:
         unit: What is counted, in the plural, such as "answers".
         total: How many there are, where that is known from the start.
         quiet: Show nothing at all, not even notes.
-        resumable: Whether the same command, given again, continues after an interrupt; if so, say it then.
+        resume_with: The command that continues the work after an interrupt, to be named then, such as "the
+            same command"; empty where nothing continues it.
         interval: Seconds between two lines where there is no terminal.
         console: Where to show it.
     """
@@ -36,11 +37,11 @@ class ProgressDisplay:
         total: int | None = None,
         *,
         quiet: bool = False,
-        resumable: bool = False,
+        resume_with: str = "",
         interval: float = 30.0,
         console: Console | None = None,
     ) -> None:
-        self._unit, self._total, self._resumable = unit, total, resumable
+        self._unit, self._total, self._resume_with = unit, total, resume_with
         self._console = console or Console(stderr=True, quiet=quiet, highlight=False)
         self._terminal = self._console.is_terminal
         self._interval = _REDRAW if self._terminal else interval
@@ -67,14 +68,22 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._bar.stop()
-        if self._resumable and isinstance(error, KeyboardInterrupt):
-            self.note("interrupted; finished work is kept, and the same command resumes it")
+        if self._resume_with and isinstance(error, KeyboardInterrupt):
+            self.note(f"interrupted; finished work is kept, and {self._resume_with} resumes it")
 
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show the progress of the step named `what`; another name starts the next step."""
+    def __call__(
+        self,
+        what: str,
+        done: int,
+        total: int | None = None,
+        *,
+        details: Iterable[str] = (),
+        now: bool = False,
+    ) -> None:
+        """Show the progress of the step named `what`; another name starts the next step, and its clock."""
         if what != self._step:
             self._start_step(what, done)
-        self.update(done, total, fresh=done - self._first)
+        self.update(done, total, fresh=done - self._first, details=details, now=now)
 
     def update(
         self,

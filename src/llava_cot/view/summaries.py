@@ -54,17 +54,14 @@ def score_so_far(progress: EvalProgress) -> str:
 
 
 def show_training(display: ProgressDisplay) -> Callable[[int, int, Mapping[str, Any]], None]:
-    """A callback that shows a training run: the step, the number of steps, and a line of the log."""
-    first: int | None = None
+    """A callback that shows a training run: the step, the number of steps, and the step's line of the log."""
 
     def show(step: int, steps: int, log: Mapping[str, Any]) -> None:
-        nonlocal first
-        first = step - 1 if first is None else first
         details = [f"{name} {log[key]:.4f}" for key, name in _LOSSES.items() if key in log]
         if "tokens_per_second" in log:
             details.append(f"{log['tokens_per_second']:,.0f} tokens/s")
         important = step == steps or "eval_loss" in log
-        display.update(step, steps, fresh=step - first, details=details, now=important)
+        display("training", step, steps, details=details, now=important)
 
     return show
 
