@@ -56,10 +56,10 @@ test: lint
 # The documentation as a site, in site/. A broken link, or a reference that is out of date, is an error.
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate_reference.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 # vLLM needs other versions than constraints.txt has, among them transformers below 5.20. Its CPU build depends on
 # three packages that do not import beside the CPU build of torch, and works without them. (Where pip finds no
