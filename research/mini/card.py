@@ -32,7 +32,7 @@ also in a mirror, with seed {seed}:
 | --- | ---: | ---: | --- | ---: |
 {rows}
 
-How well it does is in docs/results.md of llava-cot. It has seen no photograph and no person's text.
+How well it does is in docs/results of llava-cot. It has seen no photograph and no person's text.
 """
 
 

@@ -19,7 +19,7 @@ from llava_cot.data.preferences.from_traces import make_preferences
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The data set as docs/preferences.md opens it."""
+    """The data set as docs/how-to/make-preference-pairs.md opens it."""
     folder = tmp_path_factory.mktemp("traces")
     staged(2).save(folder / "trace.json")
     out = folder / "out"

@@ -14,7 +14,7 @@ from llava_cot.models.registry import BUILT_IN
 
 WEIGHTS = ROOT / "research/mini/weights"
 MODELS = {**BUILT_IN, **{folder.name: folder for folder in WEIGHTS.iterdir()}}
-# What each reaches of 24 questions at least, well below what it has on more of them (docs/results.md).
+# What each reaches of 24 questions at least, well below what it has on more of them (docs/results).
 FLOORS = {"mini": 80, "mini-untagged": 70, "mini-direct": 25}
 FORMS = {
     "mini": lambda text: text.startswith("<SUMMARY>") and text.endswith("</CONCLUSION>"),

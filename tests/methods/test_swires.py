@@ -134,7 +134,7 @@ async def test_the_winner_is_that_of_a_search_by_hand(
     assert (list(trace.chosen), rounds(trace)) == (path, count)
     assert trace.text == "".join(trace.candidates[k].text for k in path)
     assert trace.answer == str(path[-1])
-    # What it costs, as docs/swires.md says.
+    # What it costs, as docs/explanation/swires.md says.
     kept = (n + 1) // 2
     ended = min(SENT[method], 2 * kept * count)
     samples = 1 + count * (n + 2 * kept) + ended

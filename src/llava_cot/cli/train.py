@@ -12,7 +12,7 @@ from llava_cot.errors import missing_package
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file; docs/train.md lists its fields.")],
+    recipe: Annotated[str, typer.Argument(help="A YAML file; docs/reference/recipes.md lists its fields.")],
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last complete checkpoint, if there is one.")
     ] = False,

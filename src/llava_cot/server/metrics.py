@@ -1,6 +1,6 @@
 """What the server counts, for Prometheus.
 
-Owns the names and the meaning of the numbers; `docs/serve.md` has them as a table.
+Owns the names and the meaning of the numbers; `docs/reference/http-api.md` has them as a table.
 """
 
 from __future__ import annotations

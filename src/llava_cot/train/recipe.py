@@ -71,7 +71,7 @@ def _tensorboard() -> list[Literal["tensorboard", "wandb"]]:
 
 
 class Recipe(_Part):
-    """All settings of a run; docs/train.md tells them."""
+    """All settings of a run; docs/reference/recipes.md tells them."""
 
     model: str
     out: str

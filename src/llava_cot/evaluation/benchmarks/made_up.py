@@ -29,7 +29,7 @@ def scenes(split: str = "test") -> Benchmark:
     return Benchmark(
         name="scenes" if split == "test" else f"scenes:{split}",
         title=f"Scenes, {split}",
-        page="docs/scenes.md",
+        page="docs/explanation/scenes-and-mini.md",
         items=partial(_scenes, split),
         rule=WORDS,
     )
