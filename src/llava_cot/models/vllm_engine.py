@@ -44,7 +44,7 @@ def platform_settings(device: str, dtype: str) -> dict[str, Any]:
         from vllm.platforms import current_platform
     except ImportError as error:
         raise ModelError(
-            f"vLLM cannot be imported ({first_sentence(error)}); install it again, as docs/how-to/use-vllm.md says"
+            f"vLLM cannot be imported ({first_sentence(error)}); see docs/how-to/use-vllm.md, and reinstall it"
         ) from None
     there: str = current_platform.device_type
     if device not in ("auto", there):

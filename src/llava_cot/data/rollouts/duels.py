@@ -37,7 +37,8 @@ class Settings:
 
     A search's candidates are sampled at 0.6 and 0.9; here it is a little wilder, so that where the model
     doubts, its candidates differ. The summary is left out unless asked for: an answer seldom fails or
-    succeeds by it, so that many of its labels would be chance (docs/how-to/train-the-self-judge.md). Raises DataError.
+    succeeds by it, so that many of its labels would be chance (docs/how-to/train-the-self-judge.md). Raises
+    DataError.
     """
 
     candidates: int = 4

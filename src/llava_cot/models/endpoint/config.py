@@ -74,7 +74,7 @@ def _read(file: Path) -> Config:
     except FileNotFoundError:
         return Config()
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise ModelError(f"{file} is not YAML; mend it, or look at docs/how-to/use-a-model-server.md") from None
+        raise ModelError(f"{file} is not YAML; its form is in docs/how-to/use-a-model-server.md") from None
     try:
         return Config.model_validate({} if data is None else data)
     except ValidationError as error:
