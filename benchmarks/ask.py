@@ -138,10 +138,12 @@ class Bench:
             method=setting.method,
             n=setting.n,
             judge=judge,
-            temperature=limits.temperature,
-            top_p=limits.top_p,
-            max_tokens=limits.max_tokens,
-            seed=self.seed + index,
+            sampling=Sampling(
+                temperature=limits.temperature,
+                top_p=limits.top_p,
+                max_tokens=limits.max_tokens,
+                seed=self.seed + index,
+            ),
         )
 
     def _floor(self, question: Question, calls: Sequence[Call]) -> Floor:

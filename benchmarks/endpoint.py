@@ -135,7 +135,10 @@ async def faults(questions: int, share: float, stall: float) -> Faults:
     with replying(share) as url, opened(url, stall) as model:
         began = time.perf_counter()
         traces = await asyncio.gather(
-            *(ask(model, None, f"Question {i}", method="single", seed=i) for i in range(questions)),
+            *(
+                ask(model, None, f"Question {i}", method="single", sampling=Sampling(seed=i))
+                for i in range(questions)
+            ),
             return_exceptions=True,
         )
         seconds = time.perf_counter() - began

@@ -25,8 +25,8 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, Stage, last_closed, parse
 from llava_cot.core.trace import Usage
 from llava_cot.models.base import Prompt
+from llava_cot.search.judge_prompts import default_prompts, parse_check, parse_choice
 from llava_cot.search.judges.base import earlier
-from llava_cot.search.judges.judge_prompts import check_prompt, judge_prompt, parse_check, parse_choice
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class Published:
         asked, hints = question_text(question), earlier(stage.name, context, LLAVA_COT)
         a, b = (parse(text.text).stages[stage.name] or text.text for text in (first, second))
         if stage.name == "reasoning":
-            if self._flagged(check_prompt(asked, hints["caption"], a)):
+            if self._flagged(default_prompts().reasoning_check(asked, hints["caption"], a)):
                 return second
-            if self._flagged(check_prompt(asked, hints["caption"], b)):
+            if self._flagged(default_prompts().reasoning_check(asked, hints["caption"], b)):
                 return first
-        prompt = Prompt.of(judge_prompt(stage.name, asked, hints, a, b), question.images)
+        prompt = Prompt.of(default_prompts().duel(stage.name, asked, hints, a, b), question.images)
         choice = parse_choice(self._generate(prompt, self.limits.reply_tokens).text)
         return (first, second)[self.rng.getrandbits(1) if choice is None else choice - 1]
 

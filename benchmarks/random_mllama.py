@@ -36,7 +36,7 @@ from transformers.utils import logging
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.registry import MINI
 from llava_cot.scenes.write import make_item
-from llava_cot.search.judges import judge_prompts as prompts
+from llava_cot.search.judge_prompts import default_prompts
 
 CHAT_TEMPLATE = (MINI / "chat_template.jinja").read_text(encoding="utf-8")
 BEGIN, USER, ASSISTANT, END, PAD, IMAGE = (
@@ -100,7 +100,7 @@ def _corpus(count: int, seed: int) -> Iterator[str]:
         yield f" {word} {word}"
     for index in range(200):
         yield make_item("train", seed, index).question.text
-        yield " ".join(prompts.CONSTANT_PIECES)
+        yield " ".join(default_prompts().constant_pieces())
 
 
 def _tokenizer(size: Size, seed: int) -> PreTrainedTokenizerFast:

@@ -19,9 +19,9 @@ def main() -> None:
     model = open_model("mini")
     print(f"{'method':20}{'answer':>8}{'calls':>7}{'tokens':>8}{'seconds':>9}")
     for method, kind in METHODS.items():
-        if kind.wants:  # another model, or a file
+        if kind.requires:  # another model, or a file
             continue
-        n = 1 if kind.one else 4  # the most of it, where a method stops early
+        n = 1 if kind.single else 4  # the most of it, where a method stops early
         trace = ask_sync(model, PICTURE, QUESTION, method=method, n=n)
         usage = trace.usage
         row = f"{method:20}{trace.answer or '-':>8}{usage.model_calls:7}{usage.completion_tokens:8}"

@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from llava_cot.search.extras import Calibration, Example
+from llava_cot.search.grading import grade
 
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Reward
-from llava_cot.search.extras import Calibration, Example
-from llava_cot.search.grading import grade
 from llava_cot.search.judges import JUDGES, Grade, JudgeKind
 from llava_cot.search.judges.base import Judge, Preference
 from llava_cot.search.methods import METHODS, Kind

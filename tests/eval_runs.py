@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llava_cot.search.spec import parse_spec
 from PIL import Image
 from teachers import staged
 
@@ -23,7 +24,6 @@ from llava_cot.evaluation.run import EvalOutcome, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
-from llava_cot.search.spec import parse_spec
 
 Failing = Callable[[Prompt], Exception | None]
 

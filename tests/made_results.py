@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from llava_cot.search.spec import parse_spec
 from PIL import Image, ImageDraw
 
 from llava_cot import ask_sync
@@ -15,9 +16,8 @@ from llava_cot.core.stages import validate
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.evaluation.results import QuestionResult, RunKey
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Unit
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.spec import parse_spec
 
 SKILLS = ("counting", "coarse perception", "logical reasoning")
 METHODS = ("single", "stage-beam-2", "stage-beam-4", "best-of-4@logits", "majority-4")
@@ -176,5 +176,11 @@ def _ask(item: BenchmarkItem, image: LoadedImage, skilled: float, method: str, s
     question = Question(item.text, (image,), item.id, item.options, item.answer)
     chance = skilled + 0.05 * spec.n * (spec.method == "stage-beam")
     return ask_sync(
-        model(item, chance), None, question, method=spec.method, n=spec.n, judge=spec.judge, seed=seed
+        model(item, chance),
+        None,
+        question,
+        method=spec.method,
+        n=spec.n,
+        judge=spec.judge,
+        sampling=Sampling(seed=seed),
     )

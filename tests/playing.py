@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
+from llava_cot.search.extras import Calibration, Example, Extras
 from PIL import Image
 
 from llava_cot.core.question import Question, load_image
@@ -11,7 +12,6 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.extras import Calibration, Example, Extras
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.judges.base import Judge, Opinion, Preference
 from llava_cot.search.methods import METHODS

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
+from llava_cot.search.extras import Calibration, Extras
 from playing import SEARCHES as ALL
 
 from llava_cot import ask
 from llava_cot.core.question import LoadedImage
 from llava_cot.core.stages import make_format
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model
-from llava_cot.search.extras import Calibration, Extras
+from llava_cot.models.base import Model, Sampling
 from llava_cot.search.methods import METHODS
 
 # Tags that noise has now and then, so that a search on it has several stages.
@@ -39,12 +39,9 @@ async def search(
         method=method,
         judge=judge,
         n=1 if METHODS[method].one else n,
-        seed=seed,
-        temperature=1.0,
-        top_p=1.0,
-        max_tokens=max_tokens,
+        sampling=Sampling(seed=seed, temperature=1.0, top_p=1.0, max_tokens=max_tokens),
         fmt=NOISY,
-        extras=Extras(calibration=None if judge is None else Calibration(judge, -5.0, 1.0)),
+        resources=Extras(calibration=None if judge is None else Calibration(judge, -5.0, 1.0)),
     )
     kept = [trace.candidates[number] for number in trace.chosen]
     assert "".join(candidate.text for candidate in kept) == trace.text

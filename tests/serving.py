@@ -19,11 +19,11 @@ import httpx
 import openai
 import uvicorn
 from command import COMMAND, ROOT, environment
+from llava_cot.search.extras import Extras
 from playing import WORDS, tagged
 
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.extras import Extras
 from llava_cot.server.serve import address, listen
 from llava_cot.server.service import ServerSettings
 from llava_cot.server.site import make_site

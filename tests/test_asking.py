@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llava_cot.search.judges.judge_prompts import CRITERIA
 from PIL import Image
 from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras, remainder, tagged
 
@@ -12,9 +13,8 @@ from llava_cot import ask, ask_sync
 from llava_cot.core.question import Question
 from llava_cot.core.stages import make_format
 from llava_cot.errors import ImageError
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judges.judge_prompts import CRITERIA
 from llava_cot.search.methods import METHODS
 
 
@@ -50,7 +50,7 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str 
         method=method,
         n=None if METHODS[method].one else 3,
         judge=judge,
-        extras=given,
+        resources=given,
     )
     if isinstance(given.judge_model, Rewarder):
         assert all(prompt.messages[0].images == (PICTURE,) for prompt, _ in given.judge_model.asked)
@@ -82,7 +82,14 @@ async def test_the_defaults_are_the_paper_s() -> None:
 
 async def test_settings_reach_the_model() -> None:
     model = ScriptedModel(noisy)
-    await ask(model, None, "q", temperature=0, top_p=0.5, max_tokens=77, method="best-of-n", judge="self")
+    await ask(
+        model,
+        None,
+        "q",
+        sampling=Sampling(temperature=0, top_p=0.5, max_tokens=77),
+        method="best-of-n",
+        judge="self",
+    )
     assert {(c.sampling.temperature, c.sampling.top_p) for c in model.calls} == {(0, 0.5)}
     assert [c.sampling.max_tokens for c in model.calls] == [77, 256]
 
@@ -92,7 +99,7 @@ async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> N
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
         n = None if METHODS[method].one else 4
         given = extras(METHODS[method].judge)
-        trace = await ask(model, None, "q", method=method, n=n, seed=seed, extras=given)
+        trace = await ask(model, None, "q", method=method, n=n, sampling=Sampling(seed=seed), resources=given)
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
     alone = [await one(seed, ScriptedModel(noisy)) for seed in range(4)]
@@ -159,7 +166,7 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             method=method,
             judge=judge,
             fmt=make_format(stages),
-            extras=extras(judge, "two"),
+            resources=extras(judge, "two"),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}

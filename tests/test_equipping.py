@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from equipped import Lengths, Openings, register
+from llava_cot.search.equipment import Equipment, fitting
+from llava_cot.search.equipping import equip
+from llava_cot.search.extras import Calibration, Example, Extras
 from playing import PICTURE, WHOLE, tagged
 
 import llava_cot
@@ -19,9 +22,6 @@ from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.equipment import Equipment, fitting
-from llava_cot.search.equipping import equip
-from llava_cot.search.extras import Calibration, Example, Extras
 from llava_cot.search.methods import METHODS
 
 OTHER = tagged("caption", "Seen.") + tagged("conclusion", "7")
@@ -199,11 +199,11 @@ def test_another_model_that_cannot_be_opened(call: Any, models: Models) -> None:
 
 def test_a_judge_is_never_given_a_model_of_the_wrong_kind() -> None:
     model, judging = Opened("mini"), Opened("other")
-    ask_sync(model, None, "How many?", method="best-of-n", extras=Extras(judge_model=Lengths()))
+    ask_sync(model, None, "How many?", method="best-of-n", resources=Extras(judge_model=Lengths()))
     assert model.judged
     with pytest.raises(ValueError, match="asking wants a reward model to ask"):
         ask_sync(
-            model, None, "q", method="best-of-n", judge="asking", extras=Extras(judge_model=judging)
+            model, None, "q", method="best-of-n", judge="asking", resources=Extras(judge_model=judging)
         )  # fmt: skip
     assert not judging.calls
 

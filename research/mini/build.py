@@ -24,7 +24,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.questions import ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
-from llava_cot.search.judges import judge_prompts as prompts
+from llava_cot.search.judge_prompts import default_prompts
 from research.mini.pictures import IMAGE_SIZE
 
 PATCH = 12
@@ -85,7 +85,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.train_from_iterator(_corpus(), trainer)
     tags = [tag for stage in LLAVA_COT.stages for tag in (stage.open, stage.close)]
     core.add_tokens(
-        [AddedToken(text, special=False, normalized=False) for text in (*prompts.CONSTANT_PIECES, *tags)]
+        [
+            AddedToken(text, special=False, normalized=False)
+            for text in (*default_prompts().constant_pieces(), *tags)
+        ]
     )
     core.add_special_tokens(
         [AddedToken(IMAGE, special=True, normalized=False)]

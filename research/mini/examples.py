@@ -17,7 +17,7 @@ from llava_cot.scenes.ground_truth import check_verdict
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import caption, reasoning, teach
 from llava_cot.scenes.world import Scene
-from llava_cot.search.judges.judge_prompts import check_prompt, check_reply
+from llava_cot.search.judge_prompts import check_reply, default_prompts
 from research.mini.slips import misreason
 
 Target = Literal["staged", "untagged", "direct"]
@@ -83,5 +83,5 @@ def check(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example 
 
 def check_example(question: SceneQuestion, seen: Scene, said: str) -> Example:
     """The reply does the work of every step, up to the first that is wrong, and then gives its verdict."""
-    prompt = check_prompt(question_text(question), caption(seen.objects), said)
+    prompt = default_prompts().reasoning_check(question_text(question), caption(seen.objects), said)
     return Example(prompt, check_reply(*check_verdict(question, seen, said)), picture=False)

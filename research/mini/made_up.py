@@ -13,7 +13,7 @@ from llava_cot.scenes.ground_truth import AGREES, caption_verdict, reasoning_ver
 from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene, draw_scene
-from llava_cot.search.judges.judge_prompts import choice_reply, judge_prompt
+from llava_cot.search.judge_prompts import choice_reply, default_prompts
 from research.mini.examples import Example, question_text, tagged
 from research.mini.slips import misperceive, misreason
 
@@ -28,7 +28,7 @@ def duel(
 ) -> Example:
     """The two texts in the self-judge's prompt; the verdict is the better one's number, and why."""
     choice, reason = verdict
-    prompt = judge_prompt(stage, question_text(question), hint, texts[0], texts[1])
+    prompt = default_prompts().duel(stage, question_text(question), hint, texts[0], texts[1])
     return Example(prompt, choice_reply(choice, "" if direct else reason), direct=direct)
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import MENTION, ORDINALS
-from llava_cot.search.judges.judge_prompts import CHOICE
+from llava_cot.search.judge_prompts import default_prompts
 from research.mini.aids import Last, Mention, lasts
 from research.mini.build import IMAGE
 from research.mini.examples import Example
@@ -66,7 +66,7 @@ class Rows:
         self.end, self.pad = ids["<|end|>"], ids["<|pad|>"]
         self.numbers = set(tokenizer(" 1 2").input_ids)
         self.last_words = set(tokenizer(" A B C D yes no").input_ids)
-        self.before_number = len(tokenizer(CHOICE).input_ids)
+        self.before_number = len(tokenizer(default_prompts().choice).input_ids)
 
     def _encode(self, text: str, shift: int) -> tuple[list[int], dict[int, int]]:
         encoded = self.tokenizer(text, return_offsets_mapping=True)
@@ -87,7 +87,7 @@ class Rows:
             learned = [token if token in self.last_words else IGNORE for token in learned]
         labels = [IGNORE] * len(prompt) + learned
         weights, deciding = [1.0] * len(labels), None
-        if CHOICE in example.reply:
+        if default_prompts().choice in example.reply:
             deciding = max(place for place, token in enumerate(labels) if token in self.numbers)
             weights[deciding] = HEAVIER if example.direct else HEAVY
             match = None if example.direct else _LOOKED.search(example.reply)

@@ -21,7 +21,7 @@ from llava_cot.scenes.ground_truth import believed, which_answer, which_caption
 from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
-from llava_cot.search.judges.judge_prompts import CHOICE
+from llava_cot.search.judge_prompts import default_prompts
 from research.mini import examples
 from research.mini.made_up import duel
 from research.mini.pictures import SEED
@@ -66,7 +66,7 @@ class Sampled:
         duels, reply = item["kind"] == "duels", item["reply"]
         direct = duels and rng.random() < 0.25
         if direct:
-            reply = reply[reply.index(CHOICE) :]
+            reply = reply[reply.index(default_prompts().choice) :]
         return SampledItem(item["scene"], examples.Example(item["prompt"], reply, duels, direct))
 
 

@@ -12,19 +12,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llava_cot.core.question import Question, load_image
+    from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
+    from llava_cot.core.trace import Candidate, Trace, Usage
+    from llava_cot.models.base import Model, Prompt, Sampling
     from llava_cot.models.registry import open_model
-    from llava_cot.search.ask import ask, ask_sync
+    from llava_cot.search.ask import answer, ask, ask_sync
+    from llava_cot.search.judges import JUDGES, Grade, Judge, Preference, judge
+    from llava_cot.search.methods import METHODS, method
+    from llava_cot.search.request import Request, make_request
+    from llava_cot.search.resources import Resources
+    from llava_cot.search.search import Search
 
-__all__ = ["ask", "ask_sync", "open_model"]
+    __version__: str
 
 _HOMES = {
-    "ask": "llava_cot.search.ask",
-    "ask_sync": "llava_cot.search.ask",
-    "open_model": "llava_cot.models.registry",
+    "core.question": ("Question", "load_image"),
+    "core.stages": ("LLAVA_COT", "StageFormat", "make_format"),
+    "core.trace": ("Candidate", "Trace", "Usage"),
+    "models.base": ("Model", "Prompt", "Sampling"),
+    "models.registry": ("open_model",),
+    "search.ask": ("answer", "ask", "ask_sync"),
+    "search.judges": ("JUDGES", "Grade", "Judge", "Preference", "judge"),
+    "search.methods": ("METHODS", "method"),
+    "search.request": ("Request", "make_request"),
+    "search.resources": ("Resources",),
+    "search.search": ("Search",),
 }
+_MODULES = {name: f"llava_cot.{module}" for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "JUDGES",
+    "LLAVA_COT",
+    "METHODS",
+    "Candidate",
+    "Grade",
+    "Judge",
+    "Model",
+    "Preference",
+    "Prompt",
+    "Question",
+    "Request",
+    "Resources",
+    "Sampling",
+    "Search",
+    "StageFormat",
+    "Trace",
+    "Usage",
+    "__version__",
+    "answer",
+    "ask",
+    "ask_sync",
+    "judge",
+    "load_image",
+    "make_format",
+    "make_request",
+    "method",
+    "open_model",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("llava-cot")
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

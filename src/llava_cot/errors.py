@@ -36,3 +36,17 @@ def missing_package(what: str, package: str | None, *, extra: str) -> str:
         extra: The optional dependencies of this package that include it.
     """
     return f"{what} needs {package}, which is not installed; in the clone, run: pip install -e '.[{extra}]'"
+
+
+class RequestError(ValueError):
+    """The choices for a question cannot work.
+
+    Attributes:
+        field: The field of the request that is at fault, such as "judge".
+        needs: The resource that is missing, if one is.
+    """
+
+    def __init__(self, field: str, message: str, *, needs: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.needs = needs

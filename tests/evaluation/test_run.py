@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from eval_runs import Moody, contents, entry, number, numbers, plan, run, untimed
+from llava_cot.search.spec import parse_spec
 from teachers import staged
 
 from llava_cot import ask_sync
@@ -21,10 +22,9 @@ from llava_cot.evaluation.plan import question_seed
 from llava_cot.evaluation.results import RunKey, open_results
 from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
-from llava_cot.search.spec import parse_spec
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
 
@@ -46,8 +46,7 @@ def test_every_trace_is_the_one_that_asking_gives(tmp_path: Path, spec: str) -> 
             for item in benchmark.items():
                 alone = ask_sync(
                     Moody(), None, item.ask(), method=how.method, n=how.n, judge=how.judge,
-                    temperature=0.6 if how.temperature is None else how.temperature,
-                    seed=question_seed(setting.seed, item.id),
+                    sampling=Sampling(temperature=0.6 if how.temperature is None else how.temperature, seed=question_seed(setting.seed, item.id)),
                 )  # fmt: skip
                 assert untimed(results.trace(setting, item.id)) == untimed(alone)
 

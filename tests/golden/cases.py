@@ -41,10 +41,11 @@ from llava_cot import ask, open_model
 from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import make_format
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Prompt, Reward
+from llava_cot.models.base import Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.extras import Calibration, Example, Extras
+from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
+from llava_cot.search.resources import Example, Resources
 from llava_cot.search.search import (
     Began,
     CandidateAdded,
@@ -285,28 +286,35 @@ def examples() -> tuple[Example, ...]:
     )
 
 
-def extras(method: str, judge: str | None, noisy: bool = False, **more: Any) -> Extras:
+def extras(method: str, judge: str | None, noisy: bool = False, **more: Any) -> Resources:
     """What the method and the judge want."""
     kind = METHODS[method]
     given = {
-        "reasoner": scripted(noisy) if "reasoner" in kind.wants else None,
-        "examples": examples() if "examples" in kind.wants else (),
+        "reasoner": scripted(noisy) if "reasoner" in kind.requires else None,
+        "examples": examples() if "examples" in kind.requires else (),
         "calibration": Calibration("likelihood", -5.0, 1.0) if judge == "likelihood" else None,
         "judge_model": Rewarder() if judge == "reward" else None,
     }
-    return Extras(**given | more)
+    return Resources(**given | more)
+
+
+def chosen_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `ask` for these options, those of sampling together."""
+    names = ("temperature", "top_p", "max_tokens", "seed")
+    sampling = Sampling(**{name: options[name] for name in names if name in options})
+    return {name: one for name, one in options.items() if name not in names} | {"sampling": sampling}
 
 
 def search(
-    model: ScriptedModel, asked: Question, method: str, judge: str | None, given: Extras, **settings: Any
+    model: ScriptedModel, asked: Question, method: str, judge: str | None, given: Resources, **settings: Any
 ) -> Any:
     """What a scripted search comes to. A refusal is one, whatever it says."""
     heard: list[str] = []
     try:
         trace = asyncio.run(
             ask(
-                model, None, asked, method=method, judge=judge, extras=given,
-                on_event=lambda event: heard.append(told(event)), **settings,
+                model, None, asked, method=method, judge=judge, resources=given,
+                on_event=lambda event: heard.append(told(event)), **chosen_options(settings),
             )
         )  # fmt: skip
     except ValueError as error:
@@ -334,7 +342,7 @@ def scripted_cases() -> dict[str, Case]:
             for judge in judges:
                 for noisy in (False, True):
                     name = f"{method}@{judge} {seed} {'noisy' if noisy else 'clean'}"
-                    n = None if kind.one or not seed else 3 + seed
+                    n = None if kind.single or not seed else 3 + seed
                     add(name, method, judge, seed, scripted(noisy), n=n, noisy=noisy)
         for noisy in (False, True):
             kinds = "noisy" if noisy else "clean"
@@ -348,7 +356,7 @@ def scripted_cases() -> dict[str, Case]:
             add(f"{method} reward", method, "reward", 1, scripted(True), n=4, noisy=True)
             other = {"judge_model": scripted()}
             add(f"{method} judge model", method, "logits", 2, scripted(True), n=4, extras=other, noisy=True)
-        if "calibration" in kind.takes:
+        if "calibration" in kind.accepts:
             for mean in (0.1, 0.9):
                 known = {"calibration": Calibration("logits", mean, 0.1)}
                 add(f"{method} calibrated {mean}", method, "logits", 1, scripted(), extras=known)
@@ -357,7 +365,7 @@ def scripted_cases() -> dict[str, Case]:
                 for judge in (None,) if kind.judge is None else ("self", "logits"):
                     name = f"{method}@{judge} within {budget}"
                     add(name, method, judge, budget, scripted(True), n=6, budget=budget, noisy=True)
-        if kind.scored is False and kind.one is False:
+        if kind.scores is False and kind.single is False:
             add(f"{method} of 1", method, None, 1, scripted(), n=1)
     add("msg json", "msg", None, 1, scripted(constraints=("json",)))
     add("msg json cut", "msg", None, 0, scripted(constraints=("json",)), max_tokens=9)
@@ -384,14 +392,14 @@ def mini_cases() -> dict[str, Case]:
     def add(name: str, picture: str, method: str, judge: str | None, **how: Any) -> None:
         def run() -> Any:
             kind, order = METHODS[method], []
-            given = Extras(
-                reasoner=mini() if "reasoner" in kind.wants else None,
-                examples=examples()[:1] if "examples" in kind.wants else (),
+            given = Resources(
+                reasoner=mini() if "reasoner" in kind.requires else None,
+                examples=examples()[:1] if "examples" in kind.requires else (),
             )
             trace = asyncio.run(
                 ask(
                     mini(), ROOT / "examples" / f"{picture}.png", _ABOUT, method=method, judge=judge,
-                    extras=given, on_event=lambda event: order.append(EVENTS[type(event)]), **how,
+                    resources=given, on_event=lambda event: order.append(EVENTS[type(event)]), **chosen_options(how),
                 )
             )  # fmt: skip
             counts = {kind: order.count(kind) for kind in dict.fromkeys(order) if kind != "text"}
@@ -403,7 +411,7 @@ def mini_cases() -> dict[str, Case]:
 
     for picture in ("scene", "spheres"):
         for method, kind in METHODS.items():
-            n = None if kind.one else 3
+            n = None if kind.single else 3
             add(f"{method} {picture}", picture, method, None, n=n, seed=1, max_tokens=200)
         for method in ("stage-beam", "best-of-n"):
             for judge in ("self", "logits", "likelihood", "rules"):
@@ -791,7 +799,7 @@ REQUESTS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def server() -> Iterator[Served]:
-    given = Extras(reasoner=scripted(), judge_model=Rewarder())
+    given = Resources(reasoner=scripted(), judge_model=Rewarder())
     with served(scripted(), None, given) as running:
         yield running
 

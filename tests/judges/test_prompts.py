@@ -3,7 +3,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from llava_cot.search.judges.judge_prompts import (
     CHECK_FORM,
     CONSTANT_PIECES,

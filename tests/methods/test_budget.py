@@ -12,7 +12,7 @@ from llava_cot import ask, ask_sync
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Trace, Usage
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.budget import FLOOR, ROOM, first_limit, further
 from llava_cot.search.judges.base import Judge, Opinion, Preference
@@ -82,7 +82,7 @@ async def test_an_ample_budget_changes_nothing() -> None:
                 method=method,
                 n=5,
                 judge=Referee(len),
-                max_tokens=99,
+                sampling=Sampling(max_tokens=99),
                 budget=budget,
             )
             for budget in (None, 5000)
@@ -153,7 +153,14 @@ def test_the_budget_is_exceeded_by_no_more_than_is_said(
     talking = Talking(reply, checks)
     judge = None if METHODS[method].judge is None else talking
     trace = ask_sync(
-        staged(*lengths, spread=spread), None, "q", method=method, n=n, judge=judge, budget=budget, seed=seed
+        staged(*lengths, spread=spread),
+        None,
+        "q",
+        method=method,
+        n=n,
+        judge=judge,
+        budget=budget,
+        sampling=Sampling(seed=seed),
     )
     stages = 4 if method == "stage-beam" else 1
     most = max(talking.written.values(), default=0)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from llava_cot.search.extras import Example, Extras
 from PIL import Image
 from playing import PICTURE, QUESTION, WHOLE, tagged
 from prompted import SAMPLING, run, says, seen
@@ -10,8 +11,7 @@ from prompted import SAMPLING, run, says, seen
 from llava_cot import ask
 from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format
-from llava_cot.models.base import Message
-from llava_cot.search.extras import Example, Extras
+from llava_cot.models.base import Message, Sampling
 from llava_cot.search.methods.cot import THINK
 from llava_cot.search.methods.staged_prompt import instruction
 from llava_cot.search.search import Event, TextDelta
@@ -181,8 +181,12 @@ async def test_mini_can_be_asked() -> None:
     asked = make_item("test", 0, 0).ask()
     extras = Extras(examples=(Example(make_item("train", 0, 0).ask(), "I count. The answer is 2."),))
     for method in ("staged-prompt", "cot", "cot-few-shot"):
-        trace = await ask(model, None, asked, method=method, max_tokens=40, extras=extras)
+        trace = await ask(
+            model, None, asked, method=method, sampling=Sampling(max_tokens=40), resources=extras
+        )
         assert trace.usage.model_calls == len(trace.candidates) in (1, 2)
         assert "".join(trace.candidates[i].text for i in trace.chosen) == trace.text
-    trace = await ask(model, None, asked, method="prism", max_tokens=40, extras=Extras(reasoner=model))
+    trace = await ask(
+        model, None, asked, method="prism", sampling=Sampling(max_tokens=40), resources=Extras(reasoner=model)
+    )
     assert (trace.model, trace.reasoner, len(trace.candidates)) == ("mini", "mini", 3)

@@ -12,7 +12,7 @@ from llava_cot import ask, open_model
 from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import LLAVA_COT, validate
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_items
 from llava_cot.search.search import Event, TextDelta
@@ -24,7 +24,12 @@ OPTIONS = ("two", "three")
 async def test_a_model_that_takes_a_grammar_writes_the_tags_itself() -> None:
     model, events = ScriptedModel(remainder(WHOLE)), list[Event]()
     trace = await ask(
-        model, None, QUESTION, method="msg", temperature=0.3, max_tokens=50, on_event=events.append
+        model,
+        None,
+        QUESTION,
+        method="msg",
+        sampling=Sampling(temperature=0.3, max_tokens=50),
+        on_event=events.append,
     )
     [call] = model.calls
     assert call.prompt == Prompt.of(QUESTION.text, (PICTURE,))
@@ -52,7 +57,7 @@ async def test_a_model_that_takes_json_alone_is_told_so_and_its_reply_is_put_int
 
 async def test_json_that_was_cut_keeps_what_there_is() -> None:
     model = ScriptedModel(lambda prompt, rng: json.dumps(WORDS), constraints=("json",))
-    trace = await ask(model, None, "How many?", method="msg", max_tokens=8)
+    trace = await ask(model, None, "How many?", method="msg", sampling=Sampling(max_tokens=8))
     assert trace.candidates[0].finish == "length"
     assert trace.stages == {
         "summary": WORDS["summary"],
@@ -79,7 +84,9 @@ async def test_it_costs_one_call(forms: tuple[str, ...]) -> None:
 
 async def test_a_model_that_can_force_nothing_is_refused_before_any_call() -> None:
     model, events = ScriptedModel(remainder(WHOLE), constraints=()), list[Event]()
-    with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot be constrained") as told:
+    with pytest.raises(
+        ModelError, match="msg needs constrained decoding, which scripted does not have"
+    ) as told:
         await ask(model, None, "q", method="msg", on_event=events.append)
     assert model.calls == [] and events == [] and "\n" not in str(told.value)
 
@@ -89,8 +96,8 @@ async def test_the_built_in_model_answers_as_it_does_unforced() -> None:
     with closing(open_model("mini", device="cpu")) as model:
         [item] = make_items("test", 3, 1)
         asked = Question(item.question.text, (load_image(item.picture()),), options=item.question.options)
-        free = await ask(model, None, asked, method="single", temperature=0)
-        forced = await ask(model, None, asked, method="msg", temperature=0)
+        free = await ask(model, None, asked, method="single", sampling=Sampling(temperature=0))
+        forced = await ask(model, None, asked, method="msg", sampling=Sampling(temperature=0))
     assert validate(free.text) == []
     assert forced.text == free.text and forced.candidates[0].tokens == free.candidates[0].tokens
     assert forced.candidates[0].logprob == pytest.approx(free.candidates[0].logprob, abs=2e-3)

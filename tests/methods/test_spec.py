@@ -1,11 +1,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llava_cot.search.spec import Spec, parse_spec
 from playing import SEARCHES
 
 from llava_cot.search.ask import settings
 from llava_cot.search.methods import METHODS
-from llava_cot.search.spec import Spec, parse_spec
 
 searches = st.builds(
     lambda search, n, budget: Spec(

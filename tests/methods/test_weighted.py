@@ -8,16 +8,17 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llava_cot.search.judges.judge_prompts import VERDICTS
 from playing import PICTURE, Rewarder, extras, tagged
 
 from llava_cot import ask, open_model
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Trace
+from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
 from llava_cot.search.judges.base import Grade, Judge
-from llava_cot.search.judges.judge_prompts import VERDICTS
 from llava_cot.search.methods.majority import ballot
 from llava_cot.search.methods.weighted import elect, softmax
 
@@ -42,7 +43,13 @@ async def run(answers: Sequence[tuple[str, float]], probability: bool = True, se
     left = [tagged("caption", str(m)) + (tagged("conclusion", c) if c else "") for c, m in answers]
     model = ScriptedModel(lambda prompt, rng: left.pop(0))
     return await ask(
-        model, None, "q", method="weighted-best-of-n", judge=Marks(probability), n=len(answers), seed=seed
+        model,
+        None,
+        "q",
+        method="weighted-best-of-n",
+        judge=Marks(probability),
+        n=len(answers),
+        sampling=Sampling(seed=seed),
     )
 
 
@@ -112,7 +119,7 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
         model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0), lambda prompt, options: [0.0, -2.0])
         given = extras(judge)
         asked = Question("q", (PICTURE,), reference="1")
-        trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, extras=given)
+        trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, resources=given)
         assert trace.usage.model_calls == 5 + graded
         assert len(trace.scores) == 5 and trace.answer == "1"
         assert [options for _, options in model.choices] == [VERDICTS] * (graded if judge == "logits" else 0)

@@ -132,8 +132,8 @@ async def test_images_arrive_whole_and_before_the_text() -> None:
 async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
     with Double(scripted(), way, stops="silent") as server, opened(server) as model:
         assert not model.abilities.stops
-        expected = await ask(Seeded(script), None, QUESTION, n=2, seed=3)
-        trace = await ask(model, None, QUESTION, n=2, seed=3)
+        expected = await ask(Seeded(script), None, QUESTION, n=2, sampling=Sampling(seed=3))
+        trace = await ask(model, None, QUESTION, n=2, sampling=Sampling(seed=3))
         assert not any("stop" in body for body in server.bodies)
         assert said(trace) == said(expected)
         # What was written after the stop was written, and is counted.
@@ -230,9 +230,9 @@ FAULTS = ("429", "500", "503", "break", "cut", "garbage", "html")
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_that_passes_is_tried_again(fault: Any) -> None:
     with Double(scripted()) as server, opened(server) as model:
-        expected = await ask(model, None, QUESTION, seed=4)
+        expected = await ask(model, None, QUESTION, sampling=Sampling(seed=4))
         server.faults.extend([fault, fault])
-        assert plain(await ask(model, None, QUESTION, seed=4)) == plain(expected)
+        assert plain(await ask(model, None, QUESTION, sampling=Sampling(seed=4))) == plain(expected)
         assert not server.faults
 
 

@@ -107,7 +107,7 @@ async def test_a_grammar_is_sent_to_no_server() -> None:
 
 async def test_a_reply_that_was_cut_keeps_its_stages() -> None:
     with double(forms=("response_format",)) as server, opened(server) as model:
-        trace = await ask(model, None, QUESTION, method="msg", max_tokens=8)
+        trace = await ask(model, None, QUESTION, method="msg", sampling=Sampling(max_tokens=8))
         assert trace.candidates[0].finish == "length"
         assert (trace.stages["summary"], trace.stages["caption"]) == (WORDS["summary"], "There are 3")
         assert trace.answer is None
@@ -137,7 +137,7 @@ async def test_several_servers_force_what_each_of_them_can(other: str) -> None:
         assert model.constraints == (() if other == "none" else ("json",))
         if model.constraints:
             found = await asyncio.gather(
-                *(ask(model, None, QUESTION, method="msg", seed=seed) for seed in range(8))
+                *(ask(model, None, QUESTION, method="msg", sampling=Sampling(seed=seed)) for seed in range(8))
             )
             assert all(trace.stages == WORDS for trace in found)
             used = {way for body in (*first.bodies, *second.bodies) for way in FIELDS if way in body}

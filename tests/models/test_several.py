@@ -89,7 +89,11 @@ async def test_several_servers_give_the_traces_of_one() -> None:
     ]
 
     async def traces(model: Any) -> list[Any]:
-        asked = (ask(model, None, q, seed=i, **kind) for i, q in enumerate(questions) for kind in kinds)
+        asked = (
+            ask(model, None, q, sampling=Sampling(seed=i), **kind)
+            for i, q in enumerate(questions)
+            for kind in kinds
+        )
         return [
             trace.model_copy(update={"usage": trace.usage.model_copy(update={"seconds": 0.0})})
             for trace in await asyncio.gather(*asked)

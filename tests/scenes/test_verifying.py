@@ -8,7 +8,7 @@ from llava_cot import ask
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, parse, render
 from llava_cot.core.trace import Candidate
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import GAP, better, worth
 from llava_cot.scenes.teacher import ORDINALS
@@ -122,7 +122,13 @@ async def test_a_search_with_it_keeps_what_is_true(method: str) -> None:
 
     for seed in range(8):
         trace = await ask(
-            ScriptedModel(script), None, QUESTION, method=method, n=3, judge="verifier", seed=seed
+            ScriptedModel(script),
+            None,
+            QUESTION,
+            method=method,
+            n=3,
+            judge="verifier",
+            sampling=Sampling(seed=seed),
         )
         assert trace.answer == ITEM.answer
         assert trace.judge == "verifier"

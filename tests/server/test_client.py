@@ -13,6 +13,7 @@ from playing import PICTURE, WHOLE, WORDS, remainder
 from serving import ASK, REASONING, Served, get, noisy, served
 
 from llava_cot.core.trace import Trace
+from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask_sync
 from llava_cot.search.methods import METHODS
@@ -56,9 +57,13 @@ def test_the_conclusion_is_content_and_the_rest_is_reasoning(server: Served) -> 
 
 
 def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
-    reply = server.ask(seed=5, temperature=0.2, top_p=0.8, extra_body={"include_trace": True})
+    reply = server.ask(
+        sampling=Sampling(seed=5, temperature=0.2, top_p=0.8), extra_body={"include_trace": True}
+    )
     trace = Trace.model_validate(reply.choices[0].trace)
-    alone = ask_sync(ScriptedModel(noisy), None, "How many?", seed=5, temperature=0.2, top_p=0.8)
+    alone = ask_sync(
+        ScriptedModel(noisy), None, "How many?", sampling=Sampling(seed=5, temperature=0.2, top_p=0.8)
+    )
     unlike = {"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}}
     assert trace.model_dump(exclude=unlike) == alone.model_dump(exclude=unlike)
     assert reply.choices[0].message.content == alone.answer
@@ -70,7 +75,7 @@ def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
 
 
 def test_a_top_p_of_0_is_greedy(server: Served, model: ScriptedModel) -> None:
-    server.ask(model="scripted:single", temperature=0.7, top_p=0)
+    server.ask(model="scripted:single", sampling=Sampling(temperature=0.7, top_p=0))
     assert model.calls[-1].sampling.temperature == 0
 
 
@@ -88,7 +93,7 @@ def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel
     [message] = model.calls[-1].prompt.messages
     assert (message.text, message.images) == ("Count.\nHow\nmany?", (PICTURE,))
     assert model.calls[-1].sampling.max_tokens == 77
-    server.ask(model="scripted:single", max_tokens=66)
+    server.ask(model="scripted:single", sampling=Sampling(max_tokens=66))
     assert model.calls[-1].sampling.max_tokens == 66
 
 
@@ -130,14 +135,14 @@ def test_usage_is_streamed_when_it_is_asked_for(server: Served) -> None:
 
 
 def test_choices_differ_and_a_seed_settles_them(server: Served) -> None:
-    first = server.ask(n=6, seed=3)
+    first = server.ask(n=6, sampling=Sampling(seed=3))
     answers = [choice.message.content for choice in first.choices]
     assert [choice.index for choice in first.choices] == list(range(6))
     assert len(set(answers)) > 1
-    assert [c.message.content for c in server.ask(n=6, seed=3).choices] == answers
+    assert [c.message.content for c in server.ask(n=6, sampling=Sampling(seed=3)).choices] == answers
     chunks = streamed(server, n=6, seed=3)
     assert [joined(chunks, "content", index) for index in range(6)] == answers
-    assert first.usage.prompt_tokens > 5 * server.ask(seed=3).usage.prompt_tokens
+    assert first.usage.prompt_tokens > 5 * server.ask(sampling=Sampling(seed=3)).usage.prompt_tokens
 
 
 def test_without_a_seed_answers_differ(server: Served) -> None:
@@ -211,7 +216,7 @@ def test_raw_may_be_the_server_s_way() -> None:
 
 def test_an_answer_that_is_cut_off_says_so() -> None:
     with served(ScriptedModel(remainder(WHOLE))) as server:
-        [choice] = server.ask(model="scripted:single", max_tokens=5).choices
+        [choice] = server.ask(model="scripted:single", sampling=Sampling(max_tokens=5)).choices
         assert (choice.message.content, choice.finish_reason) == ("", "length")
         chunks = streamed(server, model="scripted:single", max_tokens=5)
         assert chunks[-1].choices[0].finish_reason == "length"

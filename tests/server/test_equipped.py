@@ -9,14 +9,14 @@ import httpx
 import openai
 import pytest
 from equipped import Lengths, register
+from llava_cot.search.extras import Calibration, Extras
+from llava_cot.server.offered import judges, methods
 from playing import tagged
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.extras import Calibration, Extras
 from llava_cot.search.methods import METHODS
-from llava_cot.server.offered import judges, methods
 from llava_cot.server.page import _controls
 
 FULL = Extras(

@@ -15,6 +15,7 @@ import pytest
 from serving import ASK, PATIENCE, Patient, Served, get, served, until
 from tiny import make
 
+from llava_cot.models.base import Sampling
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.registry import open_model
 from llava_cot.server.api_errors import ApiError
@@ -69,7 +70,7 @@ def test_many_clients_are_all_answered() -> None:
     model = Patient()
     model.go.set()
     with served(model, ServerSettings(at_once=8, line=100)) as server, ThreadPoolExecutor(40) as pool:
-        replies = list(pool.map(lambda seed: server.ask(seed=seed), range(40)))
+        replies = list(pool.map(lambda seed: server.ask(sampling=Sampling(seed=seed)), range(40)))
     assert len({reply.id for reply in replies}) == 40
     assert all(reply.choices[0].message.content.isdigit() for reply in replies)
 
@@ -169,4 +170,4 @@ def test_when_a_client_goes_away_the_engine_drops_its_rows(
         assert engine.stats.decode_steps < before + 100, "the context has room for 500"
         until(lambda: outcomes(server, "gone") == 1)
         assert outcomes(server, "answered") == 0
-        assert server.ask(model=f"{local.name}:single", max_tokens=4).choices
+        assert server.ask(model=f"{local.name}:single", sampling=Sampling(max_tokens=4)).choices

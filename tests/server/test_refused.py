@@ -21,6 +21,7 @@ from schemathesis import GenerationMode
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.errors import ModelFailure
+from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.server import auth as guard
 from llava_cot.server.service import ServerSettings
@@ -93,11 +94,11 @@ def said(*roles: str) -> dict[str, Any]:
         (said("user", "assistant", "user"), 400, "no earlier turns"),
         (ask(n=0), 400, "n: "),
         (ask(n=17), 400, "n: "),
-        (ask(temperature=-1), 400, "temperature: "),
-        (ask(temperature=float("nan")), 400, "temperature: "),
-        (ask(top_p=-0.1), 400, "top_p: "),
-        (ask(max_tokens=0), 400, "max_tokens: "),
-        (ask(seed=2**70), 400, "seed: "),
+        (ask(sampling=Sampling(temperature=-1)), 400, "temperature: "),
+        (ask(sampling=Sampling(temperature=float("nan"))), 400, "temperature: "),
+        (ask(sampling=Sampling(top_p=-0.1)), 400, "top_p: "),
+        (ask(sampling=Sampling(max_tokens=0)), 400, "max_tokens: "),
+        (ask(sampling=Sampling(seed=2**70)), 400, "seed: "),
         (ask(stop=["a", "b", "c", "d", "e"]), 400, "stop"),
         (ask(stop=""), 400, "stop"),
         (ask(tools=[{"type": "function"}]), 400, "tools is not supported"),

@@ -27,6 +27,7 @@ from llava_cot import ask_sync, open_model
 from llava_cot.core.yaml_file import make_recipe
 from llava_cot.data.reading import RecordFile
 from llava_cot.errors import DataError
+from llava_cot.models.base import Sampling
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
@@ -91,7 +92,9 @@ def test_every_architecture_learns_and_its_model_loads_anywhere(
     loaded = AutoModelForImageTextToText.from_pretrained(model)
     assert type(loaded).__name__ in (model / "config.json").read_text()
     with closing(open_model(model)) as opened:
-        assert ask_sync(opened, Image.new("RGB", (20, 20)), "How many?", method="single", max_tokens=8).usage
+        assert ask_sync(
+            opened, Image.new("RGB", (20, 20)), "How many?", method="single", sampling=Sampling(max_tokens=8)
+        ).usage
     assert {path.suffix for path in model.iterdir()} <= {".json", ".jinja", ".md", ".safetensors"}
     card = (model / "README.md").read_text()
     assert "pipeline_tag: image-text-to-text" in card and "| steps | 10 |" in card

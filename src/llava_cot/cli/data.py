@@ -17,10 +17,10 @@ from llava_cot.cli.options import Device, Dtype, ModelName
 if TYPE_CHECKING:
     from llava_cot.data.overlap import Benchmarks
 
-data_app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
+app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
 
 
-@data_app.command()
+@app.command()
 def sample(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
     out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
@@ -36,7 +36,7 @@ def sample(
     print(f"{out} has {report['drawn']:,} questions", file=sys.stderr)
 
 
-@data_app.command()
+@app.command()
 def annotate(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
@@ -82,7 +82,7 @@ def annotate(
     raise typer.Exit(1 if done.end.failed or done.end.gave_up else 0)
 
 
-@data_app.command()
+@app.command()
 def duels(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
     model: Annotated[str, typer.Option(help="Whose candidates: a model, as --model elsewhere.")],
@@ -150,7 +150,7 @@ _Benchmarks = Annotated[
 ]
 
 
-@data_app.command()
+@app.command()
 def check(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
     benchmark: _Benchmarks = None,
@@ -176,7 +176,7 @@ def check(
         raise typer.Exit(1)
 
 
-@data_app.command()
+@app.command()
 def view(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
     out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
@@ -207,7 +207,7 @@ def view(
     print(f"wrote {out}", file=sys.stderr)
 
 
-@data_app.command()
+@app.command()
 def preferences(
     traces: Annotated[
         list[str], typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one a line.")

@@ -8,10 +8,21 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import Calibration, Device, Dtype, Examples, JudgeModel, ModelName, Reasoner
+from llava_cot.cli.options import Device, Dtype, ModelName, Stages, options_from
+from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.search.resources import ResourceOptions
+
+app = typer.Typer()
+# Each of the seeds of a run is a number of its own.
+_OPTIONS = [name for name in SAMPLING_OPTIONS if name != "seed"]
 
 
+@app.command()
+@options_from("resources", ResourceOptions)
+@options_from("sampling", Sampling, _OPTIONS)
 def evaluate(
+    resources: ResourceOptions,
+    sampling: Sampling,
     benchmarks: Annotated[
         list[str],
         typer.Argument(metavar="BENCH", help="Benchmarks by name, or files or folders of your own."),
@@ -46,10 +57,6 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="How questions of your own are scored.")
     ] = None,
     model_name: ModelName = None,
-    reasoner: Reasoner = None,
-    judge_model: JudgeModel = None,
-    examples: Examples = None,
-    calibration: Calibration = None,
     at_once: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Questions in flight; 64, at servers 256, if not given."),
@@ -58,12 +65,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="ADDRESS", help="Answer in a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
-    max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
-    stages: Annotated[
-        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
-    ] = None,
+    stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -83,22 +85,19 @@ def evaluate(
     from llava_cot.evaluation.run import evaluate as run
     from llava_cot.evaluation.summary import summarize
     from llava_cot.models.registry import open_model
-    from llava_cot.search.ask import settings
-    from llava_cot.search.equipping import equip
-    from llava_cot.search.spec import parse_spec
+    from llava_cot.search.request import parse_spec
+    from llava_cot.search.resources import for_requests, read_resources
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import evaluation_end, evaluation_table, show_evaluation
 
     specs = tuple(dict.fromkeys(parse_spec(text) for text in method or ["single"]))
-    settings("single", 1, None, temperature, top_p, max_tokens, 0)
     way = next((known for known in ANSWER_SOURCES if known == answer), None)
     if way is None:
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
-    equipment = equip(
-        [(spec.method, spec.judge) for spec in specs], reasoner=reasoner, judge_model=judge_model,
-        examples=examples, calibration=calibration, device=device, dtype=dtype, in_flight=at_once or ASKED,
-    )  # fmt: skip
-    if ray is not None and equipment:
+    named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or ASKED)
+    fmt = make_format(stages) if stages else LLAVA_COT
+    named = for_requests(named, [spec.request(sampling, fmt, named) for spec in specs])
+    if ray is not None and named:
         raise ValueError(
             "--ray has each worker open one model and nothing beside; leave it out, or run the methods "
             "that want more by themselves"
@@ -114,17 +113,15 @@ def evaluate(
             device=device,
             dtype=dtype,
             ray=ray,
-            known=equipment.known,
+            known=named.opened,
         ),
         specs=specs,
         seeds=tuple(range(seeds)),
         limit=limit,
         way=way,
-        fmt=make_format(stages) if stages else LLAVA_COT,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        equipment=equipment,
+        fmt=fmt,
+        sampling=sampling,
+        resources=named,
     )
     progress = ProgressDisplay("answers", quiet=quiet, resume_with="the same command")
     with (

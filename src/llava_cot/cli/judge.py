@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName
+from llava_cot.cli.options import Device, Dtype, ModelName, options_from
+from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.types import Benchmark
 
-judge_app = typer.Typer(help="Get to know judges.", no_args_is_help=True)
+app = typer.Typer(help="Get to know judges.", no_args_is_help=True)
 
 # No training draws from these, and no benchmark is scored on them.
 _UNTESTED = "scenes:validation"
 _AT_ONCE = 64
 
 
-@judge_app.callback()
+@app.callback()
 def verbs() -> None:
     """Keeps the verb's name on the command line though it is the only one."""
 
 
-@judge_app.command()
+@app.command()
+@options_from("sampling", Sampling, SAMPLING_OPTIONS)
 def calibrate(
+    sampling: Sampling,
     judge: Annotated[str, typer.Option(metavar="J", help="A judge that gives scores, as for `ask`.")],
     out: Annotated[str, typer.Option(metavar="FILE", help="The file to write, for --calibration.")],
     model: Annotated[str, typer.Option(help="Whose samples are scored, as for `ask`.")] = "mini",
@@ -45,10 +48,6 @@ def calibrate(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,
     stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this mass.")] = 0.9,
-    max_tokens: Annotated[int, typer.Option(help="The most new tokens of one sample.")] = 2048,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scores.")] = 0,
     stages: Annotated[
         str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
     ] = None,
@@ -64,15 +63,15 @@ def calibrate(
     from llava_cot.data.preferences.saved_traces import read_traces
     from llava_cot.evaluation.calibrate import calibrate as measure
     from llava_cot.evaluation.calibrate import sampled, traced
-    from llava_cot.search.ask import settings
-    from llava_cot.search.equipment import Equipment
-    from llava_cot.search.judges import JUDGES, make_judge
+    from llava_cot.search.ask import make_judge
+    from llava_cot.search.judges import JUDGES
+    from llava_cot.search.request import Request
+    from llava_cot.search.resources import ResourceSpec
     from llava_cot.view.progress import ProgressDisplay
 
     target = output_file(out)
     fmt = make_format(stages) if stages else LLAVA_COT
     fmt.stage(stage)
-    _, sampling = settings("single", 1, None, temperature, top_p, max_tokens, seed)
     if judge not in JUDGES or not JUDGES[judge].scores:
         those = ", ".join(name for name, kind in JUDGES.items() if kind.scores)
         raise ValueError(f"there is no judge {judge!r} that gives scores; choose one of {those}")
@@ -86,24 +85,27 @@ def calibrate(
     else:
         benchmark = _benchmark(given)
         kind = JUDGES[judge]
-        if kind.asks == "reward" and judge_model is None:
-            raise ValueError(f"the judge {judge} asks a reward model; give one with --judge-model")
-        if kind.asks == "nobody" and judge_model is not None:
-            raise ValueError(f"the judge {judge} asks no model; leave --judge-model out")
-        equipment = Equipment(
+        if kind.uses == "reward model" and judge_model is None:
+            raise ValueError(f"the judge {judge} uses a reward model; give one with --judge-model")
+        if kind.uses == "nothing" and judge_model is not None:
+            raise ValueError(f"the judge {judge} uses no model; drop --judge-model")
+        spec = ResourceSpec(
             judge_model=judge_model,
-            kind="reward" if kind.asks == "reward" else "model",
-            settings={"device": device, "dtype": dtype},
+            judge_model_kind="reward" if kind.uses == "reward model" else "model",
+            model_options={"device": device, "dtype": dtype},
         )
-        with equipment.opened_with(model, model_name) as (opened, extras), ProgressDisplay() as progress:
-            made = make_judge(judge, extras.judge_model or opened, fmt, sampling)
+        with spec.open_with(model, model_name) as (opened, resources), ProgressDisplay() as progress:
+            request = Request("calibrate", 1, judge, sampling, fmt=fmt)
+            made = make_judge(judge, opened, request, resources)
             sample = asyncio.run(
                 sampled(
                     opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,
                     at_once=_AT_ONCE, on_progress=lambda done: progress("samples", done, limit),
                 )
             )  # fmt: skip
-            found = measure(sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=seed)
+            found = measure(
+                sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=sampling.seed
+            )
     found.save(target)
     above = sum(score > found.cut_off for score in sample.scores)
     print(

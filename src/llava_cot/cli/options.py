@@ -1,8 +1,11 @@
-"""Options of more than one verb."""
+"""Options of more than one verb, and options made from the fields of settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import is_dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,46 +18,139 @@ ModelSpec = Annotated[
     str,
     typer.Option(help="'mini', the folder of a checkpoint, 'vllm:FOLDER', or a server's address or name."),
 ]
+ModelName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="One of a server's models, if it has several.")
+]
 Stages = Annotated[
     str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
 ]
 CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")]
-ModelName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which of a server's models, if it has several.")
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Reasoner = Annotated[
-    str | None,
-    typer.Option(metavar="M", help="Another model, as --model, for methods that have it reason."),
-]
-JudgeModel = Annotated[
-    str | None,
-    typer.Option(metavar="M", help="Another model that judges; a reward model where the judge asks one."),
-]
-Examples = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Examples for methods that show some (YAML).")
-]
-Calibration = Annotated[
-    str | None, typer.Option(metavar="FILE", help="How a judge scores, for methods that have a cut-off.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on standard error.")]
 
 
-class Naming(TyperCommand):
-    """A command in whose help {methods} and {judges} stand for the names of what there is.
+def complete_methods() -> list[str]:
+    """The names of methods, for shell completion."""
+    from llava_cot.search.methods import METHODS
 
-    They are looked up when the help is shown: to know them for every command would cost each its start.
+    return list(METHODS)
+
+
+def complete_judges() -> list[str]:
+    """The names of judges, for shell completion."""
+    from llava_cot.search.judges import JUDGES
+
+    return list(JUDGES)
+
+
+def complete_benchmarks(incomplete: str) -> list[str]:
+    """The names of benchmarks, for shell completion."""
+    from llava_cot.evaluation.benchmarks import BENCHMARKS
+
+    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+
+
+# What options made from fields have besides: other flags, the name of their value, shell completion.
+_FLAGS: dict[str, tuple[str, ...]] = {"n": ("-n",)}
+_METAVARS = {
+    "budget": "TOKENS",
+    "calibration": "FILE",
+    "examples": "FILE",
+    "judge_model": "MODEL",
+    "judge_prompts": "FILE",
+    "max_tokens": "TOKENS",
+    "reasoner": "MODEL",
+}
+_COMPLETIONS: dict[str, Callable[[], list[str]]] = {"method": complete_methods, "judge": complete_judges}
+
+
+def options_from(parameter: str, settings: type, names: Sequence[str] | None = None) -> Callable[..., Any]:
+    """Replace a parameter of a command, which takes an instance of `settings`, by an option for each field.
+
+    Args:
+        parameter: The name of the parameter.
+        settings: A pydantic model or dataclass, whose fields have descriptions.
+        names: The fields that become options; by default all.
+    """
+    fields: dict[str, Any] = (
+        settings.__pydantic_fields__ if is_dataclass(settings) else settings.model_fields  # type: ignore[attr-defined]
+    )
+    chosen = {name: fields[name] for name in names or fields}
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function, eval_str=True)
+
+        @wraps(function)
+        def command(**arguments: Any) -> Any:
+            given = {name: arguments.pop(name) for name in chosen}
+            return function(**arguments, **{parameter: _make(settings, given)})
+
+        made = [_option(name, field) for name, field in chosen.items()]
+        parameters = []
+        for known in signature.parameters.values():
+            parameters += made if known.name == parameter else [known]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+        )
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _option(name: str, field: Any) -> inspect.Parameter:
+    flags = _FLAGS.get(name, ("--" + name.replace("_", "-"),))
+    complete = _COMPLETIONS.get(name)
+    text = {"method": "{methods}; ", "judge": "{judges}; "}.get(name, "")
+    option = typer.Option(
+        *flags,
+        help=text + field.description.removeprefix("The method; ").removeprefix("The judge; "),
+        metavar=_METAVARS.get(name),
+        autocompletion=None if complete is None else _startswith(complete),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[field.annotation, option],
+    )
+
+
+def _startswith(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+def _make(settings: type, given: dict[str, Any]) -> Any:
+    """An instance of the settings. Raises ValueError with one sentence."""
+    from pydantic import ValidationError
+
+    from llava_cot.models.base import Sampling, explain_sampling
+
+    try:
+        return settings(**given)
+    except ValidationError as error:
+        if settings is Sampling:
+            raise ValueError(explain_sampling(error)) from None
+        raise ValueError(error.errors()[0]["msg"]) from None
+
+
+class NamingCommand(TyperCommand):
+    """A command in whose help {methods} and {judges} stand for the names of those that there are.
+
+    They are looked up when the help is shown, since plug-ins may add to them.
     """
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        from llava_cot.search.judges import JUDGES
-        from llava_cot.search.methods import METHODS
-
         for param in self.params:
-            told: Any = getattr(param, "help", None)
-            if told:
-                named = told.replace("{methods}", _listed(METHODS)).replace("{judges}", _listed(JUDGES))
-                param.help = named  # type: ignore[attr-defined]
+            text: Any = getattr(param, "help", None)
+            if text and "{" in text:
+                named = text.replace("{methods}", _listed(complete_methods()))
+                param.help = named.replace("{judges}", _listed(complete_judges()))  # type: ignore[attr-defined]
         super().format_options(ctx, formatter)
 
 

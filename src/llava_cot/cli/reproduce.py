@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer()
 
+
+@app.command()
 def reproduce(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder to keep all in, or to go on with.")

@@ -8,28 +8,19 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import (
-    CacheMb,
-    Calibration,
-    Device,
-    Dtype,
-    Examples,
-    JudgeModel,
-    ModelName,
-    ModelSpec,
-    Reasoner,
-    Stages,
-)
+from llava_cot.cli.options import CacheMb, Device, Dtype, ModelName, ModelSpec, Stages, options_from
 from llava_cot.errors import missing_package
+from llava_cot.search.resources import ResourceOptions
+
+app = typer.Typer()
 
 
+@app.command()
+@options_from("resources", ResourceOptions)
 def serve(
+    resources: ResourceOptions,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
-    reasoner: Reasoner = None,
-    judge_model: JudgeModel = None,
-    examples: Examples = None,
-    calibration: Calibration = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
     api_key_env: Annotated[
@@ -59,12 +50,9 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("the server", error.name, extra="serve")) from None
     from llava_cot.core.stages import LLAVA_COT, make_format
-    from llava_cot.search.equipping import equip
+    from llava_cot.search.resources import read_resources
 
-    equipment = equip(
-        None, reasoner=reasoner, judge_model=judge_model, examples=examples, calibration=calibration,
-        device=device, dtype=dtype, cache_mb=cache_mb,
-    )  # fmt: skip
+    spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     settings = ServerSettings(
         fmt=make_format(stages) if stages else LLAVA_COT,
         at_once=at_once,
@@ -76,10 +64,10 @@ def serve(
     )
     with (
         closing(listen(host, port)) as listening,
-        equipment.opened_with(model, model_name) as (opened, extras),
+        spec.open_with(model, model_name) as (opened, ready),
     ):
         print(f"serving {opened.name} at {address(listening)}", file=sys.stderr, flush=True)
-        run(opened, settings, listening, extras)
+        run(opened, settings, listening, ready)
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,10 @@ import typer
 
 from llava_cot.errors import missing_package
 
+app = typer.Typer()
 
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A YAML file; docs/reference/recipes.md lists its fields.")],
     resume: Annotated[

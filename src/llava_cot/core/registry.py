@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -12,17 +13,24 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to the package's own entries and those of installed entry points.
 
-    Entry points are listed at once, without importing their packages, and loaded when their name is first
-    looked up. An entry of the package itself cannot be replaced.
+    The package's own modules are imported at the first access, in the order given. Entry points are listed
+    without importing their packages, and loaded when their name is first looked up. An entry of the package
+    itself cannot be replaced.
 
     Args:
         group: The entry-point group, such as "llava_cot.methods".
         noun: What an entry is called in messages, such as "method".
+        modules: The modules of the package that register its own entries when they are imported.
+        decorated: Entries register themselves by a decorator; otherwise the entry point is the entry.
     """
 
-    def __init__(self, group: str, noun: str) -> None:
+    def __init__(
+        self, group: str, noun: str, modules: Sequence[str] = (), *, decorated: bool = False
+    ) -> None:
         self.group = group
         self.noun = noun
+        self._modules = list(modules)
+        self._decorated = decorated
         self._entries: dict[str, T] = {}
         self._entry_points: dict[str, EntryPoint] | None = None
 
@@ -33,18 +41,25 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[name] = entry
 
     def __getitem__(self, name: str) -> T:
+        self._import_own()
         if name not in self._entries and name in self._external():
             self._load(name)
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
+        self._import_own()
         yield from dict.fromkeys([*self._entries, *self._external()])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
+        self._import_own()
         return name in self._entries or name in self._external()
+
+    def _import_own(self) -> None:
+        while self._modules:
+            import_module(self._modules.pop(0))
 
     def _external(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:
@@ -61,7 +76,13 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"the {self.noun} {name!r} of the package {point.dist.name if point.dist else point.value} "
                 f"cannot be loaded: {type(error).__name__}: {error}"
             ) from error
-        self._entries.setdefault(name, loaded)
+        if not self._decorated:
+            self._entries.setdefault(name, loaded)
+        if name not in self._entries:
+            raise ValueError(
+                f"the entry point {point.value} in {self.group} registers no {self.noun} {name!r}; give both "
+                "the same name"
+            )
 
     def unknown(self, name: str) -> ValueError:
         """The error for a name that is not registered."""

@@ -225,6 +225,39 @@ def last_closed(text: str, fmt: StageFormat = LLAVA_COT) -> int | None:
     return max((tag.stage for tag in find_tags(text, fmt.pairs) if not tag.opens), default=None)
 
 
+def next_stage(at: int, text: str, finish: str, fmt: StageFormat) -> int:
+    """The index of the stage after a candidate for stage `at`; past the last one if it ends the answer.
+
+    Args:
+        at: The index of the stage that the candidate was sampled for.
+        text: The candidate's text, which may close a later stage, or none.
+        finish: "eos" if the model ended the answer.
+        fmt: The stage format.
+    """
+    closed = last_closed(text, fmt)
+    return len(fmt.stages) if finish == "eos" or closed is None else max(at, closed) + 1
+
+
+def close_cut_stage(text: str, stage: str, fmt: StageFormat) -> str | None:
+    """A text that was cut by the token limit, with its open stage closed; None if none is open.
+
+    Of several open stages it is `stage`, or else the last one.
+    """
+    opened = [found.stage for found in validate(text, fmt) if found.kind == "unclosed"]
+    if not opened:
+        return None
+    close = fmt.stage(stage if stage in opened else opened[-1] or stage).close
+    return _without_part_of(close, text.rstrip()) + close
+
+
+def _without_part_of(tag: str, text: str) -> str:
+    """The text without the beginning of the tag at its end."""
+    for length in range(len(tag) - 1, 0, -1):
+        if text.lower().endswith(tag[:length].lower()):
+            return text[:-length].rstrip()
+    return text
+
+
 def validate(text: str, fmt: StageFormat = LLAVA_COT) -> list[Departure]:
     """Every departure of a text from its format, in the order of the text; absent stages last.
 

@@ -131,6 +131,7 @@ class Trace(_Record):
     `judge_model` is the model that the judge asked; None where it asked none, and in older traces.
     `budget` is the most tokens that the method was to write, judging included; None for no such bound.
     `reasoner` is a second model, which answered from what `model` had seen; None where there is none.
+    `sampling` has the further options of sampling that differ from their defaults, such as top_k.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     """
 
@@ -147,6 +148,7 @@ class Trace(_Record):
     temperature: float
     top_p: float
     max_tokens: int
+    sampling: dict[str, float] = Field(default_factory=dict, exclude_if=lambda options: not options)
     format: tuple[StageTags, ...]
     final: str | None = None
     candidates: tuple[Candidate, ...] = ()

@@ -6,7 +6,6 @@ Owns what is sampled and what counts. The file it ends in is `judges/calibration
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
@@ -23,9 +22,9 @@ from llava_cot.evaluation.scorer import insist
 from llava_cot.evaluation.types import BenchmarkItem
 from llava_cot.models.base import Model, Sampling
 from llava_cot.search.calibration import Calibration
-from llava_cot.search.grading import grade
 from llava_cot.search.judges.base import Judge
-from llava_cot.search.search import Recorder
+from llava_cot.search.request import Request
+from llava_cot.search.search import Search
 from llava_cot.search.tree import Node, grow
 
 
@@ -75,15 +74,15 @@ async def sampled(
 async def _score(
     question: Question, model: Model, judge: Judge, *, stage: str, sampling: Sampling, fmt: StageFormat
 ) -> float | None:
-    record = Recorder("calibrate", question, model, judge, 1, sampling, fmt)
-    rng, at = random.Random(sampling.seed), fmt.names.index(stage)
+    search = Search(Request("calibrate", 1, judge, sampling, fmt=fmt), model, question, judge)
+    at = fmt.names.index(stage)
     node = Node()
     while node.after <= at:
-        [node] = await grow(record, model, [node], 1, node.after, sampling, rng)
+        [node] = await grow(search, [node], 1, node.after)
     candidate = node.candidate
     if candidate is None or candidate.stage != stage or parse(candidate.text, fmt).stages[stage] is None:
         return None
-    [score] = await grade(record, judge, [candidate], rng)
+    [score] = await search.scores([candidate])
     return score
 
 

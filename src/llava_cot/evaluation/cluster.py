@@ -17,6 +17,8 @@ from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation.joining import checked, join, reason, shares
 from llava_cot.evaluation.worker import Opening, Reply, Worker, pack
+from llava_cot.search.request import Request
+from llava_cot.search.resources import Resources
 
 _START_SECONDS = 900.0  # for the first worker: loading a large model from a slow disk takes minutes
 _LOOK_SECONDS = 0.1
@@ -74,15 +76,15 @@ class Cluster:
         """How many are there, or about to be."""
         return len(self._members)
 
-    async def answer(self, question: Question, **how: Any) -> Trace:
-        """The trace that `ask(model, None, question, **how)` gives. Raises ModelError, ValueError.
+    async def answer(self, question: Question, request: Request, resources: Resources) -> Trace:
+        """The trace that `answer` gives for the request. Raises ModelError, ValueError.
 
         What is under way at a worker that dies is given to another; a new worker is started in its place.
         """
         packed = await asyncio.to_thread(pack, question)
         for _ in range(_LOSSES):
             member = await self._take()
-            call = member.actor.answer.remote(packed, how)
+            call = member.actor.answer.remote(packed, request)
             try:
                 reply: Reply = await call
             except asyncio.CancelledError:

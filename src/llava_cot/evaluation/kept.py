@@ -32,6 +32,7 @@ from llava_cot.errors import StoreError
 from llava_cot.evaluation.answers import AnswerSource
 from llava_cot.evaluation.results import QuestionResult, RunKey
 from llava_cot.evaluation.types import AnswerScore, Benchmark, BenchmarkItem
+from llava_cot.models.base import Sampling
 
 _SCORE = ("value", "by", "said", "reason", "scorer")
 PURPOSE = {"purpose": "evaluation"}
@@ -116,7 +117,7 @@ def keep_model(store: Store, name: str, opened: str, way: AnswerSource) -> None:
 
 
 def check_method(store: Store, name: str, told: Mapping[str, str]) -> None:
-    """Raises StoreError if the folder has runs of this method with other equipment."""
+    """Raises StoreError if the folder has runs of this method with other resources."""
     known = store.get(name, "method")
     if known is None:
         if all(read_setting(key).method != name for key in store.keys("setting")):
@@ -206,16 +207,14 @@ def item_of(id: str, kept: Mapping[str, Any]) -> BenchmarkItem:
     )
 
 
-def settings(
-    fmt: StageFormat, temperature: float, top_p: float, max_tokens: int, limit: int | None
-) -> dict[str, str]:
+def settings(fmt: StageFormat, sampling: Sampling, limit: int | None) -> dict[str, str]:
     """What all runs of a folder have in common, for `Store.agree`."""
     return {
         **PURPOSE,
         "format": ",".join(f"{s.name}={s.open} {s.close}" for s in fmt.stages) + f" to {fmt.final}",
-        "temperature": f"{temperature:g}",
-        "top-p": f"{top_p:g}",
-        "max-tokens": str(max_tokens),
+        "temperature": f"{sampling.temperature:g}",
+        "top-p": f"{sampling.top_p:g}",
+        "max-tokens": str(sampling.max_tokens),
         "limit": "none" if limit is None else str(limit),
     }
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Trace
 from llava_cot.evaluation.plan import AnswerFunction, PlannedModel
 from llava_cot.models.base import Model
 from llava_cot.models.registry import open_model
-from llava_cot.search.ask import ask
-from llava_cot.search.equipment import lasting
+from llava_cot.search.ask import answer
+from llava_cot.search.request import Request
+from llava_cot.search.resources import Resources, absolute
 
 # One machine's batches grow no faster beyond the first; a server's line is never to be empty.
 _HERE, ASKED = 64, 256
@@ -48,12 +51,16 @@ def entries(
             opened = partial(_here, spec, model_name, at_once, device, dtype, {} if known is None else known)
         else:
             opened = partial(_by_ray, ray, spec, at_once, device, dtype)
-        found.append(PlannedModel(name, lasting(spec) + (f" {model_name}" if model_name else ""), opened))
+        found.append(PlannedModel(name, absolute(spec) + (f" {model_name}" if model_name else ""), opened))
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two models are called {name}; give each a name of its own, as in NAME=MODEL")
     return tuple(found)
+
+
+async def _answer(model: Model, question: Question, request: Request, resources: Resources) -> Trace:
+    return await answer(request, model, question, resources)
 
 
 @contextmanager
@@ -76,7 +83,7 @@ def _here(
             )
             model = stack.enter_context(closing(opened))
         liked = ASKED if isinstance(model, EndpointModel | SeveralModel) else _HERE
-        yield partial(ask, model, None), at_once or liked
+        yield partial(_answer, model), at_once or liked
 
 
 @contextmanager

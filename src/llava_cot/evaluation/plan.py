@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.answers import AnswerSource
 from llava_cot.evaluation.results import RunKey
 from llava_cot.evaluation.types import Benchmark
-from llava_cot.models.base import seed_of
-from llava_cot.search.equipment import Equipment
-from llava_cot.search.spec import Spec
+from llava_cot.models.base import Sampling, seed_of
+from llava_cot.search.request import Request, Spec
+from llava_cot.search.resources import ResourceSpec
 
-# Answers a question, as `ask` does once it has its model.
+# Answers a question by a request, as `answer` does once it has its model.
 AnswerFunction = Callable[..., Awaitable[Trace]]
 
 
@@ -31,7 +32,7 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `equipment` is
+    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `resources` is
     what the methods and judges have besides the models."""
 
     benchmarks: tuple[Benchmark, ...]
@@ -41,10 +42,13 @@ class EvalPlan:
     limit: int | None = None
     way: AnswerSource = "conclusion"
     fmt: StageFormat = LLAVA_COT
-    temperature: float = 0.6
-    top_p: float = 0.9
-    max_tokens: int = 2048
-    equipment: Equipment = field(default_factory=Equipment)
+    sampling: Sampling = field(default_factory=Sampling)
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
+
+    @cached_property
+    def requests(self) -> dict[Spec, Request]:
+        """The request of each spec, but for its seed. Raises RequestError."""
+        return {spec: spec.request(self.sampling, self.fmt, self.resources) for spec in self.specs}
 
     def settings(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
         """All that is asked of one model, in order."""

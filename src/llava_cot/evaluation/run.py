@@ -39,9 +39,8 @@ from llava_cot.evaluation.scores import Scores
 from llava_cot.evaluation.share import Share
 from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
 from llava_cot.models.base import Model
-from llava_cot.search.equipment import fitting
-from llava_cot.search.extras import Extras
-from llava_cot.search.spec import Spec
+from llava_cot.search.request import Spec
+from llava_cot.search.resources import Resources
 
 _SCORED_AT_ONCE = 64
 
@@ -94,21 +93,21 @@ def evaluate(
         run = _Run(store, plan, ids, scores, on_progress, on_interrupt)
         gave_up = []
         owing = [entry for entry in plan.models if run.owes(entry)]
-        with plan.equipment.opened() if owing else nullcontext(Extras()) as extras:
+        with plan.resources.open() if owing else nullcontext(Resources()) as resources:
             for entry in owing:
                 with entry.open() as (answer, at_once):
-                    if asyncio.run(run.answer(entry, answer, at_once, extras)):
+                    if asyncio.run(run.answer(entry, answer, at_once, resources)):
                         gave_up.append(entry.name)
         return EvalOutcome(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
 
 
 def _prepare(store: Store, plan: EvalPlan) -> dict[str, list[str]]:
     """The ids of the questions, by benchmark. Raises ValueError if the plan does not fit the folder."""
-    store.agree(settings(plan.fmt, plan.temperature, plan.top_p, plan.max_tokens, plan.limit))
+    store.agree(settings(plan.fmt, plan.sampling, plan.limit))
     for entry in plan.models:
         check_model(store, entry.name, entry.spec, plan.way)
     for spec in plan.specs:
-        check_method(store, spec.name, plan.equipment.told(spec.method, spec.judge))
+        check_method(store, spec.name, plan.resources.describe(spec.method, spec.judge))
     names = [benchmark.name for benchmark in plan.benchmarks]
     for name in names:
         if names.count(name) > 1:
@@ -172,17 +171,19 @@ class _Run:
     def owes(self, entry: PlannedModel) -> bool:
         return next(self._owed(entry), None) is not None
 
-    async def answer(self, entry: PlannedModel, answer: AnswerFunction, at_once: int, extras: Extras) -> bool:
+    async def answer(
+        self, entry: PlannedModel, answer: AnswerFunction, at_once: int, resources: Resources
+    ) -> bool:
         """Ask a model all that it owes; whether it could do nothing any more."""
         keep_model(self._store, entry.name, entry.spec, self._plan.way)
         for setting, _, spec in self._plan.settings(entry.name):
-            keep_method(self._store, spec.name, self._plan.equipment.told(spec.method, spec.judge))
+            keep_method(self._store, spec.name, self._plan.resources.describe(spec.method, spec.judge))
             self._store.put(setting_key(setting), "setting", None)
         room = Room()  # belongs to this event loop
         why = await run_interruptible(
             self._owed(entry),
             lambda job: self._one(
-                job, partial(answer, extras=fitting(extras, job.spec.method, job.spec.judge)), room
+                job, partial(answer, resources=resources.fitting(job.spec.method, job.spec.judge)), room
             ),
             at_once,
             lambda: False,
@@ -224,20 +225,9 @@ class _Run:
         return None
 
     async def _ask(self, job: _Job, answer: AnswerFunction, room: Room) -> Trace:
-        plan, spec = self._plan, job.spec
+        request = self._plan.requests[job.spec].with_seed(question_seed(job.setting.seed, job.item.id))
         async with room.pictures(job.item.pictures) as images:
-            return await answer(
-                job.item.about(await images()),
-                method=spec.method,
-                n=spec.n,
-                judge=spec.judge,
-                temperature=plan.temperature if spec.temperature is None else spec.temperature,
-                top_p=plan.top_p,
-                max_tokens=plan.max_tokens,
-                seed=question_seed(job.setting.seed, job.item.id),
-                fmt=plan.fmt,
-                budget=spec.budget,
-            )
+            return await answer(job.item.about(await images()), request)
 
     def _count(self, setting: RunKey, value: float) -> None:
         mean = self._means[setting]

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from llava_cot.core.question import ImageLimits, LoadedImage, Question, load_image
+from llava_cot.search.request import Request
 
 # Pictures were held to the limits where they were loaded.
 _NO_LIMITS = ImageLimits(max_bytes=2**40, max_pixels=2**40)
@@ -94,13 +95,13 @@ class Worker:
             return Reply(str(error), trouble=True)
         return Reply(self._model.name)
 
-    async def answer(self, packed: Packed, how: Mapping[str, Any]) -> Reply:
-        """The trace of one question; `how` is what `ask` takes beside."""
+    async def answer(self, packed: Packed, request: Request) -> Reply:
+        """The trace of one question."""
         from llava_cot.errors import ModelFailure
-        from llava_cot.search.ask import ask
+        from llava_cot.search.ask import answer
 
         try:
-            trace = await ask(self._model, None, unpack(packed), **how)
+            trace = await answer(request, self._model, unpack(packed))
         except ValueError as error:
             return Reply(str(error), trouble=True, failure=isinstance(error, ModelFailure))
         return Reply(trace.model_dump_json())

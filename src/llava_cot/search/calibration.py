@@ -57,7 +57,7 @@ PAPER = Calibration("reward", -0.77, 2.08)
 ABSOLUTE = {"logits": 0.5, "verifier": 0.5, "rules": 0.99}
 
 
-def is_known(judge: str) -> bool:
+def has_cut_off(judge: str) -> bool:
     """Whether the judge of this name has a cut-off without a calibration."""
     return judge in ABSOLUTE or judge == PAPER.judge
 

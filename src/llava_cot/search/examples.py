@@ -17,7 +17,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.yaml_file import make_recipe, read_yaml
 from llava_cot.data.record import inside
 from llava_cot.errors import DataError
-from llava_cot.search.extras import Example
+from llava_cot.search.resources import Example
 
 _WHAT = "file of examples"
 

@@ -1,12 +1,11 @@
 """From text that was not written in stages to a staged answer, for methods that work by prompt alone.
 
-Owns which stage a thought and a description become, how the answer is read from the end of a text, and the
-call that asks for an answer that cannot be read. Knows no method.
+Which stage a thought or a description becomes, how the answer is read from the end of a text, and the call
+that requests an answer that cannot be read.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +14,8 @@ from string import ascii_uppercase
 from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat, parse, render
 from llava_cot.core.tags import find_tags
-from llava_cot.models.base import Continuation, Message, Model, Prompt, Sampling
-from llava_cot.search.methods.base import one_sample
-from llava_cot.search.search import Recorder
+from llava_cot.models.base import Continuation, Message, Model, Prompt
+from llava_cot.search.search import Search
 
 # How a text is to end, so that `read_answer` finds what it answers: one of "The answer is 2.", "Answer: 2".
 _LEAD = re.compile(
@@ -67,8 +65,8 @@ def _without_tags(text: str, fmt: StageFormat) -> str:
     return text.strip()
 
 
-def brief(question: Question) -> str:
-    """In which form an answer is asked for."""
+def answer_form(question: Question) -> str:
+    """The form of the answer that a prompt requests."""
     letters = ascii_uppercase[: len(question.options)]
     if not letters:
         return "the answer alone, as briefly as the question allows"
@@ -99,64 +97,58 @@ def read_answer(text: str) -> tuple[str, str | None]:
     return ("" if only else text), answer
 
 
-def keep_as(record: Recorder, sampled: Continuation, texts: Mapping[str | None, str | None]) -> None:
-    """Record a sample and make it part of the answer, as stages with these texts, by the stages' names.
+def keep_as(search: Search, sampled: Continuation, texts: Mapping[str | None, str | None]) -> None:
+    """Record a sample and make it part of the answer, as stages with these texts.
 
-    A text of no stage (None) is in none; where nothing else is left, the sample stays in the trace as it was
-    sampled, and is not kept.
+    Args:
+        search: The search.
+        sampled: The sample.
+        texts: By stage name. A text under None belongs to no stage and is left out. If nothing else remains,
+            the sample is recorded as it was sampled, and not kept.
     """
-    plainly = {name: _without_tags(text or "", record.fmt) for name, text in texts.items()}
-    stages = {name: text for name, text in plainly.items() if name is not None and text}
+    stripped = {name: _without_tags(text or "", search.fmt) for name, text in texts.items()}
+    stages = {name: text for name, text in stripped.items() if name is not None and text}
     if not stages:
-        record.add(sampled)
+        search.add(sampled)
         return
-    written = render(stages, record.fmt)
-    apart = "\n\n" if record.text else ""
-    record.keep(record.add(replace(sampled, text=apart + written, tokens=())))
+    gap = "\n\n" if search.text else ""
+    search.keep(search.add(replace(sampled, text=gap + render(stages, search.fmt), tokens=())))
 
 
 async def keep_thought(
-    record: Recorder,
+    search: Search,
     sampled: Continuation,
     thought: str,
     answer: str | None,
-    model: Model,
     messages: tuple[Message, ...],
-    sampling: Sampling,
-    rng: random.Random,
+    model: Model | None = None,
 ) -> None:
-    """Keep a thought and its answer; where there is none, the model is asked for it, after `messages`.
+    """Keep a thought and its answer; without an answer, the model is called for it, after `messages`.
 
-    In a format without a stage for it the thought stays in the trace alone, and the answer is asked for.
+    In a format without a stage for it the thought is in the trace alone, and the model is called.
     """
-    stage = thought_stage(record.fmt)
+    stage = thought_stage(search.fmt)
     if stage is None and thought:
         answer = None
-    keep_as(record, sampled, {stage: thought, record.fmt.final: answer})
+    keep_as(search, sampled, {stage: thought, search.fmt.final: answer})
     if answer is None:
-        await ask_answer(record, model, messages, sampled.text, sampling, rng)
+        await request_answer(search, messages, sampled.text, model)
 
 
-async def ask_answer(
-    record: Recorder,
-    model: Model,
-    messages: tuple[Message, ...],
-    thought: str,
-    sampling: Sampling,
-    rng: random.Random,
+async def request_answer(
+    search: Search, messages: tuple[Message, ...], thought: str, model: Model | None = None
 ) -> None:
-    """One more call, after `messages` and the thought: what is the answer? It becomes the final stage.
+    """One more call, after `messages` and the thought, whose reply becomes the final stage.
 
-    The second prompt of arXiv 2205.11916 (section 3), put as a turn of its own.
+    The second prompt of arXiv 2205.11916 (section 3), as a turn of its own.
     """
-    record.start(record.fmt.final)
-    ask = f"Therefore, what is the answer? Give {brief(record.question)}."
+    search.start(search.fmt.final)
+    request = f"Therefore, what is the answer? Give {answer_form(search.question)}."
     *others, last = messages
     if thought.strip():
-        turns = (*messages, Message("assistant", thought.strip()), Message("user", ask))
-    else:  # many a chat template refuses a turn without words
-        turns = (*others, replace(last, text=f"{last.text}\n\n{ask}"))
-    settings = replace(sampling, seed=rng.getrandbits(63))
-    reply = await one_sample(model, Prompt(turns), settings)
-    said = plain(reply.text, record.fmt, record.fmt.final)
-    keep_as(record, reply, {record.fmt.final: read_answer(said)[1] or said})
+        turns = (*messages, Message("assistant", thought.strip()), Message("user", request))
+    else:  # many chat templates refuse a turn without text
+        turns = (*others, replace(last, text=f"{last.text}\n\n{request}"))
+    reply = await search.reply(Prompt(turns), model=model)
+    text = plain(reply.text, search.fmt, search.fmt.final)
+    keep_as(search, reply, {search.fmt.final: read_answer(text)[1] or text})

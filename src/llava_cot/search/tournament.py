@@ -3,7 +3,7 @@
 Two candidates are popped from the pool at random, the one popped first is shown as response 1, the
 winner goes back, N - 1 games (arXiv 2411.10440, section 3.2). The draw does not depend on who wins, so
 the whole tree of games is drawn first, and a game is played as soon as its two entrants are known:
-the same games, fewer rounds of waiting. Knows no concrete judge.
+the same games, fewer rounds of waiting.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from llava_cot.core.trace import Candidate, Check, Verdict
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.search import Recorder
+
+if TYPE_CHECKING:
+    from llava_cot.search.search import Search
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,12 @@ def draw(n: int, rng: random.Random) -> list[Game]:
     return games
 
 
-async def tournament(
-    record: Recorder, judge: Judge | None, candidates: Sequence[Candidate], rng: random.Random
-) -> Candidate:
+async def tournament(search: Search, candidates: Sequence[Candidate]) -> Candidate:
     """The winner among this round's candidates; verdicts are recorded in the order of the draw."""
     if len(candidates) == 1:
         return candidates[0]
-    if judge is None:
-        raise ValueError("a judge is needed to choose among several candidates")
-    games = draw(len(candidates), rng)
-    checks = await _check(record, judge, candidates, rng)
+    games = draw(len(candidates), search.rng)
+    checks = await _check(search, candidates)
     played: list[asyncio.Task[tuple[Verdict, Candidate]]] = []
 
     async def entrant(position: int) -> Candidate:
@@ -63,13 +60,13 @@ async def tournament(
 
     async def play(game: Game) -> tuple[Verdict, Candidate]:
         a, b = await entrant(game.first), await entrant(game.second)
-        return await _duel(record, judge, a, b, checks, game)
+        return await _duel(search, a, b, checks, game)
 
     played += [asyncio.create_task(play(game)) for game in games]
     try:
         for task in played:
             verdict, winner = await task
-            record.verdict(verdict)
+            search.verdict(verdict)
     finally:
         for task in played:
             task.cancel()
@@ -77,31 +74,32 @@ async def tournament(
     return winner
 
 
-async def _check(
-    record: Recorder, judge: Judge, candidates: Sequence[Candidate], rng: random.Random
-) -> dict[int, Check]:
-    """What the judge says of each candidate alone, by id: each text once, all at the same time."""
+async def _check(search: Search, candidates: Sequence[Candidate]) -> dict[int, Check]:
+    """The judge's opinion of each candidate alone, by id: each text once, all at the same time."""
     first: dict[str, tuple[Candidate, int]] = {}
     for candidate in candidates:
-        first.setdefault(_text(candidate), (candidate, rng.getrandbits(63)))
+        first.setdefault(_text(candidate), (candidate, search.rng.getrandbits(63)))
     if len(first) == 1:
         return {}
     opinions = await asyncio.gather(
-        *(judge.check(record.question, record.stage, record.text, c, seed=s) for c, s in first.values())
+        *(
+            search.judge.check(search.question, search.stage, search.text, candidate, seed=seed)
+            for candidate, seed in first.values()
+        )
     )
-    said = dict(zip(first, opinions, strict=True))
+    by_text = dict(zip(first, opinions, strict=True))
     for opinion in opinions:
         if opinion is not None:
-            record.spend(opinion.usage)
+            search.spend(opinion.usage)
     return {
         c.id: Check(candidate=c.id, correct=opinion.correct, reply=opinion.reply)
         for c in candidates
-        if (opinion := said[_text(c)]) is not None
+        if (opinion := by_text[_text(c)]) is not None
     }
 
 
 async def _duel(
-    record: Recorder, judge: Judge, a: Candidate, b: Candidate, checks: dict[int, Check], game: Game
+    search: Search, a: Candidate, b: Candidate, checks: dict[int, Check], game: Game
 ) -> tuple[Verdict, Candidate]:
     seen = tuple(checks[c.id] for c in (a, b) if c.id in checks)
     flagged = {check.candidate for check in seen if check.correct is False}
@@ -114,18 +112,20 @@ async def _duel(
     elif b.id in flagged:
         winner, decided_by = a, "check"
     else:
-        said = await judge.prefer(record.question, record.stage, record.text, a, b, seed=game.seed)
-        record.spend(said.usage)
-        reply, scores = said.reply, said.scores
-        winner = (a, b)[game.coin if said.choice is None else said.choice - 1]
-        decided_by = "seed" if said.choice is None else "choice"
+        preference = await search.judge.prefer(
+            search.question, search.stage, search.text, a, b, seed=game.seed
+        )
+        search.spend(preference.usage)
+        reply, scores = preference.reply, preference.scores
+        winner = (a, b)[game.coin if preference.choice is None else preference.choice - 1]
+        decided_by = "seed" if preference.choice is None else "choice"
     verdict = Verdict(
         a=a.id,
         b=b.id,
         winner=winner.id,
-        round=record.round,
-        stage=record.stage,
-        judge=judge.name,
+        round=search.round,
+        stage=search.stage,
+        judge=search.judge.name,
         decided_by=decided_by,
         reply=reply,
         scores=scores,

@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from llava_cot.core.trace import Trace
+from llava_cot.search.request import make_request
 from llava_cot.server.api_errors import ErrorReply, error_response
 from llava_cot.server.chat_reply import ReplyStyle, reply
 from llava_cot.server.chat_request import read_request
 from llava_cot.server.names import listed, read_name
-from llava_cot.server.offered import check
 from llava_cot.server.schemas import ChatReply, ChatRequest, Health, ModelCard, ModelList
 from llava_cot.server.service import Service, answer, unless_gone
 from llava_cot.server.streaming import stream
@@ -49,7 +49,7 @@ def make_app(service: Service) -> FastAPI:
     @app.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
-        asked = read_request(body, model.name, settings.allow_urls, service.extras)
+        asked = read_request(body, model.name, settings.fmt, settings.allow_urls, service.resources)
         raw = settings.raw if body.raw is None else body.raw
         style = ReplyStyle(body.model, raw, bool(body.include_trace), asked.stop)
         if body.stream:
@@ -63,14 +63,15 @@ def make_app(service: Service) -> FastAPI:
     async def models() -> ModelList:
         """The model by itself, and with methods. Other numbers of candidates may be asked for too."""
         return ModelList(
-            data=[ModelCard(id=name, created=started) for name in listed(model.name, service.extras)]
+            data=[ModelCard(id=name, created=started) for name in listed(model.name, service.resources)]
         )
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> ModelCard:
         named = read_name(name, model.name)
         if named.method is not None:
-            check(named.method, named.judge, service.extras)
+            fitting = service.resources.fitting(named.method, named.judge)
+            make_request(named.method, judge=named.judge, resources=fitting)
         return ModelCard(id=name, created=started)
 
     @app.get("/traces/{name}.json", response_model=Trace)

@@ -14,11 +14,13 @@ from typing import Any
 
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
-from llava_cot.search.ask import settings
-from llava_cot.search.extras import Extras
+from llava_cot.core.stages import StageFormat
+from llava_cot.models.base import Sampling
+from llava_cot.search.methods import METHODS
+from llava_cot.search.request import Request, make_request
+from llava_cot.search.resources import Resources
 from llava_cot.server.api_errors import ApiError
 from llava_cot.server.names import read_name
-from llava_cot.server.offered import check
 from llava_cot.server.schemas import ChatMessage, ChatRequest, ImagePart, TextPart
 
 MAX_IMAGES = 16
@@ -44,29 +46,21 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class ChatQuestion:
-    """A request that `ask` will take, but for its pictures, which are still to be loaded.
+    """A checked request, except for its images, which are not loaded yet.
 
-    Raises ValueError for settings that `ask` would refuse. The defaults are its own.
+    Attributes:
+        text: The question.
+        pictures: Data URLs, addresses, or files that were uploaded.
+        request: The method and its choices.
+        choices: The number of answers; each has a seed of its own.
+        stop: Strings that end the conclusion.
     """
 
     text: str
-    pictures: tuple[str | Path, ...]  # data URLs, addresses, or files that were uploaded
-    method: str
-    n: int | None
-    judge: str | None
-    seed: int
-    temperature: float = 0.6
-    top_p: float = 0.9
-    max_tokens: int = 2048
+    pictures: tuple[str | Path, ...]
+    request: Request
     choices: int = 1
     stop: tuple[str, ...] = ()
-    budget: int | None = None
-
-    def __post_init__(self) -> None:
-        settings(
-            self.method, self.n, self.judge, self.temperature, self.top_p, self.max_tokens, self.seed,
-            self.budget,
-        )  # fmt: skip
 
     async def question(self) -> Question:
         """The question with its pictures. Raises ImageError.
@@ -84,8 +78,10 @@ class ChatQuestion:
         return Question(self.text, tuple(images))
 
 
-def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras) -> ChatQuestion:
-    """What is asked of a server of `model` that has these extras. Raises ApiError or ValueError."""
+def read_request(
+    body: ChatRequest, model: str, fmt: StageFormat, allow_urls: bool, resources: Resources
+) -> ChatQuestion:
+    """Check a request to a server of `model` that has these resources. Raises ApiError or ValueError."""
     _refuse_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
@@ -109,20 +105,25 @@ def read_request(body: ChatRequest, model: str, allow_urls: bool, extras: Extras
             )
     judge = named.judge or (search.judge if search else None)
     budget = named.budget or (search.budget if search else None)
-    limit = body.max_completion_tokens or body.max_tokens or ChatQuestion.max_tokens
-    temperature = ChatQuestion.temperature if body.temperature is None else body.temperature
-    top_p = ChatQuestion.top_p if body.top_p is None else body.top_p
+    default = Sampling()
+    temperature = default.temperature if body.temperature is None else body.temperature
+    top_p = default.top_p if body.top_p is None else body.top_p
     if named.temperature is not None:  # greedy is greedy, whatever a harness sends with it
         temperature = named.temperature
     if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
         temperature, top_p = 0.0, 1.0
-    seed = random.getrandbits(31) if body.seed is None else body.seed
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    asked = ChatQuestion(
-        text, urls, method, n, judge, seed, temperature, top_p, limit, body.n or 1, stop, budget
+    sampling = Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=body.max_completion_tokens or body.max_tokens or default.max_tokens,
+        seed=random.getrandbits(31) if body.seed is None else body.seed,
     )
-    check(method, judge, extras)
-    return asked
+    request = make_request(
+        method, n=n, judge=judge, sampling=sampling, budget=budget, fmt=fmt,
+        resources=resources.fitting(method, judge) if method in METHODS else resources,
+    )  # fmt: skip
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return ChatQuestion(text, urls, request, body.n or 1, stop)
 
 
 def _refuse_fields(body: ChatRequest) -> None:

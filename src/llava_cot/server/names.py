@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava_cot.search.extras import Extras
+from llava_cot.errors import RequestError
 from llava_cot.search.methods import METHODS
-from llava_cot.search.spec import parse_spec, short
+from llava_cot.search.request import Spec, parse_spec, runs_alone
+from llava_cot.search.resources import Resources
 from llava_cot.server.api_errors import ApiError
-from llava_cot.server.offered import runs
 from llava_cot.server.schemas import MAX_BUDGET, MAX_CANDIDATES
 
 # The numbers of candidates that are listed; any other may be asked for.
@@ -29,11 +29,11 @@ class Named:
     budget: int | None = None
 
 
-def listed(model: str, extras: Extras) -> list[str]:
+def listed(model: str, resources: Resources) -> list[str]:
     """The names that a server of this model shows: of the methods that can run there, each with its judge."""
-    here = {name: kind for name, kind in METHODS.items() if runs(name, extras)}
-    ones = (name for name, kind in here.items() if kind.one)
-    searches = [short(name) for name, kind in here.items() if not kind.one]
+    here = {name: kind for name, kind in METHODS.items() if runs_alone(name, resources)}
+    ones = (name for name, kind in here.items() if kind.single)
+    searches = [kind.short for name, kind in here.items() if not kind.single]
     return [
         model,
         *(f"{model}:{name}" for name in ones),
@@ -49,6 +49,7 @@ def read_name(name: str, model: str) -> Named:
     if colon and served == model:
         try:
             spec = parse_spec(search)
+            _check_spec(spec)
         except ValueError:
             raise _unknown(name, model) from None
         if spec.n > MAX_CANDIDATES:
@@ -67,6 +68,15 @@ def read_name(name: str, model: str) -> Named:
         judge = spec.judge if "@" in search else None
         return Named(spec.method, spec.n, judge, spec.temperature, spec.budget)
     raise _unknown(name, model)
+
+
+def _check_spec(spec: Spec) -> None:
+    """Raises RequestError for a spec that can work at no server."""
+    try:
+        spec.request()
+    except RequestError as error:
+        if error.needs is None:
+            raise
 
 
 def _unknown(name: str, model: str) -> ApiError:

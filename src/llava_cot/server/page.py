@@ -21,12 +21,13 @@ from gradio.exceptions import ComponentProcessingError
 from markupsafe import Markup
 
 from llava_cot.core.images import ImageLimits
-from llava_cot.search.extras import Extras
+from llava_cot.models.base import Sampling
 from llava_cot.search.methods import METHODS
-from llava_cot.search.search import Began, Event, Recorder
+from llava_cot.search.request import make_request, possible_judges, possible_methods
+from llava_cot.search.resources import Resources
+from llava_cot.search.search import Began, Event, Search
 from llava_cot.server.api_errors import api_error, error_response
 from llava_cot.server.chat_request import ChatQuestion, check_text
-from llava_cot.server.offered import check, judges, methods
 from llava_cot.server.schemas import MAX_BUDGET
 from llava_cot.server.service import Service, answer
 from llava_cot.view.html import stylesheet, trace_fragment
@@ -120,11 +121,11 @@ def _blocks(service: Service) -> _Page:
                     height=280,
                 )
                 question = gradio.Textbox(label="Question", max_lines=5)
-                method = gradio.Dropdown(methods(service.extras), value=_FIRST, label="Method")
+                method = gradio.Dropdown(possible_methods(service.resources), value=_FIRST, label="Method")
                 with gradio.Row():
                     n = gradio.Slider(1, _SHOWN_CANDIDATES, 4, step=1, label="Candidates", min_width=140)
                     judge = gradio.Dropdown(
-                        judges(_FIRST, service.extras),
+                        possible_judges(_FIRST, service.resources),
                         value=METHODS[_FIRST].judge,
                         label="Judge",
                         min_width=140,
@@ -138,9 +139,7 @@ def _blocks(service: Service) -> _Page:
                     visible=METHODS[_FIRST].budgeted,
                 )
                 with gradio.Accordion("More", open=False):
-                    temperature = gradio.Slider(
-                        0, 2, ChatQuestion.temperature, step=0.05, label="Temperature"
-                    )
+                    temperature = gradio.Slider(0, 2, Sampling().temperature, step=0.05, label="Temperature")
                     seed = gradio.Number(label="Seed (empty: a new one each time)", precision=0, value=None)
                 with gradio.Row():
                     go = gradio.Button("Ask", variant="primary", min_width=120)
@@ -150,7 +149,7 @@ def _blocks(service: Service) -> _Page:
             with gradio.Column(scale=2, min_width=320):
                 shown = gradio.HTML(_said("The answer appears here, stage by stage."), elem_id="answer")
         method.change(
-            partial(_controls, service.extras),
+            partial(_controls, service.resources),
             [method, judge],
             [n, judge, budget],
             api_visibility="private",
@@ -171,12 +170,12 @@ def _blocks(service: Service) -> _Page:
     return page
 
 
-def _controls(extras: Extras, method: str, judge: str | None) -> tuple[Any, Any, Any]:
+def _controls(resources: Resources, method: str, judge: str | None) -> tuple[Any, Any, Any]:
     """What a method leaves to choose: candidates, a judge (the chosen one, if it can be), a budget."""
-    kind, able = METHODS[method], judges(method, extras)
+    kind, able = METHODS[method], possible_judges(method, resources)
     chosen = judge if judge in able or not able else able[0]
     return (
-        gradio.update(visible=not kind.one),
+        gradio.update(visible=not kind.single),
         gradio.update(visible=True, choices=able, value=chosen) if able else gradio.update(visible=False),
         gradio.update(visible=kind.budgeted, value=0),
     )
@@ -185,8 +184,7 @@ def _controls(extras: Extras, method: str, judge: str | None) -> tuple[Any, Any,
 async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
     """The answer as it grows, as HTML."""
     try:
-        asked = _asked(*controls)
-        check(asked.method, asked.judge, service.extras)
+        asked = _asked(service, *controls)
         async for shown in _searched(service, asked):
             yield shown
     except Exception as error:
@@ -197,6 +195,7 @@ async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
 
 
 def _asked(
+    service: Service,
     picture: str | None,
     question: str,
     method: str,
@@ -208,26 +207,28 @@ def _asked(
 ) -> ChatQuestion:
     """What the controls say. Raises ApiError or ValueError."""
     check_text(question)
-    return ChatQuestion(
-        question,
-        () if picture is None else (Path(picture),),
+    declared = METHODS[method]
+    judge = judge if declared.judge is not None else None
+    request = make_request(
         method,
-        1 if METHODS[method].one else n,
-        judge if METHODS[method].judge is not None else None,
-        random.getrandbits(31) if seed is None else seed,
-        temperature,
-        budget=(budget or None) if METHODS[method].budgeted else None,
+        n=1 if declared.single else n,
+        judge=judge,
+        sampling=Sampling(temperature=temperature, seed=random.getrandbits(31) if seed is None else seed),
+        budget=(budget or None) if declared.budgeted else None,
+        fmt=service.settings.fmt,
+        resources=service.resources.fitting(method, judge),
     )
+    return ChatQuestion(question, () if picture is None else (Path(picture),), request)
 
 
 async def _searched(service: Service, asked: ChatQuestion) -> AsyncIterator[str]:
     """What there is of the answer, again and again, and at the end all of it with its links."""
     grown = asyncio.Event()
-    begun: list[Recorder] = []
+    begun: list[Search] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Began):
-            begun.append(event.record)
+            begun.append(event.search)
         grown.set()
 
     work = asyncio.create_task(answer(service, asked, [listen]))
@@ -247,9 +248,9 @@ async def _searched(service: Service, asked: ChatQuestion) -> AsyncIterator[str]
     yield _links(name) + trace_fragment(trace, "trace", with_question=False)
 
 
-def _growing(record: Recorder) -> Markup:
-    said = _said(f"Searching: {record.stage}..." if record.stage else "Beginning...")
-    return said + trace_fragment(record.so_far(), "live", with_question=False, running=True)
+def _growing(search: Search) -> Markup:
+    said = _said(f"Searching: {search.stage}..." if search.stage else "Beginning...")
+    return said + trace_fragment(search.so_far(), "live", with_question=False, running=True)
 
 
 def _links(name: str) -> Markup:

@@ -13,7 +13,7 @@ from contextlib import suppress
 import uvicorn
 
 from llava_cot.models.base import Model
-from llava_cot.search.extras import Extras
+from llava_cot.search.resources import Resources
 from llava_cot.server.service import ServerSettings
 from llava_cot.server.site import make_site
 
@@ -43,10 +43,10 @@ def address(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def run(model: Model, settings: ServerSettings, listening: socket.socket, extras: Extras) -> None:
+def run(model: Model, settings: ServerSettings, listening: socket.socket, resources: Resources) -> None:
     """Serve until SIGTERM or SIGINT; what is running or waiting then is finished first."""
     config = uvicorn.Config(
-        make_site(model, settings, extras),
+        make_site(model, settings, resources),
         access_log=False,
         log_level="warning",
         server_header=False,

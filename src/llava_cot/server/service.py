@@ -15,9 +15,8 @@ from starlette.requests import Request
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model
-from llava_cot.search.ask import ask
-from llava_cot.search.equipment import fitting
-from llava_cot.search.extras import Extras
+from llava_cot.search import ask as search
+from llava_cot.search.resources import Resources
 from llava_cot.search.search import OnEvent
 from llava_cot.server.api_errors import CLIENT_GONE, ApiError
 from llava_cot.server.chat_reply import usage
@@ -59,12 +58,12 @@ class Service:
     queue: RequestQueue
     metrics: Metrics
     traces: TraceStore
-    extras: Extras
+    resources: Resources
 
 
-def make_service(model: Model, settings: ServerSettings, extras: Extras) -> Service:
+def make_service(model: Model, settings: ServerSettings, resources: Resources) -> Service:
     queue = RequestQueue(settings.at_once, settings.line)
-    return Service(model, settings, queue, Metrics(model, queue), TraceStore(), extras)
+    return Service(model, settings, queue, Metrics(model, queue), TraceStore(), resources)
 
 
 async def answer(service: Service, asked: ChatQuestion, listeners: Sequence[OnEvent | None]) -> list[Trace]:
@@ -75,21 +74,12 @@ async def answer(service: Service, asked: ChatQuestion, listeners: Sequence[OnEv
             async with asyncio.timeout(limit), service.queue.place():
                 question = await asked.question()
                 traces = await _together(
-                    ask(
+                    search.answer(
+                        asked.request.with_seed(asked.request.sampling.seed + index),
                         service.model,
-                        None,
                         question,
-                        method=asked.method,
-                        n=asked.n,
-                        judge=asked.judge,
-                        temperature=asked.temperature,
-                        top_p=asked.top_p,
-                        max_tokens=asked.max_tokens,
-                        seed=asked.seed + index,
-                        fmt=service.settings.fmt,
-                        budget=asked.budget,
-                        extras=fitting(service.extras, asked.method, asked.judge),
-                        on_event=listener,
+                        service.resources.fitting(asked.request.method, asked.request.judge_name),
+                        listener,
                     )
                     for index, listener in enumerate(listeners)
                 )

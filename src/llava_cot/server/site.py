@@ -10,7 +10,7 @@ import re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava_cot.models.base import Model
-from llava_cot.search.extras import Extras
+from llava_cot.search.resources import Resources
 from llava_cot.server.api import make_app
 from llava_cot.server.auth import PagePassword, RequestGuard
 from llava_cot.server.page import make_page
@@ -19,9 +19,9 @@ from llava_cot.server.service import ServerSettings, make_service
 _API = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
 
 
-def make_site(model: Model, settings: ServerSettings, extras: Extras | None = None) -> ASGIApp:
+def make_site(model: Model, settings: ServerSettings, resources: Resources | None = None) -> ASGIApp:
     """A server of one model, and of what methods have besides. It closes none of it."""
-    service = make_service(model, settings, extras or Extras())
+    service = make_service(model, settings, resources or Resources())
     api: ASGIApp = make_app(service)
     page: ASGIApp = make_page(service)
     if settings.key is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llava_cot.search.judges.judge_prompts import CHOICE
 
 from llava_cot.core.stages import parse
 from llava_cot.scenes.ground_truth import align
@@ -14,7 +15,6 @@ from llava_cot.scenes.questions import ask_about, solve
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, describe, reasoning
 from llava_cot.scenes.world import draw_scene, scene_rng
-from llava_cot.search.judges.judge_prompts import CHOICE
 from research.mini import pictures
 from research.mini.batches import Batches
 from research.mini.build import build_processor

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from llava_cot.search.judges.judge_prompts import CHOICE
 
 from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
@@ -14,7 +15,6 @@ from llava_cot.scenes.ground_truth import align
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, caption, describe
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
-from llava_cot.search.judges.judge_prompts import CHOICE
 from research.mini.examples import tagged
 from research.mini.pictures import SEED
 from research.mini.recipe import SampleStep

@@ -21,7 +21,7 @@ from llava_cot.data.checks.giveaways import leaks
 from llava_cot.data.record import Record, Turn
 from llava_cot.errors import ImageError, ModelError, ModelFailure
 from llava_cot.models.base import seed_of
-from llava_cot.search.judges.judge_prompts import parse_check
+from llava_cot.search.judge_prompts import parse_check
 
 Why = Literal[
     "no answer", "not the teacher's", "picture", "refused", "format", "leak", "conclusion", "no verdict"

@@ -25,7 +25,7 @@ from llava_cot.data.annotation.output import placed
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.data.rollouts.duels import Settings
 from llava_cot.data.store import Store
-from llava_cot.search.judges.judge_prompts import CONSTANT_PIECES
+from llava_cot.search.judge_prompts import default_prompts
 
 FOUND = "examples"  # the store's kind for what came of a question
 # A standard answer with more words than this is a text of its own: no comparing of words tells what is right.
@@ -65,7 +65,7 @@ def checkable(records: Iterable[Record], limit: int | None) -> Iterator[Record]:
 
 def told(model: str, settings: Settings) -> dict[str, str]:
     """The settings that a set was begun with, and is gone on with."""
-    words = sha256("\0".join(CONSTANT_PIECES).encode()).hexdigest()[:12]
+    words = sha256("\0".join(default_prompts().constant_pieces()).encode()).hexdigest()[:12]
     sampling = settings.sampling
     told = {key: str(value) for key, value in asdict(settings).items() if key not in ("stages", "sampling")}
     return {"purpose": "duels", "model": model} | told | {

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.stages import LLAVA_COT, next_stage
 from llava_cot.core.trace import Usage
 from llava_cot.data.rollouts.labeling import ANSWER, By, ByWorth, Labeller, Rated, by_chance
 from llava_cot.data.rollouts.rollouts import Asked, Kept
@@ -21,10 +21,10 @@ from llava_cot.data.rollouts.scene_labeling import ByTruth
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, Model, Prompt, Sampling
 from llava_cot.scenes.write import Item
+from llava_cot.search.judge_prompts import check_reply, choice_reply
 from llava_cot.search.judges.base import shown
-from llava_cot.search.judges.judge_prompts import check_reply, choice_reply
-from llava_cot.search.judges.self_judge import check_of, duel_of
-from llava_cot.search.methods.stage_beam import close_cut, next_stage
+from llava_cot.search.judges.self_judge import check_prompt, duel_prompt
+from llava_cot.search.search import close_cut
 
 STAGES = (*LLAVA_COT.names, ANSWER)
 Kind = Literal["duel", "check"]
@@ -172,7 +172,7 @@ class _Search:
             tally.pairs += 1
             tally.labelled += label is not None
             if label is not None and len(made) < self.settings.pairs:
-                prompt = duel_of(self.asked.question, stage, kept.text, a.text, b.text, LLAVA_COT)
+                prompt = duel_prompt(self.asked.question, stage, kept.text, a.text, b.text, LLAVA_COT)
                 reply = choice_reply(label.choice, label.reason)
                 made.append(_example("duel", stage, prompt, reply, label.by, (a, b)))
         return made
@@ -184,7 +184,7 @@ class _Search:
             verdict = self.labeller.check(kept, one)
             if verdict is not None and verdict[0] not in made:
                 correct, reason, by = verdict
-                prompt = check_of(self.asked.question, kept.text, one.text, LLAVA_COT)
+                prompt = check_prompt(self.asked.question, kept.text, one.text, LLAVA_COT)
                 reply = check_reply(correct, reason)
                 made[correct] = _example("check", "reasoning", prompt, reply, by, (one,))
         return list(made.values())

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from math import comb
 from typing import Literal, Protocol
 
-from llava_cot.core.stages import LLAVA_COT
+from llava_cot.core.stages import LLAVA_COT, next_stage
 from llava_cot.data.rollouts.rollouts import Asked, Kept, Worth
 from llava_cot.models.base import Continuation
-from llava_cot.search.methods.stage_beam import next_stage
 
 ANSWER = "answer"  # what judges call a whole answer
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llava_cot.core.answer_matching import agrees
+from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.stages import parse
 from llava_cot.core.trace import Usage
-from llava_cot.models.base import Continuation, Model, Sampling
+from llava_cot.models.base import Continuation, Model, Prompt, Sampling
 from llava_cot.search.judges.base import cost
-from llava_cot.search.methods.base import go_on
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class Asked:
     async def sample(self, kept: Kept, n: int, stop: tuple[str, ...], seed: int) -> list[Continuation]:
         """`n` ways to go on with what is kept. Raises ModelError."""
         settings = replace(self._sampling, stop=stop, seed=seed)
-        found = await go_on(self._model, self.question, kept.text, kept.tokens, n, settings)
+        images = self.question.images
+        prompt = Prompt.of(question_text(self.question), images, kept.text, kept.tokens)
+        found = await self._model.sample(prompt, n, settings)
         for continuation in found:
             self.usage += cost(continuation)
         return found

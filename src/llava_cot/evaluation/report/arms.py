@@ -14,7 +14,7 @@ from llava_cot.evaluation.report.document import Cell
 from llava_cot.evaluation.results import QuestionResult, RunKey, RunResults
 from llava_cot.evaluation.types import Metric
 from llava_cot.search.methods import METHODS
-from llava_cot.search.spec import GREEDY, Spec, parse_spec
+from llava_cot.search.request import GREEDY, Spec, parse_spec
 
 _ONE = ("single", GREEDY)  # what draws one answer
 
@@ -51,7 +51,7 @@ class Arm:
         """The method without what grows in it, which is N, or the budget: "stage-beam", "best-of@logits",
         "stage-beam-8-within"."""
         spec = self.spec
-        if spec is None or METHODS[spec.method].one:
+        if spec is None or METHODS[spec.method].single:
             return self.method
         name, at, judge = self.method.partition("@")
         grows = f"-{spec.n}" if spec.budget is None else f"-{spec.budget}"

@@ -29,7 +29,7 @@ from llava_cot.evaluation.report.lines import Line, Point, line_plot
 from llava_cot.evaluation.reproduce.findings import NOTE, Arms, units
 from llava_cot.evaluation.statistics import PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
-from llava_cot.search.spec import Spec
+from llava_cot.search.request import Spec
 
 _ADAPTIVE = "adaptive-"
 _NEAR = 1 / 3  # how far tokens may be apart, as a share, where there is nothing on one side

@@ -20,10 +20,10 @@ from llava_cot.evaluation.opening import entries
 from llava_cot.evaluation.plan import EvalPlan
 from llava_cot.evaluation.reproduce.tasks import Task
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
+from llava_cot.models.base import Sampling
 from llava_cot.scenes.write import make_items
-from llava_cot.search.equipping import equip
-from llava_cot.search.extras import Example
-from llava_cot.search.spec import parse_spec
+from llava_cot.search.request import parse_spec
+from llava_cot.search.resources import Example, ResourceSpec
 
 _LOOK_SECONDS = 0.5
 _SHOWN = 2  # worked examples before a question
@@ -48,24 +48,22 @@ def run_task(
 ) -> EvalOutcome:
     """One piece, in this process; what is answered already is told too. Raises what `evaluate` does."""
     specs = tuple(parse_spec(method) for method in task.methods)
-    equipment = equip(
-        [(spec.method, spec.judge) for spec in specs],
+    resources = ResourceSpec(
         reasoner=task.reasoner,
-        examples=_worked() if task.examples else None,
-        device="auto",
-        dtype="auto",
+        examples=_worked() if task.examples else (),
+        model_options={"device": "auto", "dtype": "auto"},
     )
     plan = EvalPlan(
         benchmarks=(open_benchmark(common.benchmark),),
         models=entries(
-            [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=equipment.known
+            [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=resources.opened
         ),
         specs=specs,
         seeds=(task.seed,),
         limit=common.limit,
         way=task.way,
-        max_tokens=common.max_tokens,
-        equipment=equipment,
+        sampling=Sampling(max_tokens=common.max_tokens),
+        resources=resources,
     )
 
     def on_progress(progress: EvalProgress) -> None:

@@ -1,24 +1,31 @@
-"""What a judge is to the rest of the project: two candidates in, a preference out.
-
-Owns the `Judge` protocol, the values that cross it, and how much of a candidate a judge is shown.
-Knows no concrete model or method.
-"""
+"""What a judge is: two candidates in, a preference out; or one candidate in, a score out."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import SENTENCE, StageFormat, parse, validate
+from llava_cot.core.registry import Registry
+from llava_cot.core.stages import LLAVA_COT, SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation
+from llava_cot.models.base import Continuation, Model, RewardModel, Sampling
+from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What a judge says of a duel. `choice` is 1 for `a`, 2 for `b`, None if it chose neither."""
+    """The result of a duel.
+
+    Attributes:
+        choice: 1 for `a`, 2 for `b`, None if the judge chose neither.
+        reply: The judge's words, if it has any.
+        scores: Its scores of `a` and `b`, if it has any.
+        usage: The cost.
+    """
 
     choice: Literal[1, 2] | None
     reply: str = ""
@@ -28,7 +35,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a judge says of one candidate alone; `correct` is None if it gave no verdict."""
+    """The result of a check of one candidate; `correct` is None if there was no verdict."""
 
     correct: bool | None
     reply: str = ""
@@ -37,45 +44,154 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Grade:
-    """What a judge thinks of one candidate by itself: the higher, the better, in units of its own."""
+    """The score of one candidate: the higher, the better, in units of the judge's own."""
 
     value: float
     reply: str = ""
     usage: Usage = field(default_factory=Usage)
 
 
-class Judge(Protocol):
-    """Whatever prefers one candidate to another. It keeps nothing between calls.
+@dataclass(frozen=True)
+class JudgeSetup:
+    """What a judge is made from.
 
-    `stage` names what is searched, `context` is the text of the answer before the candidates (their
-    common prefix), `seed` settles whatever is random in the judge.
+    Attributes:
+        model: The model, or the reward model, that the judge uses; None for a judge that uses none.
+        fmt: The stage format.
+        sampling: How candidates are sampled.
+        prompts: The wording of duels and checks.
     """
 
-    name: str
-    model_name: str | None = None  # of the model that it asks; None if it asks none
-    probability: bool = False  # whether its scores of whole answers are from 0 to 1, and add up as votes
+    model: Model | RewardModel | None = None
+    fmt: StageFormat = LLAVA_COT
+    sampling: Sampling = field(default_factory=Sampling)
+    prompts: JudgePrompts = field(default_factory=default_prompts)
+
+
+class Judge:
+    """Prefers one candidate to another. A subclass defines `prefer`, or `score`, from which `prefer` follows.
+
+    A judge keeps no state between calls, which may run concurrently. In all calls, `stage` names what is
+    searched (a stage, "answer" or "sentence"), `context` is the text of the answer before the candidates, and
+    `seed` settles whatever is random in the judge.
+
+    Attributes:
+        name: Its name on the command line and in traces; set by `@judge`.
+        model_name: The name of the model that it uses; None if it uses none.
+        probability: Its scores of whole answers are probabilities, and can be added up as votes.
+    """
+
+    name: str = ""
+    model_name: str | None = None
+    probability: bool = False
+
+    def __init__(self, setup: JudgeSetup | None = None) -> None:
+        self.setup = setup or JudgeSetup()
+        if self.setup.model is not None:
+            self.model_name = self.setup.model.name
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Opinion | None:
-        """Look at one candidate alone; None if this judge does not at this stage. Raises ModelError."""
+        """Look at one candidate alone, before it is compared; None if this judge does not at this stage.
+
+        Raises:
+            ModelError: The model cannot do it.
+        """
         return None
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        """Compare `a`, shown as response 1, with `b`, shown as response 2. Raises ModelError."""
-        ...
+        """Compare `a`, shown as response 1, with `b`, shown as response 2: by default, by their scores.
+
+        Raises:
+            ModelError: The model cannot do it.
+        """
+        x, y = await asyncio.gather(
+            *(self.score(question, stage, context, side, seed=seed) for side in (a, b))
+        )
+        return Preference(
+            None if x.value == y.value else 1 if x.value > y.value else 2,
+            f"Response 1: {x.reply}\nResponse 2: {y.reply}" if x.reply or y.reply else "",
+            (x.value, y.value),
+            x.usage + y.usage,
+        )
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Grade:
-        """Grade one candidate by itself; the judges that can are declared in `JUDGES`. Raises ModelError."""
-        raise ModelError(f"the judge {self.name} compares, and gives no scores; choose another judge")
+        """Score one candidate by itself.
+
+        Raises:
+            ModelError: The judge only compares, or the model cannot do it.
+        """
+        raise ModelError(f"the judge {self.name} only compares candidates; choose a judge that gives scores")
+
+
+@dataclass(frozen=True)
+class JudgeType:
+    """A judge and what it declares.
+
+    Attributes:
+        name: Its name.
+        make: Makes the judge.
+        uses: What it calls: "model" (the one that answers, unless --judge-model names another), "reward
+            model" (which must be given) or "nothing".
+        scores: It can score a candidate by itself.
+        probability: Its scores are probabilities of being right.
+        prompted: Its prompts can be replaced by --judge-prompts.
+    """
+
+    name: str
+    make: Callable[[JudgeSetup], Judge]
+    uses: Literal["model", "reward model", "nothing"] = "nothing"
+    scores: bool = False
+    probability: bool = False
+    prompted: bool = False
+
+
+JUDGES: Registry[JudgeType] = Registry(
+    "llava_cot.judges",
+    "judge",
+    [
+        f"llava_cot.search.judges.{module}"
+        for module in ("self_judge", "logits", "likelihood", "reward_judge", "rules", "verifier")
+    ],
+    decorated=True,
+)
+
+J = TypeVar("J", bound=type[Judge])
+
+
+def judge(
+    name: str,
+    *,
+    uses: Literal["model", "reward model", "nothing"] = "nothing",
+    scores: bool | None = None,
+    probability: bool = False,
+    prompted: bool = False,
+) -> Callable[[J], J]:
+    """Register a subclass of `Judge`; the arguments are those of `JudgeType`.
+
+    Args:
+        scores: By default, whether the class defines `score`.
+
+    Raises:
+        ValueError: There is another judge of this name.
+    """
+
+    def register(cls: J) -> J:
+        cls.name, cls.probability = name, probability
+        can_score = cls.score is not Judge.score if scores is None else scores
+        JUDGES.add(name, JudgeType(name, cls, uses, can_score, probability, prompted))
+        return cls
+
+    return register
 
 
 def shown(candidate: str, stage: str, fmt: StageFormat) -> str:
-    """What a judge is shown of a candidate's text: no tags if that is this stage and nothing else."""
+    """The part of a candidate's text that a judge sees: without tags if it is this stage and nothing else."""
     stages = parse(candidate, fmt).stages
     inner = stages.get(stage)
     others = any(text is not None for name, text in stages.items() if name != stage)
@@ -93,7 +209,7 @@ def earlier(stage: str, context: str, fmt: StageFormat) -> dict[str, str | None]
 
 
 def cost(continuation: Continuation) -> Usage:
-    """What one sampled reply cost."""
+    """The cost of one sampled reply."""
     return Usage(
         prompt_tokens=continuation.prompt_tokens,
         completion_tokens=continuation.completion_tokens,

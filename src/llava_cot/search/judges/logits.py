@@ -1,9 +1,4 @@
-"""A judge without words: how likely the model is to name each response, or to call one correct.
-
-The prompts of the self-judge with the reply begun for it, so that one forward pass scores "1" against
-"2" or "correct" against "incorrect". Of two responses both orders are asked, which takes out the preference
-for a position.
-"""
+"""The judge without words: how likely the model is to name each response, or to call one correct."""
 
 from __future__ import annotations
 
@@ -15,63 +10,53 @@ from typing import Literal
 
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Model, Prompt
-from llava_cot.search.judges.base import Grade, Judge, Preference, earlier, shown
-from llava_cot.search.judges.judge_prompts import (
-    CHOICE,
-    CHOICES,
-    VERDICT,
-    VERDICTS,
-    judge_prompt,
-    part_check_prompt,
-)
-from llava_cot.search.judges.self_judge import check_of
+from llava_cot.search.judges.base import Grade, Judge, Preference, earlier, judge, shown
+from llava_cot.search.judges.self_judge import check_prompt
 
 
+@judge("logits", uses="model", probability=True, prompted=True)
 class LogitsJudge(Judge):
     """Prefers the response with the higher probability; `scores` are the two probabilities.
 
-    A response's own score is the probability of "correct" against "incorrect", by the paper's check at the
-    reasoning stage (without the image, given the caption), elsewhere by one of the same form with the images.
+    The prompts are the self-judge's with the reply begun, so that one forward pass scores "1" against "2", or
+    "correct" against "incorrect". Duels are scored in both orders, which removes the preference for a
+    position. A candidate's own score is the probability of "correct" in the paper's check at the reasoning
+    stage (without the image, given the caption), elsewhere in a check of the same form with the images.
     """
-
-    name = "logits"
-    probability = True
-
-    def __init__(self, model: Model, fmt: StageFormat) -> None:
-        self._model = model
-        self.model_name = model.name
-        self._fmt = fmt
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        hint = earlier(stage, context, self._fmt)
-        texts = (shown(a.text, stage, self._fmt), shown(b.text, stage, self._fmt))
-        prompts = [
-            Prompt.of(
-                judge_prompt(stage, question_text(question), hint, first, second), question.images, CHOICE
-            )
+        fmt, prompts = self.setup.fmt, self.setup.prompts
+        hint, asked = earlier(stage, context, fmt), question_text(question)
+        texts = (shown(a.text, stage, fmt), shown(b.text, stage, fmt))
+        duels = [
+            Prompt.of(prompts.duel(stage, asked, hint, first, second), question.images, prompts.choice)
             for first, second in (texts, texts[::-1])
         ]
-        ab, ba = await asyncio.gather(*(self._model.choose(prompt, CHOICES) for prompt in prompts))
+        ab, ba = await asyncio.gather(*(self._model.choose(duel, prompts.choices) for duel in duels))
         score = (_share(ab[0], ab[1]) + _share(ba[1], ba[0])) / 2
         choice: Literal[1, 2] | None = None if score == 0.5 else 1 if score > 0.5 else 2
-        return Preference(choice, scores=(score, 1 - score), usage=self._cost(prompts))
+        return Preference(choice, scores=(score, 1 - score), usage=self._cost(duels))
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Grade:
+        fmt, prompts = self.setup.fmt, self.setup.prompts
         if stage == "reasoning":
-            asked = check_of(question, context, candidate.text, self._fmt)
+            check = check_prompt(question, context, candidate.text, fmt, prompts)
         else:
-            hint, text = earlier(stage, context, self._fmt), shown(candidate.text, stage, self._fmt)
-            asked = Prompt.of(part_check_prompt(stage, question_text(question), hint, text), question.images)
-        prompt = replace(asked, prefix=VERDICT)
-        correct, incorrect = await self._model.choose(prompt, VERDICTS)
+            hint, text = earlier(stage, context, fmt), shown(candidate.text, stage, fmt)
+            check = Prompt.of(prompts.part_check(stage, question_text(question), hint, text), question.images)
+        prompt = replace(check, prefix=prompts.verdict)
+        correct, incorrect = await self._model.choose(prompt, prompts.verdicts)
         return Grade(_share(correct, incorrect), usage=self._cost([prompt]))
+
+    @property
+    def _model(self) -> Model:
+        return self.setup.model  # type: ignore[return-value]
 
     def _cost(self, prompts: Sequence[Prompt]) -> Usage:
         tokens = sum(map(self._model.count_tokens, prompts))

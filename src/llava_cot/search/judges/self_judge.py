@@ -1,9 +1,4 @@
-"""The paper's judge: the model itself, asked in words.
-
-Section 3.2 of arXiv 2411.10440. It samples as the candidates were sampled, explains itself and
-chooses; at the reasoning stage it is first asked of each text alone, without the image, whether it is
-correct given the caption.
-"""
+"""The paper's judge: the model itself, in words (arXiv 2411.10440, section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,55 +8,72 @@ from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate
-from llava_cot.models.base import Continuation, Model, Prompt, Sampling
-from llava_cot.search.judges.base import Judge, Opinion, Preference, cost, earlier, shown
-from llava_cot.search.judges.judge_prompts import check_prompt, judge_prompt, parse_check, parse_choice
+from llava_cot.models.base import Continuation, Model, Prompt
+from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
+from llava_cot.search.judges.base import Judge, JudgeSetup, Opinion, Preference, cost, earlier, judge, shown
 
-# Tokens of one reply: several times what the sentence asked for takes. The published script allows
-# 2,048, which a judge that rambles uses up.
+# The most tokens of one reply: several times what the requested sentence takes. The published script allows
+# 2,048, which a rambling judge uses up.
 REPLY_TOKENS = 256
 
 
-def duel_of(question: Question, stage: str, context: str, a: str, b: str, fmt: StageFormat) -> Prompt:
-    """How the model is asked to choose between two candidates' texts, `a` being response 1."""
+def duel_prompt(
+    question: Question,
+    stage: str,
+    context: str,
+    a: str,
+    b: str,
+    fmt: StageFormat,
+    prompts: JudgePrompts | None = None,
+) -> Prompt:
+    """The prompt that asks the model to choose between two candidates' texts, `a` being response 1."""
     hint, asked = earlier(stage, context, fmt), question_text(question)
-    text = judge_prompt(stage, asked, hint, shown(a, stage, fmt), shown(b, stage, fmt))
+    text = (prompts or default_prompts()).duel(stage, asked, hint, shown(a, stage, fmt), shown(b, stage, fmt))
     return Prompt.of(text, question.images)
 
 
-def check_of(question: Question, context: str, candidate: str, fmt: StageFormat) -> Prompt:
-    """How the model is asked whether one candidate at the reasoning stage is correct."""
+def check_prompt(
+    question: Question, context: str, candidate: str, fmt: StageFormat, prompts: JudgePrompts | None = None
+) -> Prompt:
+    """The prompt that asks the model whether one candidate at the reasoning stage is correct."""
     caption = earlier("reasoning", context, fmt).get("caption")
-    return Prompt.of(check_prompt(question_text(question), caption, shown(candidate, "reasoning", fmt)))
+    reasoning = shown(candidate, "reasoning", fmt)
+    text = (prompts or default_prompts()).reasoning_check(question_text(question), caption, reasoning)
+    return Prompt.of(text)
 
 
+@judge("self", uses="model", prompted=True)
 class SelfJudge(Judge):
-    """Asks the model which response it prefers, in a reply of at most `reply_tokens`."""
+    """Asks the model which response it prefers.
 
-    name = "self"
+    It samples as the candidates were sampled, explains itself and chooses. At the reasoning stage each text
+    is first checked alone, without the image, for being correct given the caption.
+    """
 
-    def __init__(
-        self, model: Model, fmt: StageFormat, sampling: Sampling, reply_tokens: int = REPLY_TOKENS
-    ) -> None:
-        self._model = model
-        self.model_name = model.name
-        self._fmt = fmt
-        self._sampling = replace(sampling, max_tokens=reply_tokens, stop=())
+    def __init__(self, setup: JudgeSetup | None = None, reply_tokens: int = REPLY_TOKENS) -> None:
+        super().__init__(setup)
+        self._sampling = replace(self.setup.sampling, max_tokens=reply_tokens, stop=())
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Opinion | None:
         if stage != "reasoning":
             return None
-        reply = await self._ask(check_of(question, context, candidate.text, self._fmt), seed)
-        return Opinion(parse_check(reply.text), reply.text, cost(reply))
+        setup = self.setup
+        reply = await self._reply(
+            check_prompt(question, context, candidate.text, setup.fmt, setup.prompts), seed
+        )
+        return Opinion(setup.prompts.parse_check(reply.text), reply.text, cost(reply))
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        reply = await self._ask(duel_of(question, stage, context, a.text, b.text, self._fmt), seed)
-        return Preference(parse_choice(reply.text), reply.text, usage=cost(reply))
+        setup = self.setup
+        prompt = duel_prompt(question, stage, context, a.text, b.text, setup.fmt, setup.prompts)
+        reply = await self._reply(prompt, seed)
+        return Preference(setup.prompts.parse_choice(reply.text), reply.text, usage=cost(reply))
 
-    async def _ask(self, prompt: Prompt, seed: int) -> Continuation:
-        [reply] = await self._model.sample(prompt, 1, replace(self._sampling, seed=seed))
+    async def _reply(self, prompt: Prompt, seed: int) -> Continuation:
+        model: Model = self.setup.model  # type: ignore[assignment]
+        [reply] = await model.sample(prompt, 1, replace(self._sampling, seed=seed))
         return reply

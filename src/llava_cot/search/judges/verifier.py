@@ -1,36 +1,28 @@
-"""A judge that knows what is true, for measuring alone: the ceiling of all others.
-
-Owns where the truth comes from: a scene, or else the question's reference answer, which tells of conclusions
-and nothing of what comes before them.
-"""
+"""The judge that knows the truth, for measuring only: the ceiling of all others."""
 
 from __future__ import annotations
 
 from llava_cot.core.answer_matching import agrees
 from llava_cot.core.question import Question
-from llava_cot.core.stages import Answer, StageFormat, parse
+from llava_cot.core.stages import Answer, parse
 from llava_cot.core.trace import Candidate
 from llava_cot.errors import ModelError
 from llava_cot.scenes.ground_truth import better, known, worth
-from llava_cot.search.judges.base import Grade, Judge, Preference
+from llava_cot.search.judges.base import Grade, Judge, Preference, judge
 
 
+@judge("verifier", probability=True)
 class VerifierJudge(Judge):
-    """Prefers what the truth says is better, and neither where it does not tell; asks no model.
+    """Prefers what is truly better, and neither where the truth is not known.
 
-    Of a scene, scores are as in `scenes.ground_truth.worth`; else 1 for a right conclusion, 0 for all else.
+    For a scene, scores are those of `scenes.ground_truth.worth`. For any other question, the reference answer
+    tells: 1 for a right conclusion, 0 otherwise; it says nothing of what comes before a conclusion.
     """
-
-    name = "verifier"
-    probability = True
-
-    def __init__(self, fmt: StageFormat) -> None:
-        self._fmt = fmt
 
     async def prefer(
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
-        first, second = (parse(context + side.text, self._fmt) for side in (a, b))
+        first, second = (parse(context + side.text, self.setup.fmt) for side in (a, b))
         if known(question):
             return Preference(better(question, stage, first, second))
         right, other = (_right(question, side) for side in (first, second))
@@ -39,12 +31,12 @@ class VerifierJudge(Judge):
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Grade:
-        answer = parse(context + candidate.text, self._fmt)
+        answer = parse(context + candidate.text, self.setup.fmt)
         return Grade(worth(question, stage, answer) if known(question) else float(_right(question, answer)))
 
 
 def _right(question: Question, answer: Answer) -> bool:
     """Whether the answer gives the reference; an answer that does not conclude yet does not."""
     if question.reference is None:
-        raise ModelError("the judge verifier needs a question whose answer is known; choose another judge")
+        raise ModelError("the judge verifier needs a question with a reference answer; choose another judge")
     return bool(answer.answer) and agrees(answer.answer or "", question.reference, question.options) is True

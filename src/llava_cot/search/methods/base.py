@@ -1,74 +1,113 @@
-"""What a method is, and the one step all methods share.
-
-A method is a function that spends model calls on one question. It knows models and judges through
-their protocols only, and whatever happens goes through its recorder.
-"""
+"""What a method is: a function that spends model calls on one question, and what it declares."""
 
 from __future__ import annotations
 
-import random
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat
-from llava_cot.core.trace import Trace
-from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.search import OnEvent, Recorder
+from llava_cot.core.registry import Registry
 
+if TYPE_CHECKING:
+    from llava_cot.search.search import Search
 
-class Method(Protocol):
-    """`sampling.seed` is the seed that is recorded; every draw comes from `rng`. Raises ValueError."""
+# What a method or a judge may need besides the model; see `Resources`.
+ResourceName = Literal["reasoner", "judge_model", "examples", "calibration", "judge_prompts"]
 
-    async def __call__(
-        self,
-        question: Question,
-        model: Model,
-        judge: Judge | None,
-        *,
-        n: int,
-        sampling: Sampling,
-        rng: random.Random,
-        fmt: StageFormat,
-        on_event: OnEvent | None = None,
-    ) -> Trace: ...
+Run = Callable[["Search"], Awaitable[None]]
 
 
-async def propose(
-    record: Recorder, model: Model, n: int, sampling: Sampling, on_text: OnText | None = None
-) -> list[Continuation]:
-    """Sample `n` ways to go on with what the record has kept."""
-    return await go_on(model, record.question, record.text, record.tokens, n, sampling, on_text)
+@dataclass(frozen=True)
+class Method:
+    """A method and what it declares.
+
+    Attributes:
+        name: Its name on the command line, in specs and in traces.
+        run: The method itself.
+        n: The number of candidates where none is given.
+        single: It gives one answer, so that n is 1.
+        judge: The judge it uses where none is named; None if it uses no judge.
+        scores: Its judge must give scores.
+        probabilities: Its judge's scores must be probabilities.
+        budgeted: It can keep to a budget of tokens.
+        requires: Resources that it cannot do without.
+        accepts: Resources that it can use.
+    """
+
+    name: str
+    run: Run
+    n: int = 2
+    single: bool = False
+    judge: str | None = None
+    scores: bool = False
+    probabilities: bool = False
+    budgeted: bool = False
+    requires: tuple[ResourceName, ...] = ()
+    accepts: tuple[ResourceName, ...] = ()
+
+    @property
+    def resources(self) -> tuple[ResourceName, ...]:
+        """All resources that it can use."""
+        return (*self.requires, *self.accepts)
+
+    @property
+    def short(self) -> str:
+        """Its name before a number: best-of-n is best-of-8."""
+        return self.name.removesuffix("-n")
 
 
-async def go_on(
-    model: Model,
-    question: Question,
-    text: str,
-    tokens: tuple[int, ...] | None,
-    n: int,
-    sampling: Sampling,
-    on_text: OnText | None = None,
-) -> list[Continuation]:
-    """Sample `n` ways to go on with the answer so far: the images, the question, then the kept text."""
-    prompt = Prompt.of(question_text(question), question.images, text, tokens)
-    return await _samples(model, prompt, n, sampling, on_text)
+METHODS: Registry[Method] = Registry(
+    "llava_cot.methods",
+    "method",
+    [
+        f"llava_cot.search.methods.{module}"
+        for module in (
+            "single",
+            "majority",
+            "adaptive_majority",
+            "best_of_n",
+            "weighted",
+            "adaptive_best",
+            "sentence_beam",
+            "stage_beam",
+            "adaptive_beam",
+            "stage_wise_beam",
+            "swires",
+            "staged_prompt",
+            "msg",
+            "cot",
+            "prism",
+        )
+    ],
+    decorated=True,
+)
 
 
-async def one_sample(
-    model: Model, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-) -> Continuation:
-    """The only sample of a prompt of a method's own."""
-    [continuation] = await _samples(model, prompt, 1, sampling, on_text)
-    return continuation
+def method(
+    name: str,
+    *,
+    n: int = 2,
+    single: bool = False,
+    judge: str | None = None,
+    scores: bool = False,
+    probabilities: bool = False,
+    budgeted: bool = False,
+    requires: tuple[ResourceName, ...] = (),
+    accepts: tuple[ResourceName, ...] = (),
+) -> Callable[[Run], Run]:
+    """Register an async function of a `Search` as a method; the arguments are those of `Method`.
 
+    Requests that cannot work with what is declared are refused before any model runs.
 
-async def _samples(
-    model: Model, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None
-) -> list[Continuation]:
-    continuations = await model.sample(prompt, n, sampling, on_text)
-    if len(continuations) != n:
-        raise ModelError(f"the model {model.name} gave {len(continuations)} samples where {n} were asked for")
-    return continuations
+    Raises:
+        ValueError: There is another method of this name.
+    """
+
+    def register(run: Run) -> Run:
+        declared = Method(
+            name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts
+        )
+        METHODS.add(name, declared)
+        return run
+
+    return register

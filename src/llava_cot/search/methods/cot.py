@@ -1,86 +1,52 @@
-"""Chain of thought by prompt alone, for models that were never taught stages.
+"""Chain of thought by prompt alone, for models without stage training.
 
 Zero-shot (Kojima et al., arXiv 2205.11916): the question with "Let's think step by step", then a second call
 that extracts the answer. Few-shot (Wei et al., arXiv 2201.11903): worked examples before the question, whose
-way of ending the model takes over.
+form of answer the model imitates.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
-
 from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat, parse
-from llava_cot.core.trace import Trace
-from llava_cot.models.base import Message, Model, Prompt, Sampling
-from llava_cot.search.extras import Example
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.methods.base import one_sample
-from llava_cot.search.restaging import ask_answer, in_stages, keep_thought, read_answer, thought_stage
-from llava_cot.search.search import OnEvent, Recorder
+from llava_cot.core.stages import parse
+from llava_cot.models.base import Message, Prompt
+from llava_cot.search.methods.base import method
+from llava_cot.search.resources import Example
+from llava_cot.search.restaging import in_stages, keep_thought, read_answer, request_answer, thought_stage
+from llava_cot.search.search import Search
 
-THINK = "Let's think step by step."  # the trigger that did best in arXiv 2205.11916, table 4
+THINK = "Let's think step by step."  # the best trigger of arXiv 2205.11916, table 4
 
 
-async def cot(
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """Two calls: a thought, then its answer; only one where the model answers in stages by itself."""
-    record = Recorder("cot", question, model, None, n, sampling, fmt, on_event)
-    asked = Message("user", f"{question_text(question)}\n\n{THINK}", question.images)
-    return await _think(record, model, (asked,), sampling, rng, reads=False)
+@method("cot", single=True)
+async def cot(search: Search) -> None:
+    """Two calls: a thought, then its answer; one if the model answers in stages by itself."""
+    question = search.question
+    prompt = Message("user", f"{question_text(question)}\n\n{THINK}", question.images)
+    await _think(search, (prompt,), reads_answer=False)
 
 
-async def cot_few_shot(
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    examples: tuple[Example, ...],
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """One call, where the reply ends with its answer as `read_answer` reads it; else a second one asks."""
-    record = Recorder("cot-few-shot", question, model, None, n, sampling, fmt, on_event)
-    shown = tuple(message for example in examples for message in _turns(example))
-    asked = Message("user", question_text(question), question.images)
-    return await _think(record, model, (*shown, asked), sampling, rng, reads=True)
+@method("cot-few-shot", single=True, requires=("examples",))
+async def cot_few_shot(search: Search) -> None:
+    """One call if the reply ends with its answer as `read_answer` reads it; otherwise a second one for it."""
+    question = search.question
+    shown = [turn for example in search.resources.examples for turn in _turns(example)]
+    prompt = Message("user", question_text(question), question.images)
+    await _think(search, (*shown, prompt), reads_answer=True)
 
 
 def _turns(example: Example) -> tuple[Message, Message]:
-    asked = Message("user", question_text(example.question), example.question.images)
-    return asked, Message("assistant", example.answer)
+    question = Message("user", question_text(example.question), example.question.images)
+    return question, Message("assistant", example.answer)
 
 
-async def _think(
-    record: Recorder,
-    model: Model,
-    messages: tuple[Message, ...],
-    sampling: Sampling,
-    rng: random.Random,
-    *,
-    reads: bool,
-) -> Trace:
-    record.start(thought_stage(record.fmt) or "reasoning")
-    reply = await one_sample(model, Prompt(messages), replace(sampling, seed=rng.getrandbits(63)))
-    if not in_stages(reply.text, record.fmt):
-        thought, answer = read_answer(reply.text) if reads else (reply.text, None)
-        await keep_thought(record, reply, thought, answer, model, messages, sampling, rng)
-        return record.finish()
-    record.keep(record.add(reply))
-    if not parse(reply.text, record.fmt).conclusion:
-        await ask_answer(record, model, messages, reply.text, sampling, rng)
-    return record.finish()
+async def _think(search: Search, messages: tuple[Message, ...], *, reads_answer: bool) -> None:
+    search.start(thought_stage(search.fmt) or "reasoning")
+    reply = await search.reply(Prompt(messages))
+    if not in_stages(reply.text, search.fmt):
+        thought, answer = read_answer(reply.text) if reads_answer else (reply.text, None)
+        await keep_thought(search, reply, thought, answer, messages)
+        return
+    search.keep(search.add(reply))
+    if not parse(reply.text, search.fmt).conclusion:
+        await request_answer(search, messages, reply.text)

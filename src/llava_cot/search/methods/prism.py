@@ -1,24 +1,18 @@
 """Prism: one model sees, another one reasons (Qiao et al., arXiv 2406.14544).
 
-The model describes the picture, by an instruction that is always the same or, in `prism-query`, has what the
-reasoner wants to know for the question. The reasoner answers from the description and the question; it is
-never shown a picture, and may be a model of text alone. The words of the prompts are our own.
+The model describes the image, by a fixed instruction or, in `prism-query`, by what the reasoner requests for
+the question. The reasoner answers from the description and the question; it gets no image, and may be a text
+model. The wording of the prompts is our own.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
-
 from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat, parse
-from llava_cot.core.trace import Trace
-from llava_cot.models.base import Continuation, Message, Model, Prompt, Sampling
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.methods.base import one_sample
+from llava_cot.core.stages import parse
+from llava_cot.models.base import Message, Prompt
+from llava_cot.search.methods.base import method
 from llava_cot.search.restaging import (
-    brief,
+    answer_form,
     description_stage,
     in_stages,
     keep_as,
@@ -27,9 +21,9 @@ from llava_cot.search.restaging import (
     read_answer,
     thought_stage,
 )
-from llava_cot.search.search import OnEvent, Recorder
+from llava_cot.search.search import Search
 
-INSTRUCTION = "instruction"  # what the round is called in which the reasoner says what to look for
+INSTRUCTION = "instruction"  # the round in which the reasoner says what to look for
 
 DESCRIBE = (
     "Describe in detail what there is to see: the scene, each object with its looks and its place, how the "
@@ -45,79 +39,46 @@ REASON = "Answer the question below. You cannot see what it is about; go by this
 THINK_AND_END = 'Think step by step. Then end with a line that begins with "Answer:" and gives '
 
 
-async def prism(
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    reasoner: Model,
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """The model describes, the reasoner answers. Without a picture there is nothing to describe."""
-    record = Recorder("prism", question, model, None, n, sampling, fmt, on_event, reasoner=reasoner)
-    description = await _describe(record, model, DESCRIBE, sampling, rng) if question.images else ""
-    return await _answer(record, reasoner, description, sampling, rng)
+@method("prism", single=True, requires=("reasoner",))
+async def prism(search: Search) -> None:
+    """The model describes, the reasoner answers. Without an image there is nothing to describe."""
+    await _answer(search, await _describe(search, DESCRIBE) if search.question.images else "")
 
 
-async def prism_query(
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    reasoner: Model,
-    on_event: OnEvent | None = None,
-) -> Trace:
+@method("prism-query", single=True, requires=("reasoner",))
+async def prism_query(search: Search) -> None:
     """The reasoner first says what to look for; as published, that is added to the general instruction."""
-    record = Recorder("prism-query", question, model, None, n, sampling, fmt, on_event, reasoner=reasoner)
-    description = ""
+    question, fmt, description = search.question, search.fmt, ""
     if question.images:
-        record.start(INSTRUCTION)
-        asked = Prompt.of(f"{LOOK_FOR}\n\nQuestion:\n{question_text(question)}")
-        reply = await _sample(reasoner, asked, sampling, rng)
-        record.add(reply)
-        wanted = plain(reply.text, fmt, fmt.final)
-        instruction = DESCRIBE + ABOVE_ALL + wanted if wanted else DESCRIBE
-        description = await _describe(record, model, instruction, sampling, rng)
-    return await _answer(record, reasoner, description, sampling, rng)
+        search.start(INSTRUCTION)
+        prompt = Prompt.of(f"{LOOK_FOR}\n\nQuestion:\n{question_text(question)}")
+        reply = await search.reply(prompt, model=search.resources.reasoner)
+        search.add(reply)
+        focus = plain(reply.text, fmt, fmt.final)
+        description = await _describe(search, DESCRIBE + ABOVE_ALL + focus if focus else DESCRIBE)
+    await _answer(search, description)
 
 
-async def _describe(
-    record: Recorder, model: Model, instruction: str, sampling: Sampling, rng: random.Random
-) -> str:
-    stage = description_stage(record.fmt)
-    record.start(stage or "caption")
-    reply = await _sample(model, Prompt.of(instruction, record.question.images), sampling, rng)
-    description = plain(reply.text, record.fmt, stage)
-    keep_as(record, reply, {stage: description})
+async def _describe(search: Search, instruction: str) -> str:
+    stage = description_stage(search.fmt)
+    search.start(stage or "caption")
+    reply = await search.reply(Prompt.of(instruction, search.question.images))
+    description = plain(reply.text, search.fmt, stage)
+    keep_as(search, reply, {stage: description})
     return description
 
 
-async def _answer(
-    record: Recorder, reasoner: Model, description: str, sampling: Sampling, rng: random.Random
-) -> Trace:
-    """The reasoner answers as it is asked to, or in stages, if it was trained on them."""
-    stage, question = thought_stage(record.fmt), record.question
-    record.start(stage or "reasoning")
+async def _answer(search: Search, description: str) -> None:
+    """The reasoner answers as requested, or in stages if it was trained on them."""
+    stage, question, fmt = thought_stage(search.fmt), search.question, search.fmt
+    search.start(stage or "reasoning")
     parts = [f"{REASON}\n\nDescription:\n{description}"] if description else []
-    parts += [f"Question:\n{question_text(question)}", f"{THINK_AND_END}{brief(question)}."]
+    parts += [f"Question:\n{question_text(question)}", f"{THINK_AND_END}{answer_form(question)}."]
     messages = (Message("user", "\n\n".join(parts)),)
-    reply = await _sample(reasoner, Prompt(messages), sampling, rng)
-    if in_stages(reply.text, record.fmt):
-        thought = plain(reply.text, record.fmt, stage) if stage else ""
-        answer = parse(reply.text, record.fmt).conclusion or None
+    reply = await search.reply(Prompt(messages), model=search.resources.reasoner)
+    if in_stages(reply.text, fmt):
+        thought = plain(reply.text, fmt, stage) if stage else ""
+        answer = parse(reply.text, fmt).conclusion or None
     else:
         thought, answer = read_answer(reply.text)
-    await keep_thought(record, reply, thought, answer, reasoner, messages, sampling, rng)
-    return record.finish()
-
-
-async def _sample(model: Model, prompt: Prompt, sampling: Sampling, rng: random.Random) -> Continuation:
-    return await one_sample(model, prompt, replace(sampling, seed=rng.getrandbits(63)))
+    await keep_thought(search, reply, thought, answer, messages, search.resources.reasoner)

@@ -1,46 +1,25 @@
 """Stage-wise beam search, a relative of stage-beam in version 6 of the paper (arXiv 2411.10440).
 
-M candidates for a stage, the best of them by their scores go on, each with its share of the M candidates for
-the next. `stage-beam` keeps one, and compares instead. Knows no concrete judge.
+It scores candidates and keeps several of them, where `stage-beam` compares them and keeps one.
 """
 
 from __future__ import annotations
 
-import random
-
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat
-from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model, Sampling
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.search import OnEvent, Recorder
+from llava_cot.search.methods.base import method
+from llava_cot.search.search import Search
 from llava_cot.search.tree import Node, grow, select
 
 
-async def stage_wise_beam(
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """Keep the better half of `n` candidates a stage, and the best at the end.
+@method("stage-wise-beam", n=4, judge="logits", scores=True)
+async def stage_wise_beam(search: Search) -> None:
+    """Keep the better half of n candidates a stage, each with its share of the next, and the best at the end.
 
-    Each has at most `sampling.max_tokens`. One that the model ended, or that is stages ahead, is graded as it
-    stands and keeps its place until it is beaten.
+    A candidate that the model ended, or that is stages ahead, is scored as it stands and keeps its place
+    until it is beaten.
     """
-    if judge is None:
-        raise ValueError("a judge is needed to choose among several candidates")
-    record = Recorder("stage-wise-beam", question, model, judge, n, sampling, fmt, on_event)
-    kept, width = [Node()], max(1, n // 2)
-    for at in range(len(fmt.stages)):
-        grown = await grow(record, model, kept, n // len(kept), at, sampling, rng)
-        kept = await select(record, judge, grown, 1 if at == len(fmt.stages) - 1 else width, rng)
-    [best] = kept
-    assert best.candidate is not None
-    record.follow(best.candidate)
-    return record.finish()
+    last = len(search.fmt.stages) - 1
+    nodes = [Node()]
+    for at in range(last + 1):
+        grown = await grow(search, nodes, search.n // len(nodes), at)
+        nodes = await select(search, grown, 1 if at == last else max(1, search.n // 2))
+    search.follow(nodes[0].leaf)

@@ -1,91 +1,83 @@
 """SWIRES, the stage-wise retracing search of LLaVA-CoT's later version (arXiv 2411.10440, version 6).
 
-Several captions, several reasonings from the best of them, and back to the captions as long as too few
-reasonings are good enough. The paper and its published script differ; both are here. Knows no concrete judge.
+Several captions, several reasonings from the best of them, and back to the captions while too few reasonings
+are good enough. The paper and its published script differ; both are here.
 """
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
-from functools import partial
 
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat
-from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model, Sampling
-from llava_cot.search.calibration import Calibration, cut_off
-from llava_cot.search.judges.base import Judge
-from llava_cot.search.search import OnEvent, Recorder
-from llava_cot.search.tree import Node, grow, ranked, select, weigh
+from llava_cot.search.calibration import cut_off
+from llava_cot.search.methods.base import method
+from llava_cot.search.search import Search
+from llava_cot.search.tree import Node, grow, ranked, score, select
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The numbers beside N, the captions of a round, of which the better half are kept (paper and script: 2
-    of 4). The search goes on once `passing` reasonings of all rounds are above the cut-off."""
+class SwiresNumbers:
+    """The numbers of SWIRES beside n, the captions of a round, of which the better half are kept (2 of 4).
 
-    name: str
-    returns: int  # to the captions, at most
-    sent: int  # reasonings from each of which there is a conclusion
-    each: int = 2  # reasonings from a kept caption; paper: 4 in all, script: 2 from each of 2
-    # Script, and the paper's appendix, where the numbers are; its text is content with one.
+    Attributes:
+        returns: The most returns to the captions.
+        sent: Reasonings from each of which a conclusion is sampled.
+        each: Reasonings from a kept caption; paper: 4 in all, script: 2 from each of 2.
+        passing: Reasonings, of all rounds, that must score above the cut-off (script, and the paper's
+            appendix; the paper's text: one).
+    """
+
+    returns: int
+    sent: int
+    each: int = 2
     passing: int = 2
 
 
-PAPER = Plan("swires", returns=3, sent=2)  # version 6
-# inference/VLMEvalKit/swires.py: up to 5 rounds, conclusions from 3.
-SCRIPT = Plan("swires-script", returns=4, sent=3)
+PAPER = SwiresNumbers(returns=3, sent=2)  # version 6
+SCRIPT = SwiresNumbers(returns=4, sent=3)  # inference/VLMEvalKit/swires.py: up to 5 rounds
 
 
-async def search(
-    plan: Plan,
-    question: Question,
-    model: Model,
-    judge: Judge | None,
-    *,
-    n: int,
-    sampling: Sampling,
-    rng: random.Random,
-    fmt: StageFormat,
-    calibration: Calibration | None = None,
-    on_event: OnEvent | None = None,
-) -> Trace:
-    """Search the final stage and the two before it; each candidate has at most `sampling.max_tokens`.
+@method("swires", n=4, judge="logits", scores=True, accepts=("calibration",))
+async def swires(search: Search) -> None:
+    """SWIRES with the numbers of the paper."""
+    await retrace(search, PAPER)
 
-    Of what comes before these, there is one sample. Whatever the model skips or ends early is graded as it
-    stands, beside candidates that go on. Stages after the final one are not asked for. Raises ValueError if
-    the format has fewer than three stages up to the final one, or nothing tells the judge's cut-off.
+
+@method("swires-script", n=4, judge="logits", scores=True, accepts=("calibration",))
+async def swires_script(search: Search) -> None:
+    """SWIRES with the numbers of the published script."""
+    await retrace(search, SCRIPT)
+
+
+async def retrace(search: Search, numbers: SwiresNumbers) -> None:
+    """Search the final stage and the two before it; earlier stages are sampled once.
+
+    A candidate that skips stages or ends early is scored as it stands, beside those that go on. Stages after
+    the final one are not sampled.
+
+    Raises:
+        ValueError: The format has fewer than three stages up to the final one, or the judge has no cut-off.
     """
-    if judge is None:
-        raise ValueError("a judge is needed to choose among several candidates")
+    fmt = search.fmt
     final = fmt.names.index(fmt.final)
     reasoning, caption = final - 1, final - 2
     if caption < 0:
         raise ValueError(
-            f"{plan.name} searches the final stage and two before it, and the format has only "
+            f"{search.request.method} searches the final stage and two before it, and the format has only "
             f"{', '.join(fmt.names[: final + 1])}; choose another method"
         )
-    enough = cut_off(judge, calibration)
-    record = Recorder(plan.name, question, model, judge, n, sampling, fmt, on_event)
+    threshold = cut_off(search.judge, search.resources.calibration)
     base = Node()
     while base.after < caption:
-        [base] = await grow(record, model, [base], 1, base.after, sampling, rng)
+        [base] = await grow(search, [base], 1, base.after)
     ahead = base.after > reasoning  # the model skipped all that would be searched
     found = [base] if ahead else []
-    for _ in range(0 if ahead else plan.returns + 1):
-        captions = await grow(record, model, [base], n, caption, sampling, rng)
-        kept = await select(record, judge, captions, (n + 1) // 2, rng)
-        reasonings = await grow(record, model, kept, plan.each, reasoning, sampling, rng)
-        found = ranked([*found, *await weigh(record, judge, reasonings, rng)])
-        if sum(node.score is not None and node.score > enough for node in found) >= plan.passing:
+    for _ in range(0 if ahead else numbers.returns + 1):
+        captions = await grow(search, [base], search.n, caption)
+        best = await select(search, captions, (search.n + 1) // 2)
+        reasonings = await grow(search, best, numbers.each, reasoning)
+        found = ranked([*found, *await score(search, reasonings)])
+        if sum(node.score is not None and node.score > threshold for node in found) >= numbers.passing:
             break
-    conclusions = await grow(record, model, found[: plan.sent], 1, final, sampling, rng)
-    [best] = await select(record, judge, conclusions, 1, rng)
-    assert best.candidate is not None
-    record.follow(best.candidate)
-    return record.finish()
-
-
-swires = partial(search, PAPER)
-swires_script = partial(search, SCRIPT)
+    conclusions = await grow(search, found[: numbers.sent], 1, final)
+    [winner] = await select(search, conclusions, 1)
+    search.follow(winner.leaf)

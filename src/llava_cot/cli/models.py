@@ -1,0 +1,32 @@
+"""The verbs of `models`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from llava_cot.cli.options import ModelName
+
+app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
+
+
+@app.callback()
+def models() -> None:
+    """Look at models behind servers."""
+
+
+@app.command()
+def check(
+    server: Annotated[str, typer.Argument(help="An address, or a name in endpoints.yaml.")],
+    model_name: ModelName = None,
+) -> None:
+    """Find out again what a server can do, and save it for the next time."""
+    from llava_cot.models.endpoint.capabilities import kept_in
+    from llava_cot.models.registry import open_endpoint
+
+    with closing(open_endpoint(server, model_name, fresh=True)) as opened:
+        print(opened.describe())
+    print(f"saved in {kept_in()}", file=sys.stderr)

@@ -1,0 +1,33 @@
+"""The verb `trace`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def trace(
+    file: Annotated[str, typer.Argument(help="A trace, as `ask --trace FILE` saves it.")],
+    html: Annotated[str | None, typer.Option(metavar="OUT", help="Write one self-contained page.")] = None,
+) -> None:
+    """Show a saved trace, as a tree in the terminal or as a page."""
+    from llava_cot.core.trace import Trace
+
+    loaded = Trace.load(file)
+    if html is None:
+        from rich.console import Console
+
+        from llava_cot.view.tree import trace_tree
+
+        Console(highlight=False).print(trace_tree(loaded))
+        return
+    from llava_cot.core.files import write_whole
+    from llava_cot.view.trace_page import trace_page
+
+    write_whole(html, trace_page(loaded))
+    print(f"wrote {html}", file=sys.stderr)

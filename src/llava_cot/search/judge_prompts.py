@@ -1,0 +1,243 @@
+"""The prompts of judges, and how their replies are read.
+
+What two duels of one tournament share comes first (criterion, question, earlier stages) and the two responses
+last, so that duels share a prefix. The default wording is in `judge_prompts.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from llava_cot.core.yaml_file import make_recipe, read_yaml
+
+# The paper's stages that are not shown the summary.
+_WITHOUT_SUMMARY = ("caption", "reasoning", "conclusion")
+
+
+class JudgePrompts(BaseModel):
+    """The wording of duels and checks; `judge_prompts.yaml` describes each field.
+
+    In all prompts, the images go before the text, and `hint` holds the texts of the earlier stages, in order,
+    by name (for the stage "sentence": the answer so far, under "sentence").
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    criteria: dict[str, str]
+    other_criterion: str
+    question: str
+    hints: dict[str, str]
+    other_hint: tuple[str, str]
+    response_1: str
+    response_2: str
+    reply_form: str
+    choice: str = Field(min_length=1)
+    choices: tuple[str, str]
+    check_reasoning: str
+    check_reasoning_without_caption: str
+    checks: dict[str, str]
+    other_check: str
+    response: str
+    check_form: str
+    verdict: str = Field(min_length=1)
+    verdicts: tuple[str, str]
+
+    def duel(self, stage: str, question_text: str, hint: Mapping[str, str | None], a: str, b: str) -> str:
+        """The text of a duel between `a` (response 1) and `b` (response 2).
+
+        The paper's stages are not shown the summary; any other stage is shown all earlier ones.
+        """
+        criterion = self.criteria.get(stage) or self.other_criterion + stage
+        parts = [criterion, *self._context(stage, question_text, hint)]
+        parts += [self.response_1, a.strip(), self.response_2, b.strip(), self.reply_form]
+        return "".join(parts)
+
+    def reasoning_check(self, question_text: str, caption: str | None, reasoning: str) -> str:
+        """The text that asks whether a reasoning is correct; the paper asks it without the image."""
+        if caption is None or not caption.strip():
+            parts = [self.check_reasoning_without_caption, self.question, question_text.strip()]
+        else:
+            parts = [self.check_reasoning, self.question, question_text.strip()]
+            parts += [self._hint("caption"), caption.strip()]
+        return "".join([*parts, self._hint("reasoning"), reasoning.strip(), self.check_form])
+
+    def part_check(self, stage: str, question_text: str, hint: Mapping[str, str | None], text: str) -> str:
+        """The same for any other stage, a sentence or a whole answer, which the paper does not check."""
+        check = self.checks.get(stage) or self.other_check + stage
+        parts = [check, *self._context(stage, question_text, hint)]
+        return "".join([*parts, self.response, text.strip(), self.check_form])
+
+    def parse_choice(self, reply: str) -> Literal[1, 2] | None:
+        """1 or 2, the response that the reply chooses last; None if it is cut, chooses neither or both."""
+        if (self.choice, self.choices) == (default_prompts().choice, default_prompts().choices):
+            return parse_choice(reply)
+        found = _last_literal(reply, self.choice, self.choices)
+        return None if found is None else _number(str(found + 1))
+
+    def parse_check(self, reply: str) -> bool | None:
+        """Whether the reply's last verdict is the first of `verdicts`; None if it gives none, or both."""
+        if (self.verdict, self.verdicts) == (default_prompts().verdict, default_prompts().verdicts):
+            return parse_check(reply)
+        found = _last_literal(reply, self.verdict, self.verdicts)
+        return None if found is None else found == 0
+
+    def constant_pieces(self) -> tuple[str, ...]:
+        """The constant pieces of duels and reasoning checks, as they stand in prompts.
+
+        A small model may give each a token of its own.
+        """
+        return (
+            *self.criteria.values(),
+            self.other_criterion,
+            self.question,
+            *self.hints.values(),
+            *self.other_hint,
+            self.response_1,
+            self.response_2,
+            self.reply_form,
+            self.check_reasoning,
+            self.check_reasoning_without_caption,
+            self.check_form,
+        )
+
+    def _context(self, stage: str, question_text: str, hint: Mapping[str, str | None]) -> list[str]:
+        """The question and the earlier stages."""
+        parts = [self.question, question_text.strip()]
+        for name, text in hint.items():
+            if text is None or not text.strip() or (name == "summary" and stage in _WITHOUT_SUMMARY):
+                continue
+            parts += [self._hint(name), text.strip()]
+        return parts
+
+    def _hint(self, name: str) -> str:
+        return self.hints.get(name) or name.join(self.other_hint)
+
+
+@cache
+def default_prompts() -> JudgePrompts:
+    """The present wording of the package."""
+    return JudgePrompts(**_default_fields())
+
+
+def load_judge_prompts(path: str | Path) -> JudgePrompts:
+    """Read a file of judge prompts (YAML); fields that it leaves out keep the default wording.
+
+    Raises:
+        DataError: The file cannot be read, or has a field that does not exist or is no text.
+    """
+    what = "file of judge prompts"
+    given = read_yaml(path, what)
+    if not isinstance(given, dict):
+        return make_recipe(given, JudgePrompts, path, what)
+    fields = _default_fields()
+    for name, value in given.items():
+        default = fields.get(name)
+        both = isinstance(default, dict) and isinstance(value, dict)
+        fields[name] = default | value if both else value
+    return make_recipe(fields, JudgePrompts, path, what)
+
+
+def _default_fields() -> dict[str, Any]:
+    text = files("llava_cot.search").joinpath("judge_prompts.yaml").read_text(encoding="utf-8")
+    fields: dict[str, Any] = yaml.safe_load(text)
+    return fields
+
+
+def choice_reply(choice: int, reason: str = "") -> str:
+    """A reply that chooses response 1 or 2 in the default form; without a reason, the choice alone."""
+    choice_text = f"{default_prompts().choice} {choice}."
+    return f"Since {reason}, {choice_text}" if reason else choice_text
+
+
+def check_reply(correct: bool, reason: str = "") -> str:
+    """A reply that gives a verdict in the default form, after its reason if there is one."""
+    return f"{reason} Verdict: {'correct' if correct else 'incorrect'}.".lstrip()
+
+
+def _last_literal(reply: str, lead: str, options: tuple[str, str]) -> int | None:
+    """The index of the option that follows the last `lead` in a reply of a custom form."""
+    at = reply.lower().rfind(lead.lower())
+    rest = reply[at + len(lead) :].lstrip(" *_`:([") if at >= 0 else ""
+    found = [
+        i for i, option in enumerate(options) if re.match(rf"{re.escape(option.strip())}(?!\w)", rest, re.I)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+_GAP = r"[\s*_\[\](){}:#\"'`<>-]"
+_CHOICE = re.compile(
+    rf"\b(?:choose|chose|pick|select|prefer){_GAP}{{1,8}}(?:the{_GAP}{{1,4}})?"
+    rf"response{_GAP}{{0,8}}([12])(?![0-9]|\.[0-9])",
+    re.IGNORECASE,
+)
+_BARE_CHOICE = re.compile(
+    rf"{_GAP}{{0,8}}(?:(?:my|the|final|better|best|choice|answer|verdict|winner|is){_GAP}{{1,8}}){{0,5}}"
+    rf"(?:response)?{_GAP}{{0,8}}([12]){_GAP}{{0,8}}\.?{_GAP}{{0,8}}",
+    re.IGNORECASE,
+)
+_CHECK = re.compile(
+    rf"\bverdict{_GAP}{{0,8}}(?:is{_GAP}{{1,4}})?(in|not{_GAP}{{1,4}})?correct\b(?!{_GAP}{{0,4}}/)",
+    re.IGNORECASE,
+)
+_BARE_CHECK = re.compile(rf"{_GAP}{{0,8}}(in|not )?correct{_GAP}{{0,8}}\.?{_GAP}{{0,8}}", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\bnot|n't|n’t|\bnever|\bcannot|\bthan|\binstead of)\s{1,4}(?:to\s{1,4})?$", re.IGNORECASE
+)
+_OTHER = re.compile(
+    rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}(?:response{_GAP}{{0,4}})?[12]\b", re.IGNORECASE
+)
+_ECHO = re.compile(r"[\s\".'*]{0,8}or[\s\"'*]{0,8}(?:since\b.{0,12})?(?:I\s)?", re.IGNORECASE)
+
+
+def parse_choice(reply: str) -> Literal[1, 2] | None:
+    """1 or 2, the response that the reply chooses last; None if it is cut, chooses neither or both."""
+    last: re.Match[str] | None = None
+    undecided = False
+    for match in _CHOICE.finditer(reply):
+        if _NEGATED.search(reply, max(0, match.start() - 24), match.start()):
+            continue
+        undecided = bool(_OTHER.match(reply, match.end())) or _echoes(reply, last, match)
+        last = match
+    if last is not None:
+        return None if undecided else _number(last[1])
+    bare = _BARE_CHOICE.fullmatch(_last_line(reply))
+    return _number(bare[1]) if bare else None
+
+
+def parse_check(reply: str) -> bool | None:
+    """Whether the reply's last verdict is "correct"; None if it gives none, or both."""
+    last: re.Match[str] | None = None
+    undecided = False
+    for match in _CHECK.finditer(reply):
+        undecided = _echoes(reply, last, match)
+        last = match
+    if last is not None:
+        return None if undecided else last[1] is None
+    bare = _BARE_CHECK.fullmatch(_last_line(reply))
+    return bare[1] is None if bare else None
+
+
+def _echoes(reply: str, before: re.Match[str] | None, match: re.Match[str]) -> bool:
+    """Whether two verdicts only repeat the two alternatives of the prompt's own sentence."""
+    return (
+        before is not None
+        and match.start() - before.end() < 40
+        and bool(_ECHO.fullmatch(reply, before.end(), match.start()))
+    )
+
+
+def _number(digit: str) -> Literal[1, 2]:
+    return 1 if digit == "1" else 2
+
+
+def _last_line(reply: str) -> str:
+    lines = reply.strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,287 @@
+"""The choices for one question, checked once: `make_request`, and the one-word specs of methods."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.errors import RequestError
+from llava_cot.models.base import Sampling
+from llava_cot.search.calibration import has_cut_off
+from llava_cot.search.judges.base import JUDGES, Judge
+from llava_cot.search.methods.base import METHODS, Method, ResourceName
+from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, option, other_judge
+
+GREEDY = "greedy"  # the spec of `single` at temperature 0
+_ALIASES = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
+_NUMBERED = re.compile(r"([a-z-]+)-([1-9][0-9]{0,8})")
+_WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The checked choices for one question; made by `make_request`.
+
+    Attributes:
+        method: The method's name.
+        n: The number of candidates.
+        judge: The judge's name, or a judge; None for a method that uses none.
+        sampling: How candidates are sampled. Its seed is the request's.
+        budget: The most new tokens of the question, judging included; None for no such bound.
+        fmt: The stage format.
+    """
+
+    method: str
+    n: int
+    judge: str | Judge | None
+    sampling: Sampling
+    budget: int | None = None
+    fmt: StageFormat = LLAVA_COT
+
+    @property
+    def declaration(self) -> Method:
+        """What the method declares."""
+        return METHODS[self.method]
+
+    @property
+    def judge_name(self) -> str | None:
+        """The judge's name."""
+        return self.judge.name if isinstance(self.judge, Judge) else self.judge
+
+    def with_seed(self, seed: int) -> Request:
+        """The same with another seed."""
+        return replace(self, sampling=replace(self.sampling, seed=seed))
+
+
+class SearchOptions(BaseModel):
+    """The choices of a search by name, for the options of commands and the fields of HTTP requests."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: str | None = Field(default=None, description="The method; stage-beam if not given.")
+    n: int | None = Field(
+        default=None, description="The number of candidates; the method's own if not given."
+    )
+    judge: str | None = Field(default=None, description="The judge; the method's own if not given.")
+    budget: int | None = Field(
+        default=None, description="The most new tokens of the question, for methods that keep to a budget."
+    )
+
+
+def make_request(
+    method: str | None = None,
+    *,
+    n: int | None = None,
+    judge: str | Judge | None = None,
+    sampling: Sampling | None = None,
+    budget: int | None = None,
+    fmt: StageFormat = LLAVA_COT,
+    resources: Resources | ResourceSpec | None = None,
+) -> Request:
+    """Check the choices for a question, and fill in the method's own n and judge.
+
+    Args:
+        method: A name in `METHODS`; by default stage-beam, the paper's method.
+        n: The number of candidates; by default the method's own.
+        judge: A name in `JUDGES`, or a judge; by default the method's own.
+        sampling: How candidates are sampled; by default as in the paper.
+        budget: The most new tokens of the question, for methods that keep to one.
+        fmt: The stage format.
+        resources: What the method and the judge may use besides the model.
+
+    Raises:
+        RequestError: The choices cannot work; the error names the field.
+    """
+    method = method or "stage-beam"
+    if method not in METHODS:
+        raise RequestError("method", str(METHODS.unknown(method)))
+    declared = METHODS[method]
+    if n is None:
+        n = declared.n
+    if n < 1:
+        raise RequestError("n", f"n is {n}; a question needs at least one candidate")
+    if declared.single and n != 1:
+        raise RequestError(
+            "n", f"the method {method} takes one sample, not {n}; use n = 1, or choose a search"
+        )
+    if budget is not None and not declared.budgeted:
+        names = ", ".join(name for name, known in METHODS.items() if known.budgeted)
+        raise RequestError(
+            "budget", f"the method {method} keeps to no budget; drop it, or choose one of {names}"
+        )
+    if budget is not None and budget < 1:
+        raise RequestError("budget", f"the budget is {budget} tokens; give at least 1")
+    _check_judge(declared, judge)
+    judge = declared.judge if judge is None else judge
+    _check_resources(declared, judge, Resources() if resources is None else resources)
+    return Request(method, n, judge, sampling or Sampling(), budget, fmt)
+
+
+def _check_judge(declared: Method, judge: str | Judge | None) -> None:
+    """Raises RequestError for a judge that cannot work with the method."""
+    method = declared.name
+    if judge is not None and declared.judge is None:
+        raise RequestError("judge", f"the method {method} uses no judge; drop it, or choose a search")
+    if not isinstance(judge, str):
+        return
+    if judge not in JUDGES:
+        raise RequestError("judge", str(JUDGES.unknown(judge)))
+    if declared.scores and not JUDGES[judge].scores:
+        names = ", ".join(name for name, known in JUDGES.items() if known.scores)
+        raise RequestError(
+            "judge", f"the method {method} needs scores, and {judge} gives none; choose one of {names}"
+        )
+    if declared.probabilities and not JUDGES[judge].probability:
+        names = ", ".join(name for name, known in JUDGES.items() if known.probability)
+        raise RequestError(
+            "judge",
+            f"the method {method} needs probabilities, and the scores of {judge} are none; "
+            f"choose one of {names}",
+        )
+
+
+def _check_resources(
+    declared: Method, judge: str | Judge | None, resources: Resources | ResourceSpec
+) -> None:
+    """Raises RequestError for a resource that is required and missing, or of another judge."""
+    calibration = resources.calibration
+    measured = calibration.judge if calibration and "calibration" in declared.resources else None
+    if measured is not None and isinstance(judge, str) and measured != judge:
+        raise RequestError("calibration", other_judge(measured, judge))
+    for user, name in required(declared.name, judge):
+        if not resources.has(name):
+            field = "judge" if user == judge else "method"
+            raise RequestError(
+                field, f"{user} needs {DESCRIPTIONS[name]}; pass one with {option(name)}", needs=name
+            )
+
+
+def required(method: str, judge: str | Judge | None) -> list[tuple[str, ResourceName]]:
+    """The resources without which a method and its judge cannot work, each after the name of its user.
+
+    A method that has a cut-off needs a calibration where its judge's scores have no known scale.
+    """
+    declared = METHODS[method]
+    found: list[tuple[str, ResourceName]] = [(method, name) for name in declared.requires]
+    if isinstance(judge, str):
+        if "calibration" in declared.accepts and not has_cut_off(judge):
+            found.append((method, "calibration"))
+        if JUDGES[judge].uses == "reward model":
+            found.append((judge, "judge_model"))
+    return found
+
+
+def possible_judges(method: str, resources: Resources | ResourceSpec | None = None) -> list[str]:
+    """The judges with which a method can run, its own first; none if it uses no judge."""
+    own = METHODS[method].judge
+    able = [] if own is None else [name for name in JUDGES if _possible(method, name, resources)]
+    return sorted(able, key=lambda name: name != own)
+
+
+def possible_methods(resources: Resources | ResourceSpec | None = None) -> list[str]:
+    """The methods that can run with these resources, with one judge at least."""
+    return [
+        name
+        for name, known in METHODS.items()
+        if (_possible(name, None, resources) if known.judge is None else possible_judges(name, resources))
+    ]
+
+
+def _possible(method: str, judge: str | None, resources: Resources | ResourceSpec | None) -> bool:
+    fitting = None if resources is None else resources.fitting(method, judge)
+    try:
+        make_request(method, judge=judge, resources=fitting)
+    except RequestError:
+        return False
+    return True
+
+
+def runs_alone(method: str, resources: Resources | ResourceSpec | None = None) -> bool:
+    """Whether a method can run with its own judge."""
+    return _possible(method, None, resources)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A method in one word: `single`, `greedy`, `stage-beam-4`, `best-of-10@logits`, `majority-8-within-600`.
+
+    Attributes:
+        method: The method's name.
+        n: The number of candidates.
+        judge: The judge's name; None for a method that uses none.
+        temperature: 0 for `greedy`; None where the spec leaves it open.
+        budget: The bound on the question's tokens, if there is one.
+    """
+
+    method: str
+    n: int = 1
+    judge: str | None = None
+    temperature: float | None = None
+    budget: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The canonical spelling; `parse_spec` gives the spec again."""
+        if self.temperature is not None:
+            return GREEDY
+        declared = METHODS[self.method]
+        return (
+            (self.method if declared.single else f"{declared.short}-{self.n}")
+            + ("" if self.budget is None else f"-within-{self.budget}")
+            + ("" if self.judge in (None, declared.judge) else f"@{self.judge}")
+        )
+
+    def request(
+        self,
+        sampling: Sampling | None = None,
+        fmt: StageFormat = LLAVA_COT,
+        resources: Resources | ResourceSpec | None = None,
+    ) -> Request:
+        """The request for this spec. Raises RequestError."""
+        sampling = sampling or Sampling()
+        if self.temperature is not None:
+            sampling = replace(sampling, temperature=self.temperature)
+        fitting = None if resources is None else resources.fitting(self.method, self.judge)
+        return make_request(
+            self.method, n=self.n, judge=self.judge, sampling=sampling, budget=self.budget, fmt=fmt,
+            resources=fitting,
+        )  # fmt: skip
+
+
+def parse_spec(text: str) -> Spec:
+    """Read METHOD, METHOD-N, METHOD-N-within-BUDGET or any of these with @JUDGE.
+
+    N and JUDGE are the method's own where they are left out. Whether they fit is checked by `Spec.request`.
+
+    Raises:
+        ValueError: There is no such method.
+    """
+    words, at, judge = text.partition("@")
+    within = _WITHIN.fullmatch(words)
+    words, budget = (within[1], int(within[2])) if within else (words, None)
+    numbered = _NUMBERED.fullmatch(words)
+    name, number = (numbered[1], int(numbered[2])) if numbered and not _method(words) else (words, None)
+    method = _method(name)
+    if method is None:
+        names = (known if declared.single else f"{declared.short}-N" for known, declared in METHODS.items())
+        raise RequestError(
+            "method", f"there is no method {text!r}; choose one of {GREEDY}, {', '.join(names)} (N from 1)"
+        )
+    declared = METHODS[method]
+    return Spec(
+        method,
+        declared.n if number is None else number,
+        judge if at else declared.judge,
+        0.0 if name == GREEDY else None,
+        budget,
+    )
+
+
+def _method(name: str) -> str | None:
+    known = (
+        {GREEDY: "single"} | {method.short: key for key, method in METHODS.items()} | {m: m for m in METHODS}
+    )
+    return known.get(_ALIASES.get(name, name))
