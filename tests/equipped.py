@@ -3,70 +3,47 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from llava_cot.search.extras import Calibration, Example
-from llava_cot.search.grading import grade
 
 from llava_cot.core.question import Question
-from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Reward
-from llava_cot.search.judges import JUDGES, Grade, JudgeKind
-from llava_cot.search.judges.base import Judge, Preference
-from llava_cot.search.methods import METHODS, Kind
-from llava_cot.search.methods.base import go_on
-from llava_cot.search.search import Recorder
+from llava_cot.search.calibration import Calibration
+from llava_cot.search.judges import JUDGES, Grade, Judge, JudgeType, Preference
+from llava_cot.search.methods import METHODS, Method
+from llava_cot.search.resources import Example
+from llava_cot.search.search import Search
 
 
-async def relay(
-    question: Any, model: Any, judge: Any, *, n: int, sampling: Any, rng: Any, fmt: Any, on_event: Any = None,
-    reasoner: Any,
-) -> Trace:  # fmt: skip
+async def relay(search: Search) -> None:
     """The reasoner goes on with what the model says."""
-    record = Recorder("relay", question, model, None, n, sampling, fmt, on_event)
-    record.start("caption")
-    settings = replace(sampling, seed=rng.getrandbits(63), stop=("</CAPTION>",))
-    [seen] = await go_on(model, question, "", None, 1, settings)
-    record.keep(record.add(seen))
-    record.start("conclusion")
-    [said] = await go_on(reasoner, question, record.text, None, 1, settings)
-    record.keep(record.add(said))
-    return record.finish()
+    [seen] = await search.sample("caption", stop=("</CAPTION>",))
+    search.keep(seen)
+    settings = search.sampling()
+    search.start("conclusion")
+    [answer] = await search.draw(search.prompt(search.path), 1, settings, model=search.resources.reasoner)
+    search.keep(search.add(answer))
 
 
-async def shower(
-    question: Any, model: Any, judge: Any, *, n: int, sampling: Any, rng: Any, fmt: Any, on_event: Any = None,
-    examples: tuple[Example, ...],
-) -> Trace:  # fmt: skip
+async def shower(search: Search) -> None:
     """The examples go before the question."""
-    record = Recorder("shower", question, model, None, n, sampling, fmt, on_event)
-    record.start("answer")
-    asked = Question("\n".join([*(one.answer for one in examples), question.text]), question.images)
-    record.keep(record.add((await go_on(model, asked, "", None, 1, sampling))[0]))
-    return record.finish()
+    search.start("answer")
+    lines = [*(one.answer for one in search.resources.examples), search.question.text]
+    search.keep(search.add(await search.reply(Prompt.of("\n".join(lines), search.question.images))))
 
 
-async def free(question: Any, model: Any, judge: Any, *, examples: tuple[Example, ...], **how: Any) -> Trace:
-    """With examples or without."""
-    return await shower(question, model, judge, examples=examples, **how)
-
-
-async def cutter(
-    question: Any, model: Any, judge: Any, *, n: int, sampling: Any, rng: Any, fmt: Any, on_event: Any = None,
-    budget: int | None, calibration: Calibration,
-) -> Trace:  # fmt: skip
+async def cutter(search: Search) -> None:
     """The best of n, or the first whose score is above the mean."""
-    record = Recorder("cutter", question, model, judge, n, sampling, fmt, on_event, budget)
-    record.start("answer")
-    found = [record.add(one) for one in await go_on(model, question, "", None, n, sampling)]
-    scores = await grade(record, judge, found, rng)
-    good = [i for i, score in enumerate(scores) if score > calibration.mean]
-    record.keep(found[good[0] if good else scores.index(max(scores))])
-    return record.finish()
+    search.start("answer")
+    sampled = await search.draw(search.prompt([]), search.n, search.request.sampling)
+    found = [search.add(one) for one in sampled]
+    scores = await search.scores(found)
+    assert search.resources.calibration is not None
+    good = [i for i, score in enumerate(scores) if score > search.resources.calibration.mean]
+    search.keep(found[good[0] if good else scores.index(max(scores))])
 
 
 class Lengths:
@@ -89,11 +66,9 @@ class Asking(Judge):
 
     name = "asking"
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
     async def score(self, question: Any, stage: Any, context: Any, candidate: Any, *, seed: int) -> Grade:
-        found: Reward = await self._model.reward(Prompt.of(question.text), context + candidate.text)
+        model: Any = self.setup.model
+        found: Reward = await model.reward(Prompt.of(question.text), context + candidate.text)
         return Grade(found.value)
 
     async def prefer(
@@ -109,7 +84,7 @@ class Openings:
         self.rewards: list[Lengths] = []
         self._put(monkeypatch, "llava_cot.models.reward", open_reward=self._reward)
         self._put(monkeypatch, "llava_cot.search.examples", load_examples=self._examples)
-        self._put(monkeypatch, "llava_cot.search.calibration", load_calibration=self._calibration)
+        monkeypatch.setattr("llava_cot.search.resources.load_calibration", self._calibration)
 
     def _put(self, monkeypatch: pytest.MonkeyPatch, name: str, **made: Any) -> None:
         module = ModuleType(name)
@@ -130,14 +105,13 @@ class Openings:
 
 def register(monkeypatch: pytest.MonkeyPatch) -> Openings:
     """Make all of it known, for one test."""
-    for name, kind in {
-        "relay": Kind(relay, one=True, wants=("reasoner",)),
-        "shower": Kind(shower, one=True, wants=("examples",)),
-        "cutter": Kind(cutter, judge="likelihood", scored=True, budgeted=True, wants=("calibration",)),
-        "free": Kind(free, one=True, takes=("examples",)),
-    }.items():
-        monkeypatch.setitem(METHODS, name, kind)
-    monkeypatch.setitem(
-        JUDGES, "asking", JudgeKind(lambda model, fmt, sampling: Asking(model), asks="reward", scores=True)
-    )
+    for method in (
+        Method("relay", relay, n=1, single=True, requires=("reasoner",)),
+        Method("shower", shower, n=1, single=True, requires=("examples",)),
+        Method("cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)),
+        Method("free", shower, n=1, single=True, accepts=("examples",)),
+    ):
+        monkeypatch.setitem(METHODS._entries, method.name, method)
+    asking = JudgeType("asking", Asking, uses="reward model", scores=True)
+    monkeypatch.setitem(JUDGES._entries, "asking", asking)
     return Openings(monkeypatch)

@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llava_cot.search.spec import parse_spec
 from PIL import Image
 from teachers import staged
 
-from llava_cot import ask
+from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.record import Picture
 from llava_cot.evaluation.benchmarks.own import RULES
@@ -24,6 +23,9 @@ from llava_cot.evaluation.run import EvalOutcome, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
+from llava_cot.search.ask import answer
+from llava_cot.search.request import Request, parse_spec
+from llava_cot.search.resources import Resources
 
 Failing = Callable[[Prompt], Exception | None]
 
@@ -72,10 +74,14 @@ class Moody(ScriptedModel):
         return await super().sample(prompt, n, sampling, on_text)
 
 
+async def answer_by(model: Model, question: Question, request: Request, resources: Resources) -> Trace:
+    return await answer(request, model, question, resources)
+
+
 def entry(model: Model, name: str = "scripted", spec: str | None = None, at_once: int = 8) -> PlannedModel:
     @contextmanager
     def opened() -> Iterator[tuple[AnswerFunction, int]]:
-        yield partial(ask, model, None), at_once
+        yield partial(answer_by, model), at_once
 
     return PlannedModel(name, spec or name, opened)
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llava_cot.search.spec import parse_spec
 from PIL import Image, ImageDraw
 
 from llava_cot import ask_sync
@@ -18,6 +17,7 @@ from llava_cot.evaluation.results import QuestionResult, RunKey
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Unit
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.request import parse_spec
 
 SKILLS = ("counting", "coarse perception", "logical reasoning")
 METHODS = ("single", "stage-beam-2", "stage-beam-4", "best-of-4@logits", "majority-4")

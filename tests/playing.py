@@ -2,20 +2,23 @@
 
 import random
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from llava_cot.search.extras import Calibration, Example, Extras
 from PIL import Image
 
 from llava_cot.core.question import Question, load_image
-from llava_cot.core.stages import LLAVA_COT
-from llava_cot.core.trace import Candidate, Usage
+from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Continuation, Finish, Prompt, Reward, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.ask import answer
+from llava_cot.search.calibration import Calibration
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.judges.base import Judge, Opinion, Preference
 from llava_cot.search.methods import METHODS
-from llava_cot.search.search import OnEvent, Recorder
+from llava_cot.search.request import Request, make_request
+from llava_cot.search.resources import Example, Resources
+from llava_cot.search.search import OnEvent, Search
 
 PICTURE = load_image(Image.new("RGB", (8, 6), (200, 30, 30)))
 QUESTION = Question("How many are left?", (PICTURE,))
@@ -36,15 +39,15 @@ def judges_of(method: str) -> list[str | None]:
     return [
         name
         for name, judge in JUDGES.items()
-        if judge.asks != "reward"
-        and (judge.scores or not kind.scored)
-        and (judge.probability or not kind.probability)
+        if judge.uses != "reward model"
+        and (judge.scores or not kind.scores)
+        and (judge.probability or not kind.probabilities)
     ]
 
 
 # Every method that wants nothing but the model, with each of its judges.
 SEARCHES = [
-    (method, judge) for method, kind in METHODS.items() if not kind.wants for judge in judges_of(method)
+    (method, judge) for method, kind in METHODS.items() if not kind.requires for judge in judges_of(method)
 ]
 
 
@@ -64,12 +67,36 @@ def continuation(text: str, finish: Finish = "stop", tokens: tuple[int, ...] = (
     return Continuation(text, tokens, -1.0, finish, prompt_tokens=10, completion_tokens=3)
 
 
-def recorder(on_event: OnEvent | None = None, n: int = 2, stage: str = "reasoning") -> Recorder:
-    record = Recorder(
-        "stage-beam", QUESTION, ScriptedModel({}), Referee(len), n, Sampling(), LLAVA_COT, on_event
-    )
-    record.start(stage)
-    return record
+def new_search(
+    on_event: OnEvent | None = None,
+    n: int = 2,
+    stage: str = "reasoning",
+    judge: Judge | None = None,
+    seed: int = 0,
+) -> Search:
+    """A search that has begun a round of this stage."""
+    request = Request("stage-beam", n, judge or Referee(len), Sampling(seed=seed))
+    search = Search(request, ScriptedModel({}), QUESTION, judge or Referee(len), on_event=on_event)
+    search.start(stage)
+    return search
+
+
+async def run_method(
+    method: str,
+    model: ScriptedModel,
+    judge: Judge | None = None,
+    *,
+    question: Question = QUESTION,
+    n: int | None = None,
+    sampling: Sampling | None = None,
+    fmt: StageFormat = LLAVA_COT,
+    on_event: OnEvent | None = None,
+    **resources: Any,
+) -> Trace:
+    """The trace of a method on a question about a picture."""
+    given = Resources(**resources)
+    request = make_request(method, n=n, judge=judge, sampling=sampling, fmt=fmt, resources=given)
+    return await answer(request, model, question, given, on_event)
 
 
 class Rewarder:
@@ -86,10 +113,10 @@ class Rewarder:
         return Reward(self.worth(answer), prompt_tokens=4, usd=0.5)
 
 
-def extras(judge: str | None = None, answer: str = "2") -> Extras:
+def resources_for(judge: str | None = None, answer: str = "2") -> Resources:
     """What any method and this judge may want: a reasoner that answers this, an example, a calibration."""
-    rewarded = judge is not None and JUDGES[judge].asks == "reward"
-    return Extras(
+    rewarded = judge is not None and JUDGES[judge].uses == "reward model"
+    return Resources(
         reasoner=ScriptedModel(lambda prompt, rng: f"By {rng.random()} it follows.\nAnswer: {answer}"),
         judge_model=Rewarder() if rewarded else None,
         examples=(Example(Question("How many?", (PICTURE,)), "I see one. The answer is 1."),),
@@ -103,6 +130,7 @@ class Referee(Judge):
     name = "referee"
 
     def __init__(self, worth: Callable[[str], float], correct: Callable[[str], bool | None] | None = None):
+        super().__init__()
         self.worth = worth
         self.correct = correct
         self.duels: list[tuple[str, str, str, str]] = []

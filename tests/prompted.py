@@ -1,16 +1,14 @@
 """Running methods that work by prompt alone, on models that say what they are told to."""
 
-import random
 from typing import Any
 
-from playing import QUESTION
+from playing import QUESTION, run_method
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Message, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=99, seed=5)
 
@@ -32,9 +30,7 @@ async def run(
     sampling: Sampling = SAMPLING,
     **more: Any,
 ) -> Trace:
-    return await METHODS[method].run(
-        question, model, None, n=n, sampling=sampling, rng=random.Random(5), fmt=fmt, **more
-    )
+    return await run_method(method, model, question=question, fmt=fmt, n=n, sampling=sampling, **more)
 
 
 def seen(model: ScriptedModel) -> list[tuple[Message, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from llava_cot.search.extras import Calibration, Extras
 from playing import SEARCHES as ALL
 
 from llava_cot import ask
@@ -13,7 +12,9 @@ from llava_cot.core.question import LoadedImage
 from llava_cot.core.stages import make_format
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model, Sampling
+from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
+from llava_cot.search.resources import Resources
 
 # Tags that noise has now and then, so that a search on it has several stages.
 NOISY = make_format("look=a e,think=o r,answer=i s")
@@ -38,10 +39,10 @@ async def search(
         "How many objects are there?",
         method=method,
         judge=judge,
-        n=1 if METHODS[method].one else n,
+        n=1 if METHODS[method].single else n,
         sampling=Sampling(seed=seed, temperature=1.0, top_p=1.0, max_tokens=max_tokens),
         fmt=NOISY,
-        resources=Extras(calibration=None if judge is None else Calibration(judge, -5.0, 1.0)),
+        resources=Resources(calibration=None if judge is None else Calibration(judge, -5.0, 1.0)),
     )
     kept = [trace.candidates[number] for number in trace.chosen]
     assert "".join(candidate.text for candidate in kept) == trace.text

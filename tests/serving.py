@@ -19,11 +19,11 @@ import httpx
 import openai
 import uvicorn
 from command import COMMAND, ROOT, environment
-from llava_cot.search.extras import Extras
 from playing import WORDS, tagged
 
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.resources import Resources
 from llava_cot.server.serve import address, listen
 from llava_cot.server.service import ServerSettings
 from llava_cot.server.site import make_site
@@ -108,10 +108,10 @@ class Served:
 
 @contextmanager
 def served(
-    model: Model, settings: ServerSettings | None = None, extras: Extras | None = None
+    model: Model, settings: ServerSettings | None = None, resources: Resources | None = None
 ) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_site(model, settings or ServerSettings(), extras)
+        app = make_site(model, settings or ServerSettings(), resources)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llava_cot.search.judges.judge_prompts import CRITERIA
 from PIL import Image
 from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras, remainder, tagged
 
@@ -15,6 +14,7 @@ from llava_cot.core.stages import make_format
 from llava_cot.errors import ImageError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.judge_prompts import CRITERIA
 from llava_cot.search.methods import METHODS
 
 
@@ -48,7 +48,7 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str 
         None,
         Question("How many?", (PICTURE,), reference="2"),
         method=method,
-        n=None if METHODS[method].one else 3,
+        n=None if METHODS[method].single else 3,
         judge=judge,
         resources=given,
     )
@@ -97,7 +97,7 @@ async def test_settings_reach_the_model() -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
-        n = None if METHODS[method].one else 4
+        n = None if METHODS[method].single else 4
         given = extras(METHODS[method].judge)
         trace = await ask(model, None, "q", method=method, n=n, sampling=Sampling(seed=seed), resources=given)
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
@@ -203,7 +203,7 @@ def refused(**settings: Any) -> Callable[[], Any]:
         *(
             (refused(n=2, method=name), f"{name} takes one sample, not 2")
             for name, kind in METHODS.items()
-            if kind.one
+            if kind.single
         ),
         (refused(method="majority", judge="self"), "majority asks no judge"),
         (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),

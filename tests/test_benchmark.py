@@ -23,7 +23,7 @@ from llava_cot.core.question import Question  # noqa: E402
 from llava_cot.core.stages import parse, validate  # noqa: E402
 from llava_cot.core.trace import Usage  # noqa: E402
 from llava_cot.models.base import (
-    Prompt,  # noqa: E402
+    Prompt,
     Sampling,
 )
 from llava_cot.scenes.write import make_item  # noqa: E402

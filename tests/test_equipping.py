@@ -12,7 +12,6 @@ import pytest
 from equipped import Lengths, Openings, register
 from llava_cot.search.equipment import Equipment, fitting
 from llava_cot.search.equipping import equip
-from llava_cot.search.extras import Calibration, Example, Extras
 from playing import PICTURE, WHOLE, tagged
 
 import llava_cot
@@ -22,7 +21,9 @@ from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
+from llava_cot.search.resources import Example, Resources
 
 OTHER = tagged("caption", "Seen.") + tagged("conclusion", "7")
 
@@ -173,7 +174,7 @@ def test_a_calibration_is_of_one_judge(call: Any, models: Models, tmp_path: Path
     assert equip(both, judge_model="x", calibration=str(file)).calibration is not None
     with pytest.raises(ValueError, match="cutter wants a calibration"):
         equip([("cutter", "likelihood"), ("cutter", "asking")], judge_model="x", calibration=str(file))
-    extras = Extras(calibration=Calibration("asking", 1.0, 1.0))
+    extras = Resources(calibration=Calibration("asking", 1.0, 1.0))
     assert fitting(extras, "cutter", None).calibration is None
     assert fitting(extras, "cutter", "asking") is extras
 
@@ -199,11 +200,11 @@ def test_another_model_that_cannot_be_opened(call: Any, models: Models) -> None:
 
 def test_a_judge_is_never_given_a_model_of_the_wrong_kind() -> None:
     model, judging = Opened("mini"), Opened("other")
-    ask_sync(model, None, "How many?", method="best-of-n", resources=Extras(judge_model=Lengths()))
+    ask_sync(model, None, "How many?", method="best-of-n", resources=Resources(judge_model=Lengths()))
     assert model.judged
     with pytest.raises(ValueError, match="asking wants a reward model to ask"):
         ask_sync(
-            model, None, "q", method="best-of-n", judge="asking", resources=Extras(judge_model=judging)
+            model, None, "q", method="best-of-n", judge="asking", resources=Resources(judge_model=judging)
         )  # fmt: skip
     assert not judging.calls
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 
 import pytest
-from llava_cot.search.judges.judge_prompts import parse_check, parse_choice
 from playing import PICTURE, tagged
 
 from llava_cot.core.question import Question
@@ -17,6 +16,7 @@ from llava_cot.data.rollouts.rollouts import Asked, Kept, Worth
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
+from llava_cot.search.judge_prompts import parse_check, parse_choice
 from llava_cot.search.judges.self_judge import SelfJudge
 from llava_cot.search.methods import METHODS
 

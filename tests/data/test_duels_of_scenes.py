@@ -3,8 +3,6 @@
 import random
 import re
 
-from llava_cot.search.judges.judge_prompts import parse_check, parse_choice
-
 from llava_cot.core.stages import LLAVA_COT, render
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.rollouts.duels import Example, Settings, examples_of
@@ -14,6 +12,7 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import align, seen_answer
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
 from llava_cot.scenes.write import Item, make_item, make_items
+from llava_cot.search.judge_prompts import parse_check, parse_choice
 from research.mini.examples import check_example
 from research.mini.slips import misperceive, misreason
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, ROOT, environment, refusal, run
-from llava_cot.search.judges.judge_prompts import parse_check, parse_choice
 
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
 from llava_cot.scenes.write import make_items
+from llava_cot.search.judge_prompts import parse_check, parse_choice
 
 
 @pytest.fixture(scope="module")

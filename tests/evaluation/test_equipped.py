@@ -15,7 +15,6 @@ from equipped import Openings, register
 from eval_runs import Moody, contents, entry, numbers, plan
 from llava_cot.search.equipment import Equipment
 from llava_cot.search.equipping import equip
-from llava_cot.search.extras import Example
 from teachers import staged
 
 import llava_cot
@@ -28,6 +27,7 @@ from llava_cot.evaluation.report.write import write_report
 from llava_cot.evaluation.results import open_results
 from llava_cot.evaluation.run import evaluate
 from llava_cot.models.base import Model
+from llava_cot.search.resources import Example
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from eval_runs import Moody, contents, entry, number, numbers, plan, run, untimed
-from llava_cot.search.spec import parse_spec
 from teachers import staged
 
 from llava_cot import ask_sync
@@ -25,6 +24,7 @@ from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
+from llava_cot.search.request import parse_spec
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
 

@@ -144,6 +144,11 @@ def told(event: Any) -> str:
     return name
 
 
+def whole_number(value: float) -> float:
+    """As it was recorded, when options were not yet made floats."""
+    return int(value) if value == int(value) else value
+
+
 def asked_of(model: ScriptedModel) -> list[Any]:
     """How many calls there were, and a digest of all that they asked, in whatever order."""
 

@@ -2,8 +2,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from llava_cot.search.extras import Extras
-from llava_cot.search.judges.judge_prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
 from playing import PICTURE, QUESTION, WHOLE, Rewarder, tagged
 
 from llava_cot import ask
@@ -13,12 +11,14 @@ from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.judge_prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
 from llava_cot.search.judges import JUDGES, make_judge
 from llava_cot.search.judges.base import earlier, shown
 from llava_cot.search.judges.likelihood import LikelihoodJudge
 from llava_cot.search.judges.logits import LogitsJudge
 from llava_cot.search.judges.reward_judge import RewardJudge
 from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
+from llava_cot.search.resources import Resources
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048, stop=("</SUMMARY>",))
 CONTEXT = tagged("summary", "plan") + tagged("caption", "three cubes")
@@ -222,7 +222,7 @@ async def test_another_model_judges_in_place_of_the_first_and_its_price_counts()
         model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0))
         stronger = Priced(lambda prompt, rng: "I choose response 1.")
         trace = await ask(
-            model, None, "q", method="best-of-n", judge=judge, resources=Extras(judge_model=stronger)
+            model, None, "q", method="best-of-n", judge=judge, resources=Resources(judge_model=stronger)
         )
         assert (trace.model, trace.judge, trace.judge_model) == ("scripted", judge, "stronger")
         assert len(model.calls) == 1 and not model.choices

@@ -3,7 +3,8 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_cot.search.judges.judge_prompts import (
+
+from llava_cot.search.judge_prompts import (
     CHECK_FORM,
     CONSTANT_PIECES,
     CRITERIA,

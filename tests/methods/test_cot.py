@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from llava_cot.search.extras import Example, Extras
 from PIL import Image
 from playing import PICTURE, QUESTION, WHOLE, tagged
 from prompted import SAMPLING, run, says, seen
@@ -14,6 +13,7 @@ from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format
 from llava_cot.models.base import Message, Sampling
 from llava_cot.search.methods.cot import THINK
 from llava_cot.search.methods.staged_prompt import instruction
+from llava_cot.search.resources import Example, Resources
 from llava_cot.search.search import Event, TextDelta
 
 BLUE = load_image(Image.new("RGB", (5, 5), "blue"))
@@ -179,7 +179,7 @@ async def test_mini_can_be_asked() -> None:
 
     model = open_model("mini")
     asked = make_item("test", 0, 0).ask()
-    extras = Extras(examples=(Example(make_item("train", 0, 0).ask(), "I count. The answer is 2."),))
+    extras = Resources(examples=(Example(make_item("train", 0, 0).ask(), "I count. The answer is 2."),))
     for method in ("staged-prompt", "cot", "cot-few-shot"):
         trace = await ask(
             model, None, asked, method=method, sampling=Sampling(max_tokens=40), resources=extras
@@ -187,6 +187,11 @@ async def test_mini_can_be_asked() -> None:
         assert trace.usage.model_calls == len(trace.candidates) in (1, 2)
         assert "".join(trace.candidates[i].text for i in trace.chosen) == trace.text
     trace = await ask(
-        model, None, asked, method="prism", sampling=Sampling(max_tokens=40), resources=Extras(reasoner=model)
+        model,
+        None,
+        asked,
+        method="prism",
+        sampling=Sampling(max_tokens=40),
+        resources=Resources(reasoner=model),
     )
     assert (trace.model, trace.reasoner, len(trace.candidates)) == ("mini", "mini", 3)

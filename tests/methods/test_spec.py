@@ -1,21 +1,21 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_cot.search.spec import Spec, parse_spec
 from playing import SEARCHES
 
 from llava_cot.search.ask import settings
 from llava_cot.search.methods import METHODS
+from llava_cot.search.request import Spec, parse_spec
 
 searches = st.builds(
     lambda search, n, budget: Spec(
         search[0], n, search[1], budget=budget if METHODS[search[0]].budgeted else None
     ),
-    st.sampled_from([search for search in SEARCHES if not METHODS[search[0]].one]),
+    st.sampled_from([search for search in SEARCHES if not METHODS[search[0]].single]),
     st.integers(1, 999_999_999),
     st.none() | st.integers(1, 999_999_999),
 )
-ones = [Spec(name) for name, kind in METHODS.items() if kind.one]
+ones = [Spec(name) for name, kind in METHODS.items() if kind.single]
 specs = st.one_of(st.sampled_from([*ones, Spec("single", temperature=0.0)]), searches)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_cot.search.extras import Extras
-from llava_cot.search.spec import parse_spec
 from playing import PICTURE, QUESTION, tagged
 
 from llava_cot import ask, open_model
@@ -21,6 +19,8 @@ from llava_cot.scenes.write import make_item
 from llava_cot.search.calibration import PAPER, Calibration, Z, cut_off
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS
+from llava_cot.search.request import parse_spec
+from llava_cot.search.resources import Resources
 from llava_cot.search.search import Event, Kept
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
@@ -385,7 +385,7 @@ async def test_no_cut_off_or_a_wrong_one_is_refused_before_anything_is_asked(
 
 async def test_asking() -> None:
     trace = await ask(
-        counting(), PICTURE, "q", method="swires", judge=by_stage(), resources=Extras(calibration=HALF)
+        counting(), PICTURE, "q", method="swires", judge=by_stage(), resources=Resources(calibration=HALF)
     )
     assert (trace.method, trace.n, len(trace.candidates)) == ("swires", 4, 1 + 4 * 8 + 2)
     with pytest.raises(ValueError, match="swires wants a calibration; give what"):
@@ -411,7 +411,7 @@ async def test_mini_with_the_likelihood_judge() -> None:
         method="swires",
         n=2,
         judge="likelihood",
-        resources=Extras(calibration=Calibration("likelihood", -1e9, 0.0)),
+        resources=Resources(calibration=Calibration("likelihood", -1e9, 0.0)),
     )
     assert trace.answer and None not in trace.stages.values()
     assert rounds(trace) == 1

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_cot.search.judges.judge_prompts import VERDICTS
 from playing import PICTURE, Rewarder, extras, tagged
 
 from llava_cot import ask, open_model
@@ -18,6 +17,7 @@ from llava_cot.core.trace import Candidate, Trace
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.write import make_item
+from llava_cot.search.judge_prompts import VERDICTS
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods.majority import ballot
 from llava_cot.search.methods.weighted import elect, softmax

@@ -97,7 +97,7 @@ def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel
     assert model.calls[-1].sampling.max_tokens == 66
 
 
-PLAIN = [f"scripted:{method}" for method, kind in METHODS.items() if not (kind.wants or kind.takes)]
+PLAIN = [f"scripted:{method}" for method, kind in METHODS.items() if not (kind.requires or kind.accepts)]
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "scripted:best-of-3"])

@@ -9,17 +9,18 @@ import httpx
 import openai
 import pytest
 from equipped import Lengths, register
-from llava_cot.search.extras import Calibration, Extras
 from llava_cot.server.offered import judges, methods
 from playing import tagged
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
+from llava_cot.search.resources import Resources
 from llava_cot.server.page import _controls
 
-FULL = Extras(
+FULL = Resources(
     reasoner=ScriptedModel(lambda prompt, rng: tagged("conclusion", "from another")),
     judge_model=Lengths(),
     calibration=Calibration("likelihood", 0.0, 1.0),
@@ -128,9 +129,9 @@ def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
 
 
 def test_the_page_offers_what_can_run() -> None:
-    assert not {"relay", "shower", "cutter"} & set(methods(Extras()))
+    assert not {"relay", "shower", "cutter"} & set(methods(Resources()))
     assert set(METHODS) - set(methods(FULL)) == {"shower", "cot-few-shot"}
-    assert judges("best-of-n", Extras())[0] == "self" and "asking" not in judges("best-of-n", Extras())
+    assert judges("best-of-n", Resources())[0] == "self" and "asking" not in judges("best-of-n", Resources())
     assert "asking" in judges("best-of-n", FULL)
     assert judges("cutter", FULL) == ["likelihood"]
     assert judges("majority", FULL) == []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import reward_checkpoints
-from llava_cot.search.extras import Extras
 from vllm_server import serving
 
 from llava_cot import ask, open_model
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.reward import open_reward
+from llava_cot.search.resources import Resources
 
 ANSWERS = ("2", "There are 3 objects, and one is taken away.\n\n2", "I do not know.")
 
@@ -45,6 +45,6 @@ async def test_it_judges(folder: Path, address: str) -> None:
     with closing(open_reward(address)) as judge, closing(open_model(str(folder))) as model:
         trace = await ask(
             model, None, "How many are left?", method="best-of-n", n=3, judge="reward", sampling=Sampling(max_tokens=16),
-            resources=Extras(judge_model=judge),
+            resources=Resources(judge_model=judge),
         )  # fmt: skip
     assert trace.judge_model == judge.name and trace.candidates

@@ -19,6 +19,7 @@ from llava_cot.cli.options import (
     NamingCommand,
     Quiet,
     Stages,
+    new_app,
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from llava_cot.core.question import LoadedImage
     from llava_cot.core.trace import Trace
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command(cls=NamingCommand)
@@ -65,11 +66,11 @@ def ask(
     from llava_cot.core.files import output_file
     from llava_cot.core.question import Question
     from llava_cot.core.stages import LLAVA_COT, make_format
-    from llava_cot.core.words import cost
     from llava_cot.search.ask import answer
     from llava_cot.search.request import make_request
     from llava_cot.search.resources import for_requests, read_resources
-    from llava_cot.view.live import LiveView
+    from llava_cot.view.describe import describe_usage
+    from llava_cot.view.terminal import LiveView
 
     target = output_file(trace) if trace else None
     fmt = make_format(stages) if stages else LLAVA_COT
@@ -95,7 +96,7 @@ def ask(
         print(result.answer)
     if err is not None and not as_json:
         note = "" if result.answer is not None else "the model gave no conclusion · "
-        err.out(note + cost(result.usage), style="dim", highlight=False)
+        err.out(note + describe_usage(result.usage), style="dim", highlight=False)
 
 
 def _images(image: str, more: list[str]) -> list[LoadedImage]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName
+from llava_cot.cli.options import Device, Dtype, ModelName, new_app
 
 if TYPE_CHECKING:
     from llava_cot.data.overlap import Benchmarks
 
-app = typer.Typer(help="Make data to train on: sample, annotate, check.", no_args_is_help=True)
+app = new_app("Make data to train on: sample, annotate, check.")
 
 
 @app.command()

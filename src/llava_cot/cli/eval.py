@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName, Stages, options_from
+from llava_cot.cli.options import Device, Dtype, ModelName, Stages, new_app, options_from
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.search.resources import ResourceOptions
 
-app = typer.Typer()
+app = new_app()
 # Each of the seeds of a run is a number of its own.
 _OPTIONS = [name for name in SAMPLING_OPTIONS if name != "seed"]
 

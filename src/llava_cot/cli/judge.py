@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName, options_from
+from llava_cot.cli.options import Device, Dtype, ModelName, new_app, options_from
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.types import Benchmark
 
-app = typer.Typer(help="Get to know judges.", no_args_is_help=True)
+app = new_app("Get to know judges.")
 
 # No training draws from these, and no benchmark is scored on them.
 _UNTESTED = "scenes:validation"

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import ModelName
+from llava_cot.cli.options import ModelName, new_app
 
-app = typer.Typer(help="Look at models behind servers.", no_args_is_help=True)
+app = new_app("Look at models behind servers.")
 
 
 @app.callback()

@@ -31,6 +31,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on standard error.")]
 
 
+def new_app(help: str | None = None) -> typer.Typer:
+    """The application of a verb, or of a group of verbs if there is a help."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=help is not None,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def complete_methods() -> list[str]:
     """The names of methods, for shell completion."""
     from llava_cot.search.methods import METHODS

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from llava_cot.cli.options import new_app
+
+app = new_app()
 
 
 @app.command()

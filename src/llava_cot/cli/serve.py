@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import CacheMb, Device, Dtype, ModelName, ModelSpec, Stages, options_from
+from llava_cot.cli.options import CacheMb, Device, Dtype, ModelName, ModelSpec, Stages, new_app, options_from
 from llava_cot.errors import missing_package
 from llava_cot.search.resources import ResourceOptions
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command()

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from llava_cot.cli.options import new_app
+
+app = new_app()
 
 
 @app.command()
@@ -27,7 +29,7 @@ def trace(
         Console(highlight=False).print(trace_tree(loaded))
         return
     from llava_cot.core.files import write_whole
-    from llava_cot.view.trace_page import trace_page
+    from llava_cot.view.html import trace_page
 
     write_whole(html, trace_page(loaded))
     print(f"wrote {html}", file=sys.stderr)

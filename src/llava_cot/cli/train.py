@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from llava_cot.cli.options import new_app
 from llava_cot.errors import missing_package
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command()

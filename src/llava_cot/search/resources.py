@@ -151,7 +151,7 @@ class ResourceSpec:
             used.discard("judge_model")
         if self.calibration is not None and self.calibration.judge != judge:
             used.discard("calibration")
-        return {option(name): str(values[name]) for name in RESOURCE_NAMES if name in used and values[name]}
+        return {option(name): values[name] for name in RESOURCE_NAMES if name in used and name in values}
 
     def _open_model(self, spec: str, stack: ExitStack) -> Model:
         from llava_cot.models.registry import open_model

@@ -10,6 +10,7 @@ from llava_cot.evaluation.reproduce.tasks import TRAINED, tasks
 from llava_cot.evaluation.statistics import Estimate, PairedDifference
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
+from llava_cot.search.request import parse_spec
 
 ABLATIONS = ROOT / "research/mini/weights"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from llava_cot.search.judges.judge_prompts import CHOICE
 
 from llava_cot.core.stages import parse
 from llava_cot.scenes.ground_truth import align
@@ -15,6 +14,7 @@ from llava_cot.scenes.questions import ask_about, solve
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, describe, reasoning
 from llava_cot.scenes.world import draw_scene, scene_rng
+from llava_cot.search.judge_prompts import default_prompts
 from research.mini import pictures
 from research.mini.batches import Batches
 from research.mini.build import build_processor
@@ -137,7 +137,7 @@ def test_duels_are_labelled_by_the_truth() -> None:
         if len(told) != 2 or told[0] == told[1]:
             continue
         costs = [align(tuple(side), truth)[0] for side in told]
-        choice = int(re.search(rf"{CHOICE} (\d)", example.reply).group(1))
+        choice = int(re.search(rf"{default_prompts().choice} (\d)", example.reply).group(1))
         if costs[0] != costs[1]:
             assert choice == (1 if costs[0] < costs[1] else 2)
             seen += 1

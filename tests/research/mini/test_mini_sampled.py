@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from llava_cot.search.judges.judge_prompts import CHOICE
 
 from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
@@ -15,6 +14,7 @@ from llava_cot.scenes.ground_truth import align
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, caption, describe
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.search.judge_prompts import default_prompts
 from research.mini.examples import tagged
 from research.mini.pictures import SEED
 from research.mini.recipe import SampleStep
@@ -64,7 +64,7 @@ def test_the_better_one_is_chosen_and_every_check_is_true(
                 told.append([])
             told[-1].append(" ".join(words))
         first, second = (align(tuple(side), truth)[0] for side in told)
-        found = re.search(rf"{CHOICE} (\d)", item["reply"])
+        found = re.search(rf"{default_prompts().choice} (\d)", item["reply"])
         assert found and found.group(1) == ("1" if first < second else "2")
         choices.append(found.group(1))
     assert 0.3 < choices.count("1") / len(choices) < 0.7

@@ -42,7 +42,8 @@ async def msg(search: Search) -> None:
     sampling = replace(search.sampling(), constraint=constraint)
     search.start("answer")
     if in_tags:
-        [continuation] = await search.draw(search.prompt([]), 1, sampling, search.delta)
+        prompt = Prompt.of(question_text(question), question.images)
+        [continuation] = await search.draw(prompt, 1, sampling, search.delta)
     else:
         fields = _AS_JSON.format(", ".join(fmt.names))
         prompt = Prompt.of(f"{question_text(question)}\n\n{fields}", question.images)
