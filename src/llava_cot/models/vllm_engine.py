@@ -44,7 +44,7 @@ def platform_settings(device: str, dtype: str) -> dict[str, Any]:
         from vllm.platforms import current_platform
     except ImportError as error:
         raise ModelError(
-            f"vLLM cannot be imported ({first_sentence(error)}); see docs/how-to/use-vllm.md, and reinstall it"
+            f"vLLM cannot be imported ({first_sentence(error)}); reinstall it (docs/how-to/use-vllm.md)"
         ) from None
     there: str = current_platform.device_type
     if device not in ("auto", there):
