@@ -46,7 +46,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.models.registry import MINI
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 from llava_cot.search.judges import Judge
 from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
 

@@ -35,7 +35,7 @@ from transformers.utils import logging
 
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.registry import MINI
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 from llava_cot.search.judge_prompts import default_prompts
 
 CHAT_TEMPLATE = (MINI / "chat_template.jinja").read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ import httpx
 
 from llava_cot.core.prompting import question_text
 from llava_cot.models.endpoint.prompts import data_url
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 
 _TENTHS = 10
 

@@ -39,7 +39,7 @@ from llava_cot.core.stages import render
 from llava_cot.core.yaml_file import make_recipe
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.models.registry import MINI
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 from llava_cot.train.recipe import Recipe
 from llava_cot.train.sft import train
 

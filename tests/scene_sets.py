@@ -9,12 +9,12 @@ from typing import Any
 
 from llava_cot.core.stages import render
 from llava_cot.data.record import Picture, Record, Turn, to_json
-from llava_cot.scenes.write import Item, make_items
+from llava_cot.scenes.items import SceneItem, make_items
 
 Lines = list[dict[str, Any]]
 
 
-def record_of(item: Item) -> Record:
+def record_of(item: SceneItem) -> Record:
     turn = Turn(item.question.text, item.answer, item.question.options, response=render(item.stages))
     return Record(item.id, (turn,), (Picture(f"images/{item.id}.png"),), "scenes", "Apache-2.0")
 

@@ -26,7 +26,7 @@ from llava_cot.models.base import (
     Prompt,
     Sampling,
 )
-from llava_cot.scenes.write import make_item  # noqa: E402
+from llava_cot.scenes.items import make_item  # noqa: E402
 
 LIMITS = Limits(temperature=0.6, top_p=0.9, max_tokens=64, reply_tokens=8)
 

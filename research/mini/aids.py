@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from llava_cot.scenes.ground_truth import align
 from llava_cot.scenes.questions import Filter, SceneQuestion
 from llava_cot.scenes.teacher import describe, described
-from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
+from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject
 
 SLOTS = 3  # filters of one question, at most
 MATCHING_LAYER, LAST_LAYER = 3, 5  # whose outputs the heads read; layers 2 and 4 look at the picture
@@ -65,7 +65,7 @@ class Mention:
     words: tuple[str, ...]
 
     @property
-    def item(self) -> Object:
+    def item(self) -> SceneObject:
         return described(" ".join(self.words))
 
 
@@ -162,7 +162,7 @@ def at(states: Tensor, told: Sequence[Mention]) -> Tensor:
     return states[[mention.row for mention in told], [mention.token for mention in told]]
 
 
-def matched(objects: Sequence[Object], question: SceneQuestion) -> list[list[int]]:
+def matched(objects: Sequence[SceneObject], question: SceneQuestion) -> list[list[int]]:
     """For each object and filter: 1 where it matches and is not yet taken away; -1 where no filter is."""
     table = [[-1] * SLOTS for _ in objects]
     gone = set[int]()

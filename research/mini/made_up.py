@@ -12,7 +12,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.ground_truth import AGREES, caption_verdict, reasoning_verdict, seen_answer
 from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
-from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene, draw_scene
+from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject, draw_scene
 from llava_cot.search.judge_prompts import choice_reply, default_prompts
 from research.mini.examples import Example, question_text, tagged
 from research.mini.slips import misperceive, misreason
@@ -118,7 +118,7 @@ def _conclusions(question: SceneQuestion) -> list[str]:
 def _answer_duel(
     scene: Scene,
     question: SceneQuestion,
-    pair: Sequence[Sequence[Object]],
+    pair: Sequence[Sequence[SceneObject]],
     described: Sequence[Sequence[str]],
     rng: random.Random,
     direct: bool,

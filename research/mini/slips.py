@@ -13,13 +13,13 @@ from typing import Any
 from llava_cot.scenes.ground_truth import seen_answer
 from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.teacher import reasoning
-from llava_cot.scenes.world import MAX_OBJECTS, Object, Scene
+from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject
 
 # What mini gets wrong when it samples: shapes more often than anything else that it sees.
 _SLIPS = ("shape", "shape", "shape", "size", "material", "color")
 
 
-def misperceive(objects: Sequence[Object], rng: random.Random) -> list[Object]:
+def misperceive(objects: Sequence[SceneObject], rng: random.Random) -> list[SceneObject]:
     """The objects with one slip: a wrong attribute, or one missed, seen twice, imagined or out of order."""
     seen = list(objects)
     kind, at = rng.random(), rng.randrange(len(seen))
@@ -41,7 +41,7 @@ def misperceive(objects: Sequence[Object], rng: random.Random) -> list[Object]:
     return seen
 
 
-def _changed(item: Object, attribute: str, value: str) -> Object:
+def _changed(item: SceneObject, attribute: str, value: str) -> SceneObject:
     values: dict[str, Any] = {attribute: value}
     return replace(item, **values)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.core.answer_matching import agrees
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 OPTIONS = ("red cube", "cube", "blue ball")
 NUMBERS = ("2", "3", "4")

@@ -24,7 +24,7 @@ from llava_cot.data.schedule import IN_A_ROW
 from llava_cot.data.store import NAME, Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 
 def lines(path: Path) -> list[dict[str, object]]:

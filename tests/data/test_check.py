@@ -20,7 +20,7 @@ from llava_cot.data.checks.findings import MOST, Report
 from llava_cot.data.reading import data_file
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError
-from llava_cot.scenes.write import write_scenes
+from llava_cot.scenes.items import write_scenes
 from llava_cot.view.records_page import records_page
 from llava_cot.view.summaries import check_report
 

@@ -10,8 +10,8 @@ from llava_cot.data.rollouts.scene_labeling import scene_of
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import align, seen_answer
+from llava_cot.scenes.items import SceneItem, make_item, make_items
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
-from llava_cot.scenes.write import Item, make_item, make_items
 from llava_cot.search.judge_prompts import parse_check, parse_choice
 from research.mini.examples import check_example
 from research.mini.slips import misperceive, misreason
@@ -19,7 +19,7 @@ from research.mini.slips import misperceive, misreason
 TAGS = LLAVA_COT.closing_tags
 
 
-def mini(item: Item, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.5) -> ScriptedModel:
+def mini(item: SceneItem, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.5) -> ScriptedModel:
     """In the teacher's manner, with slips; it concludes from what it saw."""
 
     def script(prompt: Prompt, rng: random.Random) -> str:
@@ -38,7 +38,7 @@ def mini(item: Item, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.5) ->
     return ScriptedModel(script)
 
 
-async def many(stages: tuple[str, ...], count: int = 40, **slips: float) -> list[tuple[Item, Example]]:
+async def many(stages: tuple[str, ...], count: int = 40, **slips: float) -> list[tuple[SceneItem, Example]]:
     made = []
     for index in range(count):
         item = make_item("train", 3, index)

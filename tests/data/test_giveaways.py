@@ -4,7 +4,7 @@ import pytest
 
 from llava_cot.core.stages import parse, render
 from llava_cot.data.checks import giveaways
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 
 def leaks(response: str, question: str) -> list[tuple[str | None, str]]:

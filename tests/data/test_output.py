@@ -18,7 +18,7 @@ from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
 from llava_cot.errors import DataError
-from llava_cot.scenes.write import make_items, write_scenes
+from llava_cot.scenes.items import make_items, write_scenes
 
 TEACHER = replying(lambda question, judge, time: CORRECT if judge else staged("It is said."))
 

@@ -21,7 +21,7 @@ from llava_cot.data.overlap import (
 )
 from llava_cot.data.record import Record, Turn
 from llava_cot.errors import ImageError
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 PICTURES = [item.picture() for item in make_items("validation", 5, 12)]
 

@@ -20,7 +20,7 @@ from llava_cot.data.sampling import sample as sampling
 from llava_cot.data.sampling.draw import place
 from llava_cot.data.sources.entry import Entry, open_source
 from llava_cot.errors import DataError
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 QUESTIONS = ("How many objects are there?", "What color is the cube?", "Is there a ball?")
 

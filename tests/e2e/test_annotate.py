@@ -16,7 +16,7 @@ from endpoint_double import Double
 from teachers import Priced, moody, save
 
 from llava_cot.models.base import Prompt
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 
 def slow(prompt: Prompt, rng: random.Random) -> str:

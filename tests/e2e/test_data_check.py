@@ -9,7 +9,7 @@ import pytest
 from command import refusal, run
 from scene_sets import Lines, write_set
 
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 
 
 def spoil(lines: Lines) -> None:

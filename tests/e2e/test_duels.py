@@ -10,7 +10,7 @@ import pytest
 from command import COMMAND, ROOT, environment, refusal, run
 
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 from llava_cot.search.judge_prompts import parse_check, parse_choice
 
 

@@ -15,8 +15,8 @@ from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem
+from llava_cot.scenes.items import make_item, write_scenes
 from llava_cot.scenes.questions import TYPES, VALUES
-from llava_cot.scenes.write import make_item, write_scenes
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
 ROOT = FIXTURES / "LMUData"

@@ -22,7 +22,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation import cluster
 from llava_cot.evaluation.cluster import Cluster
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 
 QUESTIONS = [make_item("validation", 0, index).ask() for index in range(8)]
 HOW: list[dict[str, Any]] = [

@@ -23,7 +23,7 @@ from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 from llava_cot.search.request import parse_spec
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")

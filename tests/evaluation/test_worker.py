@@ -10,7 +10,7 @@ from PIL import Image
 from llava_cot.core.question import ImageLimits, Question, load_image
 from llava_cot.errors import ImageError
 from llava_cot.evaluation.worker import pack, unpack
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 
 
 def noise(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:

@@ -175,7 +175,7 @@ def test_unknown_stages_are_told_by_name_and_place() -> None:
 
 async def test_mini_can_be_asked() -> None:
     from llava_cot.models.registry import open_model
-    from llava_cot.scenes.write import make_item
+    from llava_cot.scenes.items import make_item
 
     model = open_model("mini")
     asked = make_item("test", 0, 0).ask()

@@ -15,7 +15,7 @@ from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 from llava_cot.search.calibration import PAPER, Calibration, Z, cut_off
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS

@@ -16,7 +16,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Trace
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 from llava_cot.search.judge_prompts import VERDICTS
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods.majority import ballot

@@ -18,25 +18,25 @@ from PIL import Image
 
 from llava_cot.core.stages import parse, validate
 from llava_cot.core.stages import render as render_stages
+from llava_cot.scenes.items import make_item, make_items, write_scenes
 from llava_cot.scenes.questions import (
     PERCEPTION,
     REASONING,
     TYPES,
+    ArithmeticStep,
     Filter,
     SceneQuestion,
-    Step,
     ask_about,
     run,
     solve,
 )
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
-from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Object, Scene, draw_scene, scene_rng
-from llava_cot.scenes.write import make_item, make_items, write_scenes
+from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Scene, SceneObject, draw_scene, scene_rng
 
 
-def thing(size: str, color: str, material: str, shape: str, x: float) -> Object:
-    return Object(size, color, material, shape, x=x, y=0.5, turn=0.3)
+def thing(size: str, color: str, material: str, shape: str, x: float) -> SceneObject:
+    return SceneObject(size, color, material, shape, x=x, y=0.5, turn=0.3)
 
 
 SCENE = Scene(
@@ -52,8 +52,8 @@ SCENE = Scene(
 
 def test_the_example_of_clevr_math() -> None:
     steps = (
-        Step("subtract", Filter(size="small", material="metal", shape="sphere")),
-        Step("subtract", Filter(color="purple")),
+        ArithmeticStep("subtract", Filter(size="small", material="metal", shape="sphere")),
+        ArithmeticStep("subtract", Filter(color="purple")),
     )
     assert run(SCENE, steps) == 1  # the purple metal sphere is gone already when purple is taken away
     question = SceneQuestion("subtract", "", "1", steps=steps)
@@ -64,8 +64,14 @@ def test_the_example_of_clevr_math() -> None:
 
 
 def test_what_is_added_matches_nothing_later_and_keep_counts_what_is_left() -> None:
-    assert run(SCENE, (Step("add", Filter(color="red"), 3),)) == 7
-    assert run(SCENE, (Step("subtract", Filter(size="small")), Step("keep", Filter(shape="cube")))) == 1
+    assert run(SCENE, (ArithmeticStep("add", Filter(color="red"), 3),)) == 7
+    assert (
+        run(
+            SCENE,
+            (ArithmeticStep("subtract", Filter(size="small")), ArithmeticStep("keep", Filter(shape="cube"))),
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("type", TYPES)

@@ -11,8 +11,8 @@ from llava_cot.core.trace import Candidate
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import GAP, better, worth
+from llava_cot.scenes.items import make_item
 from llava_cot.scenes.teacher import ORDINALS
-from llava_cot.scenes.write import make_item
 from llava_cot.search.judges.verifier import VerifierJudge
 
 ITEM = make_item("validation", 0, 3)

@@ -22,7 +22,7 @@ def scenes(
     ] = "test",
 ) -> None:
     """Write images of made-up scenes with questions, answers and annotations."""
-    from llava_cot.scenes.write import write_scenes
+    from llava_cot.scenes.items import write_scenes
 
     questions = write_scenes(out, count=count, seed=seed, split=split)
     print(f"wrote {questions}", file=sys.stderr)

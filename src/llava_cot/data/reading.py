@@ -141,7 +141,7 @@ def _names(line: Mapping[str, Any]) -> list[str]:
 
 
 def _scene(line: Mapping[str, Any]) -> Record:
-    """A line of `scenes.write`: one question with its answer, and no response yet."""
+    """A line of `scenes.items.write_scenes`: one question with its answer, and no response yet."""
     options = line.get("options") or ()
     if not isinstance(options, list | tuple):
         raise DataError("it is no record: its options are no list")

@@ -13,10 +13,10 @@ from typing import Literal
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import Answer
+from llava_cot.scenes.items import SceneItem, named_item
 from llava_cot.scenes.questions import SceneQuestion, solve
 from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, steps
-from llava_cot.scenes.world import Object, Scene
-from llava_cot.scenes.write import Item, named_item
+from llava_cot.scenes.world import Scene, SceneObject
 
 GAP = 2.25  # the cost of an object too many or too few, in wrong words
 
@@ -161,7 +161,7 @@ def believed(
 
 
 def seen_answer(
-    scene: Scene, objects: Sequence[Object], question: SceneQuestion
+    scene: Scene, objects: Sequence[SceneObject], question: SceneQuestion
 ) -> tuple[SceneQuestion, Scene] | None:
     """The question as it is answered by someone who sees these objects instead."""
     seen = Scene(tuple(objects), scene.light)
@@ -227,11 +227,11 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
     return float(answer.conclusion == item.answer)
 
 
-def _error(item: Item, caption: str | None) -> float:
+def _error(item: SceneItem, caption: str | None) -> float:
     error = caption_error(item.scene, caption)
     return float("inf") if error is None else error
 
 
 @lru_cache(256)
-def _item(id: str) -> Item | None:
+def _item(id: str) -> SceneItem | None:
     return named_item(id)

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Object, Scene
+from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
 
 PERCEPTION = ("exist", "color", "shape", "material", "size", "count", "position")
 REASONING = ("subtract", "add", "chain", "compare")
@@ -31,7 +31,7 @@ class Filter:
     material: str | None = None
     shape: str | None = None
 
-    def matches(self, item: Object) -> bool:
+    def matches(self, item: SceneObject) -> bool:
         return (
             self.size in (None, item.size)
             and self.color in (None, item.color)
@@ -51,7 +51,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Step:
+class ArithmeticStep:
     """One step of arithmetic: take away all that match, add so many, or keep only what matches."""
 
     kind: str  # "subtract", "add" or "keep"
@@ -67,7 +67,7 @@ class SceneQuestion:
     text: str
     answer: str
     options: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ArithmeticStep, ...] = ()
     filters: tuple[Filter, ...] = ()
     attribute: str | None = None
     end: str | None = None  # "left" or "right", for the object at that end
@@ -176,7 +176,7 @@ def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
     return SceneQuestion("position", text, yes_no(truth), filters=(first, second), end=end)
 
 
-def run(scene: Scene, steps: tuple[Step, ...]) -> int:
+def run(scene: Scene, steps: tuple[ArithmeticStep, ...]) -> int:
     """How many objects there are after the steps (what is added matches no later step)."""
     here, added = list(scene.objects), 0
     for step in steps:
@@ -190,26 +190,31 @@ def run(scene: Scene, steps: tuple[Step, ...]) -> int:
 
 
 def _subtract(scene: Scene, rng: random.Random) -> SceneQuestion:
-    steps = tuple(Step("subtract", _filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
+    steps = tuple(ArithmeticStep("subtract", _filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
     if rng.random() < 0.2:
-        steps = (*steps, Step("keep", _filter(rng, scene, 1)))
+        steps = (*steps, ArithmeticStep("keep", _filter(rng, scene, 1)))
     return _arithmetic("subtract", scene, rng, steps)
 
 
 def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
-    return _arithmetic("add", scene, rng, (Step("add", _filter(rng, scene), rng.randint(1, 4)),))
+    return _arithmetic("add", scene, rng, (ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4)),))
 
 
 def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
-    steps = [Step("subtract", _filter(rng, scene)), Step("add", _filter(rng, scene), rng.randint(1, 4))]
+    steps = [
+        ArithmeticStep("subtract", _filter(rng, scene)),
+        ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4)),
+    ]
     if rng.random() < 0.3:
-        steps.append(Step("subtract", _filter(rng, scene)))
+        steps.append(ArithmeticStep("subtract", _filter(rng, scene)))
     # What is added must not be taken away again: the sentence would be read in two ways.
     ordered = [*steps[:1], *steps[2:], steps[1]]
     return _arithmetic("chain", scene, rng, tuple(ordered))
 
 
-def _arithmetic(kind: str, scene: Scene, rng: random.Random, steps: tuple[Step, ...]) -> SceneQuestion:
+def _arithmetic(
+    kind: str, scene: Scene, rng: random.Random, steps: tuple[ArithmeticStep, ...]
+) -> SceneQuestion:
     verb = rng.choice(("Subtract", "Remove", "Take away"))
     parts = []
     for step in steps:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from llava_cot.scenes.world import Object, Scene
+from llava_cot.scenes.world import Scene, SceneObject
 
 PICTURE_SIZE = 192  # pixels, both ways
 
@@ -63,7 +63,7 @@ def _grid(size: int, rows: slice, columns: slice, over: int) -> tuple[Floats, Fl
     return x[None, :], y[:, None]
 
 
-def _shadow(canvas: Floats, item: Object, side: float) -> None:
+def _shadow(canvas: Floats, item: SceneObject, side: float) -> None:
     size, r = canvas.shape[0], item.radius
     cx, cy = item.x - 0.35 * side * r, item.y + 0.05 * r
     rows, columns = _box(size, cx - 2 * r, cy - r, cx + 2 * r, cy + r)
@@ -72,7 +72,7 @@ def _shadow(canvas: Floats, item: Object, side: float) -> None:
     canvas[rows, columns] *= (1 - 0.45 * np.clip(1 - distance, 0, 1))[:, :, None]
 
 
-def _draw(canvas: Floats, item: Object, side: float, strength: float) -> None:
+def _draw(canvas: Floats, item: SceneObject, side: float, strength: float) -> None:
     size, r = canvas.shape[0], item.radius
     rows, columns = _box(size, item.x - 1.5 * r, item.y - 2.4 * r, item.x + 1.5 * r, item.y + 0.8 * r)
     x, y = _grid(size, rows, columns, _OVERSAMPLE)

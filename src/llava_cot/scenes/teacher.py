@@ -11,8 +11,8 @@ import random
 import re
 from collections.abc import Collection, Sequence
 
-from llava_cot.scenes.questions import Filter, SceneQuestion, Step
-from llava_cot.scenes.world import Object, Scene
+from llava_cot.scenes.questions import ArithmeticStep, Filter, SceneQuestion
+from llava_cot.scenes.world import Scene, SceneObject
 
 ORDINALS = (
     "first",
@@ -40,17 +40,17 @@ def teach(scene: Scene, question: SceneQuestion, rng: random.Random) -> dict[str
     }
 
 
-def describe(item: Object) -> str:
+def describe(item: SceneObject) -> str:
     return f"{item.size} {item.color} {item.material} {item.shape}"
 
 
-def described(words: str) -> Object:
+def described(words: str) -> SceneObject:
     """The object that `describe` gives these words of, with no place."""
     size, color, material, shape = words.split(" ")
-    return Object(size, color, material, shape, x=0.0, y=0.0, turn=0.0)
+    return SceneObject(size, color, material, shape, x=0.0, y=0.0, turn=0.0)
 
 
-def caption(objects: Sequence[Object]) -> str:
+def caption(objects: Sequence[SceneObject]) -> str:
     listed = ", ".join(f"{ORDINALS[i]} a {describe(item)}" for i, item in enumerate(objects))
     return f"There are {len(objects)} objects. From left to right: {listed}."
 
@@ -136,7 +136,7 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     ]
 
 
-def _arithmetic(objects: Sequence[Object], program: Sequence[Step]) -> list[tuple[str, str]]:
+def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep]) -> list[tuple[str, str]]:
     left, gone = len(objects), set[int]()
     said = [(f"We start with {left} objects.", f"there are {left} objects")]
     for step in program:
@@ -158,7 +158,7 @@ def _arithmetic(objects: Sequence[Object], program: Sequence[Step]) -> list[tupl
     return said
 
 
-def _which(objects: Sequence[Object], what: Filter, gone: Collection[int] = ()) -> list[int]:
+def _which(objects: Sequence[SceneObject], what: Filter, gone: Collection[int] = ()) -> list[int]:
     return [i for i, item in enumerate(objects) if i not in gone and what.matches(item)]
 
 

@@ -23,7 +23,7 @@ RADIUS = {"large": 0.105, "small": 0.064}
 
 
 @dataclass(frozen=True)
-class Object:
+class SceneObject:
     """One object. `x` and `y` say where it stands: shares of the picture's width and height, from the
     top left; `turn` is its angle about the vertical in radians."""
 
@@ -50,7 +50,7 @@ class Object:
 class Scene:
     """Objects from left to right, and the light: its side (-1 left to 1 right) and strength."""
 
-    objects: tuple[Object, ...]
+    objects: tuple[SceneObject, ...]
     light: tuple[float, float]
 
     def to_json(self) -> dict[str, object]:
@@ -67,7 +67,7 @@ def scene_rng(split: str, seed: int, index: int) -> random.Random:
 def draw_scene(rng: random.Random) -> Scene:
     """A scene of 3 to 10 objects, no two of them alike in place."""
     count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
-    objects: list[Object] = []
+    objects: list[SceneObject] = []
     while len(objects) < count:
         placed = _place(rng, objects)
         if placed is None:  # no room left: start again rather than crowd the picture
@@ -78,9 +78,9 @@ def draw_scene(rng: random.Random) -> Scene:
     return Scene(tuple(sorted(objects, key=lambda item: item.x)), light)
 
 
-def _place(rng: random.Random, others: list[Object]) -> Object | None:
+def _place(rng: random.Random, others: list[SceneObject]) -> SceneObject | None:
     for _ in range(40):
-        item = Object(
+        item = SceneObject(
             size=rng.choice(SIZES),
             color=rng.choice(COLORS),
             material=rng.choice(MATERIALS),
@@ -94,7 +94,7 @@ def _place(rng: random.Random, others: list[Object]) -> Object | None:
     return None
 
 
-def _apart(a: Object, b: Object) -> bool:
+def _apart(a: SceneObject, b: SceneObject) -> bool:
     dx, dy = abs(a.x - b.x), abs(a.y - b.y)
     near = max(_MIN_DISTANCE, 0.85 * (a.radius + b.radius))
     return dx >= _MIN_GAP_X and dx * dx + dy * dy >= near * near

@@ -14,7 +14,7 @@ from llava_cot.data.sources.entry import Entry, expanded, open_source
 from llava_cot.data.sources.hf import _answer, read_hf
 from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError
-from llava_cot.scenes.write import make_item
+from llava_cot.scenes.items import make_item
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TSV = FIXTURES / "vlmevalkit"

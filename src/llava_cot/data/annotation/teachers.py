@@ -111,7 +111,7 @@ class SceneTeacher:
 
     async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
         from llava_cot.core.stages import render
-        from llava_cot.scenes.write import named_item
+        from llava_cot.scenes.items import named_item
 
         item = named_item(record.id)
         if item is None or len(record.turns) != 1:

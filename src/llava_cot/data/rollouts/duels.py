@@ -20,7 +20,7 @@ from llava_cot.data.rollouts.rollouts import Asked, Kept
 from llava_cot.data.rollouts.scene_labeling import ByTruth
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, Model, Prompt, Sampling
-from llava_cot.scenes.write import Item
+from llava_cot.scenes.items import SceneItem
 from llava_cot.search.judge_prompts import check_reply, choice_reply
 from llava_cot.search.judges.base import shown
 from llava_cot.search.judges.self_judge import check_prompt, duel_prompt
@@ -96,7 +96,7 @@ class Found:
 
 
 async def examples_of(
-    question: Question, item: Item | None, model: Model, settings: Settings, rng: random.Random
+    question: Question, item: SceneItem | None, model: Model, settings: Settings, rng: random.Random
 ) -> Found:
     """Sample, label and go on with the better ones, down to the last stage that is asked for.
 

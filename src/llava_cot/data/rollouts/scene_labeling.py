@@ -25,12 +25,12 @@ from llava_cot.scenes.ground_truth import (
     which_caption,
     which_reasoning,
 )
+from llava_cot.scenes.items import SceneItem, named_item
 from llava_cot.scenes.teacher import reasoning
-from llava_cot.scenes.write import Item, named_item
 from llava_cot.search.judges.base import shown
 
 
-def scene_of(record: Record) -> Item | None:
+def scene_of(record: Record) -> SceneItem | None:
     """The scene that a record asks about; None if it is no scene's, or not this version's question."""
     item, turn = named_item(record.id), record.turns[0]
     if item is None:
@@ -43,7 +43,7 @@ def scene_of(record: Record) -> Item | None:
 class ByTruth:
     """Captions, reasonings and answers in the teacher's manner are compared with the scene, with a reason."""
 
-    item: Item
+    item: SceneItem
     worth: ByWorth
 
     async def rate(

@@ -12,9 +12,9 @@ from functools import lru_cache, partial
 
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.made import MadePicture
+from llava_cot.scenes.items import make_items
 from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene
-from llava_cot.scenes.write import make_items
 
 LICENCE = "Apache-2.0"  # the project's own
 _KEPT = 2000  # pictures, of 10 kB each

@@ -21,7 +21,7 @@ from llava_cot.evaluation.plan import EvalPlan
 from llava_cot.evaluation.reproduce.tasks import Task
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.models.base import Sampling
-from llava_cot.scenes.write import make_items
+from llava_cot.scenes.items import make_items
 from llava_cot.search.request import parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
 

@@ -25,7 +25,7 @@ _ID = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
 
 
 @dataclass(frozen=True)
-class Item:
+class SceneItem:
     """One question about one scene, with the teacher's stages. `id` is SPLIT-SEED-INDEX."""
 
     id: str
@@ -47,21 +47,21 @@ class Item:
         return Question(self.question.text, (image,), self.id, self.question.options, self.answer)
 
 
-def make_item(split: str, seed: int, index: int) -> Item:
+def make_item(split: str, seed: int, index: int) -> SceneItem:
     """The item that these three always give. Raises ValueError for a split that there is not."""
     rng = scene_rng(split, seed, index)
     scene = draw_scene(rng)
     question = ask_about(scene, rng)
-    return Item(f"{split}-{seed}-{index}", scene, question, teach(scene, question, rng))
+    return SceneItem(f"{split}-{seed}-{index}", scene, question, teach(scene, question, rng))
 
 
-def named_item(id: str) -> Item | None:
+def named_item(id: str) -> SceneItem | None:
     """The item of that id, also with "scenes/" before it, as the source of scenes has it; None if none."""
     found = _ID.fullmatch(id)
     return make_item(found[1], int(found[2]), int(found[3])) if found else None
 
 
-def make_items(split: str, seed: int, count: int) -> Iterator[Item]:
+def make_items(split: str, seed: int, count: int) -> Iterator[SceneItem]:
     return (make_item(split, seed, index) for index in range(count))
 
 
@@ -120,7 +120,7 @@ def _picture_name(id: str) -> str:
     return f"images/{id}.png"
 
 
-def _line(item: Item) -> str:
+def _line(item: SceneItem) -> str:
     line = {
         "id": item.id,
         "image": _picture_name(item.id),
