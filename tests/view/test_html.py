@@ -124,8 +124,8 @@ def test_a_tree_is_a_column_a_round_by_what_candidates_go_on_from() -> None:
         4,
     )
     assert heads(part(page, 1)) == [
-        "#2 gone on from score 0.100 5 tokens",
-        "#3 gone on from score 0.200 5 tokens",
+        "#2 continued score 0.100 5 tokens",
+        "#3 continued score 0.200 5 tokens",
         "#1 score 0.000 5 tokens",
     ]
     assert re.findall("<h4>(.*?)</h4>", part(page, 2)) == ["after #3", "after #2"]
@@ -157,7 +157,7 @@ def test_a_long_tree_becomes_rows_and_still_says_after_what() -> None:
     ]
     page = trace_page(made.model_copy(update={"candidates": (*made.candidates, *several)}))
     assert Elements(page).classes("lc-rows") == 1
-    assert "#4 gone on from score -1.500 5 tokens after #3" in heads(part(page, 2))
+    assert "#4 continued score -1.500 5 tokens after #3" in heads(part(page, 2))
 
 
 def test_whole_answers_before_stages() -> None:

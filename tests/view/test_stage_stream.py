@@ -11,7 +11,7 @@ ANSWER = "<SUMMARY> I will count. </SUMMARY>\n\n<CAPTION> Two\ncubes. </CAPTION>
 
 
 def show(chunks: list[str], fmt: StageFormat = LLAVA_COT) -> list[tuple[str, str]]:
-    """What is shown of the chunks, neighbouring texts joined."""
+    """What is shown of the chunks, neighboring texts joined."""
     streamer = StageStreamer(fmt)
     pieces = [piece for chunk in chunks for piece in streamer.feed(chunk)] + streamer.close()
     shown: list[tuple[str, str]] = []

@@ -4,7 +4,7 @@ from made_traces import sentences, staged, tree
 from rich.console import Console
 
 from llava_cot.core.trace import Trace
-from llava_cot.view.tree import trace_tree
+from llava_cot.view.terminal import trace_tree
 
 
 def shown(trace: Trace, **settings: object) -> str:
@@ -46,9 +46,9 @@ def test_scores_and_a_tree() -> None:
     text = shown(tree())
     assert "tree -n 4 · judge critic · budget 600 tokens ·" in text
     assert "2 caption · 3 candidates, 3 scores, after #0" in text
-    assert "#2 gone on from · score 0.100 · 5 tokens" in text
+    assert "#2 continued · score 0.100 · 5 tokens" in text
     assert "#8 kept · after #7 · score 2.000 · 5 tokens" in text
     assert "#5 · after #2 · score -2.250" in text
     assert text.count("scored") == 1 and "#8 scored 2.000 by the judge (critic)" in text
     assert "Every step holds." in text
-    assert "score" not in shown(staged(2)) and "gone on" not in shown(staged(2))
+    assert "score" not in shown(staged(2)) and "continued" not in shown(staged(2))

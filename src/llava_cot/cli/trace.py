@@ -24,7 +24,7 @@ def trace(
     if html is None:
         from rich.console import Console
 
-        from llava_cot.view.tree import trace_tree
+        from llava_cot.view.terminal import trace_tree
 
         Console(highlight=False).print(trace_tree(loaded))
         return

@@ -13,7 +13,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.search.search import Event, Finished, Kept, StageStarted, TextDelta
 from llava_cot.server.chat_reply import ReplyStyle, cut, finish
 from llava_cot.server.schemas import ChatChunk, ChunkChoice, ChunkDelta, UsageReply
-from llava_cot.view.stage_stream import Piece, StageStreamer
+from llava_cot.view.stage_stream import StageStreamer, StreamPiece
 
 
 class ChunkWriter:
@@ -50,7 +50,7 @@ class ChunkWriter:
         else:
             self._reason(self._streamer.feed(text))
 
-    def _reason(self, pieces: list[Piece]) -> None:
+    def _reason(self, pieces: list[StreamPiece]) -> None:
         text = ""
         for piece in pieces:
             if piece.kind == "begin":

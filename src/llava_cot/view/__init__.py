@@ -1,4 +1,1 @@
-"""Ways to show a trace to people: live in a terminal, as a tree, as one page.
-
-Everything here reads the trace (or the events it is built from) and nothing else.
-"""
+"""How traces, data and progress are shown: in the terminal and as HTML pages."""

@@ -1,15 +1,16 @@
-"""A question being answered, as seen in a terminal: stages on one console, the search on another.
-
-Owns what is printed when. Knows nothing of methods: it is told events.
-"""
+"""Traces in a terminal: a question while it is answered, and a saved trace as a tree."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from string import ascii_uppercase
+
+from rich.console import Console, Group
+from rich.text import Text
+from rich.tree import Tree
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.text import one_line, plural, printable
-from llava_cot.core.trace import Candidate, Score, Verdict
+from llava_cot.core.trace import Candidate, Score, Trace, Verdict
 from llava_cot.search.search import (
     CandidateAdded,
     Event,
@@ -20,18 +21,33 @@ from llava_cot.search.search import (
     TextDelta,
     VerdictGiven,
 )
-from llava_cot.view.describe import format_score, losing_candidate, verdict_reason
-from llava_cot.view.stage_stream import Piece, StageStreamer
+from llava_cot.view.describe import (
+    SearchRound,
+    candidate_facts,
+    continued_candidates,
+    describe_request,
+    describe_round,
+    describe_usage,
+    format_score,
+    losing_candidate,
+    search_rounds,
+    verdict_reason,
+)
+from llava_cot.view.stage_stream import StageStreamer, StreamPiece
 
 
 class LiveView:
-    """Called with each event. Stages go to `out` as they are decided; losers, verdicts and scores to `err`.
+    """Shows a question while it is answered. Call it with each event of the search.
 
-    A round of which nothing is kept before the next one begins is told as it is: a search that keeps several
-    decides at its end.
+    Stages are printed as soon as they are decided. With `show_search`, so are the other candidates, verdicts
+    and scores of each round: once one candidate is kept, or when the next round begins, for methods that
+    choose only at their end.
 
-    `out` is None where the answer is not to be shown as it grows, `err` where nothing else is to be
-    shown. Where `err` is a terminal it also has a line that says what is going on.
+    Args:
+        fmt: The stage format of the answers.
+        out: Where to print the answer; None not to print it.
+        err: Where to print the search, and in a terminal a status line; None for neither.
+        show_search: Whether to print the search.
     """
 
     def __init__(
@@ -50,18 +66,18 @@ class LiveView:
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []
         self._scores: list[Score] = []
-        self._told = True  # of this round
+        self._round_shown = True
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
-                self._search()
+                self._print_round()
                 self._stage, self._candidates, self._verdicts, self._scores = stage, [], [], []
-                self._streamed = self._told = False
+                self._streamed = self._round_shown = False
                 self.status(stage)
             case TextDelta(text=text):
                 self._streamed = True
-                self._answer(self._streamer.feed(text))
+                self._print_answer(self._streamer.feed(text))
             case CandidateAdded(candidate=candidate):
                 self._candidates.append(candidate)
                 self.status(self._counts())
@@ -73,15 +89,15 @@ class LiveView:
                 self.status(self._counts())
             case Kept(candidate=candidate):
                 if candidate in self._candidates:
-                    self._search(candidate)
+                    self._print_round(candidate)
                 if not self._streamed:
-                    self._answer(self._streamer.feed(candidate.text))
+                    self._print_answer(self._streamer.feed(candidate.text))
             case Finished():
-                self._search()
+                self._print_round()
                 self.close()
 
     def status(self, text: str) -> None:
-        """Say what is going on, on a line that the next output replaces."""
+        """Show what is going on, on a line that the next output replaces."""
         err = self._err
         if err is None or not err.is_terminal or err.is_dumb_terminal or self._line_open:
             return
@@ -90,8 +106,8 @@ class LiveView:
         self._status_shown = True
 
     def close(self) -> None:
-        """Show what is held back and end the line."""
-        self._answer(self._streamer.close())
+        """Print the text held back so far, and end the line."""
+        self._print_answer(self._streamer.close())
         self._end_line()
         self._clear_status()
 
@@ -100,7 +116,7 @@ class LiveView:
         counts = [plural(len(those), noun) for those, noun in found if those]
         return f"{self._stage}: {', '.join(counts)}"
 
-    def _answer(self, pieces: list[Piece]) -> None:
+    def _print_answer(self, pieces: list[StreamPiece]) -> None:
         if self._out is None:
             return
         for piece in pieces:
@@ -130,14 +146,14 @@ class LiveView:
         if self._out is not None and not self._blank_line:
             self._write("\n", "")
 
-    def _search(self, kept: Candidate | None = None) -> None:
-        """What there was in this round beside what was kept, and why; once."""
-        if self._told or self._err is None or not self._show_search or len(self._candidates) < 2:
+    def _print_round(self, kept: Candidate | None = None) -> None:
+        """Print the round's other candidates, verdicts and scores, once."""
+        if self._round_shown or self._err is None or not self._show_search or len(self._candidates) < 2:
             return
-        self._told = True
+        self._round_shown = True
         self._clear_status()
         self._new_paragraph()
-        self._tell(self._counts())
+        self._print_search(self._counts())
         parents = {candidate.parent for candidate in self._candidates}
         for candidate in self._candidates:
             if candidate != kept:
@@ -148,16 +164,15 @@ class LiveView:
                     if score.candidate == candidate.id
                 )
                 head = ", ".join([f"#{candidate.id} not kept" if kept else f"#{candidate.id}", *parts])
-                self._tell(f"{head}: {one_line(candidate.text)}")
+                self._print_search(f"{head}: {one_line(candidate.text)}")
         for verdict in self._verdicts:
             result = f"#{verdict.winner} beat #{losing_candidate(verdict)}: {verdict_reason(verdict)}."
-            self._tell(f"{result} {one_line(verdict.reply)}".rstrip())
+            self._print_search(f"{result} {one_line(verdict.reply)}".rstrip())
         for score in self._scores:
             if score.reply or (kept and score.candidate == kept.id):
-                said = f"#{score.candidate} scored {format_score(score.value)} by the judge ({score.judge})."
-                self._tell(f"{said} {one_line(score.reply)}".rstrip())
+                self._print_search(f"{_describe_score(score)}. {one_line(score.reply)}".rstrip())
 
-    def _tell(self, line: str) -> None:
+    def _print_search(self, line: str) -> None:
         assert self._err is not None
         self._err.out(line, style="dim", highlight=False)
 
@@ -166,3 +181,58 @@ class LiveView:
             self._err.file.write("\r\x1b[K")
             self._err.file.flush()
         self._status_shown = False
+
+
+def trace_tree(trace: Trace) -> Tree:
+    """A saved trace as a tree for a rich console: rounds with candidates, duels and scores; answer; cost."""
+    tree = Tree(Text(printable(trace.question.text), style="bold"), guide_style="dim")
+    tree.add(Text(describe_request(trace), style="dim"))
+    for letter, option in zip(ascii_uppercase, trace.question.options, strict=False):
+        tree.add(Text(f"{letter}. {one_line(option)}"))
+    for image in trace.question.images:
+        tree.add(Text(f"picture {one_line(image.name)}, {image.width} x {image.height}", style="dim"))
+    continued = continued_candidates(trace)
+    for part in search_rounds(trace):
+        heading = (f"{part.number + 1} {part.stage}", "bold cyan")
+        branch = tree.add(Text.assemble(heading, f" · {describe_round(part)}"))
+        for candidate in part.candidates:
+            branch.add(_candidate(candidate, part, trace, continued))
+        for verdict in part.verdicts:
+            branch.add(_verdict(verdict))
+        for score in part.separate_scores:
+            branch.add(Group(Text(_describe_score(score)), *_reply(score.reply)))
+    answer = "none" if trace.answer is None else printable(trace.answer)
+    tree.add(Text.assemble("answer: ", (answer, "bold green")))
+    if trace.question.reference is not None:
+        tree.add(Text(f"reference: {printable(trace.question.reference)}"))
+    tree.add(Text(describe_usage(trace.usage), style="dim"))
+    return tree
+
+
+def _candidate(candidate: Candidate, part: SearchRound, trace: Trace, continued: set[int]) -> Group:
+    kept = candidate.id in trace.chosen
+    state = " kept" if kept else " continued" if candidate.id in continued else ""
+    parent = "" if candidate.parent is None or part.parent is not None else f" · after #{candidate.parent}"
+    head = f"#{candidate.id}{state}{parent} · {' · '.join(candidate_facts(candidate, trace))}"
+    style = "bold" if kept else "dim"
+    return Group(Text(head, style="green" if kept else "dim"), Text(printable(candidate.text), style=style))
+
+
+def _verdict(verdict: Verdict) -> Group:
+    lines = [
+        Text(f"duel #{verdict.a} against #{verdict.b}: #{verdict.winner} won, {verdict_reason(verdict)}")
+    ]
+    for check in verdict.checks:
+        found = {True: "correct", False: "incorrect", None: "undecided"}[check.correct]
+        lines.append(
+            Text(f"#{check.candidate} looked at alone: {found}. {one_line(check.reply)}", style="dim")
+        )
+    return Group(*lines, *_reply(verdict.reply))
+
+
+def _describe_score(score: Score) -> str:
+    return f"#{score.candidate} scored {format_score(score.value)} by the judge ({score.judge})"
+
+
+def _reply(reply: str) -> list[Text]:
+    return [Text(one_line(reply), style="dim italic")] if reply else []
