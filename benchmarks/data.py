@@ -43,8 +43,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from llava_cot.data.annotation.calls import KINDS
-from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation.annotate import annotate_to
+from llava_cot.data.annotation.procedure import CALL_KINDS
 from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, to_json
@@ -252,7 +252,7 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
         questions=questions,
         in_flight=at_once,
         sent=len(sent),
-        stored=sum(counts[kind] for kind in KINDS),
+        stored=sum(counts[kind] for kind in CALL_KINDS),
         twice=sum(times - 1 for times in Counter(what for what, *_ in sent).values()),
         lost=lost,
         tried=tried,

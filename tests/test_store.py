@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from llava_cot.data.store import NAME, Store
+from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import StoreError
 
 JSON = st.recursive(
@@ -187,7 +187,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_store(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(b"no data base" * 1000)
+    (tmp_path / STORE_FILE).write_bytes(b"no data base" * 1000)
     with pytest.raises(StoreError, match=r"store.db is damaged .*recover"):
         Store(tmp_path)
 
@@ -196,7 +196,7 @@ def test_a_store_that_was_written_over(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for i in range(300):
             store.put(str(i), "x", "y" * 1000)
-    file = tmp_path / NAME
+    file = tmp_path / STORE_FILE
     data = bytearray(file.read_bytes())
     data[8192:-4096] = os.urandom(len(data) - 8192 - 4096)
     file.write_bytes(data)
@@ -208,7 +208,7 @@ def test_a_store_that_was_written_over(tmp_path: Path) -> None:
 def test_a_value_that_is_no_json(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.put("k", "x", 1)
-    with sqlite3.connect(tmp_path / NAME) as db:
+    with sqlite3.connect(tmp_path / STORE_FILE) as db:
         db.execute("UPDATE entries SET value = 'torn'")
     db.close()
     with Store(tmp_path) as store, pytest.raises(StoreError, match="is damaged"):
@@ -216,7 +216,7 @@ def test_a_value_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / STORE_FILE).mkdir()
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(tmp_path)
 

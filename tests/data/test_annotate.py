@@ -15,13 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from teachers import CORRECT, INCORRECT, Priced, asked, judging, moody, questions, replying, staged
 
-from llava_cot.data.annotation.annotate import Progress, annotate
-from llava_cot.data.annotation.calls import Budget, parse_budget
-from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation.annotate import AnnotationProgress, annotate, annotate_to
+from llava_cot.data.annotation.procedure import AnnotationBudget, parse_budget
 from llava_cot.data.annotation.teachers import ModelTeacher, SceneTeacher
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.schedule import IN_A_ROW
-from llava_cot.data.store import NAME, Store
+from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
+from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.scenes.items import make_items
@@ -157,19 +156,21 @@ def test_many_in_a_row_end_it(tmp_path: Path, error: ModelError) -> None:
     model = Refusing(error)
     done = annotate_to(tmp_path, questions(100), ModelTeacher(model), at_once=4)
     assert done.end.gave_up and done.end.why == str(error)
-    assert IN_A_ROW <= len(model.calls) <= IN_A_ROW + 4
+    assert MAX_FAILURES_IN_A_ROW <= len(model.calls) <= MAX_FAILURES_IN_A_ROW + 4
     again = annotate_to(tmp_path, questions(100), ModelTeacher(Refusing(error, 0)))
     assert (again.summary.records, again.summary.rejected.total(), again.summary.owed) == (100, 0, 0)
 
 
 def test_budgets(tmp_path: Path) -> None:
     records, model = questions(40), replying(lambda question, judge, time: CORRECT if judge else staged("?"))
-    done = annotate_to(tmp_path, records, ModelTeacher(model), budget=Budget(questions=10), at_once=4)
+    done = annotate_to(
+        tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(questions=10), at_once=4
+    )
     assert (done.summary.records, done.summary.owed, done.end.why) == (
         10, 30, "the budget of 10 questions is spent")  # fmt: skip
-    done = annotate_to(tmp_path, records, ModelTeacher(model), budget=Budget(usd=0.30), at_once=4)
+    done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
     assert 0.30 <= (done.cost.usd or 0) <= 0.30 + 4 * 0.01 and done.end.why == "the budget of $0.3 is spent"
-    done = annotate_to(tmp_path, records, ModelTeacher(model), budget=Budget(usd=0.30), at_once=4)
+    done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
     assert done.cost.usd == pytest.approx(0.01 * len(model.calls))
     done = annotate_to(tmp_path, records, ModelTeacher(model))
     assert (done.summary.records, done.summary.owed, done.cost.calls) == (40, 0, 80)
@@ -178,10 +179,11 @@ def test_budgets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "budget"),
-    [("5usd", Budget(usd=5)), ("$2.50", Budget(usd=2.5)), ("5 USD", Budget(usd=5)), ("5$", Budget(usd=5)),
-     ("200", Budget(questions=200)), ("0", Budget(questions=0))],
+    [("5usd", AnnotationBudget(usd=5)), ("$2.50", AnnotationBudget(usd=2.5)),
+     ("5 USD", AnnotationBudget(usd=5)), ("5$", AnnotationBudget(usd=5)),
+     ("200", AnnotationBudget(questions=200)), ("0", AnnotationBudget(questions=0))],
 )  # fmt: skip
-def test_a_budget_in_words(text: str, budget: Budget) -> None:
+def test_a_budget_in_words(text: str, budget: AnnotationBudget) -> None:
     assert parse_budget(text) == budget
 
 
@@ -276,7 +278,7 @@ def test_no_more_than_asked_for_are_in_flight(tmp_path: Path) -> None:
             flying -= 1
             return await super().sample(prompt, n, sampling, on_text)
 
-    taken: list[Progress] = []
+    taken: list[AnnotationProgress] = []
     run(Slow(moody), questions(60), tmp_path, at_once=7, on_progress=taken.append)
     assert most == 7
     assert (taken[-1].done, taken[-1].fresh, taken[-1].turns) == (60, 60, 60)
@@ -303,7 +305,7 @@ def test_bad_input_in_the_middle_keeps_what_was_asked(tmp_path: Path) -> None:
 
 def test_a_budget_in_money_needs_a_price(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no price for scenes"):
-        annotate_to(tmp_path / "out", questions(1), SceneTeacher(), budget=Budget(usd=1))
+        annotate_to(tmp_path / "out", questions(1), SceneTeacher(), budget=AnnotationBudget(usd=1))
     assert not (tmp_path / "out").exists()
 
 
@@ -318,4 +320,4 @@ def test_the_scenes_teach_themselves(tmp_path: Path) -> None:
     assert done.summary.records == 4 and done.summary.rejected == {"not the teacher's": 2}
     first = lines(tmp_path / "train.jsonl")[0]["conversations"][1]["value"]  # type: ignore[index]
     assert all(text in first for text in items[0].stages.values())
-    assert (tmp_path / NAME).is_file()
+    assert (tmp_path / STORE_FILE).is_file()

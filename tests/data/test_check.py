@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checks.browse_data import choose
-from llava_cot.data.checks.check import check, examine
-from llava_cot.data.checks.findings import MOST, Report
+from llava_cot.data.checks.browse import choose_lines
+from llava_cot.data.checks.check import MOST, CheckReport, check, examine
 from llava_cot.data.reading import data_file
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError
@@ -25,7 +24,7 @@ from llava_cot.view.records_page import records_page
 from llava_cot.view.summaries import check_report
 
 
-def found(report: Report) -> set[tuple[str, int, int | None]]:
+def found(report: CheckReport) -> set[tuple[str, int, int | None]]:
     """Every finding as name, line and turn."""
     return {(name, f.line, f.turn) for name, findings in report.findings.items() for f in findings}
 
@@ -311,7 +310,7 @@ def test_any_json_is_checked_and_shown(line: object, tmp_path: Path) -> None:
     assert report.records == 1 or report.counts == {"line": 1}
     json.dumps(report.to_json())
     assert list(check_report(report))
-    records_page(choose(tmp_path, 1)).encode()
+    records_page(choose_lines(tmp_path, 1)).encode()
 
 
 def test_a_judges_replies_need_no_stages(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from llava_cot.core.images import load_image
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
-from llava_cot.data.rollouts.duel_files import why_not
-from llava_cot.data.rollouts.duel_set import Done, make_duels
-from llava_cot.data.rollouts.duels import Settings
+from llava_cot.data.rollouts.duel_set import DuelsResult, make_duels, why_not
+from llava_cot.data.rollouts.duels import DuelSettings
 from llava_cot.errors import ModelFailure
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -65,8 +64,8 @@ def questions(tmp_path: Path) -> Path:
     return folder
 
 
-def made(questions: Path, out: Path, model: ScriptedModel, **more: Any) -> Done:
-    settings = Settings(**more.pop("settings", {}))
+def made(questions: Path, out: Path, model: ScriptedModel, **more: Any) -> DuelsResult:
+    settings = DuelSettings(**more.pop("settings", {}))
     return make_duels(out, RecordFile(questions), model, settings, **more)
 
 

@@ -10,9 +10,15 @@ from playing import PICTURE, tagged
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT
-from llava_cot.data.rollouts.duels import Example, Found, Settings, examples_of
-from llava_cot.data.rollouts.labeling import ByWorth, Rated, by_chance
-from llava_cot.data.rollouts.rollouts import Asked, Kept, Worth
+from llava_cot.data.rollouts.duels import DuelSettings, DuelsFound, JudgeExample, examples_of
+from llava_cot.data.rollouts.labeling import (
+    Prefix,
+    RatedCandidate,
+    RolloutLabeler,
+    RolloutQuestion,
+    RolloutValue,
+    by_chance,
+)
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
@@ -56,16 +62,16 @@ def slips_at(where: str) -> ScriptedModel:
     return ScriptedModel(slipping(where))
 
 
-async def found(model: ScriptedModel, seed: int = 0, **settings: object) -> Found:
-    chosen = Settings(**settings)  # type: ignore[arg-type]
+async def found(model: ScriptedModel, seed: int = 0, **settings: object) -> DuelsFound:
+    chosen = DuelSettings(**settings)  # type: ignore[arg-type]
     return await examples_of(QUESTION, None, model, chosen, random.Random(seed))
 
 
-async def many(model: ScriptedModel, count: int = 40, **settings: object) -> list[Example]:
+async def many(model: ScriptedModel, count: int = 40, **settings: object) -> list[JudgeExample]:
     return [one for seed in range(count) for one in (await found(model, seed=seed, **settings)).examples]
 
 
-def responses(example: Example) -> list[str]:
+def responses(example: JudgeExample) -> list[str]:
     parts = re.fullmatch(r".*Response 1:\n(.*)\n\nResponse 2:\n(.*)\n\nReply in.*", example.prompt, re.DOTALL)
     assert parts
     return list(parts.groups())
@@ -139,14 +145,14 @@ async def test_a_worth_is_the_share_of_the_tree_that_ends_rightly() -> None:
             return "2" if rng.random() < chances[key] else rng.choice(("3", ""))
         return "so"
 
-    asked = Asked(QUESTION, staged(words), Sampling())
+    asked = RolloutQuestion(QUESTION, staged(words), Sampling())
     before = tagged("summary", "so") + tagged("caption", "so")
     for prefix, exact in [
         (before, 2 / 3 * 0.5 + 1 / 3 * 0.2),
         (before + tagged("reasoning", "x"), 0.5),
         (before + tagged("reasoning", "y"), 0.2),
     ]:
-        worth = await asked.worth(Kept(prefix, None), 4000, 7)
+        worth = await asked.worth(Prefix(prefix, None), 4000, 7)
         assert abs(worth.share - exact) < 0.03
         assert worth.right + worth.wrong == worth.total == 4000
     assert asked.usage.model_calls == 12000
@@ -159,7 +165,7 @@ async def test_what_words_cannot_settle_labels_nothing() -> None:
         return rng.choice(("sofa", "couch")) if stage == "conclusion" else f"so {rng.randrange(9)}"
 
     for seed in range(20):
-        got = await examples_of(question, None, staged(words), Settings(), random.Random(seed))
+        got = await examples_of(question, None, staged(words), DuelSettings(), random.Random(seed))
         assert {parse_check(one.reply) for one in got.examples} <= {True}  # four times "sofa", of four
 
 
@@ -243,14 +249,14 @@ async def test_the_same_generator_gives_the_same() -> None:
     assert one == other != third
 
 
-def rated(right: int, total: int) -> Rated:
+def rated(right: int, total: int) -> RatedCandidate:
     continuation = Continuation("x", (), None, "stop", 1, 1)
-    return Rated(continuation, right / total, Worth(right, total - right, total))
+    return RatedCandidate(continuation, right / total, RolloutValue(right, total - right, total))
 
 
 def test_by_chance_is_what_dealing_the_rollouts_out_anew_gives() -> None:
     for rights, each in [((3, 1, 0), 3), ((2, 2), 4), ((4, 0), 4), ((0, 0), 2)]:
-        labeller = ByWorth(Asked(QUESTION, ScriptedModel({}), Sampling()), each, 0.75)
+        labeller = RolloutLabeler(RolloutQuestion(QUESTION, ScriptedModel({}), Sampling()), each, 0.75)
         results = [place < right for right in rights for place in range(each)]
         labelled = deals = 0
         for chosen in itertools.combinations(range(len(results)), sum(rights)):
@@ -259,7 +265,7 @@ def test_by_chance_is_what_dealing_the_rollouts_out_anew_gives() -> None:
             ]
             deals += 1
             labelled += sum(
-                labeller.label("caption", Kept(), a, b) is not None
+                labeller.label("caption", Prefix(), a, b) is not None
                 for a, b in itertools.combinations(dealt, 2)
             )
         exact = by_chance([rated(right, each) for right in rights], 0.75)
@@ -278,4 +284,4 @@ def test_by_chance_is_what_dealing_the_rollouts_out_anew_gives() -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, object], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        Settings(**settings)  # type: ignore[arg-type]
+        DuelSettings(**settings)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import re
 
 from llava_cot.core.stages import LLAVA_COT, render
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.rollouts.duels import Example, Settings, examples_of
+from llava_cot.data.rollouts.duels import DuelSettings, JudgeExample, examples_of
 from llava_cot.data.rollouts.scene_labeling import scene_of
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
@@ -38,19 +38,21 @@ def mini(item: SceneItem, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.
     return ScriptedModel(script)
 
 
-async def many(stages: tuple[str, ...], count: int = 40, **slips: float) -> list[tuple[SceneItem, Example]]:
+async def many(
+    stages: tuple[str, ...], count: int = 40, **slips: float
+) -> list[tuple[SceneItem, JudgeExample]]:
     made = []
     for index in range(count):
         item = make_item("train", 3, index)
         model = mini(item, **slips)
-        found = await examples_of(item.ask(), item, model, Settings(stages=stages), random.Random(index))
+        found = await examples_of(item.ask(), item, model, DuelSettings(stages=stages), random.Random(index))
         made += [(item, one) for one in found.examples]
         if "caption" in stages:  # the truth is known: nobody is asked what comes of a caption
             assert not [call for call in model.calls if call.prompt.prefix and not call.sampling.stop]
     return made
 
 
-def choice(example: Example) -> int:
+def choice(example: JudgeExample) -> int:
     found = parse_choice(example.reply)
     assert found is not None
     return found
@@ -114,7 +116,7 @@ async def test_another_manner_of_writing_is_judged_by_what_comes_of_it() -> None
         done = sum(tag in prompt.prefix for tag in TAGS)
         return whole[whole.index(TAGS[done - 1]) + len(TAGS[done - 1]) :] if done else whole
 
-    settings = Settings(stages=("caption",))
+    settings = DuelSettings(stages=("caption",))
     found = await examples_of(item.ask(), item, ScriptedModel(script), settings, random.Random(1))
     assert [one.by for one in found.examples] == ["rollouts"]
     assert f"Response {choice(found.examples[0])}:\nA good look." in found.examples[0].prompt

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from teachers import CORRECT, Priced, judging, questions, staged
 
-from llava_cot.data.annotation.calls import Budget
+from llava_cot.data.annotation.annotate import annotate_to, estimate_for
 from llava_cot.data.annotation.estimate import price_of
-from llava_cot.data.annotation.job import annotate_to, estimate_for
+from llava_cot.data.annotation.procedure import AnnotationBudget
 from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.record import Record, Turn
 from llava_cot.errors import DataError
@@ -35,7 +35,7 @@ def test_guesses_grow_with_questions_and_pictures(tmp_path: Path) -> None:
 def test_what_was_asked_is_the_measure_of_what_is_owed(tmp_path: Path) -> None:
     model = Priced(lambda prompt, rng: CORRECT if judging(prompt) else staged("nought"))
     records = questions(60)
-    annotate_to(tmp_path, records, ModelTeacher(model), budget=Budget(questions=20))
+    annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(questions=20))
     told = estimate_for(tmp_path, records, price)
     assert (told.records, told.seen, told.cost.calls) == (40, 20, 80)
     before = annotate_to(tmp_path, records[:0], ModelTeacher(model)).cost

@@ -12,8 +12,8 @@ from PIL import Image
 from teachers import CORRECT, INCORRECT, Priced, moody, questions, replying, staged
 
 from llava_cot.core.stages import parse
-from llava_cot.data.annotation import card
-from llava_cot.data.annotation.job import annotate_to
+from llava_cot.data.annotation import data_card as card
+from llava_cot.data.annotation.annotate import annotate_to
 from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json

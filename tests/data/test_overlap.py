@@ -12,11 +12,11 @@ from llava_cot.data.overlap import (
     HASH_BITS,
     LIKE,
     NEAR,
-    Benchmarks,
+    BenchmarkIndex,
     Fingerprint,
     PictureIndex,
     fingerprint,
-    normalise,
+    normalize,
     question_key,
 )
 from llava_cot.data.record import Record, Turn
@@ -96,12 +96,12 @@ def test_the_index_finds_what_brute_force_finds(
     ],
 )
 def test_normalised_texts(a: str, b: str, same: bool) -> None:
-    assert (normalise(a) == normalise(b)) is same
+    assert (normalize(a) == normalize(b)) is same
 
 
 @given(st.text())
 def test_a_normalised_text_stays_as_it_is(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalize(normalize(text)) == normalize(text)
 
 
 def test_the_order_of_options_is_no_part_of_a_question() -> None:
@@ -118,7 +118,7 @@ def test_a_benchmarks_question_is_known_by_its_picture_or_by_text_and_a_relative
     near = Fingerprint("n", known.phash ^ (2**NEAR - 1))
     like = Fingerprint("l", known.phash ^ (2**LIKE - 1))
     exact = Fingerprint(known.sha256, known.phash)
-    benchmarks = Benchmarks()
+    benchmarks = BenchmarkIndex()
     benchmarks.add(Record("b/1", (Turn("How many objects?"),)), [known])
     benchmarks.add(Record("b/2", (Turn("What is a fee?"),)), [])
     assert len(benchmarks) == 2

@@ -16,8 +16,8 @@ from PIL import Image
 from llava_cot.core.images import load_image
 from llava_cot.core.trace import Check, ImageRecord, Score, Trace
 from llava_cot.data.checks.check import check
-from llava_cot.data.preferences.from_traces import Made, make_preferences
-from llava_cot.data.preferences.preferences import pairs, winning
+from llava_cot.data.preferences.from_traces import PreferencesResult, make_preferences
+from llava_cot.data.preferences.pairs import pairs, winning
 from llava_cot.data.reading import read_lines
 from llava_cot.errors import DataError
 
@@ -40,7 +40,7 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def make(tmp_path: Path, *traces: Trace, **options: Any) -> tuple[Path, Made]:
+def make(tmp_path: Path, *traces: Trace, **options: Any) -> tuple[Path, PreferencesResult]:
     folder = tmp_path / "traces"
     folder.mkdir()
     for number, trace in enumerate(traces):

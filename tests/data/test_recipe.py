@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llava_cot.core.yaml_file import read_recipe
-from llava_cot.data.sampling.data_recipe import Recipe
+from llava_cot.data.sampling.data_recipe import DataRecipe
 from llava_cot.data.sources import SOURCES
 from llava_cot.errors import DataError
 
@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_the_papers_recipe() -> None:
-    recipe = read_recipe(RECIPES / "llava-cot-100k.yaml", Recipe)
+    recipe = read_recipe(RECIPES / "llava-cot-100k.yaml", DataRecipe)
     counts = {entry.source: entry.count for entry in recipe.sources}
     assert set(counts) == set(SOURCES)
     assert sum(count for count in counts.values() if isinstance(count, int)) == 99_000
@@ -24,19 +24,19 @@ def test_the_papers_benchmarks_can_be_kept_out(tmp_path: Path) -> None:
     text = (RECIPES / "llava-cot-100k.yaml").read_text()
     head, mark, rest = text.partition("# exclude:")
     (tmp_path / "r.yaml").write_text(head + (mark + rest).replace("\n# ", "\n").removeprefix("# "))
-    recipe = read_recipe(tmp_path / "r.yaml", Recipe)
+    recipe = read_recipe(tmp_path / "r.yaml", DataRecipe)
     assert [entry.label for entry in recipe.exclude][:2] == ["MMStar", "MMBench_TEST_EN_V11"]
     assert len(recipe.exclude) == 6
 
 
 def test_the_recipe_of_scenes() -> None:
-    (entry,) = read_recipe(RECIPES / "scenes.yaml", Recipe).sources
+    (entry,) = read_recipe(RECIPES / "scenes.yaml", DataRecipe).sources
     assert (entry.source, entry.split, entry.count) == ("scenes", "train", 1000)
 
 
 def test_the_place_of_the_recipe_is_where_its_paths_begin(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("sources: [{source: clevr, root: CLEVR_v1.0, count: all}]")
-    recipe = read_recipe(tmp_path / "r.yaml", Recipe)
+    recipe = read_recipe(tmp_path / "r.yaml", DataRecipe)
     assert recipe.located(tmp_path).sources[0].root == tmp_path / "CLEVR_v1.0"
     assert recipe.sources[0].root == Path("CLEVR_v1.0")
 
@@ -74,15 +74,15 @@ SCENES = "{source: scenes, count: 1}"
 def test_a_wrong_recipe_is_refused_in_a_sentence_with_its_name(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(DataError, match=words) as told:
-        read_recipe(tmp_path / "r.yaml", Recipe)
+        read_recipe(tmp_path / "r.yaml", DataRecipe)
     assert str(tmp_path / "r.yaml") in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_recipe_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no recipe"):
-        read_recipe(tmp_path / "r.yaml", Recipe)
+        read_recipe(tmp_path / "r.yaml", DataRecipe)
     with pytest.raises(DataError, match="cannot be read"):
-        read_recipe(tmp_path, Recipe)
+        read_recipe(tmp_path, DataRecipe)
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="cannot be read"):
-        read_recipe(tmp_path / "r.yaml", Recipe)
+        read_recipe(tmp_path / "r.yaml", DataRecipe)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.data.record import Picture, Record, Turn, annotated, from_json, inside, to_json
+from llava_cot.core.files import path_inside
+from llava_cot.data.record import Picture, Record, Turn, annotated, from_json, to_json
 from llava_cot.errors import DataError
 
 TEXT = st.text(min_size=1, max_size=20)
@@ -46,7 +47,7 @@ def test_the_line_is_one_of_llava_cot_100k() -> None:
 @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "..\\x.png"])
 def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="outside"):
-        inside(tmp_path, name)
+        path_inside(tmp_path, name)
 
 
 def test_other_json_is_refused_in_one_sentence() -> None:

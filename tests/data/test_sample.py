@@ -13,12 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalise
+from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalize
 from llava_cot.data.record import Record, from_json
 from llava_cot.data.sampling import finding
 from llava_cot.data.sampling import sample as sampling
 from llava_cot.data.sampling.draw import place
-from llava_cot.data.sources.entry import Entry, open_source
+from llava_cot.data.sources.entry import SourceEntry, open_source
 from llava_cot.errors import DataError
 from llava_cot.scenes.items import make_items
 
@@ -82,8 +82,8 @@ def silent(what: str, done: int, total: int | None = None) -> None:
 def reference(folder: Path, recipe: dict[str, Any]) -> tuple[list[str], list[list[int]]]:
     """Who is drawn, and how many were left out by reason, told as simply as can be."""
     benchmark = [
-        (fingerprint(record.pictures[0].read()), normalise(record.turns[0].question))
-        for record in (open_source(Entry(**e).located(folder)).records() for e in recipe["exclude"])
+        (fingerprint(record.pictures[0].read()), normalize(record.turns[0].question))
+        for record in (open_source(SourceEntry(**e).located(folder)).records() for e in recipe["exclude"])
         for record in record
     ]
     drawn: list[tuple[bytes, Record, Any]] = []
@@ -91,11 +91,11 @@ def reference(folder: Path, recipe: dict[str, Any]) -> tuple[list[str], list[lis
     for told in recipe["sources"]:
         label = Path(told["path"]).stem
         counts, mine = [0, 0, 0, 0], 0
-        records = list(open_source(Entry(**told).located(folder)).records())
+        records = list(open_source(SourceEntry(**told).located(folder)).records())
         for record in sorted(records, key=lambda record: place(recipe["seed"], label, record)):
             if mine == told["count"]:
                 break
-            text = normalise(record.turns[0].question)
+            text = normalize(record.turns[0].question)
             try:
                 prints = [fingerprint(picture.read()) for picture in record.pictures]
             except ValueError:
@@ -173,7 +173,7 @@ def recipe_of(folder: Path, count: Any = 3, **more: Any) -> Path:
 
 def test_the_folder_can_be_read_as_a_source_and_pictures_are_linked(source: Path) -> None:
     sampling.sample(recipe_of(source), source / "out", silent)
-    opened = open_source(Entry(source="records", root=source / "out", split="questions"))
+    opened = open_source(SourceEntry(source="records", root=source / "out", split="questions"))
     records = list(opened.records())
     assert [from_json(line, source / "out") for line in lines(source / "out")] == records
     assert len(records) == 3
@@ -266,7 +266,7 @@ def test_text_of_any_kind_is_written_so_that_it_can_be_read(source: Path) -> Non
     rows = [chat("1", None, "多少个? \u2028 \ud800")]
     (source / "s.jsonl").write_text(json.dumps(rows[0]))
     sampling.sample(recipe_of(source, 1), source / "out", silent)
-    opened = open_source(Entry(source="records", root=source / "out", split="questions"))
+    opened = open_source(SourceEntry(source="records", root=source / "out", split="questions"))
     assert [record.turns[0].question for record in opened.records()] == ["多少个? \u2028 \ud800"]
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llava_cot.core.question import load_image
-from llava_cot.data.annotation.teaching import judge_prompt, prompts_hash, same, write_prompt
+from llava_cot.data.annotation.teachers import judge_prompt, prompts_hash, same, write_prompt
 from llava_cot.data.record import Turn
 
 PICTURE = load_image(Image.new("RGB", (4, 4)))

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checks.browse_data import _drawn, choose
+from llava_cot.data.checks.browse import _drawn, choose_lines
 from llava_cot.view.records_page import records_page
 
 HOSTILE = (
@@ -39,7 +39,7 @@ class Elements(HTMLParser):
 
 
 def page_of(folder: Path, count: int = 200) -> str:
-    return records_page(choose(folder, count))
+    return records_page(choose_lines(folder, count))
 
 
 def hostile(lines: Lines) -> None:
@@ -136,7 +136,7 @@ def test_what_is_chosen_is_by_the_seed_and_can_be_findings_alone(tmp_path: Path)
     folder = write_set(tmp_path / "set", 20, spoil)
 
     def numbers(count: int, seed: int, only_findings: bool = False) -> list[int]:
-        view = choose(folder, count, seed, only_findings=only_findings)
+        view = choose_lines(folder, count, seed, only_findings=only_findings)
         assert view.report.records == 20
         return [examined.line.number for examined in view.chosen]
 
@@ -199,6 +199,6 @@ def test_the_filter_in_a_browser(tmp_path: Path) -> None:
 
 def test_json_of_the_report_names_what_the_page_shows(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", 3, lambda lines: lines[0].update(image="../a.png"))
-    view = choose(folder, 10)
+    view = choose_lines(folder, 10)
     assert json.loads(json.dumps(view.report.to_json()))["counts"] == {"picture: outside": 1}
     assert "picture: outside" in records_page(view)

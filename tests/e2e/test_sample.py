@@ -12,7 +12,7 @@ import pytest
 import yaml
 from command import COMMAND, ROOT, Terminal, environment, refusal, run
 
-from llava_cot.data.sources.entry import Entry, open_source
+from llava_cot.data.sources.entry import SourceEntry, open_source
 
 FIXTURES = ROOT / "tests/fixtures"
 
@@ -72,9 +72,9 @@ def test_sources_of_any_origin(tmp_path: Path) -> None:
     ]
     done = run("data", "sample", recipe(tmp_path, *told), "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr.decode()
-    opened = [open_source(Entry.model_validate(entry)) for entry in told]
+    opened = [open_source(SourceEntry.model_validate(entry)) for entry in told]
     given = {record.id: record for source in opened for record in source.records()}
-    entry = Entry(source="records", root=tmp_path / "out", split="questions")
+    entry = SourceEntry(source="records", root=tmp_path / "out", split="questions")
     drawn = {record.id: record for record in open_source(entry).records()}
     # The two rows of Tiny_DEV that differ in the order of their options are one question.
     assert set(given) - set(drawn) in ({"Tiny_DEV/0"}, {"Tiny_DEV/1000000"}) and set(drawn) < set(given)

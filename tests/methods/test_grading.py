@@ -1,5 +1,6 @@
 import random
 
+from llava_cot.search.grading import grade
 from playing import PICTURE
 
 from llava_cot.core.question import Question
@@ -7,7 +8,6 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Continuation, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.grading import grade
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.search import Recorder
 

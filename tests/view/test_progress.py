@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from llava_cot.data.annotation.annotate import Progress
+from llava_cot.data.annotation.annotate import AnnotationProgress
 from llava_cot.evaluation.results import RunKey
 from llava_cot.evaluation.run import EvalProgress
 from llava_cot.view.progress import ProgressDisplay, progress_text, rate_and_time_left
@@ -94,7 +94,7 @@ def test_an_interrupt_says_that_the_run_can_be_resumed(command: str) -> None:
 def test_each_kind_of_work_says_what_matters_there() -> None:
     progress, out = display()
     show_evaluation(progress)(EVALUATION)
-    show_annotation(progress)(Progress(10, 0, 2, 40, 3, 0.5))
+    show_annotation(progress)(AnnotationProgress(10, 0, 2, 40, 3, 0.5))
     training_display, trained = display(unit="steps", interval=1000.0)
     show = show_training(training_display)
     for step, log in ((7, {}), (8, {"loss": 1.5}), (9, {"eval_loss": 1.25, "tokens_per_second": 1234.0})):

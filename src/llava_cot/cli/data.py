@@ -15,7 +15,7 @@ import typer
 from llava_cot.cli.options import Device, Dtype, ModelName, new_app
 
 if TYPE_CHECKING:
-    from llava_cot.data.overlap import Benchmarks
+    from llava_cot.data.overlap import BenchmarkIndex
 
 app = new_app("Make data to train on: sample, annotate, check.")
 
@@ -57,9 +57,9 @@ def annotate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
     """Have a teacher write the four stages of every answer, and check them."""
-    from llava_cot.data.annotation.calls import parse_budget
+    from llava_cot.data.annotation.annotate import annotate_to, check_folder, estimate_for
     from llava_cot.data.annotation.estimate import price_of
-    from llava_cot.data.annotation.job import annotate_to, check_folder, estimate_for
+    from llava_cot.data.annotation.procedure import parse_budget
     from llava_cot.data.annotation.teachers import open_teacher
     from llava_cot.data.reading import RecordFile
     from llava_cot.view.progress import ProgressDisplay
@@ -113,10 +113,9 @@ def duels(
     from contextlib import closing
 
     from llava_cot.data.reading import RecordFile
-    from llava_cot.data.rollouts.duel_files import checkable
-    from llava_cot.data.rollouts.duel_set import make_duels
-    from llava_cot.data.rollouts.duels import Settings
-    from llava_cot.data.store import check_own
+    from llava_cot.data.rollouts.duel_set import checkable, make_duels
+    from llava_cot.data.rollouts.duels import DuelSettings
+    from llava_cot.data.store import check_store_folder
     from llava_cot.errors import DataError
     from llava_cot.models.registry import open_model
     from llava_cot.view.progress import ProgressDisplay
@@ -124,8 +123,8 @@ def duels(
 
     folder, records = Path(out), RecordFile(source)
     named = tuple(name for name in map(str.strip, stages.split(",")) if name)
-    settings = Settings(candidates, rollouts, named, sure, seed=seed)
-    check_own(folder)
+    settings = DuelSettings(candidates, rollouts, named, sure, seed=seed)
+    check_store_folder(folder)
     total = sum(1 for _ in checkable(records, limit))
     if not total:
         raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
@@ -188,7 +187,7 @@ def view(
 ) -> None:
     """Write a page to look through some of the records, with what `check` finds in them."""
     from llava_cot.core.files import output_file, write_whole
-    from llava_cot.data.checks.browse_data import choose
+    from llava_cot.data.checks.browse import choose_lines
     from llava_cot.data.reading import data_file
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.records_page import records_page
@@ -196,7 +195,7 @@ def view(
     size = data_file(Path(folder)).stat().st_size
     output_file(out)
     with ProgressDisplay() as progress:
-        view = choose(
+        view = choose_lines(
             Path(folder),
             count,
             seed,
@@ -235,10 +234,10 @@ def preferences(
         print(f"left out: {left}", file=sys.stderr)
 
 
-def _benchmarks(paths: list[str] | None) -> Benchmarks | None:
+def _benchmarks(paths: list[str] | None) -> BenchmarkIndex | None:
     if not paths:
         return None
-    from llava_cot.data.checks.benchmark_files import load_benchmarks
+    from llava_cot.data.overlap import load_benchmarks
     from llava_cot.view.progress import ProgressDisplay
 
     with ProgressDisplay() as progress:

@@ -76,7 +76,7 @@ def evaluate(
     from dataclasses import asdict
 
     from llava_cot.core.stages import LLAVA_COT, make_format
-    from llava_cot.data.store import check_own
+    from llava_cot.data.store import check_store_folder
     from llava_cot.evaluation.answers import ANSWER_SOURCES
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.opening import ASKED, entries
@@ -103,7 +103,7 @@ def evaluate(
             "that want more by themselves"
         )
     folder, data = Path(out), Path(root) if root else None
-    check_own(folder)
+    check_store_folder(folder)
     plan = EvalPlan(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
         models=entries(

@@ -60,7 +60,7 @@ def calibrate(
 
     from llava_cot.core.files import output_file
     from llava_cot.core.stages import LLAVA_COT, make_format
-    from llava_cot.data.preferences.saved_traces import read_traces
+    from llava_cot.data.preferences.from_traces import read_traces
     from llava_cot.evaluation.calibrate import calibrate as measure
     from llava_cot.evaluation.calibrate import sampled, traced
     from llava_cot.search.ask import make_judge

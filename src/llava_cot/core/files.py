@@ -1,11 +1,14 @@
-"""Writing a file whole or not at all, and finding out beforehand that it cannot be written."""
+"""Files: writing one whole or not at all, checking beforehand that it can be written, and paths that stay
+below a root."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from llava_cot.errors import DataError
 
 
 def output_file(path: str | Path) -> Path:
@@ -42,3 +45,12 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def path_inside(root: Path, name: str) -> Path:
+    """The file of a relative name under a root. Raises DataError for a name that leads out of the root."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    target = (root / path).resolve()
+    if path.is_absolute() or not target.is_relative_to(root.resolve()):
+        raise DataError(f"the picture {name!r} lies outside of {root}; a name is a path below it")
+    return target

@@ -22,6 +22,18 @@ from llava_cot.errors import DataError, missing_package
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from llava_cot.core.images import ImageLimits
+from llava_cot.data.reading import RecordFile
+from llava_cot.data.record import Picture
+from llava_cot.data.sources.tsv import read_tsv
+from llava_cot.errors import ImageError
 
 HASH_BITS = 256
 NEAR = 32  # the same picture
@@ -57,7 +69,7 @@ def perceptual_hash(image: Image) -> int:
     return int(str(imagehash.phash(image, hash_size=16)), 16)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """A text without what does not change it: case, spaces, marks at the ends of words, a picture's place.
 
     Signs within a word stay ("3.5", "x-1", "50%"), so that different numbers stay different.
@@ -75,7 +87,7 @@ def question_key(record: Record) -> str:
 
 def _keys(record: Record) -> list[str]:
     return [
-        " | ".join([normalise(turn.question), *sorted(normalise(option) for option in turn.options)])
+        " | ".join([normalize(turn.question), *sorted(normalize(option) for option in turn.options)])
         for turn in record.turns
     ]
 
@@ -117,7 +129,7 @@ class PictureIndex:
         return [int(number) for number in np.flatnonzero(apart <= distance)]
 
 
-class Benchmarks:
+class BenchmarkIndex:
     """The questions that must not be trained on.
 
     A record is one of them
@@ -160,3 +172,109 @@ class Benchmarks:
             return "text"
         like = {number for picture in pictures for number in self._pictures.near(picture, LIKE)}
         return "text" if like & asked else None
+
+
+Item = TypeVar("Item")
+
+
+class Looked(NamedTuple):
+    """A picture's fingerprint, or why it has none; and its bytes where they would have to be made again."""
+
+    fingerprint: Fingerprint | None = None
+    data: bytes | None = None
+    why: str = ""
+
+
+def batches(items: Iterable[Item], size: int = 64) -> Iterator[list[Item]]:
+    """The items, `size` at a time; of records, so many have their pictures in memory together."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def threads() -> ThreadPoolExecutor:
+    """As many as there are cores."""
+    return ThreadPoolExecutor(os.cpu_count() or 1)
+
+
+def look(
+    records: Sequence[Record],
+    pool: ThreadPoolExecutor,
+    *,
+    known: Callable[[str], Fingerprint | None],
+    perceptual: bool,
+) -> dict[str, Looked]:
+    """What is seen of the records' pictures, by name.
+
+    `known` has those that were looked at before. Without `perceptual` that hash is left 0.
+    """
+    found: dict[str, Looked] = {}
+    waiting: dict[str, Future[Looked]] = {}
+    for picture in (picture for record in records for picture in record.pictures):
+        if picture.name in found or picture.name in waiting:
+            continue
+        before = known(picture.name)
+        if before is None:
+            waiting[picture.name] = pool.submit(_look_at, picture, perceptual)
+        else:
+            found[picture.name] = Looked(before)
+    return found | {name: future.result() for name, future in waiting.items()}
+
+
+def _look_at(picture: Picture, perceptual: bool) -> Looked:
+    most = ImageLimits().max_bytes
+    try:
+        if picture.file is not None and picture.file.stat().st_size > most:
+            return Looked(why=f"{picture.name}: it has more than the {most / 1e6:g} MB allowed")
+        data = picture.read()
+    except OSError as error:
+        return Looked(why=f"{picture.name}: {(error.strerror or 'it cannot be opened').lower()}")
+    except DataError as error:
+        return Looked(why=str(error))
+    try:
+        seen = fingerprint(data, picture.name, perceptual=perceptual)
+    except ImageError as error:
+        return Looked(why=str(error))
+    return Looked(seen, data if picture.file is None else None)
+
+
+def load_benchmarks(
+    paths: Sequence[Path], on_progress: Callable[[int], None] | None = None
+) -> BenchmarkIndex:
+    """The questions of these, with fingerprints of their pictures.
+
+    `on_progress` is told how many questions have been read. Raises DataError for a path that
+    holds no benchmark, or a question or picture that cannot be read: what is not known cannot be kept out.
+    """
+    found = BenchmarkIndex()
+    pool = threads()
+    done = 0
+    try:
+        for path in paths:
+            for records in batches(_records(path)):
+                _add(found, path, records, look(records, pool, known=lambda _: None, perceptual=True))
+                done += len(records)
+                if on_progress:
+                    on_progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _add(found: BenchmarkIndex, path: Path, records: list[Record], looks: dict[str, Looked]) -> None:
+    for record in records:
+        prints = []
+        for looked in (looks[picture.name] for picture in record.pictures):
+            if looked.fingerprint is None:
+                raise DataError(f"a picture of the benchmark {path} cannot be read: {looked.why}")
+            prints.append(looked.fingerprint)
+        found.add(record, prints)
+
+
+def _records(path: Path) -> Iterator[Record]:
+    if path.suffix.lower() == ".tsv":
+        yield from read_tsv(path)
+        return
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".jsonl"):
+        raise DataError(f"{path} is no benchmark; name a TSV of VLMEvalKit, or a folder or .jsonl of records")
+    yield from RecordFile(path)

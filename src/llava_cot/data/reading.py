@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llava_cot.core.files import path_inside
 from llava_cot.core.stages import parse
-from llava_cot.data.record import Picture, Record, Turn, from_json, inside
-from llava_cot.data.sources.talk import read_talk
+from llava_cot.data.record import Picture, Record, Turn, from_json
+from llava_cot.data.sources.chats import read_conversation
 from llava_cot.errors import DataError
 
-FILES = ("train.jsonl", "questions.jsonl")
+DATA_FILES = ("train.jsonl", "questions.jsonl")
 
 
 @dataclass(frozen=True)
-class Line:
+class DataLine:
     """A line of a data file, numbered from 1; `end` is where it ends in the file, in bytes.
 
     `record` is None where the line holds none; `problem` then says why. Pictures that lie outside of the
@@ -37,12 +38,12 @@ class Line:
 def data_file(folder: Path) -> Path:
     """The file of records in a folder: `train.jsonl`, or else `questions.jsonl`. Raises DataError."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; name the one that holds {' or '.join(FILES)}")
-    for name in FILES:
+        raise DataError(f"{folder} is no folder; name the one that holds {' or '.join(DATA_FILES)}")
+    for name in DATA_FILES:
         if (folder / name).is_file():
             return folder / name
     raise DataError(
-        f"{folder} holds no {' and no '.join(FILES)}; `data annotate` and `data sample` write them"
+        f"{folder} holds no {' and no '.join(DATA_FILES)}; `data annotate` and `data sample` write them"
     )
 
 
@@ -83,7 +84,7 @@ def _answered(turn: Turn) -> Turn:
     return turn
 
 
-def read_lines(file: Path) -> Iterator[Line]:
+def read_lines(file: Path) -> Iterator[DataLine]:
     """The lines of a data file, one at a time; empty ones are passed over. Raises OSError."""
     end = 0
     with file.open("rb") as lines:
@@ -93,22 +94,22 @@ def read_lines(file: Path) -> Iterator[Line]:
                 yield _line(number, end, data, file.parent)
 
 
-def _line(number: int, end: int, data: bytes, root: Path) -> Line:
+def _line(number: int, end: int, data: bytes, root: Path) -> DataLine:
     try:
         value = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        return Line(number, end, problem=f"it is no UTF-8 text ({error.reason})")
+        return DataLine(number, end, problem=f"it is no UTF-8 text ({error.reason})")
     except RecursionError:
-        return Line(number, end, problem="it is no record: it is nested too deeply")
+        return DataLine(number, end, problem="it is no record: it is nested too deeply")
     except ValueError as error:
-        return Line(number, end, problem=f"it is no JSON ({error})")
+        return DataLine(number, end, problem=f"it is no JSON ({error})")
     if not isinstance(value, dict):
-        return Line(number, end, problem="it is no record, which is an object in braces")
+        return DataLine(number, end, problem="it is no record, which is an object in braces")
     try:
         record, outside = _record(value, root)
     except DataError as error:
-        return Line(number, end, problem=str(error))
-    return Line(number, end, record, outside=outside)
+        return DataLine(number, end, problem=str(error))
+    return DataLine(number, end, record, outside=outside)
 
 
 def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...]]:
@@ -127,7 +128,7 @@ def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...
     pictures, outside = [], []
     for name in names:
         try:
-            pictures.append(Picture(name, inside(root, name)))
+            pictures.append(Picture(name, path_inside(root, name)))
         except (DataError, ValueError):  # a ValueError: a name with a zero byte in it
             outside.append(name)
     return replace(record, pictures=tuple(pictures)), tuple(outside)
@@ -153,7 +154,7 @@ def _scene(line: Mapping[str, Any]) -> Record:
 def _plain(line: Mapping[str, Any]) -> Record:
     """A line of LLaVA-CoT-100k: what was asked, and the reply, staged or not; no standard answer."""
     try:
-        talk = read_talk(line)
+        talk = read_conversation(line)
     except DataError as error:
         raise DataError(f"it is no record: {error}") from None
     except (AttributeError, KeyError, TypeError) as error:

@@ -7,12 +7,17 @@ picture before it is asked for.
 
 from __future__ import annotations
 
+import filecmp
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
 from typing import Any
 
 from llava_cot.core import prompting
+from llava_cot.core.files import path_inside
 from llava_cot.core.question import Question
 from llava_cot.errors import DataError
 
@@ -129,7 +134,7 @@ def from_json(line: Mapping[str, Any], root: Path) -> Record:
         return Record(
             id=line["id"],
             turns=turns,
-            pictures=tuple(Picture(name, inside(root, name)) for name in names),
+            pictures=tuple(Picture(name, path_inside(root, name)) for name in names),
             source=line.get("source", ""),
             licence=line.get("licence", ""),
             extra=line.get("extra", {}),
@@ -142,18 +147,40 @@ def from_json(line: Mapping[str, Any], root: Path) -> Record:
         ) from None
 
 
-def inside(root: Path, name: str) -> Path:
-    """The file of that name under `root`. Raises DataError for a name that leads out of it."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    target = (root / path).resolve()
-    if path.is_absolute() or not target.is_relative_to(root.resolve()):
-        raise DataError(f"the picture {name!r} lies outside of {root}; a name is a path below it")
-    return target
-
-
 def annotated(record: Record, responses: Mapping[int, str]) -> Record:
     """The record with only the turns that have a response, by their number, and with these."""
     kept = tuple(
         replace(turn, response=responses[i]) for i, turn in enumerate(record.turns) if i in responses
     )
     return replace(record, turns=kept)
+
+
+def record_key(record: Record) -> str:
+    """The record's key: its id, and a hash of what is asked, so that a question that changed is a new one."""
+    asked = [[turn.question, turn.answer, turn.options, turn.hints] for turn in record.turns]
+    names = [picture.name for picture in record.pictures]
+    return f"{dumps(record.id)[1:-1]} {sha256(dumps([asked, names]).encode()).hexdigest()[:16]}"
+
+
+def place_picture(picture: Picture, target: Path, data: bytes | None = None) -> None:
+    """Put a picture where nothing is yet; `data` are its bytes, where they have been read. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if picture.file is None or picture.data is not None or not _linked(picture.file, target):
+        part = target.with_name(target.name + ".part")
+        part.write_bytes(picture.read() if data is None else data)
+        part.replace(target)
+
+
+def _linked(file: Path, target: Path) -> bool:
+    try:
+        os.link(file.resolve(), target)
+    except OSError:  # another disk, or a file system without links
+        return False
+    return True
+
+
+def holds_picture(picture: Picture, target: Path) -> bool:
+    """Whether the file at `target`, which exists, is this picture's. Raises OSError."""
+    if picture.file is not None and picture.data is None:
+        return target.samefile(picture.file) or filecmp.cmp(target, picture.file, shallow=False)
+    return target.read_bytes() == picture.read()

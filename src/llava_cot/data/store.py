@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from llava_cot.data.record import Record
 from llava_cot.errors import StoreError
 
-NAME = "store.db"
+STORE_FILE = "store.db"
 _TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,11 +34,11 @@ _PAGES = 8000  # of the log, 32 MB, before it is moved to the file, which waits 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
 
-def check_own(folder: Path) -> None:
+def check_store_folder(folder: Path) -> None:
     """Raises StoreError if no store can be begun or gone on with there; makes nothing."""
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; name a folder for the set")
-    if folder.is_dir() and not (folder / NAME).is_file():
+    if folder.is_dir() and not (folder / STORE_FILE).is_file():
         other = next(folder.iterdir(), None)
         if other is not None:
             raise StoreError(f"{folder} holds other files ({other.name}); name a new or empty folder")
@@ -52,7 +53,7 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / NAME
+        self._file = folder / STORE_FILE
         folder.mkdir(parents=True, exist_ok=True)
         with self._told():
             self._db = sqlite3.connect(self._file, isolation_level=None, timeout=0)
@@ -197,5 +198,12 @@ class Store:
     def _damaged(self, why: str) -> str:
         return (
             f"{self._file} is damaged ({why}); put a copy in its place, save what is left with "
-            f"`sqlite3 {NAME} .recover`, or name another folder"
+            f"`sqlite3 {STORE_FILE} .recover`, or name another folder"
         )
+
+
+def unique_records(records: Iterable[Record], store: Store) -> Iterator[tuple[Record, bool]]:
+    """The records, each with whether it is the first of its id; only that one counts."""
+    first = store.first_times()
+    for record in records:
+        yield record, first(record.id)

@@ -14,8 +14,7 @@ from typing import Any
 from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat, parse
 from llava_cot.core.trace import Trace
-from llava_cot.data.room import Room
-from llava_cot.data.schedule import run_all
+from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.errors import DataError
 from llava_cot.evaluation.plan import question_seed
 from llava_cot.evaluation.scorer import insist
@@ -52,7 +51,7 @@ async def sampled(
     Scores come in the order of the questions, whatever is ready first. Raises ModelError, ImageError and
     DataError.
     """
-    room = Room()
+    room = ImagePool()
     found: dict[int, float | None] = {}
 
     async def one(job: tuple[int, BenchmarkItem]) -> None:

@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from llava_cot.core.trace import Trace
-from llava_cot.data.room import Room
-from llava_cot.data.schedule import run_interruptible
-from llava_cot.data.store import Store, check_own
+from llava_cot.data.schedule import ImagePool, run_interruptible
+from llava_cot.data.store import Store, check_store_folder
 from llava_cot.errors import DataError, ModelError
 from llava_cot.evaluation.kept import (
     check_method,
@@ -85,7 +84,7 @@ def evaluate(
     in the next run. Raises ValueError (DataError, ModelError, StoreError), OSError, and KeyboardInterrupt
     after a Ctrl-C once what was asked has been answered.
     """
-    check_own(folder)
+    check_store_folder(folder)
     with Store(folder) as store:
         ids = _prepare(store, plan)
         scores = Scores(store, plan.fmt, scorer)
@@ -179,7 +178,7 @@ class _Run:
         for setting, _, spec in self._plan.settings(entry.name):
             keep_method(self._store, spec.name, self._plan.resources.describe(spec.method, spec.judge))
             self._store.put(setting_key(setting), "setting", None)
-        room = Room()  # belongs to this event loop
+        room = ImagePool()  # belongs to this event loop
         why = await run_interruptible(
             self._owed(entry),
             lambda job: self._one(
@@ -200,7 +199,7 @@ class _Run:
                 if key not in self._answered:
                     yield _Job(key, setting, spec, item, benchmark.rule)
 
-    async def _one(self, job: _Job, answer: AnswerFunction, room: Room) -> str | None:
+    async def _one(self, job: _Job, answer: AnswerFunction, room: ImagePool) -> str | None:
         """Ask and score one question; what a model could not do, if that was so."""
         begun = self._share.begin()
         try:
@@ -224,7 +223,7 @@ class _Run:
         self._progress(job.setting)
         return None
 
-    async def _ask(self, job: _Job, answer: AnswerFunction, room: Room) -> Trace:
+    async def _ask(self, job: _Job, answer: AnswerFunction, room: ImagePool) -> Trace:
         request = self._plan.requests[job.spec].with_seed(question_seed(job.setting.seed, job.item.id))
         async with room.pictures(job.item.pictures) as images:
             return await answer(job.item.about(await images()), request)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import TypeVar
 
-from llava_cot.data.schedule import IN_A_ROW
+from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
 from llava_cot.data.store import Store
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.base import Model, Prompt, Sampling, seed_of
@@ -47,7 +47,7 @@ class Scorer:
         known = self._store.get(key, KIND)
         if known is None:
             sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_TOKENS, seed=seed_of(digest, attempt))
-            if self._in_vain >= IN_A_ROW:
+            if self._in_vain >= MAX_FAILURES_IN_A_ROW:
                 raise ModelFailure(f"{self.name} failed again and again, and is asked no more")
             try:
                 [reply] = await insist(lambda: self._model.sample(prompt, 1, sampling))

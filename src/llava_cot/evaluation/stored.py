@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.core.trace import Trace
-from llava_cot.data.store import NAME, Store
+from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks.rules_by_name import rule_named
 from llava_cot.evaluation.kept import (
@@ -143,7 +143,7 @@ class StoredResults:
 
 
 def _opened(folder: Path) -> Store:
-    if not (folder / NAME).is_file():
+    if not (folder / STORE_FILE).is_file():
         raise DataError(f"{folder} holds no runs; `llava-cot eval ... --out {folder}` makes them")
     store = Store(folder)
     if store.settings().items() >= PURPOSE.items():

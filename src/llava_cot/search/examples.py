@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
+from llava_cot.core.files import path_inside
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.yaml_file import make_recipe, read_yaml
-from llava_cot.data.record import inside
 from llava_cot.errors import DataError
 from llava_cot.search.resources import Example
 
@@ -75,4 +75,4 @@ def _example(shown: _Shown, i: int, path: Path, limits: ImageLimits) -> Example:
 
 
 def _picture(name: str, folder: Path, limits: ImageLimits) -> LoadedImage:
-    return load_image(inside(folder, name), limits=limits, name=name)
+    return load_image(path_inside(folder, name), limits=limits, name=name)

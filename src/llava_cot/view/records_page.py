@@ -20,8 +20,8 @@ from markupsafe import Markup
 from llava_cot.core.images import load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
 from llava_cot.core.text import plural, printable
-from llava_cot.data.checks.browse_data import View
-from llava_cot.data.checks.findings import KINDS, Examined, Finding, kind_of
+from llava_cot.data.checks.browse import DataView
+from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
 from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment
@@ -32,7 +32,7 @@ _MAX_PICTURES = 6  # of one record
 _MAX_TEXT = 10_000  # characters of one text
 
 
-def records_page(view: View) -> str:
+def records_page(view: DataView) -> str:
     """Render one self-contained HTML page of the chosen records."""
     style = stylesheet() + read_asset("records.css")
     script = read_asset("records.js")
@@ -44,7 +44,7 @@ def records_page(view: View) -> str:
         broken=[examined for examined in view.chosen if examined.line.record is None],
         sources=sorted({examined.line.record.source for examined in records if examined.line.record} - {""}),
         kinds=list(dict.fromkeys(kind_of(name) for name in view.report.names())),
-        meaning=KINDS,
+        meaning=FINDING_KINDS,
         size=checked_size(view.report),
         style=Markup(style),
         style_hash=csp_hash(style),
@@ -63,7 +63,7 @@ def _shown(value: Any) -> Any:
     return f"{text[:_MAX_TEXT]} … ({plural(len(text) - _MAX_TEXT, 'more character')})"
 
 
-def _pictures(examined: Examined) -> list[tuple[str, Markup | None, int, int]]:
+def _pictures(examined: CheckedLine) -> list[tuple[str, Markup | None, int, int]]:
     """Name, thumbnail (None if it cannot be read), width and height of the first pictures."""
     pictures = examined.line.record.pictures if examined.line.record else ()
     return [(picture.name, *_thumbnail(picture)) for picture in pictures[:_MAX_PICTURES]]
@@ -106,11 +106,11 @@ def _right_option(turn: Turn) -> int | None:
     )
 
 
-def _findings_of(examined: Examined, turn: int | None) -> list[Finding]:
+def _findings_of(examined: CheckedLine, turn: int | None) -> list[Finding]:
     return [finding for finding in examined.findings if finding.turn == turn]
 
 
-def _finding_kinds(examined: Examined) -> str:
+def _finding_kinds(examined: CheckedLine) -> str:
     """The kinds of the findings, for the filter."""
     return " ".join(dict.fromkeys(finding.kind for finding in examined.findings))
 

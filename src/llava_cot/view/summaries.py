@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.core.text import one_line, plural, shortened
-from llava_cot.data.annotation import annotate, job
-from llava_cot.data.checks.findings import KINDS, Finding, Report, kind_of
+from llava_cot.data.annotation import annotate
+from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
 from llava_cot.evaluation.summary import SummaryRow
@@ -21,10 +21,10 @@ _RESUME = "run the command again to resume"
 _LOSSES = {"loss": "loss", "eval_loss": "evaluation loss"}
 
 
-def show_annotation(display: ProgressDisplay) -> Callable[[annotate.Progress], None]:
+def show_annotation(display: ProgressDisplay) -> Callable[[annotate.AnnotationProgress], None]:
     """A callback that shows the progress of annotation, with the rejected turns."""
 
-    def show(progress: annotate.Progress) -> None:
+    def show(progress: annotate.AnnotationProgress) -> None:
         rejected = f"{progress.rejected:,} of {progress.turns:,} turns rejected" if progress.rejected else ""
         display.update(
             progress.done, fresh=progress.fresh, failed=progress.failed, usd=progress.usd, details=(rejected,)
@@ -66,7 +66,7 @@ def show_training(display: ProgressDisplay) -> Callable[[int, int, Mapping[str, 
     return show
 
 
-def annotation_end(folder: Path, done: job.Done) -> Iterator[str]:
+def annotation_end(folder: Path, done: annotate.AnnotationResult) -> Iterator[str]:
     """What an annotation wrote, what it cost, and what is still pending."""
     summary = done.summary
     parts = [plural(summary.records, "record"), f"{plural(summary.rejected.total(), 'turn')} rejected"]
@@ -78,7 +78,7 @@ def annotation_end(folder: Path, done: job.Done) -> Iterator[str]:
         yield f"still pending: {plural(summary.owed, 'record')} ({why}); {_RESUME}"
 
 
-def duels_end(folder: Path, done: duel_set.Done) -> Iterator[str]:
+def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
     """What `llava-cot data duels` wrote, what it cost, what was left out, and what is still pending."""
     summary, usage = done.summary, done.summary.usage
     parts = [
@@ -151,7 +151,7 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def check_report(report: Report) -> Iterator[str]:
+def check_report(report: CheckReport) -> Iterator[str]:
     """The report of `llava-cot data check`: a table of findings, with a few examples of each."""
     yield f"{report.file}: {checked_size(report)}"
     if report.responses:
@@ -166,7 +166,7 @@ def check_report(report: Report) -> Iterator[str]:
     for kind, group in groupby(report.names(), kind_of):
         names = list(group)
         yield ""
-        yield f"{sum(report.counts[name] for name in names):>7,}  {kind}: {KINDS[kind]}"
+        yield f"{sum(report.counts[name] for name in names):>7,}  {kind}: {FINDING_KINDS[kind]}"
         for name in names:
             if name != kind:
                 yield f"{report.counts[name]:>11,}  {name.partition(': ')[2]}"
@@ -174,7 +174,7 @@ def check_report(report: Report) -> Iterator[str]:
                 yield " " * 13 + shortened(f"{_place(finding)}: {finding.what}", _WIDTH)
 
 
-def checked_size(report: Report) -> str:
+def checked_size(report: CheckReport) -> str:
     """How much was checked: records, turns, responses and pictures."""
     counts = (
         (report.records, "record"),

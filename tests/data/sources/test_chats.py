@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llava_cot.data.record import Record
-from llava_cot.data.sources import llava_cot_100k
+from llava_cot.data.sources import chats as llava_cot_100k
 from llava_cot.data.sources.chats import read_chats
 from llava_cot.errors import DataError
 

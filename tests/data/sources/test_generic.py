@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from llava_cot.data.record import Picture, Record, Turn, to_json
-from llava_cot.data.sources.entry import Entry, expanded, open_source
+from llava_cot.data.sources.entry import SourceEntry, expanded, open_source
 from llava_cot.data.sources.hf import _answer, read_hf
 from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError
@@ -143,17 +143,17 @@ def test_our_own_folder(tmp_path: Path) -> None:
         "a/1", (Turn("Is it red?", "yes"),), (Picture("images/a/1.jpg", tmp_path / "images/a/1.jpg"),)
     )
     (tmp_path / "questions.jsonl").write_text(json.dumps(to_json(record)) + "\n")
-    opened = open_source(Entry(source="records", root=tmp_path, split="questions"))
+    opened = open_source(SourceEntry(source="records", root=tmp_path, split="questions"))
     assert list(opened.records()) == [record] == list(opened.records())
     with pytest.raises(DataError, match=r"no train\.jsonl"):
-        open_source(Entry(source="records", root=tmp_path))
-    named = open_source(Entry(source="records", root=tmp_path, split="questions", name="mine"))
+        open_source(SourceEntry(source="records", root=tmp_path))
+    named = open_source(SourceEntry(source="records", root=tmp_path, split="questions", name="mine"))
     (other,) = named.records()
     assert (other.id, other.pictures[0].name) == ("mine/a/1", "mine/images/a/1.jpg")
 
 
 def test_scenes_are_drawn_when_they_are_read() -> None:
-    opened = open_source(Entry(source="scenes", split="train", seed=3, count=4))
+    opened = open_source(SourceEntry(source="scenes", split="train", seed=3, count=4))
     records = list(opened.records())
     item = make_item("train", 3, 2)
     assert [record.id for record in records] == [f"scenes/train-3-{n}" for n in range(4)]
@@ -163,10 +163,10 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
     assert picture.name == "scenes/train-3-2.png" and picture.data is None
     assert Image.open(io.BytesIO(picture.read())).tobytes() == item.picture().tobytes()
     assert records == list(opened.records())
-    named = open_source(Entry(source="scenes", split="train", seed=3, count=4, name="mine"))
+    named = open_source(SourceEntry(source="scenes", split="train", seed=3, count=4, name="mine"))
     assert named.name == "mine" and list(named.records()) == records, "a scene is known by its id"
     with pytest.raises(ValueError, match="nowhere"):
-        next(open_source(Entry(source="scenes", split="nowhere", count=1)).records())
+        next(open_source(SourceEntry(source="scenes", split="nowhere", count=1)).records())
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
 )
 def test_an_entry_that_cannot_be(told: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        Entry.model_validate(told)
+        SourceEntry.model_validate(told)
 
 
 def test_places_are_relative_to_the_document_and_variables_stand_for_places(
@@ -208,18 +208,18 @@ def test_places_are_relative_to_the_document_and_variables_stand_for_places(
         ({"source": "hf", "path": "local"}, "path", str(tmp_path / "local")),
         ({"source": "hf", "path": "HuggingFaceM4/ChartQA"}, "path", "HuggingFaceM4/ChartQA"),
     ]:
-        assert getattr(Entry.model_validate(told).located(tmp_path), field) == place
+        assert getattr(SourceEntry.model_validate(told).located(tmp_path), field) == place
 
 
 def test_what_is_missing_is_told_when_the_source_is_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no folder .*huggingface.co/datasets/Xkev"):
-        open_source(Entry(source="llava_cot_100k", root=tmp_path / "x"))
+        open_source(SourceEntry(source="llava_cot_100k", root=tmp_path / "x"))
     with pytest.raises(DataError, match=r"no train\.jsonl"):
-        open_source(Entry(source="llava_cot_100k", root=tmp_path))
+        open_source(SourceEntry(source="llava_cot_100k", root=tmp_path))
     with pytest.raises(DataError, match="no conversation to read"):
-        open_source(Entry(source="chats", path=str(tmp_path)))
+        open_source(SourceEntry(source="chats", path=str(tmp_path)))
     with pytest.raises(DataError, match=r"no file .*x\.tsv"):
-        open_source(Entry(source="tsv", path=str(tmp_path / "x.tsv")))
+        open_source(SourceEntry(source="tsv", path=str(tmp_path / "x.tsv")))
 
 
 @pytest.mark.parametrize(

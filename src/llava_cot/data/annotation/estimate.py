@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava_cot.data.annotation.annotate import key_of, outcomes, unique
-from llava_cot.data.annotation.calls import ATTEMPTS, KINDS, Cost, cost_of, kind
-from llava_cot.data.annotation.teaching import judge_prompt, write_prompt
-from llava_cot.data.record import Record
-from llava_cot.data.store import Store
+from llava_cot.data.annotation.procedure import ATTEMPTS, CALL_KINDS, CallCost, call_kind, cost_of, outcomes
+from llava_cot.data.annotation.teachers import judge_prompt, write_prompt
+from llava_cot.data.record import Record, record_key
+from llava_cot.data.store import Store, unique_records
 from llava_cot.errors import DataError
 from llava_cot.models.base import Prompt
 from llava_cot.models.registry import BUILT_IN
@@ -40,7 +39,7 @@ class Estimate:
     questions: int
     unanswered: int
     seen: int
-    cost: Cost
+    cost: CallCost
 
     def __str__(self) -> str:
         cost = self.cost
@@ -68,8 +67,8 @@ def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
     """What is owed, and what it will take. Goes through all records, and keeps a few."""
     rng, sample = random.Random(0), list[Record]()
     owed = questions = unanswered = 0
-    for record, first in unique(records, store):
-        if not first or outcomes(store, key_of(record)) is not None:
+    for record, first in unique_records(records, store):
+        if not first or outcomes(store, record_key(record)) is not None:
             continue
         owed += 1
         answered = sum(bool(turn.answer) for turn in record.turns)
@@ -79,18 +78,18 @@ def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
             sample.append(record)
         elif (place := rng.randrange(owed)) < SAMPLE:
             sample[place] = record
-    seen = store.counts().get(kind("write", 1), 0)
+    seen = store.counts().get(call_kind("write", 1), 0)
     if seen >= _ENOUGH:
-        per, base = cost_of(store, KINDS), seen
+        per, base = cost_of(store, CALL_KINDS), seen
     else:
         per, base, seen = _guess(sample), sum(bool(t.answer) for r in sample for t in r.turns), 0
     share = questions / base if base else 0.0
     read, written = round(per.prompt_tokens * share), round(per.completion_tokens * share)
-    cost = Cost(round(per.calls * share), read, written, price(read, written))
+    cost = CallCost(round(per.calls * share), read, written, price(read, written))
     return Estimate(owed, questions, unanswered, seen, cost)
 
 
-def _guess(sample: list[Record]) -> Cost:
+def _guess(sample: list[Record]) -> CallCost:
     """What a sample takes, every conclusion judged and some questions asked again."""
     read = written = calls = 0.0
     for record in sample:
@@ -103,7 +102,7 @@ def _guess(sample: list[Record]) -> Cost:
             written += (1 + _AGAIN) * (_WRITTEN + _VERDICT)
             calls += (1 + _AGAIN) * 2
             earlier.append((turn.text, "x" * (_WRITTEN * _CHARACTERS)))
-    return Cost(round(calls), round(read), round(written))
+    return CallCost(round(calls), round(read), round(written))
 
 
 def _tokens(prompt: Prompt) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from string import ascii_uppercase
 from typing import Protocol
 
 from llava_cot.core.question import LoadedImage
-from llava_cot.data.annotation.teaching import judge_prompt, prompts_hash, write_prompt
-from llava_cot.data.record import Record
-from llava_cot.models.base import Finish, Model, Prompt, Sampling
+from llava_cot.data.record import Record, Turn
+from llava_cot.models.base import Finish, Message, Model, Prompt, Sampling
 
 # The project's own defaults; not greedy, since a second attempt must be able to come out otherwise.
 _WRITING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048)
@@ -26,7 +27,7 @@ Images = Callable[[], Awaitable[tuple[LoadedImage, ...]]]
 
 
 @dataclass(frozen=True)
-class Reply:
+class TeacherReply:
     """What a teacher wrote, and what that cost. `usd` is None where there is no price."""
 
     text: str
@@ -50,11 +51,13 @@ class Teacher(Protocol):
     priced: bool
     settings: dict[str, str]
 
-    async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
+    async def write(
+        self, record: Record, number: int, earlier: Earlier, images: Images, seed: int
+    ) -> TeacherReply:
         """The four stages of turn `number`. Raises Unteachable, ModelError, ImageError."""
         ...
 
-    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> Reply:
+    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
         """Whether a conclusion means the same as the turn's standard answer. Raises like `write`."""
         ...
 
@@ -71,16 +74,18 @@ class ModelTeacher:
         }
         self._model = model
 
-    async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
+    async def write(
+        self, record: Record, number: int, earlier: Earlier, images: Images, seed: int
+    ) -> TeacherReply:
         return await self._sample(write_prompt(record.turns[number], earlier, await images()), _WRITING, seed)
 
-    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> Reply:
+    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
         return await self._sample(judge_prompt(record.turns[number], conclusion), _JUDGING, seed)
 
-    async def _sample(self, prompt: Prompt, how: Sampling, seed: int) -> Reply:
+    async def _sample(self, prompt: Prompt, how: Sampling, seed: int) -> TeacherReply:
         sampling = Sampling(how.temperature, how.top_p, max_tokens=how.max_tokens, seed=seed)
         [one] = await self._model.sample(prompt, 1, sampling)
-        return Reply(one.text, one.finish, one.prompt_tokens, one.completion_tokens, one.usd)
+        return TeacherReply(one.text, one.finish, one.prompt_tokens, one.completion_tokens, one.usd)
 
 
 @contextmanager
@@ -109,7 +114,9 @@ class SceneTeacher:
         self.priced = False
         self.settings = {"teacher": "scenes"}
 
-    async def write(self, record: Record, number: int, earlier: Earlier, images: Images, seed: int) -> Reply:
+    async def write(
+        self, record: Record, number: int, earlier: Earlier, images: Images, seed: int
+    ) -> TeacherReply:
         from llava_cot.core.stages import render
         from llava_cot.scenes.items import named_item
 
@@ -125,7 +132,129 @@ class SceneTeacher:
             raise Unteachable(
                 f"the scene {item.id} has another question or answer, from another version perhaps"
             )
-        return Reply(render(item.stages))
+        return TeacherReply(render(item.stages))
 
-    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> Reply:
+    async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
         raise Unteachable("the conclusion is not the scene's answer")
+
+
+_TASK = """\
+Write a worked answer to the last question below, for training a model that sees the same and knows nothing
+else. Write four parts in this order, each once, with exactly these tags and nothing outside of them:
+
+<SUMMARY> One or two sentences: how the question will be approached. Nothing of the answer. </SUMMARY>
+ <CAPTION> What is to be seen in the image that matters to the question (without an image: what the text
+gives). </CAPTION>
+
+<REASONING> The way from there to the answer, step by step. Every step must be true and follow from what is
+seen or known. </REASONING>
+
+<CONCLUSION> The answer. {form} </CONCLUSION>
+
+You are given the standard answer{and_hints} so that what you write is right. The conclusion must mean the
+same as the standard answer. Write as someone who works it out: never say or hint that an answer{or_hints} was
+given."""
+
+_FREE = "Brief where the question asks for something brief, thorough where it asks for detail."
+_CHOICE = "The letter of the right option alone."
+
+_JUDGE = """\
+A question, its standard answer, and an answer that was given to it. Does the given answer mean the same as
+the standard answer? Other words, another order or another form of the same value do not matter, and it may
+say more as long as it contradicts nothing. An answer that refuses, or that answers nothing, does not mean the
+same.
+
+Question:
+{question}
+
+Standard answer:
+{answer}
+
+Given answer:
+{given}
+
+Reply with a short reason, then "Verdict: correct." or "Verdict: incorrect.\""""
+
+_PAIRS = (("(", ")"), ("[", "]"), ("**", "**"), ('"', '"'), ("“", "”"), ("$", "$"))
+
+
+def write_prompt(turn: Turn, earlier: Sequence[tuple[str, str]], images: Sequence[LoadedImage]) -> Prompt:
+    """Asks for the four stages of a turn. `earlier` has question and response of the turns before it."""
+    said: list[Message] = []
+    for question, response in earlier:
+        said += [Message("user", question), Message("assistant", response)]
+    said.append(Message("user", _task(turn)))
+    first = Message("user", said[0].text, tuple(images))
+    return Prompt((first, *said[1:]))
+
+
+def _task(turn: Turn) -> str:
+    parts = [
+        _TASK.format(
+            form=_CHOICE if turn.options else _FREE,
+            and_hints=" and hints" if turn.hints else "",
+            or_hints=" or hints" if turn.hints else "",
+        ),
+        f"Question:\n{turn.text}",
+        f"Standard answer:\n{_standard(turn)}",
+    ]
+    return "\n\n".join([*parts, f"Hints:\n{turn.hints}"] if turn.hints else parts)
+
+
+def judge_prompt(turn: Turn, conclusion: str) -> Prompt:
+    """Asks whether a conclusion means the same as the standard answer. By text alone."""
+    return Prompt.of(_JUDGE.format(question=turn.text, answer=_standard(turn), given=conclusion))
+
+
+def _standard(turn: Turn) -> str:
+    """The standard answer, with the option's text where it is a letter."""
+    option = _option(turn)
+    return f"{turn.answer}" if option is None else f"{turn.answer}. {option}"
+
+
+def _option(turn: Turn) -> str | None:
+    """The text of the option that the standard answer names by its letter."""
+    letters = ascii_uppercase[: len(turn.options)]
+    if turn.answer is None or len(turn.answer) != 1 or turn.answer not in letters:
+        return None
+    return turn.options[letters.index(turn.answer)]
+
+
+def prompts_hash() -> str:
+    """A few characters that change whenever the wording does."""
+    turn = Turn("QUESTION", "A", ("OPTION",), "HINTS")
+    texts = (_task(turn), _task(Turn("QUESTION", "ANSWER")), judge_prompt(turn, "GIVEN").messages[0].text)
+    return sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+
+def same(conclusion: str, turn: Turn) -> bool:
+    """Whether a conclusion is the standard answer beyond doubt; if not, it may still mean the same."""
+    if turn.answer is None:
+        return False
+    given, option = _plain(conclusion), _option(turn)
+    if option is None:
+        return given == _plain(turn.answer)
+    forms = (turn.answer, f"{turn.answer})", *(f"{turn.answer}{mark} {_plain(option)}" for mark in ".:)"))
+    return given.casefold() in {form.casefold() for form in forms}
+
+
+def _plain(text: str) -> str:
+    """Without what changes no meaning: white space, an end mark, brackets around it all, a capital at the
+    start.
+
+    Case is kept otherwise (genotypes, segments, units), and so are marks that belong to a value (.5, 5', -5).
+    """
+    words = " ".join(text.split())
+    while True:
+        shorter = words.removesuffix(".").strip()
+        for left, right in _PAIRS:
+            if shorter.startswith(left) and shorter.endswith(right) and len(shorter) > 2 * len(left):
+                inner = shorter[len(left) : -len(right)]
+                if left not in inner and right not in inner:
+                    shorter = inner.strip()
+        if shorter == words:
+            break
+        words = shorter
+    rest = words[1:]
+    ordinary = rest.islower() and (len(words) > 2 or words.lower() == "no")
+    return words[0].lower() + rest if words and ordinary else words

@@ -6,33 +6,32 @@ Owns which checks there are. How each of them tells is the subject of `agreement
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from llava_cot.core.answer_matching import agrees
 from llava_cot.core.stages import LLAVA_COT, Answer, StageFormat, parse, validate
-from llava_cot.data.checks.findings import Examined, Finding, Report
 from llava_cot.data.checks.giveaways import leaks, refusal
-from llava_cot.data.overlap import Benchmarks, question_key
-from llava_cot.data.reading import Line, data_file, read_lines
+from llava_cot.data.overlap import BenchmarkIndex, Looked, batches, look, question_key, threads
+from llava_cot.data.reading import DataLine, data_file, read_lines
 from llava_cot.data.record import DUELS, Record, Turn
-from llava_cot.data.sampling.pictures import Looked, batches, look, threads
 
-_BATCH = 64  # lines whose pictures are looked at together
 _OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
 
 
 def check(
     folder: Path,
-    benchmarks: Benchmarks | None = None,
+    benchmarks: BenchmarkIndex | None = None,
     *,
     fmt: StageFormat = LLAVA_COT,
     on_progress: Callable[[int], None] | None = None,
-) -> Report:
+) -> CheckReport:
     """Check a folder; see `examine`."""
-    report = Report(data_file(folder))
+    report = CheckReport(data_file(folder))
     for examined in examine(report.file, benchmarks, fmt=fmt):
         report.add(examined)
         if on_progress:
@@ -41,13 +40,13 @@ def check(
 
 
 def examine(
-    file: Path, benchmarks: Benchmarks | None = None, *, fmt: StageFormat = LLAVA_COT
-) -> Iterator[Examined]:
+    file: Path, benchmarks: BenchmarkIndex | None = None, *, fmt: StageFormat = LLAVA_COT
+) -> Iterator[CheckedLine]:
     """The lines of a data file, each with what is wrong in it, as far as they are asked for."""
     checks = _Checks(benchmarks, fmt)
     pool = threads()
     try:
-        for lines in batches(read_lines(file), _BATCH):
+        for lines in batches(read_lines(file)):
             records = [line.record for line in lines if line.record is not None]
             found = look(records, pool, known=lambda _: None, perceptual=benchmarks is not None)
             for line in lines:
@@ -59,15 +58,15 @@ def examine(
 class _Checks:
     """The checks of one line after the other; keeps hashes of those before."""
 
-    def __init__(self, benchmarks: Benchmarks | None, fmt: StageFormat) -> None:
+    def __init__(self, benchmarks: BenchmarkIndex | None, fmt: StageFormat) -> None:
         self._benchmarks, self._fmt = benchmarks, fmt
         self._ids: dict[bytes, int] = {}
         self._asked: dict[bytes, int] = {}
 
-    def of_line(self, line: Line, found: dict[str, Looked]) -> Examined:
+    def of_line(self, line: DataLine, found: dict[str, Looked]) -> CheckedLine:
         record = line.record
         if record is None:
-            return Examined(line, (Finding("line", line.number, None, None, line.problem),))
+            return CheckedLine(line, (Finding("line", line.number, None, None, line.problem),))
         looks = [found[picture.name] for picture in record.pictures]
         findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, looks)]
         agreeing = undecided = 0
@@ -91,7 +90,7 @@ class _Checks:
             findings += _asked_before(line.number, record, pictures, self._asked)
         if self._benchmarks is not None and (by := self._benchmarks.overlap(record, prints)):
             findings.append(Finding("benchmark", line.number, record.id, None, _OVERLAPS[by], by))
-        return Examined(line, tuple(findings), agreeing, undecided)
+        return CheckedLine(line, tuple(findings), agreeing, undecided)
 
 
 def _digest(*texts: str) -> bytes:
@@ -105,7 +104,7 @@ def _same_id(number: int, record: Record, ids: dict[bytes, int]) -> Iterator[Fin
         yield Finding("id", number, record.id, None, f"line {first} has this id")
 
 
-def _pictures(line: Line, record: Record, looks: list[Looked]) -> Iterator[Finding]:
+def _pictures(line: DataLine, record: Record, looks: list[Looked]) -> Iterator[Finding]:
     for name in line.outside:
         what = f"the picture {name!r} lies outside of the folder"
         yield Finding("picture", line.number, record.id, None, what, "outside")
@@ -145,3 +144,107 @@ def _asked_before(
             what = f"line {first} asks the same about the same picture"
             yield Finding("duplicate", number, record.id, turn, what if pictures else f"line {first} asks it")
         seen.add(key)
+
+
+# What is looked for, in the order in which it is reported.
+FINDING_KINDS = {
+    "line": "lines that hold no record",
+    "id": "ids that an earlier line has",
+    "picture": "pictures that cannot be used",
+    "stages": "departures from the stage format",
+    "contradiction": "conclusions that contradict the standard answer",
+    "refusal": "refusals",
+    "leak": "words of the teacher's instructions",
+    "duplicate": "questions that an earlier line asks about the same picture",
+    "benchmark": "questions of a benchmark",
+}
+MOST = 1000  # findings of a kind that a report holds; all are counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. `kind` is one of KINDS, of which `detail` names a part ("absent").
+
+    `line` counts from 1, `turn` from 0 as a record's turns do; None where it is the whole record's.
+    """
+
+    kind: str
+    line: int
+    id: str | None
+    turn: int | None
+    what: str
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """The kind with its detail, as it is counted: "stages: absent"."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+def kind_of(name: str) -> str:
+    """The kind of findings that are counted under this name."""
+    return name.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class CheckedLine:
+    """A line with all that was found in it, and how many conclusions agree, or could not be compared."""
+
+    line: DataLine
+    findings: tuple[Finding, ...]
+    agreeing: int = 0
+    undecided: int = 0
+
+
+@dataclass
+class CheckReport:
+    """What a whole folder holds. `counts` are of all findings, by kind and detail ("stages: absent").
+
+    Of the `responses`, `agreeing` conclusions give the standard answer; of `undecided` ones the words do not
+    tell, and `unanswered` have no standard answer or no conclusion. The rest are contradictions.
+    """
+
+    file: Path
+    records: int = 0
+    turns: int = 0
+    responses: int = 0
+    pictures: int = 0
+    agreeing: int = 0
+    undecided: int = 0
+    unanswered: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+
+    def add(self, examined: CheckedLine) -> None:
+        record = examined.line.record
+        for finding in examined.findings:
+            self.counts[finding.name] += 1
+            kept = self.findings.setdefault(finding.name, [])
+            if len(kept) < MOST:
+                kept.append(finding)
+        if record is None:
+            return
+        responses = sum(turn.response is not None for turn in record.turns)
+        contradictions = sum(finding.kind == "contradiction" for finding in examined.findings)
+        self.records += 1
+        self.turns += len(record.turns)
+        self.responses += responses
+        self.pictures += len(record.pictures)
+        self.agreeing += examined.agreeing
+        self.undecided += examined.undecided
+        self.unanswered += responses - examined.agreeing - examined.undecided - contradictions
+
+    def names(self) -> list[str]:
+        """The names in `counts`, in the order of KINDS, the most frequent first among those of one kind."""
+        order = list(FINDING_KINDS)
+        return sorted(self.counts, key=lambda name: (order.index(kind_of(name)), -self.counts[name]))
+
+    def to_json(self) -> dict[str, Any]:
+        keys = ("records", "turns", "responses", "pictures", "agreeing", "undecided", "unanswered")
+        findings = [vars(finding) for name in self.names() for finding in self.findings[name]]
+        return {
+            "file": str(self.file),
+            **{key: getattr(self, key) for key in keys},
+            "counts": {name: self.counts[name] for name in self.names()},
+            "findings": findings,
+        }

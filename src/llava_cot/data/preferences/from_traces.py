@@ -11,27 +11,30 @@ data_utils.py, apply_chat_template). So the text kept so far begins both `chosen
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
+from llava_cot.core.images import load_image
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
-from llava_cot.data.preferences.preferences import Pair, pairs, winning
-from llava_cot.data.preferences.saved_traces import keep_pictures, read_traces, trace_files
+from llava_cot.data.preferences.pairs import PreferencePair, pairs, winning
 from llava_cot.data.record import Picture, Record, to_json
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, ImageError
 
 PAIRS, ANSWERS = "preferences.jsonl", "train.jsonl"
 
 
 @dataclass
-class Made:
+class PreferencesResult:
     """What came of the traces: how many pairs and answers, and of what was left out how much, by reason."""
 
     traces: int = 0
@@ -55,7 +58,7 @@ def make_preferences(
     *,
     keep_wrong: bool = False,
     on_progress: Callable[[int], None] | None = None,
-) -> Made:
+) -> PreferencesResult:
     """Write the folder; its two files appear when all is done, one without a line not at all.
 
     `on_progress` is told how many traces have been read. Raises DataError if the folder holds other files or
@@ -94,7 +97,7 @@ class _Writer:
     """Writes what comes of one trace after the other; keeps hashes of what was written, and counts."""
 
     def __init__(self, out: Path, keep_wrong: bool) -> None:
-        self.made = Made()
+        self.made = PreferencesResult()
         self._out = out
         self._keep_wrong = keep_wrong
         self._written: set[bytes] = set()
@@ -161,7 +164,7 @@ class _Writer:
             base = f"{base}-{self._ids[key]}"
 
 
-def _line(id: str, pair: Pair, trace: Trace, names: list[str]) -> dict[str, Any]:
+def _line(id: str, pair: PreferencePair, trace: Trace, names: list[str]) -> dict[str, Any]:
     asked = question_text(Question(trace.question.text, options=trace.question.options))
     return {
         "id": id,
@@ -197,3 +200,62 @@ def _claim(out: Path) -> None:
     if other is not None:
         raise DataError(f"{out} holds other files ({other}); name a new or empty folder for the data")
     out.mkdir(parents=True, exist_ok=True)
+
+
+_DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,(.*)", re.DOTALL)
+
+
+def trace_files(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves, and those of folders. Raises DataError for a path that holds none."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"there is no {path}; name traces that `ask --trace` saved, or a folder of them")
+        inside = sorted(path.rglob("*.json")) + sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(
+                f"{path} holds no traces, which are .json or .jsonl files; `ask --trace` saves them"
+            )
+        files += inside
+    return files
+
+
+def read_traces(files: Sequence[Path]) -> Iterator[tuple[str, Trace]]:
+    """Each trace with its place, one at a time. Raises DataError for what is none."""
+    for file in files:
+        if file.suffix.lower() != ".jsonl":
+            yield str(file), Trace.load(file)
+            continue
+        try:
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        yield f"{file}, line {number}", Trace.parse(line, f"{file}, line {number},")
+        except OSError as error:
+            raise DataError(f"cannot read the traces {file}: {error.strerror}") from None
+
+
+def keep_pictures(trace: Trace, out: Path) -> list[str] | None:
+    """Write the question's pictures under `out`, byte for byte as the trace holds them, named by their hash.
+
+    Their names; None if one is not in the trace. Raises DataError for one that cannot be read.
+    """
+    names = []
+    for image in trace.question.images:
+        found = _DATA_URL.fullmatch(image.data or "")
+        if found is None:
+            return None
+        try:
+            data = base64.b64decode(found[2], validate=True)
+            load_image(data, name=image.name)
+        except (binascii.Error, ImageError) as error:
+            raise DataError(f"its picture {image.name} cannot be read: {error}") from None
+        suffix = "jpg" if found[1] == "jpeg" else found[1]
+        name = f"images/{sha256(data).hexdigest()[:32]}.{suffix}"
+        if not (out / name).exists():
+            (out / "images").mkdir(exist_ok=True)
+            part = out / f"{name}.part"
+            part.write_bytes(data)
+            part.replace(out / name)
+        names.append(name)
+    return names

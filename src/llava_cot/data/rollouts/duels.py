@@ -15,9 +15,17 @@ from typing import Literal
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, next_stage
 from llava_cot.core.trace import Usage
-from llava_cot.data.rollouts.labeling import ANSWER, By, ByWorth, Labeller, Rated, by_chance
-from llava_cot.data.rollouts.rollouts import Asked, Kept
-from llava_cot.data.rollouts.scene_labeling import ByTruth
+from llava_cot.data.rollouts.labeling import (
+    ANSWER,
+    By,
+    DuelLabeler,
+    Prefix,
+    RatedCandidate,
+    RolloutLabeler,
+    RolloutQuestion,
+    by_chance,
+)
+from llava_cot.data.rollouts.scene_labeling import SceneLabeler
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, Model, Prompt, Sampling
 from llava_cot.scenes.items import SceneItem
@@ -32,7 +40,7 @@ _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
 
 
 @dataclass(frozen=True)
-class Settings:
+class DuelSettings:
     """What a set depends on, beside its questions and model.
 
     A search's candidates are sampled at 0.6 and 0.9; here it is a little wilder, so that where the model
@@ -62,7 +70,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Example:
+class JudgeExample:
     """A judge's prompt and the reply to learn. `worths` are the shares of right completions of the responses,
     in their order; None of one that was judged by the truth alone."""
 
@@ -76,7 +84,7 @@ class Example:
 
 
 @dataclass
-class Tally:
+class StageTally:
     """What one stage gave: different candidates, pairs of them, how many were labelled, and how many would
     be by chance."""
 
@@ -87,29 +95,29 @@ class Tally:
 
 
 @dataclass
-class Found:
+class DuelsFound:
     """What came of one question."""
 
-    examples: list[Example] = field(default_factory=list)
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    examples: list[JudgeExample] = field(default_factory=list)
+    tallies: dict[str, StageTally] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
 
 
 async def examples_of(
-    question: Question, item: SceneItem | None, model: Model, settings: Settings, rng: random.Random
-) -> Found:
+    question: Question, item: SceneItem | None, model: Model, settings: DuelSettings, rng: random.Random
+) -> DuelsFound:
     """Sample, label and go on with the better ones, down to the last stage that is asked for.
 
     `question` has its reference, `item` is the scene that it asks about, if it is one. Raises ModelError.
     """
-    asked = Asked(question, model, settings.sampling)
-    worth = ByWorth(asked, settings.rollouts, settings.sure)
-    labeller = worth if item is None else ByTruth(item, worth)
-    search = _Search(asked, labeller, settings, rng, Found())
+    asked = RolloutQuestion(question, model, settings.sampling)
+    worth = RolloutLabeler(asked, settings.rollouts, settings.sure)
+    labeller = worth if item is None else SceneLabeler(item, worth)
+    search = _Search(asked, labeller, settings, rng, DuelsFound())
     if ANSWER in settings.stages:
-        await search.round(ANSWER, Kept())
+        await search.round(ANSWER, Prefix())
     last = max((LLAVA_COT.names.index(stage) for stage in settings.stages if stage != ANSWER), default=-1)
-    at, kept = 0, Kept()
+    at, kept = 0, Prefix()
     while at <= last:
         rated = await search.round(LLAVA_COT.names[at], kept)
         best = max(one.score for one in rated)
@@ -124,13 +132,13 @@ async def examples_of(
 class _Search:
     """The search of one question; every draw comes from `rng`, `found` grows."""
 
-    asked: Asked
-    labeller: Labeller
-    settings: Settings
+    asked: RolloutQuestion
+    labeller: DuelLabeler
+    settings: DuelSettings
     rng: random.Random
-    found: Found
+    found: DuelsFound
 
-    async def round(self, stage: str, kept: Kept) -> list[Rated]:
+    async def round(self, stage: str, kept: Prefix) -> list[RatedCandidate]:
         """Sample and rate the candidates for a stage, each text once, and add the examples that come of them.
 
         A stage that is not asked for has one candidate, and gives none.
@@ -138,18 +146,20 @@ class _Search:
         wanted = stage in self.settings.stages
         different = await self._sample(stage, kept, self.settings.candidates if wanted else 1)
         if not wanted:
-            return [Rated(one) for one in different]
+            return [RatedCandidate(one) for one in different]
         if len(different) > 1:
             rated = await self.labeller.rate(stage, kept, different, self.rng)
         else:  # nothing to choose from: a search asks no judge, and nothing is spent on it here
-            rated = [Rated(one) for one in different]
-        tally = self.found.tallies[stage] = Tally(len(rated), by_chance=by_chance(rated, self.settings.sure))
+            rated = [RatedCandidate(one) for one in different]
+        tally = self.found.tallies[stage] = StageTally(
+            len(rated), by_chance=by_chance(rated, self.settings.sure)
+        )
         self.found.examples += self._duels(stage, kept, rated, tally)
         if stage == "reasoning" and len(rated) > 1:
             self.found.examples += self._checks(kept, rated)
         return rated
 
-    async def _sample(self, stage: str, kept: Kept, n: int) -> list[Continuation]:
+    async def _sample(self, stage: str, kept: Prefix, n: int) -> list[Continuation]:
         """Candidates that a judge would tell apart."""
         seed = self.rng.getrandbits(63)
         stop = () if stage == ANSWER else LLAVA_COT.closing_tags[LLAVA_COT.names.index(stage) :]
@@ -161,9 +171,11 @@ class _Search:
             different.setdefault(shown(one.text, stage, LLAVA_COT), one)
         return list(different.values())
 
-    def _duels(self, stage: str, kept: Kept, rated: list[Rated], tally: Tally) -> list[Example]:
+    def _duels(
+        self, stage: str, kept: Prefix, rated: list[RatedCandidate], tally: StageTally
+    ) -> list[JudgeExample]:
         """Some of the pairs that can be labelled, each in an order that is drawn."""
-        made: list[Example] = []
+        made: list[JudgeExample] = []
         pairs = list(combinations(rated, 2))
         self.rng.shuffle(pairs)
         for pair in pairs:
@@ -177,9 +189,9 @@ class _Search:
                 made.append(_example("duel", stage, prompt, reply, label.by, (a, b)))
         return made
 
-    def _checks(self, kept: Kept, rated: list[Rated]) -> list[Example]:
+    def _checks(self, kept: Prefix, rated: list[RatedCandidate]) -> list[JudgeExample]:
         """A correct reasoning and an incorrect one, as far as there are any."""
-        made: dict[bool, Example] = {}
+        made: dict[bool, JudgeExample] = {}
         for one in self.rng.sample(rated, len(rated)):
             verdict = self.labeller.check(kept, one)
             if verdict is not None and verdict[0] not in made:
@@ -190,7 +202,9 @@ class _Search:
         return list(made.values())
 
 
-def _example(kind: Kind, stage: str, prompt: Prompt, reply: str, by: By, sides: tuple[Rated, ...]) -> Example:
+def _example(
+    kind: Kind, stage: str, prompt: Prompt, reply: str, by: By, sides: tuple[RatedCandidate, ...]
+) -> JudgeExample:
     [message] = prompt.messages
     worths = tuple(None if side.worth is None else side.worth.share for side in sides)
-    return Example(kind, stage, message.text, reply, bool(message.images), by, worths)
+    return JudgeExample(kind, stage, message.text, reply, bool(message.images), by, worths)

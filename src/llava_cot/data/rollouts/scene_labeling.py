@@ -12,8 +12,7 @@ from math import inf
 
 from llava_cot.core.stages import LLAVA_COT, parse
 from llava_cot.data.record import Record
-from llava_cot.data.rollouts.labeling import ANSWER, By, ByWorth, Label, Rated
-from llava_cot.data.rollouts.rollouts import Kept
+from llava_cot.data.rollouts.labeling import ANSWER, By, DuelLabel, Prefix, RatedCandidate, RolloutLabeler
 from llava_cot.models.base import Continuation
 from llava_cot.scenes.ground_truth import (
     AGREES,
@@ -40,32 +39,32 @@ def scene_of(record: Record) -> SceneItem | None:
 
 
 @dataclass(frozen=True)
-class ByTruth:
+class SceneLabeler:
     """Captions, reasonings and answers in the teacher's manner are compared with the scene, with a reason."""
 
     item: SceneItem
-    worth: ByWorth
+    worth: RolloutLabeler
 
     async def rate(
-        self, stage: str, kept: Kept, candidates: Sequence[Continuation], rng: random.Random
-    ) -> list[Rated]:
+        self, stage: str, kept: Prefix, candidates: Sequence[Continuation], rng: random.Random
+    ) -> list[RatedCandidate]:
         if not self._knows(stage, kept, candidates):
             return await self.worth.rate(stage, kept, candidates, rng)
         if stage == "caption":
             errors = [caption_error(self.item.scene, _alone(stage, one.text)) for one in candidates]
             return [
-                Rated(one, -inf if error is None else -error)
+                RatedCandidate(one, -inf if error is None else -error)
                 for one, error in zip(candidates, errors, strict=True)
             ]
         if stage == "reasoning":
-            checks = [self.check(kept, Rated(one)) for one in candidates]
+            checks = [self.check(kept, RatedCandidate(one)) for one in candidates]
             return [
-                Rated(one, float(check is not None and check[0]))
+                RatedCandidate(one, float(check is not None and check[0]))
                 for one, check in zip(candidates, checks, strict=True)
             ]
         return await self.worth.rate(stage, kept, candidates, rng)  # exact: nothing is asked
 
-    def _knows(self, stage: str, kept: Kept, candidates: Sequence[Continuation]) -> bool:
+    def _knows(self, stage: str, kept: Prefix, candidates: Sequence[Continuation]) -> bool:
         captions: list[str | None] = []
         if stage == "caption":
             captions = [_alone(stage, one.text) for one in candidates]
@@ -75,7 +74,7 @@ class ByTruth:
             captions = [parse(one.text).stages["caption"] for one in candidates]
         return any(read_caption(caption) for caption in captions)
 
-    def label(self, stage: str, kept: Kept, a: Rated, b: Rated) -> Label | None:
+    def label(self, stage: str, kept: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
         scene, question, before = self.item.scene, self.item.question, parse(kept.text).stages
         alone = _alone(stage, a.text), _alone(stage, b.text)
         if stage == "conclusion" and before["reasoning"] == reasoning(scene, question):
@@ -89,9 +88,9 @@ class ByTruth:
             verdict = which_reasoning(scene, question, before["caption"], *alone)
         else:
             verdict = which_answer(scene, question, parse(a.text), parse(b.text))
-        return verdict and Label(1 if verdict[0] == 1 else 2, "truth", verdict[1])
+        return verdict and DuelLabel(1 if verdict[0] == 1 else 2, "truth", verdict[1])
 
-    def check(self, kept: Kept, candidate: Rated) -> tuple[bool, str, By] | None:
+    def check(self, kept: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
         asked = believed(self.item.scene, self.item.question, parse(kept.text).stages["caption"])
         said = _alone("reasoning", candidate.text)
         if asked is None:

@@ -26,7 +26,7 @@ create table if not exists pictures (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DrawCandidate:
     """A record in line. `against` is why it must not be drawn, if anything; `same` equals in duplicates."""
 
     place: Place
@@ -35,7 +35,7 @@ class Candidate:
     line: str
 
 
-class Candidates:
+class CandidateFile:
     """The file, open for one process alone. Raises DataError if another one has it, or it cannot be used."""
 
     def __init__(self, file: Path, recipe: str) -> None:
@@ -75,7 +75,7 @@ class Candidates:
         with self._told():
             return {row[0] for row in self._db.execute("select place from records where label = ?", (label,))}
 
-    def add(self, label: str, records: Iterable[Candidate]) -> None:
+    def add(self, label: str, records: Iterable[DrawCandidate]) -> None:
         """Keep records of a source, all of these or none."""
         with self._told(), self._db:
             self._db.executemany(
@@ -98,12 +98,12 @@ class Candidates:
             row = self._db.execute(query, (label, name)).fetchone()
         return None if row is None else Fingerprint(row[0], int(row[1], 16))
 
-    def in_line(self, label: str) -> Iterator[Candidate]:
+    def in_line(self, label: str) -> Iterator[DrawCandidate]:
         """The source's records by their places."""
         query = "select place, against, same, line from records where label = ? order by place"
         with self._told():
             for row in self._db.execute(query, (label,)):
-                yield Candidate(*row)
+                yield DrawCandidate(*row)
 
     def line(self, label: str, place: Place) -> str:
         """The line of JSON of a record that is there."""

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llava_cot.data.sources.entry import Entry
+from llava_cot.data.sources.entry import SourceEntry
 
 
-class Recipe(BaseModel):
+class DataRecipe(BaseModel):
     """What is drawn. The same seed draws the same records, wherever they lie on disk."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    sources: list[Entry] = Field(min_length=1)
-    exclude: list[Entry] = []
+    sources: list[SourceEntry] = Field(min_length=1)
+    exclude: list[SourceEntry] = []
 
     @model_validator(mode="after")
-    def _fits(self) -> Recipe:
+    def _fits(self) -> DataRecipe:
         for number, entry in enumerate(self.sources):
             if entry.count is None:
                 raise ValueError(f"sources[{number}] ({entry.label}) needs `count`, a number or 'all'")
@@ -38,7 +38,7 @@ class Recipe(BaseModel):
                     raise ValueError(f"two {part} are called {label!r}; give one of them a `name`")
         return self
 
-    def located(self, base: Path) -> Recipe:
+    def located(self, base: Path) -> DataRecipe:
         """The recipe with places made absolute: relative ones begin at `base`. Raises DataError."""
         places = {
             part: [entry.located(base) for entry in getattr(self, part)] for part in ("sources", "exclude")

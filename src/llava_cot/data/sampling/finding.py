@@ -14,17 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from llava_cot.data.overlap import Benchmarks, Fingerprint, question_key
-from llava_cot.data.record import Record, to_json
-from llava_cot.data.sampling.candidates import Candidate, Candidates
+from llava_cot.core.files import path_inside
+from llava_cot.data.overlap import BenchmarkIndex, Fingerprint, Looked, batches, look, question_key
+from llava_cot.data.record import Picture, Record, holds_picture, place_picture, to_json
+from llava_cot.data.sampling.candidates import CandidateFile, DrawCandidate
 from llava_cot.data.sampling.draw import Place, place
-from llava_cot.data.sampling.pictures import Looked, Placed, batches, look, path_of
 from llava_cot.errors import DataError
 
+FOLDER = "images"
 _BATCH = 64  # records whose pictures are in memory together
 
 
-class Progress(Protocol):
+class SamplingProgress(Protocol):
     """Told what is being done, how far it is, and of how much if that is known."""
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None: ...
@@ -39,14 +40,14 @@ class Finder:
     def __init__(
         self,
         folder: Path,
-        kept: Candidates,
+        kept: CandidateFile,
         pool: ThreadPoolExecutor,
-        on_progress: Progress,
+        on_progress: SamplingProgress,
         *,
         perceptual: bool,
     ) -> None:
         self._kept, self._pool, self._on_progress, self._perceptual = kept, pool, on_progress, perceptual
-        self._benchmarks = Benchmarks()
+        self._benchmarks = BenchmarkIndex()
         self._placed = Placed(folder)
 
     def exclude(self, name: str, records: Iterable[Record]) -> int:
@@ -89,20 +90,20 @@ class Finder:
         self._kept.add_pictures(label, ((name, seen) for name, seen in fresh if seen is not None))
         return found
 
-    def _candidate(self, label: str, at: Place, record: Record, found: dict[str, Looked]) -> Candidate:
+    def _candidate(self, label: str, at: Place, record: Record, found: dict[str, Looked]) -> DrawCandidate:
         """What is known of a record; its pictures are put into the folder if nothing speaks against it."""
         whole = _fingerprints(record, found)
         if len(whole) < len(record.pictures):
-            return Candidate(at, "unreadable", b"", "")
+            return DrawCandidate(at, "unreadable", b"", "")
         against = self._benchmarks.overlap(record, whole)
         if against is not None:
-            return Candidate(at, against, b"", "")
+            return DrawCandidate(at, against, b"", "")
         for picture in record.pictures:
             self._placed.put(label, picture, found[picture.name].data)
         pictures = tuple(replace(picture, name=path_of(picture.name)) for picture in record.pictures)
         content = repr((sorted(it.sha256 for it in whole), question_key(record)))
         same = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        return Candidate(at, "", same, json.dumps(to_json(replace(record, pictures=pictures))))
+        return DrawCandidate(at, "", same, json.dumps(to_json(replace(record, pictures=pictures))))
 
 
 def _fingerprints(record: Record, found: dict[str, Looked]) -> list[Fingerprint]:
@@ -124,3 +125,35 @@ def _awaited(
             yield at, record
             if not awaited:
                 return
+
+
+def path_of(name: str) -> str:
+    """Where the picture of that name goes, relative to the new folder."""
+    return f"{FOLDER}/{name.removeprefix(FOLDER + '/')}"
+
+
+class Placed:
+    """The pictures that have been put under a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._from: dict[str, str] = {}  # a path that is there, and the source that it came from
+
+    def put(self, label: str, picture: Picture, data: bytes | None = None) -> None:
+        """Put a source's picture there, once; `data` are its bytes, where they have been read.
+
+        Raises OSError, and DataError if another picture is there.
+        """
+        path = path_of(picture.name)
+        if self._from.get(path) == label:
+            return
+        target = path_inside(self._folder, path)
+        if target.exists():
+            if not holds_picture(picture, target):
+                raise DataError(
+                    f"two sources have different pictures called {picture.name}; "
+                    "give one of the sources a `name`"
+                )
+        else:
+            place_picture(picture, target, data)
+        self._from[path] = label

@@ -23,12 +23,12 @@ from typing import Any
 
 from llava_cot.core.files import write_whole
 from llava_cot.core.yaml_file import read_recipe
-from llava_cot.data.sampling.candidates import Candidate, Candidates
-from llava_cot.data.sampling.data_recipe import Recipe
+from llava_cot.data.overlap import threads
+from llava_cot.data.sampling.candidates import CandidateFile, DrawCandidate
+from llava_cot.data.sampling.data_recipe import DataRecipe
 from llava_cot.data.sampling.draw import Place, first, place
-from llava_cot.data.sampling.finding import Finder, Progress
-from llava_cot.data.sampling.pictures import FOLDER, threads
-from llava_cot.data.sources.entry import Opened, open_source
+from llava_cot.data.sampling.finding import FOLDER, Finder, SamplingProgress
+from llava_cot.data.sources.entry import OpenedSource, open_source
 from llava_cot.errors import DataError
 
 QUESTIONS, REPORT, WORK = "questions.jsonl", "sample.json", ".sample.sqlite"
@@ -37,7 +37,7 @@ _SPARE_SHARE, _SPARE = 0.05, 20
 
 
 @dataclass
-class Outcome:
+class SourceOutcome:
     """What became of one source: how many records it has, and how many in line were not drawn, by reason."""
 
     name: str
@@ -70,20 +70,20 @@ class Outcome:
 class _Line:
     """A source and those who are first in its line. `wanted` and `size` are None for all of them."""
 
-    source: Opened
+    source: OpenedSource
     wanted: int | None
     size: int | None
     chosen: frozenset[Place]
-    outcome: Outcome
+    outcome: SourceOutcome
 
 
-def sample(recipe_file: str | Path, out: str | Path, on_progress: Progress) -> dict[str, Any]:
+def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgress) -> dict[str, Any]:
     """Draw a recipe's sample into a folder; what its `sample.json` says.
 
     A sample that is there and whole is left as it is, one that was broken off is gone on with. Raises
     DataError for a wrong recipe, a source that lacks something, a folder that holds something else.
     """
-    told = read_recipe(recipe_file, Recipe)
+    told = read_recipe(recipe_file, DataRecipe)
     recipe = told.located(Path(recipe_file).resolve().parent)
     written, folder = told.model_dump(mode="json", exclude_unset=True), Path(out)
     if _whole(folder, written):
@@ -92,7 +92,7 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: Progress) -> d
     opened = [(open_source(entry), entry.count) for entry in recipe.sources]
     lines = [_first_in_line(source, asked, recipe.seed, on_progress) for source, asked in opened]
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(Candidates(folder / WORK, _basis(recipe))) as kept:
+    with closing(CandidateFile(folder / WORK, _basis(recipe))) as kept:
         (folder / QUESTIONS).unlink(missing_ok=True)
         pool = threads()
         try:
@@ -140,24 +140,26 @@ def _whole(folder: Path, written: dict[str, Any]) -> bool:
     return False
 
 
-def _basis(recipe: Recipe) -> str:
+def _basis(recipe: DataRecipe) -> str:
     """What all that is found out depends on: everything but how many are drawn."""
     basis = recipe.model_dump(mode="json", exclude={"sources": {"__all__": {"count"}}})
     return json.dumps(basis, sort_keys=True)
 
 
-def _first_in_line(source: Opened, asked: int | str | None, seed: int, on_progress: Progress) -> _Line:
+def _first_in_line(
+    source: OpenedSource, asked: int | str | None, seed: int, on_progress: SamplingProgress
+) -> _Line:
     """Those who are looked at to begin with. Raises DataError if there are fewer than asked for."""
     wanted = asked if isinstance(asked, int) else None
     size = None if wanted is None else wanted + int(wanted * _SPARE_SHARE) + _SPARE
-    outcome = Outcome(source.name, source.title, source.home, source.licence, asked or 0)
+    outcome = SourceOutcome(source.name, source.title, source.home, source.licence, asked or 0)
     line = _longer(_Line(source, wanted, size, frozenset(), outcome), seed, on_progress)
     if outcome.read < (wanted or 0):
         raise outcome.too_few(outcome.read)
     return line
 
 
-def _longer(line: _Line, seed: int, on_progress: Progress) -> _Line:
+def _longer(line: _Line, seed: int, on_progress: SamplingProgress) -> _Line:
     """The line with `size` chosen."""
     name = line.source.name
     places = (place(seed, name, record) for record in line.source.records())
@@ -166,7 +168,7 @@ def _longer(line: _Line, seed: int, on_progress: Progress) -> _Line:
 
 
 def _draw(
-    lines: Iterable[_Line], seed: int, finder: Finder, kept: Candidates, on_progress: Progress
+    lines: Iterable[_Line], seed: int, finder: Finder, kept: CandidateFile, on_progress: SamplingProgress
 ) -> list[tuple[Place, str]]:
     """Who is drawn, with the name of the source, in the order of places."""
     drawn: list[tuple[Place, str]] = []
@@ -191,10 +193,10 @@ def _draw(
 
 
 def _go_through(
-    candidates: Iterable[Candidate], wanted: int | None, seen: set[bytes], outcome: Outcome
-) -> list[Candidate]:
+    candidates: Iterable[DrawCandidate], wanted: int | None, seen: set[bytes], outcome: SourceOutcome
+) -> list[DrawCandidate]:
     """Those of a line who are drawn; `outcome` is told of the others. `seen` are drawn already."""
-    drawn: list[Candidate] = []
+    drawn: list[DrawCandidate] = []
     mine: set[bytes] = set()
     against = {"": 0, "picture": 0, "text": 0, "unreadable": 0}
     for it in candidates:
@@ -213,7 +215,7 @@ def _go_through(
 
 
 def _write(
-    folder: Path, report: dict[str, Any], drawn: Iterable[tuple[Place, str]], kept: Candidates
+    folder: Path, report: dict[str, Any], drawn: Iterable[tuple[Place, str]], kept: CandidateFile
 ) -> None:
     """Write the questions and the report, and remove the pictures of those who were not drawn."""
     ids: set[str] = set()

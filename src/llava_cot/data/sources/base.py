@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.data.record import Picture, Record, inside
+from llava_cot.core.files import path_inside
+from llava_cot.data.record import Picture, Record
 from llava_cot.errors import DataError
 
 Row = TypeVar("Row")
@@ -146,7 +148,7 @@ def picture(source: str, root: Path, path: str) -> Picture:
     Raises DataError if the path leads out of the root. Whether the file is there is found out when it is
     read: large sets always lack a few, and whoever goes through one passes over them and counts.
     """
-    return Picture(f"{source}/{path}", inside(root, path))
+    return Picture(f"{source}/{path}", path_inside(root, path))
 
 
 def letter(index: int, options: tuple[str, ...]) -> str:
@@ -154,3 +156,33 @@ def letter(index: int, options: tuple[str, ...]) -> str:
     if not 0 <= index < min(len(options), len(ascii_uppercase)):
         raise DataError(f"the answer is option {index}, of {len(options)} counted from 0")
     return ascii_uppercase[index]
+
+
+# How the files of the formats begin that `images.load_image` reads.
+_BEGINNINGS = (
+    (b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"RIFF", "webp"), (b"GIF8", "gif"), (b"BM", "bmp"),
+    (b"II*\0", "tiff"), (b"MM\0*", "tiff"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LazyPicture(Picture):
+    """A picture whose bytes `make` gives, each time they are read; none are kept here."""
+
+    make: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """The bytes of a picture's file. Raises DataError."""
+        if self.make is None:
+            raise DataError(f"the picture {self.name} cannot be made: nothing says how")
+        return self.make()
+
+
+def suffix(data: bytes) -> str:
+    """The suffix of a picture's file by how it begins, "bin" if that is unknown."""
+    return next((name for beginning, name in _BEGINNINGS if data.startswith(beginning)), "bin")
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file, without what a path or a system may not have."""
+    return re.sub(r"[^\w.-]+", "_", text).strip(".")[:100] or "_"

@@ -15,7 +15,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from llava_cot.data.record import Record
-from llava_cot.data.sources import SOURCES, folder, llava_cot_100k
+from llava_cot.data.sources import SOURCES, folder
+from llava_cot.data.sources import chats as llava_cot_100k
 from llava_cot.errors import DataError
 
 FOLDERS = SOURCES | {source.name: source for source in (llava_cot_100k.SOURCE, folder.SOURCE)}
@@ -26,11 +27,11 @@ _TOLD = {
     "hf": (("path",), ("split", "config", "columns")),
     "scenes": ((), ("split", "seed", "size")),
 }
-NAMES = (*FOLDERS, *_TOLD)
+SOURCE_NAMES = (*FOLDERS, *_TOLD)
 Column = Literal["id", "question", "answer", "options", "image", "hints"]
 
 
-class Entry(BaseModel):
+class SourceEntry(BaseModel):
     """A source, where it is and how many of its records are wanted.
 
     `root` is the folder that it is in, `path` a file (or for hf a folder or a name on the Hub), `split` one
@@ -53,9 +54,11 @@ class Entry(BaseModel):
     columns: dict[Column, str] | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Entry:
-        if self.source not in NAMES:
-            raise ValueError(f"there is no source {self.source!r}; choose one of {', '.join(sorted(NAMES))}")
+    def _fits(self) -> SourceEntry:
+        if self.source not in SOURCE_NAMES:
+            raise ValueError(
+                f"there is no source {self.source!r}; choose one of {', '.join(sorted(SOURCE_NAMES))}"
+            )
         must, may = _TOLD.get(self.source, (("root",), ("split",)))
         given = self.model_fields_set - {"source", "count", "name"}
         for field in must:
@@ -73,7 +76,7 @@ class Entry(BaseModel):
         stem = Path(self.path).stem if self.path else ""
         return self.name or re.sub(r"[^\w.+-]", "_", stem) or self.source
 
-    def located(self, base: Path) -> Entry:
+    def located(self, base: Path) -> SourceEntry:
         """The entry with its places made absolute: relative ones begin at `base`. Raises DataError."""
         changed: dict[str, object] = {}
         if self.root is not None:
@@ -98,7 +101,7 @@ def expanded(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSource:
     """A source that can be read: each call of `records` reads it from the start."""
 
     name: str
@@ -108,7 +111,7 @@ class Opened:
     records: Callable[[], Iterator[Record]]
 
 
-def open_source(entry: Entry) -> Opened:
+def open_source(entry: SourceEntry) -> OpenedSource:
     """The source of an entry whose places are absolute. Raises DataError if it lacks something."""
     label = entry.label
     if entry.source in FOLDERS:
@@ -124,13 +127,13 @@ def open_source(entry: Entry) -> Opened:
             records = source.records(root, split)
             return (_named(record, entry.name) for record in records) if entry.name else records
 
-        return Opened(label, source.title, source.home, source.licence, read)
+        return OpenedSource(label, source.title, source.home, source.licence, read)
     if entry.source == "scenes":
         from llava_cot.data.sources import scenes_source as scenes
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         make = _reader(scenes.read_scenes, entry.split or "train", entry.seed or 0, size)
-        return Opened(label, "Scenes", "llava-cot", scenes.LICENCE, make)
+        return OpenedSource(label, "Scenes", "llava-cot", scenes.LICENCE, make)
     path, home = entry.path or "", ""
     if entry.source == "hf":
         home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path}"
@@ -148,7 +151,7 @@ def open_source(entry: Entry) -> Opened:
 
         chat_files(Path(path))  # raises if there is none
         make = _reader(read_chats, Path(path), entry.root, label)
-    return Opened(label, label, home, "", make)
+    return OpenedSource(label, label, home, "", make)
 
 
 def _reader(read: Callable[..., Iterator[Record]], *arguments: object) -> Callable[[], Iterator[Record]]:

@@ -13,9 +13,8 @@ from typing import Any
 
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import each, letter
-from llava_cot.data.sources.chats import chat, shown, unique_id
-from llava_cot.data.sources.talk import without_marks
-from llava_cot.data.sources.tsv import listed
+from llava_cot.data.sources.chats import chat, shown, unique_id, without_marks
+from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError, missing_package
 
 # Where a recipe names no column, the first of these that there is.
@@ -112,7 +111,7 @@ def _list(value: Any) -> list[Any]:
     if isinstance(value, Mapping) and "text" in value:
         return list(value["text"])
     if isinstance(value, str):
-        return listed(value)
+        return parse_list(value)
     return list(value) if isinstance(value, list | tuple) else [value]
 
 

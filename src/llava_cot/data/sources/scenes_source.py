@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.sources.made import MadePicture
+from llava_cot.data.sources.base import LazyPicture
 from llava_cot.scenes.items import make_items
 from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene
@@ -27,7 +27,7 @@ def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
     """
     for item in make_items(split, seed, size):
         turn = Turn(item.question.text, item.answer, item.question.options)
-        image = MadePicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
+        image = LazyPicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
         extra = {"type": item.question.type}
         yield Record(f"scenes/{item.id}", (turn,), (image,), "scenes", LICENCE, extra)
 

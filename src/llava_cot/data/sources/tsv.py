@@ -17,8 +17,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.sources.base import csv_rows, each, picture
-from llava_cot.data.sources.made import MadePicture, file_name
+from llava_cot.data.sources.base import LazyPicture, csv_rows, each, file_name, picture
 from llava_cot.errors import DataError
 
 _LONGEST = 1 << 30  # characters of a field; the csv module's own limit is less than a picture
@@ -81,21 +80,21 @@ def _pictures(
 ) -> tuple[Picture, ...]:
     index, image = row["index"], row.get("image", "")
     if not image:
-        return tuple(picture(name, root, path) for path in listed(row.get("image_path", "")))
+        return tuple(picture(name, root, path) for path in parse_list(row.get("image_path", "")))
     if len(image) <= _LONGEST_INDEX:
         if image not in shared:
             raise DataError(f"the picture is that of row {image!r}, and there is no such row")
         index, image = image, shared[image]
-    images = listed(image)
+    images = parse_list(image)
     stem = f"{name}/{file_name(index)}"
     names = [f"{stem}.jpg"] if len(images) == 1 else [f"{stem}-{n}.jpg" for n in range(len(images))]
     return tuple(
-        MadePicture(picture_name, make=partial(_decoded, data, picture_name))
+        LazyPicture(picture_name, make=partial(_decoded, data, picture_name))
         for picture_name, data in zip(names, images, strict=True)
     )
 
 
-def listed(text: str) -> list[str]:
+def parse_list(text: str) -> list[str]:
     """A field that may hold a Python list of texts, as pandas writes it. Raises DataError if broken."""
     if not (text.startswith("[") and text.endswith("]")):
         return [text] if text else []

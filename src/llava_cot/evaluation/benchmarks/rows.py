@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.record import Picture, Record
-from llava_cot.data.sources.tsv import listed, read_tsv, tsv_rows
+from llava_cot.data.sources.tsv import parse_list, read_tsv, tsv_rows
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.circular import STEP, rotations
 from llava_cot.evaluation.types import BenchmarkItem
@@ -95,7 +95,7 @@ def mathvista(file: Path) -> Iterator[BenchmarkItem]:
     for record in _records(file, _MATHVISTA):
         extra: dict[str, Any] = {key: record.extra.get(key, "") for key in _MATHVISTA}
         for key in ("choices", "skills"):
-            extra[key] = listed(extra[key])
+            extra[key] = parse_list(extra[key])
         item = item_of(record, file, skill=extra["task"], hint=False, extra=extra)
         yield replace(item, options=())
 

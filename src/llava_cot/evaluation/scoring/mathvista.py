@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llava_cot.data.sources.tsv import listed
+from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.letters import NONE, infer
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredBy, ScoredItem, Unit
@@ -141,7 +141,7 @@ def _extra(item: BenchmarkItem, name: str) -> Any:
 
 
 def _list(value: Any) -> list[str]:
-    return listed(value) if isinstance(value, str) else [str(one) for one in value]
+    return parse_list(value) if isinstance(value, str) else [str(one) for one in value]
 
 
 def _number(kind: str, text: str) -> float | None:

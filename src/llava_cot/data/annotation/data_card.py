@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from llava_cot.data.annotation.calls import Cost
-from llava_cot.data.annotation.output import Summary
+from llava_cot.data.annotation.output import AnnotationSummary
+from llava_cot.data.annotation.procedure import CallCost
 from llava_cot.data.annotation.teachers import Teacher
 
 # In the header, what it is not known under is "other".
@@ -39,7 +39,7 @@ _REASONS = {
 }
 
 
-def card(summary: Summary, teacher: Teacher, cost: Cost, ended: str | None) -> str:
+def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ended: str | None) -> str:
     """The text of the card. `ended` says why the work ended early, if it did."""
     parts = [_header(summary), "# Staged answers\n"]
     if summary.owed:
@@ -61,7 +61,7 @@ def card(summary: Summary, teacher: Teacher, cost: Cost, ended: str | None) -> s
     return "\n".join(part for part in parts if part)
 
 
-def _header(summary: Summary) -> str:
+def _header(summary: AnnotationSummary) -> str:
     licences = {licence for _, licence in summary.sources}
     licence = _HUB.get(licences.pop(), "other") if len(licences) == 1 else "other"
     size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
@@ -72,7 +72,7 @@ def _header(summary: Summary) -> str:
     )
 
 
-def _counts(summary: Summary) -> list[tuple[str, object]]:
+def _counts(summary: AnnotationSummary) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("records", summary.records),
         ("annotated turns", summary.turns),
@@ -86,7 +86,7 @@ def _counts(summary: Summary) -> list[tuple[str, object]]:
     return rows
 
 
-def _made_by(teacher: Teacher, cost: Cost) -> list[tuple[str, object]]:
+def _made_by(teacher: Teacher, cost: CallCost) -> list[tuple[str, object]]:
     return [
         *teacher.settings.items(),
         ("calls", cost.calls),

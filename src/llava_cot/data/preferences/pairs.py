@@ -18,7 +18,7 @@ from llava_cot.data.record import Turn
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """Two ways to go on after `prefix`, the text kept so far (or empty): the judge prefers one of them.
 
     `judge` is its name; `decided_by` is the verdict's: its "choice", or a "check" that the other one failed.
@@ -33,7 +33,7 @@ class Pair:
     decided_by: str
 
 
-def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counter[str]]:
+def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[PreferencePair], Counter[str]]:
     """A pair for each duel that was decided, and one of the best and the worst by score of those that go on
     from the same candidate with the same stage; and how many of them are left out, by reason.
 
@@ -42,7 +42,7 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[Pair], Counte
     """
     fmt = format_of(trace)
     left: Counter[str] = Counter()
-    found: list[Pair] = []
+    found: list[PreferencePair] = []
     compared: list[Verdict | _Compared] = [*trace.verdicts, *_by_score(trace)]
     for verdict in compared:
         reason = _why_not(verdict, trace, fmt, keep_wrong)
@@ -146,18 +146,18 @@ def _conclusion(candidate: Candidate, trace: Trace, fmt: StageFormat) -> str | N
     return trace.answer if candidate.id in trace.chosen else None
 
 
-def _pair(verdict: Verdict | _Compared, trace: Trace) -> Pair:
+def _pair(verdict: Verdict | _Compared, trace: Trace) -> PreferencePair:
     winner, loser = _entrants(verdict, trace)
     prefix, other = _before(winner, trace), _before(loser, trace)
     if prefix != other:  # they go on from different candidates: from the last that both have
         ours, theirs = _path(winner, trace), _path(loser, trace)
         common = [a for a, b in zip(ours, theirs, strict=False) if a.id == b.id]
         shared = "".join(candidate.text for candidate in common)
-        return Pair(
+        return PreferencePair(
             verdict.stage, shared, (prefix + winner.text)[len(shared) :], (other + loser.text)[len(shared) :],
             verdict.judge, verdict.decided_by,
         )  # fmt: skip
-    return Pair(verdict.stage, prefix, winner.text, loser.text, verdict.judge, verdict.decided_by)
+    return PreferencePair(verdict.stage, prefix, winner.text, loser.text, verdict.judge, verdict.decided_by)
 
 
 def _entrants(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:

@@ -12,41 +12,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llava_cot.data.checks.check import examine
-from llava_cot.data.checks.findings import Examined, Report
+from llava_cot.data.checks.check import CheckedLine, CheckReport, examine
 from llava_cot.data.reading import data_file
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class View:
+class DataView:
     """The report of the whole folder, and the lines that were chosen, in their order.
 
     `rejects` are lines of `rejects.jsonl`, if there is one, of `rejected` in all.
     """
 
-    report: Report
-    chosen: tuple[Examined, ...]
+    report: CheckReport
+    chosen: tuple[CheckedLine, ...]
     rejects: tuple[dict[str, Any], ...] = ()
     rejected: int = 0
 
 
-def choose(
+def choose_lines(
     folder: Path,
     count: int,
     seed: int = 0,
     *,
     only_findings: bool = False,
     on_progress: Callable[[int], None] | None = None,
-) -> View:
+) -> DataView:
     """Check a folder and choose `count` of its lines. All is checked, for a line may repeat an earlier one.
 
     Keeps only what is chosen. Raises DataError as `reading.data_file` does.
     """
-    report = Report(data_file(folder))
+    report = CheckReport(data_file(folder))
 
-    def lines() -> Iterable[Examined]:
+    def lines() -> Iterable[CheckedLine]:
         for examined in examine(report.file):
             report.add(examined)
             if on_progress:
@@ -56,7 +55,7 @@ def choose(
 
     chosen, _ = _drawn(lines(), count, random.Random(seed))
     rejects, rejected = _drawn(_rejects(folder / "rejects.jsonl"), count, random.Random(seed))
-    return View(report, tuple(chosen), tuple(rejects), rejected)
+    return DataView(report, tuple(chosen), tuple(rejects), rejected)
 
 
 def _drawn(things: Iterable[T], count: int, rng: random.Random) -> tuple[list[T], int]:
