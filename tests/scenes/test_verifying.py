@@ -6,7 +6,7 @@ import pytest
 
 from llava_cot import ask
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT, parse, render
+from llava_cot.core.stages import parse, render
 from llava_cot.core.trace import Candidate
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -63,7 +63,7 @@ async def test_of_other_questions_the_reference_tells_of_conclusions() -> None:
             Candidate(id=i, parent=None, round=0, stage="conclusion", text=f"<CONCLUSION>{text}</CONCLUSION>")
             for i, text in enumerate((a, b))
         ]
-        return (await VerifierJudge(LLAVA_COT).prefer(question, "conclusion", "", *sides, seed=0)).choice
+        return (await VerifierJudge().prefer(question, "conclusion", "", *sides, seed=0)).choice
 
     asked = Question("How many?", id="q/1", reference="3")
     assert await prefer(asked, "three", "4") == 1
@@ -92,7 +92,7 @@ def test_what_an_answer_is_worth_by_itself_agrees_with_the_order() -> None:
 
 
 async def test_scores_by_the_reference_are_of_conclusions() -> None:
-    judge, asked = VerifierJudge(LLAVA_COT), Question("Which?", options=("left", "right"), reference="B")
+    judge, asked = VerifierJudge(), Question("Which?", options=("left", "right"), reference="B")
     for stage, text, value in (
         ("conclusion", "<CONCLUSION>right</CONCLUSION>", 1),
         ("answer", "<CAPTION>x</CAPTION><CONCLUSION>B</CONCLUSION>", 1),
