@@ -69,7 +69,7 @@ async def test_of_other_questions_the_reference_tells_of_conclusions() -> None:
     assert await prefer(asked, "three", "4") == 1
     assert await prefer(asked, "4", "There are 3.") == 2
     assert await prefer(asked, "4", "5") is None
-    with pytest.raises(ValueError, match="whose answer is known"):
+    with pytest.raises(ValueError, match="needs a question with a reference answer"):
         await prefer(Question("How many?"), "3", "4")
 
 
@@ -103,7 +103,7 @@ async def test_scores_by_the_reference_are_of_conclusions() -> None:
         candidate = Candidate(id=0, parent=None, round=0, stage=stage, text=text)
         found = await judge.score(asked, stage, "<SUMMARY>B</SUMMARY>", candidate, seed=0)
         assert (found.value, found.usage.model_calls) == (value, 0)
-    with pytest.raises(ValueError, match="whose answer is known"):
+    with pytest.raises(ValueError, match="needs a question with a reference answer"):
         await judge.score(Question("Which?"), "answer", "", candidate, seed=0)
 
 
