@@ -22,9 +22,9 @@ from llava_cot.data.rollouts.labeling import (
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
+from llava_cot.search.ask import answer
 from llava_cot.search.judge_prompts import parse_check, parse_choice
-from llava_cot.search.judges.self_judge import SelfJudge
-from llava_cot.search.methods import METHODS
+from llava_cot.search.request import make_request
 
 QUESTION = Question("How many are left?", (PICTURE,), "q", (), "2")
 TAGS = LLAVA_COT.closing_tags
@@ -230,11 +230,9 @@ async def test_prompts_are_those_of_a_real_search() -> None:
         )
 
     asked = ScriptedModel(script)
-    judge = SelfJudge(asked, LLAVA_COT, Sampling())
     for method, seed in itertools.product(("stage-beam", "best-of-n"), range(150)):
-        await METHODS[method].run(
-            QUESTION, asked, judge, n=4, sampling=Sampling(seed=seed), rng=random.Random(seed), fmt=LLAVA_COT
-        )  # fmt: skip
+        request = make_request(method, n=4, judge="self", sampling=Sampling(seed=seed))
+        await answer(request, asked, QUESTION)
     stages = ("summary", "caption", "reasoning", "conclusion", "answer")
     examples = await many(staged(words), stages=stages, sure=0.6)
     assert {(one.kind, one.stage) for one in examples} == {
