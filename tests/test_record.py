@@ -14,9 +14,9 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Judge, Preference
 from llava_cot.search.search import (
     CandidateAdded,
+    CandidateKept,
     Event,
     Finished,
-    Kept,
     Recorder,
     StageStarted,
     TextDelta,
@@ -72,8 +72,8 @@ async def test_the_events_rebuild_the_trace(method: str) -> None:
     )
     assert tuple(e.candidate for e in events if isinstance(e, CandidateAdded)) == trace.candidates
     assert tuple(e.verdict for e in events if isinstance(e, VerdictGiven)) == trace.verdicts
-    assert tuple(e.candidate.id for e in events if isinstance(e, Kept)) == trace.chosen
-    assert "".join(e.candidate.text for e in events if isinstance(e, Kept)) == trace.text
+    assert tuple(e.candidate.id for e in events if isinstance(e, CandidateKept)) == trace.chosen
+    assert "".join(e.candidate.text for e in events if isinstance(e, CandidateKept)) == trace.text
     rounds = [e for e in events if isinstance(e, StageStarted)]
     assert [e.round for e in rounds] == list(range(len(rounds)))
     assert {(e.round, e.stage) for e in rounds} == {(c.round, c.stage) for c in trace.candidates}

@@ -49,8 +49,8 @@ from llava_cot.search.resources import Example, Resources
 from llava_cot.search.search import (
     Began,
     CandidateAdded,
+    CandidateKept,
     Finished,
-    Kept,
     ScoreGiven,
     StageStarted,
     TextDelta,
@@ -70,7 +70,7 @@ EVENTS: dict[type, str] = {
     CandidateAdded: "candidate",
     VerdictGiven: "verdict",
     ScoreGiven: "score",
-    Kept: "kept",
+    CandidateKept: "kept",
     Finished: "finished",
 }
 

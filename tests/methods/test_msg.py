@@ -16,7 +16,7 @@ from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_items
 from llava_cot.search.search import Event, TextDelta
-from llava_cot.search.stage_forms import stage_grammar, stage_schema
+from llava_cot.search.stage_constraints import stage_grammar, stage_schema
 
 OPTIONS = ("two", "three")
 

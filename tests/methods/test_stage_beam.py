@@ -9,7 +9,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.methods import METHODS
-from llava_cot.search.search import Event, Kept, TextDelta
+from llava_cot.search.search import CandidateKept, Event, TextDelta
 
 STAGES = LLAVA_COT.names
 TAGS = LLAVA_COT.closing_tags
@@ -91,7 +91,7 @@ async def test_the_same_seed_gives_the_same_trace_and_another_does_not() -> None
 async def test_the_winner_is_sent_when_it_is_kept_and_nothing_streams() -> None:
     events: list[Event] = []
     trace = await search(ScriptedModel(numbered), Referee(number), on_event=events.append)
-    assert [e.candidate.id for e in events if isinstance(e, Kept)] == list(trace.chosen)
+    assert [e.candidate.id for e in events if isinstance(e, CandidateKept)] == list(trace.chosen)
     assert not any(isinstance(e, TextDelta) for e in events)
 
 

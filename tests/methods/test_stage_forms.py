@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format, parse, validate
 from llava_cot.core.tags import find_tags
-from llava_cot.search.stage_forms import choices, stage_grammar, stage_schema, staged
+from llava_cot.search.stage_constraints import choices, stage_grammar, stage_schema, staged
 
 ODD = make_format('think=[[ ]],say="x/ \\/y"')  # tags of quotes, slashes and backslashes; one doubles its end
 FORMATS = [LLAVA_COT, make_format("think,answer"), ODD]

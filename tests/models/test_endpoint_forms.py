@@ -22,7 +22,7 @@ from llava_cot.models.endpoint.capabilities import kept_in
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.several import SeveralModel
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.stage_forms import stage_grammar, stage_schema
+from llava_cot.search.stage_constraints import stage_grammar, stage_schema
 
 QUESTION = Question("How many?", (PICTURE,), options=("2", "3"))
 SCHEMA = json.loads(stage_schema(LLAVA_COT, QUESTION.options).text)

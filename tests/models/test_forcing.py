@@ -19,7 +19,7 @@ from llava_cot.models.base import Constraint, Continuation, Message, Prompt, Sam
 from llava_cot.models.local.constraints import Forcing
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.stage_forms import stage_grammar, stage_schema
+from llava_cot.search.stage_constraints import stage_grammar, stage_schema
 
 # Tags that a model which writes noise comes to soon.
 NOISY = make_format("think=o r,answer=i s")

@@ -77,7 +77,7 @@ def ask(
     spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     request = make_request(**search.model_dump(), sampling=sampling, fmt=fmt, resources=spec)
     spec = for_requests(spec, [request])
-    asked = Question(question, tuple(_images(image, more or [])))
+    about = Question(question, tuple(_images(image, more or [])))
     live = sys.stdout.isatty() and not as_json
     out = Console(highlight=False) if live else None
     err = None if quiet else Console(stderr=True, highlight=False)
@@ -85,7 +85,7 @@ def ask(
     view.status(f"opening {model}")
     try:
         with spec.open_with(model, model_name) as (opened, ready):
-            result = asyncio.run(answer(request, opened, asked, ready, view))
+            result = asyncio.run(answer(request, opened, about, ready, view))
     finally:
         view.close()
     if target is not None:

@@ -1,7 +1,4 @@
-"""Fetching a file from a public web address, within limits of size, time and reach.
-
-Owns what may be fetched from where. Knows nothing of what the bytes mean.
-"""
+"""Fetching a file from a public web address, within limits of size, time and hosts."""
 
 from __future__ import annotations
 

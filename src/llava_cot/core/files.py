@@ -1,5 +1,4 @@
-"""Files: writing one whole or not at all, checking beforehand that it can be written, and paths that stay
-below a root."""
+"""Files: writing one completely or not at all, checks before writing, and paths below a root."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ from llava_cot.errors import DataError
 
 
 def output_file(path: str | Path) -> Path:
-    """Where a file will be written, checked before any work is spent on it. Raises ValueError."""
+    """The path of a file to write, checked before any work is spent on it. Raises ValueError."""
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise ValueError(f"cannot write {path}: there is no folder {target.parent}; make it first")
     if target.exists() and not target.is_file():
-        raise ValueError(f"cannot write {path}: it is there and is no ordinary file; choose another name")
+        raise ValueError(f"cannot write {path}: it exists and is not an ordinary file; choose another name")
     if not os.access(target.parent, os.W_OK):
         raise ValueError(f"cannot write {path}: the folder {target.parent} may not be written to")
     return target
@@ -34,7 +33,7 @@ def write_whole(path: str | Path, text: str) -> None:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A file to write to inside, which takes the place of the one meant at the end, if all went well.
+    """A temporary file to write to, which replaces the target at the end if nothing failed.
 
     Raises like `write_whole`.
     """

@@ -1,8 +1,4 @@
-"""Images from wherever a person names them, checked, upright and in RGB.
-
-Owns the formats, limits and conversions. Knows no question or model; the network is `download.py`'s
-subject.
-"""
+"""Loading images from paths, URLs, bytes and PIL images: checked, upright and in RGB."""
 
 from __future__ import annotations
 
@@ -18,17 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
 
-from llava_cot.core.sendable import sendable
 from llava_cot.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
-# The EXIF orientation tag, and what puts a picture upright (Exif 2.32, section 4.6.4).
+# The EXIF orientation tag, and the transpositions that put an image upright (Exif 2.32, section 4.6.4).
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,9 +35,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_SIDEWAYS = (5, 6, 7, 8)  # what exchanges width and height
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
-# What people take for pictures: how it begins, and what to say.
+# Files that are often mistaken for images: how they begin, and what to say.
 _NOT_PICTURES = (
     (rb"\s*<(!doctype html|html)\b", "it is a web page; give the address of the picture itself"),
     (rb"\s*<(.*<)?svg\b", "it is an SVG drawing; export it as PNG"),
@@ -66,9 +61,13 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture in RGB, upright. Equal to another if its pixels are; `name` is for people.
+    """An image in RGB, upright. Two images are equal if their pixels are.
 
-    `file` is the PNG or JPEG that it was read from, where that tells no more than the pixels do.
+    Attributes:
+        name: A name for people.
+        sha256: The hash of its size and pixels.
+        pil: The image itself.
+        file: The PNG or JPEG that it was read from, if it holds nothing but the pixels (no metadata).
     """
 
     name: str = field(compare=False)
@@ -97,14 +96,23 @@ def load_image(
     allow_private_hosts: bool = False,
     name: str | None = None,
 ) -> LoadedImage:
-    """Load a picture from a path, an http(s) or data URL, the bytes of a file, or a PIL image.
+    """Load an image from a path, an http(s) or data URL, the bytes of a file, or a PIL image.
 
-    Turned upright by its EXIF orientation; transparency is put on white; of an animation the first
-    frame counts; more than 8 bits a channel become 8. `sha256` is that of the size and RGB pixels, so
-    that a picture is itself by whatever route it came. `name` is what people are to know it by, in
-    place of where it came from. A string may name any file and, with
-    `allow_private_hosts`, any host of the local network: a server must not pass on strings of its
-    clients unseen. Blocks while it reads. Raises ImageError.
+    The image is turned upright by its EXIF orientation; transparency is put on white; of an animation the
+    first frame counts; more than 8 bits a channel become 8. Equal pixels have equal `sha256`, whatever the
+    source. Blocks while it reads.
+
+    A string may name any file and, with `allow_private_hosts`, any host of the local network: a server must
+    not pass on strings of its clients unchecked.
+
+    Args:
+        source: The image.
+        limits: The most bytes, pixels and seconds.
+        allow_private_hosts: Allow addresses of the local network.
+        name: The image's name for people; by default, that of the source.
+
+    Raises:
+        ImageError: The image cannot be used.
     """
     if isinstance(source, LoadedImage):
         return source
@@ -121,7 +129,7 @@ def load_image(
 def upright_size(
     source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None
 ) -> tuple[int, int]:
-    """Width and height of the picture as `load_image` gives it, without its pixels. Raises ImageError."""
+    """Width and height of an image as `load_image` gives it, without its pixels. Raises ImageError."""
     try:
         data = _from_path(source, limits) if isinstance(source, Path) else source
         if not data:
@@ -137,7 +145,7 @@ def upright_size(
 
 
 class _Unusable(Exception):
-    """Why an image cannot be used, to be put after its name."""
+    """Why an image cannot be used; follows its name in a message."""
 
 
 def _load(source: ImageSource, limits: ImageLimits, allow_private_hosts: bool) -> LoadedImage:
@@ -175,7 +183,7 @@ def _is_url(source: str) -> bool:
 
 
 def url_name(url: str) -> str:
-    """A URL as it may be shown and kept: without its query, fragment, user name and password."""
+    """A URL as it may be shown and stored: without its query, fragment, user name and password."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -237,7 +245,7 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> LoadedImage:
     _check_bytes(len(data), limits)
     with _opened(data, limits) as image:
         loaded = _convert(image, name, limits)
-        return replace(loaded, file=data) if sendable(data, image) else loaded
+        return replace(loaded, file=data) if is_bare_file(data, image) else loaded
 
 
 def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -319,7 +327,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey values of more than 8 bits, from the smallest usual range that holds them; else from their own."""
+    """Gray values of more than 8 bits, from the smallest usual range that holds them; else from their own."""
     usual = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     image = image.convert("F")
     low, high = cast(tuple[float, float], image.getextrema())
@@ -329,3 +337,30 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
             break
     scale = 255 / (high - low) if high > low else 0.0
     return image.point(lambda value: value * scale - low * scale).convert("L")
+
+
+_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+_SEGMENTS = {"APP0", "APP14"}  # JFIF, and Adobe's mark of the color space
+# What Pillow reports of files that hold nothing but pixels and how to decode them.
+_HARMLESS = {
+    "jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "adobe", "adobe_transform",
+    "progressive", "progression",
+}  # fmt: skip
+
+
+def is_bare_file(data: bytes, image: Image.Image) -> bool:
+    """Whether the file of this image may be sent instead of its pixels: a bare PNG or JPEG, in RGB or gray.
+
+    That saves encoding, and a JPEG stays small. It must reveal no more than the pixels: no place and time in
+    EXIF, no comment, no color profile, nothing after the end of the image.
+    """
+    opened: Any = image
+    return (
+        image.format in _ENDS
+        and data.endswith(_ENDS[image.format])
+        and image.mode in ("RGB", "L")
+        and getattr(image, "n_frames", 1) == 1
+        and set(image.info) <= _HARMLESS
+        and {segment[0] for segment in getattr(opened, "applist", ())} <= _SEGMENTS
+        and not getattr(opened, "private_chunks", ())
+    )

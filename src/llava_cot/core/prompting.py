@@ -1,8 +1,4 @@
-"""How a question is put to a model.
-
-Owns the text of a question with its options. Knows no model, method or judge: the answer's prompt,
-the judges' prompts and training data all write a question in this one way.
-"""
+"""The text of a question with its options, in answers' prompts, judges' prompts and training data."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from llava_cot.core.question import Question
 
 
 def question_text(question: Question) -> str:
-    """The question as it is, and under it its options, each on a line: "A. left"."""
+    """The question, and below it its options, each on a line: "A. left". Raises ValueError for over 26."""
     if len(question.options) > len(ascii_uppercase):
         count, most = len(question.options), len(ascii_uppercase)
         raise ValueError(f"the question has {count} options; give at most {most}, one a letter")

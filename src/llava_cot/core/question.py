@@ -1,7 +1,4 @@
-"""A question: its text, its images, and what is known about its answer.
-
-Owns the values only; where images come from is `images.py`'s subject. Knows no model, stage or method.
-"""
+"""A question: its text, its images, and what is known about its answer."""
 
 from __future__ import annotations
 
@@ -15,7 +12,15 @@ __all__ = ["ImageError", "ImageLimits", "ImageSource", "LoadedImage", "Question"
 
 @dataclass(frozen=True)
 class Question:
-    """A text and the images it is about, with an id, options and a reference answer where known."""
+    """A question.
+
+    Attributes:
+        text: The question itself.
+        images: The images that it is about.
+        id: Its name in a data set or benchmark.
+        options: The options of multiple choice, without letters.
+        reference: The right answer, where it is known.
+    """
 
     text: str
     images: tuple[LoadedImage, ...] = ()

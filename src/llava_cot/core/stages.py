@@ -1,8 +1,4 @@
-"""The stage format: its tags, and reading, writing and checking text that is written in it.
-
-Owns stages, formats and parsed answers. Knows no model, method or image. How the tags in a text pair up
-is decided in `spans.py`.
-"""
+"""The stage format: its tags, and parsing, writing and checking text in it."""
 
 from __future__ import annotations
 
@@ -16,8 +12,8 @@ from llava_cot.core.tags import Pairs, Span, Tag, choose, find_spans, find_tags,
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
-# What the judges and the trace call one step of a search by sentences. (A whole answer is called
-# "answer", which may be a stage's name too: the two are judged and shown alike.)
+# The name of a step of sentence-beam in traces and judge prompts. (A whole answer is named "answer", which
+# may be a stage's name too: the two are judged and shown alike.)
 SENTENCE = "sentence"
 
 Kind = Literal["absent", "unopened", "unclosed", "empty", "repeated", "order", "nested", "outside", "case"]
@@ -25,7 +21,7 @@ Kind = Literal["absent", "unopened", "unclosed", "empty", "repeated", "order", "
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of an answer: `open`, its text, `close`."""
+    """One part of an answer: its name, and its opening and closing tag."""
 
     name: str
     open: str
@@ -34,11 +30,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageFormat:
-    """Ordered stages. `final` names the one that holds the answer, by default the last.
+    """Ordered stages.
 
-    Raises ValueError unless names are distinct, lower-case and not "sentence", and tags are non-empty,
-    without white space at their ends (a model drops it when it stops at a tag), and, in whatever case,
-    none is part of another.
+    Attributes:
+        stages: The stages, with distinct lower-case names other than "sentence". Their tags are non-empty,
+            without white space at their ends (a model drops it when it stops at a tag), and none is part of
+            another, in any case.
+        final: The name of the stage that holds the answer; by default the last.
+
+    Raises:
+        ValueError: A name or a tag breaks these rules.
     """
 
     stages: tuple[Stage, ...]
@@ -57,7 +58,7 @@ class StageFormat:
             for j, other in enumerate(tags):
                 if i != j and tag in other:
                     raise ValueError(
-                        f"the tag {tag!r} is part of the tag {other!r} (in whatever case), "
+                        f"the tag {tag!r} is part of the tag {other!r} (in any case), "
                         "so they cannot be told apart; choose other tags"
                     )
         if not self.final:
@@ -87,11 +88,11 @@ class StageFormat:
 def _check_stage(stage: Stage) -> None:
     if not _NAME.fullmatch(stage.name):
         raise ValueError(
-            f"{stage.name!r} is no name for a stage; use lower-case letters, digits, - and _, a letter first"
+            f"{stage.name!r} is not a stage name; use lower-case letters, digits, - and _, a letter first"
         )
     if stage.name == SENTENCE:
         raise ValueError(
-            f"a stage cannot be named {SENTENCE!r}, which is what a search by sentences calls its steps; "
+            f"a stage cannot be named {SENTENCE!r}, the name of a step of sentence-beam; "
             f"choose another name, as in 'line=<{SENTENCE}>'"
         )
     for tag in (stage.open, stage.close):
@@ -134,9 +135,12 @@ def _make_stage(item: str) -> Stage:
 
 @dataclass(frozen=True)
 class Answer:
-    """A parsed response. `stages` has every stage of the format, in its order; None is absent.
+    """A parsed response.
 
-    `text` is the response as it was written, `final` the stage that holds the answer.
+    Attributes:
+        stages: The text of every stage of the format, in its order; None is absent.
+        text: The response as it was written.
+        final: The name of the stage that holds the answer.
     """
 
     stages: dict[str, str | None]
@@ -150,9 +154,9 @@ class Answer:
 
     @property
     def answer(self) -> str | None:
-        """What was answered: the final stage's text, or the whole text if it has no stage at all.
+        """The final stage's text, or the whole text if it has no stage at all.
 
-        None where there is no final stage or nothing in it.
+        None if the final stage is absent or empty.
         """
         if any(text is not None for text in self.stages.values()):
             return self.conclusion or None
@@ -161,7 +165,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Departure:
-    """One way in which a text departs from its format. `detail` is a sentence for people."""
+    """One way in which a text departs from its format; `detail` says it in words."""
 
     kind: Kind
     stage: str | None
@@ -169,7 +173,7 @@ class Departure:
 
 
 def parse(text: str, fmt: StageFormat = LLAVA_COT) -> Answer:
-    """Read the stages out of whatever a model wrote. Never raises; takes linear time.
+    """Read the stages of a text, well-formed or not. Never raises; takes linear time.
 
     - White space at the ends of a stage is dropped; tags are read in any case; text outside is skipped.
     - A stage left open runs to the next opening tag of another stage, or to the end; a closing tag
@@ -218,6 +222,14 @@ def render(answer: Answer | Mapping[str, str | None], fmt: StageFormat = LLAVA_C
     if parse(written, fmt).stages != stages:
         raise ValueError(f"the stages cannot be told apart once they are written: {written[:200]!r}")
     return written
+
+
+def without_tags(text: str, fmt: StageFormat, gap: str = "") -> str:
+    """The text with the format's tags replaced by `gap`, without white space at its ends."""
+    while tags := find_tags(text, fmt.pairs):  # what stood around a tag may make up another one
+        for tag in reversed(tags):
+            text = text[: tag.start] + gap + text[tag.end :]
+    return text.strip()
 
 
 def last_closed(text: str, fmt: StageFormat = LLAVA_COT) -> int | None:

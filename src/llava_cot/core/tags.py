@@ -1,7 +1,6 @@
-"""How the tags in a text pair up into spans, whatever a model wrote.
+"""Pairing up the tags in a text into spans, in linear time. `stages.parse` documents the rules.
 
-Owns the decisions that `stages.parse` documents. Knows tags only by their place in a list of (opening,
-closing) pairs: neither names of stages nor what an answer is. Linear in the length of the text.
+Tags are known by their index in a list of (opening, closing) pairs.
 """
 
 from __future__ import annotations

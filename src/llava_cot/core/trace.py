@@ -1,7 +1,6 @@
-"""Everything that happened while one question was answered, as plain JSON.
+"""The trace: everything that happened while one question was answered, as plain JSON.
 
-Owns the record's shape. Knows no model, method or way to show it. Every field is written when the
-thing happens; nothing is inferred afterwards.
+Every field is written when the thing happens; nothing is inferred afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ class _Record(BaseModel):
 
 
 class ImageRecord(_Record):
-    """An image as it was asked about; `data` is a data URL of a small copy, so a trace can be shown alone."""
+    """An image of the question; `data` is a data URL of a small copy, so that a trace can be shown alone."""
 
     name: str
     sha256: str
@@ -40,10 +39,10 @@ class Candidate(_Record):
     """One sampled continuation. `text` is what it adds to its parent's text, tags included.
 
     `stage` names the unit that was searched: a stage's name, "answer" or "sentence". `round` counts
-    the rounds of the search from 0. `tokens` is empty where the model tells no ids. A stage that ran
-    out of tokens (`finish` "length") is recorded with the closing tag that was put to it, and a text without
-    stages with the tags of those that it became: without `tokens`, since they no longer are its text;
-    `completion_tokens` and `logprob` are of what was sampled.
+    the rounds of the search from 0. `tokens` is empty where the model gives no ids. A stage that ran
+    out of tokens (`finish` "length") is recorded with the closing tag added to it, and a text without
+    stages with the tags of those that it became: without `tokens`, since they are no longer those of its
+        text; `completion_tokens` and `logprob` are of what was sampled.
     """
 
     id: int
@@ -58,7 +57,7 @@ class Candidate(_Record):
 
 
 class Check(_Record):
-    """A judge's look at one candidate alone, before it is compared (the reasoning stage)."""
+    """A judge's check of one candidate alone, before it is compared (the reasoning stage)."""
 
     candidate: int
     correct: bool | None
@@ -69,8 +68,8 @@ class Verdict(_Record):
     """One duel. `a` was shown as response 1, `b` as response 2; `winner` is one of them.
 
     `decided_by` says what settled it: the judge's "choice", a failed "check" of the loser, "same"
-    text on both sides (nothing to judge, no model call), or the "seed", because the reply chose
-    nothing. `scores` are the judge's, for a and b, where it has any.
+    text on both sides (no model call), or the "seed", because the reply picks neither. `scores` are the
+    judge's, for a and b, where it has any.
     """
 
     a: int
@@ -86,7 +85,7 @@ class Verdict(_Record):
 
 
 class Score(_Record):
-    """What a judge thinks of one candidate by itself: the higher, the better, in units of the judge's own."""
+    """A judge's score of one candidate by itself: the higher, the better, in units of the judge's own."""
 
     candidate: int
     value: float
@@ -97,7 +96,7 @@ class Score(_Record):
 
 
 class Usage(_Record):
-    """What it cost, over all candidates and duels, kept or not. A call is one sample or one scoring.
+    """The cost, over all candidates and duels, kept or not. A call is one sample or one scoring.
 
     `usd` is in US dollars, None where nothing has a price.
     """
@@ -128,9 +127,9 @@ class StageTags(_Record):
 class Trace(_Record):
     """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
 
-    `judge_model` is the model that the judge asked; None where it asked none, and in older traces.
-    `budget` is the most tokens that the method was to write, judging included; None for no such bound.
-    `reasoner` is a second model, which answered from what `model` had seen; None where there is none.
+    `judge_model` is the model that the judge used; None where it used none, and in older traces.
+    `budget` is the most tokens of the question, judging included; None for no such bound.
+    `reasoner` is the second model of `prism`, which answered from what `model` had seen.
     `sampling` has the further options of sampling that differ from their defaults, such as top_k.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     """

@@ -1,7 +1,4 @@
-"""Reading a recipe: a YAML file, checked field by field.
-
-Owns the sentence that says what is wrong with one. What the fields are is their verb's subject.
-"""
+"""Reading YAML files as pydantic models, with one sentence that says what is wrong and where."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: str | Path, what: str = "recipe") -> Any:
-    """What a YAML file holds. Raises DataError with one sentence that names the file and `what` it is."""
+    """The content of a YAML file. Raises DataError that names the file and `what` it is."""
     file = Path(path)
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"there is no {what} {file}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the {what} {file} cannot be read ({error})") from None
     except yaml.YAMLError as error:
-        raise DataError(f"the {what} {file} is no YAML: {' '.join(str(error).split())}") from None
-    return {} if told is None else told
+        raise DataError(f"the {what} {file} is not YAML: {' '.join(str(error).split())}") from None
+    return {} if loaded is None else loaded
 
 
 def read_recipe(path: str | Path, kind: type[Model]) -> Model:
-    """A YAML file as a model. Raises DataError with one sentence that names the file and the field."""
+    """A YAML file as a model. Raises DataError that names the file and the field."""
     return make_recipe(read_yaml(path), kind, path)
 
 
 def make_recipe(settings: Any, kind: type[Model], name: str | Path, what: str = "recipe") -> Model:
-    """A recipe of that name, or `what` it is, from what its file holds. Raises DataError with a sentence."""
+    """The content of the file `name` as a model. Raises DataError that names the field."""
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
@@ -51,5 +48,5 @@ def _sentence(error: ValidationError) -> str:
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
     if fault["type"] == "extra_forbidden":
         return f"{where.lstrip('.')}: there is no such field"
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{where.lstrip('.')}: {said}" if where else said
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{where.lstrip('.')}: {reason}" if where else reason

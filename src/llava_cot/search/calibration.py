@@ -1,8 +1,4 @@
-"""How a judge scores in a sample, and the cut-off that follows: which of its scores are good enough.
-
-Owns the file that `llava-cot judge calibrate` writes, and the cut-offs that need no sample. Knows judges by
-name alone.
-"""
+"""Calibration: the distribution of a judge's scores, and the cut-off above which a score is good enough."""
 
 from __future__ import annotations
 
@@ -18,17 +14,24 @@ from pydantic.dataclasses import dataclass
 from llava_cot.core.files import write_whole
 from llava_cot.search.judges.base import Judge
 
-# Deviations above the mean (arXiv 2411.10440, version 6, and its script): of scores that are spread normally,
-# two fifths lie above.
+# Standard deviations above the mean (arXiv 2411.10440, version 6, and its script): two fifths of normally
+# distributed scores lie above.
 Z = 0.2533
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Calibration:
-    """The scores that a judge gave in a sample, in its own units. Raises ValueError if that cannot be.
+    """The distribution of a judge's scores, in its own units; written by `llava-cot judge calibrate`.
 
-    What was graded were `count` samples of a `stage` by `model`; `judge_model` is whom the judge asked, None
-    if nobody.
+    Attributes:
+        judge: The judge's name.
+        mean: The mean of its scores.
+        deviation: Their standard deviation.
+        count: The number of samples that were scored.
+        model: The model that the samples are from.
+        judge_model: The model that the judge used, if it used one.
+        stage: The stage that was scored.
+        seed: The seed of the samples.
     """
 
     judge: str
@@ -42,6 +45,7 @@ class Calibration:
 
     @property
     def cut_off(self) -> float:
+        """The score above which a candidate is good enough."""
         return self.mean + Z * self.deviation
 
     def save(self, path: str | Path) -> None:
@@ -50,10 +54,10 @@ class Calibration:
 
 
 # Of InternLM-XComposer2.5-7B-Reward on reasonings about MMStar (the same paper and script). Any other reward
-# model has units of its own, and is to be calibrated.
+# model has units of its own, and must be calibrated.
 PAPER = Calibration("reward", -0.77, 2.08)
-# Scores that mean the same everywhere: the probability of being correct; 1 for true, 0 for not; the share of
-# rules that are kept, where anything but all is a fault.
+# Cut-offs of scores with a known scale: the probability of being correct; 1 for true, 0 for not; the share of
+# rules kept, where anything but all is a fault.
 ABSOLUTE = {"logits": 0.5, "verifier": 0.5, "rules": 0.99}
 
 
@@ -63,30 +67,31 @@ def has_cut_off(judge: str) -> bool:
 
 
 def cut_off(judge: Judge, calibration: Calibration | None) -> float:
-    """The score above which a candidate is good enough: by the calibration, or else as is known of the judge.
+    """The score above which a candidate is good enough: by the calibration, or the judge's known scale.
 
-    Raises ValueError if nothing is known, or the calibration is of other scores.
+    Raises:
+        ValueError: The judge has no known scale, or the calibration is of another judge or judge model.
     """
-    anew = f"`llava-cot judge calibrate --judge {judge.name}`"
+    command = f"`llava-cot judge calibrate --judge {judge.name}`"
     if calibration is None:
         if judge.name in ABSOLUTE:
             return ABSOLUTE[judge.name]
         if judge.name != PAPER.judge:
             raise ValueError(
-                f"nothing tells which scores of the judge {judge.name} are good enough; measure them with "
-                f"{anew} and give what it writes with --calibration"
+                f"the scores of the judge {judge.name} have no known scale; measure them with {command} and "
+                "pass its file with --calibration"
             )
         calibration = PAPER
     if calibration.judge != judge.name:
         raise ValueError(
-            f"the calibration is of the judge {calibration.judge}, and the judge is {judge.name}; make one "
-            f"with {anew}"
+            f"the calibration was made for the judge {calibration.judge}, but this is {judge.name}; make one "
+            f"with {command}"
         )
-    asked, measured = judge.model_name, calibration.judge_model
-    if asked is not None and measured is not None and asked != measured:
+    used, measured = judge.model_name, calibration.judge_model
+    if used is not None and measured is not None and used != measured:
         raise ValueError(
-            f"the calibration is of the judge {judge.name} asking {measured}, which now asks {asked}; make "
-            f"one with {anew}"
+            f"the calibration was made for the judge {judge.name} with the model {measured}, which now uses "
+            f"{used}; make one with {command}"
         )
     return calibration.cut_off
 
@@ -99,19 +104,19 @@ def load_calibration(path: str | Path) -> Calibration:
         raise ValueError(f"cannot read the calibration {path}: {error.strerror}") from None
     except ValueError:
         raise ValueError(
-            f"{path} is no JSON; `llava-cot judge calibrate --out FILE` writes calibrations"
+            f"{path} is not JSON; `llava-cot judge calibrate --out FILE` writes calibrations"
         ) from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path} is not a calibration: it is no JSON object")
-    told = data.pop("cut_off", None)
+        raise ValueError(f"{path} is not a calibration: it is not a JSON object")
+    written = data.pop("cut_off", None)
     try:
         found = Calibration(**data)
     except (ValidationError, TypeError) as error:
         raise ValueError(f"{path} is not a calibration: {_fault(error)}") from None
-    if told is not None and not _same(told, found.cut_off):
+    if written is not None and not _same(written, found.cut_off):
         raise ValueError(
             f"the cut_off in {path} is not mean + {Z} x deviation, which is {found.cut_off:g}; change mean "
-            "or deviation, and leave cut_off out"
+            "or deviation, and remove cut_off"
         )
     return found
 
@@ -123,5 +128,5 @@ def _fault(error: ValidationError | TypeError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def _same(told: object, computed: float) -> bool:
-    return isinstance(told, int | float) and math.isclose(told, computed, rel_tol=1e-6, abs_tol=1e-9)
+def _same(written: object, computed: float) -> bool:
+    return isinstance(written, int | float) and math.isclose(written, computed, rel_tol=1e-6, abs_tol=1e-9)

@@ -1,7 +1,7 @@
-"""Worked examples to show before a question, from a YAML file.
+"""Worked examples from a YAML file.
 
-Owns the file's form: a list, each of `image` or `images` (paths below the file's folder), `question`,
-`options` where there are any, and `answer`, in the words in which the model is to answer.
+The file is a list; each example has `image` or `images` (paths below the file's folder), `question`,
+`options` if there are any, and `answer`, in the words in which the model is to answer.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _WHAT = "file of examples"
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError(f"it is to be text, and YAML reads {value!r} there; put it between quotes")
+        raise ValueError(f"it must be text, and YAML reads {value!r}; put it in quotes")
     if not value.strip():
-        raise ValueError("it is empty; write something")
+        raise ValueError("it is empty; write some text")
     return value.strip()
 
 
@@ -56,12 +56,12 @@ class _File(RootModel[list[_Shown]]):
 
 def load_examples(path: str | Path, limits: ImageLimits | None = None) -> tuple[Example, ...]:
     """The examples of a file, in its order, with their pictures. Raises DataError with one sentence."""
-    told = read_yaml(path, _WHAT)
-    if not isinstance(told, list) or not told:
+    loaded = read_yaml(path, _WHAT)
+    if not isinstance(loaded, list) or not loaded:
         raise DataError(
-            f"the {_WHAT} {path} holds no list; write examples, each with image, question and answer"
+            f"the {_WHAT} {path} is not a list; write examples, each with image, question and answer"
         )
-    shown = make_recipe(told, _File, path, _WHAT).root
+    shown = make_recipe(loaded, _File, path, _WHAT).root
     return tuple(_example(each, i, Path(path), limits or ImageLimits()) for i, each in enumerate(shown))
 
 

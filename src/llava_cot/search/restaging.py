@@ -12,7 +12,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat, parse, render
+from llava_cot.core.stages import StageFormat, parse, render, without_tags
 from llava_cot.core.tags import find_tags
 from llava_cot.models.base import Continuation, Message, Model, Prompt
 from llava_cot.search.search import Search
@@ -55,14 +55,7 @@ def plain(text: str, fmt: StageFormat, stage: str | None) -> str:
     if not in_stages(text, fmt):
         return text.strip()
     found = parse(text, fmt).stages.get(stage) if stage else None
-    return found or _without_tags(text, fmt)
-
-
-def _without_tags(text: str, fmt: StageFormat) -> str:
-    while tags := find_tags(text, fmt.pairs):  # what stood around a tag may make up another one
-        for tag in reversed(tags):
-            text = text[: tag.start] + " " + text[tag.end :]
-    return text.strip()
+    return found or without_tags(text, fmt, " ")
 
 
 def answer_form(question: Question) -> str:
@@ -106,7 +99,7 @@ def keep_as(search: Search, sampled: Continuation, texts: Mapping[str | None, st
         texts: By stage name. A text under None belongs to no stage and is left out. If nothing else remains,
             the sample is recorded as it was sampled, and not kept.
     """
-    stripped = {name: _without_tags(text or "", search.fmt) for name, text in texts.items()}
+    stripped = {name: without_tags(text or "", search.fmt, " ") for name, text in texts.items()}
     stages = {name: text for name, text in stripped.items() if name is not None and text}
     if not stages:
         search.add(sampled)

@@ -69,7 +69,7 @@ class ScoreGiven:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CandidateKept:
     """A candidate has become part of the answer."""
 
     candidate: Candidate
@@ -80,7 +80,9 @@ class Finished:
     trace: Trace
 
 
-Event = Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | ScoreGiven | Kept | Finished
+Event = (
+    Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | ScoreGiven | CandidateKept | Finished
+)
 OnEvent = Callable[[Event], None]
 
 
@@ -266,7 +268,7 @@ class Search:
         """Make a candidate part of the answer."""
         self.path.append(candidate)
         self._streamed = ""
-        self._send(Kept(candidate))
+        self._send(CandidateKept(candidate))
 
     def follow(self, candidate: Candidate) -> None:
         """Keep the leaf of a tree, and before it the candidates that lead there from what is kept."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.search.search import Event, Finished, Kept, StageStarted, TextDelta
+from llava_cot.search.search import CandidateKept, Event, Finished, StageStarted, TextDelta
 from llava_cot.server.chat_reply import ReplyStyle, cut, finish
 from llava_cot.server.schemas import ChatChunk, ChunkChoice, ChunkDelta, UsageReply
 from llava_cot.view.stage_stream import StageStreamer, StreamPiece
@@ -39,7 +39,7 @@ class ChunkWriter:
             case TextDelta(text=text):
                 self._deltas = True
                 self._text(text)
-            case Kept(candidate=candidate) if not self._deltas:
+            case CandidateKept(candidate=candidate) if not self._deltas:
                 self._text(candidate.text)
             case Finished(trace=trace):
                 self._end(trace)

@@ -13,9 +13,9 @@ from llava_cot.core.text import one_line, plural, printable
 from llava_cot.core.trace import Candidate, Score, Trace, Verdict
 from llava_cot.search.search import (
     CandidateAdded,
+    CandidateKept,
     Event,
     Finished,
-    Kept,
     ScoreGiven,
     StageStarted,
     TextDelta,
@@ -87,7 +87,7 @@ class LiveView:
             case ScoreGiven(score=score):
                 self._scores.append(score)
                 self.status(self._counts())
-            case Kept(candidate=candidate):
+            case CandidateKept(candidate=candidate):
                 if candidate in self._candidates:
                     self._print_round(candidate)
                 if not self._streamed:

@@ -1,9 +1,8 @@
 """Equations in a text, and whether they hold: `3 + 4 = 7`, `2 x 3 = 6`, `1 + 2 + 3 = 3 + 3 = 6`, `1/4 = 25%`.
 
-Owns finding them and reading them as numbers. What was found is read by Python's parser, its numbers having
-become names, and worked out in exact fractions: no text is ever run, and no digit is lost. What may mean
-something else than it seems to (a variable beside it, a unit, a word such as "of") is left out, since a rule
-that finds fault must be right. Knows no stage and no judge.
+An equation is parsed by Python's parser, its numbers replaced by names, and evaluated in exact fractions: no
+text is ever executed, and no digit is lost. An equation that may mean something else (next to a variable, a
+unit, a word such as "of") is skipped, since a rule that finds a fault must be right.
 """
 
 from __future__ import annotations

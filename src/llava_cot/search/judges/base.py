@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+from llava_cot.core.plugins import Registry
 from llava_cot.core.question import Question
-from llava_cot.core.registry import Registry
 from llava_cot.core.stages import LLAVA_COT, SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError

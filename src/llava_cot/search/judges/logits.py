@@ -30,10 +30,10 @@ class LogitsJudge(Judge):
         self, question: Question, stage: str, context: str, a: Candidate, b: Candidate, *, seed: int
     ) -> Preference:
         fmt, prompts = self.setup.fmt, self.setup.prompts
-        hint, asked = earlier(stage, context, fmt), question_text(question)
+        hint, text = earlier(stage, context, fmt), question_text(question)
         texts = (shown(a.text, stage, fmt), shown(b.text, stage, fmt))
         duels = [
-            Prompt.of(prompts.duel(stage, asked, hint, first, second), question.images, prompts.choice)
+            Prompt.of(prompts.duel(stage, text, hint, first, second), question.images, prompts.choice)
             for first, second in (texts, texts[::-1])
         ]
         ab, ba = await asyncio.gather(*(self._model.choose(duel, prompts.choices) for duel in duels))

@@ -27,8 +27,8 @@ def duel_prompt(
     prompts: JudgePrompts | None = None,
 ) -> Prompt:
     """The prompt that asks the model to choose between two candidates' texts, `a` being response 1."""
-    hint, asked = earlier(stage, context, fmt), question_text(question)
-    text = (prompts or default_prompts()).duel(stage, asked, hint, shown(a, stage, fmt), shown(b, stage, fmt))
+    hint, prompts = earlier(stage, context, fmt), prompts or default_prompts()
+    text = prompts.duel(stage, question_text(question), hint, shown(a, stage, fmt), shown(b, stage, fmt))
     return Prompt.of(text, question.images)
 
 

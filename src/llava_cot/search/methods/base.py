@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from llava_cot.core.registry import Registry
+from llava_cot.core.plugins import Registry
 
 if TYPE_CHECKING:
     from llava_cot.search.search import Search

@@ -13,7 +13,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, constraints_of
 from llava_cot.search.methods.base import method
 from llava_cot.search.search import Search
-from llava_cot.search.stage_forms import stage_grammar, stage_schema, staged
+from llava_cot.search.stage_constraints import stage_grammar, stage_schema, staged
 
 # Most servers hold a model to a schema without showing it.
 _AS_JSON = "Answer in JSON, with the fields {}, in this order."

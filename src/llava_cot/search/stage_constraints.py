@@ -1,7 +1,4 @@
-"""A stage format as a form for a model: a grammar in its tags, or a JSON schema; and the way back.
-
-Owns what may stand in a stage of such an answer. Knows no model and no method.
-"""
+"""A stage format as a constraint on decoding: a grammar with its tags, or a JSON schema; and the way back."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llava_cot.core.stages import StageFormat, render
-from llava_cot.core.tags import find_tags
+from llava_cot.core.stages import StageFormat, render, without_tags
 from llava_cot.models.base import Constraint
 
 # A stage has a character that Python does not strip (which takes \x1c to \x1f for white space, too), so that
@@ -32,7 +28,7 @@ ENDS: ~BEYOND
 
 
 def stage_grammar(fmt: StageFormat, options: Sequence[str] = ()) -> Constraint:
-    """Every stage once, in order, in its tags. With options, the final one is one of them, or its letter."""
+    """A grammar: every stage once, in order, in its tags. With options, the final one is one of them."""
     rules = [
         f"S{i}: {_quoted(stage.open)} "
         f"({'CHOICE' if options and stage.name == fmt.final else 'TEXT'} {_quoted(stage.close)} & ENDS)"
@@ -65,16 +61,18 @@ def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Constraint:
 
 
 def choices(options: Sequence[str]) -> list[str]:
-    """What chooses one of the options: a letter, or the option itself."""
+    """The texts that choose one of the options: a letter, or the option itself."""
     words = [option.strip() for option in options]
     return list(dict.fromkeys([*ascii_uppercase[: len(words)], *filter(None, words)]))
 
 
 def staged(reply: str, fmt: StageFormat) -> str:
-    """A JSON reply to `stage_schema` as a staged answer; any other as it is.
+    """A JSON reply to `stage_schema` as a staged answer; any other reply as it is.
 
-    Of a reply that was cut off, the stage in which it was stays open. Tags of the format are taken out of the
-    texts, since they could not be told from the stages' own. Raises ValueError where `render` does.
+    The stage in which a reply was cut off stays open. Tags of the format are taken out of the texts.
+
+    Raises:
+        ValueError: Where `render` does.
     """
     whole, begun = _read(reply, "on"), _read(reply, "trailing-strings")
     if begun is None or whole is None:
@@ -99,10 +97,7 @@ def _text(value: Any, fmt: StageFormat) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    while tags := find_tags(text, fmt.pairs):  # what is left may make up another
-        for tag in reversed(tags):
-            text = text[: tag.start] + text[tag.end :]
-    return text.strip()
+    return without_tags(text, fmt)
 
 
 def _quoted(text: str) -> str:
