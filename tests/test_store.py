@@ -78,24 +78,24 @@ def test_first_times(names: list[str]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
-        first = store.first_times()
+        first = store.first_occurrences()
         seen: set[str] = set()
         for name in names:
             assert first(name) == (name not in seen)
             seen.add(name)
-        again = store.first_times()
+        again = store.first_occurrences()
         assert all(again(name) for name in seen)
 
 
 def test_settings_are_kept_and_another_is_named(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
-        store.agree({"purpose": "p", "teacher": "a"})
+        store.match_settings({"purpose": "p", "teacher": "a"})
     with Store(tmp_path) as store:
-        store.agree({"purpose": "p", "teacher": "a"})
+        store.match_settings({"purpose": "p", "teacher": "a"})
         with pytest.raises(StoreError, match="begun with teacher 'a', and not 'b'; go on with the same"):
-            store.agree({"purpose": "p", "teacher": "b"})
+            store.match_settings({"purpose": "p", "teacher": "b"})
         with pytest.raises(StoreError, match="seed 'not set', and not '1'"):
-            store.agree({"purpose": "p", "teacher": "a", "seed": "1"})
+            store.match_settings({"purpose": "p", "teacher": "a", "seed": "1"})
 
 
 def other_process(folder: Path, code: str) -> subprocess.Popen[str]:
@@ -224,7 +224,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_keys_and_settings(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert store.settings() == {} and store.keys("a") == []
-        store.agree({"purpose": "test"})
+        store.match_settings({"purpose": "test"})
         for key in ("z", "b", "z"):
             store.put(key, "a", 1)
         store.put("c", "other", 1)

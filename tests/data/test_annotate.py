@@ -144,10 +144,10 @@ class Refusing(Priced):
 
 def test_a_failure_leaves_the_question_owed(tmp_path: Path) -> None:
     done = annotate_to(tmp_path, questions(5), ModelTeacher(Refusing(ModelFailure("in vain"), 2)), at_once=1)
-    assert (done.end.failed, done.end.gave_up, done.summary.owed, done.summary.records) == (2, False, 2, 3)
+    assert (done.end.failed, done.end.gave_up, done.summary.pending, done.summary.records) == (2, False, 2, 3)
     assert "**Not complete:** 2 of the records" in (tmp_path / "README.md").read_text()
     again = annotate_to(tmp_path, questions(5), ModelTeacher(Refusing(ModelFailure("in vain"), 0)))
-    assert (again.end.failed, again.summary.owed, again.summary.records) == (0, 0, 5)
+    assert (again.end.failed, again.summary.pending, again.summary.records) == (0, 0, 5)
     assert [line["id"] for line in lines(tmp_path / "train.jsonl")] == [f"q/{i}" for i in range(5)]
 
 
@@ -158,7 +158,7 @@ def test_many_in_a_row_end_it(tmp_path: Path, error: ModelError) -> None:
     assert done.end.gave_up and done.end.why == str(error)
     assert MAX_FAILURES_IN_A_ROW <= len(model.calls) <= MAX_FAILURES_IN_A_ROW + 4
     again = annotate_to(tmp_path, questions(100), ModelTeacher(Refusing(error, 0)))
-    assert (again.summary.records, again.summary.rejected.total(), again.summary.owed) == (100, 0, 0)
+    assert (again.summary.records, again.summary.rejected.total(), again.summary.pending) == (100, 0, 0)
 
 
 def test_budgets(tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ def test_budgets(tmp_path: Path) -> None:
     done = annotate_to(
         tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(questions=10), at_once=4
     )
-    assert (done.summary.records, done.summary.owed, done.end.why) == (
+    assert (done.summary.records, done.summary.pending, done.end.why) == (
         10, 30, "the budget of 10 questions is spent")  # fmt: skip
     done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
     assert 0.30 <= (done.cost.usd or 0) <= 0.30 + 4 * 0.01 and done.end.why == "the budget of $0.3 is spent"
     done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
     assert done.cost.usd == pytest.approx(0.01 * len(model.calls))
     done = annotate_to(tmp_path, records, ModelTeacher(model))
-    assert (done.summary.records, done.summary.owed, done.cost.calls) == (40, 0, 80)
+    assert (done.summary.records, done.summary.pending, done.cost.calls) == (40, 0, 80)
     assert len(model.calls) == 80
 
 

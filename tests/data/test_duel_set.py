@@ -76,7 +76,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def test_the_folder_is_records_with_pictures_and_a_report(questions: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "out", ScriptedModel(script)
     done = made(questions, out, model)
-    assert (done.failed, done.summary.owed, done.summary.questions) == (0, 0, COUNT)
+    assert (done.failed, done.summary.pending, done.summary.questions) == (0, 0, COUNT)
     records = [from_json(line, out) for line in lines(out)]
     assert len({record.id for record in records}) == len(records) > COUNT
     for record in records:
@@ -110,13 +110,13 @@ def test_after_a_failure_it_goes_on_and_ends_the_same(questions: Path, tmp_path:
     first = Failing(at)
     done = made(questions, broken, first, at_once=3)
     assert done.failed and done.why and "the server is gone" in done.why
-    assert done.summary.owed == COUNT - done.summary.questions > 0
+    assert done.summary.pending == COUNT - done.summary.questions > 0
     again = ScriptedModel(script)
-    assert made(questions, broken, again).summary.owed == 0
+    assert made(questions, broken, again).summary.pending == 0
     assert (broken / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
     assert (broken / "duels.json").read_bytes() == (whole / "duels.json").read_bytes()
     asked = {call.prompt.messages[0].text for call in again.calls}
-    assert len(asked) == done.summary.owed  # no finished question is asked again
+    assert len(asked) == done.summary.pending  # no finished question is asked again
     made(questions, broken, Failing(0))
     assert (broken / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
 
@@ -140,7 +140,7 @@ def test_a_limit_is_the_beginning_and_may_be_raised(questions: Path, tmp_path: P
 def test_a_picture_that_cannot_be_read_is_owed(questions: Path, tmp_path: Path) -> None:
     (questions / "images/3.png").write_bytes(b"nonsense")
     done = made(questions, tmp_path / "out", ScriptedModel(script))
-    assert done.failed == done.summary.owed == 1 and done.why and done.why.startswith("q/3: ")
+    assert done.failed == done.summary.pending == 1 and done.why and done.why.startswith("q/3: ")
 
 
 def test_other_settings_are_refused(questions: Path, tmp_path: Path) -> None:

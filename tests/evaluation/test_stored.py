@@ -86,7 +86,7 @@ def test_what_is_no_folder_of_runs(tmp_path: Path) -> None:
         open_results([tmp_path])
     assert not list(tmp_path.iterdir())
     with Store(tmp_path) as store:
-        store.agree({"purpose": "annotating"})
+        store.match_settings({"purpose": "annotating"})
         with pytest.raises(StoreError, match="another process works on"):
             open_results([tmp_path])
     with pytest.raises(DataError, match="are no runs of"):

@@ -136,7 +136,7 @@ def duels(
             limit=limit, at_once=at_once, on_progress=show_annotation(progress),
         )  # fmt: skip
     progress.notes(duels_end(folder, done))
-    raise typer.Exit(1 if done.summary.owed else 0)
+    raise typer.Exit(1 if done.summary.pending else 0)
 
 
 _Benchmarks = Annotated[

@@ -139,7 +139,7 @@ class ImagePool:
         self._freed = asyncio.Event()
 
     @asynccontextmanager
-    async def pictures(
+    async def open(
         self, pictures: tuple[Picture, ...]
     ) -> AsyncIterator[Callable[[], Awaitable[tuple[LoadedImage, ...]]]]:
         """A function that gives the pictures, loaded when first asked for and let go at the end.

@@ -144,7 +144,7 @@ class Store:
             ).fetchone()
             return float(row[0])
 
-    def first_times(self) -> Callable[[str], bool]:
+    def first_occurrences(self) -> Callable[[str], bool]:
         """A function that says of each name whether it is given for the first time.
 
         The names are on disk until the store is closed, or this is called again: memory does not grow.
@@ -204,6 +204,6 @@ class Store:
 
 def unique_records(records: Iterable[Record], store: Store) -> Iterator[tuple[Record, bool]]:
     """The records, each with whether it is the first of its id; only that one counts."""
-    first = store.first_times()
+    first = store.first_occurrences()
     for record in records:
         yield record, first(record.id)

@@ -57,7 +57,7 @@ async def sampled(
     async def one(job: tuple[int, BenchmarkItem]) -> None:
         number, item = job
         settings = replace(sampling, seed=question_seed(sampling.seed, item.id))
-        async with room.pictures(item.pictures) as images:
+        async with room.open(item.pictures) as images:
             question = item.about(await images())
             found[number] = await insist(
                 lambda: _score(question, model, judge, stage=stage, sampling=settings, fmt=fmt)

@@ -102,7 +102,7 @@ def evaluate(
 
 def _prepare(store: Store, plan: EvalPlan) -> dict[str, list[str]]:
     """The ids of the questions, by benchmark. Raises ValueError if the plan does not fit the folder."""
-    store.agree(settings(plan.fmt, plan.sampling, plan.limit))
+    store.match_settings(settings(plan.fmt, plan.sampling, plan.limit))
     for entry in plan.models:
         check_model(store, entry.name, entry.spec, plan.way)
     for spec in plan.specs:
@@ -225,7 +225,7 @@ class _Run:
 
     async def _ask(self, job: _Job, answer: AnswerFunction, room: ImagePool) -> Trace:
         request = self._plan.requests[job.spec].with_seed(question_seed(job.setting.seed, job.item.id))
-        async with room.pictures(job.item.pictures) as images:
+        async with room.open(job.item.pictures) as images:
             return await answer(job.item.about(await images()), request)
 
     def _count(self, setting: RunKey, value: float) -> None:

@@ -73,9 +73,9 @@ def annotation_end(folder: Path, done: annotate.AnnotationResult) -> Iterator[st
     if done.cost.usd is not None:
         parts.append(f"${done.cost.usd:,.2f} in all")
     yield f"wrote {folder}: {' · '.join(parts)}"
-    if summary.owed:
+    if summary.pending:
         why = one_line(done.end.why or f"{done.end.failed:,} failed")
-        yield f"still pending: {plural(summary.owed, 'record')} ({why}); {_RESUME}"
+        yield f"still pending: {plural(summary.pending, 'record')} ({why}); {_RESUME}"
 
 
 def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
@@ -95,8 +95,8 @@ def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
         yield f"  {stage}: {tally['duels']:,} of {labelled}, of {tally['pairs']:,} pairs"
     for why, count in summary.left_out.items():
         yield f"left out: {plural(count, 'record')} with {why}"
-    if summary.owed:
-        pending = plural(summary.owed, "question")
+    if summary.pending:
+        pending = plural(summary.pending, "question")
         yield one_line(f"still pending: {pending} ({done.why}); {_RESUME}")
 
 

@@ -78,7 +78,7 @@ async def annotate(
     Raises ValueError (ModelError, DataError, StoreError), and KeyboardInterrupt after a Ctrl-C once what was
     asked has been answered.
     """
-    store.agree({"purpose": "annotating"} | teacher.settings)
+    store.match_settings({"purpose": "annotating"} | teacher.settings)
     run = _Run(teacher, store, budget or AnnotationBudget(), on_progress)
 
     def interrupt() -> None:
@@ -125,7 +125,7 @@ class _Run:
         """Annotate one record; what its model could not do, if that was so."""
         key, record = item
         try:
-            async with self._room.pictures(record.pictures) as images:
+            async with self._room.open(record.pictures) as images:
                 found = await conversation(record, key, self._teacher, self.calls, images)
         except AnnotationStopped:
             return None

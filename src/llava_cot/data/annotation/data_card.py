@@ -42,10 +42,10 @@ _REASONS = {
 def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ended: str | None) -> str:
     """The text of the card. `ended` says why the work ended early, if it did."""
     parts = [_header(summary), "# Staged answers\n"]
-    if summary.owed:
+    if summary.pending:
         why = f" ({ended})" if ended else ""
         parts.append(
-            f"**Not complete:** {summary.owed:,} of the records are still to be annotated{why}. "
+            f"**Not complete:** {summary.pending:,} of the records are still to be annotated{why}. "
             "The same command goes on where it ended.\n"
         )
     parts += [
@@ -79,8 +79,8 @@ def _counts(summary: AnnotationSummary) -> list[tuple[str, object]]:
         ("rejected turns", summary.rejected.total()),
         ("pictures of the records", summary.pictures),
     ]
-    if summary.owed:
-        rows.append(("records still owed", summary.owed))
+    if summary.pending:
+        rows.append(("records still owed", summary.pending))
     if summary.repeated:
         rows.append(("records left out, with the id of another", summary.repeated))
     return rows

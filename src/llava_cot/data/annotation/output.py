@@ -49,7 +49,7 @@ class AnnotationSummary:
     records: int = 0
     turns: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    owed: int = 0
+    pending: int = 0
     repeated: int = 0
     words: dict[str, Counter[int]] = field(default_factory=dict)
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ def write_set(records: Iterable[Record], store: Store, folder: Path) -> Annotati
             key = record_key(record)
             found = outcomes(store, key)
             if found is None:
-                summary.owed += 1
+                summary.pending += 1
                 continue
             for reject in _rejects(record, key, found, store):
                 summary.rejected[reject["why"]] += 1

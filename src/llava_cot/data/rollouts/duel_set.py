@@ -58,7 +58,7 @@ def make_duels(
     """
     check_store_folder(folder)
     with Store(folder) as store:
-        store.agree(duel_settings_of(model.name, settings))
+        store.match_settings(duel_settings_of(model.name, settings))
         run = _Run(model, store, settings, on_progress)
         asyncio.run(run.all(records, limit, at_once))
         summary = write_files(folder, records, limit, store, model.name, settings)
@@ -100,7 +100,7 @@ class _Run:
         """Search one question; what its model could not do, if that was so."""
         key, record = item
         try:
-            async with self._room.pictures(record.pictures) as images:
+            async with self._room.open(record.pictures) as images:
                 found = await self._search(key, record, await images())
         except (ImageError, ModelError) as error:
             self.failed += 1
@@ -139,12 +139,12 @@ _WORDS = 8
 
 @dataclass
 class DuelsSummary:
-    """What a folder holds. `left_out` counts records by the reason why nothing is asked of them, `owed` those
+    """What a folder holds. `left_out` counts records by the reason why nothing is asked of them, `pending` those
     that are still to be searched, `stages` has counts by stage, `checks` verdicts, `gaps` how many duels
     have which difference between the worths ("truth" where they did not decide)."""
 
     questions: int = 0
-    owed: int = 0
+    pending: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     duels: int = 0
     checks: Counter[str] = field(default_factory=Counter)
@@ -203,7 +203,7 @@ def write_files(
                     continue
                 found = store.get(record_key(record), FOUND)
                 if found is None:
-                    summary.owed += 1
+                    summary.pending += 1
                     continue
                 for example in _examples(record, found, folder, model):
                     lines.write(json.dumps(to_json(example)) + "\n")
@@ -211,7 +211,8 @@ def write_files(
         for name in ("calls", "prompt_tokens", "completion_tokens"):
             summary.usage[name] = int(store.total(FOUND, name))
         summary.usage["usd"] = store.total(FOUND, "usd") or None
-        report = {"settings": duel_settings_of(model, settings)} | vars(summary)
+        counts = {"owed" if name == "pending" else name: value for name, value in vars(summary).items()}
+        report = {"settings": duel_settings_of(model, settings)} | counts
         write_whole(folder / "duels.json", json.dumps(report, indent=2) + "\n")
     return summary
 
