@@ -67,7 +67,7 @@ class Store:
                 self._db.close()
                 raise
 
-    def agree(self, settings: Mapping[str, str]) -> None:
+    def match_settings(self, settings: Mapping[str, str]) -> None:
         """Begin with these settings, or go on with them. Raises StoreError if it was begun with others."""
         with self._told():
             known = self.settings()

@@ -139,9 +139,12 @@ _WORDS = 8
 
 @dataclass
 class DuelsSummary:
-    """What a folder holds. `left_out` counts records by the reason why nothing is asked of them, `pending` those
-    that are still to be searched, `stages` has counts by stage, `checks` verdicts, `gaps` how many duels
-    have which difference between the worths ("truth" where they did not decide)."""
+    """What a folder holds.
+
+    `left_out` counts records by the reason why their question is not asked, `pending` those that are still to
+    be searched; `stages` has counts by stage, `checks` the verdicts, `gaps` how many duels have which
+    difference between the two candidates' values ("truth" where these did not decide).
+    """
 
     questions: int = 0
     pending: int = 0
