@@ -50,11 +50,11 @@ from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.data.store import Store
 from llava_cot.models.base import Continuation, Prompt, Sampling
-from llava_cot.models.endpoint.capabilities import Abilities, keep
+from llava_cot.models.endpoint.capabilities import Capabilities, save
 
 IN_FLIGHT = 256
 WAIT = 0.5
-_ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
+_ABLE = Capabilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
 _LATE = 0.2  # seconds that a reply may be late
@@ -112,7 +112,7 @@ def tutoring(wait: float) -> Iterator[str]:
         assert process.stdout is not None
         try:
             url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-            keep(url, "tutor", _ABLE)  # it can do nothing else than what it is asked
+            save(url, "tutor", _ABLE)  # it can do nothing else than what it is asked
             yield url
         finally:
             process.terminate()

@@ -39,12 +39,12 @@ from PIL import Image
 from llava_cot import ask
 from llava_cot.core.question import LoadedImage, load_image
 from llava_cot.models.base import Prompt, Sampling
-from llava_cot.models.endpoint.capabilities import Abilities, keep
+from llava_cot.models.endpoint.capabilities import Capabilities, save
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Provider
 
 IN_FLIGHT = 256
-_ABLE = Abilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
+_ABLE = Capabilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
 _STALL = 20.0  # seconds that the model waits for a reply
 _SIDE = 336
 
@@ -86,7 +86,7 @@ def replying(share: float = 0.0, wait: float = 0.0) -> Iterator[str]:
 @contextmanager
 def opened(url: str, seconds: float = _STALL) -> Iterator[EndpointModel]:
     """The server's model; what it can do is said beforehand, since it can do nothing else."""
-    keep(url, "fast", _ABLE)
+    save(url, "fast", _ABLE)
     model = EndpointModel(Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=seconds), None, {})
     with closing(model):
         yield model

@@ -82,7 +82,7 @@ class Openings:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rewards: list[Lengths] = []
-        self._put(monkeypatch, "llava_cot.models.reward", open_reward=self._reward)
+        self._put(monkeypatch, "llava_cot.models.registry", open_reward=self._reward)
         self._put(monkeypatch, "llava_cot.search.examples", load_examples=self._examples)
         monkeypatch.setattr("llava_cot.search.resources.load_calibration", self._calibration)
 

@@ -218,7 +218,7 @@ def test_where_anything_may_be_asked_the_judge_model_is_what_it_proves_to_be(
     def none(spec: str, **settings: Any) -> Lengths:
         raise ModelError("it gives no rewards")
 
-    monkeypatch.setattr(sys.modules["llava_cot.models.reward"], "open_reward", none)
+    monkeypatch.setattr(sys.modules["llava_cot.models.registry"], "open_reward", none)
     with equip(None, judge_model="other").opened() as extras:
         assert extras.judge_model is models[0]
     assert models[0].closed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opening import Tiny, open_tiny
 
-from llava_cot.models.endpoint import wire
+from llava_cot.models.endpoint import http
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +29,4 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
-    monkeypatch.setattr(wire, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(http, "_FIRST_WAIT", 0.001)

@@ -104,7 +104,7 @@ METHODS = [
 async def test_each_dialect_gives_the_trace_of_the_model_itself(way: Any) -> None:
     stops = {"continue": "kept", "trailing": "named", "none": "kept"}[way]
     with Double(scripted(), way, stops=stops) as server, opened(server) as model:  # type: ignore[arg-type]
-        assert model.abilities.prefix == way
+        assert model.capabilities.prefix == way
         for method, n, judge in METHODS:
             server.told.clear()
             kinds: Any = {"method": method, "n": n, "judge": judge, "seed": 3}
@@ -131,7 +131,7 @@ async def test_images_arrive_whole_and_before_the_text() -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
     with Double(scripted(), way, stops="silent") as server, opened(server) as model:
-        assert not model.abilities.stops
+        assert not model.capabilities.stops
         expected = await ask(Seeded(script), None, QUESTION, n=2, sampling=Sampling(seed=3))
         trace = await ask(model, None, QUESTION, n=2, sampling=Sampling(seed=3))
         assert not any("stop" in body for body in server.bodies)
@@ -144,7 +144,7 @@ async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
 async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> None:
     server = Double(scripted(), "none", stops="silent", many=False, logprobs=False, strict=True)
     with server, opened(server) as model:
-        found = model.abilities
+        found = model.capabilities
         assert (found.prefix, found.many, found.stops, found.top_logprobs) == ("none", False, False, 0)
         trace = await ask(model, None, QUESTION, n=3)
         assert trace.answer in ("1", "2")
@@ -170,7 +170,7 @@ async def test_what_a_server_can_do_is_asked_once() -> None:
             pass
         with closing(open_model(server.url)) as second:
             assert server.bodies == []
-            assert second.abilities == first.abilities  # type: ignore[union-attr]
+            assert second.capabilities == first.capabilities  # type: ignore[union-attr]
 
 
 async def test_greedy_samples_are_a_request_each() -> None:
@@ -376,4 +376,4 @@ def test_vllm_and_sglang_are_known_by_name() -> None:
     mute = ScriptedModel(lambda prompt, rng: "junk")
     for owner in ("vllm", "sglang"):
         with Double(mute, owner=owner) as server, opened(server) as model:
-            assert (model.abilities.prefix, model.abilities.stops) == ("continue", True)
+            assert (model.capabilities.prefix, model.capabilities.stops) == ("continue", True)

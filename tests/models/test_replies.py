@@ -10,7 +10,7 @@ from PIL import Image
 from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
 from llava_cot.models.endpoint.prompts import data_url, joined, messages
-from llava_cot.models.endpoint.replies import Stream, continuations, cut, scores
+from llava_cot.models.endpoint.replies import StreamedReply, continuations, cut, scores
 
 STOPS = ("</A>", ". ")
 
@@ -80,7 +80,7 @@ def test_options_are_scored_at_the_first_word() -> None:
 
 def test_a_stream_tells_each_piece_once_and_nothing_that_is_cut_off() -> None:
     told: list[str] = []
-    stream = Stream(("</A>",), told.append)
+    stream = StreamedReply(("</A>",), told.append)
 
     def write(take: object, *pieces: str) -> None:
         for piece in pieces:

@@ -18,7 +18,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.models.endpoint.prompts import data_url
 from llava_cot.models.endpoint.reward_endpoint import EndpointReward
-from llava_cot.models.reward import open_reward
+from llava_cot.models.registry import open_reward
 from llava_cot.models.scripted import ScriptedModel
 
 KEY = "sk-very-secret-0123456789"

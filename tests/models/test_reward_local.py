@@ -20,7 +20,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt
 from llava_cot.models.local import reward_local
 from llava_cot.models.local.reward_local import LocalReward
-from llava_cot.models.reward import open_reward
+from llava_cot.models.registry import open_reward
 
 ANSWERS = ["2", "<SUMMARY> Count. </SUMMARY>", "There are two cubes. " * 9, "no", "2 cubes"]
 ASKED = Prompt.of("How many are left?", [noise(1)])

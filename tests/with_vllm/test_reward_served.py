@@ -12,7 +12,7 @@ from vllm_server import serving
 
 from llava_cot import ask, open_model
 from llava_cot.models.base import Prompt, Sampling
-from llava_cot.models.reward import open_reward
+from llava_cot.models.registry import open_reward
 from llava_cot.search.resources import Resources
 
 ANSWERS = ("2", "There are 3 objects, and one is taken away.\n\n2", "I do not know.")

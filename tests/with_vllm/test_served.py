@@ -52,7 +52,7 @@ def hits(address: str) -> tuple[float, float]:
 
 
 def test_what_it_can_do_is_found(model: EndpointModel) -> None:
-    found = model.abilities
+    found = model.capabilities
     assert (found.prefix, found.many, found.stops) == ("continue", True, True)
     assert (found.top_logprobs, found.seed, found.limit) == (20, True, "max_tokens")
 

@@ -24,9 +24,9 @@ def check(
     model_name: ModelName = None,
 ) -> None:
     """Find out again what a server can do, and save it for the next time."""
-    from llava_cot.models.endpoint.capabilities import kept_in
+    from llava_cot.models.endpoint.capabilities import capabilities_folder
     from llava_cot.models.registry import open_endpoint
 
     with closing(open_endpoint(server, model_name, fresh=True)) as opened:
         print(opened.describe())
-    print(f"saved in {kept_in()}", file=sys.stderr)
+    print(f"saved in {capabilities_folder()}", file=sys.stderr)

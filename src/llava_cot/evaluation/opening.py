@@ -72,8 +72,8 @@ def _here(
     dtype: str,
     known: Mapping[str, Model],
 ) -> Iterator[tuple[AnswerFunction, int]]:
+    from llava_cot.models.endpoint.balancing import BalancedModel
     from llava_cot.models.endpoint.client import EndpointModel
-    from llava_cot.models.endpoint.several import SeveralModel
 
     with ExitStack() as stack:
         model = known.get(spec) if model_name is None else None
@@ -82,7 +82,7 @@ def _here(
                 spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or ASKED
             )
             model = stack.enter_context(closing(opened))
-        liked = ASKED if isinstance(model, EndpointModel | SeveralModel) else _HERE
+        liked = ASKED if isinstance(model, EndpointModel | BalancedModel) else _HERE
         yield partial(_answer, model), at_once or liked
 
 

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 from llava_cot.errors import ModelError
 
 if TYPE_CHECKING:
+    from llava_cot.models.endpoint.balancing import BalancedModel
     from llava_cot.models.endpoint.client import EndpointModel
-    from llava_cot.models.endpoint.several import SeveralModel
     from llava_cot.models.local.model import LocalModel
     from llava_cot.models.vllm import VllmModel
+from llava_cot.models.endpoint.config import find_providers, load_config
+
+if TYPE_CHECKING:
+    from llava_cot.models.endpoint.reward_endpoint import EndpointReward
+    from llava_cot.models.local.reward_local import LocalReward
 
 # The models in the package, by name. research/mini tells how they are made.
 BUILT_IN = {"mini": Path(__file__).resolve().parent / "mini"}
@@ -34,7 +39,7 @@ def open_model(
     double_bos: bool = False,
     share: bool = True,
     in_flight: int | None = None,
-) -> LocalModel | VllmModel | EndpointModel | SeveralModel:
+) -> LocalModel | VllmModel | EndpointModel | BalancedModel:
     """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
 
     "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
@@ -82,7 +87,7 @@ def open_model(
 
 def open_endpoint(
     spec: str, model_name: str | None = None, *, fresh: bool = False
-) -> EndpointModel | SeveralModel:
+) -> EndpointModel | BalancedModel:
     """Open a server's model. With `fresh`, what the server can do is found out anew. Raises ModelError."""
     found = _server(spec, model_name, fresh)
     if found is None:
@@ -92,7 +97,7 @@ def open_endpoint(
 
 def _server(
     spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
-) -> EndpointModel | SeveralModel | None:
+) -> EndpointModel | BalancedModel | None:
     address = spec.startswith(("http://", "https://"))
     if not address and (spec in BUILT_IN or Path(spec).expanduser().is_dir()):
         return None
@@ -113,6 +118,33 @@ def _server(
         from llava_cot.models.endpoint.client import EndpointModel
 
         return EndpointModel(providers[0], model_name, config.prices, fresh=fresh)
-    from llava_cot.models.endpoint.several import SeveralModel
+    from llava_cot.models.endpoint.balancing import BalancedModel
 
-    return SeveralModel(providers, model_name, config.prices, fresh=fresh)
+    return BalancedModel(providers, model_name, config.prices, fresh=fresh)
+
+
+def open_reward(
+    spec: str | Path, *, model_name: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> LocalReward | EndpointReward:
+    """Open the folder of a sequence-classification checkpoint with one label, or a server's reward model.
+
+    A server is an address or a name in the user's endpoints.yaml, as for `open_model`; an address that ends
+    in /classify, /pooling or /score says which of these is asked. `device` and `dtype` are for folders, as
+    for `open_model`. Raises ModelError.
+    """
+    folder = Path(spec).expanduser()
+    config = load_config()
+    providers = [] if folder.is_dir() else find_providers(str(spec), config)
+    if len(providers) > 1:
+        raise ModelError(f"{spec} is several servers; give one for the reward model")
+    if providers:
+        from llava_cot.models.endpoint.reward_endpoint import EndpointReward
+
+        return EndpointReward(providers[0], model_name, config.prices)
+    if model_name is not None:
+        raise ModelError(f"a model name is for servers, and {spec} is none; leave it out")
+    if not folder.is_dir():
+        raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
+    from llava_cot.models.local.reward_local import LocalReward
+
+    return LocalReward(folder, device=device, dtype=dtype)

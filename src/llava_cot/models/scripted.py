@@ -34,7 +34,7 @@ _WORD = re.compile(r"\s*\S+|\s+")
 
 
 @dataclass(frozen=True)
-class Call:
+class ScriptedCall:
     """One call of `sample`, as it came."""
 
     prompt: Prompt
@@ -63,7 +63,7 @@ class ScriptedModel:
     ) -> None:
         self.constraints = constraints
         self.sampling_options = sampling_options
-        self.calls: list[Call] = []
+        self.calls: list[ScriptedCall] = []
         self.choices: list[tuple[Prompt, tuple[str, ...]]] = []
         self._script = script if callable(script) else _from_table(script)
         self._choose = choose or (lambda prompt, options: [0.0] * len(options))
@@ -75,7 +75,7 @@ class ScriptedModel:
     ) -> list[Continuation]:
         check_constraint(self.name, sampling, self.constraints)
         check_sampling(self.name, sampling, self.sampling_options)
-        self.calls.append(Call(prompt, n, sampling))
+        self.calls.append(ScriptedCall(prompt, n, sampling))
         if prompt.prefix_tokens is not None and self.decode(prompt.prefix_tokens) != prompt.prefix:
             raise ModelError(f"the prompt's token ids are not those of its prefix {prompt.prefix!r}")
         await asyncio.sleep(0)

@@ -7,16 +7,23 @@ event loop (`aside.py`). Knows no server.
 
 from __future__ import annotations
 
+import gc
 import itertools
+import logging
+import os
+import signal
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
+from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.arriving import Arriving
-from llava_cot.models.aside import Aside, together
+from transformers import GenerationConfig
+
+from llava_cot.errors import ModelError, ModelFailure, missing_package
+from llava_cot.models.background import BackgroundLoop, together
 from llava_cot.models.base import (
     ConstraintKind,
     Continuation,
@@ -32,11 +39,10 @@ from llava_cot.models.base import (
     too_long,
     unknown_ids,
 )
-from llava_cot.models.local.checkpoint import end_tokens, first_sentence, load_processor
+from llava_cot.models.local.checkpoint import check_dtype, end_tokens, first_sentence, load_processor, quiet
 from llava_cot.models.local.encoding import Encoder
 from llava_cot.models.recent import Recent
-from llava_cot.models.stopping import Vocabulary, Writing
-from llava_cot.models.vllm_engine import generation_config, platform_settings, shut_down, start
+from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
 _COUNTED = 1024  # prompts whose length is remembered
 
@@ -75,7 +81,7 @@ class VllmModel:
         self._counted: Recent[Prompt, int] = Recent(_COUNTED)
         self._numbers = itertools.count()
         self._engines: list[Any] = []  # one, until it is shut down
-        self._aside = Aside("llava-cot vllm", partial(shut_down, self._engines))
+        self._aside = BackgroundLoop("llava-cot vllm", partial(shut_down, self._engines))
         try:
             self._aside.run_blocking(start(self._engines, folder, settings))
         except BaseException:
@@ -124,10 +130,10 @@ class VllmModel:
 
             asked["structured_outputs"] = StructuredOutputsParams(json=sampling.constraint.text)
         length = len(inputs["prompt_token_ids"])
-        arriving = Arriving(
+        arriving = SampleBuilder(
             length,
             min(sampling.max_tokens, self.context - length),
-            Writing(self._vocabulary, prefix, sampling.stop),
+            SampleText(self._vocabulary, prefix, sampling.stop),
             self._ends,
             tell,
         )
@@ -222,3 +228,94 @@ class VllmModel:
             raise ModelError(f"vLLM refused: {first_sentence(error)}") from None
         except Exception as error:
             raise ModelFailure(f"vLLM failed ({first_sentence(error)}); open the model again") from None
+
+
+# vLLM and its processes log to standard output, tell their makers that they run, and give advice. What a
+# user has set goes first.
+_QUIET = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+# Tokens of a block, the unit that is kept and found again. On a CPU it is 128 unless told, which is more
+# than many a stage has; the CPU's kernels want a multiple of 32.
+_CPU_BLOCK = 32
+_CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
+
+
+def platform_settings(device: str, dtype: str) -> dict[str, Any]:
+    """Settings that depend on what vLLM was built for. Raises ModelError, also where there is no vLLM."""
+    if find_spec("vllm") is None:
+        raise ModelError(missing_package("a model named vllm:FOLDER", "vllm", extra="vllm"))
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until it reads that itself
+    try:
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ModelError(
+            f"vLLM cannot be imported ({first_sentence(error)}); reinstall it (docs/how-to/use-vllm.md)"
+        ) from None
+    there: str = current_platform.device_type
+    if device not in ("auto", there):
+        raise ModelError(f"this vLLM runs on {there or 'nothing here'}, not on {device!r}; choose auto")
+    check_dtype(dtype)
+    if there != "cpu":
+        return {"dtype": dtype}
+    return {
+        "dtype": "float32" if dtype == "auto" else dtype,
+        "block_size": _CPU_BLOCK,
+        "enforce_eager": True,  # what compiling gains here does not make up for the time that it takes
+        # A prompt in parts fails there if it has a seed, and ends the engine (vLLM 0.32: "CPU Generator
+        # does not use offset").
+        "enable_chunked_prefill": False,
+    }
+
+
+async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> None:
+    """Put an engine, for the running loop, into a list. Raises ModelError.
+
+    vLLM keeps frames of functions that called it: a variable here would hold the engine to the end.
+    """
+    # An interrupt is for this process, which then ends the engine's; they inherit that they do not hear it.
+    # (Were multiprocessing's tracker not running yet, starting it would undo this.)
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        with quiet():
+            asked = AsyncEngineArgs(
+                model=str(folder),
+                load_format="safetensors",
+                max_model_len=-1,  # as much of the checkpoint's as the memory holds
+                logprobs_mode="raw_logprobs",  # at temperature 1
+                use_tqdm_on_load=False,
+                **settings,
+            )
+            if not settings.get("enable_chunked_prefill", True):
+                asked.max_num_batched_tokens = max(_CPU_TOKENS, asked.create_model_config().max_model_len)
+            engines.append(AsyncLLM.from_engine_args(asked))
+            # Asked here once, so that no request waits for it while others overtake it.
+            await engines[0].get_supported_tasks()
+    except Exception as error:
+        raise ModelError(
+            f"vLLM cannot open {folder} ({first_sentence(error)}); try the folder without vllm: before it"
+        ) from None
+
+
+async def shut_down(engines: list[Any]) -> None:
+    """End the engines of a list, and empty it."""
+    while engines:
+        engines.pop().shutdown()
+    gc.collect()  # an engine holds itself, and one that the interpreter's end finds complains
+
+
+def generation_config(folder: Path) -> Any:
+    """What a checkpoint says of generating; None if nothing."""
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:
+        return None

@@ -170,7 +170,7 @@ class ResourceSpec:
         return self._open_model(spec, stack)
 
     def _open_reward_model(self, spec: str, stack: ExitStack) -> RewardModel:
-        from llava_cot.models.reward import open_reward
+        from llava_cot.models.registry import open_reward
 
         options = {
             name: self.model_options[name] for name in ("device", "dtype") if name in self.model_options

@@ -17,9 +17,9 @@ from typing import Any
 from llava_cot.core.files import write_whole
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Constraint, Prompt
-from llava_cot.models.endpoint.prompts import PrefixWay, SchemaField, held_to, messages
+from llava_cot.models.endpoint.http import RequestRefused
+from llava_cot.models.endpoint.prompts import PromptFormat, SchemaField, held_to, messages
 from llava_cot.models.endpoint.replies import KEEP_STOP, stop_told, text_of
-from llava_cot.models.endpoint.wire import Refused
 
 Json = dict[str, Any]
 # Sends the fields of a chat completion; the reply. Raises ModelError.
@@ -32,7 +32,7 @@ _BEGUN_LINE = Prompt(_LINE.messages, _BEGUN)
 _STOP = "ember"
 _TOKENS = 16
 # Who they are is told by `owned_by` in /v1/models; what they do does not depend on the model's skill.
-_KNOWN: dict[str, PrefixWay] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
+_KNOWN: dict[str, PromptFormat] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
 _NAME_THE_STOP = ("vllm", "sglang")
 # A form that no reply has by chance: the line's first word, as the value of a field.
 _FORM = Constraint(
@@ -50,7 +50,7 @@ _FORM_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class Abilities:
+class Capabilities:
     """What one model behind one address can do.
 
     `prefix` is how it continues the assistant's text, `many` whether it gives several samples a request,
@@ -59,7 +59,7 @@ class Abilities:
     `json_schema` in which field it takes a JSON schema that it holds a reply to.
     """
 
-    prefix: PrefixWay
+    prefix: PromptFormat
     many: bool
     stops: bool
     top_logprobs: int
@@ -68,34 +68,34 @@ class Abilities:
     json_schema: SchemaField = "none"
 
 
-_IN_WORDS: dict[PrefixWay, str] = {
+_IN_WORDS: dict[PromptFormat, str] = {
     "continue": "continued (continue_final_message)",
     "trailing": "continued (a last message of the assistant)",
     "none": "not continued: the next turn asks for what comes next",
 }
 
 
-def describe(abilities: Abilities) -> dict[str, str]:
+def describe(capabilities: Capabilities) -> dict[str, str]:
     """What a server can do, in words."""
-    top = abilities.top_logprobs
+    top = capabilities.top_logprobs
     return {
-        "assistant's text": _IN_WORDS[abilities.prefix],
-        "samples": "several a request" if abilities.many else "one a request",
+        "assistant's text": _IN_WORDS[capabilities.prefix],
+        "samples": "several a request" if capabilities.many else "one a request",
         "stop strings": "kept or named"
-        if abilities.stops
+        if capabilities.stops
         else "neither kept nor named: samples are cut here",
         "log-probabilities": f"of the {top} likeliest tokens"
         if top
         else "none: no judge logits or likelihood",
-        "seed": "taken" if abilities.seed else "refused: no run can be repeated",
-        "token limit": abilities.limit,
+        "seed": "taken" if capabilities.seed else "refused: no run can be repeated",
+        "token limit": capabilities.limit,
         "form": "not forced: no method msg"
-        if abilities.json_schema == "none"
-        else f"forced, a JSON schema ({abilities.json_schema})",
+        if capabilities.json_schema == "none"
+        else f"forced, a JSON schema ({capabilities.json_schema})",
     }
 
 
-async def find_out(ask: Ask, owner: str) -> Abilities:
+async def find_out(ask: Ask, owner: str) -> Capabilities:
     """Ask about everything, in a dozen short requests at most. Raises ModelError."""
     base = await _base(ask)
     limit = next(name for name in base if name.startswith("max_"))
@@ -106,19 +106,19 @@ async def find_out(ask: Ask, owner: str) -> Abilities:
         _top_logprobs(ask, base),
         _form(ask, base | {limit: _FORM_TOKENS}, owner),
     )
-    return Abilities(prefix, many, stops, top, "seed" in base, limit, schema)
+    return Capabilities(prefix, many, stops, top, "seed" in base, limit, schema)
 
 
 async def _base(ask: Ask) -> Json:
     """Fields of a plain question that the server takes. OpenAI's newer models want the second limit."""
-    first: Refused | None = None
+    first: RequestRefused | None = None
     for limit in ("max_tokens", "max_completion_tokens"):
         for seed in ({"seed": 1}, {}):
             base: Json = {limit: _TOKENS, **seed}
             try:
                 await ask(base | {"messages": messages(_LINE, "none", (), None)[0]})
                 return base
-            except Refused as refusal:
+            except RequestRefused as refusal:
                 if refusal.status not in (400, 422):
                     raise
                 first = first or refusal
@@ -126,23 +126,23 @@ async def _base(ask: Ask) -> Json:
     raise first
 
 
-async def _try(ask: Ask, fields: Json, prompt: Prompt = _LINE, way: PrefixWay = "none") -> list[Json]:
+async def _try(ask: Ask, fields: Json, prompt: Prompt = _LINE, way: PromptFormat = "none") -> list[Json]:
     """The choices of a reply; none if the server refuses these fields."""
     turns, extra = messages(prompt, way, (), None)
     try:
         reply = await ask(fields | extra | {"messages": turns})
-    except Refused as refusal:
+    except RequestRefused as refusal:
         if refusal.status not in (400, 422):
             raise
         return []
     return [choice for choice in reply["choices"] if isinstance(choice, dict)]
 
 
-async def _prefix(ask: Ask, base: Json, owner: str) -> PrefixWay:
+async def _prefix(ask: Ask, base: Json, owner: str) -> PromptFormat:
     """Whether the line goes on where it was begun; without the extra fields first, which may be ignored."""
     if owner in _KNOWN:
         return _KNOWN[owner]
-    ways: tuple[PrefixWay, ...] = ("trailing", "continue")
+    ways: tuple[PromptFormat, ...] = ("trailing", "continue")
     for way in ways:
         choices = await _try(ask, base, _BEGUN_LINE, way)
         if choices and text_of(choices[0]).lstrip().startswith(_REST.split()[0]):
@@ -185,26 +185,26 @@ async def _form(ask: Ask, base: Json, owner: str) -> SchemaField:
     return "none"
 
 
-def kept_in() -> Path:
+def capabilities_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "llava-cot" / "endpoints"
 
 
 def _file(url: str, model: str) -> Path:
     """One for each, so that processes which open several do not overwrite what the others found."""
-    return kept_in() / f"{sha256(f'{url} {model}'.encode()).hexdigest()[:16]}.json"
+    return capabilities_folder() / f"{sha256(f'{url} {model}'.encode()).hexdigest()[:16]}.json"
 
 
-def recall(url: str, model: str) -> Abilities | None:
+def recall(url: str, model: str) -> Capabilities | None:
     """What was found out before."""
     try:
         known = json.loads(_file(url, model).read_text(encoding="utf-8"))
-        return Abilities(**{field.name: known[field.name] for field in fields(Abilities)})
+        return Capabilities(**{field.name: known[field.name] for field in fields(Capabilities)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(url: str, model: str, found: Abilities) -> None:
+def save(url: str, model: str, found: Capabilities) -> None:
     """Keep it for the next time; where nothing can be written, the server is asked again."""
     file = _file(url, model)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.aside import together
+from llava_cot.models.background import together
 from llava_cot.models.base import (
     ConstraintKind,
     Continuation,
@@ -24,11 +24,11 @@ from llava_cot.models.base import (
     no_option,
     request_seed,
 )
-from llava_cot.models.endpoint.capabilities import Abilities, describe, find_out, keep, only_name, recall
+from llava_cot.models.endpoint.capabilities import Capabilities, describe, find_out, only_name, recall, save
 from llava_cot.models.endpoint.config import Price, Provider
+from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json, RequestRefused, server_of
 from llava_cot.models.endpoint.prompts import data_url, held_to, is_at_hand, joined, messages
-from llava_cot.models.endpoint.replies import KEEP_STOP, Stream, continuations, scores
-from llava_cot.models.endpoint.wire import ATTEMPTS, Json, Refused, Wire, server_of
+from llava_cot.models.endpoint.replies import KEEP_STOP, StreamedReply, continuations, scores
 from llava_cot.models.recent import Recent
 
 _CHAT = "/chat/completions"
@@ -40,7 +40,7 @@ _CHOICE_TOKENS = 3
 
 
 class EndpointModel:
-    """A model as `llava_cot.models.base.Model` has it. What the server can do is in `abilities`.
+    """A model as `llava_cot.models.base.Model` has it. What the server can do is in `capabilities`.
 
     Calls may come from any number of event loops, and share one pool of connections. A request is tried
     `attempts` times.
@@ -58,21 +58,21 @@ class EndpointModel:
         self.url = provider.url
         self._provider = provider
         self._counted: Recent[Prompt, int] = Recent(_COUNTED)
-        self._wire = Wire(server_of(provider, provider.url, attempts))
+        self._wire = HttpClient(server_of(provider, provider.url, attempts))
         try:
             found = self._wire.aside.run_blocking(self._open(name or provider.model, fresh))
         except BaseException:
             self.close()
             raise
-        self.name, self.abilities = found
+        self.name, self.capabilities = found
         self._price = prices.get(self.name)
 
-    async def _open(self, name: str | None, fresh: bool) -> tuple[str, Abilities]:
+    async def _open(self, name: str | None, fresh: bool) -> tuple[str, Capabilities]:
         owner = ""
         if name is None:
             try:
                 listed = await self._wire.get("/models", needs="data")
-            except Refused as refusal:
+            except RequestRefused as refusal:
                 if refusal.status != 404:
                     raise
                 raise ModelError(
@@ -87,13 +87,13 @@ class EndpointModel:
         async def ask(fields: Json) -> Json:
             return await self._wire.post(_CHAT, named | fields, 100, needs="choices")
 
-        abilities = None if fresh else recall(self.url, name)
-        if abilities is None:
-            abilities = await find_out(ask, owner)
-            keep(self.url, name, abilities)
+        capabilities = None if fresh else recall(self.url, name)
+        if capabilities is None:
+            capabilities = await find_out(ask, owner)
+            save(self.url, name, capabilities)
         if self._provider.prefix is not None:
-            abilities = replace(abilities, prefix=self._provider.prefix)
-        return name, abilities
+            capabilities = replace(capabilities, prefix=self._provider.prefix)
+        return name, capabilities
 
     @property
     def sampling_options(self) -> tuple[str, ...]:
@@ -101,13 +101,13 @@ class EndpointModel:
 
     @property
     def constraints(self) -> tuple[ConstraintKind, ...]:
-        return () if self.abilities.json_schema == "none" else ("json",)
+        return () if self.capabilities.json_schema == "none" else ("json",)
 
     async def _owner(self, name: str) -> str:
         """Who serves a model that was named, where the server tells."""
         try:
             listed = await self._wire.get("/models", needs="data")
-        except Refused as refusal:
+        except RequestRefused as refusal:
             if refusal.status in (401, 403):
                 raise
             return ""
@@ -133,7 +133,7 @@ class EndpointModel:
     ) -> list[Continuation]:
         body = await self._body(prompt, sampling)
         # Several greedy samples in one request are refused by vLLM.
-        if tell is None and (n == 1 or (self.abilities.many and sampling.temperature > 0)):
+        if tell is None and (n == 1 or (self.capabilities.many and sampling.temperature > 0)):
             return await self._request(prompt, sampling, body, 0, n)
         parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if tell else 0, n)]
         if tell is not None:
@@ -146,17 +146,17 @@ class EndpointModel:
             for image in message.images:
                 if not is_at_hand(image, side):
                     await asyncio.to_thread(data_url, image, side)  # kept for `messages`
-        turns, extra = messages(prompt, self.abilities.prefix, sampling.stop, side)
+        turns, extra = messages(prompt, self.capabilities.prefix, sampling.stop, side)
         body: Json = {"model": self.name, "messages": turns, **extra, "temperature": sampling.temperature}
-        body[self.abilities.limit] = sampling.max_tokens
+        body[self.capabilities.limit] = sampling.max_tokens
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
-        if sampling.stop and self.abilities.stops:
+        if sampling.stop and self.capabilities.stops:
             body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
-        if self.abilities.top_logprobs:
+        if self.capabilities.top_logprobs:
             body["logprobs"] = True
         if sampling.constraint is not None:
-            body |= held_to(sampling.constraint, self.abilities.json_schema)
+            body |= held_to(sampling.constraint, self.capabilities.json_schema)
         return body
 
     async def _request(
@@ -171,14 +171,14 @@ class EndpointModel:
         self, prompt: Prompt, sampling: Sampling, body: Json, tell: OnText
     ) -> list[Continuation]:
         """Sample 0, told as it is written, or at its end where a repeated prefix may have to come off."""
-        if prompt.prefix and self.abilities.prefix == "none":
+        if prompt.prefix and self.capabilities.prefix == "none":
             samples = await self._request(prompt, sampling, body, 0, 1)
             for sample in samples:
                 tell(sample.text)
             return samples
         body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        stream = Stream(sampling.stop, tell)
+        stream = StreamedReply(sampling.stop, tell)
         await self._wire.stream(_CHAT, body, _guess(prompt, sampling.max_tokens), stream.restart)
         [sample] = self._read(stream.reply, prompt, sampling)
         if not stream.tell(sample.text):
@@ -193,23 +193,23 @@ class EndpointModel:
             reply,
             sampling.stop,
             self.price,
-            lambda text: joined(prompt.prefix, text, self.abilities.prefix),
+            lambda text: joined(prompt.prefix, text, self.capabilities.prefix),
         )
 
     def _seed(self, seed: int, number: int) -> Json:
         """The seed of sample `number`, in the 31 bits that every server takes."""
-        return {"seed": request_seed(seed, number)} if self.abilities.seed else {}
+        return {"seed": request_seed(seed, number)} if self.capabilities.seed else {}
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         if not options or not all(option.strip() for option in options):
             raise no_option()
-        if not self.abilities.top_logprobs:
+        if not self.capabilities.top_logprobs:
             raise self._no_logprobs()
         return await self._wire.aside.run(self._choose(prompt, options))
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
-        body["top_logprobs"] = self.abilities.top_logprobs
+        body["top_logprobs"] = self.capabilities.top_logprobs
         reply = await self._wire.post(_CHAT, body, _guess(prompt, _CHOICE_TOKENS), needs="choices")
         found = scores(reply, options)
         if found is None:
@@ -234,7 +234,7 @@ class EndpointModel:
 
     def describe(self) -> str:
         """The server, its model and what they can do, a line each."""
-        lines = {"server": self.url, "model": self.name, **describe(self.abilities)}
+        lines = {"server": self.url, "model": self.name, **describe(self.capabilities)}
         if self._price is not None:
             lines["price"] = f"${self._price.input:g} read, ${self._price.output:g} written, a million tokens"
         return "\n".join(f"{name:18} {words}" for name, words in lines.items())

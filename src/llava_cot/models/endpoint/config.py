@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llava_cot.errors import ModelError
-from llava_cot.models.endpoint.prompts import PrefixWay
+from llava_cot.models.endpoint.prompts import PromptFormat
 
 # For addresses that are given without a configuration. Not a name that other programs use: their key is
 # not for just any server.
@@ -42,7 +42,7 @@ class Provider(_Settings):
     tokens_per_minute: int | None = Field(default=None, ge=1)
     seconds: float = Field(default=600.0, gt=0)
     image_side: int | None = Field(default=None, ge=1)
-    prefix: PrefixWay | None = None
+    prefix: PromptFormat | None = None
 
 
 class Price(_Settings):
@@ -52,7 +52,7 @@ class Price(_Settings):
     output: float = Field(ge=0)
 
 
-class Config(_Settings):
+class EndpointConfig(_Settings):
     providers: dict[str, Provider] = {}
     prices: dict[str, Price] = {}
 
@@ -62,28 +62,28 @@ def config_file() -> Path:
     return Path(home) / "llava-cot" / "endpoints.yaml"
 
 
-def load_config() -> Config:
+def load_config() -> EndpointConfig:
     """The user's file, empty if there is none, with the package's prices under it. Raises ModelError."""
     own = _read(config_file())
     return own.model_copy(update={"prices": _read(_PRICES).prices | own.prices})
 
 
-def _read(file: Path) -> Config:
+def _read(file: Path) -> EndpointConfig:
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Config()
+        return EndpointConfig()
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ModelError(f"{file} is not YAML; its form is in docs/how-to/use-a-model-server.md") from None
     try:
-        return Config.model_validate({} if data is None else data)
+        return EndpointConfig.model_validate({} if data is None else data)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(f"{file} cannot be used: {where}: {first['msg']}") from None
 
 
-def find_providers(spec: str, config: Config) -> list[Provider]:
+def find_providers(spec: str, config: EndpointConfig) -> list[Provider]:
     """The servers of that name or address, or of these, with commas between them; none if it is no such.
 
     Each has one address. Raises ModelError.

@@ -22,7 +22,7 @@ from PIL import Image
 from llava_cot.core.question import LoadedImage
 from llava_cot.models.base import Constraint, Prompt
 
-PrefixWay = Literal["continue", "trailing", "none"]
+PromptFormat = Literal["continue", "trailing", "none"]
 # The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
 SchemaField = Literal["response_format", "structured_outputs", "guided_json", "none"]
 
@@ -37,7 +37,7 @@ _JPEG = b"\xff\xd8"  # how one begins
 
 
 def messages(
-    prompt: Prompt, way: PrefixWay, stops: Sequence[str], image_side: int | None
+    prompt: Prompt, way: PromptFormat, stops: Sequence[str], image_side: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The messages of a request, and the fields that go with them."""
     turns: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def _only_part(stops: Sequence[str], prefix: str) -> str:
     return f"{ONLY_PART} {marks[0]}{later}."
 
 
-def joined(prefix: str, text: str, way: PrefixWay) -> str:
+def joined(prefix: str, text: str, way: PromptFormat) -> str:
     """A reply as the continuation of the prefix: a new turn may repeat it, and begins without a space."""
     if way != "none" or not prefix:
         return text

@@ -131,7 +131,7 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-class Told:
+class StreamedText:
     """A text that is told in pieces, and perhaps written again from its beginning: nothing is told twice."""
 
     def __init__(self, on_text: OnText) -> None:
@@ -146,7 +146,7 @@ class Told:
         return text.startswith(self._told)
 
 
-class Stream:
+class StreamedReply:
     """One sample that arrives in pieces, which are told as they come; `reply` is what they make up.
 
     After a broken connection the sample is asked for again: `restart` forgets what came, but not what was
@@ -155,7 +155,7 @@ class Stream:
 
     def __init__(self, stops: Sequence[str], on_text: OnText) -> None:
         self._stops = stops
-        self.tell = Told(on_text).tell
+        self.tell = StreamedText(on_text).tell
         self.restart()
 
     def restart(self) -> Callable[[Json], None]:

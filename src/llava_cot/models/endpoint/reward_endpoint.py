@@ -20,8 +20,8 @@ from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.models.endpoint.capabilities import only_name
 from llava_cot.models.endpoint.config import Price, Provider
+from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json, RequestRefused, server_of
 from llava_cot.models.endpoint.prompts import data_url, is_at_hand, messages
-from llava_cot.models.endpoint.wire import ATTEMPTS, Json, Refused, Wire, server_of
 
 _NOT_THIS_WAY = frozenset({400, 404, 405, 422, 501})
 
@@ -81,7 +81,7 @@ class EndpointReward:
         self.url = url.removesuffix("/v1")
         self._side = provider.image_side
         self._prices = prices
-        self._wire = Wire(server_of(provider, self.url, attempts))
+        self._wire = HttpClient(server_of(provider, self.url, attempts))
         try:
             found = self._wire.aside.run_blocking(self._open(name or provider.model, named))
         except BaseException:
@@ -99,7 +99,7 @@ class EndpointReward:
             for path in (way, f"/v1{way}"):
                 try:
                     await self._ask(name, path, Prompt.of(asked), answer)
-                except Refused as refusal:
+                except RequestRefused as refusal:
                     if refusal.status not in _NOT_THIS_WAY:
                         raise
                     if refusal.status != 404:
@@ -107,7 +107,7 @@ class EndpointReward:
                     continue
                 try:
                     await self._ask(name, path, seen, answer)
-                except Refused as refusal:
+                except RequestRefused as refusal:
                     if refusal.status not in _NOT_THIS_WAY:
                         raise
                     return name, path, False
@@ -121,7 +121,7 @@ class EndpointReward:
     async def _listed(self) -> Json:
         try:
             return await self._wire.get("/v1/models", needs="data")
-        except Refused as refusal:
+        except RequestRefused as refusal:
             if refusal.status != 404:
                 raise
         raise ModelError(f"{self.url}/v1/models is not there, so the model's name is not known; give it")

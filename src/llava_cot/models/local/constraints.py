@@ -24,7 +24,7 @@ _KNOWN = 256  # forms that are kept ready: a question with options has one of it
 _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 
 
-class Forcing:
+class ConstraintCompiler:
     """Holds samples of one model to forms. `size` tokens can be drawn, of which `ends` end an answer.
 
     May be used from any thread.
@@ -38,14 +38,14 @@ class Forcing:
         self._begun: Recent[Constraint, Any] = Recent(_KNOWN)
         self._seen_as: dict[frozenset[int], Any] = {}
 
-    def start(self, constraint: Constraint, n: int) -> list[Forced]:
+    def start(self, constraint: Constraint, n: int) -> list[ConstraintState]:
         """The beginning of a constraint, for each of `n` samples. Raises ModelError."""
         with self._lock:
             begun = self._begun.get(constraint)
             if begun is None:
                 begun = self._begin(constraint)
                 self._begun.put(constraint, begun)
-            return [Forced(begun.deep_copy(), self._size, self._ends) for _ in range(n)]
+            return [ConstraintState(begun.deep_copy(), self._size, self._ends) for _ in range(n)]
 
     def _begin(self, constraint: Constraint) -> Any:
         if find_spec("llguidance") is None:
@@ -97,7 +97,7 @@ class Forcing:
         return llguidance.LLTokenizer(seen, n_vocab=self._size, eos_token=self._ends)
 
 
-class Forced:
+class ConstraintState:
     """One sample's place in its constraint."""
 
     def __init__(self, matcher: Any, size: int, ends: Sequence[int]) -> None:

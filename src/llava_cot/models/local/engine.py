@@ -20,13 +20,20 @@ from torch import Tensor
 
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.local.encoding import Encoded
-from llava_cot.models.local.fills import Fill, chunks, features, stems
-from llava_cot.models.local.jobs import Job, Sample, Score
-from llava_cot.models.local.kv_cache import Prefixes, Root
+from llava_cot.models.local.kv_cache import BatchCache
 from llava_cot.models.local.network import Network, threads
-from llava_cot.models.local.prompt_lookup import Drafts
+from llava_cot.models.local.prefix_cache import PrefixCache, PrefixRoot
+from llava_cot.models.local.prompt_lookup import PromptLookup
 from llava_cot.models.local.sampler import draw
-from llava_cot.models.local.sequences import Lane
+from llava_cot.models.local.sequences import (
+    EngineSequence,
+    Prefill,
+    SampledSequence,
+    ScoredSequence,
+    chunks,
+    features,
+    stems,
+)
 
 # Heads in one pass (their images take memory), and tokens in one prefill.
 _HEADS = 16
@@ -37,7 +44,7 @@ _PATIENCE = 4
 
 
 @dataclass
-class Stats:
+class EngineStats:
     """What the engine has done so far; `rows` counts those of all decode steps together, `drafted` and
     `accepted` the tokens that were guessed and those of them that came true."""
 
@@ -55,8 +62,8 @@ class Stats:
 class _Batch:
     """A lane and its samples, row by row."""
 
-    lane: Lane
-    samples: list[Sample] = field(default_factory=list)
+    lane: BatchCache
+    samples: list[SampledSequence] = field(default_factory=list)
 
 
 class Engine:
@@ -73,15 +80,15 @@ class Engine:
         max_rows: int,
         share: bool = True,
     ) -> None:
-        self.stats = Stats()
+        self.stats = EngineStats()
         self._network = network
         self._head_tensors = head_tensors
         self._room = memory - memory // 2
         self._max_rows = max_rows if share else 1
         self._share = share
-        self._prefixes = Prefixes(memory // 2 if share else 0)
-        self._drafts = Drafts()
-        self._waiting: deque[Job] = deque()
+        self._prefixes = PrefixCache(memory // 2 if share else 0)
+        self._drafts = PromptLookup()
+        self._waiting: deque[EngineSequence] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
         self._patience = 0
@@ -95,7 +102,7 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._waiting) or any(batch.samples for batch in self._batches.values())
 
-    def add(self, jobs: Iterable[Job]) -> None:
+    def add(self, jobs: Iterable[EngineSequence]) -> None:
         self._waiting.extend(jobs)
 
     @torch.inference_mode()
@@ -125,10 +132,10 @@ class Engine:
         self._fail([*self._waiting, *self._running()], error)
         self._drop()
 
-    def _running(self) -> list[Sample]:
+    def _running(self) -> list[SampledSequence]:
         return [sample for batch in self._batches.values() for sample in batch.samples]
 
-    def _fail(self, jobs: Iterable[Job], error: BaseException) -> None:
+    def _fail(self, jobs: Iterable[EngineSequence], error: BaseException) -> None:
         if isinstance(error, torch.OutOfMemoryError):
             error = ModelFailure("the device ran out of memory; use a smaller cache_mb or max_batch")
         for job in jobs:
@@ -159,18 +166,18 @@ class Engine:
                 except Exception as error:
                     self._fail([job for fill in chunk for job in fill.jobs], error)
 
-    def _fills(self, jobs: Sequence[Job]) -> list[Fill]:
+    def _fills(self, jobs: Sequence[EngineSequence]) -> list[Prefill]:
         """The jobs with their heads, those with the same ids together."""
-        fills: dict[Any, Fill] = {}
+        fills: dict[Any, Prefill] = {}
         for job, root in self._rooted(jobs):
             key: Any = (id(root), tuple(job.ids)) if self._share else id(job)
-            fills.setdefault(key, Fill(root, job.ids)).jobs.append(job)
+            fills.setdefault(key, Prefill(root, job.ids)).jobs.append(job)
         return list(fills.values())
 
-    def _rooted(self, jobs: Sequence[Job]) -> list[tuple[Job, Root]]:
+    def _rooted(self, jobs: Sequence[EngineSequence]) -> list[tuple[EngineSequence, PrefixRoot]]:
         """The jobs with their roots; heads that are not known are run first, those of one shape together."""
-        roots: dict[Any, Root] = {}
-        missing: dict[Any, dict[Any, Job]] = {}
+        roots: dict[Any, PrefixRoot] = {}
+        missing: dict[Any, dict[Any, EngineSequence]] = {}
         tensors: dict[Any, dict[str, Tensor]] = {}
         keys = [job.encoded.head if self._share else id(job) for job in jobs]
         for key, job in zip(keys, jobs, strict=True):
@@ -178,7 +185,7 @@ class Engine:
                 continue
             root = self._prefixes.root(job.encoded.head) if self._share else None
             if root is None and job.encoded.head is None:
-                root = Root((), [], None)
+                root = PrefixRoot((), [], None)
                 self._prefixes.add_root(root)
             if root is not None:
                 roots[key] = root
@@ -200,7 +207,9 @@ class Engine:
                     self._fail(some.values(), error)
         return [(job, roots[key]) for key, job in zip(keys, jobs, strict=True) if key in roots]
 
-    def _run_heads(self, jobs: dict[Any, Job], tensors: dict[Any, dict[str, Tensor]]) -> dict[Any, Root]:
+    def _run_heads(
+        self, jobs: dict[Any, EngineSequence], tensors: dict[Any, dict[str, Tensor]]
+    ) -> dict[Any, PrefixRoot]:
         heads = [job.encoded.head for job in jobs.values() if job.encoded.head is not None]
         roots = self._network.heads(heads, [tensors[key] for key in jobs])
         for root, head in zip(roots, heads, strict=True):
@@ -210,14 +219,14 @@ class Engine:
                 self._prefixes.add_root(root)
         return dict(zip(jobs, roots, strict=True))
 
-    def _match(self, fills: Sequence[Fill]) -> None:
+    def _match(self, fills: Sequence[Prefill]) -> None:
         """Look up how much of each is known; the ids whose logits are asked for must be run."""
         for fill in fills:
             start = len(fill.root.ids)
             fill.pieces = self._prefixes.match(fill.root, fill.ids[start : len(fill.ids) - fill.keep])
             fill.known = start + sum(piece[0].shape[2] for piece in fill.pieces)
 
-    def _prefill(self, fills: list[Fill]) -> None:
+    def _prefill(self, fills: list[Prefill]) -> None:
         batch = self._batch(fills[0].root)
         fills = self._fitting(batch, sorted(fills, key=lambda fill: not fill.samples))
         if not fills:
@@ -247,7 +256,7 @@ class Engine:
             self._drafts.learn(fill.ids, fill.known)
         self._begin(batch, fills, logits)
 
-    def _begin(self, batch: _Batch, fills: Sequence[Fill], logits: Tensor) -> None:
+    def _begin(self, batch: _Batch, fills: Sequence[Prefill], logits: Tensor) -> None:
         """Answer scores, and give each sample a row of its own, the first of a fill the fill's."""
         first = len(batch.samples)
         sources = [i for i, fill in enumerate(fills) if fill.samples]
@@ -255,7 +264,7 @@ class Engine:
         for i, fill in enumerate(fills):
             for job in fill.jobs:
                 job.root = fill.root
-                if isinstance(job, Score):
+                if isinstance(job, ScoredSequence):
                     job.read(logits[i, -job.keep :])
             more = fill.samples[1:]
             if more:
@@ -266,13 +275,13 @@ class Engine:
         if sources:
             self._advance(batch, first, logits[sources, -1:], [[] for _ in sources])
 
-    def _batch(self, root: Root) -> _Batch:
+    def _batch(self, root: PrefixRoot) -> _Batch:
         size = features(root)
         if size not in self._batches:
-            self._batches[size] = _Batch(Lane(self._network.layout, root.cross))
+            self._batches[size] = _Batch(BatchCache(self._network.layout, root.cross))
         return self._batches[size]
 
-    def _fitting(self, batch: _Batch, fills: list[Fill]) -> list[Fill]:
+    def _fitting(self, batch: _Batch, fills: list[Prefill]) -> list[Prefill]:
         """Make room for the fills, or for as many of their jobs as there is room for; the rest wait."""
         fills = list(fills)
         while fills and not self._reserve(batch, fills):
@@ -288,7 +297,7 @@ class Engine:
                 self._fail(fill.jobs, _too_large(len(fill.ids)))
         return fills
 
-    def _reserve(self, batch: _Batch, fills: Sequence[Fill] = ()) -> bool:
+    def _reserve(self, batch: _Batch, fills: Sequence[Prefill] = ()) -> bool:
         held = len(batch.samples), max((len(sample.ids) for sample in batch.samples), default=0)
         rows = held[0] + sum(max(1, len(fill.samples)) for fill in fills)
         columns = max(held[1], *(len(fill.ids) for fill in fills), 0)
@@ -368,7 +377,9 @@ class Engine:
         for row in reversed(done):
             self._leave(batch, row)
 
-    def _take(self, sample: Sample, draft: Sequence[int], drawn: Sequence[tuple[int, float]]) -> bool:
+    def _take(
+        self, sample: SampledSequence, draft: Sequence[int], drawn: Sequence[tuple[int, float]]
+    ) -> bool:
         """Give a sample what was drawn, to the first that its draft did not foresee; true if it is done."""
         for guess, (token, logprob) in zip_longest(draft, drawn):
             if sample.take(token, logprob):
@@ -388,14 +399,14 @@ class Engine:
             batch.samples[row] = last
         self._full = False
 
-    def _remember(self, root: Root, ids: Sequence[int], lane: Lane, row: int) -> None:
+    def _remember(self, root: PrefixRoot, ids: Sequence[int], lane: BatchCache, row: int) -> None:
         if self._share:
             start = len(root.ids)
             self._prefixes.add(root, ids[start:], lambda a, b: lane.read(row, start + a, start + b))
 
 
 def _allowed(
-    samples: Sequence[Sample], drafts: Sequence[Sequence[int]], device: torch.device
+    samples: Sequence[SampledSequence], drafts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[list[int], Tensor] | None:
     """What samples with a form may draw, as `draw` takes it: a sample has a row for each token to come."""
     rows: list[int] = []

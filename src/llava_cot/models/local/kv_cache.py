@@ -1,153 +1,228 @@
-"""What has been computed once: keys and values of heads and of the tokens after them.
+"""Rows that are decoded together: their keys and values, in place.
 
-Owns the memory bound and what is forgotten first. Knows no network. Each head has a tree of token runs;
-two texts share the runs of their common beginning, so nothing is kept twice. Keys and values come as a
-list of tensors [planes, heads, tokens, width] (see `lanes.py`).
+Owns the buffers, and how transformers' attention layers read and write them. Knows no tokens, no prompts
+and no prefixes. A row's tokens lie at columns 0 to length - 1; what lies behind them is finite and masked.
+The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns,
+width], so that a row is copied, read and written whole by one operation.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
-
-from llava_cot.models.local.encoding import Head
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 KV = list[Tensor]
+# What a lane has room for at least, if there is memory: growing copies it.
+_ROWS = 8
+_COLUMNS = 256
 
 
-@dataclass(eq=False)
-class Run:
-    """Tokens that follow their parent's, and their keys and values."""
-
-    ids: tuple[int, ...]
-    kv: KV
-    parent: Run | None
-    used: int = 0
-    children: dict[int, Run] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.kv)
-
-
-@dataclass(eq=False)
-class Root(Run):
-    """What a head leaves behind; without a head, nothing.
-
-    `cross` are the keys and values of its images' features, [planes, heads, features, width], where the
-    network reads images through layers of their own; `shift` is what the position of a later token
-    differs by from its place in the text.
+@dataclass(frozen=True)
+class CacheLayout:
+    """Where each layer's keys and values lie: `planes[tensor]` are the (layer, 0 for keys or 1 for values)
+    of its planes, `shapes[tensor]` is (heads, width) of each. `cross` are the layers that attend to images.
     """
 
-    head: Head | None = None
-    cross: Tensor | None = None
-    shift: int = 0
+    layers: int
+    planes: tuple[tuple[tuple[int, int], ...], ...]
+    shapes: tuple[tuple[int, int], ...]
+    cross: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        elements = sum(len(p) * h * w for p, (h, w) in zip(self.planes, self.shapes, strict=True))
+        return elements * self.dtype.itemsize
+
+
+class BatchCache:
+    """Rows of a buffer that grows. All have as many image features (`cross` is one row's), or none."""
+
+    def __init__(self, layout: CacheLayout, cross: Tensor | None) -> None:
+        self.layout = layout
+        self.features = 0 if cross is None else cross.shape[2]
+        self._cross_bytes = 0 if cross is None else cross.nbytes
+        self.capacity = (0, 0)
+        self._kv: KV = []
+        self._planes: dict[tuple[int, int], Tensor] = {}
+        self._cross: Tensor | None = None
+        self._cross_in: list[Tensor | None] = []
+        self._at = (0, 0, 0)
+        self._where: tuple[Tensor, Tensor] | None = None
+        layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
+        self._cross_layers = [_ImageLayer() for _ in layout.cross]
+        for index, layer in zip(layout.cross, self._cross_layers, strict=True):
+            layers[index] = layer
+        self.cache = Cache(layers=layers)
 
     @property
     def nbytes(self) -> int:
-        return super().nbytes + (0 if self.cross is None else self.cross.nbytes)
+        return self._needs(*self.capacity, self._cross is not None)
 
+    def _needs(self, rows: int, columns: int, mixed: bool) -> int:
+        return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
 
-class Prefixes:
-    """Trees of runs by head, at most `limit` bytes in all; what was used longest ago goes first."""
+    def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
+        """Make room, keeping what `held` rows and columns hold; false if it takes more than `limit` bytes.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._roots: dict[Head | None, Root] = {}
-        self._clock = 0
-        self.nbytes = 0
+        Rows on different images (`mixed`) need room for the features of each.
+        """
+        fits = rows <= self.capacity[0] and columns <= self.capacity[1]
+        roomy = (max(_ROWS, 1 << (rows - 1).bit_length()), _COLUMNS * -(-columns * 3 // 2 // _COLUMNS))
+        shapes = (self.capacity,) if fits else (roomy, (rows, -(-columns // 16) * 16))
+        for more_rows, more_columns in (*shapes, (rows, columns)):
+            if self._needs(more_rows, more_columns, mixed or self._cross is not None) <= limit:
+                if (more_rows, more_columns) != self.capacity:
+                    self._resize(more_rows, more_columns, held)
+                return True
+        return False
 
-    def root(self, head: Head | None) -> Root | None:
-        return self._roots.get(head)
+    def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
+        old = self._kv
+        self._kv = [
+            _zeros((len(p), rows, h, columns, w), self.layout)
+            for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
+        ]
+        for new, before in zip(self._kv, old, strict=False):
+            new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
+        self.capacity = (rows, columns)
+        self._cross = None
+        self._planes = {
+            place: buffer[i]
+            for buffer, places in zip(self._kv, self.layout.planes, strict=True)
+            for i, place in enumerate(places)
+        }
 
-    def add_root(self, root: Root) -> None:
-        self._roots[root.head] = root
-        self._use(root)
-        self.nbytes += root.nbytes
-        self._forget()
+    def write(self, row: int, start: int, kv: KV) -> int:
+        """Copy keys and values into a row from a column on; the column after them."""
+        stop = start + kv[0].shape[2]
+        for buffer, part in zip(self._kv, kv, strict=True):
+            buffer[:, row, :, start:stop] = part
+        return stop
 
-    def match(self, root: Root, ids: Sequence[int]) -> list[KV]:
-        """Keys and values of the longest known beginning of `ids`, in pieces."""
-        pieces = []
-        self._use(root)
-        for run, common in _walk(root, ids):
-            self._use(run)
-            pieces.append(run.kv if common == len(run.ids) else [t[:, :, :common] for t in run.kv])
-        return pieces
+    def read(self, row: int, start: int, stop: int) -> KV:
+        return [buffer[:, row, :, start:stop].clone() for buffer in self._kv]
 
-    def add(self, root: Root, ids: Sequence[int], read: Callable[[int, int], KV]) -> None:
-        """Keep `ids` after a root, if that is still known; `read(start, stop)` copies out what is missing."""
-        if self._roots.get(root.head) is not root:
+    def copy(self, row: int, first: int, last: int, length: int) -> None:
+        """Copy a row onto rows `first` to `last` - 1."""
+        for buffer in self._kv:
+            buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
+
+    def show_images(self, first: int, crosses: Sequence[Tensor]) -> None:
+        """The image features of rows `first` and on, before a forward pass on just these.
+
+        Rows on the same image read one copy; rows on different ones each have their own.
+        """
+        if not self.features:
             return
-        node: Run = root
-        at = 0
-        for run, common in _walk(root, ids):
-            self._use(run)
-            node = run if common == len(run.ids) else self._split(run, common)
-            at += common
-        if at < len(ids):
-            leaf = Run(tuple(ids[at:]), read(at, len(ids)), node)
-            node.children[ids[at]] = leaf
-            self._use(leaf)
-            self.nbytes += leaf.nbytes
-        self._forget()
-
-    def _split(self, run: Run, at: int) -> Run:
-        """Cut a run in two, and give back the first part, which is its parent from then on."""
-        assert run.parent is not None
-        upper = Run(run.ids[:at], [t[:, :, :at].clone() for t in run.kv], run.parent, run.used)
-        run.parent.children[run.ids[0]] = upper
-        run.ids, run.kv, run.parent = run.ids[at:], [t[:, :, at:].clone() for t in run.kv], upper
-        upper.children[run.ids[0]] = run
-        return upper
-
-    def _use(self, run: Run) -> None:
-        self._clock += 1
-        run.used = self._clock
-
-    def _forget(self) -> None:
-        """Down to nine tenths of the limit, so that it is not done for every token."""
-        if self.nbytes <= self._limit:
-            return
-        leaves = [(run.used, id(run), run) for root in self._roots.values() for run in _leaves(root)]
-        heapq.heapify(leaves)
-        while leaves and self.nbytes > 0.9 * self._limit:
-            _, _, run = heapq.heappop(leaves)
-            self.nbytes -= run.nbytes
-            if isinstance(run, Root):
-                del self._roots[run.head]
-                continue
-            assert run.parent is not None
-            del run.parent.children[run.ids[0]]
-            if not run.parent.children:
-                heapq.heappush(leaves, (run.parent.used, id(run.parent), run.parent))
-
-
-def _walk(root: Run, ids: Sequence[int]) -> Iterator[tuple[Run, int]]:
-    """The runs that `ids` begin with, and how much of each; only the last can be a part, and be split."""
-    node, at = root, 0
-    while at < len(ids) and (child := node.children.get(ids[at])) is not None:
-        end = at + len(child.ids)
-        whole = tuple(ids[at:end]) == child.ids
-        yield child, len(child.ids) if whole else _common(child.ids, ids, at)
-        if not whole:
-            return
-        node, at = child, end
-
-
-def _common(run: Sequence[int], ids: Sequence[int], start: int) -> int:
-    length = min(len(run), len(ids) - start)
-    return next((i for i in range(length) if run[i] != ids[start + i]), length)
-
-
-def _leaves(root: Root) -> Iterator[Run]:
-    waiting: list[Run] = [root]
-    while waiting:
-        run = waiting.pop()
-        if run.children:
-            waiting += run.children.values()
+        if all(cross is crosses[0] for cross in crosses):
+            shown = crosses[0][:, None].expand(-1, len(crosses), -1, -1, -1)
         else:
-            yield run
+            shown = self._gather(first, crosses)
+        for i, layer in enumerate(self._cross_layers):
+            layer.keys, layer.values = shown[2 * i], shown[2 * i + 1]
+            layer.is_initialized = True
+
+    def _gather(self, first: int, crosses: Sequence[Tensor]) -> Tensor:
+        stop = first + len(crosses)
+        if self._cross is None:
+            p, h, f, w = crosses[0].shape
+            self._cross = crosses[0].new_empty(p, self.capacity[0], h, f, w)
+            self._cross_in = [None] * self.capacity[0]
+        for row, cross in enumerate(crosses, first):
+            if self._cross_in[row] is not cross:
+                self._cross[:, row] = cross
+                self._cross_in[row] = cross
+        return self._cross[:, first:stop]
+
+    def aim(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
+        """Set the rows and columns that the next forward pass reads.
+
+        `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
+        ones of `columns` in every row.
+        """
+        self._at = (first, stop, columns)
+        self._where = None
+        if where is not None:
+            rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
+            self._where = (rows, where)
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [rows, heads, tokens, width] of one layer, and give back all that its tokens may see."""
+        planes = self._planes[layer, 0], self._planes[layer, 1]
+        first, stop, columns = self._at
+        for plane, states in zip(planes, (keys, values), strict=True):
+            if self._where is None:
+                plane[first:stop, :, columns - states.shape[2] : columns] = states
+            else:
+                rows, where = self._where
+                plane[rows, :, where] = states.transpose(1, 2)
+        return planes[0][first:stop, :, :columns], planes[1][first:stop, :, :columns]
+
+    def seen(self) -> int:
+        return self._at[2]
+
+
+def _zeros(shape: tuple[int, ...], layout: CacheLayout) -> Tensor:
+    """Zeros, since a masked column must be a number; on a CPU they cost nothing until they are written."""
+    if layout.device.type != "cpu":
+        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+    empty = np.zeros(math.prod(shape) * layout.dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(empty).view(layout.dtype).view(shape)
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """A layer of the cache as transformers sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
+    """Keys and values of tokens, which each forward pass adds to."""
+
+    def __init__(self, lane: BatchCache, index: int) -> None:
+        super().__init__()
+        self.is_initialized = True
+        self.keys = self.values = torch.empty(0)  # Mllama looks at their size
+        self._lane, self._index = lane, index
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        return self._lane.put(self._index, key_states, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._lane.seen(), 0
+
+    def get_seq_length(self) -> int:
+        return self._lane.seen() - 1
+
+
+class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]
+    """Image features, which no token is added to."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("the features of an image are never added to")
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length(), 0
+
+    def get_seq_length(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[2]

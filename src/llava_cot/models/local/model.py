@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.errors import ModelError
-from llava_cot.models.arriving import Arriving
 from llava_cot.models.base import (
     ConstraintKind,
     Continuation,
@@ -32,12 +31,12 @@ from llava_cot.models.base import (
     unknown_ids,
 )
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, load_checkpoint
-from llava_cot.models.local.constraints import Forced, Forcing
+from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintState
 from llava_cot.models.local.encoding import Encoded, Encoder
-from llava_cot.models.local.engine import Engine, Stats
-from llava_cot.models.local.jobs import Job, Sample, Score, Ticket
+from llava_cot.models.local.engine import Engine, EngineStats
 from llava_cot.models.local.network import Network
-from llava_cot.models.stopping import Vocabulary, Writing
+from llava_cot.models.local.sequences import EngineCall, EngineSequence, SampledSequence, ScoredSequence
+from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
 # Rounds of an event loop without a new call after which it has nothing more to ask for now: what
 # gathers calls takes a few rounds from one result to the next calls.
@@ -77,10 +76,10 @@ class LocalModel:
         self._vocabulary = Vocabulary(processor.tokenizer, opened.network.vocabulary)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
-        self._forcing = Forcing(processor.tokenizer, opened.network.vocabulary, self._ends)
+        self._forcing = ConstraintCompiler(processor.tokenizer, opened.network.vocabulary, self._ends)
 
     @property
-    def stats(self) -> Stats:
+    def stats(self) -> EngineStats:
         return self._engine.stats
 
     @property
@@ -97,21 +96,21 @@ class LocalModel:
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
-        forced: Sequence[Forced | None] = [None] * n
+        forced: Sequence[ConstraintState | None] = [None] * n
         if sampling.constraint is not None:  # which may take a while
             forced = await asyncio.to_thread(self._forcing.start, sampling.constraint, n)
 
-        def jobs(ticket: Ticket, tell: Callable[[str], None] | None) -> list[Job]:
+        def jobs(ticket: EngineCall, tell: Callable[[str], None] | None) -> list[EngineSequence]:
             return [
-                Sample(
+                SampledSequence(
                     ticket,
                     i,
                     encoded,
                     sampling,
-                    Arriving(
+                    SampleBuilder(
                         len(encoded.ids),
                         limit,
-                        Writing(self._vocabulary, prefix, sampling.stop),
+                        SampleText(self._vocabulary, prefix, sampling.stop),
                         self._ends,
                         None if i else tell,
                     ),
@@ -133,8 +132,10 @@ class LocalModel:
         groups = [[i for i, option in enumerate(ids) if len(option) == 1]]
         groups = [group for group in groups if group] + [[i] for i, o in enumerate(ids) if len(o) > 1]
 
-        def jobs(ticket: Ticket, tell: object) -> list[Job]:
-            return [Score(ticket, k, encoded, [ids[i] for i in group]) for k, group in enumerate(groups)]
+        def jobs(ticket: EngineCall, tell: object) -> list[EngineSequence]:
+            return [
+                ScoredSequence(ticket, k, encoded, [ids[i] for i in group]) for k, group in enumerate(groups)
+            ]
 
         scores = [0.0] * len(ids)
         for group, found in zip(groups, await self._runner.run(len(groups), jobs, None), strict=True):
@@ -185,7 +186,7 @@ class _Call:
     def __init__(self, parts: int, on_text: OnText | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[list[Any]] = self.loop.create_future()
-        self.ticket = Ticket(parts, self._finish)
+        self.ticket = EngineCall(parts, self._finish)
         self._on_text = on_text
         self._untold: list[str] = []
         self._telling = threading.Lock()
@@ -235,7 +236,7 @@ class _Runner:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inbox: list[Job] = []
+        self._inbox: list[EngineSequence] = []
         self._submitted = 0
         self._last_loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -255,7 +256,7 @@ class _Runner:
     async def run(
         self,
         parts: int,
-        jobs: Callable[[Ticket, Callable[[str], None] | None], list[Job]],
+        jobs: Callable[[EngineCall, Callable[[str], None] | None], list[EngineSequence]],
         on_text: OnText | None,
     ) -> list[Any]:
         """Run the jobs of one call; their results in order. Cancelled, it takes its rows out."""

@@ -17,8 +17,8 @@ from transformers import DynamicCache
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local.encoding import Head
-from llava_cot.models.local.kv_cache import Root
-from llava_cot.models.local.sequences import Lane, Layout
+from llava_cot.models.local.kv_cache import BatchCache, CacheLayout
+from llava_cot.models.local.prefix_cache import PrefixRoot
 
 # Multiplications in one product below which more than one thread costs more time than it saves: waking
 # another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
@@ -46,7 +46,7 @@ class Network:
         self._patches: int = model.model.vision_model.num_patches if cross else 0
         self.layout = self._learn(cross)
 
-    def _learn(self, cross: tuple[int, ...]) -> Layout:
+    def _learn(self, cross: tuple[int, ...]) -> CacheLayout:
         cache: Any = DynamicCache()
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         try:
@@ -63,9 +63,9 @@ class Network:
         self.vocabulary: int = logits.shape[-1]
         layers = max(len(cache.layers), max(cross, default=-1) + 1)
         places = tuple(map(tuple, planes.values()))
-        return Layout(layers, places, tuple(planes), cross, self.dtype, self.device)
+        return CacheLayout(layers, places, tuple(planes), cross, self.dtype, self.device)
 
-    def heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[Root]:
+    def heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[PrefixRoot]:
         """Run heads of one shape in one pass, images and all."""
         batch = {name: torch.cat([one[name] for one in inputs]).to(self.device) for name in inputs[0]}
         batch = {n: t.to(self.dtype) if t.is_floating_point() else t for n, t in batch.items()}
@@ -80,7 +80,7 @@ class Network:
         crosses = [self._state(cache, (layer, part)) for layer in self.layout.cross for part in (0, 1)]
         roots = []
         for row, (head, one) in enumerate(zip(heads, inputs, strict=True)):
-            root = Root(head.ids, [t[:, row].clone() for t in kv], None, head=head)
+            root = PrefixRoot(head.ids, [t[:, row].clone() for t in kv], None, head=head)
             if crosses:
                 seen = one["cross_attention_mask"][0, -1].flatten().bool().to(self.device)
                 features = seen.repeat_interleave(self._patches)
@@ -96,7 +96,9 @@ class Network:
         state: Tensor = layer.values if place[1] else layer.keys
         return state
 
-    def step(self, lane: Lane, tokens: Sequence[int], before: Sequence[int], roots: Sequence[Root]) -> Tensor:
+    def step(
+        self, lane: BatchCache, tokens: Sequence[int], before: Sequence[int], roots: Sequence[PrefixRoot]
+    ) -> Tensor:
         """Run one token of each of the lane's first rows; logits [rows, vocabulary].
 
         `before` are the rows' lengths so far.
@@ -112,11 +114,11 @@ class Network:
 
     def extend(
         self,
-        lane: Lane,
+        lane: BatchCache,
         first: int,
         tokens: Sequence[Sequence[int]],
         before: Sequence[int],
-        roots: Sequence[Root],
+        roots: Sequence[PrefixRoot],
         keep: int,
     ) -> Tensor:
         """Run some tokens of rows `first` and on; logits [rows, keep, vocabulary] of the last ones.
@@ -142,7 +144,7 @@ class Network:
             more["cross_attention_mask"] = torch.ones(shape, device=self.device)
         return self._run(lane.cache, keep, input_ids=ids, position_ids=positions, attention_mask=mask, **more)
 
-    def _shifts(self, roots: Sequence[Root]) -> Tensor:
+    def _shifts(self, roots: Sequence[PrefixRoot]) -> Tensor:
         return torch.tensor([[root.shift] for root in roots], device=self.device)
 
     def _mask(self, place: Tensor, columns: int) -> Tensor:

@@ -16,7 +16,7 @@ _MOST = 6  # tokens guessed of one row
 _PASS = 36  # what a pass costs beside its tokens, in tokens
 
 
-class Drafts:
+class PromptLookup:
     """Learns from every text, and guesses how another one goes on."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.aside import Aside
+from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import Message, Prompt, Reward, too_long
 from llava_cot.models.local.checkpoint import (
     first_sentence,
@@ -59,7 +59,7 @@ class LocalReward:
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = folder.resolve().name
         self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
-        self._aside = Aside("llava-cot rewards", _nothing)
+        self._aside = BackgroundLoop("llava-cot rewards", _nothing)
         try:
             self._network = self._aside.run_blocking(_open(folder, device, dtype))
         except BaseException:

@@ -1,6 +1,6 @@
 """Drawing tokens from logits, each row by its own settings.
 
-Owns temperature, top-p and the rows' random numbers. Knows no text and no cache. Sample i of a call
+Owns temperature, top-p and the rows' random numbers. Knows no text and no cache. SampledSequence i of a call
 draws from (seed, i) alone, one uniform number a token, so what shares a batch changes nothing.
 """
 

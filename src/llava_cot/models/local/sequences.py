@@ -1,228 +1,208 @@
-"""Rows that are decoded together: their keys and values, in place.
+"""What is asked of the engine, one row at a time: a sample to be drawn, or options to be scored.
 
-Owns the buffers, and how transformers' attention layers read and write them. Knows no tokens, no prompts
-and no prefixes. A row's tokens lie at columns 0 to length - 1; what lies behind them is finite and masked.
-The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns,
-width], so that a row is copied, read and written whole by one operation.
+Owns what becomes of a row's tokens and logits. Knows no batch and no network.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
-KV = list[Tensor]
-# What a lane has room for at least, if there is memory: growing copies it.
-_ROWS = 8
-_COLUMNS = 256
+from llava_cot.errors import ModelError
+from llava_cot.models.base import Sampling
+from llava_cot.models.local.constraints import ConstraintState
+from llava_cot.models.local.encoding import Encoded
+from llava_cot.models.local.prefix_cache import KV, PrefixRoot
+from llava_cot.models.local.sampler import Uniforms
+from llava_cot.models.text import SampleBuilder
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where each layer's keys and values lie: `planes[tensor]` are the (layer, 0 for keys or 1 for values)
-    of its planes, `shapes[tensor]` is (heads, width) of each. `cross` are the layers that attend to images.
+class EngineCall:
+    """One call and its parts. `finish` is told once, of all the parts' results or of the first failure.
+
+    Whoever stops waiting sets `dropped`.
     """
 
-    layers: int
-    planes: tuple[tuple[tuple[int, int], ...], ...]
-    shapes: tuple[tuple[int, int], ...]
-    cross: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
+    def __init__(self, parts: int, finish: Callable[[list[Any] | BaseException], None]) -> None:
+        self._results: list[Any] = [None] * parts
+        self._left = parts
+        self._finish = finish
+        self.dropped = False
+
+    def settle(self, part: int, result: Any) -> None:
+        self._results[part] = result
+        self._left -= 1
+        if self._left == 0 and not self.dropped:
+            self.dropped = True
+            self._finish(self._results)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.dropped:
+            self.dropped = True
+            self._finish(error)
+
+
+class EngineSequence:
+    """A part of a ticket. `ids` are run, the logits of the last `keep` are wanted; `root` is the engine's."""
+
+    root: PrefixRoot
+
+    def __init__(
+        self, ticket: EngineCall, part: int, encoded: Encoded, ids: Sequence[int], keep: int = 1
+    ) -> None:
+        self.ticket = ticket
+        self.part = part
+        self.encoded = encoded
+        self.ids = list(ids)
+        self.keep = keep
+
+
+class ScoredSequence(EngineSequence):
+    """The log-probabilities of options that follow the same ids.
+
+    Several options of one token each, or one option of several, all but the last of which are run too.
+    """
+
+    def __init__(
+        self, ticket: EngineCall, part: int, encoded: Encoded, options: Sequence[Sequence[int]]
+    ) -> None:
+        super().__init__(ticket, part, encoded, [*encoded.ids, *options[0][:-1]], len(options[0]))
+        self._options = options
+
+    def read(self, logits: Tensor) -> None:
+        """`logits` is [keep, vocabulary]; settles the ticket's part with a list, one number an option."""
+        logprobs = logits.log_softmax(-1)
+        places = list(range(self.keep))
+        scores = [float(logprobs[places, list(option)].sum()) for option in self._options]
+        self.ticket.settle(self.part, scores)
+
+
+class SampledSequence(EngineSequence):
+    """One continuation being drawn; `ids` grows. `forced` is its place in its form, if it has one."""
+
+    def __init__(
+        self,
+        ticket: EngineCall,
+        part: int,
+        encoded: Encoded,
+        sampling: Sampling,
+        arriving: SampleBuilder,
+        forced: ConstraintState | None = None,
+    ) -> None:
+        super().__init__(ticket, part, encoded, encoded.ids)
+        self.sampling = sampling
+        self.forced = forced
+        self._uniforms = Uniforms(sampling.seed, sampling.first + part)
+        self._arriving = arriving
+        self._ended = False
 
     @property
-    def token_bytes(self) -> int:
-        elements = sum(len(p) * h * w for p, (h, w) in zip(self.planes, self.shapes, strict=True))
-        return elements * self.dtype.itemsize
-
-
-class Lane:
-    """Rows of a buffer that grows. All have as many image features (`cross` is one row's), or none."""
-
-    def __init__(self, layout: Layout, cross: Tensor | None) -> None:
-        self.layout = layout
-        self.features = 0 if cross is None else cross.shape[2]
-        self._cross_bytes = 0 if cross is None else cross.nbytes
-        self.capacity = (0, 0)
-        self._kv: KV = []
-        self._planes: dict[tuple[int, int], Tensor] = {}
-        self._cross: Tensor | None = None
-        self._cross_in: list[Tensor | None] = []
-        self._at = (0, 0, 0)
-        self._where: tuple[Tensor, Tensor] | None = None
-        layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
-        self._cross_layers = [_ImageLayer() for _ in layout.cross]
-        for index, layer in zip(layout.cross, self._cross_layers, strict=True):
-            layers[index] = layer
-        self.cache = Cache(layers=layers)
+    def computed(self) -> int:
+        """How many of its ids have been run: not the one drawn last, unless an end token followed it."""
+        return len(self.ids) if self._ended else len(self.ids) - 1
 
     @property
-    def nbytes(self) -> int:
-        return self._needs(*self.capacity, self._cross is not None)
+    def left(self) -> int:
+        """How many tokens it may still have."""
+        return self._arriving.left
 
-    def _needs(self, rows: int, columns: int, mixed: bool) -> int:
-        return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
+    def uniforms(self, count: int) -> list[float]:
+        """The random numbers of its next tokens."""
+        return self._uniforms.at(self._arriving.count, count)
 
-    def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
-        """Make room, keeping what `held` rows and columns hold; false if it takes more than `limit` bytes.
+    def allowed(self, draft: Sequence[int]) -> NDArray[np.bool_] | None:
+        """What its form allows next, and after each token of a draft; None if it has none, or that failed,
+        which fails the ticket."""
+        try:
+            return None if self.forced is None else self.forced.allowed(draft)
+        except ModelError as error:
+            self.ticket.fail(error)
+            return None
 
-        Rows on different images (`mixed`) need room for the features of each.
-        """
-        fits = rows <= self.capacity[0] and columns <= self.capacity[1]
-        roomy = (max(_ROWS, 1 << (rows - 1).bit_length()), _COLUMNS * -(-columns * 3 // 2 // _COLUMNS))
-        shapes = (self.capacity,) if fits else (roomy, (rows, -(-columns // 16) * 16))
-        for more_rows, more_columns in (*shapes, (rows, columns)):
-            if self._needs(more_rows, more_columns, mixed or self._cross is not None) <= limit:
-                if (more_rows, more_columns) != self.capacity:
-                    self._resize(more_rows, more_columns, held)
-                return True
-        return False
+    def take(self, token: int, logprob: float) -> bool:
+        """Take the next token; true if it is the last, and the ticket's part is settled."""
+        whole = self._arriving.take(token, logprob)
+        self._ended = whole is not None and whole.finish == "eos"
+        if not self._ended:
+            self.ids.append(token)
+            if self.forced is not None:
+                self.forced.take(token)
+        if whole is not None:
+            self.ticket.settle(self.part, whole)
+        return whole is not None
 
-    def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
-        old = self._kv
-        self._kv = [
-            _zeros((len(p), rows, h, columns, w), self.layout)
-            for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
-        ]
-        for new, before in zip(self._kv, old, strict=False):
-            new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
-        self.capacity = (rows, columns)
-        self._cross = None
-        self._planes = {
-            place: buffer[i]
-            for buffer, places in zip(self._kv, self.layout.planes, strict=True)
-            for i, place in enumerate(places)
-        }
 
-    def write(self, row: int, start: int, kv: KV) -> int:
-        """Copy keys and values into a row from a column on; the column after them."""
-        stop = start + kv[0].shape[2]
-        for buffer, part in zip(self._kv, kv, strict=True):
-            buffer[:, row, :, start:stop] = part
-        return stop
+# How many tokens a common beginning must save to be worth a pass of its own.
+_WORTH = 64
 
-    def read(self, row: int, start: int, stop: int) -> KV:
-        return [buffer[:, row, :, start:stop].clone() for buffer in self._kv]
 
-    def copy(self, row: int, first: int, last: int, length: int) -> None:
-        """Copy a row onto rows `first` to `last` - 1."""
-        for buffer in self._kv:
-            buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
+@dataclass(eq=False)
+class Prefill:
+    """Ids to be run after a root; the first `known` of them were before, and left `pieces` behind."""
 
-    def show_images(self, first: int, crosses: Sequence[Tensor]) -> None:
-        """The image features of rows `first` and on, before a forward pass on just these.
+    root: PrefixRoot
+    ids: list[int]
+    jobs: list[EngineSequence] = field(default_factory=list)
+    pieces: list[KV] = field(default_factory=list)
+    known: int = 0
 
-        Rows on the same image read one copy; rows on different ones each have their own.
-        """
-        if not self.features:
-            return
-        if all(cross is crosses[0] for cross in crosses):
-            shown = crosses[0][:, None].expand(-1, len(crosses), -1, -1, -1)
+    @property
+    def keep(self) -> int:
+        return max((job.keep for job in self.jobs), default=1)
+
+    @property
+    def todo(self) -> Sequence[int]:
+        return self.ids[self.known :]
+
+    @property
+    def samples(self) -> list[SampledSequence]:
+        return [job for job in self.jobs if isinstance(job, SampledSequence)]
+
+
+def stems(fills: Sequence[Prefill]) -> list[Prefill]:
+    """Common beginnings of new ids that are worth running once, before the ids themselves."""
+    found: list[Prefill] = []
+    ordered = sorted(fills, key=lambda fill: (id(fill.root), fill.ids))
+    at = 0
+    while at < len(ordered):
+        first, count, common = ordered[at], 1, len(ordered[at].ids)
+        for other in ordered[at + 1 :]:
+            shared = _common(first.ids, other.ids) if other.root is first.root else 0
+            if min(shared, common) - first.known < _WORTH:
+                break
+            common, count = min(shared, common, len(other.ids) - other.keep), count + 1
+        if count > 1 and common > first.known:
+            found.append(Prefill(first.root, first.ids[:common]))
+        at += count
+    return found
+
+
+def chunks(fills: Sequence[Prefill], tokens: int) -> list[list[Prefill]]:
+    """Fills of one lane and of similar length: little padding, and not more than so many tokens."""
+    found: list[list[Prefill]] = []
+    for fill in sorted(fills, key=lambda f: (features(f.root), len(f.todo))):
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and features(last[0].root) == features(fill.root)
+            and len(fill.todo) <= 2 * len(last[0].todo) + 16
+            and len(fill.todo) * (len(last) + 1) <= tokens
+        ):
+            last.append(fill)
         else:
-            shown = self._gather(first, crosses)
-        for i, layer in enumerate(self._cross_layers):
-            layer.keys, layer.values = shown[2 * i], shown[2 * i + 1]
-            layer.is_initialized = True
-
-    def _gather(self, first: int, crosses: Sequence[Tensor]) -> Tensor:
-        stop = first + len(crosses)
-        if self._cross is None:
-            p, h, f, w = crosses[0].shape
-            self._cross = crosses[0].new_empty(p, self.capacity[0], h, f, w)
-            self._cross_in = [None] * self.capacity[0]
-        for row, cross in enumerate(crosses, first):
-            if self._cross_in[row] is not cross:
-                self._cross[:, row] = cross
-                self._cross_in[row] = cross
-        return self._cross[:, first:stop]
-
-    def aim(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
-        """Set the rows and columns that the next forward pass reads.
-
-        `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
-        ones of `columns` in every row.
-        """
-        self._at = (first, stop, columns)
-        self._where = None
-        if where is not None:
-            rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
-            self._where = (rows, where)
-
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [rows, heads, tokens, width] of one layer, and give back all that its tokens may see."""
-        planes = self._planes[layer, 0], self._planes[layer, 1]
-        first, stop, columns = self._at
-        for plane, states in zip(planes, (keys, values), strict=True):
-            if self._where is None:
-                plane[first:stop, :, columns - states.shape[2] : columns] = states
-            else:
-                rows, where = self._where
-                plane[rows, :, where] = states.transpose(1, 2)
-        return planes[0][first:stop, :, :columns], planes[1][first:stop, :, :columns]
-
-    def seen(self) -> int:
-        return self._at[2]
+            found.append([fill])
+    return found
 
 
-def _zeros(shape: tuple[int, ...], layout: Layout) -> Tensor:
-    """Zeros, since a masked column must be a number; on a CPU they cost nothing until they are written."""
-    if layout.device.type != "cpu":
-        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
-    empty = np.zeros(math.prod(shape) * layout.dtype.itemsize, dtype=np.uint8)
-    return torch.from_numpy(empty).view(layout.dtype).view(shape)
+def features(root: PrefixRoot) -> int:
+    """How many image features its layers attend to."""
+    return 0 if root.cross is None else root.cross.shape[2]
 
 
-class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """A layer of the cache as transformers sees it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        pass
-
-    def get_max_length(self) -> int:
-        return -1
-
-
-class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
-    """Keys and values of tokens, which each forward pass adds to."""
-
-    def __init__(self, lane: Lane, index: int) -> None:
-        super().__init__()
-        self.is_initialized = True
-        self.keys = self.values = torch.empty(0)  # Mllama looks at their size
-        self._lane, self._index = lane, index
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        return self._lane.put(self._index, key_states, value_states)
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._lane.seen(), 0
-
-    def get_seq_length(self) -> int:
-        return self._lane.seen() - 1
-
-
-class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]
-    """Image features, which no token is added to."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        raise RuntimeError("the features of an image are never added to")
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length(), 0
-
-    def get_seq_length(self) -> int:
-        return 0 if self.keys is None else self.keys.shape[2]
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

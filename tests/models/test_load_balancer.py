@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from llava_cot.errors import ModelFailure
-from llava_cot.models.endpoint.balance import Balance, Turn
+from llava_cot.models.endpoint.balancing import Assignment, LoadBalancer
 
 
 class Clock:
@@ -20,18 +20,18 @@ class Clock:
         return self.now
 
 
-def taken(balance: Balance, about: object = None, avoid: tuple[int, ...] = ()) -> Turn:
+def taken(balance: LoadBalancer, about: object = None, avoid: tuple[int, ...] = ()) -> Assignment:
     turn = balance.take(about if about is not None else object(), avoid)
-    assert isinstance(turn, Turn)
+    assert isinstance(turn, Assignment)
     return turn
 
 
 def played(seconds: list[float], slots: int, at_once: int, calls: int) -> Counter[int]:
     """How many of the calls each server answers, if it works on so many at a time, each for so long."""
     clock, rng = Clock(), random.Random(1)
-    balance, answered = Balance(len(seconds), clock), Counter[int]()
+    balance, answered = LoadBalancer(len(seconds), clock), Counter[int]()
     free = [[clock.now] * slots for _ in seconds]
-    running: list[tuple[float, int, Turn]] = []
+    running: list[tuple[float, int, Assignment]] = []
     for number in range(calls):
         if len(running) == at_once:
             clock.now, _, turn = heapq.heappop(running)
@@ -58,7 +58,7 @@ def test_servers_that_have_as_much_as_they_can_do_get_it_in_proportion_to_their_
 
 def test_the_faster_of_two_idle_servers_is_asked() -> None:
     clock = Clock()
-    balance = Balance(2, clock)
+    balance = LoadBalancer(2, clock)
     first, second = taken(balance), taken(balance)
     assert {first.number, second.number} == {0, 1}
     clock.now += 1
@@ -69,7 +69,7 @@ def test_the_faster_of_two_idle_servers_is_asked() -> None:
 
 
 def test_calls_about_one_thing_stay_together_unless_their_server_is_much_busier() -> None:
-    balance = Balance(2, Clock())
+    balance = LoadBalancer(2, Clock())
     home = taken(balance, "a").number
     assert [taken(balance, "a").number for _ in range(7)] == [home] * 7
     others = [taken(balance, "a").number for _ in range(20)]
@@ -78,7 +78,7 @@ def test_calls_about_one_thing_stay_together_unless_their_server_is_much_busier(
 
 def test_one_call_tries_a_server_that_failed_and_rests_grow() -> None:
     clock = Clock()
-    balance = Balance(2, clock)
+    balance = LoadBalancer(2, clock)
     balance.failed(turn := taken(balance), "it broke")
     bad = turn.number
     for rest in (1, 2, 4, 8, 16, 32, 60, 60):
@@ -97,7 +97,7 @@ def test_one_call_tries_a_server_that_failed_and_rests_grow() -> None:
 
 def test_a_trial_that_is_given_up_leaves_the_next_call_to_try() -> None:
     clock = Clock()
-    balance = Balance(2, clock)
+    balance = LoadBalancer(2, clock)
     balance.failed(taken(balance), "it broke")
     clock.now += 2
     balance.dropped(taken(balance))
@@ -106,7 +106,7 @@ def test_a_trial_that_is_given_up_leaves_the_next_call_to_try() -> None:
 
 def test_failures_of_calls_that_began_before_something_better_was_heard_say_nothing() -> None:
     clock = Clock()
-    balance = Balance(1, clock)
+    balance = LoadBalancer(1, clock)
     turns = [taken(balance) for _ in range(5)]
     clock.now += 1
     balance.done(turns[0])
@@ -124,7 +124,7 @@ def test_failures_of_calls_that_began_before_something_better_was_heard_say_noth
 
 def test_one_call_that_always_fails_is_not_taken_for_the_end_of_all_servers() -> None:
     clock = Clock()
-    balance = Balance(1, clock)
+    balance = LoadBalancer(1, clock)
     for _ in range(12):
         balance.failed(taken(balance, "a"), "it broke")
         clock.now += 1.01  # the rest does not grow
@@ -133,7 +133,7 @@ def test_one_call_that_always_fails_is_not_taken_for_the_end_of_all_servers() ->
 
 def test_a_server_that_asks_to_be_left_alone_is() -> None:
     clock = Clock()
-    balance = Balance(1, clock)
+    balance = LoadBalancer(1, clock)
     balance.failed(taken(balance), "slow down", after=30)
     clock.now += 29
     assert balance.take("") == pytest.approx(1.0)  # looked at again once a second
@@ -145,7 +145,7 @@ def test_a_server_that_asks_to_be_left_alone_is() -> None:
 
 def test_when_all_are_gone_it_is_said_of_each_and_they_are_tried_all_the_same() -> None:
     clock = Clock()
-    balance = Balance(2, clock)
+    balance = LoadBalancer(2, clock)
     for _ in range(5):
         for why in ("a broke", "b broke"):
             balance.failed(taken(balance, avoid=(1,) if why[0] == "a" else (0,)), why)
@@ -155,10 +155,10 @@ def test_when_all_are_gone_it_is_said_of_each_and_they_are_tried_all_the_same() 
         balance.take("")
     clock.now += 30
     balance.done(taken(balance))
-    assert isinstance(balance.take(""), Turn)
+    assert isinstance(balance.take(""), Assignment)
 
 
 def test_a_server_that_failed_a_call_is_asked_again_only_if_there_is_no_other() -> None:
-    balance = Balance(3, Clock())
+    balance = LoadBalancer(3, Clock())
     assert {taken(balance, "a", avoid=(0, 2)).number for _ in range(9)} == {1}
     assert {taken(balance, avoid=(0, 1, 2)).number for _ in range(30)} == {0, 1, 2}

@@ -18,9 +18,8 @@ from llava_cot import ask, open_model
 from llava_cot.core.question import Question, load_image
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.base import Continuation, Prompt, Sampling
-from llava_cot.models.endpoint import balance, wire
-from llava_cot.models.endpoint import capabilities as abilities
-from llava_cot.models.endpoint.several import SeveralModel
+from llava_cot.models.endpoint import balancing, capabilities, http
+from llava_cot.models.endpoint.balancing import BalancedModel
 from llava_cot.models.registry import open_endpoint
 from llava_cot.models.scripted import ScriptedModel
 
@@ -44,7 +43,7 @@ def choose(prompt: Prompt, options: Any) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balance, "_FIRST_REST", 0.02)
+    monkeypatch.setattr(balancing, "_FIRST_REST", 0.02)
 
 
 def double(**kinds: Any) -> Double:
@@ -59,9 +58,9 @@ def running(*servers: Double) -> Iterator[str]:
 
 
 @contextmanager
-def opened(spec: str, *servers: Double) -> Iterator[SeveralModel]:
+def opened(spec: str, *servers: Double) -> Iterator[BalancedModel]:
     with closing(open_model(spec)) as model:
-        assert isinstance(model, SeveralModel)
+        assert isinstance(model, BalancedModel)
         for server in servers:
             server.bodies.clear()
             server.told.clear()
@@ -175,7 +174,7 @@ async def test_a_server_that_hangs_is_left_after_one_time_limit(tmp_path: Path) 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "break", "cut", "garbage", "html", "401"])
 async def test_a_call_that_fails_goes_to_another_at_once(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_FIRST_WAIT", 5.0)
+    monkeypatch.setattr(http, "_FIRST_WAIT", 5.0)
     servers = [double(), double()]
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
@@ -322,7 +321,7 @@ def test_what_is_used_is_what_each_can_do() -> None:
     servers = [double(), double(many=False, stops="silent", logprobs=False)]
     with running(*servers) as spec, opened(spec, *servers) as model:
         for one in model._models:
-            found = one.abilities
+            found = one.capabilities
             assert (found.many, found.stops, found.top_logprobs) == (False, False, 0)
         words = model.describe()
         assert all(server.url in words for server in servers)
@@ -342,9 +341,9 @@ def test_servers_that_would_answer_otherwise_are_refused() -> None:
         open_endpoint(spec)
     with running(double(), double()) as spec:
         with closing(open_model(spec)) as model:
-            assert isinstance(model, SeveralModel)
+            assert isinstance(model, BalancedModel)
             first, second = model._models
-        abilities.keep(second.url, "scripted", replace(first.abilities, seed=False))
+        capabilities.save(second.url, "scripted", replace(first.capabilities, seed=False))
         with pytest.raises(ModelError, match="takes a seed and the other does not"):
             open_model(spec)
 

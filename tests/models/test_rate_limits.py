@@ -5,16 +5,16 @@ import time
 
 import pytest
 
-from llava_cot.models.endpoint import limits
-from llava_cot.models.endpoint.limits import Limits
+from llava_cot.models.endpoint import http
+from llava_cot.models.endpoint.http import RateLimits
 
 
 @pytest.fixture(autouse=True)
 def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MINUTE", 0.5)
+    monkeypatch.setattr(http, "MINUTE", 0.5)
 
 
-async def times(given: Limits, count: int, guess: int, tokens: int | None = None) -> list[float]:
+async def times(given: RateLimits, count: int, guess: int, tokens: int | None = None) -> list[float]:
     """When each of some requests made at once was let through, from the first on."""
 
     async def one() -> float:
@@ -29,14 +29,14 @@ async def times(given: Limits, count: int, guess: int, tokens: int | None = None
 
 
 async def test_requests_beyond_the_limit_wait_until_the_window_moves() -> None:
-    waited = await times(Limits(64, 3, None), 7, 10)
+    waited = await times(RateLimits(64, 3, None), 7, 10)
     assert waited[3] >= 0.49
     assert waited[6] >= 0.98
 
 
 async def test_tokens_count_as_told_and_are_guessed_before() -> None:
-    assert (await times(Limits(64, None, 100), 3, 40))[2] >= 0.49
-    given = Limits(64, None, 100)
+    assert (await times(RateLimits(64, None, 100), 3, 40))[2] >= 0.49
+    given = RateLimits(64, None, 100)
     async with given.request(90) as sent:
         sent.tokens = 5
     async with asyncio.timeout(0.4):
@@ -45,12 +45,12 @@ async def test_tokens_count_as_told_and_are_guessed_before() -> None:
 
 
 async def test_what_alone_is_more_than_the_limit_goes_through() -> None:
-    async with asyncio.timeout(5), Limits(1, None, 10).request(1000):
+    async with asyncio.timeout(5), RateLimits(1, None, 10).request(1000):
         pass
 
 
 async def test_who_gives_up_waiting_takes_no_place() -> None:
-    given = Limits(1, 1, None)
+    given = RateLimits(1, 1, None)
     async with given.request(1):
         pass
     with pytest.raises(TimeoutError):
@@ -61,7 +61,7 @@ async def test_who_gives_up_waiting_takes_no_place() -> None:
 
 
 async def test_no_more_than_the_slots_are_held_at_once() -> None:
-    given, held, most = Limits(3, None, None), 0, 0
+    given, held, most = RateLimits(3, None, None), 0, 0
 
     async def one() -> None:
         nonlocal held, most

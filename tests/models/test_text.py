@@ -5,7 +5,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.models.stopping import Vocabulary, Writing
+from llava_cot.models.text import SampleText, Vocabulary
 
 TOKENIZER = tiny.make_tokenizer("</CAPTION> then")
 VOCABULARY = Vocabulary(TOKENIZER, len(TOKENIZER) + 3)
@@ -20,7 +20,7 @@ def spelled(text: str) -> list[int]:
 
 def write(tokens: list[int], stops: tuple[str, ...], prefix: str = "") -> tuple[str, list[int]] | None:
     """Text and tokens at the stop; None if there is none. What is shown must be the text."""
-    writing = Writing(VOCABULARY, VOCABULARY.encode(prefix), stops)
+    writing = SampleText(VOCABULARY, VOCABULARY.encode(prefix), stops)
     shown = ""
     for token in tokens:
         if writing.add(token):
@@ -75,7 +75,7 @@ def test_no_stop_ends_nothing() -> None:
 
 
 def test_a_character_is_shown_when_it_is_whole() -> None:
-    writing = Writing(VOCABULARY, (), ())
+    writing = SampleText(VOCABULARY, (), ())
     shown = []
     for token in spelled("aβ\N{GRINNING FACE}b"):
         writing.add(token)
@@ -84,7 +84,7 @@ def test_a_character_is_shown_when_it_is_whole() -> None:
 
 
 def test_white_space_is_shown_when_something_follows_it() -> None:
-    writing = Writing(VOCABULARY, (), ("\n\n",))
+    writing = SampleText(VOCABULARY, (), ("\n\n",))
     shown = []
     for token in spelled("a \nb"):
         writing.add(token)

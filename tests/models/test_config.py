@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llava_cot.errors import ModelError
-from llava_cot.models.endpoint.config import Config, Provider, find_providers, key_of, load_config
+from llava_cot.models.endpoint.config import EndpointConfig, Provider, find_providers, key_of, load_config
 
 
 @pytest.fixture
@@ -83,13 +83,13 @@ def test_a_file_that_cannot_be_used(file: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize("url", ["http://", "https://x:port/v1", "http://[::1/v1"])
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ModelError, match="not well formed"):
-        find_providers(url, Config())
+        find_providers(url, EndpointConfig())
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@x/v1", "https://x/v1?key=secret", "https://x/v1#secret"])
 def test_an_address_with_a_secret_in_it(url: str) -> None:
     with pytest.raises(ModelError) as refused:
-        find_providers(url, Config())
+        find_providers(url, EndpointConfig())
     assert "secret" not in str(refused.value)
 
 

@@ -18,9 +18,9 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, validate
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Sampling
-from llava_cot.models.endpoint.capabilities import kept_in
+from llava_cot.models.endpoint.balancing import BalancedModel
+from llava_cot.models.endpoint.capabilities import capabilities_folder
 from llava_cot.models.endpoint.client import EndpointModel
-from llava_cot.models.endpoint.several import SeveralModel
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.stage_constraints import stage_grammar, stage_schema
 
@@ -67,7 +67,7 @@ async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
     owner: str, way: str, refuses: bool
 ) -> None:
     with double(owner=owner, forms=(way,), refuses_forms=refuses) as server, opened(server) as model:
-        assert (model.abilities.json_schema, model.constraints) == (way, ("json",))
+        assert (model.capabilities.json_schema, model.constraints) == (way, ("json",))
         assert f"forced, a JSON schema ({way})" in model.describe()
         trace = await ask(model, None, QUESTION, method="msg")
         [body] = server.bodies
@@ -87,7 +87,7 @@ async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
     forms: tuple[str, ...], refuses: bool
 ) -> None:
     with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
-        assert (model.abilities.json_schema, model.constraints) == ("none", ())
+        assert (model.capabilities.json_schema, model.constraints) == ("none", ())
         assert "not forced" in model.describe()
         with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot"):
             await ask(model, None, QUESTION, method="msg")
@@ -117,12 +117,12 @@ async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None
     with double(forms=("response_format",)) as server:
         with opened(server):
             pass
-        [file] = kept_in().iterdir()
+        [file] = capabilities_folder().iterdir()
         known = json.loads(file.read_text())
         del known["json_schema"]
         file.write_text(json.dumps(known))
         with opened(server) as model:
-            assert model.abilities.json_schema == "response_format"
+            assert model.capabilities.json_schema == "response_format"
 
 
 @pytest.mark.parametrize("other", ["response_format", "none"])
@@ -133,7 +133,7 @@ async def test_several_servers_force_what_each_of_them_can(other: str) -> None:
         double(forms=forms) as second,
         closing(open_model(f"{first.url},{second.url}")) as model,
     ):
-        assert isinstance(model, SeveralModel)
+        assert isinstance(model, BalancedModel)
         assert model.constraints == (() if other == "none" else ("json",))
         if model.constraints:
             found = await asyncio.gather(

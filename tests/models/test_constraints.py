@@ -16,7 +16,7 @@ from opening import Tiny, noise
 from llava_cot.core.stages import make_format, parse, validate
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Constraint, Continuation, Message, Prompt, Sampling, constraints_of
-from llava_cot.models.local.constraints import Forcing
+from llava_cot.models.local.constraints import ConstraintCompiler
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.stage_constraints import stage_grammar, stage_schema
@@ -194,7 +194,7 @@ async def test_a_form_that_fails_on_the_way_fails_its_call_alone(
     def fail(self: object) -> None:
         raise ModelError("the model cannot continue under the constraint: too complex")
 
-    monkeypatch.setattr("llava_cot.models.local.constraints.Forced._next", fail)
+    monkeypatch.setattr("llava_cot.models.local.constraints.ConstraintState._next", fail)
     failed, found = await asyncio.gather(
         one.model.sample(Prompt(MESSAGES[0]), 2, replace(WARM, constraint=FINITE)),
         one.model.sample(Prompt(MESSAGES[0]), 2, WARM),
@@ -229,7 +229,9 @@ def test_tags_are_text_even_where_they_are_special_tokens_and_others_are_not() -
     tokenizer = tiny.make_tokenizer("<SUMMARY>", "</SUMMARY>", "<image>")
     opens, closes, image = tokenizer.convert_tokens_to_ids(["<SUMMARY>", "</SUMMARY>", "<image>"])
     end = tokenizer.eos_token_id
-    forcing = Forcing(tokenizer, len(tokenizer) + 7, frozenset({end}))  # some models have unused ids
+    forcing = ConstraintCompiler(
+        tokenizer, len(tokenizer) + 7, frozenset({end})
+    )  # some models have unused ids
     [place] = forcing.start(stage_grammar(make_format("summary=<SUMMARY>")), 1)
     first = place.allowed()[0]
     assert set(tokenizer.convert_ids_to_tokens(first[: len(tokenizer)].nonzero()[0])) == {"<", "<SUMMARY>"}
@@ -250,7 +252,7 @@ def test_a_vocabulary_that_cannot_write_the_form_is_refused() -> None:
     tokenizer = tiny.make_tokenizer()
     end = tokenizer.eos_token_id
     size = tokenizer.convert_tokens_to_ids("z")  # without z and all that come after it
-    [place] = Forcing(tokenizer, size, frozenset({end, size + 3})).start(
+    [place] = ConstraintCompiler(tokenizer, size, frozenset({end, size + 3})).start(
         Constraint("grammar", 'start: "z"'), 1
     )
     with pytest.raises(ModelError, match=r"^the model cannot continue under the constraint: .*[^.]$"):
@@ -259,7 +261,7 @@ def test_a_vocabulary_that_cannot_write_the_form_is_refused() -> None:
 
 def test_a_schema_of_stages_is_one_that_llguidance_takes() -> None:
     tokenizer = tiny.make_tokenizer()
-    forcing = Forcing(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
+    forcing = ConstraintCompiler(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
     [place] = forcing.start(stage_schema(NOISY, ("4", 'say "é"')), 1)
     for token in tokenizer.encode('{"think": "a\\n", "answer": "say \\"é\\""}'):
         assert place.allowed()[0, token]

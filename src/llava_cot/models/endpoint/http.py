@@ -10,19 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import httpx
 
 from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.aside import Aside
+from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.endpoint.config import Provider, key_of
-from llava_cot.models.endpoint.connections import Connections
-from llava_cot.models.endpoint.limits import Limits, Sent
 
 Json = dict[str, Any]
 # Called with each event of a streamed reply; what it returns is not looked at.
@@ -37,7 +41,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is out of quota
 
 
-class Refused(ModelError):
+class RequestRefused(ModelError):
     """The server will not do this, however often it is asked; `status` is its answer's."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -45,7 +49,7 @@ class Refused(ModelError):
         self.status = status
 
 
-class GaveUp(ModelFailure):
+class RetriesExhausted(ModelFailure):
     """The server failed as often as it was tried, and asks to wait for `after` seconds (0: it does not)."""
 
     def __init__(self, message: str, after: float) -> None:
@@ -92,16 +96,16 @@ class _Passing(Exception):
         self.after = after
 
 
-class Wire:
+class HttpClient:
     """Requests to one server. They are made in the thread `aside`, through which all callers go."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connections = Connections(server.url, server.key)
-        self._limits = Limits(server.in_flight, server.requests_per_minute, server.tokens_per_minute)
+        self._limits = RateLimits(server.in_flight, server.requests_per_minute, server.tokens_per_minute)
         self._reached = False
         self._tokens_of_one: float | None = None  # running mean of what a request took
-        self.aside = Aside("llava-cot requests", self._connections.close)
+        self.aside = BackgroundLoop("llava-cot requests", self._connections.close)
 
     async def get(self, path: str, needs: str) -> Json:
         """A JSON object that has the key `needs`. Raises ModelError."""
@@ -125,7 +129,7 @@ class Wire:
                 if attempt == self._server.attempts - 1 or trouble.after > LONGEST_RETRY_AFTER:
                     told = f", and asks to wait {trouble.after:.0f} seconds" if trouble.after else ""
                     tries = "once" if attempt == 0 else f"{attempt + 1} times"
-                    raise GaveUp(
+                    raise RetriesExhausted(
                         f"{self._server.url} was asked {tries} in vain: {trouble}{told}; try again later",
                         trouble.after,
                     ) from None
@@ -133,7 +137,7 @@ class Wire:
         raise AssertionError
 
     async def _whole(self, method: str, path: str, content: bytes | None, tokens: int, needs: str) -> Json:
-        async def read(response: aiohttp.ClientResponse, sent: Sent) -> Json:
+        async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> Json:
             try:
                 reply = json.loads(await response.read())
             except ValueError:
@@ -146,7 +150,7 @@ class Wire:
         return await self._send(method, path, content, tokens, read)
 
     async def _events(self, path: str, content: bytes, tokens: int, on_chunk: OnChunk) -> None:
-        async def read(response: aiohttp.ClientResponse, sent: Sent) -> None:
+        async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
             done = False
             async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
@@ -174,7 +178,7 @@ class Wire:
         path: str,
         content: bytes | None,
         tokens: int,
-        read: Callable[[aiohttp.ClientResponse, Sent], Awaitable[_T]],
+        read: Callable[[aiohttp.ClientResponse, SentRequest], Awaitable[_T]],
     ) -> _T:
         guess = tokens if self._tokens_of_one is None else int(self._tokens_of_one)
         session, url = self._connections.session, self._server.url + path
@@ -213,7 +217,7 @@ class Wire:
             404: "; the address should be the one that ends before /chat/completions, mostly in /v1",
         }
         hint = hints.get(status, "")
-        raise Refused(f"{self._server.url} refused: {sentence}{hint}", status)
+        raise RequestRefused(f"{self._server.url} refused: {sentence}{hint}", status)
 
     def _and_says(self, reply: Any) -> str:
         """The message in an error's body, for the end of a sentence; never the key, should it be quoted."""
@@ -227,7 +231,7 @@ class Wire:
         text = text if len(text) <= 500 else text[:497] + "..."
         return f": {text.rstrip('.')}" if text else ""
 
-    def _count(self, sent: Sent, reply: Json) -> None:
+    def _count(self, sent: SentRequest, reply: Json) -> None:
         """Put what the server told of its usage in the place of the guess."""
         usage = reply.get("usage")
         if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
@@ -260,3 +264,100 @@ def _retry_after(value: str) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+_CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
+_LINE_BYTES = 2**20  # of a streamed reply
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+class Connections:
+    """For one event loop: that of the first request."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._headers = {"User-Agent": "llava-cot", "Content-Type": "application/json"}
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._url = url
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                # The authorities that httpx trusts: those of certifi, or of SSL_CERT_FILE.
+                connector=aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context()),
+                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=_LINE_BYTES,
+                proxy=_proxy(self._url),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """What is under way fails."""
+        if self._session is not None:
+            # It waits for the other side, which may be gone: what is left then goes with the process.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._session.close()
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names. None leads to this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in _HERE or proxy_bypass(host):
+        return None
+    named = getproxies()
+    return named.get(parts.scheme) or named.get("all")
+
+
+MINUTE = 60.0
+
+
+@dataclass
+class SentRequest:
+    """A request in the window; `tokens` is a guess until the server has told its usage."""
+
+    at: float
+    tokens: int
+
+
+class RateLimits:
+    """At most so many requests in flight, and so many requests and tokens in any minute (None: no limit)."""
+
+    def __init__(
+        self, in_flight: int, requests_per_minute: int | None, tokens_per_minute: int | None
+    ) -> None:
+        self._slots = asyncio.Semaphore(in_flight)
+        self._requests = requests_per_minute
+        self._tokens = tokens_per_minute
+        self._sent: deque[SentRequest] = deque()
+        self._turn = asyncio.Lock()  # who came first goes first
+
+    @asynccontextmanager
+    async def request(self, tokens: int) -> AsyncIterator[SentRequest]:
+        """Wait for a place for one request of about so many tokens, and hold it."""
+        async with self._slots:
+            sent = SentRequest(time.monotonic(), tokens)
+            if self._requests is not None or self._tokens is not None:
+                async with self._turn:
+                    while (wait := self._wait(tokens)) > 0:
+                        await asyncio.sleep(wait)
+                    sent.at = time.monotonic()
+                    self._sent.append(sent)
+            yield sent
+
+    def _wait(self, tokens: int) -> float:
+        """Seconds until it is worth looking again; 0 if there is room now."""
+        now = time.monotonic()
+        while self._sent and self._sent[0].at <= now - MINUTE:
+            self._sent.popleft()
+        if not self._sent:
+            return 0.0  # what alone is more than the limit would else wait for ever
+        full = self._requests is not None and len(self._sent) >= self._requests
+        if not full and self._tokens is not None:
+            full = sum(sent.tokens for sent in self._sent) + tokens > self._tokens
+        return max(self._sent[0].at + MINUTE - now, 0.001) if full else 0.0

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.models.local import prompt_lookup as drafts
-from llava_cot.models.local.prompt_lookup import Drafts
+from llava_cot.models.local.prompt_lookup import PromptLookup
 
 
-def guessed(table: Drafts, ids: list[int], most: int = 6) -> list[int]:
+def guessed(table: PromptLookup, ids: list[int], most: int = 6) -> list[int]:
     return [token for token, _ in table.guess(ids, most)]
 
 
 def test_what_followed_before_is_guessed_again() -> None:
-    table = Drafts()
+    table = PromptLookup()
     for _ in range(9):
         table.learn([1, 2, 3, 4, 5, 6], 0)
     assert guessed(table, [9, 9, 1, 2]) == [3, 4, 5, 6]
@@ -22,7 +22,7 @@ def test_what_followed_before_is_guessed_again() -> None:
 
 
 def test_the_longest_known_run_counts() -> None:
-    table = Drafts()
+    table = PromptLookup()
     table.learn([1, 2, 3, 4], 0)
     table.learn([9, 2, 3, 5], 0)
     assert guessed(table, [1, 2, 3], 1) == [4]
@@ -30,7 +30,7 @@ def test_the_longest_known_run_counts() -> None:
 
 
 def test_chances_grow_with_every_time_and_fall_along_the_guess() -> None:
-    table = Drafts()
+    table = PromptLookup()
     table.learn([1, 2, 3, 4, 5], 0)
     once = [chance for _, chance in table.guess([1, 2], 6)]
     table.learn([1, 2, 3, 4, 5], 0)
@@ -42,7 +42,7 @@ def test_chances_grow_with_every_time_and_fall_along_the_guess() -> None:
 
 
 def test_only_what_is_new_is_learned() -> None:
-    table = Drafts()
+    table = PromptLookup()
     table.learn([1, 2, 3, 4], 3)
     assert guessed(table, [1, 2]) == []
     assert guessed(table, [2, 3]) == [4]
@@ -50,7 +50,7 @@ def test_only_what_is_new_is_learned() -> None:
 
 def test_the_table_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "_SIZE", 30)
-    table = Drafts()
+    table = PromptLookup()
     for start in range(0, 1000, 10):
         table.learn(list(range(start, start + 10)), 0)
         assert len(table._new) + len(table._old) <= 2 * (30 + 3 * 10)
@@ -61,6 +61,6 @@ def test_the_table_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 8))
 def test_no_text_fails_and_no_guess_is_longer_than_asked(ids: list[int], most: int) -> None:
-    table = Drafts()
+    table = PromptLookup()
     table.learn(ids, 0)
     assert len(table.guess(ids, most)) <= most

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.models.local.encoding import Head
-from llava_cot.models.local.kv_cache import KV, Prefixes, Root
+from llava_cot.models.local.prefix_cache import KV, PrefixCache, PrefixRoot
 
 BYTES = 2 * 3 * 4 * 4  # a token's, below
 
@@ -16,7 +16,7 @@ def computed(ids: list[int]) -> KV:
     return [torch.tensor(values, dtype=torch.float32)[None, None, :, None].expand(2, 3, -1, 4)]
 
 
-def add(store: Prefixes, root: Root, ids: list[int]) -> int:
+def add(store: PrefixCache, root: PrefixRoot, ids: list[int]) -> int:
     """Add and tell how many tokens had to be copied."""
     copied = 0
 
@@ -29,7 +29,7 @@ def add(store: Prefixes, root: Root, ids: list[int]) -> int:
     return copied
 
 
-def known(store: Prefixes, root: Root, ids: list[int]) -> int:
+def known(store: PrefixCache, root: PrefixRoot, ids: list[int]) -> int:
     """How many of the ids are known; what is known must be what was computed."""
     pieces = store.match(root, ids)
     length = sum(piece[0].shape[2] for piece in pieces)
@@ -39,7 +39,7 @@ def known(store: Prefixes, root: Root, ids: list[int]) -> int:
 
 
 def test_the_longest_known_beginning_is_found_and_nothing_is_kept_twice() -> None:
-    store, root = Prefixes(10**6), Root((), [], None)
+    store, root = PrefixCache(10**6), PrefixRoot((), [], None)
     store.add_root(root)
     assert known(store, root, [1, 2]) == 0
     assert add(store, root, [1, 2, 3, 4]) == 4
@@ -57,8 +57,8 @@ def test_the_longest_known_beginning_is_found_and_nothing_is_kept_twice() -> Non
 
 
 def test_heads_are_kept_apart() -> None:
-    store = Prefixes(10**6)
-    roots = [Root((9,), computed([9]), None, head=Head((9,), (image,))) for image in ("a", "b")]
+    store = PrefixCache(10**6)
+    roots = [PrefixRoot((9,), computed([9]), None, head=Head((9,), (image,))) for image in ("a", "b")]
     for root in roots:
         store.add_root(root)
     add(store, roots[0], [1, 2])
@@ -69,7 +69,7 @@ def test_heads_are_kept_apart() -> None:
 
 
 def test_what_was_used_longest_ago_is_forgotten_first() -> None:
-    store, root = Prefixes(10 * BYTES), Root((), [], None)
+    store, root = PrefixCache(10 * BYTES), PrefixRoot((), [], None)
     store.add_root(root)
     add(store, root, [1, 1, 1])
     add(store, root, [2, 2, 2])
@@ -80,8 +80,8 @@ def test_what_was_used_longest_ago_is_forgotten_first() -> None:
 
 
 def test_what_is_larger_than_the_limit_is_not_kept() -> None:
-    store = Prefixes(2 * BYTES)
-    root = Root((7, 8, 9), computed([7, 8, 9]), None, head=Head((7, 8, 9), ("a",)))
+    store = PrefixCache(2 * BYTES)
+    root = PrefixRoot((7, 8, 9), computed([7, 8, 9]), None, head=Head((7, 8, 9), ("a",)))
     store.add_root(root)
     assert store.nbytes == 0
     assert store.root(root.head) is None
@@ -95,10 +95,10 @@ runs = st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=20)
 def test_any_order_of_additions_stays_right_and_within_the_limit(
     sequences: list[list[int]], limit: int
 ) -> None:
-    store, root = Prefixes(limit * BYTES), Root((), [], None)
+    store, root = PrefixCache(limit * BYTES), PrefixRoot((), [], None)
     for ids in sequences:
         if store.root(None) is None:
-            root = Root((), [], None)
+            root = PrefixRoot((), [], None)
             store.add_root(root)
         add(store, root, ids)
         assert store.nbytes <= limit * BYTES

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _JOIN_SECONDS = 30.0
 
 
-class Aside:
+class BackgroundLoop:
     """Work that is handed in runs in the thread. Every method may be called from any event loop, or none.
 
     `end` is awaited there once all work has been cancelled: at `close`, or when nobody holds this any more.
