@@ -107,7 +107,7 @@ async def test_each_dialect_gives_the_trace_of_the_model_itself(way: Any) -> Non
         assert model.capabilities.prefix == way
         for method, n, judge in METHODS:
             server.told.clear()
-            kinds: Any = {"method": method, "n": n, "judge": judge, "seed": 3}
+            kinds: Any = {"method": method, "n": n, "judge": judge, "sampling": Sampling(seed=3)}
             expected = await ask(Seeded(script, choose), None, QUESTION, **kinds)
             trace = await ask(model, None, QUESTION, **kinds)
             # The turns that ask for what comes next are read too, and are told as they are.

@@ -89,7 +89,7 @@ async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
     with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
         assert (model.capabilities.json_schema, model.constraints) == ("none", ())
         assert "not forced" in model.describe()
-        with pytest.raises(ModelError, match="msg forces the stages, and scripted cannot"):
+        with pytest.raises(ModelError, match="msg needs constrained decoding, which scripted does not have"):
             await ask(model, None, QUESTION, method="msg")
         with pytest.raises(
             ModelError, match=r"scripted at http\S+ cannot constrain its output to a JSON schema"
