@@ -90,6 +90,11 @@ class Judge:
         if self.setup.model is not None:
             self.model_name = self.setup.model.name
 
+    @property
+    def model(self) -> Model:
+        """The model of a judge that is declared with `uses="model"`."""
+        return self.setup.model  # type: ignore[return-value]
+
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Opinion | None:

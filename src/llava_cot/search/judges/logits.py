@@ -11,7 +11,7 @@ from typing import Literal
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate, Usage
-from llava_cot.models.base import Model, Prompt
+from llava_cot.models.base import Prompt
 from llava_cot.search.judges.base import Grade, Judge, Preference, earlier, judge, shown
 from llava_cot.search.judges.self_judge import check_prompt
 
@@ -36,7 +36,7 @@ class LogitsJudge(Judge):
             Prompt.of(prompts.duel(stage, text, hint, first, second), question.images, prompts.choice)
             for first, second in (texts, texts[::-1])
         ]
-        ab, ba = await asyncio.gather(*(self._model.choose(duel, prompts.choices) for duel in duels))
+        ab, ba = await asyncio.gather(*(self.model.choose(duel, prompts.choices) for duel in duels))
         score = (_share(ab[0], ab[1]) + _share(ba[1], ba[0])) / 2
         choice: Literal[1, 2] | None = None if score == 0.5 else 1 if score > 0.5 else 2
         return Preference(choice, scores=(score, 1 - score), usage=self._cost(duels))
@@ -51,16 +51,12 @@ class LogitsJudge(Judge):
             hint, text = earlier(stage, context, fmt), shown(candidate.text, stage, fmt)
             check = Prompt.of(prompts.part_check(stage, question_text(question), hint, text), question.images)
         prompt = replace(check, prefix=prompts.verdict)
-        correct, incorrect = await self._model.choose(prompt, prompts.verdicts)
+        correct, incorrect = await self.model.choose(prompt, prompts.verdicts)
         return Grade(_share(correct, incorrect), usage=self._cost([prompt]))
 
-    @property
-    def _model(self) -> Model:
-        return self.setup.model  # type: ignore[return-value]
-
     def _cost(self, prompts: Sequence[Prompt]) -> Usage:
-        tokens = sum(map(self._model.count_tokens, prompts))
-        return Usage(prompt_tokens=tokens, model_calls=len(prompts), usd=self._model.price(tokens, 0))
+        tokens = sum(map(self.model.count_tokens, prompts))
+        return Usage(prompt_tokens=tokens, model_calls=len(prompts), usd=self.model.price(tokens, 0))
 
 
 def _share(x: float, y: float) -> float:

@@ -8,7 +8,7 @@ from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate
-from llava_cot.models.base import Continuation, Model, Prompt
+from llava_cot.models.base import Continuation, Prompt
 from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
 from llava_cot.search.judges.base import Judge, JudgeSetup, Opinion, Preference, cost, earlier, judge, shown
 
@@ -74,6 +74,5 @@ class SelfJudge(Judge):
         return Preference(setup.prompts.parse_choice(reply.text), reply.text, usage=cost(reply))
 
     async def _reply(self, prompt: Prompt, seed: int) -> Continuation:
-        model: Model = self.setup.model  # type: ignore[assignment]
-        [reply] = await model.sample(prompt, 1, replace(self._sampling, seed=seed))
+        [reply] = await self.model.sample(prompt, 1, replace(self._sampling, seed=seed))
         return reply
