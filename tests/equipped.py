@@ -111,7 +111,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Openings:
         Method("cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)),
         Method("free", shower, n=1, single=True, accepts=("examples",)),
     ):
-        monkeypatch.setitem(METHODS._entries, method.name, method)
+        stack.enter_context(registered(METHODS, method.name, method))
     asking = JudgeType("asking", Asking, uses="reward model", scores=True)
-    monkeypatch.setitem(JUDGES._entries, "asking", asking)
+    stack.enter_context(registered(JUDGES, "asking", asking))
     return Openings(monkeypatch)

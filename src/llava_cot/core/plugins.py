@@ -40,6 +40,10 @@ class Registry(Mapping[str, T], Generic[T]):
             raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
         self._entries[name] = entry
 
+    def remove(self, name: str) -> None:
+        """Unregister an entry that was added. Raises KeyError if there is none."""
+        del self._entries[name]
+
     def __getitem__(self, name: str) -> T:
         self._import_own()
         if name not in self._entries and name in self._external():

@@ -133,7 +133,7 @@ class Search:
         self._scores: list[Score] = []
         self._usage = Usage()
         self._started = time.perf_counter()
-        self._send(Began(self))
+        self._began = False
 
     @property
     def judge(self) -> Judge:
@@ -218,8 +218,10 @@ class Search:
         on_text: OnText | None = None,
         model: Model | None = None,
     ) -> list[Continuation]:
-        """n samples of a prompt, not yet recorded: see `add`."""
+        """n samples of a prompt, not yet recorded: see `add`. Another model reads the text, not the token ids."""
         model = model or self.model
+        if model is not self.model and prompt.prefix_tokens is not None:
+            prompt = replace(prompt, prefix_tokens=None)
         continuations = await model.sample(prompt, n, sampling, on_text)
         if len(continuations) != n:
             raise ModelError(f"the model {model.name} returned {len(continuations)} samples instead of {n}")
@@ -389,8 +391,12 @@ class Search:
         )
 
     def _send(self, event: Event) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+        if self._on_event is None:
+            return
+        if not self._began:  # a method that refuses at once sends nothing
+            self._began = True
+            self._on_event(Began(self))
+        self._on_event(event)
 
 
 def text_of(path: Sequence[Candidate]) -> str:

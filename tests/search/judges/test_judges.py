@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from playing import PICTURE, QUESTION, WHOLE, Rewarder, tagged
+from playing import PICTURE, QUESTION, WHOLE, Rewarder, resources_for, tagged
 
 from llava_cot import ask
 from llava_cot.core.question import Question
@@ -11,15 +11,18 @@ from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judge_prompts import CHECK, VERDICT, VERDICTS, check_reply, judge_prompt
-from llava_cot.search.judges import JUDGES, make_judge
+from llava_cot.search.ask import make_judge
+from llava_cot.search.judge_prompts import check_reply, default_prompts
+from llava_cot.search.judges import JUDGES, JudgeSetup
 from llava_cot.search.judges.base import earlier, shown
 from llava_cot.search.judges.likelihood import LikelihoodJudge
 from llava_cot.search.judges.logits import LogitsJudge
 from llava_cot.search.judges.reward_judge import RewardJudge
 from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
+from llava_cot.search.request import make_request
 from llava_cot.search.resources import Resources
 
+PROMPTS = default_prompts()
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048, stop=("</SUMMARY>",))
 CONTEXT = tagged("summary", "plan") + tagged("caption", "three cubes")
 
@@ -43,7 +46,7 @@ def says(reply: str) -> ScriptedModel:
 )
 async def test_the_self_judge_reads_its_models_reply(reply: str, choice: int | None) -> None:
     model = says(reply)
-    said = await SelfJudge(model, LLAVA_COT, SAMPLING).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
+    said = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
     assert (said.choice, said.reply, said.scores) == (choice, reply, None)
     assert said.usage.model_calls == 1
     assert said.usage.completion_tokens == len(reply.split()) + 1
@@ -52,16 +55,16 @@ async def test_the_self_judge_reads_its_models_reply(reply: str, choice: int | N
 
 async def test_the_self_judge_sees_the_picture_the_hint_and_both_texts_without_tags() -> None:
     model = says("I choose response 1.")
-    await SelfJudge(model, LLAVA_COT, SAMPLING).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
+    await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
     [call] = model.calls
-    text = judge_prompt("reasoning", QUESTION.text, {"caption": "three cubes"}, "alpha", "beta")
+    text = PROMPTS.duel("reasoning", QUESTION.text, {"caption": "three cubes"}, "alpha", "beta")
     assert call.prompt == Prompt.of(text, (PICTURE,))
     assert call.sampling == replace(SAMPLING, max_tokens=REPLY_TOKENS, stop=(), seed=9)
 
 
 async def test_reasoning_is_checked_by_text_alone_with_the_caption() -> None:
     model = says("Nothing incorrect here. Verdict: correct.")
-    judge = SelfJudge(model, LLAVA_COT, SAMPLING)
+    judge = SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING))
     opinion = await judge.check(QUESTION, "reasoning", CONTEXT, A, seed=4)
     assert opinion is not None
     assert (opinion.correct, opinion.usage.model_calls) == (True, 1)
@@ -74,7 +77,7 @@ async def test_reasoning_is_checked_by_text_alone_with_the_caption() -> None:
 
 async def test_reasoning_without_a_caption_is_checked_all_the_same() -> None:
     model = says("Verdict: incorrect.")
-    opinion = await SelfJudge(model, LLAVA_COT, SAMPLING).check(QUESTION, "reasoning", "", A, seed=4)
+    opinion = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(QUESTION, "reasoning", "", A, seed=4)
     assert opinion is not None and opinion.correct is False
     assert "Caption" not in model.calls[0].prompt.messages[0].text
 
@@ -82,14 +85,14 @@ async def test_reasoning_without_a_caption_is_checked_all_the_same() -> None:
 @pytest.mark.parametrize("stage", ["summary", "caption", "conclusion", "answer", "sentence"])
 async def test_nothing_but_reasoning_is_checked(stage: str) -> None:
     model = says("Verdict: incorrect.")
-    assert await SelfJudge(model, LLAVA_COT, SAMPLING).check(QUESTION, stage, "", A, seed=4) is None
+    assert await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(QUESTION, stage, "", A, seed=4) is None
     assert model.calls == []
 
 
 async def test_options_are_part_of_the_question() -> None:
     model = says("I choose response 1.")
     asked = Question("Which?", (PICTURE,), options=("left", "right"))
-    await SelfJudge(model, LLAVA_COT, SAMPLING).prefer(asked, "answer", "", A, B, seed=9)
+    await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(asked, "answer", "", A, B, seed=9)
     assert "Which?\nA. left\nB. right\n" in model.calls[0].prompt.messages[0].text
 
 
@@ -102,7 +105,7 @@ async def test_logits_average_both_orders_so_that_a_liking_for_a_position_cancel
         return scores
 
     model = ScriptedModel({}, choose)
-    said = await LogitsJudge(model, LLAVA_COT).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
+    said = await LogitsJudge(JudgeSetup(model)).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
     ab, ba = 1 / (1 + math.exp(1.0 - 3.0)), 1 / (1 + math.exp(4.0))
     assert said.choice == 2
     assert said.scores == pytest.approx(((ab + ba) / 2, 1 - (ab + ba) / 2))
@@ -115,7 +118,7 @@ async def test_logits_average_both_orders_so_that_a_liking_for_a_position_cancel
 
 @pytest.mark.parametrize("scores", [[0.0, 0.0], [-1.0, -3.0], [float("-inf"), float("-inf")]])
 async def test_logits_that_favour_a_position_alone_choose_nothing(scores: list[float]) -> None:
-    said = await LogitsJudge(ScriptedModel({}, lambda prompt, options: scores), LLAVA_COT).prefer(
+    said = await LogitsJudge(JudgeSetup(ScriptedModel({}, lambda prompt, options: scores))).prefer(
         QUESTION, "answer", "", A, B, seed=9
     )
     assert (said.choice, said.scores) == (None, (0.5, 0.5))
@@ -126,7 +129,7 @@ async def test_logits_may_be_as_far_apart_as_can_be() -> None:
         text = prompt.messages[0].text
         return [0.0, float("-inf")] if text.index("alpha") < text.index("beta") else [-1e30, 0.0]
 
-    said = await LogitsJudge(ScriptedModel({}, choose), LLAVA_COT).prefer(
+    said = await LogitsJudge(JudgeSetup(ScriptedModel({}, choose))).prefer(
         QUESTION, "answer", "", A, B, seed=9
     )
     assert said.choice == 1
@@ -157,15 +160,20 @@ async def test_likelihood_refuses_a_model_without_log_probabilities() -> None:
 
 def test_judges_are_made_by_name() -> None:
     for name in JUDGES:
-        assert make_judge(name, says(""), LLAVA_COT, SAMPLING).name == name
+        resources = resources_for(name)
+        request = make_request("best-of-n", judge=name, sampling=SAMPLING, resources=resources)
+        made = make_judge(name, says(""), request, resources)
+        assert (made.name, made.setup.fmt, made.setup.sampling) == (name, LLAVA_COT, SAMPLING)
+        used = {"model": "scripted", "reward model": "rewarder", "nothing": None}[JUDGES[name].uses]
+        assert made.model_name == used
     with pytest.raises(ValueError, match="no judge 'coin'; choose one of self, logits, likelihood"):
-        make_judge("coin", says(""), LLAVA_COT, SAMPLING)
+        make_request("best-of-n", judge="coin")
 
 
 @pytest.mark.parametrize(
     ("stage", "text", "images", "parts"),
     [
-        ("reasoning", tagged("reasoning", "alpha"), False, (CHECK, "three cubes", "alpha")),
+        ("reasoning", tagged("reasoning", "alpha"), False, (PROMPTS.check_reasoning, "three cubes", "alpha")),
         ("caption", tagged("caption", "alpha"), True, ("The part: caption", "alpha")),
         ("conclusion", tagged("conclusion", "alpha"), True, ("The part: conclusion", "three cubes", "alpha")),
         ("answer", WHOLE, True, ("Is this answer correct?", WHOLE)),
@@ -176,7 +184,7 @@ async def test_a_score_of_logits_is_the_probability_of_correct(
     stage: str, text: str, images: bool, parts: tuple[str, ...]
 ) -> None:
     model = ScriptedModel({}, lambda prompt, options: [-1.0, -3.0])
-    found = await LogitsJudge(model, LLAVA_COT).score(QUESTION, stage, CONTEXT, made(text, stage), seed=0)
+    found = await LogitsJudge(JudgeSetup(model)).score(QUESTION, stage, CONTEXT, made(text, stage), seed=0)
     assert found.value == pytest.approx(1 / (1 + math.exp(-2)))
     [(prompt, options)] = model.choices
     assert (prompt.prefix, options) == ("Verdict:", (" correct", " incorrect"))
@@ -188,12 +196,14 @@ async def test_a_score_of_logits_is_the_probability_of_correct(
 
 
 def test_words_that_are_scored_are_those_of_a_reply() -> None:
-    assert [check_reply(correct) for correct in (True, False)] == [f"{VERDICT}{v}." for v in VERDICTS]
+    assert [check_reply(correct) for correct in (True, False)] == [
+        f"{PROMPTS.verdict}{verdict}." for verdict in PROMPTS.verdicts
+    ]
 
 
 async def test_a_reward_is_of_the_whole_path() -> None:
     model = Rewarder(lambda text: text.count("a"))
-    judge = RewardJudge(model)
+    judge = RewardJudge(JudgeSetup(model))
     asked = Question("Which?", (PICTURE,), options=("left", "right"))
     a, b = made(tagged("reasoning", "aaa")), made(tagged("reasoning", "b"))
     for first, second, choice in ((a, b, 1), (b, a, 2), (a, a, None)):

@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, extras, remainder, tagged
+from playing import PICTURE, SEARCHES, WHOLE, WORDS, Rewarder, remainder, resources_for, tagged
+from pydantic import ValidationError
 
 from llava_cot import ask, ask_sync
 from llava_cot.core.question import Question
 from llava_cot.core.stages import make_format
 from llava_cot.errors import ImageError
-from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.base import Prompt, Sampling, explain_sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judge_prompts import CRITERIA
+from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.methods import METHODS
+
+
+CRITERIA = default_prompts().criteria
 
 
 def noisy(prompt: Prompt, rng: random.Random) -> str:
@@ -42,7 +46,7 @@ def pictured(prompt: Prompt) -> bool:
 @pytest.mark.parametrize(("method", "judge"), [*SEARCHES, ("best-of-n", "reward")])
 async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str | None) -> None:
     """Every prompt has it, but the check of reasoning, which the paper makes without."""
-    model, given = ScriptedModel(noisy), extras(judge)
+    model, given = ScriptedModel(noisy), resources_for(judge)
     trace = await ask(
         model,
         None,
@@ -61,7 +65,7 @@ async def test_no_method_and_no_judge_loses_the_picture(method: str, judge: str 
     assert all("Verdict:" in prompt.messages[0].text for prompt in asked_of(model) if not pictured(prompt))
     assert any(map(pictured, asked_of(model)))
     assert trace.answer is not None and trace.answer.startswith(WORDS["conclusion"])
-    scored = METHODS[method].scored
+    scored = METHODS[method].scores
     rounds = {trace.candidates[number].round for number in trace.chosen}
     assert len(trace.verdicts) == (0 if judge is None or scored else 2 * len(rounds))
     assert bool(trace.scores) == scored
@@ -98,7 +102,7 @@ async def test_settings_reach_the_model() -> None:
 async def test_a_seed_settles_everything_and_gathering_nothing(method: str) -> None:
     async def one(seed: int, model: ScriptedModel) -> dict[str, Any]:
         n = None if METHODS[method].single else 4
-        given = extras(METHODS[method].judge)
+        given = resources_for(METHODS[method].judge)
         trace = await ask(model, None, "q", method=method, n=n, sampling=Sampling(seed=seed), resources=given)
         return trace.model_dump(exclude={"usage": {"seconds"}, "candidates": {"__all__": {"tokens"}}})
 
@@ -144,8 +148,8 @@ async def test_a_custom_format_goes_all_the_way() -> None:
     assert str(trace.stages["think"]) in second
 
 
-# Of the methods with a cut-off, each wants three stages.
-TWO_STAGES = [search for search in SEARCHES if "calibration" not in METHODS[search[0]].takes]
+# Of the methods with a cut-off, each needs three stages.
+TWO_STAGES = [search for search in SEARCHES if "calibration" not in METHODS[search[0]].accepts]
 
 
 @pytest.mark.parametrize(("method", "judge"), [*TWO_STAGES, ("best-of-n", "reward")])
@@ -166,7 +170,7 @@ async def test_a_stage_may_be_named_answer_first_or_last(method: str, judge: str
             method=method,
             judge=judge,
             fmt=make_format(stages),
-            resources=extras(judge, "two"),
+            resources=resources_for(judge, "two"),
         )
         assert (trace.answer, trace.final) == ("two", last)
         assert set(trace.stages) == {first, last}
@@ -188,33 +192,46 @@ def refused(**settings: Any) -> Callable[[], Any]:
     return lambda: ask_sync(ScriptedModel({}), **({"image": None, "question": "q"} | settings))
 
 
+def sampled(**options: Any) -> Callable[[], Any]:
+    """The same for options of sampling, whose faults are put into a sentence where they enter."""
+
+    def call() -> Any:
+        try:
+            sampling = Sampling(**options)
+        except ValidationError as error:
+            raise ValueError(explain_sampling(error)) from None
+        return refused(sampling=sampling)()
+
+    return call
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (refused(method="magic"), "no method 'magic'; choose one of single, majority, "),
-        (refused(judge="reward"), "wants a reward model to ask; give one with --judge-model"),
+        (refused(judge="reward"), "needs a reward model; pass one with --judge-model"),
         (
             refused(method="weighted-best-of-n", judge="self"),
             "needs scores, and self gives none; choose one of",
         ),
         (refused(judge="coin"), "no judge 'coin'; choose one of self, logits, likelihood"),
-        (refused(n=0), "n is 0; a question takes at least one sample"),
+        (refused(n=0), "n is 0; a question needs at least one candidate"),
         (refused(n=-3, method="single"), "n is -3"),
         *(
             (refused(n=2, method=name), f"{name} takes one sample, not 2")
             for name, kind in METHODS.items()
             if kind.single
         ),
-        (refused(method="majority", judge="self"), "majority asks no judge"),
+        (refused(method="majority", judge="self"), "majority uses no judge"),
         (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
-        (refused(method="adaptive-best-of-n", judge="likelihood"), "likelihood are no probabilities; choose"),
-        (refused(method="prism"), "prism wants a second model that reasons; give one with --reasoner"),
-        (refused(method="cot-few-shot"), "cot-few-shot wants examples to show"),
-        (refused(temperature=-1), "temperature is -1"),
-        (refused(temperature=float("nan")), "temperature is nan"),
-        (refused(top_p=0), "top-p is 0"),
-        (refused(top_p=1.5), "top-p is 1.5"),
-        (refused(max_tokens=0), "limit of tokens is 0"),
+        (refused(method="adaptive-best-of-n", judge="likelihood"), "needs probabilities, and the scores of likelihood are none; choose"),
+        (refused(method="prism"), "prism needs a second model that reasons; pass one with --reasoner"),
+        (refused(method="cot-few-shot"), "cot-few-shot needs worked examples; pass one with --examples"),
+        (sampled(temperature=-1), "temperature is -1; give a number of at least 0"),
+        (sampled(temperature=float("nan")), "temperature is nan"),
+        (sampled(top_p=0), "top_p is 0"),
+        (sampled(top_p=1.5), "top_p is 1.5"),
+        (sampled(max_tokens=0), "max_tokens is 0"),
         (refused(question=" \n"), "the question is empty"),
         (refused(image=PICTURE, question=Question("q", (PICTURE,))), "has images of its own"),
         (refused(question=Question("q", options=("x",) * 27)), "27 options"),

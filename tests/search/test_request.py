@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import SEARCHES
+from playing import SEARCHES, resources_for
 
-from llava_cot.search.ask import settings
+from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import Spec, parse_spec
 
@@ -30,10 +30,13 @@ def test_a_spec_is_read_as_it_is_written(spec: Spec) -> None:
 def test_whatever_is_read_can_be_asked_and_has_one_name(text: str) -> None:
     try:
         spec = parse_spec(text)
+        request = spec.request(resources=resources_for(spec.judge if spec.judge in JUDGES else None))
     except ValueError as error:
         assert str(error) and "\n" not in str(error)
         return
-    settings(spec.method, spec.n, spec.judge, 0.6, 0.9, 1, 0, spec.budget)
+    assert (request.method, request.n, request.judge, request.budget) == (
+        spec.method, spec.n, spec.judge, spec.budget,
+    )  # fmt: skip
     assert parse_spec(spec.name) == spec
 
 
@@ -77,17 +80,17 @@ def test_greedy_is_single_at_temperature_0() -> None:
         ("", "there is no method ''"),
         ("beam", "there is no method 'beam'"),
         ("stage-beam-0", "there is no method 'stage-beam-0'"),
-        ("stage-beam-4@coin", "names the judge 'coin'; choose one of self"),
-        ("stage-beam-4@", "names the judge ''"),
-        ("weighted-best-of-4@self", "names a judge that gives no scores"),
-        ("majority-4@self", "majority asks none"),
-        ("greedy@self", "greedy asks none"),
-        ("single-2", "asks for 2 candidates"),
-        ("adaptive-best-of-4@self", "gives no scores"),
-        ("adaptive-best-of-4@likelihood", "no probabilities, and adaptive-best-of goes by how sure it is"),
-        ("adaptive-majority-4-within-90", "adaptive-majority keeps to none; leave -within-90 out"),
+        ("stage-beam-4@coin", "there is no judge 'coin'; choose one of self"),
+        ("stage-beam-4@", "there is no judge ''"),
+        ("weighted-best-of-4@self", "weighted-best-of-n needs scores, and self gives none"),
+        ("majority-4@self", "majority uses no judge"),
+        ("greedy@self", "single uses no judge"),
+        ("single-2", "takes one sample, not 2"),
+        ("adaptive-best-of-4@self", "needs scores, and self gives none"),
+        ("adaptive-best-of-4@likelihood", "needs probabilities, and the scores of likelihood are none"),
+        ("adaptive-majority-4-within-90", "adaptive-majority keeps to no budget; drop it"),
     ],
 )
 def test_what_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told.replace("(", r"\(")):
-        parse_spec(text)
+        parse_spec(text).request()

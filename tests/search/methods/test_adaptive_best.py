@@ -3,16 +3,17 @@
 import random
 
 import pytest
-from playing import PICTURE, QUESTION, tagged
+from playing import PICTURE, QUESTION, run_method, tagged
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS
 from llava_cot.search.methods.adaptive_best import SURE
+from llava_cot.search.request import make_request
+from llava_cot.search.search import Search
 
 
 class Marks(Judge):
@@ -21,6 +22,7 @@ class Marks(Judge):
     name = "marks"
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[str] = []
 
     async def score(
@@ -31,16 +33,9 @@ class Marks(Judge):
         return Grade(float(candidate.text.split()[1]), "so", Usage(model_calls=1, prompt_tokens=9))
 
 
-async def run(model: ScriptedModel, judge: Judge | None, n: int, seed: int = 5) -> Trace:
-    return await METHODS["adaptive-best-of-n"].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=Sampling(max_tokens=99, seed=seed),
-        rng=random.Random(seed),
-        fmt=LLAVA_COT,
-    )
+async def run(model: ScriptedModel, judge: Judge, n: int, seed: int = 5) -> Trace:
+    sampling = Sampling(max_tokens=99, seed=seed)
+    return await run_method("adaptive-best-of-n", model, judge, n=n, sampling=sampling)
 
 
 def writes(*marks: float) -> ScriptedModel:
@@ -92,5 +87,6 @@ async def test_its_samples_are_those_of_a_single_call_under_the_same_seed() -> N
 
 
 async def test_without_a_judge_it_is_refused() -> None:
-    with pytest.raises(ValueError, match="a judge is needed"):
-        await run(writes(1), None, 2)
+    search = Search(make_request("adaptive-best-of-n"), writes(1), QUESTION)
+    with pytest.raises(ValueError, match="declares no judge"):
+        await METHODS["adaptive-best-of-n"].run(search)

@@ -4,17 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.search.judge_prompts import (
-    CHECK_FORM,
-    CONSTANT_PIECES,
-    CRITERIA,
-    REPLY_FORM,
-    check_prompt,
-    judge_prompt,
-    parse_check,
-    parse_choice,
-)
+from llava_cot.search.judge_prompts import default_prompts, parse_check, parse_choice
 
+PROMPTS = default_prompts()
+CRITERIA = PROMPTS.criteria
 HINT = {"summary": "SUM", "caption": "CAP", "reasoning": "REA"}
 
 
@@ -27,20 +20,20 @@ def earlier_than(stage: str) -> dict[str, str | None]:
     [("summary", []), ("caption", []), ("reasoning", ["CAP"]), ("conclusion", ["CAP", "REA"])],
 )
 def test_a_stage_of_the_paper_is_judged_with_the_papers_hint(stage: str, shown: list[str]) -> None:
-    prompt = judge_prompt(stage, "QUE", earlier_than(stage), "AAA", "BBB")
+    prompt = PROMPTS.duel(stage, "QUE", earlier_than(stage), "AAA", "BBB")
     assert [text for text in HINT.values() if text in prompt] == shown
     assert CRITERIA[stage] in prompt
 
 
 def test_a_custom_stage_is_named_and_sees_all_earlier_stages() -> None:
-    prompt = judge_prompt("verify", "QUE", {"summary": "SUM", "plan": "PLA", "draft": None}, "A", "B")
+    prompt = PROMPTS.duel("verify", "QUE", {"summary": "SUM", "plan": "PLA", "draft": None}, "A", "B")
     assert all(text in prompt for text in ("verify", "SUM", "plan", "PLA"))
     assert "draft" not in prompt
 
 
 def test_what_games_share_comes_first_and_the_responses_in_the_order_given() -> None:
-    one = judge_prompt("conclusion", "QUE", HINT, "AAA", "BBB")
-    two = judge_prompt("conclusion", "QUE", HINT, "CCC", "DDD")
+    one = PROMPTS.duel("conclusion", "QUE", HINT, "AAA", "BBB")
+    two = PROMPTS.duel("conclusion", "QUE", HINT, "CCC", "DDD")
     assert one.index("QUE") < one.index("CAP") < one.index("REA") < one.index("AAA") < one.index("BBB")
     assert one[: one.index("AAA")] == two[: two.index("CCC")]
 
@@ -48,25 +41,25 @@ def test_what_games_share_comes_first_and_the_responses_in_the_order_given() -> 
 @pytest.mark.parametrize("stage", [*CRITERIA, "verify"])
 def test_every_constant_part_is_made_of_the_constant_pieces(stage: str) -> None:
     hint = {"\0": "\0", "caption": "\0", "reasoning": "\0", "sentence": "\0"}
-    text = judge_prompt(stage, "\0", hint, "\0", "\0").replace(f":\n{stage}", ":\n\0")
+    text = PROMPTS.duel(stage, "\0", hint, "\0", "\0").replace(f":\n{stage}", ":\n\0")
     for part in text.split("\0"):
         assert _made_of_pieces(part), part
 
 
 def test_the_check_shows_no_more_than_question_caption_and_reasoning() -> None:
     for text in (
-        check_prompt("\0", "\0", "\0"),
-        check_prompt("\0", None, "\0"),
-        check_prompt("\0", " ", "\0"),
+        PROMPTS.reasoning_check("\0", "\0", "\0"),
+        PROMPTS.reasoning_check("\0", None, "\0"),
+        PROMPTS.reasoning_check("\0", " ", "\0"),
     ):
         assert all(_made_of_pieces(part) for part in text.split("\0"))
-    assert "Caption" not in check_prompt("QUE", None, "REA")
-    assert "CAP" in check_prompt("QUE", "CAP", "REA")
+    assert "Caption" not in PROMPTS.reasoning_check("QUE", None, "REA")
+    assert "CAP" in PROMPTS.reasoning_check("QUE", "CAP", "REA")
 
 
 def _made_of_pieces(part: str) -> bool:
     while part:
-        piece = next((piece for piece in CONSTANT_PIECES if part.startswith(piece)), None)
+        piece = next((piece for piece in PROMPTS.constant_pieces() if part.startswith(piece)), None)
         if piece is None:
             return False
         part = part[len(piece) :]
@@ -104,7 +97,7 @@ def _made_of_pieces(part: str) -> bool:
         ("I choose response 3.", None),
         ("I cannot choose response 1", None),
         ("", None),
-        (REPLY_FORM, None),
+        (PROMPTS.reply_form, None),
     ],
 )
 def test_a_reply_chooses(reply: str, choice: int | None) -> None:
@@ -128,7 +121,7 @@ def test_a_reply_chooses(reply: str, choice: int | None) -> None:
         ("it is correct in parts", None),
         ("Verdict: correct/incorrect", None),
         ("", None),
-        (CHECK_FORM, None),
+        (PROMPTS.check_form, None),
     ],
 )
 def test_a_check_says(reply: str, correct: bool | None) -> None:

@@ -5,23 +5,25 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import Referee, continuation, recorder
+from playing import QUESTION, Referee, continuation, new_search
 
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate, Trace
 from llava_cot.errors import ModelError
+from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Opinion, Preference
-from llava_cot.search.search import Event, VerdictGiven
-from llava_cot.search.tournament import draw, tournament
+from llava_cot.search.request import make_request
+from llava_cot.search.search import Event, Search, VerdictGiven
+from llava_cot.search.tournament import draw
 
 
 async def play(
     texts: list[str], judge: Referee, seed: int = 0, events: list[Event] | None = None
 ) -> tuple[Candidate, Trace]:
-    record = recorder(events.append if events is not None else None, n=len(texts))
-    candidates = [record.add(continuation(text)) for text in texts]
-    winner = await tournament(record, judge, candidates, random.Random(seed))
-    return winner, record.finish()
+    search = new_search(events.append if events is not None else None, len(texts), judge=judge, seed=seed)
+    candidates = [search.add(continuation(text)) for text in texts]
+    winner = await search.best(candidates)
+    return winner, search.finish()
 
 
 def worth(text: str) -> float:
@@ -106,11 +108,12 @@ async def test_equal_texts_are_not_judged() -> None:
 
 
 async def test_one_candidate_needs_no_judge() -> None:
-    record = recorder()
-    only = record.add(continuation("x"))
-    assert await tournament(record, None, [only], random.Random(0)) is only
-    with pytest.raises(ValueError, match="a judge is needed"):
-        await tournament(record, None, [only, only], random.Random(0))
+    search = Search(make_request("stage-beam"), ScriptedModel({}), QUESTION)
+    search.start("reasoning")
+    only = search.add(continuation("x"))
+    assert await search.best([only]) is only
+    with pytest.raises(ValueError, match="declares no judge"):
+        await search.best([only, only])
 
 
 async def test_no_choice_is_settled_by_the_seed_and_says_so() -> None:

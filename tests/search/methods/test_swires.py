@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import PICTURE, QUESTION, tagged
+from playing import PICTURE, QUESTION, run_method, tagged
 
 from llava_cot import ask, open_model
 from llava_cot.core.question import Question
@@ -19,9 +19,9 @@ from llava_cot.scenes.items import make_item
 from llava_cot.search.calibration import PAPER, Calibration, Z, cut_off
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import parse_spec
+from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Resources
-from llava_cot.search.search import CandidateKept, Event
+from llava_cot.search.search import Event, CandidateKept, Search
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 RETURNS = {"swires": 3, "swires-script": 4}
@@ -35,6 +35,7 @@ class Marks(Judge):
     name = "marks"
 
     def __init__(self, mark: Callable[[str, int], float]) -> None:
+        super().__init__()
         self.mark = mark
         self.asked: list[tuple[str, str, str]] = []
 
@@ -69,7 +70,7 @@ def counting(fmt: StageFormat = LLAVA_COT) -> ScriptedModel:
 async def search(
     method: str,
     model: ScriptedModel,
-    judge: Judge | None,
+    judge: Judge,
     n: int = 4,
     *,
     calibration: Calibration | None = HALF,
@@ -78,17 +79,9 @@ async def search(
     fmt: StageFormat = LLAVA_COT,
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
-    more = {"calibration": calibration} if "calibration" in METHODS[method].takes else {}
-    return await METHODS[method].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=Sampling(max_tokens=max_tokens, seed=seed),
-        rng=random.Random(seed),
-        fmt=fmt,
-        on_event=on_event,
-        **more,
+    sampling = Sampling(max_tokens=max_tokens, seed=seed)
+    return await run_method(
+        method, model, judge, n=n, sampling=sampling, fmt=fmt, on_event=on_event, calibration=calibration
     )
 
 
@@ -388,12 +381,12 @@ async def test_asking() -> None:
         counting(), PICTURE, "q", method="swires", judge=by_stage(), resources=Resources(calibration=HALF)
     )
     assert (trace.method, trace.n, len(trace.candidates)) == ("swires", 4, 1 + 4 * 8 + 2)
-    with pytest.raises(ValueError, match="swires wants a calibration; give what"):
+    with pytest.raises(ValueError, match="swires needs a calibration.*; pass one with --calibration"):
         await ask(counting(), PICTURE, "q", method="swires", judge="likelihood")
     with pytest.raises(ValueError, match="swires-script needs scores, and self gives none"):
         await ask(counting(), PICTURE, "q", method="swires-script", judge="self")
-    with pytest.raises(ValueError, match="a judge is needed"):
-        await search("swires", counting(), None)
+    with pytest.raises(ValueError, match="declares no judge"):
+        await METHODS["swires"].run(Search(make_request("swires"), counting(), QUESTION))
 
 
 def test_its_number_is_four_where_it_is_left_out() -> None:

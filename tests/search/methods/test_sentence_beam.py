@@ -1,25 +1,16 @@
 import random
 from dataclasses import replace
 
-from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, tagged
+from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, run_method, tagged
 
-from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
 
 
 async def search(model: ScriptedModel, judge: Referee, n: int = 2, max_tokens: int = 99) -> Trace:
-    return await METHODS["sentence-beam"].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=Sampling(max_tokens=max_tokens, seed=5),
-        rng=random.Random(5),
-        fmt=LLAVA_COT,
-    )
+    sampling = Sampling(max_tokens=max_tokens, seed=5)
+    return await run_method("sentence-beam", model, judge, n=n, sampling=sampling)
 
 
 def texts(trace: Trace) -> list[str]:

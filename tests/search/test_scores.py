@@ -1,15 +1,9 @@
-import random
-
-from llava_cot.search.grading import grade
-from playing import PICTURE
+from playing import new_search
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Usage
-from llava_cot.models.base import Continuation, Sampling
-from llava_cot.models.scripted import ScriptedModel
+from llava_cot.models.base import Continuation
 from llava_cot.search.judges.base import Grade, Judge
-from llava_cot.search.search import Recorder
 
 
 class Length(Judge):
@@ -18,6 +12,7 @@ class Length(Judge):
     name = "length"
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, str]] = []
 
     async def score(
@@ -33,16 +28,14 @@ def said(text: str) -> Continuation:
 
 async def test_each_candidate_is_graded_after_what_it_goes_on_from_and_each_path_once() -> None:
     judge = Length()
-    question, sampling = Question("How many?", (PICTURE,)), Sampling()
-    record = Recorder("m", question, ScriptedModel({}), judge, 2, sampling, LLAVA_COT)
-    record.start("caption")
-    first, second = record.add(said("a")), record.add(said("bb"))
-    record.start("reasoning")
-    leaves = [record.add(said(text), parent) for parent in (first, second) for text in ("x", "yyy", "x")]
-    assert await grade(record, judge, leaves, random.Random(0)) == [1, 3, 1, 1, 3, 1]
+    search = new_search(judge=judge, stage="caption")
+    first, second = search.add(said("a")), search.add(said("bb"))
+    search.start("reasoning")
+    leaves = [search.add(said(text), parent) for parent in (first, second) for text in ("x", "yyy", "x")]
+    assert await search.scores(leaves) == [1, 3, 1, 1, 3, 1]
     assert sorted(judge.asked) == [("a", "x"), ("a", "yyy"), ("bb", "x"), ("bb", "yyy")]
-    record.follow(leaves[4])
-    trace = record.finish()
+    search.follow(leaves[4])
+    trace = search.finish()
     assert [(score.candidate, score.value) for score in trace.scores] == [
         (leaf.id, value) for leaf, value in zip(leaves, [1, 3, 1, 1, 3, 1], strict=True)
     ]

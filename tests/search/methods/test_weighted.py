@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import PICTURE, Rewarder, extras, tagged
+from playing import PICTURE, Rewarder, resources_for, tagged
 
 from llava_cot import ask, open_model
 from llava_cot.core.question import Question
@@ -17,10 +17,10 @@ from llava_cot.core.trace import Candidate, Trace
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
-from llava_cot.search.judge_prompts import VERDICTS
+from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods.majority import ballot
-from llava_cot.search.methods.weighted import elect, softmax
+from llava_cot.search.methods.weighted import elect_weighted, softmax
 
 
 class Marks(Judge):
@@ -29,6 +29,7 @@ class Marks(Judge):
     name = "marks"
 
     def __init__(self, probability: bool) -> None:
+        super().__init__()
         self.probability = probability
 
     async def score(
@@ -94,7 +95,7 @@ marks = st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.integers(0, 
 @given(marks, st.integers(0, 9))
 def test_by_brute_force(cast: list[tuple[str, int]], seed: int) -> None:
     ballots, weights = [b for b, _ in cast], [w / 8 for _, w in cast]
-    elected = elect(ballots, weights, random.Random(seed))
+    elected = elect_weighted(ballots, weights, random.Random(seed))
     totals = {b: sum(w for c, w in cast if c == b) for b in ballots if b}
     assert elected == "" if not totals else totals[elected] == max(totals.values())
 
@@ -117,12 +118,12 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
     for judge, graded in (("logits", 3), ("reward", 3), ("rules", 0), ("likelihood", 0), ("verifier", 0)):
         left = list(texts)
         model = ScriptedModel(lambda prompt, rng, left=left: left.pop(0), lambda prompt, options: [0.0, -2.0])
-        given = extras(judge)
+        given = resources_for(judge)
         asked = Question("q", (PICTURE,), reference="1")
         trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, resources=given)
         assert trace.usage.model_calls == 5 + graded
         assert len(trace.scores) == 5 and trace.answer == "1"
-        assert [options for _, options in model.choices] == [VERDICTS] * (graded if judge == "logits" else 0)
+        assert [options for _, options in model.choices] == [default_prompts().verdicts] * (graded if judge == "logits" else 0)
         if isinstance(given.judge_model, Rewarder):
             assert sorted(answer for _, answer in given.judge_model.asked) == sorted(set(texts))
             assert (trace.judge_model, trace.usage.usd) == ("rewarder", 1.5)

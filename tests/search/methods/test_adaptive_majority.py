@@ -9,26 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import QUESTION, tagged
+from playing import run_method, tagged
 
-from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
 from llava_cot.search.methods.adaptive_majority import STABLE, needed, stability
 
 
 async def run(model: ScriptedModel, n: int, method: str = "adaptive-majority", seed: int = 5) -> Trace:
-    return await METHODS[method].run(
-        QUESTION,
-        model,
-        None,
-        n=n,
-        sampling=Sampling(max_tokens=99, seed=seed),
-        rng=random.Random(seed),
-        fmt=LLAVA_COT,
-    )
+    return await run_method(method, model, n=n, sampling=Sampling(max_tokens=99, seed=seed))
 
 
 def writes(answers: Iterator[str]) -> ScriptedModel:

@@ -3,28 +3,20 @@
 import random
 
 import pytest
-from playing import QUESTION, WORDS, Referee, tagged
+from playing import QUESTION, WORDS, Referee, run_method, tagged
 
 from llava_cot import ask
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
 
 TAGS = LLAVA_COT.closing_tags
 
 
 async def run(model: ScriptedModel, judge: Referee, n: int, seed: int = 5) -> Trace:
-    return await METHODS["adaptive-stage-beam"].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=Sampling(max_tokens=99, seed=seed),
-        rng=random.Random(seed),
-        fmt=LLAVA_COT,
-    )
+    sampling = Sampling(max_tokens=99, seed=seed)
+    return await run_method("adaptive-stage-beam", model, judge, n=n, sampling=sampling)
 
 
 def model(*first: str) -> ScriptedModel:

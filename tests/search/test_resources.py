@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 from equipped import Lengths, Openings, register
-from llava_cot.search.equipment import Equipment, fitting
-from llava_cot.search.equipping import equip
 from playing import PICTURE, WHOLE, tagged
 
-import llava_cot
 from llava_cot import ask_sync
 from llava_cot.cli.main import main
 from llava_cot.core.question import Question
@@ -23,7 +20,15 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
-from llava_cot.search.resources import Example, Resources
+from llava_cot.search.request import make_request
+from llava_cot.search.resources import (
+    Example,
+    ResourceOptions,
+    Resources,
+    ResourceSpec,
+    for_requests,
+    read_resources,
+)
 
 OTHER = tagged("caption", "Seen.") + tagged("conclusion", "7")
 
@@ -61,7 +66,7 @@ class Models(list[Opened]):
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     opened = Models()
-    monkeypatch.setattr(llava_cot, "open_model", opened, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", opened)
     return opened
 
 

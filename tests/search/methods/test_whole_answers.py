@@ -1,19 +1,17 @@
 """single, majority and best-of-n: methods that sample whole answers."""
 
-import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from playing import PICTURE, QUESTION, WHOLE, Referee, remainder, tagged
+from playing import PICTURE, WHOLE, Referee, remainder, run_method, tagged
 
-from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, make_format
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
 from llava_cot.search.methods.majority import ballot
 from llava_cot.search.search import Event, TextDelta
 
@@ -28,16 +26,8 @@ async def run(
     seed: int = 5,
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
-    return await METHODS[method].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=SAMPLING,
-        rng=random.Random(seed),
-        fmt=LLAVA_COT,
-        on_event=on_event,
-    )
+    sampling = replace(SAMPLING, seed=seed)
+    return await run_method(method, model, judge, n=n, sampling=sampling, on_event=on_event)
 
 
 def writes(*answers: str) -> ScriptedModel:
@@ -140,13 +130,5 @@ async def test_a_model_that_gives_too_few_samples_is_refused() -> None:
         async def sample(self, prompt, n, sampling, on_text=None):  # type: ignore[no-untyped-def]
             return await super().sample(prompt, n - 1, sampling, on_text)
 
-    with pytest.raises(ModelError, match="gave 1 samples where 2 were asked for"):
-        await METHODS["best-of-n"].run(
-            Question("q"),
-            Lazy(remainder("a")),
-            Referee(len),
-            n=2,
-            sampling=SAMPLING,
-            rng=random.Random(0),
-            fmt=LLAVA_COT,
-        )
+    with pytest.raises(ModelError, match="returned 1 samples instead of 2"):
+        await run("best-of-n", Lazy(remainder("a")), 2, Referee(len), seed=0)

@@ -1,14 +1,18 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import QUESTION, continuation
+from playing import QUESTION, continuation, new_search
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format, parse, validate
-from llava_cot.models.base import Sampling
-from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.restaging import brief, description_stage, keep_as, plain, read_answer, thought_stage
-from llava_cot.search.search import Recorder
+from llava_cot.search.restaging import (
+    answer_form,
+    description_stage,
+    keep_as,
+    plain,
+    read_answer,
+    thought_stage,
+)
 
 FINAL_FIRST = StageFormat((Stage("answer", "<a>", "</a>"), Stage("why", "<w>", "</w>")), final="answer")
 
@@ -69,9 +73,9 @@ def test_whatever_was_said_before_the_last_line_is_read(before: str, answer: str
 
 
 def test_the_form_of_an_answer() -> None:
-    assert brief(Question("q", options=("x", "y", "z"))).endswith("A, B or C")
-    assert brief(Question("q", options=("x",))).endswith("alone: A")
-    assert "briefly" in brief(QUESTION)
+    assert answer_form(Question("q", options=("x", "y", "z"))).endswith("A, B or C")
+    assert answer_form(Question("q", options=("x",))).endswith("alone: A")
+    assert "briefly" in answer_form(QUESTION)
 
 
 def test_a_reply_in_stages_is_told_by_one_of_them_or_by_all_its_words() -> None:
@@ -91,11 +95,10 @@ _SOUP = st.lists(
 
 @given(_SOUP, _SOUP)
 def test_whatever_is_put_into_stages_is_read_back(thought: str, answer: str) -> None:
-    record = Recorder("m", QUESTION, ScriptedModel({}), None, 1, Sampling(), LLAVA_COT)
-    record.start("reasoning")
-    keep_as(record, continuation("sampled"), {"caption": "before"})
-    keep_as(record, continuation("sampled"), {"reasoning": thought, "conclusion": answer, None: "lost"})
-    trace = record.finish()
+    search = new_search()
+    keep_as(search, continuation("sampled"), {"caption": "before"})
+    keep_as(search, continuation("sampled"), {"reasoning": thought, "conclusion": answer, None: "lost"})
+    trace = search.finish()
     assert trace.stages["caption"] == "before"
     kept = {name: text for name, text in trace.stages.items() if text}
     assert parse(trace.text, LLAVA_COT).stages == trace.stages
@@ -108,9 +111,8 @@ def test_whatever_is_put_into_stages_is_read_back(thought: str, answer: str) -> 
 
 
 def test_what_has_no_stage_stays_in_the_trace_as_it_was() -> None:
-    record = Recorder("m", QUESTION, ScriptedModel({}), None, 1, Sampling(), LLAVA_COT)
-    record.start("reasoning")
-    keep_as(record, continuation("a thought"), {None: "a thought", "conclusion": None})
-    trace = record.finish()
+    search = new_search()
+    keep_as(search, continuation("a thought"), {None: "a thought", "conclusion": None})
+    trace = search.finish()
     assert [candidate.text for candidate in trace.candidates] == ["a thought"]
     assert (trace.chosen, trace.text, trace.answer, trace.usage.model_calls) == ((), "", None, 1)

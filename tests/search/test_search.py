@@ -3,7 +3,7 @@ import io
 
 import pytest
 from PIL import Image
-from playing import PICTURE, WHOLE, Referee, continuation, recorder, remainder, tagged
+from playing import PICTURE, WHOLE, Referee, continuation, new_search, remainder, tagged
 
 from llava_cot import ask
 from llava_cot.core.question import Question, load_image
@@ -12,47 +12,49 @@ from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Judge, Preference
+from llava_cot.search.request import make_request
 from llava_cot.search.search import (
     CandidateAdded,
-    CandidateKept,
     Event,
     Finished,
-    Recorder,
+    CandidateKept,
+    Search,
     StageStarted,
     TextDelta,
     VerdictGiven,
+    tokens_of,
 )
 
 
 def test_the_path_is_what_was_kept() -> None:
-    record = recorder(stage="summary")
-    first, other = record.add(continuation("a", tokens=(1, 2))), record.add(continuation("b", tokens=(9,)))
-    assert (record.text, record.tokens, first.parent) == ("", (), None)
-    record.keep(other)
-    record.start("caption")
-    third = record.add(continuation("c", tokens=(3,)))
-    record.keep(third)
+    search = new_search(stage="summary")
+    first, other = search.add(continuation("a", tokens=(1, 2))), search.add(continuation("b", tokens=(9,)))
+    assert (search.text, tokens_of(search.path), first.parent) == ("", (), None)
+    search.keep(other)
+    search.start("caption")
+    third = search.add(continuation("c", tokens=(3,)))
+    search.keep(third)
     assert (third.id, third.parent, third.round, third.stage) == (2, 1, 1, "caption")
-    assert (record.text, record.tokens) == ("bc", (9, 3))
-    trace = record.finish()
+    assert (search.text, tokens_of(search.path)) == ("bc", (9, 3))
+    trace = search.finish()
     assert (trace.chosen, trace.text) == ((1, 2), "bc")
 
 
 def test_ids_are_given_up_where_one_part_has_none() -> None:
-    record = recorder()
-    record.keep(record.add(continuation("a", tokens=(1,))))
-    record.keep(record.add(continuation("", tokens=())))
-    assert record.tokens == (1,)
-    record.keep(record.add(continuation("b", tokens=())))
-    assert record.tokens is None
+    search = new_search()
+    search.keep(search.add(continuation("a", tokens=(1,))))
+    search.keep(search.add(continuation("", tokens=())))
+    assert tokens_of(search.path) == (1,)
+    search.keep(search.add(continuation("b", tokens=())))
+    assert tokens_of(search.path) is None
 
 
 def test_everything_is_counted_kept_or_not() -> None:
-    record = recorder()
+    search = new_search()
     for _ in range(3):
-        record.add(continuation("a"))
-    record.spend(Usage(prompt_tokens=1, completion_tokens=2, model_calls=5))
-    usage = record.finish().usage
+        search.add(continuation("a"))
+    search.spend(Usage(prompt_tokens=1, completion_tokens=2, model_calls=5))
+    usage = search.finish().usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.model_calls) == (31, 11, 8)
     assert 0 < usage.seconds < 60
 
@@ -115,10 +117,11 @@ def test_the_question_is_recorded_with_a_small_copy_of_its_picture() -> None:
             return Preference(None)
 
     sampling = Sampling(temperature=0.1, top_p=0.2, max_tokens=3, seed=4)
-    record = Recorder("best-of-n", asked, ScriptedModel({}), Silent(), 5, sampling, LLAVA_COT)
-    record.start("answer")
-    record.keep(record.add(continuation(WHOLE)))
-    trace = record.finish()
+    request = make_request("best-of-n", n=5, judge=Silent(), sampling=sampling)
+    search = Search(request, ScriptedModel({}), asked, Silent())
+    search.start("answer")
+    search.keep(search.add(continuation(WHOLE)))
+    trace = search.finish()
     assert (trace.method, trace.model, trace.judge, trace.n) == ("best-of-n", "scripted", "silent", 5)
     assert (trace.temperature, trace.top_p, trace.max_tokens, trace.seed) == (0.1, 0.2, 3, 4)
     assert [tags.close for tags in trace.format] == list(LLAVA_COT.closing_tags)

@@ -2,14 +2,13 @@ import random
 from collections.abc import Callable
 
 import pytest
-from playing import PICTURE, QUESTION, WHOLE, WORDS, Referee, remainder, tagged
+from playing import PICTURE, QUESTION, WHOLE, WORDS, Referee, remainder, run_method, tagged
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.methods import METHODS
-from llava_cot.search.search import CandidateKept, Event, TextDelta
+from llava_cot.search.search import Event, CandidateKept, TextDelta
 
 STAGES = LLAVA_COT.names
 TAGS = LLAVA_COT.closing_tags
@@ -24,15 +23,9 @@ async def search(
     fmt: StageFormat = LLAVA_COT,
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
-    return await METHODS["stage-beam"].run(
-        QUESTION,
-        model,
-        judge,
-        n=n,
-        sampling=Sampling(max_tokens=max_tokens, seed=seed),
-        rng=random.Random(seed),
-        fmt=fmt,
-        on_event=on_event,
+    sampling = Sampling(max_tokens=max_tokens, seed=seed)
+    return await run_method(
+        "stage-beam", model, judge, n=n, sampling=sampling, fmt=fmt, on_event=on_event
     )
 
 

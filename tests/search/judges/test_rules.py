@@ -4,6 +4,7 @@ from playing import QUESTION, WHOLE, tagged
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.core.trace import Candidate
+from llava_cot.search.judges import JudgeSetup
 from llava_cot.search.judges.rules import RulesJudge
 
 CHOICE = Question("Which side?", options=("left", "right"))
@@ -16,7 +17,7 @@ def made(text: str) -> Candidate:
 async def graded(
     text: str, stage: str, question: Question = QUESTION, context: str = "", fmt: StageFormat = LLAVA_COT
 ) -> tuple[float, str]:
-    found = await RulesJudge(fmt).score(question, stage, context, made(text), seed=0)
+    found = await RulesJudge(JudgeSetup(fmt=fmt)).score(question, stage, context, made(text), seed=0)
     assert found.usage.model_calls == 0
     return found.value, found.reply
 
@@ -72,7 +73,7 @@ async def test_a_first_stage_named_answer_need_not_conclude() -> None:
 
 
 async def test_it_prefers_what_keeps_more() -> None:
-    judge = RulesJudge(LLAVA_COT)
+    judge = RulesJudge()
     good, bad = made(tagged("reasoning", "1 + 1 = 2")), made(tagged("reasoning", "1 + 1 = 3"))
     for a, b, choice in ((good, bad, 1), (bad, good, 2), (good, good, None)):
         said = await judge.prefer(QUESTION, "reasoning", "", a, b, seed=0)
