@@ -1,11 +1,13 @@
 """A picture, judges and scripts that tests of methods and judges play with."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from PIL import Image
 
+from llava_cot.core.plugins import Registry
 from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Candidate, Trace, Usage
@@ -49,6 +51,16 @@ def judges_of(method: str) -> list[str | None]:
 SEARCHES = [
     (method, judge) for method, kind in METHODS.items() if not kind.requires for judge in judges_of(method)
 ]
+
+
+@contextmanager
+def registered(registry: Registry[Any], name: str, entry: Any) -> Iterator[None]:
+    """An entry of a registry, for a while."""
+    registry.add(name, entry)
+    try:
+        yield
+    finally:
+        registry.remove(name)
 
 
 def tagged(stage: str, text: str) -> str:

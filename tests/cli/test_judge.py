@@ -10,7 +10,6 @@ from playing import tagged
 from teachers import save
 from typer.testing import CliRunner, Result
 
-import llava_cot
 from llava_cot.cli.main import app
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Score, Trace
@@ -37,7 +36,7 @@ class Scripted(ScriptedModel):
 
 @pytest.fixture
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: Scripted(script), raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: Scripted(script))
 
     def run(*arguments: str | Path, judge: str = "likelihood", out: Path = tmp_path / "c.json") -> Result:
         given = ["judge", "calibrate", "--judge", judge, "--out", str(out), *map(str, arguments)]
@@ -99,7 +98,7 @@ def test_scores_that_are_all_alike_are_told(
     same = Scripted(
         lambda prompt, rng: "".join(tagged(s, "x") for s in LLAVA_COT.names)[len(prompt.prefix) :]
     )
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: same)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: same)
     done = calibrate("--limit", "3")
     assert "no score is above the cut-off: a search with it would never be content" in done.stderr
 
@@ -110,7 +109,7 @@ def test_scores_that_are_all_alike_are_told(
         ((), "self", "no judge 'self' that gives scores; choose one of .*likelihood"),
         ((), "coin", "no judge 'coin' that gives scores"),
         (("--stage", "thought"), "likelihood", "has no stage 'thought'"),
-        (("--judge-model", "mini"), "likelihood", "asks no model; leave --judge-model out"),
+        (("--judge-model", "mini"), "likelihood", "uses no model; drop --judge-model"),
         (("--from", "nowhere"), "likelihood", "no benchmark 'nowhere'"),
         (("--from", "scenes", "--from", "easy-vqa"), "likelihood", "names 2 sets of questions; give one"),
         (("--from", "scenes", "--from", "t.json"), "likelihood", "give either"),

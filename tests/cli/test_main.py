@@ -11,7 +11,6 @@ from endpoint_double import Double
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-import llava_cot
 from llava_cot.cli.main import app
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt
@@ -46,7 +45,7 @@ class Recorded(ScriptedModel):
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     recorded = Recorded()
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: recorded, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: recorded)
     return recorded
 
 
@@ -119,7 +118,7 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
         opened.append((*arguments, settings))
         return Recorded()
 
-    monkeypatch.setattr(llava_cot, "open_model", open_model, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", open_model)
     run("ask", picture, "How many?")
     run(
         "ask",
@@ -162,7 +161,7 @@ def test_json_is_one_object_of_the_promised_shape(model: Recorded, picture: str)
 
 def test_absent_stages_are_null(model: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     sure = Recorded("<CONCLUSION> 2 </CONCLUSION>")
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: sure, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: sure)
     reply = json.loads(run("ask", "none", "How many?", "--json", "--method", "single").stdout)
     assert reply["stages"] == {"summary": None, "caption": None, "reasoning": None, "conclusion": "2"}
     assert reply["images"] == []
@@ -172,7 +171,7 @@ def test_without_a_conclusion_nothing_is_printed_as_the_answer(
     model: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Recorded("<SUMMARY> Count them. </SUMMARY>")
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: cut, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: cut)
     result = run("ask", "none", "How many?", "--method", "single")
     assert result.stdout == ""
     assert result.stderr.startswith("the model gave no conclusion · ")
@@ -207,7 +206,7 @@ def test_pictures_come_from_standard_input_and_by_repetition(model: Recorded, pi
 
 def test_another_stage_format(model: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     thinker = Recorded("<think> hm </think> <answer> 2 </answer>")
-    monkeypatch.setattr(llava_cot, "open_model", lambda *_, **__: thinker, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: thinker)
     reply = json.loads(run("ask", "none", "How many?", "--json", "--format", "think,answer").stdout)
     assert reply["stages"] == {"think": "hm", "answer": "2"}
     assert reply["answer"] == "2"
@@ -216,7 +215,7 @@ def test_another_stage_format(model: Recorded, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_help_names_every_method_and_judge() -> None:
     text = " ".join(re.sub(r"-\n +", "-", run("ask", "--help").stdout).split())
-    assert f"{', '.join(list(METHODS)[:-1])} or {list(METHODS)[-1]}." in text
+    assert f"{', '.join(list(METHODS)[:-1])} or {list(METHODS)[-1]};" in text
     assert f"{', '.join(list(JUDGES)[:-1])} or {list(JUDGES)[-1]};" in text
 
 

@@ -18,7 +18,6 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.methods import METHODS
 
-
 CRITERIA = default_prompts().criteria
 
 
@@ -224,7 +223,10 @@ def sampled(**options: Any) -> Callable[[], Any]:
         ),
         (refused(method="majority", judge="self"), "majority uses no judge"),
         (refused(method="adaptive-best-of-n", judge="self"), "needs scores, and self gives none"),
-        (refused(method="adaptive-best-of-n", judge="likelihood"), "needs probabilities, and the scores of likelihood are none; choose"),
+        (
+            refused(method="adaptive-best-of-n", judge="likelihood"),
+            "needs probabilities, and the scores of likelihood are none; choose",
+        ),
         (refused(method="prism"), "prism needs a second model that reasons; pass one with --reasoner"),
         (refused(method="cot-few-shot"), "cot-few-shot needs worked examples; pass one with --examples"),
         (sampled(temperature=-1), "temperature is -1; give a number of at least 0"),

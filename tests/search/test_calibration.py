@@ -33,10 +33,10 @@ def test_three_numbers_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is no JSON"),
-        ("judge: reward", "is no JSON"),
-        ("\xff", "is no JSON"),
-        ("[1]", "is no JSON object"),
+        ("", "is not JSON"),
+        ("judge: reward", "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("[1]", "is not a JSON object"),
         ("{}", "is not a calibration: judge: "),
         ('{"judge": "a", "mean": 1}', "deviation: "),
         ('{"judge": "a", "mean": "high", "deviation": 1}', "mean: "),

@@ -54,10 +54,10 @@ def test_examples_come_in_their_order_with_their_pictures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no list; write examples"),
-        ("[]", "holds no list"),
-        ("question: q", "holds no list"),
-        ("- [", "is no YAML"),
+        ("", "is not a list; write examples"),
+        ("[]", "is not a list"),
+        ("question: q", "is not a list"),
+        ("- [", "is not YAML"),
         ("- q", "[0]: Input should be a valid dictionary"),
         ("- {question: q}", "[0].answer: Field required"),
         (
@@ -66,11 +66,11 @@ def test_examples_come_in_their_order_with_their_pictures(folder: Path) -> None:
         ),
         (
             "- {question: q, answer: 2}",
-            "[0].answer: it is to be text, and YAML reads 2 there; put",
+            "[0].answer: it must be text, and YAML reads 2; put it in quotes",
         ),
         (
             GOOD + "options: [yes, no]}",
-            "[0].options[0]: it is to be text, and YAML reads True",
+            "[0].options[0]: it must be text, and YAML reads True",
         ),
         ("- {question: ' ', answer: a}", "[0].question: it is empty"),
         (GOOD + "image: a.png, images: [a.png]}", "[0]: it has both image and images"),
@@ -91,7 +91,7 @@ def test_examples_come_in_their_order_with_their_pictures(folder: Path) -> None:
             f"- {{question: q, answer: a, options: [{', '.join('x' * 27)}]}}",
             "[0]: the question has 27 options",
         ),
-        ("- &a {question: q, answer: a, options: &o [*a, *a]}", "[0].options[0]: it is to be text"),
+        ("- &a {question: q, answer: a, options: &o [*a, *a]}", "[0].options[0]: it must be text"),
     ],
 )
 def test_every_mistake_is_one_sentence_with_its_place(folder: Path, text: str, words: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from equipped import Lengths, Openings, register
-from playing import PICTURE, WHOLE, tagged
+from extra_methods import Lengths, Openings, extra_methods
+from playing import PICTURE, WHOLE, registered, tagged
 
 from llava_cot import ask_sync
 from llava_cot.cli.main import main
@@ -20,7 +21,7 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import make_request
+from llava_cot.search.request import parse_spec
 from llava_cot.search.resources import (
     Example,
     ResourceOptions,
@@ -71,8 +72,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
 
 
 @pytest.fixture(autouse=True)
-def openings(monkeypatch: pytest.MonkeyPatch) -> Openings:
-    return register(monkeypatch)
+def openings() -> Iterator[Openings]:
+    with extra_methods() as openings:
+        yield openings
 
 
 @pytest.fixture
@@ -99,6 +101,12 @@ def ask(call: Any, tmp_path: Path) -> Any:
         return trace
 
     return run
+
+
+def resources(*specs: str, **options: str) -> ResourceSpec:
+    """The resources of these methods with their judges, read and checked as for `eval`."""
+    named = read_resources(ResourceOptions(**options))
+    return for_requests(named, [parse_spec(spec).request(resources=named) for spec in specs])
 
 
 def test_a_reasoner_answers_and_both_are_closed(ask: Any, models: Models) -> None:
@@ -144,28 +152,35 @@ def test_files_are_read_and_a_budget_arrives(ask: Any, models: Models, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--reasoner other", "--reasoner is for the methods prism, prism-query, relay; leave it out"),
-        ("--method single --judge-model other", "--judge-model is for the judges self, logits"),
-        ("--method best-of-n --judge likelihood --judge-model other", "--judge-model is for the judges"),
-        ("--examples x", "--examples is for the methods cot-few-shot, shower, free"),
-        ("--method relay", "relay wants a second model that reasons; give one with --reasoner"),
-        ("--method shower", "shower wants examples to show; give a file of them with --examples"),
-        ("--method cutter", "cutter wants a calibration; give what"),
-        ("--method best-of-n --judge asking", "asking wants a reward model to ask; give one with --judge-mo"),
+        ("--reasoner other", "--reasoner is only used by the methods prism, prism-query, relay; drop it"),
+        ("--method single --judge-model other", "--judge-model is only used by the judges self, logits"),
+        ("--method best-of-n --judge likelihood --judge-model other", "--judge-model is only used by the"),
+        ("--examples FILE", "--examples is only used by the methods cot-few-shot, shower, free; drop it"),
+        (
+            "--method single --judge-prompts PROMPTS",
+            "--judge-prompts is only used by the judges self, logits",
+        ),
+        ("--method relay", "relay needs a second model that reasons; pass one with --reasoner"),
+        ("--method shower", "shower needs worked examples; pass one with --examples"),
+        ("--method cutter", "cutter needs a calibration, as `llava-cot judge calibrate` writes it; pass one"),
+        ("--method best-of-n --judge asking", "asking needs a reward model; pass one with --judge-model"),
         ("--method shower --examples missing", "missing: No such file"),
         ("--method single --budget 9", "single keeps to no budget"),
         (
             "--method relay --reasoner other --budget 9",
             "choose one of majority, best-of-n",
         ),
-        ("--method cutter --calibration x --budget 0", "the budget is 0 tokens"),
+        ("--method cutter --calibration FILE --budget 0", "the budget is 0 tokens"),
         ("--method cutter --judge self", "needs scores, and self gives none"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_model_is_opened(
-    call: Any, models: Models, arguments: str, words: str
+    call: Any, models: Models, tmp_path: Path, arguments: str, words: str
 ) -> None:
-    status, out, err = call("ask", "none", "How many?", *arguments.split())
+    (tmp_path / "file").write_text("likelihood 1")
+    (tmp_path / "prompts").write_text("{}")
+    given = arguments.replace("FILE", str(tmp_path / "file")).replace("PROMPTS", str(tmp_path / "prompts"))
+    status, out, err = call("ask", "none", "How many?", *given.split())
     assert (status, out, err.count("\n"), models) == (2, "", 1, [])
     assert err.startswith("llava-cot: ") and words in err
 
@@ -174,27 +189,29 @@ def test_a_calibration_is_of_one_judge(call: Any, models: Models, tmp_path: Path
     file = tmp_path / "file"
     file.write_text("asking 1")
     common = ("ask", "none", "How many?", "--method", "cutter", "--calibration", file)
-    assert "cutter wants a calibration" in call(*common)[2]
-    both = [("cutter", "asking"), ("free", None)]
-    assert equip(both, judge_model="x", calibration=str(file)).calibration is not None
-    with pytest.raises(ValueError, match="cutter wants a calibration"):
-        equip([("cutter", "likelihood"), ("cutter", "asking")], judge_model="x", calibration=str(file))
-    extras = Resources(calibration=Calibration("asking", 1.0, 1.0))
-    assert fitting(extras, "cutter", None).calibration is None
-    assert fitting(extras, "cutter", "asking") is extras
+    other = "--calibration was made for the judge asking, but this run uses likelihood: pass one for lik"
+    assert other in call(*common)[2]
+    spec = resources("cutter@asking", "free", judge_model="x", calibration=str(file))
+    assert spec.calibration is not None
+    with pytest.raises(ValueError, match="cutter needs a calibration"):
+        resources("cutter@likelihood", "cutter@asking", judge_model="x", calibration=str(file))
+    given = Resources(calibration=Calibration("asking", 1.0, 1.0))
+    assert given.fitting("cutter", None).calibration is None
+    assert given.fitting("cutter", "asking") == given
 
 
 def test_a_calibration_that_a_method_may_have_is_of_its_judge(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setitem(METHODS, "cutter", replace(METHODS["cutter"], wants=(), takes=("calibration",)))
     file = tmp_path / "file"
     file.write_text("asking 1")
-    assert not equip([("cutter", "logits")])
-    with pytest.raises(ValueError, match="of the judge asking, and the scores are those of logits; give"):
-        equip([("cutter", "logits")], calibration=str(file))
-    equipment = equip([("cutter", "logits"), ("cutter", "asking")], calibration=str(file), judge_model="x")
-    assert equipment.told("cutter", "logits") == {}
+    choosy = replace(METHODS["cutter"], name="choosy", requires=(), accepts=("calibration",))
+    with registered(METHODS, "choosy", choosy):
+        assert not resources("choosy@logits")
+        with pytest.raises(ValueError, match="made for the judge asking, but this run uses logits: pass"):
+            resources("choosy@logits", calibration=str(file))
+        spec = resources("choosy@logits", "choosy@asking", calibration=str(file), judge_model="x")
+        assert spec.describe("choosy", "logits") == {}
 
 
 def test_another_model_that_cannot_be_opened(call: Any, models: Models) -> None:
@@ -207,7 +224,7 @@ def test_a_judge_is_never_given_a_model_of_the_wrong_kind() -> None:
     model, judging = Opened("mini"), Opened("other")
     ask_sync(model, None, "How many?", method="best-of-n", resources=Resources(judge_model=Lengths()))
     assert model.judged
-    with pytest.raises(ValueError, match="asking wants a reward model to ask"):
+    with pytest.raises(ValueError, match="asking needs a reward model"):
         ask_sync(
             model, None, "q", method="best-of-n", judge="asking", resources=Resources(judge_model=judging)
         )  # fmt: skip
@@ -217,35 +234,35 @@ def test_a_judge_is_never_given_a_model_of_the_wrong_kind() -> None:
 def test_where_anything_may_be_asked_the_judge_model_is_what_it_proves_to_be(
     models: Models, openings: Openings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with equip(None, judge_model="other", device="cpu", dtype="auto").opened() as extras:
-        assert extras.judge_model is openings.rewards[0]
+    named = ResourceOptions(judge_model="other")
+    with read_resources(named, device="cpu", dtype="auto").open() as ready:
+        assert ready.judge_model is openings.rewards[0]
 
     def none(spec: str, **settings: Any) -> Lengths:
         raise ModelError("it gives no rewards")
 
-    monkeypatch.setattr(sys.modules["llava_cot.models.registry"], "open_reward", none)
-    with equip(None, judge_model="other").opened() as extras:
-        assert extras.judge_model is models[0]
+    monkeypatch.setattr("llava_cot.models.registry.open_reward", none)
+    with read_resources(named).open() as ready:
+        assert ready.judge_model is models[0]
     assert models[0].closed
-    with (
-        pytest.raises(ModelError, match="no rewards"),
-        equip([("best-of-n", "asking")], judge_model="x").opened(),
-    ):
+    with pytest.raises(ModelError, match="no rewards"), resources("best-of-n@asking", judge_model="x").open():
         pass
 
 
 def test_what_changes_answers_is_told_of_those_it_changes(tmp_path: Path) -> None:
     picture = Example(Question("What?", (PICTURE,)), WHOLE)
-    full = Equipment("mini", str(tmp_path), "reward", (picture,), Calibration("likelihood", 0.5, 2.0))
-    assert full.told("single", None) == {}
-    assert full.told("relay", None) == {"--reasoner": "mini"}
-    assert full.told("best-of-n", "self") == {}  # the model judges itself
-    assert full.told("best-of-n", "asking") == {"--judge-model": str(tmp_path.resolve())}
-    assert full.told("cutter", "likelihood") == {"--calibration": "of likelihood, mean 0.5, deviation 2.0"}
-    same, other = full.told("shower", None), Equipment(examples=(Example(Question("What?"), WHOLE),))
-    assert same == full.told("shower", None) != other.told("shower", None)
-    assert Equipment(judge_model="mini").told("best-of-n", "self") == {"--judge-model": "mini"}
-    assert full and not Equipment()
+    full = ResourceSpec("mini", str(tmp_path), "reward", (picture,), Calibration("likelihood", 0.5, 2.0))
+    assert full.describe("single", None) == {}
+    assert full.describe("relay", None) == {"--reasoner": "mini"}
+    assert full.describe("best-of-n", "self") == {}  # the model judges itself
+    assert full.describe("best-of-n", "asking") == {"--judge-model": str(tmp_path.resolve())}
+    assert full.describe("cutter", "likelihood") == {
+        "--calibration": "of likelihood, mean 0.5, deviation 2.0"
+    }
+    same, other = full.describe("shower", None), ResourceSpec(examples=(Example(Question("What?"), WHOLE),))
+    assert same == full.describe("shower", None) != other.describe("shower", None)
+    assert ResourceSpec(judge_model="mini").describe("best-of-n", "self") == {"--judge-model": "mini"}
+    assert full and not ResourceSpec()
 
 
 def test_help_knows_the_names_without_torch() -> None:

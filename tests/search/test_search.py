@@ -15,9 +15,9 @@ from llava_cot.search.judges.base import Judge, Preference
 from llava_cot.search.request import make_request
 from llava_cot.search.search import (
     CandidateAdded,
+    CandidateKept,
     Event,
     Finished,
-    CandidateKept,
     Search,
     StageStarted,
     TextDelta,

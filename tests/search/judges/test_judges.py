@@ -46,7 +46,9 @@ def says(reply: str) -> ScriptedModel:
 )
 async def test_the_self_judge_reads_its_models_reply(reply: str, choice: int | None) -> None:
     model = says(reply)
-    said = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
+    said = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(
+        QUESTION, "reasoning", CONTEXT, A, B, seed=9
+    )
     assert (said.choice, said.reply, said.scores) == (choice, reply, None)
     assert said.usage.model_calls == 1
     assert said.usage.completion_tokens == len(reply.split()) + 1
@@ -55,7 +57,9 @@ async def test_the_self_judge_reads_its_models_reply(reply: str, choice: int | N
 
 async def test_the_self_judge_sees_the_picture_the_hint_and_both_texts_without_tags() -> None:
     model = says("I choose response 1.")
-    await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(QUESTION, "reasoning", CONTEXT, A, B, seed=9)
+    await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).prefer(
+        QUESTION, "reasoning", CONTEXT, A, B, seed=9
+    )
     [call] = model.calls
     text = PROMPTS.duel("reasoning", QUESTION.text, {"caption": "three cubes"}, "alpha", "beta")
     assert call.prompt == Prompt.of(text, (PICTURE,))
@@ -77,7 +81,9 @@ async def test_reasoning_is_checked_by_text_alone_with_the_caption() -> None:
 
 async def test_reasoning_without_a_caption_is_checked_all_the_same() -> None:
     model = says("Verdict: incorrect.")
-    opinion = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(QUESTION, "reasoning", "", A, seed=4)
+    opinion = await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(
+        QUESTION, "reasoning", "", A, seed=4
+    )
     assert opinion is not None and opinion.correct is False
     assert "Caption" not in model.calls[0].prompt.messages[0].text
 
@@ -85,7 +91,9 @@ async def test_reasoning_without_a_caption_is_checked_all_the_same() -> None:
 @pytest.mark.parametrize("stage", ["summary", "caption", "conclusion", "answer", "sentence"])
 async def test_nothing_but_reasoning_is_checked(stage: str) -> None:
     model = says("Verdict: incorrect.")
-    assert await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(QUESTION, stage, "", A, seed=4) is None
+    assert (
+        await SelfJudge(JudgeSetup(model, LLAVA_COT, SAMPLING)).check(QUESTION, stage, "", A, seed=4) is None
+    )
     assert model.calls == []
 
 

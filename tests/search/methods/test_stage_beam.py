@@ -8,7 +8,7 @@ from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.search import Event, CandidateKept, TextDelta
+from llava_cot.search.search import CandidateKept, Event, TextDelta
 
 STAGES = LLAVA_COT.names
 TAGS = LLAVA_COT.closing_tags
@@ -24,9 +24,7 @@ async def search(
     on_event: Callable[[Event], None] | None = None,
 ) -> Trace:
     sampling = Sampling(max_tokens=max_tokens, seed=seed)
-    return await run_method(
-        "stage-beam", model, judge, n=n, sampling=sampling, fmt=fmt, on_event=on_event
-    )
+    return await run_method("stage-beam", model, judge, n=n, sampling=sampling, fmt=fmt, on_event=on_event)
 
 
 def numbered(prompt: Prompt, rng: random.Random) -> str:

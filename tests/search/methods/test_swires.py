@@ -21,7 +21,7 @@ from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Resources
-from llava_cot.search.search import Event, CandidateKept, Search
+from llava_cot.search.search import CandidateKept, Event, Search
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 RETURNS = {"swires": 3, "swires-script": 4}
@@ -358,12 +358,16 @@ def test_where_a_cut_off_comes_from() -> None:
 @pytest.mark.parametrize(
     ("judge", "calibration", "told"),
     [
-        (named("marks"), None, "scores of the judge marks are good enough; .*judge calibrate --judge marks`"),
-        (named("marks"), Calibration("reward", 0, 1), "is of the judge reward, and the judge is marks"),
+        (
+            named("marks"),
+            None,
+            "scores of the judge marks have no known scale; .*judge calibrate --judge marks`",
+        ),
+        (named("marks"), Calibration("reward", 0, 1), "made for the judge reward, but this is marks"),
         (
             named("reward", "a"),
             Calibration("reward", 0, 1, judge_model="b"),
-            "is of the judge reward asking b, which now asks a",
+            "made for the judge reward with the model b, which now uses a",
         ),
     ],
 )
@@ -381,7 +385,7 @@ async def test_asking() -> None:
         counting(), PICTURE, "q", method="swires", judge=by_stage(), resources=Resources(calibration=HALF)
     )
     assert (trace.method, trace.n, len(trace.candidates)) == ("swires", 4, 1 + 4 * 8 + 2)
-    with pytest.raises(ValueError, match="swires needs a calibration.*; pass one with --calibration"):
+    with pytest.raises(ValueError, match="swires needs a calibration, as"):
         await ask(counting(), PICTURE, "q", method="swires", judge="likelihood")
     with pytest.raises(ValueError, match="swires-script needs scores, and self gives none"):
         await ask(counting(), PICTURE, "q", method="swires-script", judge="self")

@@ -123,7 +123,9 @@ async def test_cost_is_n_samples_and_a_score_for_each_different_text() -> None:
         trace = await ask(model, None, asked, method="weighted-best-of-n", judge=judge, n=5, resources=given)
         assert trace.usage.model_calls == 5 + graded
         assert len(trace.scores) == 5 and trace.answer == "1"
-        assert [options for _, options in model.choices] == [default_prompts().verdicts] * (graded if judge == "logits" else 0)
+        assert [options for _, options in model.choices] == [default_prompts().verdicts] * (
+            graded if judge == "logits" else 0
+        )
         if isinstance(given.judge_model, Rewarder):
             assert sorted(answer for _, answer in given.judge_model.asked) == sorted(set(texts))
             assert (trace.judge_model, trace.usage.usd) == ("rewarder", 1.5)

@@ -1,13 +1,14 @@
-"""Methods and a judge that want what a model alone has not: what carries it to them is tested with these."""
+"""Methods and a judge that need resources, to test how resources reach them."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from playing import registered
 
 from llava_cot.core.question import Question
 from llava_cot.models.base import Prompt, Reward
@@ -78,20 +79,15 @@ class Asking(Judge):
 
 
 class Openings:
-    """The modules that open what is named, so far as a test says; each opening is noted."""
+    """Reward models and files by name, replaced for a test; each opening is noted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rewards: list[Lengths] = []
-        self._put(monkeypatch, "llava_cot.models.registry", open_reward=self._reward)
-        self._put(monkeypatch, "llava_cot.search.examples", load_examples=self._examples)
+        monkeypatch.setattr("llava_cot.models.registry.open_reward", self._reward)
+        monkeypatch.setattr("llava_cot.search.examples.load_examples", self._examples)
         monkeypatch.setattr("llava_cot.search.resources.load_calibration", self._calibration)
 
-    def _put(self, monkeypatch: pytest.MonkeyPatch, name: str, **made: Any) -> None:
-        module = ModuleType(name)
-        vars(module).update(made)
-        monkeypatch.setitem(sys.modules, name, module)
-
-    def _reward(self, spec: str, *, model_name: str | None = None, device: str, dtype: str) -> Lengths:
+    def _reward(self, spec: str, *, device: str = "auto", dtype: str = "auto") -> Lengths:
         self.rewards.append(Lengths())
         return self.rewards[-1]
 
@@ -103,15 +99,19 @@ class Openings:
         return Calibration(judge, float(mean), 1.0)
 
 
-def register(monkeypatch: pytest.MonkeyPatch) -> Openings:
-    """Make all of it known, for one test."""
-    for method in (
-        Method("relay", relay, n=1, single=True, requires=("reasoner",)),
-        Method("shower", shower, n=1, single=True, requires=("examples",)),
-        Method("cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)),
-        Method("free", shower, n=1, single=True, accepts=("examples",)),
-    ):
-        stack.enter_context(registered(METHODS, method.name, method))
-    asking = JudgeType("asking", Asking, uses="reward model", scores=True)
-    stack.enter_context(registered(JUDGES, "asking", asking))
-    return Openings(monkeypatch)
+@contextmanager
+def extra_methods() -> Iterator[Openings]:
+    """Register all of it, and unregister it in the end."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
+        for method in (
+            Method("relay", relay, n=1, single=True, requires=("reasoner",)),
+            Method("shower", shower, n=1, single=True, requires=("examples",)),
+            Method(
+                "cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)
+            ),
+            Method("free", shower, n=1, single=True, accepts=("examples",)),
+        ):
+            stack.enter_context(registered(METHODS, method.name, method))
+        asking = JudgeType("asking", Asking, uses="reward model", scores=True)
+        stack.enter_context(registered(JUDGES, "asking", asking))
+        yield Openings(monkeypatch)
