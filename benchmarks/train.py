@@ -40,8 +40,8 @@ from llava_cot.core.yaml_file import make_recipe
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.models.registry import MINI
 from llava_cot.scenes.items import make_items
-from llava_cot.train.recipe import Recipe
-from llava_cot.train.sft import train
+from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.training_run import train
 
 WARM_UP = 3  # steps
 RATE = 1e-5
@@ -112,7 +112,7 @@ def run_ours(setting: Setting, seed: int, grouped: bool) -> Run:
             "steps": setting.steps, "batch": setting.batch, "rate": RATE, "seed": seed,
             "group_by_length": grouped, "save_every": setting.steps,
         }  # fmt: skip
-        train(make_recipe(settings, Recipe, "benchmark"))
+        train(make_recipe(settings, TrainRecipe, "benchmark"))
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     first, last = lines[WARM_UP - 1], lines[-1]
     return Clock.run(last["tokens"] - first["tokens"])

@@ -18,9 +18,8 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.local.checkpoint import Checkpoint
 from llava_cot.models.local.encoding import Encoder
 from llava_cot.train.collate import Collator
-from llava_cot.train.encode import IGNORE, Row, RowEncoder, load_pictures
-from llava_cot.train.targets import conversation
-from llava_cot.train.trainer import learned_loss
+from llava_cot.train.encode import RowEncoder, TrainingRow, load_pictures
+from llava_cot.train.objectives import IGNORE, answer_loss, conversation
 
 Opened = Callable[[str], Checkpoint]
 
@@ -122,14 +121,14 @@ def test_a_batch_has_the_losses_of_its_rows(checkpoint: Checkpoint, tmp_path: Pa
     encoder = RowEncoder(checkpoint, "staged")
     collate = Collator(checkpoint.processor.tokenizer.pad_token_id)
 
-    def losses(rows: list[Row]) -> tuple[float, float]:
+    def losses(rows: list[TrainingRow]) -> tuple[float, float]:
         """Ours, of the last positions alone, and the model's own."""
         batch = collate(rows)
         keep = batch.pop("logits_to_keep")
         whole = checkpoint.model(**batch)
         labels = batch.pop("labels")
         kept = checkpoint.model(**batch, logits_to_keep=keep)
-        return float(learned_loss(kept.logits, labels, keep)), float(whole.loss)
+        return float(answer_loss(kept.logits, labels, keep)), float(whole.loss)
 
     one = [*cases(tmp_path)[:2], record(tmp_path, 5, words=4)]
     two = [record(tmp_path, 3, pictures=2, turns=2), record(tmp_path, 8, pictures=2)]

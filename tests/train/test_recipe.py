@@ -8,9 +8,8 @@ import pytest
 
 from llava_cot.core.yaml_file import make_recipe, read_recipe
 from llava_cot.errors import DataError
-from llava_cot.train.arguments import training_arguments
-from llava_cot.train.recipe import Recipe
-from llava_cot.train.trainer import step_factor
+from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.trainer import step_factor, training_arguments
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = {"model": "mini", "out": "out", "data": [{"path": "here"}]}
@@ -26,14 +25,14 @@ LEAST = {"model": "mini", "out": "out", "data": [{"path": "here"}]}
         ({"target": "tagged"}, "target: .*'staged', 'untagged' or 'direct'"),
         ({"epochs": 1, "steps": 5}, "give either epochs or steps"),
         ({"evaluate": {"every": 5}}, "evaluate: give either path or share"),
-        ({"gamma": 0.5}, "schedule: step needs a gamma, and no other has one"),
+        ({"gamma": 0.5}, "schedule: step needs a gamma, and no other schedule takes one"),
         ({"schedule": "step"}, "schedule: step needs a gamma"),
         ({"lora": {"rank": 0}}, r"lora\.rank"),
     ],
 )
 def test_what_is_wrong_is_named(more: dict[str, object], told: str) -> None:
     with pytest.raises(DataError, match=f"the recipe a.yaml: .*{told}"):
-        make_recipe(LEAST | more, Recipe, "a.yaml")
+        make_recipe(LEAST | more, TrainRecipe, "a.yaml")
 
 
 @pytest.mark.parametrize(
@@ -43,13 +42,13 @@ def test_what_is_no_recipe_is_refused(text: str, told: str, tmp_path: Path) -> N
     file = tmp_path / "a.yaml"
     file.write_text(text)
     with pytest.raises(DataError, match=told):
-        read_recipe(file, Recipe)
+        read_recipe(file, TrainRecipe)
     with pytest.raises(DataError, match="there is no recipe"):
-        read_recipe(tmp_path / "b.yaml", Recipe)
+        read_recipe(tmp_path / "b.yaml", TrainRecipe)
 
 
 def test_the_papers_recipe_is_the_papers(tmp_path: Path) -> None:
-    recipe = read_recipe(RECIPES / "llava-cot-11b.yaml", Recipe)
+    recipe = read_recipe(RECIPES / "llava-cot-11b.yaml", TrainRecipe)
     assert (recipe.target, recipe.epochs, recipe.max_tokens) == ("staged", 3, 4096)
     assert (recipe.schedule, recipe.gamma, recipe.warmup) == ("step", 0.85, 0)
     assert recipe.lora is None and recipe.freeze == [] and not recipe.group_by_length and recipe.double_bos
@@ -76,4 +75,4 @@ def test_the_rate_falls_by_gamma_each_epoch() -> None:
 
 def test_every_shipped_recipe_for_training_is_read() -> None:
     for name in ("llava-cot-11b.yaml", "mini-lora.yaml"):
-        read_recipe(RECIPES / name, Recipe)
+        read_recipe(RECIPES / name, TrainRecipe)

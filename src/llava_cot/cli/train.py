@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Fine-tune a model on staged answers, as a recipe says."""
     from llava_cot.core.yaml_file import make_recipe, read_yaml
-    from llava_cot.train.recipe import Recipe
+    from llava_cot.train.recipe import TrainRecipe
 
     fields = read_yaml(recipe)
     if isinstance(fields, dict) and "mini" in fields:
@@ -31,9 +31,9 @@ def train(
             f"the recipe {recipe} makes the built-in model; run it from a clone of the repository: "
             f"python -m research.mini {recipe}"
         )
-    settings = make_recipe(fields, Recipe, recipe)
+    settings = make_recipe(fields, TrainRecipe, recipe)
     try:
-        from llava_cot.train import sft
+        from llava_cot.train import training_run
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("training", error.name, extra="train")) from None
     from llava_cot.view.progress import ProgressDisplay
@@ -47,9 +47,9 @@ def train(
     )
     try:
         with progress:
-            sft.train(settings, resume=resume, note=_note, on_step=show_training(progress))
+            training_run.train(settings, resume=resume, note=_note, on_step=show_training(progress))
     finally:
-        sft.close()
+        training_run.close()
 
 
 def _note(text: str) -> None:

@@ -1,57 +1,136 @@
-"""Rows as one batch.
+"""Rows in batches: the order in which a run sees them, and padding them to one length.
 
-Owns padding: what there is once a token is padded on the right, image tensors are put one after the other.
-A batch is of rows with pictures or of rows without (`order.py`): Mllama's layers that look at images add
-something to a text that has none, if its neighbour has one (transformers 5.23).
+A batch holds only rows with images or only rows without: Mllama's cross-attention layers change a text that
+has no image if another row of the batch has one (transformers 5.23).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, cat
 
 from llava_cot.models.local.encoding import PER_TOKEN
-from llava_cot.train.encode import IGNORE, Row
+from llava_cot.train.encode import TrainingRow
+from llava_cot.train.objectives import IGNORE
+
+# Batches that are sorted by length together: rows of similar length meet, and their order stays random.
+_SORTED_BATCHES = 50
+
+
+def run_order(
+    *,
+    steps: int,
+    batch: int,
+    pictured: Sequence[bool],
+    repeats: Sequence[float],
+    lengths: Sequence[int] | None,
+    seed: int,
+) -> list[int]:
+    """The rows of a whole run, a function of the seed, so that a resumed run sees the same.
+
+    Rows that fill no batch wait for the next epoch.
+
+    Args:
+        steps: The number of batches.
+        batch: Rows in a batch, over all devices.
+        pictured: Whether each row has images.
+        repeats: How often each row comes in an epoch; a fraction is a probability.
+        lengths: The length of each row, to put rows of similar length in one batch.
+        seed: The seed.
+
+    Returns:
+        `steps` times `batch` row numbers.
+    """
+    batches = _batches(batch, pictured, repeats, lengths, seed)
+    return [row for one in islice(batches, steps) for row in one]
+
+
+def _batches(
+    batch: int,
+    pictured: Sequence[bool],
+    repeats: Sequence[float],
+    lengths: Sequence[int] | None,
+    seed: int,
+) -> Iterator[list[int]]:
+    waiting: dict[bool, list[int]] = {True: [], False: []}
+    epoch = 0
+    while True:
+        rng = random.Random(f"{seed}/{epoch}")
+        epoch += 1
+        drawn = [i for i, times in enumerate(repeats) for _ in range(int(times) + (rng.random() < times % 1))]
+        rng.shuffle(drawn)
+        whole: list[list[int]] = []
+        for kind, rows in waiting.items():
+            rows += [i for i in drawn if pictured[i] is kind]
+            ready = len(rows) - len(rows) % batch
+            taken, waiting[kind] = rows[:ready], rows[ready:]
+            if lengths is not None:
+                size = batch * _SORTED_BATCHES
+                groups = (taken[i : i + size] for i in range(0, ready, size))
+                taken = [i for group in groups for i in sorted(group, key=lengths.__getitem__, reverse=True)]
+            whole += [taken[i : i + batch] for i in range(0, ready, batch)]
+        rng.shuffle(whole)
+        yield from whole
+
+
+def even_batches(
+    pictured: Sequence[bool], lengths: Sequence[int], batch: int, multiple: int
+) -> list[list[int]]:
+    """All rows in batches, for evaluation on `multiple` devices.
+
+    The batches of each kind (with or without images) are made a multiple by repeating the last one.
+    """
+    made: list[list[int]] = []
+    for kind in (True, False):
+        rows = sorted(
+            (i for i, has in enumerate(pictured) if has is kind), key=lengths.__getitem__, reverse=True
+        )
+        some = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+        made += some + some[-1:] * (-len(some) % multiple)
+    return made
 
 
 class Collator:
-    """Puts rows together; `pad` is the id on the right of shorter ones.
+    """Pads rows on the right, with the id `pad`, and joins their images.
 
-    Beside the model's inputs a batch has `labels` and `logits_to_keep`, how many positions matter at its end.
+    A batch has the model's inputs, `labels`, and `logits_to_keep`: how many positions at its end are needed
+    for the loss.
     """
 
     def __init__(self, pad: int) -> None:
         self._pad = pad
 
-    def __call__(self, rows: Sequence[Row] | Sequence[list[Row]]) -> dict[str, Any]:
-        """Rows, or lists of them, which come from a set that is in batches already."""
+    def __call__(self, rows: Sequence[TrainingRow] | Sequence[list[TrainingRow]]) -> dict[str, Any]:
+        """Collate rows, or lists of them, as a data set of whole batches gives them."""
         flat = [row for one in rows for row in (one if isinstance(one, list) else [one])]
         longest = max(row.length for row in flat)
-        batch: dict[str, Any] = {"labels": cat([_longer(row.labels, longest, IGNORE) for row in flat])}
+        batch: dict[str, Any] = {"labels": cat([_padded(row.labels, longest, IGNORE) for row in flat])}
         for name in flat[0].inputs:
             parts = [row.inputs[name] for row in flat]
             if name in PER_TOKEN:
-                parts = [_longer(part, longest, self._pad if name == "input_ids" else 0) for part in parts]
+                parts = [_padded(part, longest, self._pad if name == "input_ids" else 0) for part in parts]
             batch[name] = _joined(parts)
         if "aspect_ratio_mask" in batch:
-            # As Mllama's processor has it for an image that is not there: softmax needs something to see.
+            # As Mllama's processor does for a missing image: a softmax over nothing would be NaN.
             batch["aspect_ratio_mask"][:, :, 0] = 1
         learned = (batch["labels"] != IGNORE).any(0).nonzero()
         batch["logits_to_keep"] = longest - int(learned[0]) + 1 if len(learned) else 1
         return batch
 
 
-def _longer(tensor: Tensor, length: int, fill: int) -> Tensor:
+def _padded(tensor: Tensor, length: int, value: int) -> Tensor:
     missing = length - tensor.shape[1]
     if not missing:
         return tensor
-    return cat([tensor, tensor.new_full((tensor.shape[0], missing, *tensor.shape[2:]), fill)], 1)
+    return cat([tensor, tensor.new_full((tensor.shape[0], missing, *tensor.shape[2:]), value)], 1)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """One after the other along the first dimension, the others padded with zeros."""
+    """Concatenate along the first dimension; pad the others with zeros."""
     shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
     if all(list(part.shape[1:]) == shape for part in parts):
         return cat(list(parts))

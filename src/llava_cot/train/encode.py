@@ -1,8 +1,4 @@
-"""Conversations as token ids, with the assistant's words marked as what is learned.
-
-Owns which tokens are learned. A prompt's ids come from `models/encoding.py`, so that a model is trained on
-exactly what it is asked with; nothing here knows a chat template or an architecture by name.
-"""
+"""Records as token ids and labels: which tokens are learned, after exactly the prompt that `ask` sends."""
 
 from __future__ import annotations
 
@@ -21,16 +17,21 @@ from llava_cot.errors import DataError, ImageError, ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
-from llava_cot.train.targets import Target, conversation
+from llava_cot.train.objectives import IGNORE, conversation
+from llava_cot.train.recipe import TrainTarget
 
-IGNORE = -100  # what transformers and torch take for "no label"
+_BLANK = LoadedImage("blank", "blank", Image.new("RGB", (1, 1)))
+_ToIds = Callable[[tuple[Message, ...]], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One conversation: the model's inputs, each of one row, and labels [1, length].
+class TrainingRow:
+    """One conversation.
 
-    `head` is how many tokens there are up to the last image: no shorter row can hold the pictures.
+    Attributes:
+        inputs: The model's inputs, each of one row.
+        labels: [1, length], `IGNORE` where nothing is learned.
+        head: The number of tokens up to the last image, below which a row cannot be cut.
     """
 
     inputs: dict[str, Tensor]
@@ -43,8 +44,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Size:
-    """What a row will take: its length and its head's, in tokens, and where the first learned token is."""
+class RowSize:
+    """The size of a row in tokens: its length, its head's, and how many precede the first learned one."""
 
     length: int
     head: int
@@ -52,83 +53,77 @@ class Size:
 
 
 class RowEncoder:
-    """Encodes records for one checkpoint."""
+    """Encodes records for one checkpoint. Its methods raise DataError, which names the record."""
 
-    def __init__(self, checkpoint: Checkpoint, target: Target, double_bos: bool = False) -> None:
+    def __init__(self, checkpoint: Checkpoint, target: TrainTarget, double_bos: bool = False) -> None:
         model, processor = checkpoint.model, checkpoint.processor
         self._encoder = Encoder(processor, model.config, double_bos)
-        self._target: Target = target
+        self._target: TrainTarget = target
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._end: int = processor.tokenizer.eos_token_id
-        self._head_extra: dict[tuple[tuple[int, int], ...], tuple[int, int]] = {}
+        self._image_sizes: dict[tuple[tuple[int, int], ...], tuple[int, int]] = {}
 
-    def row(self, record: Record, most: int | None = None) -> Row:
-        """The record with its pictures, cut after `most` tokens. Raises DataError, which names the record."""
+    def row(self, record: Record, max_tokens: int | None = None) -> TrainingRow:
+        """The record with its images, cut after `max_tokens` tokens."""
         messages = conversation(record, self._target, load_pictures(record))
-        try:
-            return self._row(messages, most)
-        except ModelError as error:
-            raise DataError(f"the record {record.id!r} cannot be trained on: {error}") from None
+        with _as_data_error(record):
+            ids, labels = self._label(
+                messages, lambda m: self._encoder.encode(Prompt(m)).ids, self._encoder.conversation
+            )
+            head, tensors = self._head(messages[:1])
+        assert max_tokens is None or max_tokens >= head, "a row is never cut inside its images"
+        ids, labels = ids[:max_tokens], labels[:max_tokens]
+        return TrainingRow(_extended(tensors, ids, head), torch.tensor([labels]), head)
 
-    def prompt(self, record: Record) -> Row:
-        """The record up to its last answer: what a model is asked, with nothing to learn."""
+    def prompt(self, record: Record) -> TrainingRow:
+        """The record up to its last answer, with nothing to learn."""
         messages = conversation(record, self._target, load_pictures(record))[:-1]
-        encoded = self._encoder.encode(Prompt(messages))
-        head = 0 if encoded.head is None else len(encoded.head.ids)
-        tensors = {} if encoded.head is None else self._encoder.head_tensors(encoded)
-        ids = list(encoded.ids)
-        return Row(_stretched(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
+        ids = list(self._encoder.encode(Prompt(messages)).ids)
+        head, tensors = self._head(messages)
+        return TrainingRow(_extended(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
 
-    def size(self, record: Record) -> Size | None:
-        """What the record will take, without reading pixels; None if it has nothing to learn."""
-        sizes = picture_sizes(record)
+    def size(self, record: Record) -> RowSize | None:
+        """The size of the record's row, found without reading pixels; None if it has nothing to learn."""
+        sizes = _picture_sizes(record)
         messages = conversation(record, self._target, [_BLANK] * len(sizes))
         if not messages:
             return None
-        try:
-            extra, head = self._extra(sizes, messages[0])
-            ids, labels = self._learned(messages, lambda m: self._encoder.places(Prompt(m))[0],
-                                        self._encoder.conversation_places)  # fmt: skip
-        except ModelError as error:
-            raise DataError(f"the record {record.id!r} cannot be trained on: {error}") from None
+        with _as_data_error(record):
+            extra, head = self._image_tokens(sizes, messages[0])
+            ids, labels = self._label(
+                messages, lambda m: self._encoder.places(Prompt(m))[0], self._encoder.conversation_places
+            )
         first = next(i for i, label in enumerate(labels) if label != IGNORE)
-        return Size(len(ids) + extra, head, first + extra)
+        return RowSize(len(ids) + extra, head, first + extra)
 
-    def _extra(self, sizes: tuple[tuple[int, int], ...], asked: Message) -> tuple[int, int]:
-        """How many tokens pictures of such sizes take beside one each, and the length of a head with them."""
+    def _head(self, messages: tuple[Message, ...]) -> tuple[int, dict[str, Tensor]]:
+        """The length of a prompt's head, which ends with the last image, and the model's inputs for it."""
+        encoded = self._encoder.encode(Prompt(messages))
+        return (0, {}) if encoded.head is None else (
+            len(encoded.head.ids), self._encoder.head_tensors(encoded)
+        )  # fmt: skip
+
+    def _image_tokens(self, sizes: tuple[tuple[int, int], ...], first: Message) -> tuple[int, int]:
+        """How many tokens images of these sizes take beyond one each, and the length of the head."""
         if not sizes:
             return 0, 0
-        if sizes not in self._head_extra:
+        if sizes not in self._image_sizes:
             blanks = tuple(load_image(Image.new("RGB", size)) for size in sizes)
-            prompt = Prompt((replace(asked, images=blanks),))
+            prompt = Prompt((replace(first, images=blanks),))
             encoded = self._encoder.encode(prompt)
             assert encoded.head is not None
             extra = len(encoded.ids) - len(self._encoder.places(prompt)[0])
-            self._head_extra[sizes] = extra, len(encoded.head.ids)
-        return self._head_extra[sizes]
+            self._image_sizes[sizes] = extra, len(encoded.head.ids)
+        return self._image_sizes[sizes]
 
-    def _row(self, messages: tuple[Message, ...], most: int | None) -> Row:
-        ids, labels = self._learned(
-            messages, lambda m: self._encoder.encode(Prompt(m)).ids, self._encoder.conversation
-        )
-        encoded = self._encoder.encode(Prompt(messages[:1]))
-        head = 0 if encoded.head is None else len(encoded.head.ids)
-        tensors = {} if encoded.head is None else self._encoder.head_tensors(encoded)
-        if most is not None:
-            assert most >= head, "a row is never cut inside its pictures"
-            ids, labels = ids[:most], labels[:most]
-        return Row(_stretched(tensors, ids, head), torch.tensor([labels]), head)
-
-    def _learned(
-        self,
-        messages: tuple[Message, ...],
-        asked_ids: Callable[[tuple[Message, ...]], tuple[int, ...]],
-        whole_ids: Callable[[tuple[Message, ...]], tuple[int, ...]],
+    def _label(
+        self, messages: tuple[Message, ...], prompt_ids: _ToIds, conversation_ids: _ToIds
     ) -> tuple[list[int], list[int]]:
-        """All ids, and those of them that are learned, with IGNORE for the others.
+        """The ids of a conversation and their labels.
 
-        An answer's ids follow those that the model is asked with, and are what the tokenizer makes of the
-        text in its place, where the two agree.
+        The ids before an answer are those of the prompt that the model gets for it. The answer's own are
+        those that the tokenizer gives it in the whole conversation, if that begins with the prompt's ids;
+        otherwise those of the answer alone.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -138,29 +133,27 @@ class RowEncoder:
                 continue
             before = self._encoder.written(messages[:number], asks=True)
             after = self._encoder.written(messages[: number + 1], asks=False)
-            asked = asked_ids(messages[:number])
-            if (
-                not (before.startswith(written) and after.startswith(before))
-                or list(asked[: len(ids)]) != ids
-            ):
+            prompt = prompt_ids(messages[:number])
+            rewritten = not (before.startswith(written) and after.startswith(before))
+            if rewritten or list(prompt[: len(ids)]) != ids:
                 raise ModelError(
-                    "the chat template writes what was said before an answer in another way once given, "
-                    "so it cannot be told what is learned; use conversations of one turn, or another one"
+                    "the chat template changes earlier turns once an answer follows, so the learned tokens "
+                    "cannot be found; use conversations of one turn, or another template"
                 )
-            whole = whole_ids(messages[: number + 1])
-            fits = whole[: len(asked)] == asked
-            answer = whole[len(asked) :] if fits else self._encoder.plain(after[len(before) :])
-            labels += [IGNORE] * (len(asked) - len(ids)) + self._until_end(answer)
-            ids, written = [*asked, *answer], after
+            whole = conversation_ids(messages[: number + 1])
+            in_place = whole[: len(prompt)] == prompt
+            answer = whole[len(prompt) :] if in_place else self._encoder.plain(after[len(before) :])
+            labels += [IGNORE] * (len(prompt) - len(ids)) + self._answer_labels(answer)
+            ids, written = [*prompt, *answer], after
         return self._closed(ids, labels)
 
-    def _until_end(self, answer: Sequence[int]) -> list[int]:
-        """The labels of an answer: up to its last end token, not what a template writes after it."""
+    def _answer_labels(self, answer: Sequence[int]) -> list[int]:
+        """An answer's ids up to its last end token; what a template writes after it is not learned."""
         last = max((i for i, token in enumerate(answer) if token in self._ends), default=len(answer) - 1)
         return [*answer[: last + 1], *[IGNORE] * (len(answer) - last - 1)]
 
     def _closed(self, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Without what follows the last learned token, which is an end token: else one is added."""
+        """End with the last learned token; if that is no end token, add the tokenizer's own."""
         while labels and labels[-1] == IGNORE:
             ids, labels = ids[:-1], labels[:-1]
         if labels and labels[-1] not in self._ends:
@@ -168,11 +161,8 @@ class RowEncoder:
         return ids, labels
 
 
-_BLANK = LoadedImage("blank", "blank", Image.new("RGB", (1, 1)))
-
-
-def _stretched(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, Tensor]:
-    """The inputs of a head, and after it plain text, which sees all images before it."""
+def _extended(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, Tensor]:
+    """The inputs of a head of `size` tokens, extended by text that sees all of its images."""
     rest = len(ids) - size
     made: dict[str, Any] = dict(head)
     for name in PER_TOKEN:
@@ -186,20 +176,22 @@ def _stretched(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, 
 
 
 def load_pictures(record: Record) -> list[LoadedImage]:
-    """The record's pictures. Raises DataError, which names the record and the picture."""
-    with _naming(record):
+    """The record's images. Raises DataError, which names the record and the image."""
+    with _as_data_error(record):
         return [load_image(picture.file or picture.read(), name=picture.name) for picture in record.pictures]
 
 
-def picture_sizes(record: Record) -> tuple[tuple[int, int], ...]:
-    """Width and height of the record's pictures. Raises DataError, which names the record and the picture."""
-    with _naming(record):
+def _picture_sizes(record: Record) -> tuple[tuple[int, int], ...]:
+    """Width and height of each of the record's images, in pixels."""
+    with _as_data_error(record):
         return tuple(upright_size(p.file or p.read(), name=p.name) for p in record.pictures)
 
 
 @contextmanager
-def _naming(record: Record) -> Iterator[None]:
+def _as_data_error(record: Record) -> Iterator[None]:
     try:
         yield
     except (ImageError, OSError) as error:
         raise DataError(f"in the record {record.id!r}: {error}") from None
+    except ModelError as error:
+        raise DataError(f"the record {record.id!r} cannot be trained on: {error}") from None

@@ -1,113 +1,148 @@
-"""A recipe: the YAML file that names data, model and settings of one training run.
-
-Owns the fields, their defaults and what is refused. Imports nothing that trains.
-"""
+"""The training recipe: the YAML file that names model, data and settings of a run. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+TrainTarget = Literal["staged", "untagged", "direct"]
+Logger = Literal["tensorboard", "wandb"]
 
 
-class _Part(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(_Part):
-    """Records to learn from: `train.jsonl` of a folder, or a file. In an epoch each comes `repeat` times."""
+class TrainData(_Settings):
+    """Records to train on."""
 
-    path: str
-    repeat: PositiveFloat = 1.0
-
-
-class Lora(_Part):
-    """Low-rank adapters, for the linear layers of the text model, or those whose names end so."""
-
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: list[str] | None = None
+    path: str = Field(description="A folder with `train.jsonl`, or a file of records.")
+    repeat: PositiveFloat = Field(
+        1.0, description="How often each record comes in an epoch; 0.5 is every other one, at random."
+    )
 
 
-class Evaluate(_Part):
-    """What the loss is measured on: other records, or a share of the data, which is then not learned."""
+class LoraSettings(_Settings):
+    """Low-rank adapters."""
 
-    path: str | None = None
-    share: float | None = Field(None, gt=0, lt=1)
-    every: PositiveInt
+    rank: PositiveInt = Field(16, description="The rank of the adapters.")
+    alpha: PositiveInt = Field(32, description="Their scale, as peft defines it.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="The dropout before each adapter.")
+    targets: list[str] | None = Field(
+        None,
+        description="The endings of the layers' names; by default all linear layers of the text model, "
+        "except its output layer.",
+    )
+
+
+class EvaluationSettings(_Settings):
+    """When and on what the loss is measured."""
+
+    path: str | None = Field(None, description="Other records to measure the loss on.")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="Or the share of the data that is held out for it."
+    )
+    every: PositiveInt = Field(description="The number of steps from one evaluation to the next.")
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _one_source(self) -> Self:
         if (self.path is None) == (self.share is None):
             raise ValueError("give either path or share")
         return self
 
 
-class Samples(_Part):
-    """Answers that are written while training, to questions of the evaluation, or else of the data."""
+class SampleSettings(_Settings):
+    """Answers that are written during training, to the held-out questions or else those of the data."""
 
-    count: PositiveInt = 4
-    every: PositiveInt
-    tokens: PositiveInt = 512
-
-
-class Fsdp(_Part):
-    """Weights, gradients and optimiser in shards; `reshard` frees a layer after its use."""
-
-    reshard: bool = True
-    offload: bool = False
+    count: PositiveInt = Field(4, description="The number of questions.")
+    every: PositiveInt = Field(description="The number of steps from one set of answers to the next.")
+    tokens: PositiveInt = Field(512, description="The most new tokens of one answer; decoding is greedy.")
 
 
-def _tensorboard() -> list[Literal["tensorboard", "wandb"]]:
+class FsdpSettings(_Settings):
+    """Weights, gradients and optimizer state in shards over all processes (FSDP 2)."""
+
+    reshard: bool = Field(True, description="Free a layer's gathered weights right after its use.")
+    offload: bool = Field(False, description="Hold the shards in the memory of the CPU.")
+
+
+def _tensorboard() -> list[Logger]:
     return ["tensorboard"]
 
 
-class Recipe(_Part):
-    """All settings of a run; docs/reference/recipes.md tells them."""
+class TrainRecipe(_Settings):
+    """All settings of a training run."""
 
-    model: str
-    out: str
-    data: list[Data] = Field(min_length=1)
-    target: Literal["staged", "untagged", "direct"] = "staged"
-    epochs: PositiveFloat | None = None
-    steps: PositiveInt | None = None
-    batch: PositiveInt = 8
-    accumulate: PositiveInt = 1
-    rate: PositiveFloat = 1e-5
-    schedule: Literal["cosine", "linear", "constant", "step"] = "cosine"
-    gamma: float | None = Field(None, gt=0, le=1)
-    warmup: float = Field(0.0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: PositiveFloat | None = 1.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    lora: Lora | None = None
-    freeze: list[str] = Field(default_factory=list)
-    gradient_checkpointing: bool = False
-    group_by_length: bool = True
-    max_tokens: PositiveInt | None = None
-    over_long: Literal["drop", "cut", "refuse"] = "drop"
-    double_bos: bool = False
-    evaluate: Evaluate | None = None
-    samples: Samples | None = None
-    save_every: PositiveInt = 500
-    keep: PositiveInt = 2
-    workers: int = Field(0, ge=0)
-    seed: int = Field(42, ge=0, lt=2**32)
-    log: list[Literal["tensorboard", "wandb"]] = Field(default_factory=_tensorboard)
-    fsdp: Fsdp | None = None
+    model: str = Field(description="The folder of the checkpoint to start from, or `mini`.")
+    out: str = Field(description="The folder of the run.")
+    data: list[TrainData] = Field(min_length=1, description="The records to train on, as a list.")
+    target: TrainTarget = Field(
+        "staged",
+        description="What the model learns to answer: `staged`, the response in its stages; `untagged`, the "
+        "same text without tags; `direct`, the reference answer alone.",
+    )
+    epochs: PositiveFloat | None = Field(
+        None, description="The number of epochs; by default one. Excludes `steps`."
+    )
+    steps: PositiveInt | None = Field(None, description="The number of optimizer steps. Excludes `epochs`.")
+    batch: PositiveInt = Field(8, description="The rows in one batch on one device.")
+    accumulate: PositiveInt = Field(1, description="The batches in one optimizer step.")
+    rate: PositiveFloat = Field(1e-5, description="The highest learning rate (AdamW).")
+    schedule: Literal["cosine", "linear", "constant", "step"] = Field(
+        "cosine", description="How the rate falls; `step` multiplies it by `gamma` after each epoch."
+    )
+    gamma: float | None = Field(None, gt=0, le=1, description="The factor of `schedule: step`.")
+    warmup: float = Field(
+        0.0, ge=0, description="The steps in which the rate rises, or below 1 their share of all steps."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="The weight decay of matrices.")
+    clip: PositiveFloat | None = Field(
+        1.0, description="The greatest norm of the gradient; `null` for no clipping."
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="`bfloat16` and `float16` are mixed precision with weights in float32. With `lora`, the "
+        "base model is held in this type.",
+    )
+    lora: LoraSettings | None = Field(None, description="Train low-rank adapters only.")
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="The parts that are not trained: `vision`, `projector`, or a module's name.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them."
+    )
+    group_by_length: bool = Field(True, description="Put rows of similar length in one batch.")
+    max_tokens: PositiveInt | None = Field(
+        None, description="The longest row, image tokens included; by default the model's context."
+    )
+    over_long: Literal["drop", "cut", "refuse"] = Field(
+        "drop", description="What to do with longer rows: drop them, cut them at the end, or stop."
+    )
+    double_bos: bool = Field(
+        False,
+        description="Begin each row with two begin-of-text tokens, as the published LLaVA-CoT code does. Use "
+        "the same setting at inference.",
+    )
+    evaluate: EvaluationSettings | None = Field(None, description="Measure the loss on held-out records.")
+    samples: SampleSettings | None = Field(None, description="Write answers during training.")
+    save_every: PositiveInt = Field(500, description="The number of steps from one checkpoint to the next.")
+    keep: PositiveInt = Field(2, description="How many checkpoints to keep.")
+    workers: int = Field(0, ge=0, description="The processes that prepare rows, for each device.")
+    seed: int = Field(
+        42, ge=0, lt=2**32, description="The seed of the order of rows, of adapters and dropout."
+    )
+    log: list[Logger] = Field(
+        default_factory=_tensorboard,
+        description="Where to log besides `log.jsonl`: `tensorboard`, and `wandb` where it is installed.",
+    )
+    fsdp: FsdpSettings | None = Field(None, description="Shard the model over all processes.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps")
         if (self.gamma is None) == (self.schedule == "step"):
-            raise ValueError("schedule: step needs a gamma, and no other has one")
+            raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
         return self

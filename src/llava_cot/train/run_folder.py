@@ -1,8 +1,4 @@
-"""The folder of a run: what was begun there, and which checkpoints are whole.
-
-Owns `run.json` (the recipe and what else must stay the same), the mark of a whole checkpoint, and the removal
-of others. Knows no model.
-"""
+"""The folder of a run: the recipe that it was started with, and which of its checkpoints are complete."""
 
 from __future__ import annotations
 
@@ -15,15 +11,15 @@ from typing import Any
 
 from llava_cot.core.files import write_whole
 from llava_cot.errors import DataError
-from llava_cot.train.recipe import Recipe
+from llava_cot.train.recipe import TrainRecipe
 
 _MARK = "whole.json"
-# What may be changed while a run is going on: it changes nothing of what is learned.
-_FREE = ("out", "save_every", "keep", "workers", "log")
+# These fields change nothing of what is learned, so they may differ when a run is resumed.
+_CHANGEABLE = ("out", "save_every", "keep", "workers", "log")
 
 
 class RunFolder:
-    """The paths of a run, and its state between one process and the next."""
+    """The paths of a run, and its state from one process to the next."""
 
     def __init__(self, out: str | Path) -> None:
         self.path = Path(out).expanduser()
@@ -34,71 +30,75 @@ class RunFolder:
         self.samples = self.path / "samples.jsonl"
         self.report = self.path / "train.json"
         self.sizes = self.path / "sizes.json"
-        self._begun = self.path / "run.json"
+        self._start = self.path / "run.json"
 
     @property
     def done(self) -> bool:
         return self.report.is_file() and self.model.is_dir()
 
-    def check(self, recipe: Recipe, resume: bool) -> None:
-        """Raises DataError if this recipe may not begin or go on here."""
-        if not self._begun.is_file():
+    def check(self, recipe: TrainRecipe, resume: bool) -> None:
+        """Raise DataError if this recipe may not start, or with `resume` continue, a run here."""
+        if not self._start.is_file():
             if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not resume):
                 raise DataError(f"{self.path} holds other files; name a new or empty folder as out")
             return
         if not resume:
             raise DataError(
-                f"{self.path} holds a run already; add --resume to go on, or name another folder as out"
+                f"{self.path} holds a run already; add --resume to continue it, or name another folder as out"
             )
-        begun = self.facts()["recipe"]
+        started = self._facts()["recipe"]
         for name, value in recipe.model_dump().items():
-            if name not in _FREE and begun.get(name) != value:
+            if name not in _CHANGEABLE and started.get(name) != value:
                 raise DataError(
-                    f"the run in {self.path} was begun with {name}: {_shown(begun.get(name))}, and the "
-                    f"recipe now has {_shown(value)}; put it back, or name another folder as out"
+                    f"the run in {self.path} was started with {name}: {json.dumps(started.get(name))}, and "
+                    f"the recipe now has {json.dumps(value)}; put it back, or name another folder as out"
                 )
 
-    def begin(self, recipe: Recipe, **facts: Any) -> None:
-        """Note the recipe and what else must stay the same. Raises DataError if another is noted."""
-        if self._begun.is_file():
-            begun = self.facts()
+    def start(self, recipe: TrainRecipe, **facts: Any) -> None:
+        """Write down the recipe and other facts that must not change.
+
+        Raises:
+            DataError: The run was started with other facts.
+        """
+        if self._start.is_file():
+            started = self._facts()
             for name, value in facts.items():
-                if begun[name] != value:
+                if started[name] != value:
                     raise DataError(
-                        f"the run in {self.path} was begun with {name} {_shown(begun[name])}, and now it is "
-                        f"{_shown(value)}; a run goes on only with the same, so begin another one"
+                        f"the run in {self.path} was started with {name} {json.dumps(started[name])}, and "
+                        f"now it is {json.dumps(value)}; resume it with the same, or start another run"
                     )
             return
-        write_whole(self._begun, json.dumps({"recipe": recipe.model_dump(), **facts}, indent=1) + "\n")
+        write_whole(self._start, json.dumps({"recipe": recipe.model_dump(), **facts}, indent=1) + "\n")
 
-    def facts(self) -> Mapping[str, Any]:
+    def _facts(self) -> Mapping[str, Any]:
         try:
-            read: dict[str, Any] = json.loads(self._begun.read_text(encoding="utf-8"))
+            read: dict[str, Any] = json.loads(self._start.read_text(encoding="utf-8"))
         except ValueError:
-            raise DataError(f"{self._begun} is damaged; name another folder as out") from None
+            raise DataError(f"{self._start} is damaged; name another folder as out") from None
         return read
 
-    def last_whole(self) -> Path | None:
-        """The latest checkpoint that was written to its end."""
-        whole = self._whole()
-        return whole[max(whole)] if whole else None
+    def last_complete(self) -> Path | None:
+        """The last complete checkpoint."""
+        complete = self._complete()
+        return complete[max(complete)] if complete else None
 
-    def remove_torn(self) -> None:
-        """Remove checkpoints that were not written to their end."""
-        whole = self._whole().values()
+    def remove_incomplete(self) -> None:
+        """Remove the checkpoints that an interruption left incomplete."""
+        complete = self._complete().values()
         for path in self.checkpoints.glob("checkpoint-*"):
-            if path not in whole:
+            if path not in complete:
                 shutil.rmtree(path)
 
-    def mark(self, step: int, keep: int) -> None:
-        """Say that the checkpoint of this step is whole, then remove all but the last `keep`."""
+    def mark_complete(self, step: int, keep: int) -> None:
+        """Mark the checkpoint of a step as complete, then remove all but the last `keep`."""
         write_whole(self.checkpoints / f"checkpoint-{step}" / _MARK, json.dumps({"step": step}))
-        whole = self._whole()
-        for number in sorted(whole)[:-keep]:
-            (whole[number] / _MARK).unlink()
-            shutil.rmtree(whole[number])
+        complete = self._complete()
+        for number in sorted(complete)[:-keep]:
+            (complete[number] / _MARK).unlink()
+            shutil.rmtree(complete[number])
 
-    def _whole(self) -> dict[int, Path]:
+    def _complete(self) -> dict[int, Path]:
         found = {}
         for path in self.checkpoints.glob("checkpoint-*"):
             named = re.fullmatch(r"checkpoint-(\d+)", path.name)
@@ -108,7 +108,7 @@ class RunFolder:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Keep only the lines of a file of JSON lines whose `step` is no later; a torn last line goes too."""
+    """Remove the lines of a file of JSON lines whose `step` is later, and an incomplete last line."""
     if not path.is_file():
         return
     kept = []
@@ -119,7 +119,3 @@ def cut_after(path: Path, step: int) -> None:
         except ValueError:
             break
     write_whole(path, "".join(kept))
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)

@@ -1,45 +1,117 @@
-"""transformers' Trainer with our loss and our schedule by epochs.
-
-Owns the loss: the mean over all learned tokens of a step, whatever the devices and micro-batches they are on,
-for every architecture (some of them leave the count of tokens out, and would weigh each micro-batch alike).
-"""
+"""transformers' Trainer with the loss of the labeled tokens and a schedule by epochs, and its arguments."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_model as save_weights
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from llava_cot.errors import DataError
-from llava_cot.train.encode import IGNORE
+from llava_cot.train.objectives import answer_loss
+from llava_cot.train.recipe import TrainRecipe
+
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "step": "constant"}
+
+
+def training_arguments(
+    recipe: TrainRecipe, checkpoints: Path, steps: int, layers: Sequence[str] = ()
+) -> TrainingArguments:
+    """The Trainer's arguments for a recipe.
+
+    Args:
+        recipe: The recipe.
+        checkpoints: The folder of checkpoints.
+        steps: The number of optimizer steps.
+        layers: The classes of the layers that FSDP shards one by one.
+
+    Raises:
+        DataError: This machine does not have what the recipe needs.
+    """
+    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if recipe.precision == "float16" and not torch.cuda.is_available():
+        raise DataError("precision: float16 needs a CUDA device, and there is none; use bfloat16 or float32")
+    sharding: dict[str, Any] = {}
+    if recipe.fsdp is not None:
+        sharding["fsdp"] = True
+        sharding["fsdp_config"] = {
+            "version": 2,
+            "reshard_after_forward": recipe.fsdp.reshard,
+            "cpu_offload": recipe.fsdp.offload,
+            "activation_checkpointing": recipe.gradient_checkpointing,
+            "state_dict_type": "SHARDED_STATE_DICT",
+            "transformer_layer_cls_to_wrap": list(layers),
+        }
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=recipe.batch,
+        gradient_accumulation_steps=recipe.accumulate,
+        num_train_epochs=recipe.epochs or 1,
+        max_steps=steps,
+        learning_rate=recipe.rate,
+        lr_scheduler_type=_SCHEDULES[recipe.schedule],
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.clip or 0.0,
+        bf16=recipe.precision == "bfloat16",
+        fp16=recipe.precision == "float16",
+        activation_checkpointing=recipe.gradient_checkpointing and recipe.fsdp is None,
+        seed=recipe.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would log an earlier mean in place of a loss that is not finite
+        include_num_input_tokens_seen="non_padding",
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        eval_strategy="steps" if recipe.evaluate else "no",
+        eval_steps=recipe.evaluate.every if recipe.evaluate else None,
+        per_device_eval_batch_size=1,  # the data set gives whole batches
+        prediction_loss_only=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",  # the data set has the order
+        dataloader_num_workers=recipe.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=on_cpu,
+        disable_tqdm=True,
+        report_to=["wandb"] if "wandb" in recipe.log else [],
+        **sharding,
+    )
 
 
 class StagedTrainer(Trainer):
-    """`factor` gives what the rate is multiplied with at a step, where the recipe has a schedule of ours."""
+    """A Trainer whose loss is the mean over all labeled tokens of an optimizer step.
+
+    That holds for any number of devices and micro-batches, and for every architecture; some of transformers'
+    own losses ignore the number of tokens and weigh each micro-batch alike.
+
+    Args:
+        factor: The factor of the learning rate at a step; None for the schedule of the arguments.
+        settings: The arguments of `transformers.Trainer`.
+    """
 
     def __init__(self, *, factor: Callable[[int], float] | None, **settings: Any) -> None:
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)  # it prints to standard output
         self._factor = factor
-        self.model_accepts_loss_kwargs = True  # the count of learned tokens is for compute_loss
+        self.model_accepts_loss_kwargs = True  # so that compute_loss gets the number of labeled tokens
         model: Any = self.model
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._keeps = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        self._takes_keep = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         if self.args.fsdp and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
-            # accelerate 1.15 passes FSDP over where there is no accelerator; torch shards on a CPU just so.
+            # accelerate 1.15 skips FSDP where there is no accelerator, though torch can shard on a CPU.
             state = self.accelerator.state
             state.distributed_type = DistributedType.FSDP
             state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
@@ -57,10 +129,10 @@ class StagedTrainer(Trainer):
         return self.lr_scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """A checkpoint's weights, under the names that the model has for them.
+        """Save a checkpoint's weights under the names that the model itself has for them.
 
-        `save_pretrained` writes the names of an architecture's published checkpoints (Mllama, LLaVA), of
-        which Trainer finds none when it goes on, and says nothing (transformers 5.23).
+        `save_pretrained` writes the names of an architecture's published checkpoints (Mllama, LLaVA); on
+        resuming, the Trainer finds none of them and reports nothing (transformers 5.23).
         """
         if isinstance(self.model, PreTrainedModel) and self.args.should_save:
             os.makedirs(str(output_dir), exist_ok=True)
@@ -74,7 +146,7 @@ class StagedTrainer(Trainer):
         if missing or load_result.unexpected_keys:
             raise DataError(
                 f"the last checkpoint lacks {min(missing, default='nothing')} of this model's weights; "
-                "remove its folder to go on from the one before"
+                "remove its folder to resume from the one before"
             )
 
     def compute_loss(
@@ -86,28 +158,15 @@ class StagedTrainer(Trainer):
     ) -> Any:
         inputs = dict(inputs)
         labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
-        if self._keeps:
+        if self._takes_keep:
             inputs["logits_to_keep"] = keep
         outputs = model(**inputs, use_cache=False)
-        loss = learned_loss(outputs.logits, labels, keep, num_items_in_batch)
+        loss = answer_loss(outputs.logits, labels, keep, num_items_in_batch)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
         return (loss, outputs) if return_outputs else loss
 
 
-def learned_loss(logits: Tensor, labels: Tensor, keep: int, count: Tensor | int | None = None) -> Tensor:
-    """The cross-entropy of the learned tokens, divided by `count`, or else by how many there are.
-
-    logits [rows, at least `keep`, vocabulary] end where labels [rows, length] end. Only positions that are
-    learned are raised to float32.
-    """
-    targets = labels[:, labels.shape[1] - keep + 1 :]
-    marked = targets != IGNORE
-    chosen = logits[:, -keep:-1][marked].float()
-    total = F.cross_entropy(chosen, targets[marked], reduction="sum")
-    return total / (marked.sum() if count is None else count)
-
-
 def step_factor(gamma: float, warmup: int, epoch_of: Callable[[int], int]) -> Callable[[int], float]:
-    """torch's StepLR, once an epoch, after a linear warm-up."""
+    """The factor of torch's StepLR, once an epoch, after a linear warm-up, by step."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1)) * gamma ** epoch_of(step)

@@ -31,15 +31,15 @@ from llava_cot.models.base import Sampling
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
-from llava_cot.train.recipe import Recipe
+from llava_cot.train.objectives import answer_loss
+from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import RunFolder
-from llava_cot.train.sft import train
-from llava_cot.train.trainer import learned_loss
+from llava_cot.train.training_run import train
 
 Folders = Callable[[str], Path]
 
 
-def recipe(model: Path, data: Path, out: Path, **more: Any) -> Recipe:
+def recipe(model: Path, data: Path, out: Path, **more: Any) -> TrainRecipe:
     least = {
         "model": str(model),
         "data": [{"path": str(data)}],
@@ -47,7 +47,7 @@ def recipe(model: Path, data: Path, out: Path, **more: Any) -> Recipe:
         "rate": 1e-3,
         "save_every": 2,
     }
-    return make_recipe(least | {"steps": 4, "batch": 4, "log": []} | more, Recipe, "made")
+    return make_recipe(least | {"steps": 4, "batch": 4, "log": []} | more, TrainRecipe, "made")
 
 
 def log(out: Path) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def loss_of(folder: Path, data: Path) -> float:
     records = [one for one in RecordFile(data) if one.pictures][:6]
     batch = Collator(0)([encoder.row(one) for one in records])
     labels, keep = batch.pop("labels"), batch.pop("logits_to_keep")
-    return float(learned_loss(checkpoint.model(**batch, logits_to_keep=keep).logits, labels, keep))
+    return float(answer_loss(checkpoint.model(**batch, logits_to_keep=keep).logits, labels, keep))
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
@@ -122,7 +122,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def write_recipe(wanted: Recipe, out: Path, **more: Any) -> Path:
+def write_recipe(wanted: TrainRecipe, out: Path, **more: Any) -> Path:
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(wanted.model_dump() | {"out": str(out)} | more))
     return file
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(
     torn.mkdir(parents=True, exist_ok=True)
     (torn / "whole.json").unlink(missing_ok=True)
     told = finish(start([file, "--resume"]))
-    assert "going on from" in told and "checkpoint-8" not in told
+    assert "resuming from" in told and "checkpoint-8" not in told
     assert losses(out) == losses(tmp_path / "whole")
     assert [line["step"] for line in log(out)] == [line["step"] for line in log(tmp_path / "whole")]
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, tmp_path / "whole"))
@@ -195,7 +195,7 @@ def test_fsdp_goes_on_after_a_kill_and_accelerate_launches_it(
     file = write_recipe(wanted, out, fsdp={}, batch=2)
     process = start([file], processes=2)
     until = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until and not RunFolder(out).last_whole():
+    while process.poll() is None and time.monotonic() < until and not RunFolder(out).last_complete():
         time.sleep(0.01)
     kill(process)
     assert not (out / "model").exists(), "it was killed too late"
@@ -256,7 +256,7 @@ def test_a_folder_that_has_a_run_is_refused(folders: Folders, data: Path, tmp_pa
     with pytest.raises(DataError, match="holds a run already; add --resume"):
         train(wanted)
     other = wanted.model_copy(update={"rate": 2e-3})
-    with pytest.raises(DataError, match=r"begun with rate: 0\.001, and the recipe now has 0\.002"):
+    with pytest.raises(DataError, match=r"started with rate: 0\.001, and the recipe now has 0\.002"):
         train(other, resume=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("Dear")
@@ -299,7 +299,7 @@ def test_other_data_is_refused(folders: Folders, data: Path, tmp_path: Path) -> 
     train(wanted)
     (tmp_path / "out" / "train.json").unlink()
     (copy / "train.jsonl").write_text("".join(plain[1:]))
-    with pytest.raises(DataError, match="was begun with data"):
+    with pytest.raises(DataError, match="was started with data"):
         train(wanted, resume=True)
 
 

@@ -1,7 +1,4 @@
-"""What a run tells while it goes on: log, TensorBoard, progress, samples; and the mark on its checkpoints.
-
-Owns the callback. Numbers come from the trainer's log, one line a step.
-"""
+"""What is recorded during a run: the log, TensorBoard, sample answers, and which checkpoints are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +11,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llava_cot.data.record import Record
 from llava_cot.errors import DataError
+from llava_cot.train.encode import RowEncoder
+from llava_cot.train.objectives import target_text
+from llava_cot.train.recipe import TrainTarget
 from llava_cot.train.run_folder import RunFolder, cut_after
 
 # Called with the step, the number of steps, and the step's line of the log, which is empty at the start.
@@ -23,10 +24,11 @@ OnStep = Callable[[int, int, Mapping[str, Any]], None]
 _NAMES = {"train_tokens_per_second": "tokens_per_second", "num_input_tokens_seen": "tokens"}
 
 
-class Watch(TrainerCallback):
-    """Writes `log.jsonl` and TensorBoard's events, shows progress, and marks checkpoints as whole.
+class RunMonitor(TrainerCallback):
+    """Writes `log.jsonl` and TensorBoard's events, reports each step, and marks complete checkpoints.
 
-    `rate` in the log is that of the step; `seconds` go on over interruptions.
+    The learning rate of a line is that of its step; `seconds` count on after an interruption. (TensorBoard's
+    events are written here since transformers' callback leaves those that follow a resumed checkpoint.)
     """
 
     def __init__(self, folder: RunFolder, keep: int, steps: int, tensorboard: bool, on_step: OnStep) -> None:
@@ -38,7 +40,7 @@ class Watch(TrainerCallback):
         self._began = 0.0
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._began = time.monotonic()
         if not state.is_world_process_zero:
@@ -61,7 +63,7 @@ class Watch(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **more: Any,
+        **_: Any,
     ) -> None:
         logs = logs or {}
         loss = logs.get("loss", logs.get("eval_loss"))
@@ -88,20 +90,20 @@ class Watch(TrainerCallback):
         self._on_step(state.global_step, self._steps, line)
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # every process has written its part
         if state.is_world_process_zero:
-            self._folder.mark(state.global_step, self._keep)
+            self._folder.mark_complete(state.global_step, self._keep)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.close()
 
-    def sample(self, step: int, samples: Sequence[dict[str, Any]]) -> None:
-        """Note answers that were written at a step."""
+    def add_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Record answers that were written at a step."""
         if self._log is None:
             return
         with self._folder.samples.open("a", encoding="utf-8") as file:
@@ -111,23 +113,61 @@ class Watch(TrainerCallback):
                     self._writer.add_text(sample["id"], sample["text"], step)
 
     def close(self) -> None:
-        for open_one in (self._log, self._writer):
-            if open_one is not None:
-                open_one.close()
+        for output in (self._log, self._writer):
+            if output is not None:
+                output.close()
         self._log = self._writer = None
 
 
-class Sampling(TrainerCallback):
-    """Has the model answer some questions every so many steps; `answer` does it, on every process at once."""
+class SampleAnswers(TrainerCallback):
+    """Records sample answers every so many steps; `answer` writes them, and runs in every process."""
 
-    def __init__(self, every: int, answer: Callable[[], list[dict[str, Any]]], watch: Watch) -> None:
-        self._every, self._answer, self._watch = every, answer, watch
+    def __init__(self, every: int, answer: Callable[[], list[dict[str, Any]]], monitor: RunMonitor) -> None:
+        self._every, self._answer, self._monitor = every, answer, monitor
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            self._watch.sample(state.global_step, self._answer())
+            self._monitor.add_samples(state.global_step, self._answer())
+
+
+@torch.no_grad()
+def sample_answers(
+    model: Any,
+    encoder: RowEncoder,
+    records: Sequence[Record],
+    target: TrainTarget,
+    max_tokens: int,
+    tokenizer: Any,
+) -> list[dict[str, Any]]:
+    """The greedy answer to the last question of each record.
+
+    It is decoded without the local engine, whose caches would not see the weights change, and draws nothing
+    from training's random state.
+    """
+    was_training = model.training
+    model.eval()
+    samples = []
+    for record in records:
+        row = encoder.prompt(record)
+        inputs = {name: tensor.to(model.device) for name, tensor in row.inputs.items()}
+        ids = model.generate(
+            **inputs,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=max_tokens,
+            use_cache=True,
+        )
+        text = tokenizer.decode(ids[0, row.length :], skip_special_tokens=True)
+        turn = [turn for turn in record.turns if target_text(turn, target)][-1]
+        samples.append(
+            {"id": record.id, "question": turn.text, "text": text, "expected": target_text(turn, target)}
+        )
+    model.train(was_training)
+    return samples
 
 
 def _last_seconds(folder: RunFolder) -> float:

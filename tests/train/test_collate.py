@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.train.order import even_batches, run_order
+from llava_cot.train.collate import even_batches, run_order
 
 PICTURED = st.lists(st.booleans(), min_size=1, max_size=60)
 

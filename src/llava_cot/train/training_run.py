@@ -1,0 +1,173 @@
+"""A training run: read and measure the records, train, save the model."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from llava_cot.core.files import write_whole
+from llava_cot.errors import DataError
+from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
+from llava_cot.models.registry import BUILT_IN
+from llava_cot.train.collate import Collator, even_batches
+from llava_cot.train.encode import RowEncoder
+from llava_cot.train.monitor import OnStep, RunMonitor, SampleAnswers, sample_answers
+from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.run_folder import RunFolder
+from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
+from llava_cot.train.training_rows import BatchDataset, OnNote, RowDataset, TrainingPlan, plan_run
+from llava_cot.train.weights import add_lora, freeze, gather, layer_classes, save_adapter, save_model
+
+
+def train(
+    recipe: TrainRecipe,
+    *,
+    resume: bool = False,
+    note: OnNote = lambda text: None,
+    on_step: OnStep = lambda step, steps, log: None,
+) -> Path:
+    """Train a model as a recipe says. Of several processes, each calls it.
+
+    Args:
+        recipe: The recipe.
+        resume: Continue the run in the recipe's folder from its last complete checkpoint.
+        note: Called with sentences for the user.
+        on_step: Called after each step with the step, the number of steps, and the step's line of the log.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        DataError: The recipe, its data or its folder cannot be used.
+        ModelError: The model cannot be loaded.
+    """
+    folder = RunFolder(recipe.out)
+    folder.check(recipe, resume)
+    if folder.done:
+        note(f"this run is done: {folder.model}")
+        return folder.model
+    for name in recipe.log:
+        if find_spec(name) is None:
+            raise DataError(f"log: {name} is not installed; pip install {name}, or leave it out")
+    here = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    if recipe.fsdp and here.num_processes < 2:
+        raise DataError(
+            "fsdp needs several processes: `torchrun --nproc-per-node N -m llava_cot train RECIPE`, "
+            "or leave it out"
+        )
+    if not here.is_main_process:
+        note = _ignore
+    base = BUILT_IN.get(recipe.model) or Path(recipe.model).expanduser()
+    checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
+    encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
+    plan = plan_run(recipe, base, checkpoint.context, encoder, folder.sizes, here, note)
+    note(str(plan.counts))
+    if here.is_main_process:
+        folder.start(recipe, processes=here.num_processes, data=plan.digest())
+        folder.remove_incomplete()
+    here.wait_for_everyone()
+    trainer, monitor = _trainer(recipe, checkpoint, encoder, plan, folder, on_step)
+    last = folder.last_complete()
+    if last is not None:
+        note(f"resuming from {last}")
+    began = time.monotonic()
+    try:
+        with quiet():
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except DataError as error:
+        # torch puts the traceback of a worker process before its message.
+        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
+    finally:
+        monitor.close()
+    note("saving the model")
+    facts = _facts(plan, trainer.state.log_history)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    weights = gather(model, keep=here.is_main_process)  # by all processes together
+    if here.is_main_process:
+        if recipe.lora:
+            save_adapter(model, weights, folder)
+        save_model(base, None if recipe.lora else weights, folder, recipe, facts)
+        report = {**facts, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
+        write_whole(folder.report, json.dumps(report, indent=1) + "\n")
+    here.wait_for_everyone()
+    note(f"the model is in {folder.model}")
+    return folder.model
+
+
+def close() -> None:
+    """Leave the group of processes, if there is one."""
+    with suppress(Exception):
+        PartialState().destroy_process_group()
+
+
+def _trainer(
+    recipe: TrainRecipe,
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    plan: TrainingPlan,
+    folder: RunFolder,
+    on_step: OnStep,
+) -> tuple[StagedTrainer, RunMonitor]:
+    model, tokenizer = checkpoint.model, checkpoint.processor.tokenizer
+    model.train().requires_grad_(True)
+    if recipe.freeze:
+        freeze(model, recipe.freeze)
+    if recipe.lora:
+        torch.manual_seed(recipe.seed)
+        model = add_lora(model, recipe.lora)
+    arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
+    factor = None
+    if recipe.gamma is not None:
+        factor = step_factor(
+            recipe.gamma,
+            arguments.get_warmup_steps(plan.steps),
+            lambda step: int(step * plan.per_step / plan.per_epoch),
+        )
+    monitor = RunMonitor(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
+    batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
+    with quiet():
+        trainer = StagedTrainer(
+            factor=factor,
+            model=model,
+            args=arguments,
+            data_collator=Collator(tokenizer.pad_token_id or 0),
+            train_dataset=RowDataset(encoder, plan.rows, plan.order, plan.max_tokens),
+            eval_dataset=BatchDataset(encoder, plan.held, batches, plan.max_tokens)
+            if recipe.evaluate
+            else None,
+            callbacks=[monitor],
+        )
+    if recipe.samples:
+        questions = (plan.held if plan.held else plan.rows).records[: recipe.samples.count]
+        max_tokens = recipe.samples.tokens
+        sharded = recipe.fsdp is not None  # then every process takes part in each forward pass
+
+        def answer() -> list[dict[str, Any]]:
+            if not (sharded or trainer.is_world_process_zero()):
+                return []
+            return sample_answers(trainer.model, encoder, questions, recipe.target, max_tokens, tokenizer)
+
+        trainer.add_callback(SampleAnswers(recipe.samples.every, answer, monitor))
+    return trainer, monitor
+
+
+def _facts(plan: TrainingPlan, history: list[dict[str, float]]) -> dict[str, float]:
+    """The numbers for the model card and the report: counts and the last losses."""
+    epochs = round(plan.steps * plan.per_step / plan.per_epoch, 3)
+    facts = {**asdict(plan.counts), "steps": plan.steps, "epochs": epochs}
+    for name in ("loss", "eval_loss"):
+        found = [line[name] for line in history if name in line]
+        facts |= {name: found[-1]} if found else {}
+    return facts
+
+
+def _ignore(text: str) -> None:
+    pass

@@ -1,0 +1,187 @@
+"""The weights of a run: which of them are trained, and the model that is saved at its end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from llava_cot.errors import DataError
+from llava_cot.models.local.checkpoint import load_checkpoint, quiet
+from llava_cot.train.recipe import LoraSettings, TrainRecipe
+from llava_cot.train.run_folder import RunFolder
+
+# The names that transformers' architectures have for their image encoder and for what follows it.
+_PARTS = {
+    "vision": ("vision_model", "vision_tower", "vision_encoder", "visual", "image_tower"),
+    "projector": ("multi_modal_projector", "connector", "projector", "merger", "aligner"),
+}
+_ANSWERS = {
+    "staged": "answers in stages, each between its tags",
+    "untagged": "writes the stages without tags (the paper's ablation)",
+    "direct": "gives the answer alone (the paper's ablation)",
+}
+
+
+def freeze(model: Any, parts: Sequence[str]) -> None:
+    """Exclude parts of a model from training.
+
+    Args:
+        model: A model of transformers.
+        parts: "vision", "projector", or names in the dotted paths of parameters.
+
+    Raises:
+        DataError: There is no such part, or nothing is left to train.
+    """
+    for part in parts:
+        names = _PARTS.get(part, (part,))
+        found = False
+        for path, parameter in model.named_parameters():
+            if set(names) & set(path.split(".")) or any(path.startswith(f"{name}.") for name in names):
+                parameter.requires_grad_(False)
+                found = True
+        if not found:
+            raise DataError(f"freeze: {part!r} is no part of this model; name vision, projector or a module")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise DataError("freeze: nothing is left to train; name fewer parts")
+
+
+def add_lora(model: Any, lora: LoraSettings) -> Any:
+    """The model with adapters, which alone are trained. Raises DataError if no layer has such a name."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets or _text_linears(model),
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError:
+        raise DataError(f"lora.targets: no linear layer of this model is called {lora.targets}") from None
+
+
+def _text_linears(model: Any) -> list[str]:
+    """The full names of the text model's linear layers, without its output layer."""
+    vision = {*_PARTS["vision"], *_PARTS["projector"]}
+    output = model.get_output_embeddings()
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output and not vision & set(path.split("."))
+    ]
+
+
+def layer_classes(model: Any) -> list[str]:
+    """The classes of the layers that FSDP shards one by one."""
+    named: set[str] = set()
+    for module in model.modules():
+        named |= set(getattr(module, "_no_split_modules", None) or ())
+    return sorted(named & {type(module).__name__ for module in model.modules()})
+
+
+def gather(model: Any, keep: bool) -> dict[str, Tensor]:
+    """The whole weights of a model on the CPU; empty without `keep`. All processes must call it.
+
+    (On a CPU, accelerate's `get_state_dict` returns shards; accelerate 1.15.)
+    """
+    whole = {}
+    for name, tensor in model.state_dict().items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            whole[name] = full.detach().cpu()
+    return whole
+
+
+def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder) -> None:
+    """Save the adapter alone, in peft's layout, with the gathered weights."""
+    part = _fresh(folder.adapter)
+    with quiet():
+        model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
+    _replace(part, folder.adapter)
+
+
+def save_model(
+    base: Path,
+    weights: Mapping[str, Tensor] | None,
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    facts: Mapping[str, Any],
+) -> None:
+    """Save an ordinary checkpoint with its processor and a model card, in the data type of the base.
+
+    Args:
+        base: The checkpoint that was trained.
+        weights: The trained weights; if None, the run's adapter is merged into the base.
+        folder: The run's folder. Its `model/` appears when everything is in it.
+        recipe: The run's recipe.
+        facts: The numbers that the card shows, by name.
+    """
+    checkpoint = load_checkpoint(base, "cpu", _dtype(base))
+    model = checkpoint.model
+    if weights is None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder.adapter)).merge_and_unload()
+    else:
+        model.load_state_dict(weights)
+    part = _fresh(folder.model)
+    with quiet():
+        model.save_pretrained(str(part))
+        checkpoint.processor.save_pretrained(str(part))
+    (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
+    _replace(part, folder.model)
+
+
+def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any]) -> str:
+    head = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "base_model": recipe.model,
+        "tags": ["llava-cot", recipe.target],
+    }
+    rows = [f"| {name.replace('_', ' ')} | {_card_value(value)} |" for name, value in facts.items()]
+    settings = yaml.safe_dump(recipe.model_dump(exclude_defaults=True), sort_keys=False)
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+            f"# {Path(recipe.out).name}\n",
+            f"{recipe.model}, fine-tuned by `llava-cot train`. It {_ANSWERS[recipe.target]}.\n",
+            "| | |\n| --- | ---: |",
+            *rows,
+            f"\nThe recipe:\n\n```yaml\n{settings}```\n",
+        ]
+    )
+
+
+def _card_value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value
+
+
+def _dtype(base: Path) -> str:
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or {}
+    named = next((c[k] for c in (config, text) for k in ("dtype", "torch_dtype") if c.get(k)), "float32")
+    return named if named in ("float32", "bfloat16", "float16") else "float32"
+
+
+def _fresh(folder: Path) -> Path:
+    part = folder.with_name(f"{folder.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    return part
+
+
+def _replace(part: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.replace(folder)
