@@ -99,19 +99,20 @@ class Openings:
         return Calibration(judge, float(mean), 1.0)
 
 
+KNOWN = (
+    Method("relay", relay, n=1, single=True, requires=("reasoner",)),
+    Method("shower", shower, n=1, single=True, requires=("examples",)),
+    Method("cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)),
+    Method("free", shower, n=1, single=True, accepts=("examples",)),
+)
+JUDGE = JudgeType("asking", Asking, uses="reward model", scores=True)
+
+
 @contextmanager
 def extra_methods() -> Iterator[Openings]:
-    """Register all of it, and unregister it in the end."""
+    """Register these methods and the judge, for a while."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
-        for method in (
-            Method("relay", relay, n=1, single=True, requires=("reasoner",)),
-            Method("shower", shower, n=1, single=True, requires=("examples",)),
-            Method(
-                "cutter", cutter, judge="likelihood", scores=True, budgeted=True, requires=("calibration",)
-            ),
-            Method("free", shower, n=1, single=True, accepts=("examples",)),
-        ):
+        for method in KNOWN:
             stack.enter_context(registered(METHODS, method.name, method))
-        asking = JudgeType("asking", Asking, uses="reward model", scores=True)
-        stack.enter_context(registered(JUDGES, "asking", asking))
+        stack.enter_context(registered(JUDGES, JUDGE.name, JUDGE))
         yield Openings(monkeypatch)
