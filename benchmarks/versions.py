@@ -4,10 +4,10 @@
     python benchmarks/versions.py /tmp/before            # that checkout against this one
     python benchmarks/versions.py /tmp/before --quick    # a check that it runs; the figures mean little
 
-Each round runs `ask.py`, `endpoint.py` and `serve.py` of both checkouts, with the same Python, one after the other;
-the next round in the other order, so that a slow minute of the machine does not fall on one of them. The table has
-the median of the rounds, and the ratio after / before for each round: for seconds and milliseconds below 1 is
-faster, for questions a second above 1.
+Each round runs `ask.py`, `endpoint.py` and `serve.py` of both checkouts, with the same Python, one after the
+other; the next round in the other order, so that a slow minute of the machine does not fall on one of them.
+The table has the median of the rounds, and the ratio after / before for each round: for seconds and
+milliseconds below 1 is faster, for questions a second above 1.
 """
 
 from __future__ import annotations
