@@ -56,7 +56,7 @@ test: lint
 # The documentation as a site, in site/. A broken link, or a reference that is out of date, is an error.
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate_reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 serve-docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

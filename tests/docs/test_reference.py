@@ -1,0 +1,66 @@
+"""The reference is what the code says, and what the pages name exists."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llava_cot
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+WRITTEN = sorted(
+    path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    if path != DOCS / "reference" / "cli.md"
+)
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_COMMAND = re.compile(r"^(?:\$ )?llava-cot (?:.*\\\n)*.*$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#\s]+)")
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    script = DOCS / "generate_reference.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_exported_name_is_in_the_api() -> None:
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^::: llava_cot\.[\w.]+\.(\w+)$", page, re.MULTILINE))
+    elsewhere = {"JUDGES", "LLAVA_COT", "METHODS", "__version__", "ask_sync"}  # in prose or tables
+    assert set(llava_cot.__all__) - documented <= elsewhere
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_options_of_commands_exist(path: Path) -> None:
+    reference = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    known = set(_OPTION.findall(reference)) | {"--help", "--version", "--debug"}
+    commands = _COMMAND.findall(path.read_text(encoding="utf-8"))
+    used = {option for command in commands for option in _OPTION.findall(command)}
+    assert used <= known
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_links_of_the_pages_at_the_root_lead_to_files(name: str) -> None:
+    links = _LINK.findall((ROOT / name).read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_a_first_sentence_ends_where_the_next_one_begins() -> None:
+    first = runpy.run_path(str(DOCS / "generate_reference.py"), run_name="loaded")["_first_sentence"]
+
+    def documented() -> None:
+        """Sample at 0.6, e.g. twice. Then stop."""
+
+    assert first(documented) == "Sample at 0.6, e.g. twice."
