@@ -16,7 +16,7 @@ FIRST = 2  # the fewest answers that can disagree
 
 @method("adaptive-stage-beam", judge="self")
 async def adaptive_stage_beam(search: Search) -> None:
-    """Sample `FIRST` whole answers (at most n) and keep the first if all agree; else search with n a stage.
+    """Sample two whole answers; keep the first if they agree, else search with n candidates for each stage.
 
     Samples without an answer agree with nothing.
     """

@@ -20,7 +20,7 @@ THINK = "Let's think step by step."  # the best trigger of arXiv 2205.11916, tab
 
 @method("cot", single=True)
 async def cot(search: Search) -> None:
-    """Two calls: a thought, then its answer; one if the model answers in stages by itself."""
+    """Request a thought step by step, then its answer; one call if the model answers in stages by itself."""
     question = search.question
     prompt = Message("user", f"{question_text(question)}\n\n{THINK}", question.images)
     await _think(search, (prompt,), reads_answer=False)
@@ -28,7 +28,7 @@ async def cot(search: Search) -> None:
 
 @method("cot-few-shot", single=True, requires=("examples",))
 async def cot_few_shot(search: Search) -> None:
-    """One call if the reply ends with its answer as `read_answer` reads it; otherwise a second one for it."""
+    """Show worked examples before the question; a second call if the reply does not end with its answer."""
     question = search.question
     shown = [turn for example in search.resources.examples for turn in _turns(example)]
     prompt = Message("user", question_text(question), question.images)

@@ -21,7 +21,7 @@ _AS_JSON = "Answer in JSON, with the fields {}, in this order."
 
 @method("msg", single=True)
 async def msg(search: Search) -> None:
-    """Sample one whole answer that has every stage of the format in order.
+    """Sample one whole answer that is constrained to every stage of the format, in order.
 
     A model that can follow a grammar writes the tags themselves, and gets the question as it is. One that can
     follow only a JSON schema is told to, and its reply is put into the tags, without its token ids. With

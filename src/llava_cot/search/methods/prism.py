@@ -47,7 +47,10 @@ async def prism(search: Search) -> None:
 
 @method("prism-query", single=True, requires=("reasoner",))
 async def prism_query(search: Search) -> None:
-    """The reasoner first says what to look for; as published, that is added to the general instruction."""
+    """As prism, but the reasoner first says what to look for.
+
+    As published, that is added to the general instruction.
+    """
     question, fmt, description = search.question, search.fmt, ""
     if question.images:
         search.start(INSTRUCTION)

@@ -23,7 +23,7 @@ _PURPOSES = {
 
 @method("staged-prompt", single=True)
 async def staged_prompt(search: Search) -> None:
-    """One call, streamed: the instruction, then the question."""
+    """Explain the stages in the prompt, and sample one answer, streamed."""
     question = search.question
     search.start("answer")
     text = f"{instruction(question, search.fmt)}\n\nQuestion:\n{question_text(question)}"

@@ -38,13 +38,13 @@ SCRIPT = SwiresNumbers(returns=4, sent=3)  # inference/VLMEvalKit/swires.py: up 
 
 @method("swires", n=4, judge="logits", scores=True, accepts=("calibration",))
 async def swires(search: Search) -> None:
-    """SWIRES with the numbers of the paper."""
+    """Sample captions and reasonings, again while too few reasonings score well; the paper's numbers."""
     await retrace(search, PAPER)
 
 
 @method("swires-script", n=4, judge="logits", scores=True, accepts=("calibration",))
 async def swires_script(search: Search) -> None:
-    """SWIRES with the numbers of the published script."""
+    """As swires, with the numbers of the published script."""
     await retrace(search, SCRIPT)
 
 
