@@ -67,7 +67,7 @@ class Result:
 def serving(model: str, clients: int, cache_mb: int) -> Iterator[str]:
     """The address of a server that runs meanwhile."""
     command = [sys.executable, "-m", "llava_cot", "serve", "--model", model, "--port", "0"]
-    command += ["--at-once", str(clients), "--line", str(clients), "--cache-mb", str(cache_mb)]
+    command += ["--at-once", str(clients), "--max-waiting", str(clients), "--cache-mb", str(cache_mb)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = process.stderr.readline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ async def relay(search: Search) -> None:
     search.keep(seen)
     settings = search.sampling()
     search.start("conclusion")
-    [answer] = await search.draw(search.prompt(search.path), 1, settings, model=search.resources.reasoner)
+    prompt = replace(search.prompt(search.path), prefix_tokens=None)  # the ids are of the other model
+    [answer] = await search.draw(prompt, 1, settings, model=search.resources.reasoner)
     search.keep(search.add(answer))
 
 

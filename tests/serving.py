@@ -24,9 +24,9 @@ from playing import WORDS, tagged
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.resources import Resources
-from llava_cot.server.serve import address, listen
+from llava_cot.server.api import make_app
+from llava_cot.server.serve import api_url, listen
 from llava_cot.server.service import ServerSettings
-from llava_cot.server.site import make_site
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
 # A busy machine is no reason to fail.
@@ -111,12 +111,12 @@ def served(
     model: Model, settings: ServerSettings | None = None, resources: Resources | None = None
 ) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_site(model, settings or ServerSettings(), resources)
+        app = make_app(model, settings or ServerSettings(), resources)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            yield Served(address(listening))
+            yield Served(api_url(listening))
         finally:
             server.should_exit = True
             thread.join()

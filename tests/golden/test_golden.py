@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 from golden.cases import FOLDER, TOLERANCE, Case, groups, wordless
 
+# What has been changed on purpose since: `param` names the field at fault where it was null.
+CHANGED: dict[tuple[str, str], dict[str, Any]] = {
+    ("server", "no method"): {"param": "search.method"},
+    ("server", "no judge"): {"param": "search.judge"},
+    ("server", "budget of single"): {"param": "search.budget"},
+    ("server", "wants"): {"param": "model"},
+}
 EXPECTED = {group: json.loads((FOLDER / f"{group}.json").read_text()) for group in TOLERANCE}
 
 
@@ -46,5 +53,8 @@ def test_every_case_is_known(found: dict[str, dict[str, Case]], group: str) -> N
 )
 def test_nothing_has_changed(found: dict[str, dict[str, Case]], group: str, name: str) -> None:
     came = wordless(json.loads(json.dumps(found[group][name]())), [])
-    told = difference(EXPECTED[group][name], came, TOLERANCE[group])
+    expected = EXPECTED[group][name]
+    if (group, name) in CHANGED:
+        expected = expected | CHANGED[group, name]
+    told = difference(expected, came, TOLERANCE[group])
     assert told is None, f"{group}: {name}: {told}"

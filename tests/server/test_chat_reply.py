@@ -9,8 +9,7 @@ from playing import WHOLE, tagged
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask_sync
-from llava_cot.server.chat_reply import ReplyStyle, cut, reply
-from llava_cot.server.chunks import ChunkWriter, StopCutter
+from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, StopCutter, cut_at_stop, make_reply
 from llava_cot.server.schemas import ChatChunk
 
 
@@ -21,7 +20,7 @@ from llava_cot.server.schemas import ChatChunk
 def test_a_cutter_passes_on_what_is_before_a_stop_string(pieces: list[str], stops: list[str]) -> None:
     cutter = StopCutter(tuple(stops))
     shown = "".join(map(cutter.feed, pieces)) + cutter.close()
-    assert shown == cut("".join(pieces), stops)
+    assert shown == cut_at_stop("".join(pieces), stops)
 
 
 def test_a_cutter_holds_back_no_more_than_it_must() -> None:
@@ -41,7 +40,7 @@ def both(written: str, *, raw: bool, method: str = "single") -> tuple[str, str]:
         on_event=ChunkWriter(0, LLAVA_COT, style, chunks.append),
     )
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    return streamed, reply([trace], style).choices[0].message.content
+    return streamed, make_reply([trace], style).choices[0].message.content
 
 
 _SOUP = st.lists(

@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from playing import PICTURE, WHOLE, WORDS, remainder
-from serving import ASK, REASONING, Served, get, noisy, served
+from serving import ASK, PATIENCE, REASONING, Served, get, noisy, served
 
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Sampling
+from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask_sync
 from llava_cot.search.methods import METHODS
@@ -57,9 +58,7 @@ def test_the_conclusion_is_content_and_the_rest_is_reasoning(server: Served) -> 
 
 
 def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
-    reply = server.ask(
-        sampling=Sampling(seed=5, temperature=0.2, top_p=0.8), extra_body={"include_trace": True}
-    )
+    reply = server.ask(seed=5, temperature=0.2, top_p=0.8, extra_body={"include_trace": True})
     trace = Trace.model_validate(reply.choices[0].trace)
     alone = ask_sync(
         ScriptedModel(noisy), None, "How many?", sampling=Sampling(seed=5, temperature=0.2, top_p=0.8)
@@ -75,8 +74,24 @@ def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
 
 
 def test_a_top_p_of_0_is_greedy(server: Served, model: ScriptedModel) -> None:
-    server.ask(model="scripted:single", sampling=Sampling(temperature=0.7, top_p=0))
+    server.ask(model="scripted:single", temperature=0.7, top_p=0)
     assert model.calls[-1].sampling.temperature == 0
+
+
+def test_every_sampling_option_reaches_the_model(server: Served, model: ScriptedModel) -> None:
+    given = {"temperature": 0.4, "top_p": 0.8, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2}
+    given |= {"max_tokens": 99, "seed": 3}
+    assert list(given) == list(SAMPLING_OPTIONS)
+    reply = httpx.post(
+        f"{server.url}/chat/completions",
+        json={"model": "scripted:single", "messages": ASK, **given},
+        timeout=PATIENCE,
+    )
+    assert reply.status_code == 200, reply.text
+    sampling = model.calls[-1].sampling
+    assert {name: getattr(sampling, name) for name in given if name != "seed"} == {
+        name: value for name, value in given.items() if name != "seed"
+    }
 
 
 def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel) -> None:
@@ -93,7 +108,7 @@ def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel
     [message] = model.calls[-1].prompt.messages
     assert (message.text, message.images) == ("Count.\nHow\nmany?", (PICTURE,))
     assert model.calls[-1].sampling.max_tokens == 77
-    server.ask(model="scripted:single", sampling=Sampling(max_tokens=66))
+    server.ask(model="scripted:single", max_tokens=66)
     assert model.calls[-1].sampling.max_tokens == 66
 
 
@@ -135,14 +150,14 @@ def test_usage_is_streamed_when_it_is_asked_for(server: Served) -> None:
 
 
 def test_choices_differ_and_a_seed_settles_them(server: Served) -> None:
-    first = server.ask(n=6, sampling=Sampling(seed=3))
+    first = server.ask(n=6, seed=3)
     answers = [choice.message.content for choice in first.choices]
     assert [choice.index for choice in first.choices] == list(range(6))
     assert len(set(answers)) > 1
-    assert [c.message.content for c in server.ask(n=6, sampling=Sampling(seed=3)).choices] == answers
+    assert [c.message.content for c in server.ask(n=6, seed=3).choices] == answers
     chunks = streamed(server, n=6, seed=3)
     assert [joined(chunks, "content", index) for index in range(6)] == answers
-    assert first.usage.prompt_tokens > 5 * server.ask(sampling=Sampling(seed=3)).usage.prompt_tokens
+    assert first.usage.prompt_tokens > 5 * server.ask(seed=3).usage.prompt_tokens
 
 
 def test_without_a_seed_answers_differ(server: Served) -> None:
@@ -216,7 +231,7 @@ def test_raw_may_be_the_server_s_way() -> None:
 
 def test_an_answer_that_is_cut_off_says_so() -> None:
     with served(ScriptedModel(remainder(WHOLE))) as server:
-        [choice] = server.ask(model="scripted:single", sampling=Sampling(max_tokens=5)).choices
+        [choice] = server.ask(model="scripted:single", max_tokens=5).choices
         assert (choice.message.content, choice.finish_reason) == ("", "length")
         chunks = streamed(server, model="scripted:single", max_tokens=5)
         assert chunks[-1].choices[0].finish_reason == "length"
@@ -241,7 +256,7 @@ def test_what_it_does_is_counted(server: Served) -> None:
 
 
 def test_a_key_guards_the_api_and_nothing_else() -> None:
-    with served(ScriptedModel(noisy), ServerSettings(key="sésame")) as server:
+    with served(ScriptedModel(noisy), ServerSettings(api_key="sésame")) as server:
         for key in ("wrong", "sesame"):
             with server.client(api_key=key) as client, pytest.raises(openai.AuthenticationError) as caught:
                 client.chat.completions.create(model="scripted", messages=ASK)

@@ -9,7 +9,6 @@ import httpx
 import openai
 import pytest
 from equipped import Lengths, register
-from llava_cot.server.offered import judges, methods
 from playing import tagged
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
@@ -17,6 +16,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
+from llava_cot.search.request import possible_judges, possible_methods
 from llava_cot.search.resources import Resources
 from llava_cot.server.page import _controls
 
@@ -42,7 +42,7 @@ def bare() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[Served]:
-    with served(ScriptedModel(noisy), extras=FULL) as running:
+    with served(ScriptedModel(noisy), resources=FULL) as running:
         yield running
 
 
@@ -69,14 +69,14 @@ def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
     [
         (
             {"model": "scripted:relay"},
-            "relay wants a second model that reasons, which this server was not given",
+            "relay needs a second model that reasons, and this server has none",
         ),
-        ({"search": {"method": "shower"}}, "shower wants examples to show"),
+        ({"search": {"method": "shower"}}, "shower needs worked examples"),
         (
             {"model": "scripted:best-of-4@asking"},
-            "a reward model to ask, which this server was not given; choose another method or judge",
+            "asking needs a reward model, and this server has none; choose another method or judge",
         ),
-        ({"search": {"judge": "asking"}}, "asking wants a reward model"),
+        ({"search": {"judge": "asking"}}, "asking needs a reward model"),
     ],
 )
 def test_the_rest_is_refused(bare: Served, settings: dict[str, Any], words: str, stream: bool) -> None:
@@ -86,7 +86,7 @@ def test_the_rest_is_refused(bare: Served, settings: dict[str, Any], words: str,
 
 def test_a_calibration_of_another_judge_is_none(full: Served) -> None:
     status, sentence = refused(full, model="scripted:cutter-2@asking")
-    assert status == 400 and "cutter wants a calibration" in sentence
+    assert status == 400 and "cutter needs a calibration" in sentence
 
 
 def test_a_name_that_cannot_run_is_none(bare: Served) -> None:
@@ -114,7 +114,7 @@ def test_a_budget_is_asked_for_beside_the_method_or_with_it(full: Served) -> Non
         ({"search": {"method": "single", "budget": 6}}, "single keeps to no budget"),
         ({"search": {"method": "cutter", "budget": 0}}, "search.budget: "),
         ({"search": {"method": "cutter", "budget": 10**7}}, "search.budget: "),
-        ({"model": "scripted:cutter-2-within-9999999"}, "more than the 1000000 that one may ask for"),
+        ({"model": "scripted:cutter-2-within-9999999"}, "9999999 tokens of budget; give at most 1000000"),
     ):
         status, sentence = refused(full, **settings)
         assert status == 400 and words in sentence, sentence
@@ -124,20 +124,22 @@ def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
     chunks = full.ask(model="scripted:relay", stream=True)
     said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert said == "from another"
-    with pytest.raises(openai.BadRequestError, match="examples to show"):
+    with pytest.raises(openai.BadRequestError, match="worked examples"):
         full.ask(model="scripted:shower", stream=True)
 
 
 def test_the_page_offers_what_can_run() -> None:
-    assert not {"relay", "shower", "cutter"} & set(methods(Resources()))
-    assert set(METHODS) - set(methods(FULL)) == {"shower", "cot-few-shot"}
-    assert judges("best-of-n", Resources())[0] == "self" and "asking" not in judges("best-of-n", Resources())
-    assert "asking" in judges("best-of-n", FULL)
-    assert judges("cutter", FULL) == ["likelihood"]
-    assert judges("majority", FULL) == []
+    assert not {"relay", "shower", "cutter"} & set(possible_methods(Resources()))
+    assert set(METHODS) - set(possible_methods(FULL)) == {"shower", "cot-few-shot"}
+    assert possible_judges("best-of-n", Resources())[0] == "self" and "asking" not in possible_judges(
+        "best-of-n", Resources()
+    )
+    assert "asking" in possible_judges("best-of-n", FULL)
+    assert possible_judges("cutter", FULL) == ["likelihood"]
+    assert possible_judges("majority", FULL) == []
     n, judge, budget = _controls(FULL, "cutter", "self")
     assert (n["visible"], budget["visible"], judge["value"]) == (True, True, "likelihood")
-    assert judge["choices"] == judges("cutter", FULL)
+    assert judge["choices"] == possible_judges("cutter", FULL)
     n, judge, budget = _controls(FULL, "relay", "self")
     assert (n["visible"], judge["visible"], budget["visible"]) == (False, False, False)
     assert _controls(FULL, "best-of-n", "logits")[1]["value"] == "logits"

@@ -180,7 +180,7 @@ def test_it_is_readable_on_a_phone(browser: Browser, server: Served) -> None:
 
 
 def test_with_a_key_the_page_asks_for_it(browser: Browser) -> None:
-    with served(ScriptedModel(noisy), ServerSettings(key="s3crét")) as server:
+    with served(ScriptedModel(noisy), ServerSettings(api_key="s3crét")) as server:
         for path in ("/", "/config", "/gradio_api/queue/data", "/traces.html"):
             refused = get(server.root + path)
             assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")

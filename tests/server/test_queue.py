@@ -15,7 +15,6 @@ import pytest
 from serving import ASK, PATIENCE, Patient, Served, get, served, until
 from tiny import make
 
-from llava_cot.models.base import Sampling
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.registry import open_model
 from llava_cot.server.api_errors import ApiError
@@ -33,7 +32,7 @@ async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
     queue, done = RequestQueue(1, 2), []
 
     async def one(number: int) -> None:
-        async with queue.place():
+        async with queue.slot():
             done.append(number)
             await asyncio.sleep(0.01)
 
@@ -48,10 +47,10 @@ async def test_who_leaves_the_line_makes_room() -> None:
     queue = RequestQueue(1, 1)
 
     async def wait() -> None:
-        async with queue.place():
+        async with queue.slot():
             pass
 
-    async with queue.place():
+    async with queue.slot():
         first = asyncio.create_task(wait())
         await asyncio.sleep(0)
         with pytest.raises(ApiError):
@@ -69,8 +68,11 @@ async def test_who_leaves_the_line_makes_room() -> None:
 def test_many_clients_are_all_answered() -> None:
     model = Patient()
     model.go.set()
-    with served(model, ServerSettings(at_once=8, line=100)) as server, ThreadPoolExecutor(40) as pool:
-        replies = list(pool.map(lambda seed: server.ask(sampling=Sampling(seed=seed)), range(40)))
+    with (
+        served(model, ServerSettings(max_running=8, max_waiting=100)) as server,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        replies = list(pool.map(lambda seed: server.ask(seed=seed), range(40)))
     assert len({reply.id for reply in replies}) == 40
     assert all(reply.choices[0].message.content.isdigit() for reply in replies)
 
@@ -78,7 +80,7 @@ def test_many_clients_are_all_answered() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
     model = Patient()
-    settings = ServerSettings(at_once=1, line=1)
+    settings = ServerSettings(max_running=1, max_waiting=1)
     with served(model, settings) as server, ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask)
         until(lambda: model.waiting == 1)
@@ -99,7 +101,7 @@ def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
 
 def test_the_official_client_comes_again_when_there_is_room() -> None:
     model = Patient()
-    with served(model, ServerSettings(at_once=1, line=0)) as server, ThreadPoolExecutor(2) as pool:
+    with served(model, ServerSettings(max_running=1, max_waiting=0)) as server, ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask)
         until(lambda: model.waiting == 1)
         with server.client(max_retries=3) as client:
@@ -112,7 +114,7 @@ def test_the_official_client_comes_again_when_there_is_room() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_request_that_takes_too_long_is_stopped(stream: bool) -> None:
     model = Patient()
-    with served(model, ServerSettings(seconds=0.3)) as server:
+    with served(model, ServerSettings(time_limit=0.3)) as server:
         with pytest.raises(openai.InternalServerError) as caught:
             server.ask(stream=stream)
         assert caught.value.status_code == 504
@@ -124,7 +126,7 @@ def test_a_request_that_takes_too_long_is_stopped(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_leaves_the_line(stream: bool) -> None:
     model = Patient()
-    with served(model, ServerSettings(at_once=1, line=1)) as server:
+    with served(model, ServerSettings(max_running=1, max_waiting=1)) as server:
         for gone in (1, 2, 3):
             with server.left({**BODY, "stream": stream}):
                 until(lambda: model.waiting == 1)
@@ -170,4 +172,4 @@ def test_when_a_client_goes_away_the_engine_drops_its_rows(
         assert engine.stats.decode_steps < before + 100, "the context has room for 500"
         until(lambda: outcomes(server, "gone") == 1)
         assert outcomes(server, "answered") == 0
-        assert server.ask(model=f"{local.name}:single", sampling=Sampling(max_tokens=4)).choices
+        assert server.ask(model=f"{local.name}:single", max_tokens=4).choices

@@ -21,11 +21,10 @@ from schemathesis import GenerationMode
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
 from llava_cot.errors import ModelFailure
-from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.server import auth as guard
+from llava_cot.server import auth
+from llava_cot.server.api import make_app
 from llava_cot.server.service import ServerSettings
-from llava_cot.server.site import make_site
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def said(*roles: str) -> dict[str, Any]:
         (ask(model="gpt-4o"), 404, "there is no model 'gpt-4o' here"),
         (ask(model="scripted:magic-4"), 404, "there is no model"),
         (ask(model="scripted:stage-beam-0"), 404, "there is no model"),
-        (ask(model="scripted:stage-beam-999999"), 400, "999999 candidates are more than the 256"),
+        (ask(model="scripted:stage-beam-999999"), 400, "999999 candidates; give at most 256"),
         (ask(model="\ud800"), 404, "there is no model"),
         (ask(messages=[]), 400, "messages: "),
         (ask(messages="hello"), 400, "messages: "),
@@ -94,11 +93,11 @@ def said(*roles: str) -> dict[str, Any]:
         (said("user", "assistant", "user"), 400, "no earlier turns"),
         (ask(n=0), 400, "n: "),
         (ask(n=17), 400, "n: "),
-        (ask(sampling=Sampling(temperature=-1)), 400, "temperature: "),
-        (ask(sampling=Sampling(temperature=float("nan"))), 400, "temperature: "),
-        (ask(sampling=Sampling(top_p=-0.1)), 400, "top_p: "),
-        (ask(sampling=Sampling(max_tokens=0)), 400, "max_tokens: "),
-        (ask(sampling=Sampling(seed=2**70)), 400, "seed: "),
+        (ask(temperature=-1), 400, "temperature: "),
+        (ask(temperature=float("nan")), 400, "temperature: "),
+        (ask(top_p=-0.1), 400, "top_p: "),
+        (ask(max_tokens=0), 400, "max_tokens: "),
+        (ask(seed=2**70), 400, "seed: "),
         (ask(stop=["a", "b", "c", "d", "e"]), 400, "stop"),
         (ask(stop=""), 400, "stop"),
         (ask(tools=[{"type": "function"}]), 400, "tools is not supported"),
@@ -108,12 +107,12 @@ def said(*roles: str) -> dict[str, Any]:
         (ask(search={"judge": "coin"}), 400, "there is no judge 'coin'"),
         (ask(search={"method": "single", "n": 2}), 400, "single takes one sample"),
         (ask(search={"method": "single", "n": 2}, stream=True), 400, "single takes one sample"),
-        (ask(search={"method": "majority", "judge": "self"}), 400, "majority asks no judge"),
+        (ask(search={"method": "majority", "judge": "self"}), 400, "majority uses no judge"),
         (ask(search={"width": 2}), 400, "search.width: "),
-        (ask(model="scripted:best-of-4", search={"n": 2}), 400, "leave the method and n out of search"),
-        (ask(model="scripted:best-of-4@self", search={"judge": "logits"}), 400, "leave one of them out"),
-        (with_picture("/etc/passwd"), 400, "a picture's url is none; send a data URL"),
-        (with_picture("file:///etc/passwd"), 400, "a picture's url is none"),
+        (ask(model="scripted:best-of-4", search={"n": 2}), 400, "drop method and n from search"),
+        (ask(model="scripted:best-of-4@self", search={"judge": "logits"}), 400, "drop one of them"),
+        (with_picture("/etc/passwd"), 400, "a picture's url is not a URL; send a data URL"),
+        (with_picture("file:///etc/passwd"), 400, "a picture's url is not a URL"),
         (with_picture("http://example.org/a.png"), 400, "loads no pictures from the web"),
         (with_picture("data:image/png;base64"), 400, "a comma must follow"),
         (with_picture("data:image/png;base64,@@@"), 400, "its base64 is damaged"),
@@ -124,6 +123,33 @@ def test_a_malformed_request(server: Served, body: Any, status: int, words: str)
     reply = post(server, body)
     assert words in refusal(reply)
     assert reply.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (ask(search={"method": "magic"}), "search.method"),
+        (ask(search={"judge": "coin"}), "search.judge"),
+        (ask(search={"method": "single", "n": 2}), "search.n"),
+        (ask(model="scripted:single", search={"judge": "self"}), "search.judge"),
+        (ask(model="scripted:single", search={"budget": 9}), "search.budget"),
+        (ask(search={"method": "prism"}), "search.method"),
+        (ask(model="scripted:prism"), "model"),
+        (ask(model="scripted:best-of-2@reward"), "model"),
+        (ask(model="scripted:best-of-2", search={"judge": "reward"}), "search.judge"),
+        (ask(top_k=-1), "top_k"),
+        (ask(repetition_penalty=0), "repetition_penalty"),
+    ],
+)
+def test_the_field_at_fault_is_named(server: Served, body: Any, param: str) -> None:
+    reply = post(server, body)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
+
+
+@pytest.mark.parametrize("name", ["single@self", "single-3", "best-of-2@coin", "single-within-5"])
+def test_a_name_that_no_server_can_run_is_unknown(server: Served, name: str) -> None:
+    assert post(server, ask(model=f"scripted:{name}")).status_code == 404
+    assert get(f"{server.url}/models/scripted:{name}").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -156,8 +182,8 @@ def test_the_official_client_raises_its_own_errors(server: Served) -> None:
 def test_a_body_may_be_neither_too_large_nor_too_slow(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "MAX_BODY_BYTES", 1000)
-    monkeypatch.setattr(guard, "MAX_BODY_SECONDS", 0.3)
+    monkeypatch.setattr(auth, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(auth, "MAX_BODY_SECONDS", 0.3)
     large = ask(user="x" * 2000)
     assert post(server, large).status_code == 413
 
@@ -311,7 +337,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
 
 # Whatever else there is, made from the server's own description.
 
-described = schemathesis.openapi.from_asgi("/openapi.json", make_site(ScriptedModel(noisy), ServerSettings()))
+described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), ServerSettings()))
 described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 
 

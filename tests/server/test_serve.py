@@ -29,9 +29,9 @@ def test_a_taken_port_is_told_before_a_model_is_opened() -> None:
     [
         (("--port", "99999"), "cannot listen on 127.0.0.1, port 99999"),
         (("--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
-        (("--api-key-env", "LLAVA_COT_NO_KEY"), "'LLAVA_COT_NO_KEY' holds no key"),
+        (("--api-key-env", "LLAVA_COT_NO_KEY"), "'LLAVA_COT_NO_KEY' has no key"),
         (("--at-once", "0"), "give at least 1"),
-        (("--line", "-1"), "give 0 or more"),
+        (("--max-waiting", "-1"), "give 0 or more"),
         (("--time-limit", "0"), "give more than 0"),
         (("--time-limit", "nan"), "give more than 0"),
         (("--format", "a,a"), "twice"),

@@ -22,21 +22,25 @@ def serve(
     model: ModelSpec = "mini",
     model_name: ModelName = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8000,
     api_key_env: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The environment variable that holds the key clients must send."),
+        typer.Option(metavar="NAME", help="The environment variable with the key that clients must send."),
     ] = None,
-    at_once: Annotated[int, typer.Option(help="The most requests that are answered together.")] = 64,
-    line: Annotated[int, typer.Option(help="The most requests that wait; others are refused.")] = 256,
+    at_once: Annotated[
+        int, typer.Option(metavar="N", help="Requests that are answered at the same time.")
+    ] = 64,
+    max_waiting: Annotated[
+        int, typer.Option(metavar="N", help="Requests that wait; others are refused.")
+    ] = 256,
     time_limit: Annotated[
-        float, typer.Option(metavar="SECONDS", help="For one request, with waiting.")
+        float, typer.Option(metavar="SECONDS", help="For one request, waiting included.")
     ] = 600,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Load pictures from public web addresses too.")
+        bool, typer.Option("--allow-urls", help="Also load pictures from public http(s) URLs.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Answer with the tagged text, not the conclusion alone.")
+        bool, typer.Option("--raw", help="Reply with the tagged text, not just the conclusion.")
     ] = False,
     stages: Stages = None,
     device: Device = "auto",
@@ -45,7 +49,7 @@ def serve(
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
     try:
-        from llava_cot.server.serve import address, listen, run
+        from llava_cot.server.serve import api_url, listen, run_server
         from llava_cot.server.service import ServerSettings
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("the server", error.name, extra="serve")) from None
@@ -55,19 +59,19 @@ def serve(
     spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     settings = ServerSettings(
         fmt=make_format(stages) if stages else LLAVA_COT,
-        at_once=at_once,
-        line=line,
-        seconds=time_limit,
+        max_running=at_once,
+        max_waiting=max_waiting,
+        time_limit=time_limit,
         raw=raw,
         allow_urls=allow_urls,
-        key=_key(api_key_env) if api_key_env is not None else None,
+        api_key=_key(api_key_env) if api_key_env is not None else None,
     )
     with (
         closing(listen(host, port)) as listening,
         spec.open_with(model, model_name) as (opened, ready),
     ):
-        print(f"serving {opened.name} at {address(listening)}", file=sys.stderr, flush=True)
-        run(opened, settings, listening, ready)
+        print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
+        run_server(opened, settings, listening, ready)
 
 
 def _key(name: str) -> str:
@@ -75,7 +79,5 @@ def _key(name: str) -> str:
 
     key = os.environ.get(name, "").strip()
     if not key:
-        raise ValueError(
-            f"the environment variable {name!r} holds no key; set it, or leave --api-key-env out"
-        )
+        raise ValueError(f"the environment variable {name!r} has no key; set it, or drop --api-key-env")
     return key

@@ -15,6 +15,7 @@ from llava_cot.search.judges.base import JUDGES, Judge
 from llava_cot.search.methods.base import METHODS, Method, ResourceName
 from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, option, other_judge
 
+DEFAULT_METHOD = "stage-beam"  # the paper's
 GREEDY = "greedy"  # the spec of `single` at temperature 0
 _ALIASES = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
 _NUMBERED = re.compile(r"([a-z-]+)-([1-9][0-9]{0,8})")
@@ -95,7 +96,7 @@ def make_request(
     Raises:
         RequestError: The choices cannot work; the error names the field.
     """
-    method = method or "stage-beam"
+    method = method or DEFAULT_METHOD
     if method not in METHODS:
         raise RequestError("method", str(METHODS.unknown(method)))
     declared = METHODS[method]

@@ -1,1 +1,1 @@
-"""Answering questions over HTTP, in the shape of OpenAI's chat completions. Only here is HTTP spoken."""
+"""Answering over HTTP, as OpenAI's chat completions, and on a web page."""

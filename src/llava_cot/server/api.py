@@ -1,10 +1,8 @@
-"""The routes of the server.
-
-Owns addresses, and which shapes they take and give. What happens to a request is in the modules it calls.
-"""
+"""The routes of the server: the HTTP API, and the web page at every other address."""
 
 from __future__ import annotations
 
+import re
 import time
 from importlib.metadata import version
 from typing import Any
@@ -14,18 +12,22 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
-from llava_cot.search.request import make_request
+from llava_cot.models.base import Model
+from llava_cot.search.resources import Resources
 from llava_cot.server.api_errors import ErrorReply, error_response
-from llava_cot.server.chat_reply import ReplyStyle, reply
-from llava_cot.server.chat_request import read_request
-from llava_cot.server.names import listed, read_name
+from llava_cot.server.auth import PagePassword, RequestGuard
+from llava_cot.server.chat_reply import ReplyStyle, make_reply
+from llava_cot.server.chat_request import model_names, read_choices, read_request
+from llava_cot.server.page import make_page
 from llava_cot.server.schemas import ChatReply, ChatRequest, Health, ModelCard, ModelList
-from llava_cot.server.service import Service, answer, unless_gone
+from llava_cot.server.service import ServerSettings, Service, cancel_on_disconnect
 from llava_cot.server.streaming import stream
 from llava_cot.view.html import trace_page
 
+_API_PATH = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorReply, "description": "The request is refused; the message says what to do"},
     "5XX": {"model": ErrorReply, "description": "The server failed"},
@@ -35,66 +37,78 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(service: Service) -> FastAPI:
-    """The API alone."""
+def make_app(model: Model, settings: ServerSettings, resources: Resources | None = None) -> ASGIApp:
+    """The server as an ASGI application: API and page. It does not close the model or the resources."""
+    service = Service.of(model, resources or Resources(), settings)
+    api: ASGIApp = make_api(service)
+    page: ASGIApp = make_page(service)
+    if settings.api_key is not None:
+        page = PagePassword(page, settings.api_key)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Of the two, only the page has work at startup and shutdown (lifespan events).
+        is_api = scope["type"] == "http" and _API_PATH.match(scope["path"])
+        await (api if is_api else page)(scope, receive, send)
+
+    return RequestGuard(app, settings.api_key)
+
+
+def make_api(service: Service) -> FastAPI:
+    """The HTTP API alone."""
     model, settings = service.model, service.settings
     started = int(time.time())
-    # The pages of FastAPI for people load scripts from elsewhere; the description itself stays.
-    app = FastAPI(
+    # FastAPI's documentation pages load scripts from elsewhere, so only /openapi.json is served.
+    api = FastAPI(
         title="llava-cot", version=version("llava-cot"), docs_url=None, redoc_url=None, responses=_ERRORS
     )
     for kind in (RequestValidationError, HTTPException, ValueError, Exception):
-        app.add_exception_handler(kind, _refuse)
+        api.add_exception_handler(kind, _refuse)
 
-    @app.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
+    @api.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
-        asked = read_request(body, model.name, settings.fmt, settings.allow_urls, service.resources)
+        question = read_request(body, model.name, settings.fmt, settings.allow_urls, service.resources)
         raw = settings.raw if body.raw is None else body.raw
-        style = ReplyStyle(body.model, raw, bool(body.include_trace), asked.stop)
+        style = ReplyStyle(body.model, raw, bool(body.include_trace), question.stop)
         if body.stream:
             options = body.stream_options
-            return await stream(service, asked, style, http, bool(options and options.include_usage))
-        traces = await unless_gone(http, answer(service, asked, [None] * asked.choices))
-        unwanted = None if style.trace else {"choices": {"__all__": {"trace"}}}
-        return JSONResponse(reply(traces, style).model_dump(exclude=unwanted))
+            return await stream(service, question, style, http, bool(options and options.include_usage))
+        traces = await cancel_on_disconnect(http, service.answer(question, [None] * question.choices))
+        excluded = None if style.with_trace else {"choices": {"__all__": {"trace"}}}
+        return JSONResponse(make_reply(traces, style).model_dump(exclude=excluded))
 
-    @app.get("/v1/models")
+    @api.get("/v1/models")
     async def models() -> ModelList:
-        """The model by itself, and with methods. Other numbers of candidates may be asked for too."""
-        return ModelList(
-            data=[ModelCard(id=name, created=started) for name in listed(model.name, service.resources)]
-        )
+        """List the model alone and with methods; other numbers of candidates work too."""
+        names = model_names(model.name, service.resources)
+        return ModelList(data=[ModelCard(id=name, created=started) for name in names])
 
-    @app.get("/v1/models/{name:path}")
+    @api.get("/v1/models/{name:path}")
     async def one_model(name: str) -> ModelCard:
-        named = read_name(name, model.name)
-        if named.method is not None:
-            fitting = service.resources.fitting(named.method, named.judge)
-            make_request(named.method, judge=named.judge, resources=fitting)
+        """Describe the model, alone or with a method that can run."""
+        read_choices(name, model.name, service.resources)
         return ModelCard(id=name, created=started)
 
-    @app.get("/traces/{name}.json", response_model=Trace)
+    @api.get("/traces/{name}.json", response_model=Trace)
     async def trace(name: str) -> Response:
-        """A trace that the web app left here. Wants no key: its address is one."""
+        """Return a trace of the web page. No key is needed, since its address is secret."""
         return Response(service.traces.find(name), media_type="application/json")
 
-    @app.get("/traces/{name}", include_in_schema=False)
-    async def shown_trace(name: str) -> HTMLResponse:
-        """The same, as a page."""
+    @api.get("/traces/{name}", include_in_schema=False)
+    async def show_trace(name: str) -> HTMLResponse:
         return HTMLResponse(trace_page(Trace.model_validate_json(service.traces.find(name))))
 
-    @app.get("/health")
+    @api.get("/health")
     async def health() -> Health:
-        """Whether the server is up. Wants no key."""
+        """Say that the server is up. No key is needed."""
         return Health()
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @api.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Counts, for Prometheus. Wants no key."""
+        """Return metrics in Prometheus' format. No key is needed."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    return api
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -1,7 +1,4 @@
-"""Errors in OpenAI's shape: what a client is told, and with which status.
-
-Owns the mapping of refusals and failures to statuses, in one place. Knows no route.
-"""
+"""Errors in OpenAI's format, and the HTTP status of each failure."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from llava_cot.errors import ModelFailure
+from llava_cot.errors import ModelFailure, RequestError
 
-# The status of a request whose client went away; nobody reads it (nginx's number).
+# The status for a client that has disconnected, as nginx logs it; nobody receives it.
 CLIENT_GONE = 499
 
 
@@ -29,13 +26,21 @@ class ErrorBody(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """Every error of the server."""
+    """The body of every error."""
 
     error: ErrorBody
 
 
 class ApiError(HTTPException):
-    """A request cannot be answered; `message` is one sentence for whoever sent it."""
+    """A request that cannot be answered.
+
+    Args:
+        status: The HTTP status.
+        message: One sentence for the client.
+        param: The field at fault, such as "search.judge".
+        code: A word for programs, such as "model_not_found".
+        headers: HTTP headers of the reply.
+    """
 
     def __init__(
         self,
@@ -46,13 +51,47 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        # JSON strings may hold half a surrogate pair, which cannot be sent back.
+        # A JSON string may contain half a surrogate pair, which UTF-8 cannot encode.
         sentence = message.encode("utf-8", "replace").decode("utf-8")
         super().__init__(status, sentence, dict(headers or {}))
-        self.body = ErrorBody(message=sentence, type=_kind(status), param=param, code=code)
+        self.body = ErrorBody(message=sentence, type=_error_type(status), param=param, code=code)
 
 
-def _kind(status: int) -> str:
+def api_error(error: Exception) -> ApiError:
+    """The reply to any exception raised while a request is answered."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid_body(error)
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, _plain_detail(error), headers=error.headers)
+    if isinstance(error, ModelFailure):
+        return ApiError(503, str(error), code="model_failed")
+    if isinstance(error, RequestError):
+        return request_error(error, f"search.{error.field}")
+    if isinstance(error, ValueError):
+        return ApiError(400, str(error))
+    return ApiError(500, "the server failed; its log says why", code="internal_error")
+
+
+def request_error(error: RequestError, param: str) -> ApiError:
+    """The reply to choices that cannot work; `param` is the field of the HTTP request that made them."""
+    message = str(error)
+    if error.needs is not None:  # the hint after the semicolon is for the command line
+        problem = message.partition(";")[0]
+        message = f"{problem}, and this server has none; choose another method or judge"
+    return ApiError(400, message, param=param)
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """The HTTP response for an exception."""
+    reply = api_error(error)
+    return JSONResponse(
+        ErrorReply(error=reply.body).model_dump(), status_code=reply.status_code, headers=reply.headers
+    )
+
+
+def _error_type(status: int) -> str:
     if status == 401:
         return "authentication_error"
     if status == 429:
@@ -60,36 +99,14 @@ def _kind(status: int) -> str:
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-def api_error(error: Exception) -> ApiError:
-    """What a client is told of a refusal or a failure while its question was answered."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, RequestValidationError):
-        return _invalid(error)
-    if isinstance(error, HTTPException):
-        return ApiError(error.status_code, _plain(error), headers=error.headers)
-    if isinstance(error, ModelFailure):
-        return ApiError(503, str(error), code="model_failed")
-    if isinstance(error, ValueError):
-        return ApiError(400, str(error))
-    return ApiError(500, "the server failed; its log says why", code="internal_error")
-
-
-def _plain(error: HTTPException) -> str:
+def _plain_detail(error: HTTPException) -> str:
     known = {404: "there is nothing at this address; the API is under /v1", 405: "the method is not allowed"}
     return known.get(error.status_code, error.detail)
 
 
-def _invalid(error: RequestValidationError) -> ApiError:
+def _invalid_body(error: RequestValidationError) -> ApiError:
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
     where = ".".join(str(part) for part in first["loc"][1:]) or None
     return ApiError(400, f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}", param=where)
-
-
-def error_response(error: Exception) -> JSONResponse:
-    told = api_error(error)
-    return JSONResponse(
-        ErrorReply(error=told.body).model_dump(), status_code=told.status_code, headers=told.headers
-    )

@@ -1,7 +1,4 @@
-"""What is turned away before anything of it is read or understood: a wrong key, a body too large or too slow.
-
-Owns the limits of a request as bytes. Knows no route but that the API is under /v1.
-"""
+"""ASGI middleware that refuses requests before they are parsed: wrong keys, bodies too large or slow."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llava_cot.server.api_errors import ApiError, error_response
 
-# Two pictures of the size allowed (20 MB), in base64, and their question.
+# Two pictures of the largest size (20 MB) as base64, and their question.
 MAX_BODY_BYTES = 64_000_000
 MAX_BODY_SECONDS = 60.0
 
 
 class RequestGuard:
-    """An ASGI middleware. With a `key`, what is under /v1 wants it as a bearer token."""
+    """Checks the size of bodies and, if there is a key, the bearer token of everything under /v1."""
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
+    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
         self._app = app
-        self._key = key
+        self._key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,11 +42,11 @@ class RequestGuard:
 
 
 class PagePassword:
-    """An ASGI middleware for a page: whoever opens it gives the key as a password, with any name."""
+    """Lets only those see the web page who give the key as the password, with any user name."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
         self._app = app
-        self._key = key
+        self._key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         authorization = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
@@ -57,7 +54,7 @@ class PagePassword:
             await self._app(scope, receive, send)
             return
         refused = PlainTextResponse(
-            "The password is the key of this server; any name will do.",
+            "The password is the server's API key; the user name does not matter.",
             401,
             {"WWW-Authenticate": 'Basic realm="llava-cot", charset="UTF-8"'},
         )
@@ -65,7 +62,7 @@ class PagePassword:
 
 
 def _password(authorization: str) -> bytes:
-    """Of HTTP's basic authentication; empty where there is none."""
+    """The password of HTTP's basic authentication; empty if there is none."""
     scheme, _, given = authorization.partition(" ")
     try:
         pair = base64.b64decode(given.strip(), validate=True) if scheme.lower() == "basic" else b""
@@ -76,7 +73,7 @@ def _password(authorization: str) -> bytes:
 
 def _check_key(authorization: str, key: str) -> None:
     scheme, _, given = authorization.partition(" ")
-    # Headers are read as Latin-1, whatever their bytes mean.
+    # Starlette decodes headers as Latin-1, whatever their encoding; this restores the bytes.
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):
         raise ApiError(
             401,
@@ -87,7 +84,7 @@ def _check_key(authorization: str, key: str) -> None:
 
 
 def _limited(receive: Receive) -> Receive:
-    """`receive`, with limits until the body is complete."""
+    """`receive`, with limits of size and time until the body is complete."""
     size, complete, deadline = 0, False, asyncio.get_running_loop().time() + MAX_BODY_SECONDS
 
     async def limited() -> Message:

@@ -1,34 +1,45 @@
-"""From a request to what `ask` takes: the question with its pictures, and the settings.
-
-Owns what is refused, before any work is spent where that can be told. Opens no file: a picture is in a data
-URL or, where the server allows it, at a public http(s) address.
-"""
+"""From the JSON of a request to a question and its checked choices."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat
-from llava_cot.models.base import Sampling
+from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.errors import RequestError
+from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import Request, make_request
+from llava_cot.search.request import (
+    DEFAULT_METHOD,
+    Request,
+    SearchOptions,
+    make_request,
+    parse_spec,
+    runs_alone,
+)
 from llava_cot.search.resources import Resources
-from llava_cot.server.api_errors import ApiError
-from llava_cot.server.names import read_name
-from llava_cot.server.schemas import ChatMessage, ChatRequest, ImagePart, TextPart
+from llava_cot.server.api_errors import ApiError, request_error
+from llava_cot.server.schemas import (
+    MAX_BUDGET,
+    MAX_CANDIDATES,
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    TextPart,
+)
 
 MAX_IMAGES = 16
-# No model here reads as much; to cut more into tokens would only hold up the others.
+# More than any model here reads; tokenizing longer texts would only delay other requests.
 MAX_CHARACTERS = 200_000
+_LISTED_NUMBERS = (2, 4, 8)  # of candidates; others are accepted too
 
-# Fields that would change the answer, with the values that change nothing.
-_REFUSED: dict[str, tuple[Any, ...]] = {
+# OpenAI's fields that would change the answer, with the values that change nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -50,7 +61,7 @@ class ChatQuestion:
 
     Attributes:
         text: The question.
-        pictures: Data URLs, addresses, or files that were uploaded.
+        pictures: Data URLs, http(s) URLs, or files that were uploaded.
         request: The method and its choices.
         choices: The number of answers; each has a seed of its own.
         stop: Strings that end the conclusion.
@@ -62,16 +73,16 @@ class ChatQuestion:
     choices: int = 1
     stop: tuple[str, ...] = ()
 
-    async def question(self) -> Question:
-        """The question with its pictures. Raises ImageError.
+    async def load(self) -> Question:
+        """Load the pictures. Raises ImageError.
 
-        All of them together have no more pixels than one may have, since they are kept unpacked.
+        Together they may have as many pixels as a single one, since they are held in memory uncompressed.
         """
         images: list[LoadedImage] = []
         pixels = ImageLimits().max_pixels
         for number, picture in enumerate(self.pictures, 1):
             limits = ImageLimits(max_pixels=pixels)
-            name = f"number {number}" if isinstance(picture, Path) or _is_data(picture) else None
+            name = f"number {number}" if isinstance(picture, Path) or _is_data_url(picture) else None
             image = await asyncio.to_thread(load_image, picture, limits=limits, name=name)
             pixels -= image.pil.width * image.pil.height
             images.append(image)
@@ -81,56 +92,133 @@ class ChatQuestion:
 def read_request(
     body: ChatRequest, model: str, fmt: StageFormat, allow_urls: bool, resources: Resources
 ) -> ChatQuestion:
-    """Check a request to a server of `model` that has these resources. Raises ApiError or ValueError."""
-    _refuse_fields(body)
+    """Check a request.
+
+    Args:
+        body: The request.
+        model: The name of the server's model.
+        fmt: The server's stage format.
+        allow_urls: Whether pictures may be loaded from http(s) URLs.
+        resources: What methods and judges may use besides the model.
+
+    Raises:
+        ApiError: The request cannot be answered.
+    """
+    _check_unsupported(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
         _check_url(url, allow_urls)
-    named, search = read_name(body.model, model), body.search
-    if named.method and search and (search.method or search.n):
-        raise ApiError(
-            400,
-            f"the model {body.model} names a method and so does search; name {model} as the model, "
-            "or leave the method and n out of search",
-            param="search",
-        )
-    method = named.method or (search and search.method) or "stage-beam"
-    n = named.n or (search.n if search else None)
-    for what in ("judge", "budget"):
-        if getattr(named, what) and search and getattr(search, what):
-            raise ApiError(
-                400,
-                f"the model {body.model} names a {what} and so does search; leave one of them out",
-                param="search",
-            )
-    judge = named.judge or (search.judge if search else None)
-    budget = named.budget or (search.budget if search else None)
-    default = Sampling()
-    temperature = default.temperature if body.temperature is None else body.temperature
-    top_p = default.top_p if body.top_p is None else body.top_p
-    if named.temperature is not None:  # greedy is greedy, whatever a harness sends with it
-        temperature = named.temperature
-    if top_p == 0:  # OpenAI takes it, and harnesses send it: only the likeliest token, as at temperature 0
-        temperature, top_p = 0.0, 1.0
-    sampling = Sampling(
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=body.max_completion_tokens or body.max_tokens or default.max_tokens,
-        seed=random.getrandbits(31) if body.seed is None else body.seed,
-    )
-    request = make_request(
-        method, n=n, judge=judge, sampling=sampling, budget=budget, fmt=fmt,
-        resources=resources.fitting(method, judge) if method in METHODS else resources,
-    )  # fmt: skip
+    request = read_choices(body.model, model, resources, body.search, _sampling(body), fmt)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return ChatQuestion(text, urls, request, body.n or 1, stop)
 
 
-def _refuse_fields(body: ChatRequest) -> None:
+def read_choices(
+    name: str,
+    model: str,
+    resources: Resources,
+    search: SearchOptions | None = None,
+    sampling: Sampling | None = None,
+    fmt: StageFormat = LLAVA_COT,
+) -> Request:
+    """Check the method and its choices, from the name in a request and its `search` field.
+
+    Args:
+        name: The model, or the model and a spec, such as mini:best-of-8@logits.
+        model: The name of the server's model.
+
+    Raises:
+        ApiError: There is no such model, it contradicts `search`, or the choices cannot work here.
+    """
+    named, greedy = _read_name(name, model)
+    search = search or SearchOptions()
+    if named.method and (search.method or search.n):
+        raise ApiError(
+            400,
+            f"the model {name} names a method and so does search; use {model} as the model, "
+            "or drop method and n from search",
+            param="search",
+        )
+    for field in ("judge", "budget"):
+        if getattr(named, field) and getattr(search, field):
+            raise ApiError(
+                400, f"the model {name} names a {field} and so does search; drop one of them", param="search"
+            )
+    merged = {field: getattr(named, field) or getattr(search, field) for field in SearchOptions.model_fields}
+    if greedy:
+        sampling = replace(sampling or Sampling(), temperature=0.0)
+    method = merged["method"] or DEFAULT_METHOD
+    if method in METHODS:
+        resources = resources.fitting(method, merged["judge"])
+    try:
+        return make_request(**merged, sampling=sampling, fmt=fmt, resources=resources)
+    except RequestError as error:
+        if getattr(named, error.field, None) is None:
+            raise request_error(error, f"search.{error.field}") from None
+        if error.needs is None:
+            raise _unknown_model(name, model) from None
+        raise request_error(error, "model") from None
+
+
+def model_names(model: str, resources: Resources) -> list[str]:
+    """The names that the server lists: the model, and each method that can run with its own judge."""
+    known = {name: method for name, method in METHODS.items() if runs_alone(name, resources)}
+    single = [name for name, method in known.items() if method.single]
+    several = [method.short for method in known.values() if not method.single]
+    return [
+        model,
+        *(f"{model}:{name}" for name in single),
+        *(f"{model}:{name}-{n}" for name in several for n in _LISTED_NUMBERS),
+    ]
+
+
+def _read_name(name: str, model: str) -> tuple[SearchOptions, bool]:
+    """The choices in a model's name, and whether it is greedy. Raises ApiError."""
+    if name == model:
+        return SearchOptions(), False
+    served, colon, spec_text = name.rpartition(":")
+    if not colon or served != model:
+        raise _unknown_model(name, model)
+    try:
+        spec = parse_spec(spec_text)
+    except ValueError:
+        raise _unknown_model(name, model) from None
+    for what, value, most in (
+        ("candidates", spec.n, MAX_CANDIDATES),
+        ("tokens of budget", spec.budget or 0, MAX_BUDGET),
+    ):
+        if value > most:
+            raise ApiError(400, f"the model's name has {value} {what}; give at most {most}", param="model")
+    judge = spec.judge if "@" in spec_text else None  # else `search` may name one
+    options = SearchOptions(method=spec.method, n=spec.n, judge=judge, budget=spec.budget)
+    return options, spec.temperature == 0
+
+
+def _unknown_model(name: str, model: str) -> ApiError:
+    shown = name if len(name) <= 80 else name[:77] + "..."
+    return ApiError(
+        404,
+        f"there is no model {shown!r} here; /v1/models lists names, such as {model}:stage-beam-4",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _sampling(body: ChatRequest) -> Sampling:
+    given = {name: getattr(body, name) for name in SAMPLING_OPTIONS}
+    given["max_tokens"] = body.max_completion_tokens or body.max_tokens
+    if body.seed is None:
+        given["seed"] = random.getrandbits(31)
+    if body.top_p == 0:  # only the likeliest token
+        given |= {"temperature": 0.0, "top_p": 1.0}
+    return Sampling(**{name: value for name, value in given.items() if value is not None})
+
+
+def _check_unsupported(body: ChatRequest) -> None:
     given = body.model_extra or {}
-    for name, harmless in _REFUSED.items():
+    for name, harmless in _UNSUPPORTED.items():
         if given.get(name) is not None and given[name] not in harmless:
-            raise ApiError(400, f"{name} is not supported by this server; leave it out", param=name)
+            raise ApiError(400, f"{name} is not supported by this server; drop it", param=name)
 
 
 def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
@@ -139,8 +227,8 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     if len(users) != 1 or messages[-1].role != "user" or any(m.role == "assistant" for m in messages):
         raise ApiError(
             400,
-            "each question is answered by itself: send one user message, the last, "
-            "with instructions before it if there are any, and no earlier turns",
+            "the server answers single questions: send one user message, the last, "
+            "after any instructions, and no earlier turns",
             param="messages",
         )
     parts: list[TextPart | ImagePart] = []
@@ -159,7 +247,7 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
 
 
 def check_text(text: str) -> None:
-    """Raises ApiError."""
+    """Check a question's text. Raises ApiError."""
     if not text.strip():
         raise ApiError(400, "the question is empty; write what you want to know", param="messages")
     if len(text) > MAX_CHARACTERS:
@@ -173,17 +261,19 @@ def check_text(text: str) -> None:
     except UnicodeEncodeError:
         raise ApiError(
             400,
-            "the question holds half of a surrogate pair (such as \\ud800), no character; take it out",
+            "the question has half of a surrogate pair (such as \\ud800), which is no character; remove it",
             param="messages",
         ) from None
 
 
 def _check_url(url: str, allow_urls: bool) -> None:
-    if _is_data(url):
+    if _is_data_url(url):
         return
     if not url[:8].lower().startswith(("http://", "https://")):
         raise ApiError(
-            400, "a picture's url is none; send a data URL: data:image/png;base64,...", param="messages"
+            400,
+            "a picture's url is not a URL; send a data URL: data:image/png;base64,...",
+            param="messages",
         )
     if not allow_urls:
         raise ApiError(
@@ -193,5 +283,5 @@ def _check_url(url: str, allow_urls: bool) -> None:
         )
 
 
-def _is_data(url: str) -> bool:
+def _is_data_url(url: str) -> bool:
     return url[:5].lower() == "data:"

@@ -1,7 +1,4 @@
-"""What the server counts, for Prometheus.
-
-Owns the names and the meaning of the numbers; `docs/reference/http-api.md` has them as a table.
-"""
+"""The server's metrics for Prometheus; docs/reference/http-api.md lists them."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ _OUTCOMES = {429: "full", 504: "timeout"}
 
 
 class Metrics:
-    """The counts of one server."""
+    """The metrics of one server."""
 
     def __init__(self, model: Model, queue: RequestQueue) -> None:
         self._registry = registry = CollectorRegistry()
         self._questions = Counter(
-            "llava_cot_questions", "Requests that asked for an answer", ["outcome"], registry=registry
+            "llava_cot_questions", "Well-formed requests for an answer", ["outcome"], registry=registry
         )
         self._tokens = Counter(
             "llava_cot_tokens", "Tokens of all candidates and duels", ["kind"], registry=registry
@@ -43,14 +40,14 @@ class Metrics:
         )
         running = Gauge("llava_cot_running", "Requests being answered", registry=registry)
         running.set_function(lambda: queue.running)
-        waiting = Gauge("llava_cot_waiting", "Requests in line", registry=registry)
+        waiting = Gauge("llava_cot_waiting", "Requests in the queue", registry=registry)
         waiting.set_function(lambda: queue.waiting)
-        registry.register(_Engine(model))
+        registry.register(_EngineStats(model))
         ProcessCollector(registry=registry)
 
     @contextmanager
     def question(self) -> Iterator[None]:
-        """Counts what comes of the question that is answered inside."""
+        """Count the outcome and the time of the question that is answered inside."""
         began, outcome = time.perf_counter(), "answered"
         try:
             yield
@@ -66,15 +63,17 @@ class Metrics:
             self._questions.labels(outcome).inc()
 
     def spent(self, usage: UsageReply) -> None:
+        """Count the tokens of an answer."""
         self._tokens.labels("prompt").inc(usage.prompt_tokens)
         self._tokens.labels("completion").inc(usage.completion_tokens)
 
     def text(self) -> bytes:
+        """All metrics in Prometheus' format."""
         return generate_latest(self._registry)
 
 
-class _Engine(Collector):
-    """What the engine of a local model has done, where the model is one."""
+class _EngineStats(Collector):
+    """The counters of a local model's engine; nothing for other models."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -84,7 +83,7 @@ class _Engine(Collector):
         if stats is None:
             return
         for name, value in asdict(stats).items():
-            words = f"The engine's {name.replace('_', ' ')}"
-            yield CounterMetricFamily(f"llava_cot_engine_{name}", words, value=value)
+            description = f"The engine's {name.replace('_', ' ')}"
+            yield CounterMetricFamily(f"llava_cot_engine_{name}", description, value=value)
         nbytes = getattr(self._model, "cache_bytes", 0)
         yield GaugeMetricFamily("llava_cot_engine_cache_bytes", "Memory of the engine's caches", value=nbytes)

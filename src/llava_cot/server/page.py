@@ -1,7 +1,7 @@
-"""The web app: a picture and a question in, stages and search out as they are decided.
+"""The web page: ask a question about a picture, and watch stages and search as they are decided.
 
-Owns the page and its controls. In which turn a question is answered is decided where the API's requests are,
-how a trace looks in `show.page`. Built with Gradio, whose own way to load files from the web is closed.
+Built with Gradio, whose own loading of files from the web is turned off. Questions go through the service's
+queue; traces are drawn by `view.html`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from markupsafe import Markup
 from llava_cot.core.images import ImageLimits
 from llava_cot.models.base import Sampling
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import make_request, possible_judges, possible_methods
+from llava_cot.search.request import DEFAULT_METHOD, make_request, possible_judges, possible_methods
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import Began, Event, Search
 from llava_cot.server.api_errors import api_error, error_response
 from llava_cot.server.chat_request import ChatQuestion, check_text
 from llava_cot.server.schemas import MAX_BUDGET
-from llava_cot.server.service import Service, answer
+from llava_cot.server.service import Service
 from llava_cot.view.html import stylesheet, trace_fragment
 
-# Seconds between two pictures of a search: at least, and at most.
-_PAUSE = 0.1
-_BEAT = 1.0
-_SHOWN_CANDIDATES = 16  # as far as the slider goes
-_FIRST = "stage-beam"  # as for `ask`
+# Seconds between two updates of a running search: at least, and at most.
+_MIN_UPDATE = 0.1
+_MAX_UPDATE = 1.0
+_MAX_CANDIDATES = 16  # of the slider
 # Items 24, 14, 30 and 20 of `llava-cot scenes --split validation --seed 1`.
 _FOLDER = Path(__file__).with_name("examples")
 _EXAMPLES = (
@@ -55,36 +54,38 @@ _STYLE = """
 .lc-trace { max-width: none; padding: 0; }
 .lc-trace .lc-stage { margin-top: .5rem; padding: .75rem 1rem; border: 1px solid var(--line); }
 .lc-trace .lc-stage { border-radius: .5rem; background: var(--paper); }
-.lc-said { padding: .75rem 0; }
+.lc-message { padding: .75rem 0; }
 .lc-links { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; padding: .75rem 0; }
 """
 
 
 class _Page(gradio.Blocks):
-    """Fetches no file that a request names by its address, as Gradio would."""
+    """Refuses files that a request names by URL, which Gradio would fetch."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        if any(_is_elsewhere(value) for value in inputs):
-            raise gradio.Error("pictures are uploaded; this page loads none from the web")
+        if any(_has_url(value) for value in inputs):
+            raise gradio.Error("upload the picture; this page loads none from the web")
         try:
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except ComponentProcessingError:
-            raise gradio.Error("the picture is damaged, or none; take a PNG or JPEG, say") from None
+            raise gradio.Error(
+                "the picture is damaged, or the file is not a picture; upload a PNG or JPEG, for example"
+            ) from None
 
 
-def _is_elsewhere(value: Any) -> bool:
-    """Whether a file in it is at an address."""
+def _has_url(value: Any) -> bool:
+    """Whether a control's value contains a file at a URL."""
     if isinstance(value, dict):
-        return _is_address(value.get("path")) or any(map(_is_elsewhere, value.values()))
-    return isinstance(value, list) and any(map(_is_elsewhere, value))
+        return _is_url(value.get("path")) or any(map(_has_url, value.values()))
+    return isinstance(value, list) and any(map(_has_url, value))
 
 
-def _is_address(path: Any) -> bool:
+def _is_url(path: Any) -> bool:
     return isinstance(path, str) and "://" in path
 
 
 def make_page(service: Service) -> FastAPI:
-    """The page of one server, at /."""
+    """The web page of one server, at /."""
     page = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app: FastAPI = gradio.mount_gradio_app(
         page,
@@ -101,13 +102,13 @@ def make_page(service: Service) -> FastAPI:
         css=stylesheet() + _STYLE,
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
-    # Most likely the API is looked for: say where it is, as that does.
+    # Unknown addresses get the API's error, which says where the API is.
     app.routes[-1].app.add_exception_handler(404, lambda _, error: error_response(error))  # type: ignore[attr-defined]
     return app
 
 
 def _blocks(service: Service) -> _Page:
-    gradio.set_static_paths(_FOLDER)  # shown from there, not from copies, which are deleted in time
+    gradio.set_static_paths(_FOLDER)  # served from there, since Gradio deletes its copies after a while
     page = _Page(title="llava-cot", analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True)
     with page:
         gradio.Markdown(f"# llava-cot\nAsk **{service.model.name}** about a picture.")
@@ -121,22 +122,24 @@ def _blocks(service: Service) -> _Page:
                     height=280,
                 )
                 question = gradio.Textbox(label="Question", max_lines=5)
-                method = gradio.Dropdown(possible_methods(service.resources), value=_FIRST, label="Method")
+                method = gradio.Dropdown(
+                    possible_methods(service.resources), value=DEFAULT_METHOD, label="Method"
+                )
                 with gradio.Row():
-                    n = gradio.Slider(1, _SHOWN_CANDIDATES, 4, step=1, label="Candidates", min_width=140)
+                    n = gradio.Slider(1, _MAX_CANDIDATES, 4, step=1, label="Candidates", min_width=140)
                     judge = gradio.Dropdown(
-                        possible_judges(_FIRST, service.resources),
-                        value=METHODS[_FIRST].judge,
+                        possible_judges(DEFAULT_METHOD, service.resources),
+                        value=METHODS[DEFAULT_METHOD].judge,
                         label="Judge",
                         min_width=140,
                     )
                 budget = gradio.Number(
-                    label="Tokens at most (0: no bound)",
+                    label="Token budget (0: no limit)",
                     precision=0,
                     value=0,  # an empty field is sent as 0
                     minimum=0,
                     maximum=MAX_BUDGET,
-                    visible=METHODS[_FIRST].budgeted,
+                    visible=METHODS[DEFAULT_METHOD].budgeted,
                 )
                 with gradio.Accordion("More", open=False):
                     temperature = gradio.Slider(0, 2, Sampling().temperature, step=0.05, label="Temperature")
@@ -147,7 +150,7 @@ def _blocks(service: Service) -> _Page:
                 examples = [[str(_FOLDER / name), text] for name, text in _EXAMPLES]
                 gradio.Examples(examples, [picture, question], label="Examples")
             with gradio.Column(scale=2, min_width=320):
-                shown = gradio.HTML(_said("The answer appears here, stage by stage."), elem_id="answer")
+                shown = gradio.HTML(_message("The answer appears here, stage by stage."), elem_id="answer")
         method.change(
             partial(_controls, service.resources),
             [method, judge],
@@ -161,40 +164,40 @@ def _blocks(service: Service) -> _Page:
             [picture, question, method, n, judge, budget, temperature, seed],
             shown,
             api_visibility="private",
-            concurrency_limit=None,  # the service has a line of its own
+            concurrency_limit=None,  # the service has a queue of its own
             show_progress="hidden",
         )
         stop.click(
-            lambda: _said("Stopped."), None, shown, cancels=asking, api_visibility="private", queue=False
+            lambda: _message("Stopped."), None, shown, cancels=asking, api_visibility="private", queue=False
         )
     return page
 
 
 def _controls(resources: Resources, method: str, judge: str | None) -> tuple[Any, Any, Any]:
-    """What a method leaves to choose: candidates, a judge (the chosen one, if it can be), a budget."""
-    kind, able = METHODS[method], possible_judges(method, resources)
-    chosen = judge if judge in able or not able else able[0]
+    """Update the controls for a method: candidates, its possible judges, budget."""
+    declared, judges = METHODS[method], possible_judges(method, resources)
+    chosen = judge if judge in judges or not judges else judges[0]
     return (
-        gradio.update(visible=not kind.single),
-        gradio.update(visible=True, choices=able, value=chosen) if able else gradio.update(visible=False),
-        gradio.update(visible=kind.budgeted, value=0),
+        gradio.update(visible=not declared.single),
+        gradio.update(visible=True, choices=judges, value=chosen) if judges else gradio.update(visible=False),
+        gradio.update(visible=declared.budgeted, value=0),
     )
 
 
 async def _answers(service: Service, *controls: Any) -> AsyncIterator[str]:
-    """The answer as it grows, as HTML."""
+    """The answer as HTML, again and again while it grows; an error as a message."""
     try:
-        asked = _asked(service, *controls)
-        async for shown in _searched(service, asked):
-            yield shown
+        question = _read_controls(service, *controls)
+        async for html in _search(service, question):
+            yield html
     except Exception as error:
-        told = api_error(error)
-        if told.status_code >= 500:
+        reply = api_error(error)
+        if reply.status_code >= 500:
             _log.error("a question on the page failed", exc_info=error)
-        yield _said(f"{told.body.message[:1].upper()}{told.body.message[1:]}.", role="alert")
+        yield _message(f"{reply.body.message[:1].upper()}{reply.body.message[1:]}.", role="alert")
 
 
-def _asked(
+def _read_controls(
     service: Service,
     picture: str | None,
     question: str,
@@ -205,7 +208,7 @@ def _asked(
     temperature: float,
     seed: int | None,
 ) -> ChatQuestion:
-    """What the controls say. Raises ApiError or ValueError."""
+    """The question that the controls describe. Raises ApiError or RequestError."""
     check_text(question)
     declared = METHODS[method]
     judge = judge if declared.judge is not None else None
@@ -221,26 +224,26 @@ def _asked(
     return ChatQuestion(question, () if picture is None else (Path(picture),), request)
 
 
-async def _searched(service: Service, asked: ChatQuestion) -> AsyncIterator[str]:
-    """What there is of the answer, again and again, and at the end all of it with its links."""
-    grown = asyncio.Event()
-    begun: list[Search] = []
+async def _search(service: Service, question: ChatQuestion) -> AsyncIterator[str]:
+    """The search so far, again and again, and at its end the whole with links."""
+    changed = asyncio.Event()
+    started: list[Search] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Began):
-            begun.append(event.search)
-        grown.set()
+            started.append(event.search)
+        changed.set()
 
-    work = asyncio.create_task(answer(service, asked, [listen]))
-    work.add_done_callback(lambda _: grown.set())
+    work = asyncio.create_task(service.answer(question, [listen]))
+    work.add_done_callback(lambda _: changed.set())
     try:
         while not work.done():
-            yield _growing(begun[0]) if begun else _said("Waiting for its turn...")
-            grown.clear()
-            # Gradio notices that a browser has gone when it is given something for it.
+            yield _running(started[0]) if started else _message("Waiting in the queue...")
+            changed.clear()
+            # Gradio notices a closed browser only when it gets something to send.
             with suppress(TimeoutError):
-                await asyncio.wait_for(grown.wait(), _BEAT)
-            await asyncio.wait({work}, timeout=_PAUSE)
+                await asyncio.wait_for(changed.wait(), _MAX_UPDATE)
+            await asyncio.wait({work}, timeout=_MIN_UPDATE)
         [trace] = await work
     finally:
         work.cancel()
@@ -248,18 +251,18 @@ async def _searched(service: Service, asked: ChatQuestion) -> AsyncIterator[str]
     yield _links(name) + trace_fragment(trace, "trace", with_question=False)
 
 
-def _growing(search: Search) -> Markup:
-    said = _said(f"Searching: {search.stage}..." if search.stage else "Beginning...")
-    return said + trace_fragment(search.so_far(), "live", with_question=False, running=True)
+def _running(search: Search) -> Markup:
+    message = _message(f"Searching: {search.stage}..." if search.stage else "Starting...")
+    return message + trace_fragment(search.so_far(), "live", with_question=False, running=True)
 
 
 def _links(name: str) -> Markup:
-    """Relative, so that they hold behind a proxy too."""
+    """Links to the trace, relative so that they work behind a proxy too."""
     return Markup(
         '<p class="lc-links"><a href="traces/{0}" target="_blank">Link to this answer</a>'
         '<a href="traces/{0}.json" download="trace.json">Download the trace</a></p>'
     ).format(name)
 
 
-def _said(sentence: str, role: str = "status") -> Markup:
-    return Markup('<p class="lc-said" role="{}">{}</p>').format(role, sentence)
+def _message(sentence: str, role: str = "status") -> Markup:
+    return Markup('<p class="lc-message" role="{}">{}</p>').format(role, sentence)

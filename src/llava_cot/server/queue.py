@@ -1,7 +1,4 @@
-"""The line before the model: so many questions at once, so many waiting, no more.
-
-Owns the bounds. Knows nothing of questions.
-"""
+"""The request queue: a limited number of requests is answered at a time, and a limited number waits."""
 
 from __future__ import annotations
 
@@ -13,45 +10,46 @@ from contextlib import asynccontextmanager
 
 from llava_cot.server.api_errors import ApiError
 
-_LONGEST_RETRY = 60  # seconds; further ahead nothing is known
-_MEMORY = 0.9  # how much the mean of what questions take keeps of its past
+_MAX_RETRY_AFTER = 60  # seconds
+_SMOOTHING = 0.9  # weight of the past in the running mean of answer times
 
 
 class RequestQueue:
-    """`running` questions at once at most, and `waiting` more in line, first come first served."""
+    """Runs up to `max_running` requests; up to `max_waiting` more wait, first come first served."""
 
-    def __init__(self, at_once: int, length: int) -> None:
+    def __init__(self, max_running: int, max_waiting: int) -> None:
         self.running = 0
         self.waiting = 0
-        self._at_once, self._length = at_once, length
-        self._turn = asyncio.Semaphore(at_once)
-        self._seconds = 1.0  # that a question takes, on average
+        self._max_running, self._max_waiting = max_running, max_waiting
+        self._slots = asyncio.Semaphore(max_running)
+        self._mean_seconds = 1.0  # of one request
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it. Raises ApiError at once where the line is full."""
-        if self._turn.locked() and self.waiting >= self._length:
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it. Raises ApiError at once if the queue is full."""
+        if self._slots.locked() and self.waiting >= self._max_waiting:
             raise ApiError(
                 429,
                 f"{self.running} questions are being answered and {self.waiting} wait; try again later",
                 code="queue_full",
-                headers={"Retry-After": str(self._retry())},
+                headers={"Retry-After": str(self._retry_after())},
             )
         self.waiting += 1
         try:
-            await self._turn.acquire()
+            await self._slots.acquire()
         finally:
             self.waiting -= 1
         self.running += 1
         began = time.perf_counter()
         try:
             yield
-            self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * (time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._mean_seconds = _SMOOTHING * self._mean_seconds + (1 - _SMOOTHING) * seconds
         finally:
             self.running -= 1
-            self._turn.release()
+            self._slots.release()
 
-    def _retry(self) -> int:
-        """Seconds until the line will have moved on by its length, about."""
-        wait = self._seconds * (self.waiting + 1) / self._at_once
-        return max(1, min(_LONGEST_RETRY, math.ceil(wait)))
+    def _retry_after(self) -> int:
+        """An estimate of the seconds until all requests that wait now are answered."""
+        seconds = self._mean_seconds * (self.waiting + 1) / self._max_running
+        return max(1, min(_MAX_RETRY_AFTER, math.ceil(seconds)))

@@ -1,18 +1,19 @@
-"""What crosses the wire: OpenAI's chat completions as far as they are understood here, and what is added.
-
-Owns the shapes and the bounds that are told in the OpenAPI description. Knows no model and no method.
-"""
+"""The JSON of requests and replies: OpenAI's chat completions where they apply, and our additions."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
 
-# More choices, or candidates of a search, than a batch has rows (256) only wait for one another.
+from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.search.request import SearchOptions
+
+# More choices, or more candidates than a batch has rows (256), would only wait for one another.
 MAX_CHOICES = 16
 MAX_CANDIDATES = 256
-# As many as 256 candidates of 2048 tokens, and their judging; all more only waits for the time limit.
+# 256 candidates of 2,048 tokens with their judging; anything more runs into the time limit.
 MAX_BUDGET = 1_000_000
 MAX_STOPS = 4  # OpenAI's
 
@@ -22,9 +23,7 @@ class _Part(BaseModel):
 
 
 class ImageUrl(_Part):
-    """`url` is a data URL, or an http(s) URL where the server allows it."""
-
-    url: str
+    url: str = Field(description="A data URL, or an http(s) URL if the server allows these.")
 
 
 class TextPart(_Part):
@@ -45,48 +44,83 @@ class ChatMessage(_Part):
     content: str | list[ContentPart]
 
 
-class SearchFields(BaseModel):
-    """How the answer is searched for, in place of a method in the model's name; as `llava-cot ask` has it."""
+class SearchFields(SearchOptions):
+    """How to search, instead of a method in the model's name; the options are those of `llava-cot ask`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    method: str | None = None
-    n: int | None = Field(None, ge=1, le=MAX_CANDIDATES)
-    judge: str | None = None
-    budget: int | None = Field(None, ge=1, le=MAX_BUDGET)
+    n: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description=SearchOptions.model_fields["n"].description,
+    )
+    budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_BUDGET,
+        description=SearchOptions.model_fields["budget"].description,
+    )
 
 
 class StreamOptions(_Part):
-    include_usage: bool | None = None
+    include_usage: bool | None = Field(default=None, description="Send the usage as the last chunk.")
 
 
-class ChatRequest(BaseModel):
-    """A question. Fields that are not listed have no effect, save those that are refused by name."""
+_SAMPLING: dict[str, FieldInfo] = Sampling.__pydantic_fields__  # type: ignore[attr-defined]
 
-    model_config = ConfigDict(extra="allow", strict=True)
 
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=64)
-    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+def _optional(field: FieldInfo) -> tuple[Any, None]:
+    """The type and the default of a field that may be left out, with its description and bounds."""
+    constraints = (Field(description=field.description), *field.metadata)
+    return Annotated[(Optional[field.annotation], *constraints)], None  # noqa: UP045
+
+
+# The user's sampling options; an option that is added to `Sampling` appears here too.
+_SamplingFields: Any = create_model(  # type: ignore[call-overload]
+    "_SamplingFields", **{name: _optional(_SAMPLING[name]) for name in SAMPLING_OPTIONS}
+)
+
+
+class ChatRequest(_SamplingFields):  # type: ignore[misc]
+    """One question. Unknown fields are ignored, except those of OpenAI's that would change the answer."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    model: str = Field(description="The model, or the model and a method, such as mini:stage-beam-4.")
+    messages: list[ChatMessage] = Field(
+        min_length=1, max_length=64, description="One user message, after any system or developer messages."
+    )
+    n: int | None = Field(
+        default=None, ge=1, le=MAX_CHOICES, description="The number of independent answers."
+    )
     stop: (
         Annotated[str, Field(min_length=1)]
         | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS)]
         | None
-    ) = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
-    top_p: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stream: bool | None = None
+    ) = Field(default=None, description="The content ends before the first of these strings.")
+    # OpenAI and evaluation harnesses send a top_p of 0 for greedy sampling.
+    top_p: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description=f"{_SAMPLING['top_p'].description} 0 is greedy.",
+    )
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="Seed of the random numbers; random if not given."
+    )
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, description="Another name for max_tokens, which it overrides."
+    )
+    stream: bool | None = Field(default=None, description="Send the answer as server-sent events.")
     stream_options: StreamOptions | None = None
     search: SearchFields | None = None
-    include_trace: bool | None = None
-    raw: bool | None = None
+    include_trace: bool | None = Field(default=None, description="Add its trace to each choice.")
+    raw: bool | None = Field(
+        default=None, description="Put the tagged text into the content, and leave the reasoning out."
+    )
 
 
 class UsageReply(BaseModel):
-    """What all candidates and duels of all choices cost, kept or not."""
+    """The tokens of all candidates and duels of all choices, kept or not."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -94,12 +128,10 @@ class UsageReply(BaseModel):
 
 
 class ReplyMessage(BaseModel):
-    """`content` is the conclusion; `reasoning_content` and `reasoning`, which are the same, led to it."""
-
     role: Literal["assistant"] = "assistant"
-    content: str
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: str = Field(description="The conclusion.")
+    reasoning_content: str | None = Field(default=None, description="The stages before the conclusion.")
+    reasoning: str | None = Field(default=None, description="The same as reasoning_content.")
     refusal: None = None
 
 

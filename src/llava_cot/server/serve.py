@@ -1,7 +1,4 @@
-"""Running the server until it is told to stop.
-
-Owns the socket and the signals.
-"""
+"""Running the server on a socket until a signal ends it."""
 
 from __future__ import annotations
 
@@ -14,20 +11,21 @@ import uvicorn
 
 from llava_cot.models.base import Model
 from llava_cot.search.resources import Resources
+from llava_cot.server.api import make_app
 from llava_cot.server.service import ServerSettings
-from llava_cot.server.site import make_site
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that an address that is taken is told before a model is opened.
+    """Open a listening socket, before the model is loaded, so that a bad address is reported at once.
 
-    Raises ValueError.
+    Raises:
+        ValueError: The address cannot be used.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server((address[0], port), family=family, backlog=2048)
-        # Else a reply's second part waits some 40 ms for the client to confirm the first: asyncio sees to
-        # that by itself only for sockets that it has made.
+        # Without it, the second part of a reply waits some 40 ms for the client's acknowledgment of the
+        # first. asyncio sets it only on sockets that it creates itself.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         return listening
     except (OSError, OverflowError, UnicodeError) as error:
@@ -37,22 +35,24 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def address(listening: socket.socket) -> str:
-    """Where a client finds the API."""
+def api_url(listening: socket.socket) -> str:
+    """The URL of the API on a listening socket."""
     host, port, *_ = listening.getsockname()
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def run(model: Model, settings: ServerSettings, listening: socket.socket, resources: Resources) -> None:
-    """Serve until SIGTERM or SIGINT; what is running or waiting then is finished first."""
+def run_server(
+    model: Model, settings: ServerSettings, listening: socket.socket, resources: Resources
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests that run or wait."""
     config = uvicorn.Config(
-        make_site(model, settings, resources),
+        make_app(model, settings, resources),
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.seconds) + 1,
+        timeout_graceful_shutdown=math.ceil(settings.time_limit) + 1,
     )
-    # uvicorn ends with the signal that stopped it, as if unhandled: a requested end is no failure.
+    # After its shutdown, uvicorn raises the signal that stopped it again; being stopped is no failure here.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])

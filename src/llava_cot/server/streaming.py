@@ -1,7 +1,4 @@
-"""A reply in pieces, as server-sent events.
-
-Owns the order of events and their end. What is in a piece is decided in `chunks.py`.
-"""
+"""A streamed reply as server-sent events."""
 
 from __future__ import annotations
 
@@ -17,40 +14,44 @@ from starlette.types import Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
 from llava_cot.server.api_errors import ErrorReply, api_error
-from llava_cot.server.chat_reply import ReplyStyle, usage
+from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, total_usage
 from llava_cot.server.chat_request import ChatQuestion
-from llava_cot.server.chunks import ChunkWriter, chunk
 from llava_cot.server.schemas import ChatChunk
-from llava_cot.server.service import Service, answer, unless_gone
+from llava_cot.server.service import Service, cancel_on_disconnect
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter is for nginx
 _log = logging.getLogger(__name__)
 
-_Pieces = asyncio.Queue[ChatChunk | None]
+_Chunks = asyncio.Queue[ChatChunk | None]  # None ends it
 
 
 async def stream(
-    service: Service, asked: ChatQuestion, style: ReplyStyle, http: Request, with_usage: bool
+    service: Service, question: ChatQuestion, style: ReplyStyle, http: Request, with_usage: bool
 ) -> StreamingResponse:
-    """The response, once it has something to say: what is refused before is refused with a status."""
-    pieces: _Pieces = asyncio.Queue()
-    listeners = [
-        ChunkWriter(index, service.settings.fmt, style, pieces.put_nowait) for index in range(asked.choices)
+    """Answer a request; returns the response once its first chunk is there.
+
+    Raises:
+        ApiError, ValueError: It failed before the first chunk, so that the reply can have an error status.
+    """
+    chunks: _Chunks = asyncio.Queue()
+    writers = [
+        ChunkWriter(index, service.settings.fmt, style, chunks.put_nowait)
+        for index in range(question.choices)
     ]
-    work = asyncio.create_task(answer(service, asked, listeners))
-    work.add_done_callback(lambda _: pieces.put_nowait(None))
+    work = asyncio.create_task(service.answer(question, writers))
+    work.add_done_callback(lambda _: chunks.put_nowait(None))
     try:
-        first = await unless_gone(http, pieces.get())
+        first = await cancel_on_disconnect(http, chunks.get())
         if first is None:
-            await work  # raises what it failed with
+            await work  # raises its failure
     except BaseException:
         work.cancel()
         raise
-    return _Stream(work, _events(work, pieces, first, style, with_usage))
+    return _CancellingResponse(work, _events(work, chunks, first, style, with_usage))
 
 
-class _Stream(StreamingResponse):
-    """Stops the work when the client goes away, even before the first piece was sent."""
+class _CancellingResponse(StreamingResponse):
+    """Cancels the work when the client disconnects, even before the first chunk was sent."""
 
     def __init__(self, work: asyncio.Task[list[Trace]], events: AsyncIterator[str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
@@ -65,31 +66,31 @@ class _Stream(StreamingResponse):
 
 async def _events(
     work: asyncio.Task[list[Trace]],
-    pieces: _Pieces,
+    chunks: _Chunks,
     first: ChatChunk | None,
     style: ReplyStyle,
     with_usage: bool,
 ) -> AsyncIterator[str]:
-    piece = first
-    while piece is not None:
-        yield _event(_shown(piece))
-        piece = await pieces.get()
+    chunk = first
+    while chunk is not None:
+        yield _event(_chunk_json(chunk))
+        chunk = await chunks.get()
     try:
         traces = work.result()
     except Exception as error:
-        told = api_error(error)
-        if told.status_code >= 500:
+        reply = api_error(error)
+        if reply.status_code >= 500:
             _log.error("a streamed answer failed", exc_info=error)
-        yield _event(ErrorReply(error=told.body).model_dump())
+        yield _event(ErrorReply(error=reply.body).model_dump())
         return
     if with_usage:
-        yield _event(_shown(chunk(style, usage=usage(traces))))
+        yield _event(_chunk_json(style.chunk(usage=total_usage(traces))))
     yield "data: [DONE]\n\n"
 
 
-def _shown(piece: ChatChunk) -> dict[str, Any]:
-    """Without what is absent, save the reason of the end, which clients look for in every piece."""
-    values = piece.model_dump(exclude_none=True)
+def _chunk_json(chunk: ChatChunk) -> dict[str, Any]:
+    """A chunk without absent fields, except finish_reason, which clients read in every chunk."""
+    values = chunk.model_dump(exclude_none=True)
     for choice in values["choices"]:
         choice.setdefault("finish_reason", None)
     return values
