@@ -1,7 +1,7 @@
 from made_traces import sentences, single, staged
 
-from llava_cot.core.text import one_line, printable
 from llava_cot.core.trace import Candidate, StageTags, Usage, Verdict
+from llava_cot.core.wording import one_line, printable
 from llava_cot.view.describe import (
     candidate_facts,
     describe_request,

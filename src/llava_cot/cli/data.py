@@ -217,7 +217,7 @@ def preferences(
     ] = False,
 ) -> None:
     """Make preference pairs of each stage, and records of winning answers, out of traces."""
-    from llava_cot.core.text import plural
+    from llava_cot.core.wording import plural
     from llava_cot.data.preferences.from_traces import make_preferences
     from llava_cot.view.progress import ProgressDisplay
 

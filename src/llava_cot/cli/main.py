@@ -109,7 +109,7 @@ def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str:
-    from llava_cot.core.text import one_line
+    from llava_cot.core.wording import one_line
 
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llava_cot.core.stages import Stage, StageFormat, parse
-from llava_cot.core.text import one_line, plural, shortened
 from llava_cot.core.trace import Candidate, Score, Trace, Usage, Verdict
+from llava_cot.core.wording import one_line, plural, shortened
 
 
 @dataclass(frozen=True)

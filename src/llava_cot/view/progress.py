@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from llava_cot.core.text import one_line
+from llava_cot.core.wording import one_line
 
 _REDRAW = 0.1  # seconds between two updates of the bar
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from llava_cot.core.images import load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
-from llava_cot.core.text import plural, printable
+from llava_cot.core.wording import plural, printable
 from llava_cot.data.checks.browse import DataView
 from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, Finding, kind_of
 from llava_cot.data.record import Picture, Turn

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core.text import one_line, plural, shortened
+from llava_cot.core.wording import one_line, plural, shortened
 from llava_cot.data.annotation import annotate
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set

@@ -9,8 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from llava_cot.core.stages import StageFormat
-from llava_cot.core.text import one_line, plural, printable
 from llava_cot.core.trace import Candidate, Score, Trace, Verdict
+from llava_cot.core.wording import one_line, plural, printable
 from llava_cot.search.search import (
     CandidateAdded,
     CandidateKept,
@@ -146,7 +146,7 @@ class LiveView:
         if self._out is not None and not self._blank_line:
             self._write("\n", "")
 
-    def _print_round(self, kept: Candidate | None = None) -> None:
+    def _print_round(self, winner: Candidate | None = None) -> None:
         """Print the round's other candidates, verdicts and scores, once."""
         if self._round_shown or self._err is None or not self._show_search or len(self._candidates) < 2:
             return
@@ -156,20 +156,20 @@ class LiveView:
         self._print_search(self._counts())
         parents = {candidate.parent for candidate in self._candidates}
         for candidate in self._candidates:
-            if candidate != kept:
+            if candidate != winner:
                 parts = [f"after #{candidate.parent}"] if len(parents) > 1 else []
                 parts += dict.fromkeys(
                     f"score {format_score(score.value)}"
                     for score in self._scores
                     if score.candidate == candidate.id
                 )
-                head = ", ".join([f"#{candidate.id} not kept" if kept else f"#{candidate.id}", *parts])
+                head = ", ".join([f"#{candidate.id} not kept" if winner else f"#{candidate.id}", *parts])
                 self._print_search(f"{head}: {one_line(candidate.text)}")
         for verdict in self._verdicts:
             result = f"#{verdict.winner} beat #{losing_candidate(verdict)}: {verdict_reason(verdict)}."
             self._print_search(f"{result} {one_line(verdict.reply)}".rstrip())
         for score in self._scores:
-            if score.reply or (kept and score.candidate == kept.id):
+            if score.reply or (winner and score.candidate == winner.id):
                 self._print_search(f"{_describe_score(score)}. {one_line(score.reply)}".rstrip())
 
     def _print_search(self, line: str) -> None:
@@ -210,12 +210,12 @@ def trace_tree(trace: Trace) -> Tree:
 
 
 def _candidate(candidate: Candidate, part: SearchRound, trace: Trace, continued: set[int]) -> Group:
-    kept = candidate.id in trace.chosen
-    state = " kept" if kept else " continued" if candidate.id in continued else ""
+    chosen = candidate.id in trace.chosen
+    state = " kept" if chosen else " continued" if candidate.id in continued else ""
     parent = "" if candidate.parent is None or part.parent is not None else f" · after #{candidate.parent}"
     head = f"#{candidate.id}{state}{parent} · {' · '.join(candidate_facts(candidate, trace))}"
-    style = "bold" if kept else "dim"
-    return Group(Text(head, style="green" if kept else "dim"), Text(printable(candidate.text), style=style))
+    style = "bold" if chosen else "dim"
+    return Group(Text(head, style="green" if chosen else "dim"), Text(printable(candidate.text), style=style))
 
 
 def _verdict(verdict: Verdict) -> Group:

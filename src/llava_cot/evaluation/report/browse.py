@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llava_cot.core.text import plural, printable
 from llava_cot.core.trace import Trace
+from llava_cot.core.wording import plural, printable
 from llava_cot.evaluation.report.arms import Arm, on
 from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.view.html import image_data_url, trace_fragment

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from llava_cot.core.text import plural
+from llava_cot.core.wording import plural
 from llava_cot.evaluation.report import agreement, compared, costs, faults, skills
 from llava_cot.evaluation.report.arms import Arm, on
 from llava_cot.evaluation.report.document import ReportPlot, ReportSection, ReportTable

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from llava_cot.core.text import one_line
+from llava_cot.core.wording import one_line
 from llava_cot.evaluation.report.document import Cell, ReportPlot, ReportSection, ReportTable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#&!])")

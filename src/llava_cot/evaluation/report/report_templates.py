@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from llava_cot.core.text import printable
+from llava_cot.core.wording import printable
 from llava_cot.evaluation.report.document import number
 from llava_cot.evaluation.report.scale import SERIES
 from llava_cot.view.html import template_environment

@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from llava_cot.core.files import output_file, write_whole
-from llava_cot.core.text import plural
+from llava_cot.core.wording import plural
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report import report_templates as templates
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
