@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -9,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from docs.blocks import blocks_of
 
 import llava_cot
 
@@ -21,6 +24,9 @@ WRITTEN = sorted(
 )
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _COMMAND = re.compile(r"^(?:\$ )?llava-cot (?:.*\\\n)*.*$", re.MULTILINE)
+_DOTTED = re.compile(r"`(llava_cot(?:\.\w+)+)")
+_FILE = re.compile(r"`((?:src|tests|examples|recipes|benchmarks|research|docs)/[\w./-]*\w)`")
+_GROUPS = {f"llava_cot.{group}" for group in ("methods", "judges", "models", "sources", "benchmarks")}
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
@@ -44,6 +50,34 @@ def test_options_of_commands_exist(path: Path) -> None:
     commands = _COMMAND.findall(path.read_text(encoding="utf-8"))
     used = {option for command in commands for option in _OPTION.findall(command)}
     assert used <= known
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_in_python_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    named = set(_DOTTED.findall(text))
+    for block in blocks_of(text):
+        if block.language == "python":
+            tree = ast.parse(block.text)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("llava_cot"):
+                    named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert [name for name in sorted(named - _GROUPS) if not exists(name)] == []
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_the_repository_exist(path: Path) -> None:
+    named = set(_FILE.findall(path.read_text(encoding="utf-8")))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
