@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/reference: commands, methods, judges and recipe fields.
+"""Writes the generated parts of docs/reference: commands, methods, judges, fields of recipes and requests.
 
     python docs/generate_reference.py            # write them
     python docs/generate_reference.py --check    # exit status 1 if a page is out of date
@@ -25,6 +25,7 @@ from llava_cot.cli.main import app
 from llava_cot.data.sampling.data_recipe import DataRecipe
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
+from llava_cot.server.schemas import ChatRequest
 from llava_cot.train.recipe import TrainRecipe
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -138,8 +139,10 @@ def fields(
     seen = set() if seen is None else seen
     for name, field in model.model_fields.items():
         part = _part(field.annotation)
-        yield f"`{prefix}{name}`", field.description or "", _type(field), _default(field)
-        if part is not None and part not in seen:
+        text = field.description or (_first_sentence(part) if part is not None and part.__doc__ else "")
+        yield f"`{prefix}{name}`", text, _type(field), _default(field)
+        described = part is not None and all(one.description for one in part.model_fields.values())
+        if part is not None and part not in seen and (described or name == "sources"):
             seen.add(part)
             dots = "[]." if typing.get_origin(field.annotation) is list else "."
             yield from fields(part, f"{prefix}{name}{dots}", seen)
@@ -159,10 +162,10 @@ def _part(annotation: Any) -> type[BaseModel] | None:
 
 def _type(field: FieldInfo) -> str:
     bounds = [
-        f"{sign} {getattr(rule, key):g}"
+        f"{sign} {bound:,}"
         for rule in field.metadata
         for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
-        if getattr(rule, key, None) is not None
+        if (bound := getattr(rule, key, None)) is not None and abs(bound) < 2**31
     ]
     return " ".join([_type_name(field.annotation), ", ".join(bounds)]).strip()
 
@@ -179,6 +182,8 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_type_name(of[0])}"
     if origin is dict:
         return f"mapping of {_type_name(of[0])} to {_type_name(of[1])}"
+    if origin is tuple:
+        return f"list of {_type_name(of[0])}"
     names = {str: "text", Path: "path", int: "number", float: "number", bool: "true or false"}
     return names.get(annotation, "settings")
 
@@ -203,6 +208,7 @@ def parts() -> dict[str, str]:
         "judges": judges(),
         "train-recipe": recipe(TrainRecipe),
         "data-recipe": recipe(DataRecipe),
+        "http-request": recipe(ChatRequest),
     }
 
 
