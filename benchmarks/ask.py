@@ -42,12 +42,11 @@ from table import Run, Setting, markdown, rows
 from llava_cot import ask, open_model
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.models.registry import MINI
 from llava_cot.scenes.items import make_item
-from llava_cot.search.judges import Judge
+from llava_cot.search.judges import Judge, JudgeSetup
 from llava_cot.search.judges.self_judge import REPLY_TOKENS, SelfJudge
 
 _T = TypeVar("_T")
@@ -129,8 +128,8 @@ class Bench:
         judge: str | Judge | None = setting.judge
         limits = self.limits
         if judge == "self":
-            sampling = Sampling(limits.temperature, limits.top_p)
-            judge = SelfJudge(model, LLAVA_COT, sampling, limits.reply_tokens)
+            setup = JudgeSetup(model, sampling=Sampling(limits.temperature, limits.top_p))
+            judge = SelfJudge(setup, limits.reply_tokens)
         return await ask(
             model,
             None,

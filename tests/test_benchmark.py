@@ -22,10 +22,7 @@ from llava_cot import ask, open_model  # noqa: E402
 from llava_cot.core.question import Question  # noqa: E402
 from llava_cot.core.stages import parse, validate  # noqa: E402
 from llava_cot.core.trace import Usage  # noqa: E402
-from llava_cot.models.base import (
-    Prompt,
-    Sampling,
-)
+from llava_cot.models.base import Prompt, Sampling  # noqa: E402
 from llava_cot.scenes.items import make_item  # noqa: E402
 
 LIMITS = Limits(temperature=0.6, top_p=0.9, max_tokens=64, reply_tokens=8)

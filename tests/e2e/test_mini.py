@@ -29,7 +29,9 @@ def script(*command: str | Path) -> str:
 
 def test_the_readme_s_python_runs() -> None:
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert script(sys.executable, "-c", code) in ("yes\n", "no\n")
+    first, second = script(sys.executable, "-c", code).splitlines()
+    assert re.fullmatch(r"Is there a metal cylinder\? (yes|no) \d+", first)
+    assert re.fullmatch(r"How many objects are there\? \d+ \d+", second)
 
 
 def test_the_first_question() -> None:
@@ -43,18 +45,6 @@ def test_the_first_question() -> None:
 
 def test_a_prompt_that_is_too_long() -> None:
     assert "ask something shorter" in refusal("ask", "examples/scene.png", "why " * 3000)
-
-
-def test_the_readme_shows_what_is_shown() -> None:
-    """The answer in the README is the one that its command gives."""
-    [block] = re.findall(
-        r"```\n\$ llava-cot ask (\S+) \"(.*?)\"(.*?)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
-    image, question, options, shown = block
-    result = run("ask", image, question, *options.replace("\\\n", " ").split())
-    assert result.returncode == 0
-    conclusion = shown.partition("Conclusion\n")[2].splitlines()[0]
-    assert result.stdout.decode() == conclusion + "\n"
 
 
 @pytest.mark.parametrize("name", ["methods.py", "many.py"])

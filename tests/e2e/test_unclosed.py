@@ -12,11 +12,13 @@ from command import ROOT, environment
 
 BEGIN = """
 import os, signal, sys, threading, time
-from llava_cot import ask_sync, open_model
+from llava_cot import Sampling, ask_sync, open_model
 
 model = open_model(sys.argv[1])
 """
-ASK = 'ask_sync(model, "examples/scene.png", "How many?", method="single", max_tokens=4)\n'
+ASK = (
+    'ask_sync(model, "examples/scene.png", "How many?", method="single", sampling=Sampling(max_tokens=4))\n'
+)
 
 # Interrupts that come while a pass of the engine runs, the later ones while the program waits for its end.
 INTERRUPTED = """

@@ -245,6 +245,12 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(call: Callable[[], Any],
     assert "\n" not in str(caught.value)
 
 
+def test_the_synchronous_form_raises_the_error_alone() -> None:
+    with pytest.raises(ValueError, match="no method 'magic'") as caught:
+        ask_sync(ScriptedModel({}), None, "q", method="magic")
+    assert caught.value.__context__ is None
+
+
 def test_an_image_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(ImageError):
         refused(image="/does/not/exist.png")()

@@ -14,6 +14,7 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Judge, Preference
 from llava_cot.search.request import make_request
 from llava_cot.search.search import (
+    Began,
     CandidateAdded,
     CandidateKept,
     Event,
@@ -134,3 +135,24 @@ def test_the_question_is_recorded_with_a_small_copy_of_its_picture() -> None:
     assert copy.size == (512, 128)
     assert (small.width, small.height) == (8, 6)
     assert wide.pil.size == (2000, 500)
+
+
+async def test_another_model_reads_the_text_of_a_path_and_not_its_token_ids() -> None:
+    model, other = ScriptedModel(remainder(WHOLE)), ScriptedModel(remainder(WHOLE))
+    search = Search(make_request("single"), model, Question("q"))
+    search.start("answer")
+    search.keep(search.add(continuation(WHOLE[:20], tokens=(1, 2))))
+    await search.draw(search.prompt(search.path), 1, search.sampling(max_tokens=3), model=other)
+    [call] = other.calls
+    assert (call.prompt.prefix, call.prompt.prefix_tokens) == (WHOLE[:20], None)
+    assert search.prompt(search.path).prefix_tokens == (1, 2)
+
+
+async def test_a_method_that_refuses_at_once_sends_no_event() -> None:
+    events: list[Event] = []
+    search = Search(make_request("single"), ScriptedModel({}), Question("q"), on_event=events.append)
+    assert events == []
+    search.start("answer")
+    search.finish()
+    assert [type(event) for event in events] == [Began, StageStarted, Finished]
+    assert events[0] == Began(search)

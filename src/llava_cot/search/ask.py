@@ -104,10 +104,12 @@ def _synchronous(function: Callable[_P, Coroutine[Any, Any, Trace]]) -> Callable
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(function(*args, **kwargs))
-        raise RuntimeError(
-            "ask_sync cannot wait in an event loop, such as a notebook's; write await ask(...)"
-        )
+            pass
+        else:
+            raise RuntimeError(
+                "ask_sync cannot wait in an event loop, such as a notebook's; write await ask(...)"
+            )
+        return asyncio.run(function(*args, **kwargs))
 
     run.__name__ = run.__qualname__ = "ask_sync"
     return run

@@ -218,7 +218,7 @@ class Search:
         on_text: OnText | None = None,
         model: Model | None = None,
     ) -> list[Continuation]:
-        """n samples of a prompt, not yet recorded: see `add`. Another model reads the text, not the token ids."""
+        """n samples of a prompt, not yet recorded: see `add`. Another model reads its text, not its ids."""
         model = model or self.model
         if model is not self.model and prompt.prefix_tokens is not None:
             prompt = replace(prompt, prefix_tokens=None)
