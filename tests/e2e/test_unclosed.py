@@ -16,9 +16,7 @@ from llava_cot import Sampling, ask_sync, open_model
 
 model = open_model(sys.argv[1])
 """
-ASK = (
-    'ask_sync(model, "examples/scene.png", "How many?", method="single", sampling=Sampling(max_tokens=4))\n'
-)
+ASK = 'ask_sync(model, "examples/scene.png", "How many?", method="single", sampling=Sampling(max_tokens=4))\n'
 
 # Interrupts that come while a pass of the engine runs, the later ones while the program waits for its end.
 INTERRUPTED = """
