@@ -82,7 +82,7 @@ def test_the_folder_is_records_with_pictures_and_a_report(questions: Path, tmp_p
     for record in records:
         [turn] = record.turns
         assert turn.response and turn.answer is None and turn.text == turn.question
-        assert (record.source, record.licence) == ("duels", "MIT")
+        assert (record.source, record.license) == ("duels", "MIT")
         assert set(record.extra) == {"of", "model", "kind", "stage", "by", "worths"}
         assert record.extra["model"] == "scripted" and record.id.startswith(record.extra["of"] + "/")
         number = record.extra["of"].removeprefix("q/")

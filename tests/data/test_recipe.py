@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from llava_cot.core.yaml_file import read_recipe
-from llava_cot.data.sampling.data_recipe import DataRecipe
 from llava_cot.data.sources import SOURCES
+from llava_cot.data.sources.entry import DataRecipe
 from llava_cot.errors import DataError
 
 RECIPES = Path(__file__).parents[2] / "recipes"

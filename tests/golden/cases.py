@@ -595,6 +595,8 @@ def command_cases() -> dict[str, Callable[[Path], Any]]:
 
     def sources(folder: Path) -> Any:
         told = yaml.safe_load((ROOT / "recipes/llava-cot-100k.yaml").read_text())
+        # GeoQA+ is read from another release than it was (see CHANGELOG.md), and so is not compared.
+        told["sources"] = [entry for entry in told["sources"] if entry["source"] != "geoqa_plus"]
         for entry in told["sources"]:
             entry["count"] = "all"
         (folder / "recipe.yaml").write_text(yaml.safe_dump(told))

@@ -1,7 +1,4 @@
-"""The lines of a data folder, whatever is wrong with them, and the records in them where all must be right.
-
-Owns finding the file, the forms that a line may have, and what is wrong with one. Reads no picture.
-"""
+"""The lines of data files: the records in them, and what is wrong with a line that holds none."""
 
 from __future__ import annotations
 
@@ -22,10 +19,14 @@ DATA_FILES = ("train.jsonl", "questions.jsonl")
 
 @dataclass(frozen=True)
 class DataLine:
-    """A line of a data file, numbered from 1; `end` is where it ends in the file, in bytes.
+    """A line of a data file.
 
-    `record` is None where the line holds none; `problem` then says why. Pictures that lie outside of the
-    folder are not among the record's; `outside` says which.
+    Attributes:
+        number: Counted from 1.
+        end: Where it ends in the file, in bytes.
+        record: None if the line holds none.
+        problem: Why it holds none.
+        outside: Names of pictures outside of the folder; they are not among the record's.
     """
 
     number: int
@@ -48,32 +49,28 @@ def data_file(folder: Path) -> Path:
 
 
 class RecordFile:
-    """The records of a file, or of the file in a folder, gone through as often as they are asked for.
+    """The records of a file, or of the data file of a folder; can be iterated over several times.
 
-    What a conversation without standard answers has as replies, or as their conclusions, are its standard
-    answers. Raises DataError if there is no such file; going through it raises DataError for a line that is
-    wrong, with its number.
+    A turn without a standard answer gets its reply, or the reply's conclusion, as the standard answer.
+
+    Raises:
+        DataError: There is no such file; while iterating, a line holds no record.
     """
 
-    def __init__(self, given: str | Path) -> None:
-        path = Path(given).expanduser()
-        if not path.exists():
+    def __init__(self, path: str | Path) -> None:
+        found = Path(path).expanduser()
+        if not found.exists():
             raise DataError(
-                f"there are no records at {path}; name a file, or a folder of `data sample` or `annotate`"
+                f"there are no records at {found}; name a file, or a folder of `data sample` or `annotate`"
             )
-        self.file = data_file(path) if path.is_dir() else path
+        self.file = data_file(found) if found.is_dir() else found
 
     def __iter__(self) -> Iterator[Record]:
-        for line in read_lines(self.file):
-            where = f"{self.file}, line {line.number}"
-            if line.record is None:
-                raise DataError(f"{where}: {line.problem}")
-            if line.outside:
-                raise DataError(f"{where}: the picture {line.outside[0]!r} lies outside of the folder")
-            yield replace(line.record, turns=tuple(_answered(turn) for turn in line.record.turns))
+        for record in read_records(self.file):
+            yield replace(record, turns=tuple(_answered(turn) for turn in record.turns))
 
     def __len__(self) -> int:
-        """Lines that are not empty; nothing is looked at."""
+        """The number of lines that are not empty; they are not parsed."""
         with self.file.open("rb") as lines:
             return sum(bool(line.strip()) for line in lines)
 
@@ -84,8 +81,19 @@ def _answered(turn: Turn) -> Turn:
     return turn
 
 
+def read_records(file: Path) -> Iterator[Record]:
+    """The records of a data file as they are. Raises DataError for a line that holds none."""
+    for line in read_lines(file):
+        where = f"{file}, line {line.number}"
+        if line.record is None:
+            raise DataError(f"{where}: {line.problem}")
+        if line.outside:
+            raise DataError(f"{where}: the picture {line.outside[0]!r} lies outside of the folder")
+        yield line.record
+
+
 def read_lines(file: Path) -> Iterator[DataLine]:
-    """The lines of a data file, one at a time; empty ones are passed over. Raises OSError."""
+    """The lines of a data file, good or bad; empty ones are skipped. Raises OSError."""
     end = 0
     with file.open("rb") as lines:
         for number, data in enumerate(lines, 1):
@@ -97,23 +105,22 @@ def read_lines(file: Path) -> Iterator[DataLine]:
 def _line(number: int, end: int, data: bytes, root: Path) -> DataLine:
     try:
         value = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
+        if not isinstance(value, dict):
+            return DataLine(number, end, problem="it is no record, which is an object in braces")
+        record, outside = _record(value, root)
     except UnicodeDecodeError as error:
         return DataLine(number, end, problem=f"it is no UTF-8 text ({error.reason})")
     except RecursionError:
         return DataLine(number, end, problem="it is no record: it is nested too deeply")
-    except ValueError as error:
-        return DataLine(number, end, problem=f"it is no JSON ({error})")
-    if not isinstance(value, dict):
-        return DataLine(number, end, problem="it is no record, which is an object in braces")
-    try:
-        record, outside = _record(value, root)
     except DataError as error:
         return DataLine(number, end, problem=str(error))
+    except ValueError as error:
+        return DataLine(number, end, problem=f"it is no JSON ({error})")
     return DataLine(number, end, record, outside=outside)
 
 
 def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...]]:
-    """The record of a line in any of three forms, and its pictures that lie outside of the root."""
+    """The record of a line in any of three forms, and its pictures outside of the root."""
     names = _names(line)
     bare = {key: value for key, value in line.items() if key not in ("image", "images")}
     if isinstance(bare.get("id"), int):
@@ -123,7 +130,7 @@ def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...
     elif "question" in bare:
         record = _scene(bare)
     else:
-        record = _plain({**bare, "images": names})
+        record = _chat({**bare, "images": names})
     _check_types(record)
     pictures, outside = [], []
     for name in names:
@@ -142,7 +149,7 @@ def _names(line: Mapping[str, Any]) -> list[str]:
 
 
 def _scene(line: Mapping[str, Any]) -> Record:
-    """A line of `scenes.items.write_scenes`: one question with its answer, and no response yet."""
+    """A line of `llava-cot scenes`: one question with its answer, and no response yet."""
     options = line.get("options") or ()
     if not isinstance(options, list | tuple):
         raise DataError("it is no record: its options are no list")
@@ -151,23 +158,23 @@ def _scene(line: Mapping[str, Any]) -> Record:
     return Record(line.get("id", ""), (turn,), extra=extra)
 
 
-def _plain(line: Mapping[str, Any]) -> Record:
-    """A line of LLaVA-CoT-100k: what was asked, and the reply, staged or not; no standard answer."""
+def _chat(line: Mapping[str, Any]) -> Record:
+    """A line of LLaVA-CoT-100k: questions and replies, staged or not; no standard answers."""
     try:
-        talk = read_conversation(line)
+        conversation = read_conversation(line)
     except DataError as error:
         raise DataError(f"it is no record: {error}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"it is no record ({type(error).__name__}: {error})") from None
     turns = tuple(
-        replace(turn, answer=None, response=turn.response or turn.answer or "") for turn in talk.turns
+        replace(turn, answer=None, response=turn.response or turn.answer or "") for turn in conversation.turns
     )
     return Record(line.get("id", ""), turns, source=line.get("source", ""))
 
 
 def _check_types(record: Record) -> None:
-    """`from_json` takes the values as they are. Raises DataError for one that is not a text."""
-    texts: list[Any] = [record.id, record.source, record.licence]
+    """`from_json` takes values as they are. Raises DataError for one that is not a text."""
+    texts: list[Any] = [record.id, record.source, record.license]
     for turn in record.turns:
         texts += [turn.question, *turn.options]
         texts += [text for text in (turn.answer, turn.hints, turn.response) if text is not None]

@@ -1,9 +1,4 @@
-"""A record: one conversation about pictures, as it goes from a source through a teacher into training.
-
-Owns the record and the line of JSON that it is on disk: a line of LLaVA-CoT-100k's `train.jsonl` (`id`,
-`image`, `conversations`) with what else is known beside it. Knows no source, model or file layout; reads no
-picture before it is asked for.
-"""
+"""A record, one conversation about pictures, and the line of JSON that it is on disk."""
 
 from __future__ import annotations
 
@@ -21,14 +16,17 @@ from llava_cot.core.files import path_inside
 from llava_cot.core.question import Question
 from llava_cot.errors import DataError
 
-DUELS = "duels"  # the source of records in which a model learns to judge
+DUELS = "duels"  # the source of records that train a judge
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that has not been read: its name, and the file or the bytes that it is.
+    """A picture that has not been read.
 
-    `name` is a relative path with "/", unique within its data set, such as "chartqa/train/png/41.png".
+    Attributes:
+        name: A relative path with "/", unique within its data set, such as "chartqa/train/png/41.png".
+        file: The file that it is, or
+        data: the bytes of one.
     """
 
     name: str
@@ -48,9 +46,12 @@ class Picture:
 class Turn:
     """One question of a conversation, and what is known about its answer.
 
-    `answer` is the standard answer, an option's letter where there are options; None where there is none.
-    `hints` may help a teacher (a lecture, a rationale) and are never shown to the model. `response` is the
-    staged text, once a teacher has written it.
+    Attributes:
+        question: Without its options.
+        answer: The standard answer, an option's letter where there are options; None if it is not known.
+        options: In order, without letters.
+        hints: Help for a teacher (a lecture, a rationale); the model never sees them.
+        response: The staged text, once a teacher has written it.
     """
 
     question: str
@@ -61,29 +62,44 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """The question with its options, as a model is asked."""
+        """The question with its options, as a model gets it."""
         return prompting.question_text(Question(self.question, options=self.options))
 
 
 @dataclass(frozen=True)
 class Record:
-    """One conversation about some pictures (or none). `id` is unique within its data set.
+    """One conversation about some pictures, or none.
 
-    `source` is the name of the source it came from, `licence` what its authors publish it under (an SPDX
-    identifier where there is one, empty if they do not say). `extra` is what else the source tells and
-    reports may group by, such as the type of question: plain JSON.
+    Attributes:
+        id: Unique within its data set.
+        turns: One or more.
+        pictures: Shown before the first question.
+        source: The name of the source that it came from.
+        license: What its authors publish it under: an SPDX identifier where there is one, empty if they do
+            not say.
+        extra: What else the source has, such as the type of question: plain JSON, for reports to group by.
     """
 
     id: str
     turns: tuple[Turn, ...]
     pictures: tuple[Picture, ...] = ()
     source: str = ""
-    licence: str = ""
+    license: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as a line of JSON. What the model is to say is the response, or else the standard answer."""
+    """The record as a line of a data file.
+
+    It is a line of LLaVA-CoT-100k's `train.jsonl` with more keys:
+
+        id             text
+        image, images  the name of one picture, or of several, relative to the file's folder
+        conversations  {from: human, value} and {from: gpt, value} in turn; gpt's value is the response, or
+                       else the standard answer, or else empty
+        questions      for each turn {question, answer, options, hints, annotated}, without what is empty
+        source, licence, extra
+    """
     line: dict[str, Any] = {"id": record.id}
     names = [picture.name for picture in record.pictures]
     if len(names) == 1:
@@ -91,9 +107,9 @@ def to_json(record: Record) -> dict[str, Any]:
     elif names:
         line["images"] = names
     line["conversations"] = [
-        {"from": who, "value": value}
+        {"from": speaker, "value": value}
         for turn in record.turns
-        for who, value in (("human", turn.text), ("gpt", turn.response or turn.answer or ""))
+        for speaker, value in (("human", turn.text), ("gpt", turn.response or turn.answer or ""))
     ]
     line["questions"] = [
         {
@@ -109,34 +125,34 @@ def to_json(record: Record) -> dict[str, Any]:
         }
         for turn in record.turns
     ]
-    line |= {key: value for key, value in (("source", record.source), ("licence", record.licence)) if value}
+    line |= {key: value for key, value in (("source", record.source), ("licence", record.license)) if value}
     return line | ({"extra": dict(record.extra)} if record.extra else {})
 
 
 def from_json(line: Mapping[str, Any], root: Path) -> Record:
-    """The record that `to_json` made a line of; its pictures are files under `root`.
+    """The record of a line that `to_json` made; its pictures are files under `root`.
 
     Raises DataError if the line is another one, or names a picture outside of `root`.
     """
     try:
         names = [line["image"]] if "image" in line else list(line.get("images", ()))
-        spoken = [message["value"] for message in line["conversations"][1::2]]
+        replies = [message["value"] for message in line["conversations"][1::2]]
         turns = tuple(
             Turn(
-                question=asked["question"],
-                answer=asked.get("answer"),
-                options=tuple(asked.get("options", ())),
-                hints=asked.get("hints"),
-                response=said if asked.get("annotated") else None,
+                question=question["question"],
+                answer=question.get("answer"),
+                options=tuple(question.get("options", ())),
+                hints=question.get("hints"),
+                response=reply if question.get("annotated") else None,
             )
-            for asked, said in zip(line["questions"], spoken, strict=True)
+            for question, reply in zip(line["questions"], replies, strict=True)
         )
         return Record(
             id=line["id"],
             turns=turns,
             pictures=tuple(Picture(name, path_inside(root, name)) for name in names),
             source=line.get("source", ""),
-            licence=line.get("licence", ""),
+            license=line.get("licence", ""),
             extra=line.get("extra", {}),
         )
     except DataError:
@@ -149,38 +165,38 @@ def from_json(line: Mapping[str, Any], root: Path) -> Record:
 
 def annotated(record: Record, responses: Mapping[int, str]) -> Record:
     """The record with only the turns that have a response, by their number, and with these."""
-    kept = tuple(
+    turns = tuple(
         replace(turn, response=responses[i]) for i, turn in enumerate(record.turns) if i in responses
     )
-    return replace(record, turns=kept)
+    return replace(record, turns=turns)
 
 
 def record_key(record: Record) -> str:
-    """The record's key: its id, and a hash of what is asked, so that a question that changed is a new one."""
-    asked = [[turn.question, turn.answer, turn.options, turn.hints] for turn in record.turns]
+    """The record's key in a store: its id, and a hash of its questions, so that a changed record is new."""
+    questions = [[turn.question, turn.answer, turn.options, turn.hints] for turn in record.turns]
     names = [picture.name for picture in record.pictures]
-    return f"{dumps(record.id)[1:-1]} {sha256(dumps([asked, names]).encode()).hexdigest()[:16]}"
+    return f"{dumps(record.id)[1:-1]} {sha256(dumps([questions, names]).encode()).hexdigest()[:16]}"
 
 
 def place_picture(picture: Picture, target: Path, data: bytes | None = None) -> None:
-    """Put a picture where nothing is yet; `data` are its bytes, where they have been read. Raises OSError."""
+    """Put a picture where no file is yet, whole or not at all: as a hard link if possible, else as a copy.
+
+    `data` are its bytes, if they have been read. Raises OSError.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if picture.file is None or picture.data is not None or not _linked(picture.file, target):
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(picture.read() if data is None else data)
-        part.replace(target)
+    if picture.file is not None and picture.data is None:
+        try:
+            os.link(picture.file.resolve(), target)
+            return
+        except OSError:  # another disk, or a file system without links
+            pass
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(picture.read() if data is None else data)
+    part.replace(target)
 
 
-def _linked(file: Path, target: Path) -> bool:
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another disk, or a file system without links
-        return False
-    return True
-
-
-def holds_picture(picture: Picture, target: Path) -> bool:
-    """Whether the file at `target`, which exists, is this picture's. Raises OSError."""
+def holds_picture(target: Path, picture: Picture) -> bool:
+    """Whether an existing file is this picture's. Raises OSError."""
     if picture.file is not None and picture.data is None:
         return target.samefile(picture.file) or filecmp.cmp(target, picture.file, shallow=False)
     return target.read_bytes() == picture.read()

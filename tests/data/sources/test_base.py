@@ -1,4 +1,4 @@
-"""What a source lacks is named, and broken content is told with its file and line."""
+"""What a source lacks is named, and the values of rows are checked."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.sources import base
+from llava_cot.data.sources import base, row_files
 from llava_cot.errors import DataError
 
 
@@ -22,10 +22,10 @@ SOURCE = base.Source(
 def test_only_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "a.json").touch()
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         SOURCE.records(tmp_path, "val")
-    assert str(told.value) == (
-        f"X is not whole under {tmp_path}: there is no *.csv; it is to be had from https://x.example"
+    assert str(error.value) == (
+        f"X is incomplete under {tmp_path}: there is no *.csv; get it from https://x.example"
     )
     (tmp_path / "b.csv").touch()
     assert list(SOURCE.records(tmp_path, "val")) == []
@@ -42,7 +42,7 @@ def test_a_row_of_another_kind_is_told_with_its_place(row: object) -> None:
         yield Record("1", (Turn(base.text(row["text"])),))
 
     with pytest.raises(DataError, match=r"^a.jsonl, line 7: this is not as expected \(\w+Error: "):
-        list(base.each(Path("a.jsonl"), [("line 7", row)], make))
+        list(row_files.each(Path("a.jsonl"), [("line 7", row)], make))
 
 
 @pytest.mark.parametrize(
@@ -58,40 +58,6 @@ def test_a_text_is_a_string_or_a_whole_number(value: object, expected: str) -> N
 def test_nothing_else_is_a_text(value: object) -> None:
     with pytest.raises(TypeError):
         base.text(value)
-
-
-def test_json_lines_come_with_their_places(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n[2]\n{"a": \n')
-    lines = base.json_lines(file)
-    assert [next(lines), next(lines)] == [("line 1", {"a": 1}), ("line 3", [2])]
-    with pytest.raises(DataError, match=r"a.jsonl, line 4: this is no JSON"):
-        next(lines)
-
-
-def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(b'"a"\n"\xff"\n')
-    with pytest.raises(DataError, match=r"a.jsonl, line 2: this is no UTF-8"):
-        list(base.json_lines(file))
-
-
-def test_a_whole_json_file_is_told_with_its_line(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
-    file.write_text("{\n1}")
-    with pytest.raises(DataError, match=r"a.json, line 2: this is no JSON"):
-        base.json_value(file)
-
-
-def test_csv_rows_come_with_their_places(tmp_path: Path) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text('id,text\n1,"two\nlines"\n2\n')
-    rows = base.csv_rows(file, ("id", "text"))
-    assert next(rows) == ("line 3", {"id": "1", "text": "two\nlines"})
-    with pytest.raises(DataError, match=r"a.csv, line 4: the row is not as long"):
-        next(rows)
-    with pytest.raises(DataError, match=r"a.csv, line 1: there is no column answer among"):
-        list(base.csv_rows(file, ("answer",)))
 
 
 def test_a_picture_is_below_the_root(tmp_path: Path) -> None:

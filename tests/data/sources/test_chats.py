@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llava_cot.data.record import Record
-from llava_cot.data.sources import chats as llava_cot_100k
-from llava_cot.data.sources.chats import read_chats
+from llava_cot.data.sources.chats import LLAVA_COT_100K, read_chats
 from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -32,8 +31,8 @@ def asked(content: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_llava_cot_100k_as_published() -> None:
-    first, second = llava_cot_100k.SOURCE.records(FIXTURES / "llava_cot_100k")
-    assert (first.id, first.source, first.licence) == ("pisc_24231", "llava_cot_100k", "Apache-2.0")
+    first, second = LLAVA_COT_100K.records(FIXTURES / "llava_cot_100k")
+    assert (first.id, first.source, first.license) == ("pisc_24231", "llava_cot_100k", "Apache-2.0")
     assert first.pictures[0].name == "llava_cot_100k/pisc/image/24231.jpg"
     assert first.pictures[0].read().startswith(b"\xff\xd8")
     assert [(turn.question, turn.answer) for turn in first.turns] == [
@@ -50,7 +49,7 @@ def test_llava_cot_100k_as_published() -> None:
 def test_llava_cot_100k_without_its_pictures_says_how_to_unpack_them(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes((FIXTURES / "llava_cot_100k/train.jsonl").read_bytes())
     with pytest.raises(DataError, match=r"train\.jsonl, line 1.*image\.zip\.part"):
-        list(llava_cot_100k.SOURCE.records(tmp_path))
+        list(LLAVA_COT_100K.records(tmp_path))
 
 
 def test_sharegpt_in_a_json_array() -> None:
@@ -99,13 +98,13 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
             "on the network; download",
         ),
         (asked([{"type": "input_audio"}]), "input_audio"),
-        (asked("<image> Which?"), "speak of 1 pictures"),
+        (asked("<image> Which?"), "mark 1 pictures"),
         (asked("Which?", image="../messages.jsonl"), "outside"),
         (asked("Which?", image="/etc/passwd"), "outside"),
         (asked("Which?", image=3), "given as int"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "from 'tool'"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),
-        ({"conversations": [{"from": "human", "value": "x"}] * 2}, "in turn"),
+        ({"conversations": [{"from": "human", "value": "x"}] * 2}, "must alternate"),
         ({"conversations": [{"from": "system", "value": "x"}]}, "the conversation is empty"),
         ({"text": "x"}, "there is no conversation"),
         ({"conversations": [{"value": "x"}]}, "KeyError"),

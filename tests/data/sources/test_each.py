@@ -2,7 +2,6 @@
 
 import io
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from PIL import Image
 
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources import SOURCES
-from llava_cot.data.sources.ai2d import LetteredPicture
+from llava_cot.data.sources.school import LetteredPicture
 from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -34,7 +33,7 @@ def test_chartqa() -> None:
         turns=(Turn("How many apples were sold in May?", "14"),),
         pictures=shown("chartqa", "train/png/41.png"),
         source="chartqa",
-        licence="GPL-3.0",
+        license="GPL-3.0",
         extra={"type": "human"},
     )
     assert [(record.id, record.extra["type"]) for record in records[1:]] == [
@@ -57,7 +56,7 @@ def test_aokvqa_keeps_options_rationales_and_the_commonest_direct_answer() -> No
         ),
         pictures=shown("aokvqa", "coco/train2017/000000000073.jpg"),
         source="aokvqa",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         # "light" and "green light" come three times each; "light" is the first.
         extra={"direct_answer": "light", "difficult_direct_answer": False},
     )
@@ -72,7 +71,7 @@ def test_ai2d_leaves_out_options_that_are_none_or_come_again() -> None:
         turns=(Turn("What does the sun give to the leaf?", "B", ("light", "water")),),
         pictures=shown("ai2d", "images/2.png"),
         source="ai2d",
-        licence="AI2 licence for non-commercial use; the data may not be passed on",
+        license="AI2 licence for non-commercial use; the data may not be passed on",
         extra={"type": "words"},
     )
 
@@ -99,50 +98,43 @@ def test_ai2d_draws_the_letters_that_a_question_speaks_of() -> None:
     assert inside.max() == 255 and inside.min() < 80  # white, and a letter on it
 
 
-def test_geoqa_plus_keeps_the_solution_and_the_picture_in_its_file() -> None:
+def test_geoqa_plus_is_read_from_conversations() -> None:
     first, second = read("geoqa_plus")
-    (picture,) = first.pictures
+    question = (
+        "As shown in the figure, AB is a diameter of the circle. If the radius is 3, the length of AB is ()\n"
+        "A. 3\nB. 6\nC. 9\nD. 12\nAnswer with the option's letter from the given choices directly."
+    )
+    file = FIXTURES / "geoqa_plus/data/geoqa+/images/0.png"
     assert first == Record(
         id="geoqa_plus/train/17-0",
-        turns=(
-            Turn(
-                "如图,AB为圆的直径,若半径为3,则AB的长为()",
-                "B",
-                ("3", "6", "9", "12"),
-                "解:直径是半径的两倍,所以AB=6.故选:B.",
-            ),
-        ),
-        pictures=(Picture("geoqa_plus/train/0.png", data=picture.data),),
+        turns=(Turn(question, "B"),),
+        pictures=(Picture("geoqa_plus/data/geoqa+/images/0.png", file),),
         source="geoqa_plus",
-        licence="not stated",
-        extra={"points": ["直径"]},
+        license="Apache-2.0 by InternVL's card; not stated by GeoQA+'s authors",
     )
-    pixels = np.asarray(Image.open(io.BytesIO(picture.read())))
+    pixels = np.asarray(Image.open(io.BytesIO(first.pictures[0].read())))
     assert pixels.tolist() == (np.arange(48).reshape(6, 8) * 5).tolist()
-    assert (second.id, second.turns[0].answer, second.turns[0].hints) == ("geoqa_plus/train/17-1", "B", None)
+    assert (second.id, second.turns[0].answer) == ("geoqa_plus/train/17-1", "B")
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"label": 4}, "entry 1: the answer is option 4, of 4"),
-        (
-            {"image": np.zeros((2, 2, 3), np.uint8)},
-            r"entry 1: a grey picture is wanted, not u1 of shape \(2, 2, 3\)",
-        ),
-        ({"image": np.zeros((2, 2))}, "entry 1: a grey picture is wanted, not f8"),
-        ({"image": None}, "entry 1: this is not as expected"),
-        ({"choices": "3"}, "entry 1: "),
+        ({"conversations": []}, "line 1: there is no conversation"),
+        ({"image": "../../../secret.png"}, "line 1: the picture .* outside"),
+        ({"image": 3.5}, "line 1: this is not as expected"),
+        ({"image": None}, "line 1: the texts mark 1 pictures"),
     ],
 )
-def test_geoqa_plus_tells_what_is_wrong_with_a_problem(
-    change: dict[str, Any], told: str, tmp_path: Path
+def test_geoqa_plus_says_what_is_wrong_with_a_row(
+    change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    problems = pickle.loads((FIXTURES / "geoqa_plus" / "Backtrans-train.pk").read_bytes())
-    problems[0] |= change
-    (tmp_path / "Backtrans-train.pk").write_bytes(pickle.dumps(problems))
-    with pytest.raises(DataError, match=rf"Backtrans-train.pk, {told}"):
-        list(SOURCES["geoqa_plus"].records(tmp_path))
+    root = Path(shutil.copytree(FIXTURES / "geoqa_plus", tmp_path / "a" / "b"))
+    file = root / "opensource/geoqa+.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row | change) + "\n" for row in rows))
+    with pytest.raises(DataError, match=rf"geoqa\+\.jsonl, {message}"):
+        list(SOURCES["geoqa_plus"].records(root))
 
 
 def test_scienceqa_asks_with_what_it_calls_a_hint_and_helps_with_lecture_and_solution() -> None:
@@ -159,7 +151,7 @@ def test_scienceqa_asks_with_what_it_calls_a_hint_and_helps_with_lecture_and_sol
         ),
         pictures=shown("scienceqa", "images/train/1/image.png"),
         source="scienceqa",
-        licence="CC-BY-NC-SA-4.0",
+        license="CC-BY-NC-SA-4.0",
         extra={"type": "Forces", "subject": "natural science", "topic": "physics", "grade": "grade4"},
     )
     # Problem 2 has no picture.
@@ -174,7 +166,7 @@ def test_docvqa_takes_the_first_answer_and_keeps_all() -> None:
         turns=(Turn("What is the date of the letter?", "3/4/92"),),
         pictures=shown("docvqa", "spdocvqa_images/abcd0337_1.png"),
         source="docvqa",
-        licence="not stated",
+        license="not stated",
         extra={"types": ["handwritten", "form"], "answers": ["3/4/92", "3/4/1992"]},
     )
     assert (second.turns[0].answer, second.pictures) == ("B. Clerk", first.pictures)
@@ -196,7 +188,7 @@ def test_pisc_makes_a_question_of_every_pair() -> None:
         ),
         pictures=shown("pisc", "image/00031.jpg"),
         source="pisc",
-        licence="as on its Zenodo page",
+        license="as on its Zenodo page",
         extra={"type": "professional"},
     )
     assert (second.id, second.turns[0].answer) == ("pisc/train/31-1-3", "F")
@@ -218,7 +210,7 @@ def test_pisc_makes_a_question_of_every_pair() -> None:
 def test_pisc_tells_what_is_wrong_with_a_pair(pairs: dict[str, int], told: str, tmp_path: Path) -> None:
     root = Path(shutil.copytree(FIXTURES / "pisc", tmp_path / "pisc"))
     (root / "relationship.json").write_text(json.dumps({"31": pairs}))
-    with pytest.raises(DataError, match=rf"relation_trainidx.json, entry 1 \(line 1\): .*{told}"):
+    with pytest.raises(DataError, match=rf"relation_trainidx.json, entry 1: .*{told}"):
         list(SOURCES["pisc"].records(root))
 
 
@@ -229,7 +221,7 @@ def test_clevr() -> None:
         turns=(Turn("How many things are there?", "3"),),
         pictures=shown("clevr", "images/train/CLEVR_train_000000.png"),
         source="clevr",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         extra={"type": "count", "family": 1},
     )
     assert (second.id, second.turns[0].answer, second.extra["type"]) == ("clevr/train/1", "yes", "exist")
@@ -242,7 +234,7 @@ def test_clevr_math_writes_its_sums_in_digits() -> None:
         turns=(Turn("Take away all red cubes. How many objects are left?", "5"),),
         pictures=shown("clevr_math", "CLEVR_v1.0/images/train/CLEVR_train_000004.png"),
         source="clevr_math",
-        licence="CC-BY-4.0 by its card, CC-BY-SA-4.0 by its loading script",
+        license="CC-BY-4.0 by its card, CC-BY-SA-4.0 by its loading script",
         extra={"type": "subtraction"},
     )
     assert (second.turns[0].answer, second.extra) == ("8", {"type": "addition"})
@@ -258,7 +250,7 @@ def test_sharegpt4v_keeps_the_turns_of_a_conversation_and_leaves_out_those_witho
         ),
         pictures=shown("sharegpt4v", "coco/train2017/000000000025.jpg"),
         source="sharegpt4v",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         extra={"collection": "coco"},
     )
     assert (second.id, second.turns) == (
@@ -277,5 +269,5 @@ def test_sharegpt4v_refuses_speakers_out_of_turn(speakers: list[str], tmp_path: 
     file.write_text(
         json.dumps([{"id": "1", "image": "coco/train2017/000000000025.jpg", "conversations": talk}])
     )
-    with pytest.raises(DataError, match=r"entry 1 \(line 1\): human and gpt are to speak in turn, not "):
+    with pytest.raises(DataError, match=r"entry 1: human and gpt must alternate, not "):
         list(SOURCES["sharegpt4v"].records(root))

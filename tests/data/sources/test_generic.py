@@ -2,6 +2,7 @@
 
 import io
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import datasets
@@ -10,6 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from llava_cot.data.record import Picture, Record, Turn, to_json
+from llava_cot.data.sources import SOURCES
 from llava_cot.data.sources.entry import SourceEntry, expanded, open_source
 from llava_cot.data.sources.hf import _answer, read_hf
 from llava_cot.data.sources.tsv import read_tsv
@@ -109,7 +111,7 @@ def test_a_folder_of_files_with_columns_of_its_own(tmp_path: Path) -> None:
     assert one.id.startswith("5-") and one.turns == (Turn("Which?", "B", ("cube", "ball"), "Look."),)
     assert two.turns == (Turn("Which?", "A", ("cube", "ball")),)
     assert three.turns == (Turn("Which?"),)
-    with pytest.raises(DataError, match=r"row 1: there is no question; say `columns.*q, choices"):
+    with pytest.raises(DataError, match=r"row 1: there is no question; add `columns.*q, choices"):
         list(read_hf(str(tmp_path)))
     with pytest.raises(DataError, match="no column 'Q' for the question"):
         list(read_hf(str(tmp_path), columns={"question": "Q"}))
@@ -240,3 +242,27 @@ def test_an_answer_is_a_letter_where_there_are_options(
     value: object, options: tuple[str, ...], answer: str | None
 ) -> None:
     assert _answer(value, options) == answer
+
+
+def test_a_source_of_another_package_works_in_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_package.py").write_text(
+        "from llava_cot.data.record import Record, Turn\n"
+        "from llava_cot.data.sources import Source\n"
+        "def read(root, split):\n"
+        "    yield Record(f'theirs/{split}/1', (Turn('How many?', '2'),), source='theirs')\n"
+        "SOURCE = Source('theirs', 'Theirs', 'https://x.example', 'MIT', ('a.txt',), read)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("theirs", "their_package:SOURCE", "llava_cot.sources")
+    monkeypatch.setattr(SOURCES, "_entry_points", {"theirs": point})
+    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
+    assert list(SOURCES)[-1] == "theirs"
+    entry = SourceEntry(source="theirs", root=tmp_path, count=1)
+    with pytest.raises(DataError, match=r"Theirs is incomplete under .*: there is no a\.txt"):
+        open_source(entry)
+    (tmp_path / "a.txt").touch()
+    assert [record.id for record in open_source(entry).records()] == ["theirs/train/1"]
+    with pytest.raises(ValueError, match=r"there is no source 'ours'; choose one of .*, theirs, tsv"):
+        SourceEntry(source="ours", root=tmp_path, count=1)

@@ -124,7 +124,7 @@ def _count(summary: AnnotationSummary, record: Record) -> None:
     summary.records += 1
     summary.turns += len(record.turns)
     summary.pictures += len(record.pictures)
-    summary.sources[record.source, record.licence] += 1
+    summary.sources[record.source, record.license] += 1
     for turn in record.turns:
         for name, text in parse(turn.response or "").stages.items():
             summary.words.setdefault(name, Counter())[len((text or "").split())] += 1
@@ -145,7 +145,7 @@ def place_in_set(picture: Picture, folder: Path) -> Picture:
 def _put(picture: Picture, target: Path) -> bool:
     """Whether the picture is there now; false if another one is."""
     if target.exists():
-        return holds_picture(picture, target)
+        return holds_picture(target, picture)
     place_picture(picture, target)
     return True
 
@@ -221,7 +221,7 @@ class Parquet:
                 for t in record.turns
             ],
             "source": record.source,
-            "licence": record.licence,
+            "licence": record.license,
             "extra": json.dumps(dict(record.extra)),
         }
         self._rows.append(_sound(row))

@@ -246,7 +246,7 @@ def _examples(record: Record, found: dict[str, Any], folder: Path, model: str) -
             (Turn(example["prompt"], response=example["reply"]),),
             pictures if example["picture"] else (),
             DUELS,
-            record.licence,
+            record.license,
             {"of": record.id, "model": model}
             | {key: example[key] for key in ("kind", "stage", "by", "worths")},
         )

@@ -149,7 +149,7 @@ class Placed:
             return
         target = path_inside(self._folder, path)
         if target.exists():
-            if not holds_picture(picture, target):
+            if not holds_picture(target, picture):
                 raise DataError(
                     f"two sources have different pictures called {picture.name}; "
                     "give one of the sources a `name`"

@@ -25,10 +25,9 @@ from llava_cot.core.files import write_whole
 from llava_cot.core.yaml_file import read_recipe
 from llava_cot.data.overlap import threads
 from llava_cot.data.sampling.candidates import CandidateFile, DrawCandidate
-from llava_cot.data.sampling.data_recipe import DataRecipe
 from llava_cot.data.sampling.draw import Place, first, place
 from llava_cot.data.sampling.finding import FOLDER, Finder, SamplingProgress
-from llava_cot.data.sources.entry import OpenedSource, open_source
+from llava_cot.data.sources.entry import DataRecipe, OpenedSource, open_source
 from llava_cot.errors import DataError
 
 QUESTIONS, REPORT, WORK = "questions.jsonl", "sample.json", ".sample.sqlite"
@@ -43,7 +42,7 @@ class SourceOutcome:
     name: str
     title: str
     home: str
-    licence: str
+    license: str
     asked: int | str
     read: int = 0
     drawn: int = 0
@@ -51,6 +50,10 @@ class SourceOutcome:
     overlaps_by_picture: int = 0
     overlaps_by_text: int = 0
     unreadable: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is in `sample.json`."""
+        return {"licence" if name == "license" else name: value for name, value in asdict(self).items()}
 
     def too_few(self, there: int) -> DataError:
         """That there are only so many to draw from."""
@@ -107,7 +110,7 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgre
         report = {
             "recipe": written,
             "drawn": len(drawn),
-            "sources": [asdict(line.outcome) for line in lines],
+            "sources": [line.outcome.to_json() for line in lines],
             "exclude": excluded,
         }
         _write(folder, report, drawn, kept)
@@ -152,7 +155,7 @@ def _first_in_line(
     """Those who are looked at to begin with. Raises DataError if there are fewer than asked for."""
     wanted = asked if isinstance(asked, int) else None
     size = None if wanted is None else wanted + int(wanted * _SPARE_SHARE) + _SPARE
-    outcome = SourceOutcome(source.name, source.title, source.home, source.licence, asked or 0)
+    outcome = SourceOutcome(source.name, source.title, source.home, source.license, asked or 0)
     line = _longer(_Line(source, wanted, size, frozenset(), outcome), seed, on_progress)
     if outcome.read < (wanted or 0):
         raise outcome.too_few(outcome.read)

@@ -1,30 +1,17 @@
-"""Sources: adapters that read public data sets in the layouts that their authors publish."""
+"""Sources: public data sets, read in the layouts that their authors publish."""
 
 from __future__ import annotations
 
-from llava_cot.data.sources.ai2d import AI2D
-from llava_cot.data.sources.aokvqa import AOKVQA
+from llava_cot.core.plugins import Registry
 from llava_cot.data.sources.base import Source
-from llava_cot.data.sources.chartqa import CHARTQA
 from llava_cot.data.sources.clevr import CLEVR, CLEVR_MATH
-from llava_cot.data.sources.docvqa import DOCVQA
-from llava_cot.data.sources.geoqa_plus import GEOQA_PLUS
-from llava_cot.data.sources.pisc import PISC
-from llava_cot.data.sources.scienceqa import SCIENCEQA
-from llava_cot.data.sources.sharegpt4v import SHAREGPT4V
+from llava_cot.data.sources.documents import CHARTQA, DOCVQA
+from llava_cot.data.sources.photographs import AOKVQA, PISC, SHAREGPT4V
+from llava_cot.data.sources.school import AI2D, GEOQA_PLUS, SCIENCEQA
 
-SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        SHAREGPT4V,
-        CHARTQA,
-        AOKVQA,
-        AI2D,
-        GEOQA_PLUS,
-        SCIENCEQA,
-        DOCVQA,
-        PISC,
-        CLEVR,
-        CLEVR_MATH,
-    )
-}
+# The paper's ten data sets, and those of other packages.
+SOURCES: Registry[Source] = Registry("llava_cot.sources", "source")
+for source in (
+    SHAREGPT4V, CHARTQA, AOKVQA, AI2D, GEOQA_PLUS, SCIENCEQA, DOCVQA, PISC, CLEVR, CLEVR_MATH
+):  # fmt: skip
+    SOURCES.add(source.name, source)

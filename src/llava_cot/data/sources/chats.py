@@ -1,7 +1,6 @@
 """Conversations in JSONL, JSON or Parquet files: ShareGPT's `conversations` and OpenAI's `messages`.
 
-Owns the files and where their pictures are found. Knows no data set; what a row says is read by `talk.py`.
-What the system said is kept in `extra`, for a record has no place of its own for it.
+LLaVA-CoT-100k, the paper's own data set, is one of these. A system message is kept in a record's `extra`.
 """
 
 from __future__ import annotations
@@ -19,26 +18,46 @@ from urllib.parse import unquote_to_bytes
 from llava_cot.core.files import path_inside
 from llava_cot.core.stages import parse
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.sources.base import LazyPicture, Source, each, file_name, json_lines, picture, suffix
-from llava_cot.data.sources.json_stream import json_items
-from llava_cot.errors import DataError, missing_package
+from llava_cot.data.sources.base import LazyPicture, Source, file_name, picture, suffix
+from llava_cot.data.sources.row_files import each, json_items, json_lines, parquet_rows
+from llava_cot.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
-_BATCH = 64  # rows of a Parquet file that are in memory together; each may hold pictures
+IMAGE_MARK = "<image>"  # where a picture stands in a text; in a record, all stand before the first question
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The turns of a row. An image is a path, a data URL, or a mapping of its bytes and path."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[Any, ...]
+    system: str = ""
 
 
 def read_chats(path: Path, root: Path | None = None, name: str = "chats") -> Iterator[Record]:
-    """The conversations of a file, or of all such files in a folder, lazily.
+    """Yield the conversations of a file, or of all such files in a folder.
 
-    `root` is where relative picture paths begin, the file's own folder if not given. Ids are the rows' own
-    with a hash of their content behind it, for public files repeat ids. Raises DataError.
+    Args:
+        path: A file with one of `SUFFIXES`, or a folder of such files.
+        root: Where relative picture paths begin; by default the file's own folder.
+        name: Stands before pictures' names, and is the id of rows without one.
+
+    Raises:
+        DataError: A row cannot be read. Ids are the rows' own with a hash of their content, since public
+            files repeat ids.
     """
+    folder = root or (path if path.is_dir() else path.parent)
     for file in chat_files(path):
-        yield from each(file, rows(file), lambda row: [chat(row, root or _folder(path), name)])
+        yield from each(file, _rows(file), lambda row: [chat_record(row, folder, name)])
 
 
 def chat_files(path: Path) -> list[Path]:
-    """The files that are read. Raises DataError if there is none."""
+    """The files that `read_chats` reads. Raises DataError if there is none."""
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise DataError(f"there is no conversation to read at {path}; name a file, or a folder of them")
@@ -47,66 +66,41 @@ def chat_files(path: Path) -> list[Path]:
     return files
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-def rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file, each with its place, by the file's suffix; a JSON file is an array, or JSONL."""
+def _rows(file: Path) -> Iterator[tuple[str, Any]]:
+    """The rows by the file's suffix; a .json file is a list, or JSONL."""
     if file.suffix == ".parquet":
         return parquet_rows(file)
-    if file.suffix == ".json" and _begins(file) == "[":
-        return json_items(file)
+    if file.suffix == ".json":
+        with file.open(encoding="utf-8-sig", errors="replace") as text:
+            if text.read(1000).lstrip()[:1] == "[":
+                return json_items(file)
     return json_lines(file)
 
 
-def _begins(file: Path) -> str:
-    with file.open(encoding="utf-8-sig", errors="replace") as text:
-        return text.read(1000).lstrip()[:1]
-
-
-def parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a Parquet file, some at a time, each with its place. Raises DataError without pyarrow."""
-    try:
-        import pyarrow as arrow
-        from pyarrow.parquet import ParquetFile
-    except ModuleNotFoundError as error:
-        raise DataError(missing_package(f"reading {file}", error.name, extra="data")) from None
-    try:
-        with ParquetFile(file) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-    except arrow.ArrowException as error:
-        raise DataError(f"{file} is no Parquet file that can be read ({error})") from None
-
-
-def chat(row: Mapping[str, Any], root: Path, name: str) -> Record:
+def chat_record(row: Mapping[str, Any], root: Path, name: str) -> Record:
     """The record of a row; its pictures' paths begin at `root`."""
-    talk = read_conversation(row)
-    id = unique_id(row.get("id"), name, talk.turns, talk.images)
-    pictures = tuple(shown(image, root, name, f"{id}-{n}") for n, image in enumerate(talk.images))
-    extra = {"system": talk.system} if talk.system else {}
-    return Record(id, talk.turns, pictures, name, extra=extra)
+    found = read_conversation(row)
+    id = unique_id(row.get("id"), name, found.turns, found.images)
+    pictures = tuple(row_picture(image, root, name, f"{id}-{n}") for n, image in enumerate(found.images))
+    extra = {"system": found.system} if found.system else {}
+    return Record(id, found.turns, pictures, name, extra=extra)
 
 
 def unique_id(id: Any, name: str, *content: object) -> str:
-    """The id of a row, its own or the source's name, with a hash of its content behind it."""
+    """The id of a row, its own or the source's name, with a hash of its content."""
     digest = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     return f"{name if id is None else id}-{digest}"
 
 
-def shown(image: Any, root: Path, name: str, fallback: str) -> Picture:
-    """The picture that a row names: a path below `root`, a data URL, or bytes as `datasets` has them.
+def row_picture(image: Any, root: Path, name: str, fallback: str) -> Picture:
+    """The picture of a row: a path below `root`, a data URL, or bytes as `datasets` has them.
 
-    One without a path gets its name from `fallback`. Raises DataError for any other, and for an address on
-    the network: data that are trained on do not change under one's hands.
+    One without a path gets its name from `fallback`. Raises DataError for anything else, and for a network
+    address: training data must not change after it is drawn.
     """
     if isinstance(image, Mapping):
         if image.get("bytes") is None:
-            return shown(image.get("path"), root, name, fallback)
+            return row_picture(image.get("path"), root, name, fallback)
         return Picture(f"{name}/{file_name(fallback)}.{suffix(image['bytes'])}", data=image["bytes"])
     if not isinstance(image, str) or not image:
         raise DataError(
@@ -132,63 +126,41 @@ def _data_url(url: str) -> bytes:
         raise DataError(f"the base64 of a data URL is damaged ({error}): {url[:60]}...") from None
 
 
-_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
-    "system": "system", "developer": "system",
-}  # fmt: skip
-MARK = "<image>"  # where a picture stands in a text; ours all stand before the first question
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns, and what the system said. A picture is named by a path, a data URL, or its bytes and path."""
-
-    turns: tuple[Turn, ...]
-    images: tuple[Any, ...]
-    system: str = ""
-
-
 def read_conversation(row: Mapping[str, Any]) -> Conversation:
-    """The conversation of a row.
+    """Read the conversation of a row.
 
-    A row has `conversations` (`from`, `value`) or `messages` (`role`, `content`: a text, or parts of type
-    text, image_url and image), and may have `image` or `images` for pictures, `system` and `hints`.
-    Raises DataError for one that cannot be read.
+    Args:
+        row: Has `conversations` (`from`, `value`) or `messages` (`role`, `content`: a text, or parts of type
+            text, image_url and image), and may have `image` or `images`, `system` and `hints`.
+
+    Raises:
+        DataError: It cannot be read.
     """
-    said, images = _said(row)
-    images = _listed(row, "image") + _listed(row, "images") + images
-    marks = sum(text.count(MARK) for _, text in said)
+    messages, images = _messages(row)
+    images = _as_list(row, "image") + _as_list(row, "images") + images
+    marks = sum(text.count(IMAGE_MARK) for _, text in messages)
     if marks > len(images):
-        raise DataError(f"the texts speak of {marks} pictures ({MARK}), and there are {len(images)}")
+        raise DataError(f"the texts mark {marks} pictures ({IMAGE_MARK}), and there are {len(images)}")
     system = [row["system"]] if row.get("system") else []
-    system += [text for role, text in said if role == "system"]
-    turns = _turns((role, text) for role, text in said if role != "system")
+    system += [text for role, text in messages if role == "system"]
+    turns = _turns((role, text) for role, text in messages if role != "system")
     return Conversation(_hinted(turns, row.get("hints")), tuple(images), "\n".join(system))
 
 
-def with_reply(turn: Turn, reply: str) -> Turn:
-    """The turn with a reply: the response and its conclusion if it is in stages, else the standard answer."""
-    parsed = parse(reply)
-    if parsed.conclusion is None:
-        return replace(turn, answer=reply.strip() or None)
-    return replace(turn, answer=parsed.answer, response=reply)
-
-
-def _said(row: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[Any]]:
-    """Who said what, and the pictures that are among the texts."""
+def _messages(row: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[Any]]:
+    """Roles and texts, and the pictures among the texts."""
     images: list[Any] = []
-    for key, who, what in (("conversations", "from", "value"), ("messages", "role", "content")):
+    for key, speaker, content in (("conversations", "from", "value"), ("messages", "role", "content")):
         if row.get(key):
-            said = []
+            messages = []
             for message in row[key]:
-                role = _ROLES.get(message[who])
+                role = _ROLES.get(message[speaker])
                 if role is None:
-                    known = ", ".join(_ROLES)
-                    raise DataError(f"a message is from {message[who]!r}, which is none of {known}")
-                text, shown = _content(message[what])
-                images += shown
-                said.append((role, text))
-            return said, images
+                    raise DataError(f"a message is from {message[speaker]!r}, not one of {', '.join(_ROLES)}")
+                text, more = _content(message[content])
+                images += more
+                messages.append((role, text))
+            return messages, images
     raise DataError(f"there is no conversation: neither `conversations` nor `messages` in {sorted(row)}")
 
 
@@ -202,10 +174,10 @@ def _content(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]
         elif part["type"] == "image_url":
             url = part["image_url"]
             images.append(url if isinstance(url, str) else url["url"])
-        elif part["type"] == "image":  # with the picture in it, or a sign of one in `images`
-            shown = next((part[key] for key in ("image", "path", "url") if part.get(key)), None)
-            images += [] if shown is None else [shown]
-            texts += [MARK] if shown is None else []
+        elif part["type"] == "image":  # with the picture in it, or a mark for one in `images`
+            image = next((part[key] for key in ("image", "path", "url") if part.get(key)), None)
+            images += [] if image is None else [image]
+            texts += [IMAGE_MARK] if image is None else []
         else:
             raise DataError(
                 f"a part of a message is of type {part['type']!r}; texts and pictures can be read"
@@ -213,73 +185,80 @@ def _content(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]
     return "\n".join(texts), images
 
 
-def _listed(row: Mapping[str, Any], key: str) -> list[Any]:
+def _as_list(row: Mapping[str, Any], key: str) -> list[Any]:
     value = row.get(key)
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _turns(said: Iterable[tuple[str, str]]) -> tuple[Turn, ...]:
+def _turns(messages: Iterable[tuple[str, str]]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
-    asked: str | None = None
-    for role, text in said:
-        if (role == "user") != (asked is None):
-            raise DataError("user and assistant do not speak in turn, the user first")
-        if asked is None:
-            asked = without_marks(text)
+    question: str | None = None
+    for role, text in messages:
+        if (role == "user") != (question is None):
+            raise DataError("user and assistant must alternate, the user first")
+        if question is None:
+            question = without_marks(text)
         else:
-            turns.append(with_reply(Turn(asked), text))
-            asked = None
-    if asked is not None:
-        turns.append(Turn(asked))
+            turns.append(_with_reply(Turn(question), text))
+            question = None
+    if question is not None:
+        turns.append(Turn(question))
     if not turns:
         raise DataError("the conversation is empty")
     return tuple(turns)
 
 
+def _with_reply(turn: Turn, reply: str) -> Turn:
+    """The turn with a reply: response and conclusion if it is staged, else the standard answer."""
+    parsed = parse(reply)
+    if parsed.conclusion is None:
+        return replace(turn, answer=reply.strip() or None)
+    return replace(turn, answer=parsed.answer, response=reply)
+
+
 def without_marks(text: str) -> str:
-    """A text without the signs of where its pictures stand."""
-    return text.replace(MARK + "\n", "").replace("\n" + MARK, "").replace(MARK, "").strip()
+    """A text without the marks of its pictures' places."""
+    return text.replace(IMAGE_MARK + "\n", "").replace("\n" + IMAGE_MARK, "").replace(IMAGE_MARK, "").strip()
 
 
 def _hinted(turns: tuple[Turn, ...], hints: str | Sequence[str] | None) -> tuple[Turn, ...]:
     """The turns with hints: one text for the first, or a list with one for each."""
     if not hints:
         return turns
-    each = [hints] if isinstance(hints, str) else list(hints)
-    if len(each) > len(turns):
-        raise DataError(f"there are {len(each)} hints for {len(turns)} questions")
-    hinted = [replace(turn, hints=hint or None) for turn, hint in zip(turns, each, strict=False)]
+    texts = [hints] if isinstance(hints, str) else list(hints)
+    if len(texts) > len(turns):
+        raise DataError(f"there are {len(texts)} hints for {len(turns)} questions")
+    hinted = [replace(turn, hints=hint or None) for turn, hint in zip(turns, texts, strict=False)]
     return (*hinted, *turns[len(hinted) :])
 
 
-_NAME = "llava_cot_100k"
-
-
-def _read(root: Path, split: str) -> Iterator[Record]:
+def _read_100k(root: Path, split: str) -> Iterator[Record]:
+    """`train.jsonl`, and `image.zip` in parts, which unpacks to folders like "pisc/image" beside it."""
     file = root / f"{split}.jsonl"
-    return each(file, json_lines(file), lambda line: [_record(line, root)])
+    return each(file, json_lines(file), lambda row: [_record_100k(row, root)])
 
 
-def _record(line: dict[str, Any], root: Path) -> Record:
-    talk = read_conversation(line)
-    for image in talk.images:
+def _record_100k(row: dict[str, Any], root: Path) -> Record:
+    found = read_conversation(row)
+    for image in found.images:
         folder = path_inside(root, image).parent
         if not folder.is_dir():
             raise DataError(
                 f"there is no folder {folder} for the picture {image}; join and unpack the pictures there: "
                 "cat image.zip.part-* > image.zip && unzip image.zip"
             )
-    pictures = tuple(picture(_NAME, root, image) for image in talk.images)
-    return Record(str(line["id"]), talk.turns, pictures, _NAME, SOURCE.licence)
+    name, license = LLAVA_COT_100K.name, LLAVA_COT_100K.license
+    pictures = tuple(picture(name, root, image) for image in found.images)
+    return Record(str(row["id"]), found.turns, pictures, name, license)
 
 
-SOURCE = Source(
-    name=_NAME,
+LLAVA_COT_100K = Source(
+    name="llava_cot_100k",
     title="LLaVA-CoT-100k",
     home="https://huggingface.co/datasets/Xkev/LLaVA-CoT-100k",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     needs=("{split}.jsonl",),
-    read=_read,
+    read=_read_100k,
 )

@@ -1,7 +1,4 @@
-"""One source as a recipe names it, and its opening.
-
-Owns what each source is told, beside a count. Knows no layout; recipes are `sampling/recipe.py`'s subject.
-"""
+"""What a data recipe says: its fields, checked, and the sources that its entries name, opened."""
 
 from __future__ import annotations
 
@@ -9,62 +6,79 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from llava_cot.data.reading import read_records
 from llava_cot.data.record import Record
-from llava_cot.data.sources import SOURCES, folder
-from llava_cot.data.sources import chats as llava_cot_100k
+from llava_cot.data.sources import SOURCES
+from llava_cot.data.sources.base import Source
+from llava_cot.data.sources.chats import LLAVA_COT_100K, chat_files, read_chats
 from llava_cot.errors import DataError
 
-FOLDERS = SOURCES | {source.name: source for source in (llava_cot_100k.SOURCE, folder.SOURCE)}
-# What the other sources must be told, and what they may be.
-_TOLD = {
+RECORDS = Source(
+    name="records",
+    title="A folder of llava-cot",
+    home="`llava-cot data sample` (questions) or `llava-cot data annotate` (train)",
+    license="",
+    needs=("{split}.jsonl",),
+    read=lambda root, split: read_records(root / f"{split}.jsonl"),
+    splits=("train", "questions"),
+)
+# Sources that are in a folder, besides those of SOURCES.
+_OTHER_FOLDERS = {source.name: source for source in (LLAVA_COT_100K, RECORDS)}
+# The fields that the other sources need, and those that they may have.
+_FIELDS = {
     "chats": (("path",), ("root",)),
     "tsv": (("path",), ("root",)),
     "hf": (("path",), ("split", "config", "columns")),
     "scenes": ((), ("split", "seed", "size")),
 }
-SOURCE_NAMES = (*FOLDERS, *_TOLD)
 Column = Literal["id", "question", "answer", "options", "image", "hints"]
 
 
-class SourceEntry(BaseModel):
-    """A source, where it is and how many of its records are wanted.
+def source_names() -> list[str]:
+    """The names that `source` may have in a recipe, those of other packages included."""
+    return [*SOURCES, *_OTHER_FOLDERS, *_FIELDS]
 
-    `root` is the folder that it is in, `path` a file (or for hf a folder or a name on the Hub), `split` one
-    of the source's. `name` stands before ids and pictures' names, save of scenes, whose ids say which they
-    are; needed only to tell two entries of one source apart. `seed` and `size` are those of scenes: which,
-    and how many there are to draw from (`count` if not said).
-    """
+
+class SourceEntry(BaseModel):
+    """One source of a recipe: where it is, and how many of its records are drawn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str
-    count: PositiveInt | Literal["all"] | None = None
-    name: str | None = Field(default=None, pattern=r"^[\w+-][\w.+-]*$")
-    root: Path | None = None
-    path: str | None = None
-    split: str | None = None
-    seed: int | None = None
-    size: PositiveInt | None = None
-    config: str | None = None
-    columns: dict[Column, str] | None = None
+    source: str = Field(description="The source's name.")
+    count: PositiveInt | Literal["all"] | None = Field(None, description="How many records to draw.")
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[\w+-][\w.+-]*$",
+        description="Stands before ids and pictures' names (but not those of scenes); tells two entries of "
+        "one source apart.",
+    )
+    root: Path | None = Field(None, description="The folder that the source, or its pictures, are in.")
+    path: str | None = Field(None, description="A file; for hf a folder or a name on the Hub.")
+    split: str | None = Field(None, description="One of the source's splits; by default the first.")
+    seed: int | None = Field(None, description="Of scenes: which ones.")
+    size: PositiveInt | None = Field(
+        None, description="Of scenes: how many there are to draw from; by default `count`."
+    )
+    config: str | None = Field(None, description="Of hf: the data set's configuration.")
+    columns: dict[Column, str] | None = Field(None, description="Of hf: the columns to read.")
 
     @model_validator(mode="after")
-    def _fits(self) -> SourceEntry:
-        if self.source not in SOURCE_NAMES:
-            raise ValueError(
-                f"there is no source {self.source!r}; choose one of {', '.join(sorted(SOURCE_NAMES))}"
-            )
-        must, may = _TOLD.get(self.source, (("root",), ("split",)))
+    def _check_fields(self) -> SourceEntry:
+        names = source_names()
+        if self.source not in names:
+            raise ValueError(f"there is no source {self.source!r}; choose one of {', '.join(sorted(names))}")
+        required, optional = _FIELDS.get(self.source, (("root",), ("split",)))
         given = self.model_fields_set - {"source", "count", "name"}
-        for field in must:
+        for field in required:
             if field not in given:
                 raise ValueError(f"the source {self.source} needs `{field}`")
-        for field in sorted(given - {*must, *may}):
+        for field in sorted(given - {*required, *optional}):
             raise ValueError(f"the source {self.source} takes no `{field}`")
         if self.source == "scenes" and self.size is None and not isinstance(self.count, int):
             raise ValueError("the source scenes needs `size`, how many scenes there are to draw from")
@@ -72,12 +86,12 @@ class SourceEntry(BaseModel):
 
     @property
     def label(self) -> str:
-        """What the entry is called in a draw: its name, or else its file's, or its source's."""
+        """What the entry is called in a draw: its name, or its file's, or its source's."""
         stem = Path(self.path).stem if self.path else ""
         return self.name or re.sub(r"[^\w.+-]", "_", stem) or self.source
 
     def located(self, base: Path) -> SourceEntry:
-        """The entry with its places made absolute: relative ones begin at `base`. Raises DataError."""
+        """The entry with absolute paths: relative ones begin at `base`. Raises DataError."""
         changed: dict[str, object] = {}
         if self.root is not None:
             changed["root"] = base / expanded(str(self.root))
@@ -86,6 +100,40 @@ class SourceEntry(BaseModel):
             hub = self.source == "hf" and not (base / path).exists()
             changed["path"] = path if hub else str(base / path)
         return self.model_copy(update=changed)
+
+
+class DataRecipe(BaseModel):
+    """What is drawn. The same seed draws the same records, wherever they are on disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, description="The seed of the draw.")
+    sources: list[SourceEntry] = Field(min_length=1, description="What to draw from.")
+    exclude: list[SourceEntry] = Field([], description="Benchmarks whose questions are left out.")
+
+    @model_validator(mode="after")
+    def _check_entries(self) -> DataRecipe:
+        for number, entry in enumerate(self.sources):
+            if entry.count is None:
+                raise ValueError(f"sources[{number}] ({entry.label}) needs `count`, a number or 'all'")
+        for number, entry in enumerate(self.exclude):
+            if entry.count is not None:
+                raise ValueError(
+                    f"exclude[{number}] ({entry.label}) takes no `count`: all of a benchmark counts"
+                )
+        for part in ("sources", "exclude"):
+            labels = [entry.label for entry in getattr(self, part)]
+            for label in labels:
+                if labels.count(label) > 1:
+                    raise ValueError(f"two {part} are called {label!r}; give one of them a `name`")
+        return self
+
+    def located(self, base: Path) -> DataRecipe:
+        """The recipe with absolute paths: relative ones begin at `base`. Raises DataError."""
+        located = {
+            part: [entry.located(base) for entry in getattr(self, part)] for part in ("sources", "exclude")
+        }
+        return self.model_copy(update=located)
 
 
 def expanded(path: str) -> str:
@@ -107,55 +155,53 @@ class OpenedSource:
     name: str
     title: str
     home: str
-    licence: str
+    license: str
     records: Callable[[], Iterator[Record]]
 
 
 def open_source(entry: SourceEntry) -> OpenedSource:
-    """The source of an entry whose places are absolute. Raises DataError if it lacks something."""
-    label = entry.label
-    if entry.source in FOLDERS:
-        source, root = FOLDERS[entry.source], entry.root or Path()
-        split = entry.split or source.splits[0]
-        if not root.is_dir():
-            raise DataError(
-                f"there is no folder {root} for {source.title}; it is to be had from {source.home}"
-            )
-        source.records(root, split)  # raises if something is missing
-
-        def read() -> Iterator[Record]:
-            records = source.records(root, split)
-            return (_named(record, entry.name) for record in records) if entry.name else records
-
-        return OpenedSource(label, source.title, source.home, source.licence, read)
+    """The source of an entry with absolute paths. Raises DataError if a file is missing."""
+    if entry.source not in _FIELDS:
+        return _open_folder(entry)
+    label, path = entry.label, entry.path or ""
+    title, home, license = label, "", ""
+    read: Callable[[], Iterator[Record]]
     if entry.source == "scenes":
-        from llava_cot.data.sources import scenes_source as scenes
+        from llava_cot.data.sources.scenes_source import LICENSE, read_scenes
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
-        make = _reader(scenes.read_scenes, entry.split or "train", entry.seed or 0, size)
-        return OpenedSource(label, "Scenes", "llava-cot", scenes.LICENCE, make)
-    path, home = entry.path or "", ""
-    if entry.source == "hf":
-        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path}"
+        title, home, license = "Scenes", "llava-cot", LICENSE
+        read = partial(read_scenes, entry.split or "train", entry.seed or 0, size)
+    elif entry.source == "hf":
         from llava_cot.data.sources.hf import read_hf
 
-        make = _reader(read_hf, path, entry.split or "train", entry.config, entry.columns, label)
+        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path}"
+        columns = {str(key): column for key, column in (entry.columns or {}).items()}
+        read = partial(read_hf, path, entry.split or "train", entry.config, columns, label)
     elif entry.source == "tsv":
         from llava_cot.data.sources.tsv import read_tsv
 
         if not Path(path).is_file():
             raise DataError(f"there is no file {path}; VLMEvalKit keeps its own under ~/LMUData")
-        make = _reader(read_tsv, Path(path), entry.root, label)
+        read = partial(read_tsv, Path(path), entry.root, label)
     else:
-        from llava_cot.data.sources.chats import chat_files, read_chats
-
         chat_files(Path(path))  # raises if there is none
-        make = _reader(read_chats, Path(path), entry.root, label)
-    return OpenedSource(label, label, home, "", make)
+        read = partial(read_chats, Path(path), entry.root, label)
+    return OpenedSource(label, title, home, license, read)
 
 
-def _reader(read: Callable[..., Iterator[Record]], *arguments: object) -> Callable[[], Iterator[Record]]:
-    return lambda: read(*arguments)
+def _open_folder(entry: SourceEntry) -> OpenedSource:
+    source = _OTHER_FOLDERS.get(entry.source) or SOURCES[entry.source]
+    root, split = entry.root or Path(), entry.split or source.splits[0]
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root} for {source.title}; get it from {source.home}")
+    source.records(root, split)  # raises if something is missing
+
+    def read() -> Iterator[Record]:
+        records = source.records(root, split)
+        return (_named(record, entry.name) for record in records) if entry.name else records
+
+    return OpenedSource(entry.label, source.title, source.home, source.license, read)
 
 
 def _named(record: Record, name: str) -> Record:

@@ -1,8 +1,4 @@
-"""Any data set that Hugging Face's `datasets` opens: a name on the Hub, a folder of files, a saved data set.
-
-Owns the opening, the columns and what stands in them. Knows no data set by name; rows of conversations
-are read by `chats.py`.
-"""
+"""Any data set that Hugging Face's `datasets` opens: on the Hub, a folder of files, or a saved data set."""
 
 from __future__ import annotations
 
@@ -12,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.sources.base import each, letter
-from llava_cot.data.sources.chats import chat, shown, unique_id, without_marks
+from llava_cot.data.sources.base import letter
+from llava_cot.data.sources.chats import chat_record, row_picture, unique_id, without_marks
+from llava_cot.data.sources.row_files import each
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError, missing_package
 
-# Where a recipe names no column, the first of these that there is.
+# Where a recipe names no column, the first of these that exists.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "question_id", "qid", "index"),
     "question": ("question", "query", "problem", "prompt"),
@@ -35,15 +32,23 @@ def read_hf(
     columns: Mapping[str, str] | None = None,
     name: str = "hf",
 ) -> Iterator[Record]:
-    """The rows of a split, lazily; a name on the Hub is streamed. Pictures stay bytes, undecoded.
+    """Yield the rows of a split. A data set on the Hub is streamed; pictures stay bytes, undecoded.
 
-    `columns` names the column of each of `COLUMNS`' keys, where it is another. Raises DataError.
+    Args:
+        path: A name on the Hub, a folder of files, or a folder of `save_to_disk`.
+        split: The split.
+        config: The data set's configuration, if it has several.
+        columns: The column of each key of `COLUMNS`, where it is another than the default.
+        name: Stands before ids and pictures' names.
+
+    Raises:
+        DataError: It cannot be opened, or a row has no question.
     """
     rows = _open(path, split, config)
-    where = {} if columns is None else dict(columns)
+    chosen = dict(columns or {})
     root = Path(path) if os.path.isdir(path) else Path("/nonexistent")
     numbered = ((f"row {number}", row) for number, row in enumerate(_guarded(rows, path), 1))
-    yield from each(Path(path), numbered, lambda row: [_record(row, where, root, name)])
+    yield from each(Path(path), numbered, lambda row: [_record(row, chosen, root, name)])
 
 
 def _open(path: str, split: str, config: str | None) -> Any:
@@ -64,35 +69,35 @@ def _open(path: str, split: str, config: str | None) -> Any:
     except DataError:
         raise
     except Exception as error:  # as many kinds as there are formats and networks
-        raise _unopened(path, error) from None
+        raise _unreadable(path, error) from None
 
 
 def _guarded(rows: Any, path: str) -> Iterator[Mapping[str, Any]]:
     try:
         yield from rows
     except Exception as error:  # whatever the format's reader raises
-        raise _unopened(path, error) from None
+        raise _unreadable(path, error) from None
 
 
-def _unopened(path: str, error: Exception) -> DataError:
-    said = (str(error).strip() or "no reason given").splitlines()[0]
-    return DataError(f"the data set {path} cannot be read ({type(error).__name__}: {said[:300]})")
+def _unreadable(path: str, error: Exception) -> DataError:
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return DataError(f"the data set {path} cannot be read ({type(error).__name__}: {reason[:300]})")
 
 
 def _record(row: Mapping[str, Any], columns: Mapping[str, str], root: Path, name: str) -> Record:
     if not columns and (row.get("conversations") or row.get("messages")):
-        return chat({key: _located(value, root) for key, value in row.items()}, root, name)
-    has = {key: _value(row, key, columns) for key in COLUMNS}
-    if not isinstance(has["question"], str):
+        return chat_record({key: _relative(value, root) for key, value in row.items()}, root, name)
+    values = {key: _value(row, key, columns) for key in COLUMNS}
+    if not isinstance(values["question"], str):
         raise DataError(
-            f"there is no question; say `columns: {{question: ...}}` with one of {', '.join(row)}"
+            f"there is no question; add `columns: {{question: ...}}` with one of {', '.join(row)}"
         )
-    options = tuple(map(str, _list(has["options"])))
-    hints = "\n".join(str(hint) for hint in _list(has["hints"]) if hint)
-    turn = Turn(without_marks(has["question"]), _answer(has["answer"], options), options, hints or None)
-    images = [_located(image, root) for image in _list(has["image"]) if image is not None]
-    id = unique_id(has["id"], name, turn, images)
-    pictures = tuple(shown(image, root, name, f"{id}-{n}") for n, image in enumerate(images))
+    options = tuple(map(str, _as_list(values["options"])))
+    hints = "\n".join(str(hint) for hint in _as_list(values["hints"]) if hint)
+    turn = Turn(without_marks(values["question"]), _answer(values["answer"], options), options, hints or None)
+    images = [_relative(image, root) for image in _as_list(values["image"]) if image is not None]
+    id = unique_id(values["id"], name, turn, images)
+    pictures = tuple(row_picture(image, root, name, f"{id}-{n}") for n, image in enumerate(images))
     return Record(id, (turn,), pictures, name)
 
 
@@ -104,7 +109,7 @@ def _value(row: Mapping[str, Any], key: str, columns: Mapping[str, str]) -> Any:
     return row[columns[key]]
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     """A value as a list: of one, of a list's text, or of the texts of `{"label": [...], "text": [...]}`."""
     if value is None or value == "":
         return []
@@ -116,7 +121,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _answer(value: Any, options: tuple[str, ...]) -> str | None:
-    """The standard answer: an option's letter if it is its text or its number, the first of several."""
+    """The standard answer: the option's letter for its text or its number, the first of several answers."""
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     if value is None or value == "":
@@ -127,10 +132,10 @@ def _answer(value: Any, options: tuple[str, ...]) -> str | None:
     return letter(options.index(text), options) if text in options else text
 
 
-def _located(image: Any, root: Path) -> Any:
-    """A picture's mapping with its path made relative to the data set's folder, where it lies in it."""
+def _relative(image: Any, root: Path) -> Any:
+    """A picture's mapping with its path made relative to the data set's folder, if it lies in it."""
     if isinstance(image, list | tuple):
-        return [_located(each, root) for each in image]
+        return [_relative(each, root) for each in image]
     if isinstance(image, Mapping) and image.get("bytes") is None and image.get("path"):
         path = Path(image["path"])
         if path.is_absolute() and path.is_relative_to(root.absolute()):

@@ -1,8 +1,4 @@
-"""Scenes as a source: drawn from the generator itself, without a file.
-
-Owns their ids and names. Knows nothing of how a scene is drawn. The responses are left to a teacher; that of
-scenes writes them from the id.
-"""
+"""Scenes as a source: drawn by the generator, without a file. The scenes teacher writes their responses."""
 
 from __future__ import annotations
 
@@ -16,24 +12,23 @@ from llava_cot.scenes.items import make_items
 from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene
 
-LICENCE = "Apache-2.0"  # the project's own
-_KEPT = 2000  # pictures, of 10 kB each
+LICENSE = "Apache-2.0"  # the project's own
 
 
 def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
     """The first `size` scenes of a split and seed, each with its question. "scenes/train-0-12" is scene 12.
 
-    A picture is drawn when it is read. Raises ValueError for a split that there is not.
+    Raises ValueError for an unknown split.
     """
     for item in make_items(split, seed, size):
         turn = Turn(item.question.text, item.answer, item.question.options)
         image = LazyPicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
         extra = {"type": item.question.type}
-        yield Record(f"scenes/{item.id}", (turn,), (image,), "scenes", LICENCE, extra)
+        yield Record(f"scenes/{item.id}", (turn,), (image,), "scenes", LICENSE, extra)
 
 
-# An evaluation reads each picture once for every method, and drawing one takes 7 ms.
-@lru_cache(maxsize=_KEPT)
+# An evaluation reads each picture once for every method, and drawing one takes 7 ms. They have 10 kB each.
+@lru_cache(maxsize=2000)
 def _png(scene: Scene) -> bytes:
     data = io.BytesIO()
     render(scene).save(data, "PNG")

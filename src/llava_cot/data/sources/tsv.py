@@ -1,8 +1,8 @@
-"""Benchmarks as VLMEvalKit keeps them: one TSV file, pictures in base64 among its columns.
+"""Benchmarks as VLMEvalKit keeps them: one TSV file with the pictures in base64.
 
-Owns the columns, as `vlmeval/dataset/image_base.py` reads them: `index`, `question`, `image` (base64, a list
-of such, or the index of another row whose picture it is) or `image_path`, the options under their letters,
-`answer`, `hint`, `category`. Knows nothing of scoring.
+The columns are those that `vlmeval/dataset/image_base.py` reads: `index`, `question`, `image` (base64, a
+list of such, or the index of another row with the same picture) or `image_path`, the options under their
+letters, `answer`, `hint`, `category`.
 """
 
 from __future__ import annotations
@@ -17,48 +17,53 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.sources.base import LazyPicture, csv_rows, each, file_name, picture
+from llava_cot.data.sources.base import LazyPicture, file_name, picture
+from llava_cot.data.sources.row_files import csv_rows, each
 from llava_cot.errors import DataError
 
-_LONGEST = 1 << 30  # characters of a field; the csv module's own limit is less than a picture
-_LONGEST_INDEX = 64  # what is longer is a picture, as VLMEvalKit has it
-_KEPT = ("category", "l2-category", "split", "source")
+_MAX_FIELD = 1 << 30  # characters; the csv module's own limit is less than a picture
+_MAX_INDEX = 64  # characters; what is longer is a picture, as in VLMEvalKit
+_EXTRA = ("category", "l2-category", "split", "source")
 
 
 def read_tsv(
-    path: Path, root: Path | None = None, name: str | None = None, keep: Sequence[str] = _KEPT
+    path: Path, root: Path | None = None, name: str | None = None, keep: Sequence[str] = _EXTRA
 ) -> Iterator[Record]:
-    """The questions of a file, lazily; those pictures that several rows share are kept in memory.
+    """Yield the questions of a file. Pictures that several rows share are kept in memory.
 
-    `root` is where the paths of pictures begin, the file's folder if not given; `name` stands before ids, the
-    file's own if not given; of the other columns those to `keep` go into `extra`. Raises DataError.
+    Args:
+        path: The TSV file.
+        root: Where the paths of pictures begin; by default the file's folder.
+        name: Stands before ids; by default the file's name.
+        keep: Other columns that go into `extra`.
+
+    Raises:
+        DataError: The file, or a row of it, is not in this layout.
     """
     name = name or path.stem
-    shared = _shared(path)
+    shared = _shared_images(path)
     folder = root or path.parent
     rows = tsv_rows(path, ("index", "question"))
     return each(path, rows, lambda row: [_record(row, shared, folder, name, keep)])
 
 
 def tsv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a file, one at a time, each with its place; `columns` must be there. Raises DataError."""
-    csv.field_size_limit(_LONGEST)
+    """The rows of a file, each with its place. Raises DataError if one of `columns` is missing."""
+    csv.field_size_limit(_MAX_FIELD)
     return csv_rows(path, columns, "\t")
 
 
-def _shared(path: Path) -> dict[str, str]:
-    """The pictures, by their rows' indices, that other rows name by index."""
+def _shared_images(path: Path) -> dict[str, str]:
+    """The pictures that other rows name by index, by the index of their row."""
     named = {
-        row["image"]
-        for _, row in tsv_rows(path, ("index",))
-        if 0 < len(row.get("image", "")) <= _LONGEST_INDEX
+        row["image"] for _, row in tsv_rows(path, ("index",)) if 0 < len(row.get("image", "")) <= _MAX_INDEX
     }
     if not named:
         return {}
     return {
         row["index"]: row["image"]
         for _, row in tsv_rows(path, ("index", "image"))
-        if row["index"] in named and len(row["image"]) > _LONGEST_INDEX
+        if row["index"] in named and len(row["image"]) > _MAX_INDEX
     }
 
 
@@ -81,7 +86,7 @@ def _pictures(
     index, image = row["index"], row.get("image", "")
     if not image:
         return tuple(picture(name, root, path) for path in parse_list(row.get("image_path", "")))
-    if len(image) <= _LONGEST_INDEX:
+    if len(image) <= _MAX_INDEX:
         if image not in shared:
             raise DataError(f"the picture is that of row {image!r}, and there is no such row")
         index, image = image, shared[image]
@@ -95,7 +100,7 @@ def _pictures(
 
 
 def parse_list(text: str) -> list[str]:
-    """A field that may hold a Python list of texts, as pandas writes it. Raises DataError if broken."""
+    """A field that may hold a Python list of texts, as pandas writes it. Raises DataError if it is broken."""
     if not (text.startswith("[") and text.endswith("]")):
         return [text] if text else []
     try:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from llava_cot.data.record import Picture
-from llava_cot.data.sources.base import json_value
+from llava_cot.data.sources.row_files import json_value
 from llava_cot.errors import DataError, missing_package
 from llava_cot.evaluation.scoring.words import WORDS
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem

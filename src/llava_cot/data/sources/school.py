@@ -1,0 +1,181 @@
+"""Questions of school books and exams: AI2D (diagrams), ScienceQA and GeoQA+ (plane geometry)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llava_cot.data.record import Picture, Record, Turn
+from llava_cot.data.sources.base import Source, letter, picture, text
+from llava_cot.data.sources.chats import read_conversation
+from llava_cot.data.sources.row_files import each, json_lines, json_pairs, json_value, numbered, text_lines
+
+_GEOQA_PLUS = "opensource/geoqa+.jsonl"
+
+
+@dataclass(frozen=True)
+class LetteredPicture(Picture):
+    """A diagram with letters in place of its words: their boxes in pixels, left, top, right, bottom."""
+
+    original: Path = Path()
+    letters: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+
+    def read(self) -> bytes:
+        """The bytes of a PNG. Raises OSError and ImageError."""
+        from PIL import ImageDraw, ImageFont
+
+        from llava_cot.core.images import load_image
+
+        image = load_image(self.original).pil.copy()
+        pen = ImageDraw.Draw(image)
+        for sign, (left, top, right, bottom) in self.letters:
+            pen.rectangle((left, top, right, bottom), fill="white", outline="black")
+            height = min(bottom - top, 1.5 * (right - left) / len(sign))
+            font = ImageFont.load_default(max(height, 6.0))  # smaller ones cannot be read
+            pen.text(((left + right) / 2, (top + bottom) / 2), sign, fill="black", font=font, anchor="mm")
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        return data.getvalue()
+
+
+def _read_ai2d(root: Path, split: str) -> Iterator[Record]:
+    """The folder `ai2d` of the authors' archive, with their list of test pictures beside `questions`.
+
+    Many questions speak of letters that the authors put in place of a diagram's words. The archive has only
+    the words' places, so such a picture is drawn when it is read.
+    """
+    test = {line.strip() for _, line in text_lines(root / "ai2d_test_ids.csv")}
+
+    def make(page: dict[str, Any]) -> Iterator[Record]:
+        name = text(page["imageName"])
+        if (name.removesuffix(".png") in test) != (split == "test"):
+            return
+        original = picture("ai2d", root, f"images/{name}")
+        for question, about in page["questions"].items():
+            # The options that differ; "{}" stands for none.
+            options = tuple(dict.fromkeys(text(option) for option in about["answerTexts"] if option != "{}"))
+            right = options.index(text(about["answerTexts"][about["correctAnswer"]]))
+            yield Record(
+                id=f"ai2d/{split}/{text(about['questionId'])}",
+                turns=(Turn(question, letter(right, options), options),),
+                pictures=(_lettered(root, name) if about["abcLabel"] else original,),
+                source="ai2d",
+                license=AI2D.license,
+                extra={"type": "letters" if about["abcLabel"] else "words"},
+            )
+
+    for file in sorted((root / "questions").glob("*.json"), key=_page_number):
+        yield from each(file, [("all of it", json_value(file))], make)
+
+
+def _page_number(file: Path) -> tuple[int, str]:
+    """Orders "2.png.json" before "10.png.json"."""
+    number = file.name.split(".")[0]
+    return (int(number) if number.isdecimal() else 0, file.name)
+
+
+def _lettered(root: Path, name: str) -> LetteredPicture:
+    boxes = json_value(root / "annotations" / f"{name}.json")["text"].values()
+    letters = []
+    for box in boxes:
+        (left, top), (right, bottom) = box["rectangle"]
+        if left < right and top < bottom:  # a few boxes are empty
+            letters.append((text(box["replacementText"]), (left, top, right, bottom)))
+    return LetteredPicture(
+        f"ai2d/abc_images/{name}",
+        original=picture("ai2d", root, f"images/{name}").file or Path(),
+        letters=tuple(letters),
+    )
+
+
+def _read_scienceqa(root: Path, split: str) -> Iterator[Record]:
+    """The folder `data/scienceqa` of the authors' repository, with the pictures under `images`.
+
+    Problems without a picture are left out, as in LLaVA-CoT-100k.
+    """
+    chosen = set(json_value(root / "pid_splits.json")[split])
+
+    def make(pair: tuple[str, dict[str, Any]]) -> Iterator[Record]:
+        id, problem = pair
+        if id not in chosen or not problem["image"]:
+            return
+        options = tuple(text(choice) for choice in problem["choices"])
+        # What the data set calls a hint is part of the question: a passage, or how to read the picture.
+        question = (text(problem["hint"]), text(problem["question"]))
+        hints = (text(problem["lecture"]), text(problem["solution"]))
+        yield Record(
+            id=f"scienceqa/{split}/{id}",
+            turns=(
+                Turn(
+                    question="\n".join(filter(None, question)),
+                    answer=letter(problem["answer"], options),
+                    options=options,
+                    hints="\n\n".join(filter(None, hints)) or None,
+                ),
+            ),
+            pictures=(picture("scienceqa", root, f"images/{split}/{id}/{text(problem['image'])}"),),
+            source="scienceqa",
+            license=SCIENCEQA.license,
+            extra={
+                "type": problem["category"],
+                "subject": problem["subject"],
+                "topic": problem["topic"],
+                "grade": problem["grade"],
+            },
+        )
+
+    file = root / "problems.json"
+    yield from each(file, json_pairs(file), make)
+
+
+def _read_geoqa_plus(root: Path, split: str) -> Iterator[Record]:
+    """GeoQA+ as InternVL publishes it: conversations in the layout of its folder `playground`.
+
+    LLaVA-CoT-100k names its pictures as this version does ("geoqa+/images/N.png"); the release of GeoQA+'s
+    own authors is in Chinese, with the pictures in pickles. The options stand in the question's text.
+    """
+
+    def make(item: tuple[int, dict[str, Any]]) -> Iterator[Record]:
+        number, row = item
+        conversation = read_conversation(row)
+        paths = [f"data/geoqa+/{text(image)}" for image in conversation.images]
+        yield Record(
+            id=f"geoqa_plus/{split}/{text(row['id'])}-{number}",
+            turns=conversation.turns,
+            pictures=tuple(picture("geoqa_plus", root, path) for path in paths),
+            source="geoqa_plus",
+            license=GEOQA_PLUS.license,
+        )
+
+    yield from each(root / _GEOQA_PLUS, numbered(json_lines(root / _GEOQA_PLUS)), make)
+
+
+AI2D = Source(
+    name="ai2d",
+    title="AI2D",
+    home="https://prior.allenai.org/projects/diagram-understanding",
+    license="AI2 licence for non-commercial use; the data may not be passed on",
+    needs=("questions/*.json", "annotations/*.json", "images", "ai2d_test_ids.csv"),
+    read=_read_ai2d,
+    splits=("train", "test"),
+)
+SCIENCEQA = Source(
+    name="scienceqa",
+    title="ScienceQA",
+    home="https://github.com/lupantech/ScienceQA",
+    license="CC-BY-NC-SA-4.0",
+    needs=("problems.json", "pid_splits.json", "images/{split}"),
+    read=_read_scienceqa,
+    splits=("train", "val", "test"),
+)
+GEOQA_PLUS = Source(
+    name="geoqa_plus",
+    title="GeoQA+ (InternVL's version)",
+    home="https://internvl.readthedocs.io/en/latest/internvl1.2/reproduce.html",
+    license="Apache-2.0 by InternVL's card; not stated by GeoQA+'s authors",
+    needs=(_GEOQA_PLUS, "data/geoqa+/images"),
+    read=_read_geoqa_plus,
+)
