@@ -159,7 +159,7 @@ def test_a_picture_that_leads_out_by_a_link(tmp_path: Path) -> None:
         ("[1]", "no record"),
         ("[" * 100_000, "nested"),
         ('{"id": "x"}', "no conversation"),
-        ('{"id": "x", "conversations": [{"from": "gpt", "value": "a"}]}', "speak in turn"),
+        ('{"id": "x", "conversations": [{"from": "gpt", "value": "a"}]}', "must alternate"),
         (
             '{"id": "x", "conversations": [{"from": "human", "value": 1}, {"from": "gpt", "value": "a"}]}',
             "no record",

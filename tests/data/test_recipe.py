@@ -48,8 +48,8 @@ SCENES = "{source: scenes, count: 1}"
     ("text", "words"),
     [
         ("", "sources: Field required"),
-        ("[", "no YAML"),
-        ("\0", "no YAML"),
+        ("[", "not YAML"),
+        ("\0", "not YAML"),
         ("3", "valid dictionary"),
         ("sources: []", "sources"),
         (f"sources: [{SCENES}]\nsource: x", "source: there is no such field"),
