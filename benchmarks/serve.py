@@ -1,16 +1,16 @@
-"""How a server bears many clients: throughput beside one client's, and memory over many requests.
+"""The server under load: throughput of many clients compared with one, and memory over many requests.
 
     python benchmarks/serve.py                       # 64 clients, 2,000 requests for the memory
     python benchmarks/serve.py --name mini:single    # another method
     python benchmarks/serve.py --json > figures.json
-    python benchmarks/serve.py --quick               # does it run? The figures mean little
+    python benchmarks/serve.py --quick               # a smoke test; the figures mean little
 
-Starts `llava-cot serve` on a free port and asks it questions about scenes, each with a picture of its own, so
-that no answer is cached. First one client asks one question after another; then as many clients as are given
-ask one each, at the same time: throughput is questions answered a second, the median over the repeats. Then
-the clients ask on, one question after another each, and the resident memory of the server is read (from
-/metrics) after each tenth of the requests. The first quarter fills the caches, which are bounded; growth is
-counted from there. A request that is not answered with status 200 counts as failed.
+Starts `llava-cot serve` on a free port and sends it questions about scenes, each with its own picture, so
+that no answer is cached. First, one client sends one question after another. Then all clients send one each
+at the same time; throughput is answered questions per second, the median over the repeats. Then all clients
+send one question after another, and the resident memory of the server is read from /metrics after each tenth
+of the requests. The first quarter fills the bounded caches; growth is counted from there. A reply whose
+status is not 200 counts as failed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _TENTHS = 10
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is asked."""
+    """The numbers of clients and requests."""
 
     clients: int
-    alone: int  # questions of the one client
+    alone: int  # questions of the single client
     repeats: int
     requests: int  # for the memory
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured; rates are questions a second, memory is in MiB."""
+    """The figures: rates in questions per second, memory in MiB."""
 
     clients: int
     asked: int
@@ -65,15 +65,15 @@ class Result:
 
 @contextmanager
 def serving(model: str, clients: int, cache_mb: int) -> Iterator[str]:
-    """The address of a server that runs meanwhile."""
+    """Run a server; gives the URL of its API."""
     command = [sys.executable, "-m", "llava_cot", "serve", "--model", model, "--port", "0"]
     command += ["--at-once", str(clients), "--max-waiting", str(clients), "--cache-mb", str(cache_mb)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        told = process.stderr.readline()
-        found = re.search(r"http://\S+/v1", told)
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+/v1", line)
         if found is None:
-            raise SystemExit(f"the server did not start: {told}")
+            raise SystemExit(f"the server did not start: {line}")
         try:
             yield found[0]
         finally:
@@ -81,7 +81,7 @@ def serving(model: str, clients: int, cache_mb: int) -> Iterator[str]:
 
 
 def body(name: str, index: int) -> dict[str, Any]:
-    """A request about a scene that no other index has."""
+    """A request about the scene of this index."""
     question = make_item("validation", 0, index).ask()
     content = [
         {"type": "image_url", "image_url": {"url": data_url(question.images[0], None)}},
@@ -96,10 +96,10 @@ async def answered(client: httpx.AsyncClient, request: dict[str, Any]) -> bool:
 
 
 async def memory(client: httpx.AsyncClient) -> float:
-    """Of the server, in MiB."""
-    told = await client.get(client.base_url.copy_with(path="/metrics"))
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", told.text, re.MULTILINE)
-    assert found, told.text
+    """Resident memory of the server, in MiB."""
+    reply = await client.get(client.base_url.copy_with(path="/metrics"))
+    found = re.search(r"^process_resident_memory_bytes (\S+)$", reply.text, re.MULTILINE)
+    assert found, reply.text
     return float(found[1]) / 2**20
 
 
@@ -125,7 +125,7 @@ async def measure(address: str, name: str, sizes: Sizes) -> Result:
 
         used = []
         for tenth in range(_TENTHS):
-            _tell(f"memory: {tenth} of {_TENTHS} parts of {sizes.requests} requests")
+            _log(f"memory: {tenth} of {_TENTHS} parts of {sizes.requests} requests")
             done += await crowd(client, name, fresh, sizes.requests // _TENTHS, sizes.clients)
             used.append(await memory(client))
     together = median(rates)
@@ -145,7 +145,7 @@ async def measure(address: str, name: str, sizes: Sizes) -> Result:
 async def crowd(
     client: httpx.AsyncClient, name: str, fresh: Iterator[int], requests: int, clients: int
 ) -> list[bool]:
-    """So many requests from so many clients, each of which asks on until all are asked."""
+    """Send requests from several clients at once, each one after another, until all are sent."""
     todo = iter(range(requests))
     done: list[bool] = []
 
@@ -173,7 +173,7 @@ def table(result: Result) -> str:
     )
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Servers that listen on a port of this machine, in a thread or as a command, and clients to them."""
+"""Servers on a local port, in a thread or as a command, and clients of them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ASK: list[Any] = [{"role": "user", "content": "How many?"}]
 
 
 def noisy(prompt: Prompt, rng: Any) -> str:
-    """Goes on with the answer in stages, its conclusion of one digit; judges when asked to judge."""
-    asked = prompt.messages[0].text
-    if "Verdict:" in asked:
+    """Continues a staged answer with a random digit as conclusion; answers judges' prompts with a verdict."""
+    text = prompt.messages[0].text
+    if "Verdict:" in text:
         return "It holds. Verdict: correct."
-    if "I choose response" in asked:
+    if "I choose response" in text:
         return f"Since it is better, I choose response {rng.choice((1, 2))}."
     begun = [stage for stage in WORDS if f"<{stage.upper()}>" in prompt.prefix]
     words = WORDS | {"conclusion": str(rng.randrange(10))}
@@ -48,7 +48,7 @@ def noisy(prompt: Prompt, rng: Any) -> str:
 
 
 class Patient(ScriptedModel):
-    """Answers once it is let; counts who waits."""
+    """Answers only after `go` is set; counts the calls that wait."""
 
     def __init__(self) -> None:
         super().__init__(noisy)
@@ -69,7 +69,7 @@ class Patient(ScriptedModel):
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs. `url` ends with /v1."""
+    """A running server. `url` ends with /v1."""
 
     url: str
 
@@ -82,7 +82,7 @@ class Served:
 
     @contextmanager
     def left(self, body: dict[str, Any]) -> Iterator[None]:
-        """A client that asks, and has gone away at the end."""
+        """A client that sends a request and disconnects at the end of the block."""
         connection = http.client.HTTPConnection(*self.root.removeprefix("http://").split(":"))
         connection.request(
             "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
@@ -93,7 +93,7 @@ class Served:
             connection.close()
 
     def counted(self, metric: str) -> float:
-        """A metric's value, or the sum of those whose names and labels begin so."""
+        """A metric's value, or the sum of all whose name and labels begin so."""
         lines = get(f"{self.root}/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(metric))
 
@@ -124,7 +124,7 @@ def served(
 
 @contextmanager
 def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The command, and the address it tells."""
+    """The command, and the URL that it prints."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -134,9 +134,9 @@ def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
     )
     try:
         assert process.stderr is not None
-        told = process.stderr.readline().decode()
-        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", told)
-        assert found, told
+        line = process.stderr.readline().decode()
+        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", line)
+        assert found, line
         yield process, found[1]
     finally:
         process.kill()
@@ -144,7 +144,7 @@ def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
 
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait for something that is to come true."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come true"

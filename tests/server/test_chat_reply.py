@@ -1,4 +1,4 @@
-"""Pieces of a stream: whatever a model writes and however it is cut, they make up what a whole reply has."""
+"""A streamed reply equals the whole one, whatever a model writes and however its text is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server, asked by the official `openai` client, unchanged."""
+"""The server with the unmodified official `openai` client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web app, in a real browser: Debian's chromium, without a window."""
+"""The web page in a real browser: Debian's chromium, headless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("there is no chromium here (Debian: apt install chromium)")
+        pytest.skip("chromium is not installed (Debian: apt install chromium)")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
@@ -62,7 +62,7 @@ def answer(page: Page) -> Any:
     return page.locator("#answer")
 
 
-def test_a_question_is_asked_by_clicking_through(page: Page, server: Served) -> None:
+def test_clicking_through_a_question(page: Page, server: Served) -> None:
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url))
     visit(page, server)
@@ -112,7 +112,7 @@ def test_an_example_and_the_keyboard_are_enough(page: Page, server: Served) -> N
         assert reached, name
 
 
-def test_single_leaves_nothing_else_to_choose(page: Page, server: Served) -> None:
+def test_single_hides_the_judge(page: Page, server: Served) -> None:
     visit(page, server)
     choose(page, "Method", "single")
     expect(page.get_by_label("Judge")).to_be_hidden()
@@ -122,7 +122,7 @@ def test_single_leaves_nothing_else_to_choose(page: Page, server: Served) -> Non
     assert answer(page).locator(".lc-card").count() == 1
 
 
-def test_what_cannot_be_asked_is_said_in_a_sentence(page: Page, server: Served, tmp_path: Path) -> None:
+def test_errors_are_shown_as_a_sentence(page: Page, server: Served, tmp_path: Path) -> None:
     visit(page, server)
     page.get_by_role("button", name="Ask").click()
     expect(answer(page)).to_have_text("The question is empty; write what you want to know.")
@@ -132,10 +132,10 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(page: Page, server: Served, 
     page.set_input_files("input[type=file]", fake)
     page.wait_for_timeout(1000)
     page.get_by_role("button", name="Ask").click()
-    expect(page.get_by_text("the picture is damaged, or none")).to_be_visible()
+    expect(page.get_by_text("the picture is damaged, or the file is not a picture")).to_be_visible()
 
 
-def test_what_a_model_says_is_text(page: Page) -> None:
+def test_text_of_a_model_is_escaped(page: Page) -> None:
     alerts: list[str] = []
     page.on("dialog", lambda dialog: alerts.append(dialog.message) or dialog.dismiss())
     words = "".join(f"<{stage.upper()}>{HOSTILE}</{stage.upper()}>" for stage in WORDS)
@@ -150,7 +150,7 @@ def test_what_a_model_says_is_text(page: Page) -> None:
     assert alerts == []
 
 
-def test_stopping_and_leaving_stop_the_work(browser: Browser, page: Page) -> None:
+def test_stopping_and_leaving_cancel_the_work(browser: Browser, page: Page) -> None:
     model = Patient()
     with served(model) as server:
         visit(page, server)
@@ -179,7 +179,7 @@ def test_it_is_readable_on_a_phone(browser: Browser, server: Served) -> None:
         assert answer(page).locator(".lc-stage p").first.bounding_box()["width"] > 250
 
 
-def test_with_a_key_the_page_asks_for_it(browser: Browser) -> None:
+def test_with_a_key_the_page_needs_a_password(browser: Browser) -> None:
     with served(ScriptedModel(noisy), ServerSettings(api_key="s3crét")) as server:
         for path in ("/", "/config", "/gradio_api/queue/data", "/traces.html"):
             refused = get(server.root + path)
@@ -206,12 +206,12 @@ def test_no_file_is_read_or_fetched_by_its_name(server: Served, monkeypatch: pyt
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
     for path in ("https://example.org/a.png", "http://127.0.0.1/a.png", "/etc/passwd", __file__):
         assert get(f"{server.root}/gradio_api/file={path}").status_code in (302, 403, 404)
-        assert asked_by_hand(server, path)["success"] is False
+        assert ask_directly(server, path)["success"] is False
     assert fetched == []
 
 
-def asked_by_hand(server: Served, path: str) -> dict[str, Any]:
-    """What becomes of a request to the page that names a picture."""
+def ask_directly(server: Served, path: str) -> dict[str, Any]:
+    """Send the page a request with a picture at this path; returns its last event."""
     config = get(f"{server.root}/config").json()
     [index] = [d["id"] for d in config["dependencies"] if len(d["inputs"]) == 8]
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -225,10 +225,10 @@ def asked_by_hand(server: Served, path: str) -> dict[str, Any]:
             event = json.loads(line.removeprefix("data: ")) if line else {}
             if event.get("msg") == "process_completed":
                 return event
-    raise AssertionError("no end was told")
+    raise AssertionError("the page sent no last event")
 
 
-def test_a_trace_that_is_not_there_is_said_to_be_gone(server: Served) -> None:
+def test_a_missing_trace_is_404(server: Served) -> None:
     for address in ("/traces/nothing", "/traces/nothing.json"):
         reply = get(server.root + address)
         assert reply.status_code == 404 and "no such trace" in reply.json()["error"]["message"]

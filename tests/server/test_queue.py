@@ -1,4 +1,4 @@
-"""Many clients at once: the line, its bound, the time limit, and clients that go away."""
+"""Many clients at once: the request queue, its limit, the time limit, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def outcomes(server: Served, outcome: str) -> float:
     return server.counted(f'llava_cot_questions_total{{outcome="{outcome}"}}')
 
 
-async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
+async def test_requests_run_in_order_and_a_full_queue_refuses() -> None:
     queue, done = RequestQueue(1, 2), []
 
     async def one(number: int) -> None:
@@ -43,7 +43,7 @@ async def test_turns_are_taken_in_order_and_the_line_has_an_end() -> None:
     assert (queue.running, queue.waiting) == (0, 0)
 
 
-async def test_who_leaves_the_line_makes_room() -> None:
+async def test_a_cancelled_request_frees_its_place() -> None:
     queue = RequestQueue(1, 1)
 
     async def wait() -> None:
@@ -78,7 +78,7 @@ def test_many_clients_are_all_answered() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
+def test_a_full_queue_answers_429_with_retry_after(stream: bool) -> None:
     model = Patient()
     settings = ServerSettings(max_running=1, max_waiting=1)
     with served(model, settings) as server, ThreadPoolExecutor(2) as pool:
@@ -99,7 +99,7 @@ def test_a_full_line_answers_429_with_retry_after(stream: bool) -> None:
         assert outcomes(server, "full") == 1
 
 
-def test_the_official_client_comes_again_when_there_is_room() -> None:
+def test_the_official_client_retries_when_there_is_room() -> None:
     model = Patient()
     with served(model, ServerSettings(max_running=1, max_waiting=0)) as server, ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask)

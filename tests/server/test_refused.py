@@ -1,4 +1,4 @@
-"""What cannot be answered: a 4xx with one sentence in OpenAI's shape, and the server stays up."""
+"""Requests that cannot be answered get a 4xx and one sentence in OpenAI's format; the server stays up."""
 
 from __future__ import annotations
 
@@ -161,11 +161,11 @@ def test_a_name_that_no_server_can_run_is_unknown(server: Served, name: str) -> 
         {"stream_options": None, "temperature": 0, "top_p": 1, "max_tokens": 10**9},
     ],
 )
-def test_what_clients_send_besides_does_no_harm(server: Served, harmless: dict[str, Any]) -> None:
+def test_fields_without_effect_are_accepted(server: Served, harmless: dict[str, Any]) -> None:
     assert post(server, ask(**harmless)).status_code == 200
 
 
-def test_addresses_and_methods_that_there_are_not(server: Served) -> None:
+def test_unknown_addresses_and_http_methods(server: Served) -> None:
     assert "nothing at this address" in refusal(get(f"{server.root}/v2/nothing"))
     assert "method is not allowed" in refusal(get(f"{server.url}/chat/completions"))
     assert "body" in refusal(post(server, ask(), headers={"Content-Type": "text/plain"}))
@@ -335,7 +335,7 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
     assert image.name == "https://example.org/a.png" and image.pil.size == PLAIN.size
 
 
-# Whatever else there is, made from the server's own description.
+# Cases generated from the server's OpenAPI description.
 
 described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), ServerSettings()))
 described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

@@ -1,4 +1,4 @@
-"""`llava-cot serve` as a user runs it: what it refuses, that it answers, and how it ends."""
+"""`llava-cot serve` as a user runs it: refused options, answers, and how it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving import ASK, PATIENCE, get, running, until
 from llava_cot.server.serve import listen
 
 
-def test_a_taken_port_is_told_before_a_model_is_opened() -> None:
+def test_a_taken_port_is_reported_before_a_model_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         said = refusal("serve", "--port", port, "--model", "/no/such/folder")

@@ -1,4 +1,4 @@
-"""A server offers what it can run, and says why it does not run the rest."""
+"""A server lists the methods that it can run, and says why it refuses the others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def refused(server: Served, **settings: Any) -> tuple[int, str]:
     return reply.status_code, sentence
 
 
-def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
+def test_methods_with_all_their_resources_are_listed(bare: Served, full: Served) -> None:
     assert not {"scripted:relay", "scripted:shower", "scripted:cutter-4"} & names(bare)
     reasoning = {"scripted:relay", "scripted:prism", "scripted:prism-query"}
     assert names(full) - names(bare) == {*reasoning, *(f"scripted:cutter-{n}" for n in (2, 4, 8))}
@@ -79,29 +79,31 @@ def test_what_has_all_it_wants_is_listed(bare: Served, full: Served) -> None:
         ({"search": {"judge": "asking"}}, "asking needs a reward model"),
     ],
 )
-def test_the_rest_is_refused(bare: Served, settings: dict[str, Any], words: str, stream: bool) -> None:
+def test_methods_without_their_resources_are_refused(
+    bare: Served, settings: dict[str, Any], words: str, stream: bool
+) -> None:
     status, sentence = refused(bare, **settings, stream=stream)
     assert status == 400 and words in sentence
 
 
-def test_a_calibration_of_another_judge_is_none(full: Served) -> None:
+def test_a_calibration_of_another_judge_does_not_count(full: Served) -> None:
     status, sentence = refused(full, model="scripted:cutter-2@asking")
     assert status == 400 and "cutter needs a calibration" in sentence
 
 
-def test_a_name_that_cannot_run_is_none(bare: Served) -> None:
+def test_a_name_that_cannot_run_is_refused(bare: Served) -> None:
     reply = get(f"{bare.url}/models/scripted:relay")
     assert reply.status_code == 400 and "second model" in reply.json()["error"]["message"]
 
 
-def test_what_is_offered_runs(full: Served) -> None:
+def test_listed_methods_run(full: Served) -> None:
     assert full.ask(model="scripted:relay").choices[0].message.content == "from another"
     reply = full.ask(model="scripted:cutter-3-within-70", extra_body={"include_trace": True})
     trace = Trace.model_validate(reply.choices[0].trace, strict=False)
     assert (trace.budget, trace.judge, len(trace.scores)) == (70, "likelihood", 3)
 
 
-def test_a_budget_is_asked_for_beside_the_method_or_with_it(full: Served) -> None:
+def test_a_budget_comes_from_search_or_from_the_name(full: Served) -> None:
     body: dict[str, Any] = {"search": {"method": "cutter", "n": 2, "budget": 60}, "include_trace": True}
     assert full.ask(extra_body=body).choices[0].trace["budget"] == 60
     beside = {"search": {"budget": 61}, "include_trace": True}
@@ -128,7 +130,7 @@ def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
         full.ask(model="scripted:shower", stream=True)
 
 
-def test_the_page_offers_what_can_run() -> None:
+def test_the_page_lists_what_can_run() -> None:
     assert not {"relay", "shower", "cutter"} & set(possible_methods(Resources()))
     assert set(METHODS) - set(possible_methods(FULL)) == {"shower", "cot-few-shot"}
     assert possible_judges("best-of-n", Resources())[0] == "self" and "asking" not in possible_judges(
