@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     MllamaConfig,
     MllamaForConditionalGeneration,
@@ -21,7 +21,7 @@ from transformers.models.mllama.configuration_mllama import MllamaTextConfig, Ml
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 
 from llava_cot.core.stages import LLAVA_COT
-from llava_cot.scenes.questions import ask_about
+from llava_cot.scenes.questions import BRITISH, ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
@@ -67,6 +67,10 @@ def _corpus() -> Iterator[str]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
+    # A question may say "colour" or "color": its tokens are the same.
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(pattern), replacement) for pattern, replacement in BRITISH]
+    )
     words = Regex(r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s+(?!\S)|\s")
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -19,19 +19,25 @@ from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, ste
 from llava_cot.scenes.world import Scene, SceneObject
 
 GAP = 2.25  # the cost of an object too many or too few, in wrong words
+AGREES = "it agrees with the reasoning"  # why a conclusion is the better one
 
-Alignment = tuple[int | None, ...]
+Ruling = tuple[int, str]  # the better one of two, 1 or 2, and why
+
+_named_item = lru_cache(256)(named_item)
 
 
-def wrong_words(said: str, real: str) -> int:
-    return sum(a != b for a, b in zip(said.split(" "), real.split(" "), strict=True))
+def wrong_words(seen: str, real: str) -> int:
+    """How many words of a description are wrong."""
+    return sum(a != b for a, b in zip(seen.split(" "), real.split(" "), strict=True))
 
 
 @lru_cache(maxsize=4096)
-def align(seen: tuple[str, ...], truth: tuple[str, ...]) -> tuple[float, Alignment]:
-    """The least cost of making `truth` of `seen`, and the true object, if any, of each one seen.
+def align(seen: tuple[str, ...], truth: tuple[str, ...]) -> tuple[float, tuple[int | None, ...]]:
+    """Align the objects of a caption with the true ones.
 
-    Of an object seen twice, the second one is too many.
+    Returns:
+        The least cost of turning `seen` into `truth`, in wrong words, and the place of the true object for
+        each one seen; None where there is none. Of an object seen twice, the second one is too many.
     """
     rows, columns = len(seen), len(truth)
     cost = [[GAP * (rows - i + columns - j) for j in range(columns + 1)] for i in range(rows + 1)]
@@ -55,11 +61,11 @@ def align(seen: tuple[str, ...], truth: tuple[str, ...]) -> tuple[float, Alignme
     return cost[0][0], tuple(pairs)
 
 
-def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> tuple[int, str] | None:
-    """Which of two captions is nearer to the truth, 1 or 2, and why; None if neither is.
+def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) -> Ruling | None:
+    """The caption nearer to the truth, and why; None if neither is.
 
-    The reason is the first place where they differ and the better one is right: what stands there in each,
-    and what the image shows there. So the choice follows from what was looked at.
+    The reason is the first place where they differ and the better one is right: what each says there, and
+    what the image shows. So the choice follows from something that can be looked at.
     """
     lists = [tuple(side) for side in (a, b, truth)]
     costs = [align(side, lists[2])[0] for side in lists[:2]]
@@ -67,45 +73,39 @@ def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) ->
         return None
     choice = 1 if costs[0] < costs[1] else 2
     for place in range(min(len(ORDINALS), max(map(len, lists)))):
-        said = [side[place] if place < len(side) else None for side in lists]
-        if said[0] != said[1] and said[2] == said[choice - 1]:
-            return choice, _reason(place, said)
+        there = [side[place] if place < len(side) else None for side in lists]
+        if there[0] != there[1] and there[2] == there[choice - 1]:
+            return choice, _reason(place, there)
     return None
 
 
-def _reason(place: int, said: Sequence[str | None]) -> str:
-    """Of one word where one word tells the two apart, else of the whole object."""
+def _reason(place: int, descriptions: Sequence[str | None]) -> str:
+    """Names one word, where one word tells the two objects apart, or else the whole objects."""
     where = ("in response 1", "in response 2", "in the image")
-    words = [what.split(" ") if what else [] for what in said]
-    apart = [column for column in zip(*words, strict=False) if column[0] != column[1]]
-    named = [f"a {what}" if what else "nothing" for what in said]
-    if len(apart) == 1:
-        named = list(apart[0])
+    words = [what.split(" ") if what else [] for what in descriptions]
+    differing = [column for column in zip(*words, strict=False) if column[0] != column[1]]
+    named = [f"a {what}" if what else "nothing" for what in descriptions]
+    if len(differing) == 1:
+        named = list(differing[0])
     first, second, third = (f"{what} {place}" for what, place in zip(named, where, strict=True))
     return f"the {ORDINALS[place]} is {first}, {second} and {third}"
 
 
-def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
-    """Which of two reasonings is the true one; why: the work of the first step that the other gets wrong."""
-    text = " ".join(said for said, _ in truth)
+def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> Ruling | None:
+    """The reasoning that is true, and the work of the first step that the other one gets wrong."""
+    text = " ".join(sentence for sentence, _ in truth)
     if (a == text) == (b == text):
         return None
     choice, other = (1, b) if a == text else (2, a)
-    sentences = [f"{said}." for said in other.rstrip(".").split(". ")]
-    for place, (said, work) in enumerate(truth):
-        if place >= len(sentences) or sentences[place] != said:
+    sentences = _sentences(other)
+    for place, (sentence, work) in enumerate(truth):
+        if place >= len(sentences) or sentences[place] != sentence:
             return choice, work
     return choice, truth[-1][1]
 
 
-AGREES = "it agrees with the reasoning"  # why a conclusion is the better one
-
-# The better one of two, 1 or 2, and why; None where the truth does not tell.
-Verdict = tuple[int, str] | None
-
-
 def read_caption(caption: str | None) -> list[str] | None:
-    """The objects of a caption, from left to right; None if it is not as the teacher would write it."""
+    """The objects of a caption, from left to right; None if it is not in the teacher's form."""
     found = [" ".join(match.groups()[1:]) for match in MENTION.finditer(caption or "")]
     listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(found[: len(ORDINALS)]))
     return found if caption == f"There are {len(found)} objects. From left to right: {listed}." else None
@@ -117,7 +117,8 @@ def caption_error(scene: Scene, caption: str | None) -> float | None:
     return None if seen is None else align(tuple(seen), _truth(scene))[0]
 
 
-def which_caption(scene: Scene, a: str | None, b: str | None) -> Verdict:
+def which_caption(scene: Scene, a: str | None, b: str | None) -> Ruling | None:
+    """The better caption of two; None where the truth does not decide."""
     seen = read_caption(a), read_caption(b)
     if seen[0] is None or seen[1] is None:
         return None
@@ -126,17 +127,20 @@ def which_caption(scene: Scene, a: str | None, b: str | None) -> Verdict:
 
 def which_reasoning(
     scene: Scene, question: SceneQuestion, caption: str | None, a: str | None, b: str | None
-) -> Verdict:
-    """Only after a caption without a fault: what follows from another is not what the image shows."""
+) -> Ruling | None:
+    """The true reasoning of two after one caption; None where the truth does not decide.
+
+    It decides only after a caption without an error: a reasoning from another caption is not about the image.
+    """
     if a is None or b is None or caption_error(scene, caption) != 0:
         return None
     return reasoning_verdict(a, b, steps(scene, question))
 
 
-def which_answer(scene: Scene, question: SceneQuestion, a: Answer, b: Answer) -> Verdict:
-    """Of two complete answers: the one with the better caption, or of two true captions, the true reasoning.
+def which_answer(scene: Scene, question: SceneQuestion, a: Answer, b: Answer) -> Ruling | None:
+    """The better of two complete answers: by the caption, or after equal true captions by the reasoning.
 
-    Never one that concludes wrongly where the other is right.
+    None where that does not decide, or the conclusions contradict it.
     """
     if a.stages["conclusion"] is None or b.stages["conclusion"] is None:
         return None
@@ -153,7 +157,7 @@ def which_answer(scene: Scene, question: SceneQuestion, a: Answer, b: Answer) ->
 def believed(
     scene: Scene, question: SceneQuestion, caption: str | None
 ) -> tuple[SceneQuestion, Scene] | None:
-    """The question and scene as they are for someone who takes the caption to be true."""
+    """The question and the scene as they would be if the caption were true; None if it cannot be read."""
     names = read_caption(caption)
     if not names:
         return None
@@ -163,7 +167,7 @@ def believed(
 def seen_answer(
     scene: Scene, objects: Sequence[SceneObject], question: SceneQuestion
 ) -> tuple[SceneQuestion, Scene] | None:
-    """The question as it is answered by someone who sees these objects instead."""
+    """The question and the scene with these objects instead; None where the question makes no sense then."""
     seen = Scene(tuple(objects), scene.light)
     result = solve(seen, question)
     if result is None or (question.options and result not in question.options):
@@ -171,53 +175,53 @@ def seen_answer(
     return replace(question, answer=result), seen
 
 
-def check_verdict(question: SceneQuestion, seen: Scene, said: str) -> tuple[bool, str]:
-    """Whether a reasoning is true of what was seen, and the work of its steps, up to the first wrong one."""
+def check_verdict(question: SceneQuestion, seen: Scene, reasoning: str) -> tuple[bool, str]:
+    """Whether a reasoning is true of a scene, and the work of its steps, up to the first wrong one."""
     truth = steps(seen, question)
-    sentences = [f"{sentence}." for sentence in said.rstrip(".").split(". ")]
+    sentences = _sentences(reasoning)
     done: list[str] = []
     for place, (sentence, work) in enumerate(truth):
         done.append(f"{work[0].upper()}{work[1:]}.")
         if place >= len(sentences) or sentences[place] != sentence:
             break
-    return said == " ".join(sentence for sentence, _ in truth), " ".join(done)
-
-
-def _truth(scene: Scene) -> tuple[str, ...]:
-    return tuple(describe(item) for item in scene.objects)
+    return reasoning == " ".join(sentence for sentence, _ in truth), " ".join(done)
 
 
 def known(question: Question) -> bool:
     """Whether the question is about a scene, by its id."""
-    return _item(question.id or "") is not None
+    return _named_item(question.id or "") is not None
 
 
 def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2] | None:
-    """1 or 2; None where both are as good, or the truth does not tell (a summary). Of `known` questions."""
-    item = _item(question.id or "")
-    assert item is not None
+    """The better of two answers to a `known` question, whose `stage` is the one that was searched.
+
+    A right conclusion comes first, then the stage. None if they are equal, or the truth does not decide.
+    """
+    item = _item(question)
     right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
     if right != other:
         return 1 if right else 2
     captions = a.stages["caption"], b.stages["caption"]
     if stage == "caption":
-        errors = [_error(item, caption) for caption in captions]
-        return None if errors[0] == errors[1] else 1 if errors[0] < errors[1] else 2
+        first, second = (
+            float("inf") if (error := caption_error(item.scene, caption)) is None else error
+            for caption in captions
+        )
+        return None if first == second else 1 if first < second else 2
     if stage == "reasoning" and captions[0] == captions[1]:
-        told = a.stages["reasoning"], b.stages["reasoning"]
-        verdict = which_reasoning(item.scene, item.question, captions[0], *told)
+        reasonings = a.stages["reasoning"], b.stages["reasoning"]
+        verdict = which_reasoning(item.scene, item.question, captions[0], *reasonings)
         return None if verdict is None else 1 if verdict[0] == 1 else 2
     return None
 
 
 def worth(question: Question, stage: str, answer: Answer) -> float:
-    """What one answer is worth at a stage. Of `known` questions.
+    """The score of one answer to a `known` question at a stage.
 
-    A caption: minus its wrong words, or as many as any can have if it cannot be read. A reasoning: 1 if it
-    comes to what the true one comes to, else 0. All else: 1 for the right conclusion, else 0.
+    For a caption, minus its wrong words, or the worst possible if it cannot be read. For a reasoning, 1 if
+    it ends like the true one, else 0. For all others, 1 if the conclusion is right, else 0.
     """
-    item = _item(question.id or "")
-    assert item is not None
+    item = _item(question)
     if stage == "caption":
         error = caption_error(item.scene, answer.stages.get("caption"))
         return 0.0 - (GAP * (len(ORDINALS) + len(item.scene.objects)) if error is None else error)
@@ -227,11 +231,15 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
     return float(answer.conclusion == item.answer)
 
 
-def _error(item: SceneItem, caption: str | None) -> float:
-    error = caption_error(item.scene, caption)
-    return float("inf") if error is None else error
+def _item(question: Question) -> SceneItem:
+    item = _named_item(question.id or "")
+    assert item is not None
+    return item
 
 
-@lru_cache(256)
-def _item(id: str) -> SceneItem | None:
-    return named_item(id)
+def _truth(scene: Scene) -> tuple[str, ...]:
+    return tuple(describe(item) for item in scene.objects)
+
+
+def _sentences(text: str) -> list[str]:
+    return [f"{sentence}." for sentence in text.rstrip(".").split(". ")]

@@ -1,7 +1,7 @@
-"""Writes scenes to a folder: pictures and `questions.jsonl`, for training, testing or looking at.
+"""Items: one question about one scene, with its picture and the teacher's answer; and folders of them.
 
-Owns the folder's layout. `questions.jsonl` has a line a scene with `id`, `image` (a relative path),
-`question`, `options`, `answer`, `type` and `scene`.
+A folder has `images/` and `questions.jsonl`, whose lines have `id`, `image` (a relative path), `question`,
+`options`, `answer`, `type` and `scene`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from llava_cot.core.question import Question, load_image
-from llava_cot.scenes.questions import SceneQuestion, ask_about
+from llava_cot.scenes.questions import SceneQuestion, american_spelling, ask_about
 from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
@@ -38,17 +38,22 @@ class SceneItem:
 
     @property
     def answer(self) -> str:
-        """What the conclusion ought to be: the bare answer, or an option's letter."""
+        """The right conclusion: the bare answer, or an option's letter."""
         return self.question.conclusion
 
     def ask(self) -> Question:
-        """The question as any method takes it, with its picture and reference."""
+        """The question for a method, with its picture and reference."""
         image = load_image(self.picture())
         return Question(self.question.text, (image,), self.id, self.question.options, self.answer)
 
+    def has_question(self, text: str, options: Sequence[str], answer: str | None) -> bool:
+        """Whether this is the item's question, options and answer, in American or British spelling."""
+        given = [american_spelling(word) for word in (text, *options, answer or "")]
+        return given == [self.question.text, *self.question.options, self.answer]
+
 
 def make_item(split: str, seed: int, index: int) -> SceneItem:
-    """The item that these three always give. Raises ValueError for a split that there is not."""
+    """Make an item, always the same for the same arguments. Raises ValueError for an unknown split."""
     rng = scene_rng(split, seed, index)
     scene = draw_scene(rng)
     question = ask_about(scene, rng)
@@ -56,7 +61,7 @@ def make_item(split: str, seed: int, index: int) -> SceneItem:
 
 
 def named_item(id: str) -> SceneItem | None:
-    """The item of that id, also with "scenes/" before it, as the source of scenes has it; None if none."""
+    """The item with an id, which may begin with "scenes/" as in records; None if it is no such id."""
     found = _ID.fullmatch(id)
     return make_item(found[1], int(found[2]), int(found[3])) if found else None
 
@@ -73,11 +78,20 @@ def write_scenes(
     split: str = "test",
     on_progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write `count` scenes under `out`; `questions.jsonl` comes last, so it is there only when all is.
+    """Write a folder of items. `questions.jsonl` is written last, so it is there only if everything is.
 
-    The same set may be written again, as after an interruption. Raises ValueError for a count below 1,
-    an unknown split, or a folder that holds anything else: another set's pictures would stay beside
-    these, or its questions be lost.
+    Args:
+        out: The folder. It may hold the same set, as after an interruption, and nothing else.
+        count: How many items.
+        seed: The seed of the set.
+        split: "train", "validation" or "test".
+        on_progress: Called with the number of items written so far.
+
+    Returns:
+        The path of `questions.jsonl`.
+
+    Raises:
+        ValueError: The count is below 1, the split is unknown, or the folder holds other files.
     """
     if count < 1:
         raise ValueError(f"--count must be at least 1, not {count}")
@@ -102,7 +116,7 @@ def write_scenes(
 
 
 def _other_file(folder: Path, split: str, seed: int, count: int) -> Path | None:
-    """A file in the folder that is not of this set, if there is one; its path is relative."""
+    """The relative path of a file in the folder that is not of this set; None if there is none."""
     ours = {Path(_picture_name(f"{split}-{seed}-{index}")) for index in range(count)}
     questions = Path("questions.jsonl")
     ours |= {questions, Path("questions.jsonl.part")}

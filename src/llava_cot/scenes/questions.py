@@ -1,15 +1,13 @@
-"""Questions about scenes, as small programs over the objects.
-
-Owns the types of question, their wordings and their true answers, balanced over the answers. How the
-answer is reached in words is `teacher.py`'s; pictures are `render.py`'s.
+"""Questions about scenes as small programs over the objects, with their wordings and true answers.
 
 Perception: exist, color, shape, material, size, count, position. Reasoning: subtract, add, chain and
-compare, after CLEVR-Math (Lindström & Abraham, 2022, arXiv 2208.05358).
+compare, after CLEVR-Math (Lindström & Abraham, 2022, arXiv 2208.05358). Answers are balanced.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,12 +17,21 @@ PERCEPTION = ("exist", "color", "shape", "material", "size", "count", "position"
 REASONING = ("subtract", "add", "chain", "compare")
 TYPES = PERCEPTION + REASONING
 VALUES = {"color": COLORS, "shape": SHAPES, "material": MATERIALS, "size": SIZES}
-_TRIES = 20  # programs drawn for one question, of which one with a rare answer is kept
+_TRIES = 20  # programs drawn for one question, of which one with a rare answer is chosen
+# British spellings of words in questions, as patterns of both Python's and the tokenizer's engine.
+BRITISH = ((r"(?<=[Cc])olour", "olor"), (r"(?<=\b[Gg]r)ey(?=(?:s|er|est|ish)?\b)", "ay"))
+
+
+def american_spelling(text: str) -> str:
+    """The text with "color" for "colour" and "gray" for "grey", as questions and answers have them."""
+    for pattern, replacement in BRITISH:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A description: the attributes named, of size, color, material and shape; None where unnamed."""
+    """A description of objects by some of their attributes; None for those that it does not name."""
 
     size: str | None = None
     color: str | None = None
@@ -41,7 +48,7 @@ class Filter:
 
     @property
     def one(self) -> str:
-        """In the singular, without an article: "small metal sphere"."""
+        """The description in the singular, without an article: "small metal sphere"."""
         named = [word for word in (self.size, self.color, self.material) if word]
         return " ".join([*named, self.shape or "object"])
 
@@ -52,7 +59,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class ArithmeticStep:
-    """One step of arithmetic: take away all that match, add so many, or keep only what matches."""
+    """One step of arithmetic: remove all objects that match, add a number, or keep only those that match."""
 
     kind: str  # "subtract", "add" or "keep"
     what: Filter
@@ -61,7 +68,18 @@ class ArithmeticStep:
 
 @dataclass(frozen=True)
 class SceneQuestion:
-    """A question with its program and true answer. `options` is empty for the short-answer form."""
+    """A question with its program and true answer.
+
+    Attributes:
+        type: One of `TYPES`.
+        text: The wording.
+        answer: The true answer in words or digits.
+        options: The options of a multiple-choice question, one of which is the answer; otherwise empty.
+        steps: The program of a question of arithmetic.
+        filters: The descriptions in any other question, in the order of its text.
+        attribute: The attribute that is asked for, or the relation of a comparison.
+        end: "left" or "right", of a question about the object at that end or about two objects' order.
+    """
 
     type: str
     text: str
@@ -70,7 +88,7 @@ class SceneQuestion:
     steps: tuple[ArithmeticStep, ...] = ()
     filters: tuple[Filter, ...] = ()
     attribute: str | None = None
-    end: str | None = None  # "left" or "right", for the object at that end
+    end: str | None = None
 
     @property
     def conclusion(self) -> str:
@@ -79,21 +97,21 @@ class SceneQuestion:
 
 
 def ask_about(scene: Scene, rng: random.Random, type: str | None = None) -> SceneQuestion:
-    """Draw a question about the scene, of a given or random type, its answer as likely as any other."""
+    """Draw a question about the scene, of a given or random type, with each answer about equally likely."""
     kind = type or rng.choice(TYPES)
     by_answer: dict[str, list[SceneQuestion]] = {}
     for _ in range(_TRIES):
         drawn = _DRAW[kind](scene, rng)
         if drawn is not None:
             by_answer.setdefault(drawn.answer, []).append(drawn)
-    if not by_answer:  # this scene has no such question: no object that one description singles out
+    if not by_answer:  # no description singles out an object, so the type is impossible
         return ask_about(scene, rng, "count")
     question = rng.choice(by_answer[rng.choice(sorted(by_answer))])
     return _with_options(question, rng) if rng.random() < 0.3 else question
 
 
 def _filter(rng: random.Random, scene: Scene, named: int | None = None, changed: float = 0.35) -> Filter:
-    """A description of 1 to 3 attributes of an object that is there; one of them is `changed` at times."""
+    """A description of 1 to 3 attributes of an object in the scene; with chance `changed`, one is redrawn."""
     item = rng.choice(scene.objects)
     keys = rng.sample(("size", "color", "material", "shape"), named or rng.choice((1, 1, 2, 2, 3)))
     chosen = {key: getattr(item, key) for key in keys}
@@ -104,7 +122,7 @@ def _filter(rng: random.Random, scene: Scene, named: int | None = None, changed:
 
 
 def _unique(rng: random.Random, scene: Scene, without: str | None = None) -> Filter | None:
-    """A description that fits exactly one object, and does not name the attribute `without`."""
+    """A description that fits exactly one object and does not name the attribute `without`."""
     keys = [key for key in ("size", "color", "material", "shape") if key != without]
     item = rng.choice(scene.objects)
     for named in (rng.choice((1, 2)), 2, 3):
@@ -177,7 +195,7 @@ def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
 
 
 def run(scene: Scene, steps: tuple[ArithmeticStep, ...]) -> int:
-    """How many objects there are after the steps (what is added matches no later step)."""
+    """How many objects there are after the steps; added objects match no later step."""
     here, added = list(scene.objects), 0
     for step in steps:
         if step.kind == "add":
@@ -207,7 +225,7 @@ def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
     ]
     if rng.random() < 0.3:
         steps.append(ArithmeticStep("subtract", _filter(rng, scene)))
-    # What is added must not be taken away again: the sentence would be read in two ways.
+    # Adding comes last: whether a later step removes added objects would be ambiguous.
     ordered = [*steps[:1], *steps[2:], steps[1]]
     return _arithmetic("chain", scene, rng, tuple(ordered))
 
@@ -222,9 +240,9 @@ def _arithmetic(
             parts.append(f"{verb} all {step.what.many}.")
         elif step.kind == "add":
             parts.append(f"Add {step.number} {step.what.one if step.number == 1 else step.what.many}.")
-    kept = next((step.what.many for step in steps if step.kind == "keep"), "objects")
+    counted = next((step.what.many for step in steps if step.kind == "keep"), "objects")
     last = "are there" if kind == "add" else "are left"
-    parts.append(rng.choice((f"How many {kept} {last}?", f"How many {kept} {last} now?")))
+    parts.append(rng.choice((f"How many {counted} {last}?", f"How many {counted} {last} now?")))
     return SceneQuestion(kind, " ".join(parts), str(run(scene, steps)), steps=steps)
 
 
@@ -280,7 +298,7 @@ _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
 
 
 def solve(scene: Scene, question: SceneQuestion) -> str | None:
-    """The answer that the question would have in this scene; None where it would make no sense."""
+    """The answer to the question in any scene; None where it makes no sense."""
     if question.steps:
         return str(run(scene, question.steps))
     if question.end and question.attribute:

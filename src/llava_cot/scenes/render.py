@@ -1,7 +1,7 @@
 """Draws a scene as a picture: shaded cubes, spheres and cylinders with soft shadows, in a few milliseconds.
 
-Owns the pixels only. Every surface is shaded analytically over the object's bounding box, at twice the
-picture's resolution, and then averaged down.
+Every surface is shaded analytically over the object's bounding box, at twice the picture's resolution, and
+then averaged down.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def render(scene: Scene, size: int = PICTURE_SIZE) -> Image.Image:
 def _floor(size: int, side: float, strength: float) -> Floats:
     y = np.linspace(0, 1, size, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, size, dtype=np.float32)[None, :]
-    grey = strength * (0.58 + 0.14 * y + 0.05 * side * x - 0.05 * x * x)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    gray = strength * (0.58 + 0.14 * y + 0.05 * side * x - 0.05 * x * x)
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _box(size: int, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:

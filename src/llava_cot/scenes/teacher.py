@@ -1,8 +1,7 @@
-"""The programmatic teacher: writes the four stages of a question about a scene, always truly.
+"""The programmatic teacher: writes the four true stages of an answer to a question about a scene.
 
-Owns the wordings of the stages, and of the work behind each step of a reasoning: which objects, by their
-place in the caption, it comes from. The reasoning gives results in brief, so that to check one, with its
-work, is easier than to write it. The conclusion is the bare answer.
+Each step of a reasoning also has its work: which objects, by their place in the caption, it comes from. The
+reasoning itself gives results alone, so that checking it with its work is easier than writing it.
 """
 
 from __future__ import annotations
@@ -15,18 +14,9 @@ from llava_cot.scenes.questions import ArithmeticStep, Filter, SceneQuestion
 from llava_cot.scenes.world import Scene, SceneObject
 
 ORDINALS = (
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
-)
-# An object as a caption mentions it: its place, and its four words.
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"
+)  # fmt: skip
+# An object in a caption: its place and its four words.
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 
 
@@ -45,7 +35,7 @@ def describe(item: SceneObject) -> str:
 
 
 def described(words: str) -> SceneObject:
-    """The object that `describe` gives these words of, with no place."""
+    """The object with this description, at no place."""
     size, color, material, shape = words.split(" ")
     return SceneObject(size, color, material, shape, x=0.0, y=0.0, turn=0.0)
 
@@ -56,7 +46,7 @@ def caption(objects: Sequence[SceneObject]) -> str:
 
 
 def summary(question: SceneQuestion, rng: random.Random) -> str:
-    """How the question will be approached, with nothing of the answer."""
+    """How the question will be approached, without anything of the answer."""
     start = rng.choice(("I will", "To answer, I will"))
     return f"{start} list the objects and {_plan(question)}."
 
@@ -78,18 +68,18 @@ def _plan(question: SceneQuestion) -> str:
 
 
 def reasoning(scene: Scene, question: SceneQuestion) -> str:
-    """The steps in brief, each with its result."""
-    return " ".join(said for said, _ in steps(scene, question))
+    """The results of the steps, as sentences."""
+    return " ".join(sentence for sentence, _ in steps(scene, question))
 
 
 def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
-    """The sentences of the reasoning, each with its work: which objects, by place, it comes from."""
-    said = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
+    """The sentences of the reasoning, each with its work."""
+    sentences = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
     if question.options:
-        said.append(
+        sentences.append(
             (f"That is option {question.conclusion}.", f"{question.answer} is option {question.conclusion}")
         )
-    return said
+    return sentences
 
 
 def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
@@ -138,11 +128,11 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
 
 def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep]) -> list[tuple[str, str]]:
     left, gone = len(objects), set[int]()
-    said = [(f"We start with {left} objects.", f"there are {left} objects")]
+    sentences = [(f"We start with {left} objects.", f"there are {left} objects")]
     for step in program:
         if step.kind == "add":
             left += step.number
-            said.append((f"Adding {step.number} makes {left}.", f"adding {step.number} makes {left}"))
+            sentences.append((f"Adding {step.number} makes {left}.", f"adding {step.number} makes {left}"))
             continue
         found = _which(objects, step.what, gone)
         if step.kind == "subtract":
@@ -152,10 +142,10 @@ def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep
         else:
             left = len(found)
             result = "and nothing else counts"
-        said.append(
+        sentences.append(
             (f"{_number(len(found), step.what)}, {result}.", f"{_matches(found, step.what)}, {result}")
         )
-    return said
+    return sentences
 
 
 def _which(objects: Sequence[SceneObject], what: Filter, gone: Collection[int] = ()) -> list[int]:
@@ -170,7 +160,7 @@ def _number(count: int, what: Filter) -> str:
 
 
 def _matches(found: Sequence[int], what: Filter) -> str:
-    """Which objects match: "the first and third are red objects", "the third is one", "none are"."""
+    """The objects that match: "the first and third are red objects", "none are red objects"."""
     if not found:
         return f"none are {what.many}"
     if len(found) == 1:

@@ -1,7 +1,4 @@
-"""Scenes: a handful of objects on a plain floor, after CLEVR (Johnson et al., 2017, arXiv 1612.06890).
-
-Owns the objects and how a scene is drawn from a seed. Knows nothing of pixels or questions.
-"""
+"""Scenes: objects on a floor, drawn from a seed, after CLEVR (Johnson et al., 2017, arXiv 1612.06890)."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ SIZES = ("large", "small")
 SPLITS = ("train", "validation", "test")
 MIN_OBJECTS, MAX_OBJECTS = 3, 10  # as in CLEVR
 
-# Shares of the picture's width: far enough apart that left and right are never in doubt, and that
-# each object keeps most of its face when a nearer one stands before it.
+# Shares of the picture's width: left and right are never in doubt, and nearer objects hide little of others.
 _MIN_GAP_X = 0.04
 _MIN_DISTANCE = 0.15
 RADIUS = {"large": 0.105, "small": 0.064}
@@ -24,8 +20,17 @@ RADIUS = {"large": 0.105, "small": 0.064}
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object. `x` and `y` say where it stands: shares of the picture's width and height, from the
-    top left; `turn` is its angle about the vertical in radians."""
+    """One object.
+
+    Attributes:
+        size: One of `SIZES`.
+        color: One of `COLORS`.
+        material: One of `MATERIALS`.
+        shape: One of `SHAPES`.
+        x: Where it stands, as a share of the picture's width, from the left.
+        y: And of its height, from the top.
+        turn: Its angle about the vertical, in radians.
+    """
 
     size: str
     color: str
@@ -37,18 +42,18 @@ class SceneObject:
 
     @property
     def scale(self) -> float:
-        """Perspective: what stands further up the picture is further away, and smaller."""
+        """Its size by perspective: an object higher up in the picture is further away."""
         return 0.7 + 0.4 * self.y
 
     @property
     def radius(self) -> float:
-        """Half its width, as a share of the picture's width."""
+        """Half of its width, as a share of the picture's width."""
         return RADIUS[self.size] * self.scale
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects from left to right, and the light: its side (-1 left to 1 right) and strength."""
+    """Objects from left to right, and the light: its side, from -1 (left) to 1, and its strength."""
 
     objects: tuple[SceneObject, ...]
     light: tuple[float, float]
@@ -58,19 +63,19 @@ class Scene:
 
 
 def scene_rng(split: str, seed: int, index: int) -> random.Random:
-    """The generator of one scene and its questions. Splits and seeds never share a stream."""
+    """The random generator of one scene and its question; no two splits or seeds share one."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     return random.Random(f"scenes/{split}/{seed}/{index}")
 
 
 def draw_scene(rng: random.Random) -> Scene:
-    """A scene of 3 to 10 objects, no two of them alike in place."""
+    """Draw a scene of 3 to 10 objects that stand apart from one another."""
     count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
     objects: list[SceneObject] = []
     while len(objects) < count:
         placed = _place(rng, objects)
-        if placed is None:  # no room left: start again rather than crowd the picture
+        if placed is None:  # no room is left: start again
             objects = []
         else:
             objects.append(placed)

@@ -124,11 +124,7 @@ class SceneTeacher:
         if item is None or len(record.turns) != 1:
             raise Unteachable("it is no scene: the id of one is SPLIT-SEED-INDEX")
         turn = record.turns[0]
-        if (turn.question, turn.options, turn.answer) != (
-            item.question.text,
-            item.question.options,
-            item.answer,
-        ):
+        if not item.has_question(turn.question, turn.options, turn.answer):
             raise Unteachable(
                 f"the scene {item.id} has another question or answer, from another version perhaps"
             )

@@ -34,8 +34,7 @@ def scene_of(record: Record) -> SceneItem | None:
     item, turn = named_item(record.id), record.turns[0]
     if item is None:
         return None
-    same = (item.question.text, item.question.options, item.answer)
-    return item if (turn.question, turn.options, turn.answer) == same else None
+    return item if item.has_question(turn.question, turn.options, turn.answer) else None
 
 
 @dataclass(frozen=True)
