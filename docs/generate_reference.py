@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llava_cot.cli.main import app
-from llava_cot.data.sampling.data_recipe import DataRecipe
+from llava_cot.data.sources.entry import DataRecipe
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
 from llava_cot.server.schemas import ChatRequest
@@ -142,7 +142,7 @@ def fields(
         text = field.description or (_first_sentence(part) if part is not None and part.__doc__ else "")
         yield f"`{prefix}{name}`", text, _type(field), _default(field)
         described = part is not None and all(one.description for one in part.model_fields.values())
-        if part is not None and part not in seen and (described or name == "sources"):
+        if part is not None and part not in seen and described:
             seen.add(part)
             dots = "[]." if typing.get_origin(field.annotation) is list else "."
             yield from fields(part, f"{prefix}{name}{dots}", seen)
