@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
+from llava_cot.core.wording import one_line
+
 T = TypeVar("T")
 
 
@@ -78,7 +80,7 @@ class Registry(Mapping[str, T], Generic[T]):
         except Exception as error:  # any fault of the other package, named so that the user can remove it
             raise ValueError(
                 f"the {self.noun} {name!r} of the package {point.dist.name if point.dist else point.value} "
-                f"cannot be loaded: {type(error).__name__}: {error}"
+                f"cannot be loaded: {type(error).__name__}: {one_line(str(error))}"
             ) from error
         if not self._decorated:
             self._entries.setdefault(name, loaded)

@@ -12,7 +12,7 @@ from llava_cot.errors import RequestError
 from llava_cot.models.base import Sampling
 from llava_cot.search.calibration import has_cut_off
 from llava_cot.search.judges.base import JUDGES, Judge
-from llava_cot.search.methods.base import METHODS, Method, ResourceName
+from llava_cot.search.methods.base import METHODS, Method, ResourceName, short_name
 from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, option, other_judge
 
 DEFAULT_METHOD = "stage-beam"  # the paper's
@@ -282,7 +282,5 @@ def parse_spec(text: str) -> Spec:
 
 
 def _method(name: str) -> str | None:
-    known = (
-        {GREEDY: "single"} | {method.short: key for key, method in METHODS.items()} | {m: m for m in METHODS}
-    )
+    known = {GREEDY: "single"} | {short_name(name): name for name in METHODS} | {m: m for m in METHODS}
     return known.get(_ALIASES.get(name, name))

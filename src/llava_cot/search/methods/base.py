@@ -52,8 +52,13 @@ class Method:
 
     @property
     def short(self) -> str:
-        """Its name before a number: best-of-n is best-of-8."""
-        return self.name.removesuffix("-n")
+        """Its name before a number."""
+        return short_name(self.name)
+
+
+def short_name(name: str) -> str:
+    """A method's name before a number: best-of-n is best-of-8."""
+    return name.removesuffix("-n")
 
 
 METHODS: Registry[Method] = Registry(
