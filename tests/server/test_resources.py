@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from equipped import Lengths, register
+from extra_methods import Lengths, extra_methods
 from playing import tagged
 from serving import ASK, PATIENCE, Served, get, noisy, served
 
@@ -29,8 +29,7 @@ FULL = Resources(
 
 @pytest.fixture(autouse=True, scope="module")
 def known() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        register(monkeypatch)
+    with extra_methods():
         yield
 
 
