@@ -15,9 +15,9 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to the package's own entries and those of installed entry points.
 
-    The package's own modules are imported at the first access, in the order given. Entry points are listed
-    without importing their packages, and loaded when their name is first looked up. An entry of the package
-    itself cannot be replaced.
+    The package's own modules are imported at the first access, in the order given. Entry points are loaded when
+    their name is looked up, or when the names are listed, which leaves out those that cannot be loaded. An
+    entry of the package itself cannot be replaced.
 
     Args:
         group: The entry-point group, such as "llava_cot.methods".
@@ -54,7 +54,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._import_own()
-        yield from dict.fromkeys([*self._entries, *self._external()])
+        yield from list(self._entries)
+        for name in self._external():
+            if name not in self._entries:
+                try:
+                    self._load(name)
+                except ValueError:
+                    continue
+                yield name
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -18,7 +18,7 @@ from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, op
 DEFAULT_METHOD = "stage-beam"  # the paper's
 GREEDY = "greedy"  # the spec of `single` at temperature 0
 _ALIASES = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
-_NUMBERED = re.compile(r"([a-z-]+)-([1-9][0-9]{0,8})")
+_NUMBERED = re.compile(r"(.+)-([1-9][0-9]{0,8})")
 _WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
 
 
