@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 HARNESS := .venv-harness
 PIP := python -m pip --disable-pip-version-check
+# Of pip's output, the packages as it finds them: something to see while a minute passes.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing collected packages).*/\1 .../p'
 
 # One core for each process of the tests; torch would take them all in each.
 TEST_ENV := OMP_NUM_THREADS=1
@@ -17,20 +21,20 @@ SLOW := not slow
 install: $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 
 $(VENV)/.made:
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make install PYTHON=...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make install PYTHON=...") if sys.version_info < (3, 11) else None'
 	@echo "Making the virtual environment in $(VENV) ..."
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing llava-cot and its dependencies: a few minutes, the first time ..."
-	$(BIN)/$(PIP) install -c constraints.txt -e .
+	@$(BIN)/$(PIP) install -c constraints.txt -e . | $(NAMES)
 	@touch $@
 	@echo "Installed. To have llava-cot on the PATH: source $(VENV)/bin/activate"
 
 $(VENV)/.installed-%: $(VENV)/.installed
 	@echo "Installing the optional dependencies [$*] ..."
-	$(BIN)/$(PIP) install --quiet -c constraints.txt -e '.[$*]'
+	@$(BIN)/$(PIP) install -c constraints.txt -e '.[$*]' | $(NAMES)
 	@touch $@
 
 # One question about one picture, answered by stage-level beam search on the built-in model.
