@@ -63,6 +63,18 @@ def registered(registry: Registry[Any], name: str, entry: Any) -> Iterator[None]
         registry.remove(name)
 
 
+@contextmanager
+def registering() -> Iterator[None]:
+    """Methods and judges may be registered within; they are forgotten afterwards."""
+    before = [(registry, set(registry)) for registry in (METHODS, JUDGES)]
+    try:
+        yield
+    finally:
+        for registry, names in before:
+            for name in set(registry) - names:
+                registry.remove(name)
+
+
 def tagged(stage: str, text: str) -> str:
     return f"<{stage.upper()}> {text} </{stage.upper()}>"
 

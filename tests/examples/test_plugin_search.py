@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from command import ROOT
-from playing import QUESTION, run_method
+from playing import QUESTION, registering, run_method
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
@@ -19,7 +19,6 @@ from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES, JudgeSetup
 from llava_cot.search.judges.base import Grade, Judge
-from llava_cot.search.methods import METHODS
 from llava_cot.search.request import make_request, parse_spec
 
 WORDS = ("red", "blue")
@@ -28,10 +27,7 @@ WORDS = ("red", "blue")
 @pytest.fixture(autouse=True, scope="module")
 def plugin() -> Iterator[None]:
     """Import the plug-in, and take its entries out of the registries afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        for registry in (METHODS, JUDGES):
-            list(registry)
-            patch.setattr(registry, "_entries", dict(registry._entries))
+    with registering(), pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "examples/plugin/src")
         import_module("llava_cot_plugin.method")
         import_module("llava_cot_plugin.judge")
@@ -54,6 +50,7 @@ class Table(Judge):
     """Scores an answer by its words."""
 
     name = "table"
+    probability = True
 
     def __init__(self, worth: Callable[[tuple[str, ...]], float]) -> None:
         super().__init__()

@@ -1,10 +1,26 @@
+import random
+import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import tagged
 
-from llava_cot.search.judge_prompts import default_prompts, parse_check, parse_choice
+from llava_cot import ask, ask_sync
+from llava_cot.errors import DataError
+from llava_cot.models.base import Prompt
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search import judge_prompts
+from llava_cot.search.judge_prompts import (
+    JudgePrompts,
+    default_prompts,
+    load_judge_prompts,
+    parse_check,
+    parse_choice,
+)
+from llava_cot.search.resources import Resources
 
 PROMPTS = default_prompts()
 CRITERIA = PROMPTS.criteria
@@ -151,3 +167,166 @@ def test_long_replies_are_read_in_linear_time(piece: str) -> None:
         parse_choice(text)
         parse_check(text)
     assert time.process_time() - started < 2
+
+
+# Other wording, from a file.
+
+OTHER = """
+criteria:
+  answer: Which answer would a teacher mark as right?
+reply_form: "\\n\\nExplain, then end with WINNER=A or WINNER=B."
+choice: "WINNER="
+choices: [A, B]
+verdict: "MARK="
+verdicts: [pass, fail]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(OTHER, encoding="utf-8")
+    return path
+
+
+def test_a_file_replaces_what_it_has_and_leaves_the_rest(file: Path) -> None:
+    other = load_judge_prompts(file)
+    assert other.criteria == CRITERIA | {"answer": "Which answer would a teacher mark as right?"}
+    changed = {"criteria", "reply_form", "choice", "choices", "verdict", "verdicts"}
+    assert other.model_dump(exclude=changed) == PROMPTS.model_dump(exclude=changed)
+    text = other.duel("answer", "QUE", {}, "AAA", "BBB")
+    assert text.startswith("Which answer would a teacher mark as right?\nQuestion:\nQUE")
+    assert text.endswith("BBB\n\nExplain, then end with WINNER=A or WINNER=B.")
+
+
+def test_an_empty_file_and_a_copy_of_the_default_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_judge_prompts(tmp_path / "empty.yaml") == PROMPTS
+    shipped = Path(judge_prompts.__file__).with_suffix(".yaml")
+    assert load_judge_prompts(shipped) == PROMPTS
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice"),
+    [
+        ("The first is wrong. WINNER=B", 2),
+        ("winner=a", 1),
+        ("**WINNER=** **A**.", 1),
+        ("WINNER=A? No. WINNER=B.", 2),
+        ("İİİ: WINNER=B", 2),
+        ("WINNER=AB", None),
+        ("WINNER=", None),
+        ("A", None),
+        ("I choose response 1.", None),
+        ("", None),
+    ],
+)
+def test_a_reply_in_another_form_is_read(file: Path, reply: str, choice: int | None) -> None:
+    assert load_judge_prompts(file).parse_choice(reply) == choice
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct"),
+    [("MARK=pass", True), ("It is MARK=Fail.", False), ("Verdict: correct.", None), ("MARK=passed", None)],
+)
+def test_a_check_in_another_form_is_read(file: Path, reply: str, correct: bool | None) -> None:
+    assert load_judge_prompts(file).parse_check(reply) is correct
+
+
+@given(st.one_of(st.text(), st.lists(words).map(" ".join)))
+def test_replies_in_the_default_form_are_read_as_ever_whatever_else_is_changed(reply: str) -> None:
+    criteria = JudgePrompts(**PROMPTS.model_dump() | {"criteria": {}, "reply_form": "Choose."})
+    for prompts in (PROMPTS, criteria):
+        assert prompts.parse_choice(reply) == parse_choice(reply)
+        assert prompts.parse_check(reply) is parse_check(reply)
+
+
+@given(
+    st.one_of(st.text(), st.lists(words).map(" ".join)),
+    st.text(min_size=1),
+    st.lists(st.text(min_size=1), min_size=2, max_size=2),
+)
+def test_no_reply_raises_in_any_form(reply: str, choice: str, choices: list[str]) -> None:
+    try:
+        prompts = JudgePrompts(**PROMPTS.model_dump() | {"choice": choice, "choices": choices})
+    except ValueError:
+        first, second = (text.strip().lower() for text in choices)
+        assert not first or not second or first == second
+        return
+    assert prompts.parse_choice(reply) in (1, 2, None)
+    for number, option in enumerate(choices, 1):
+        assert prompts.parse_choice(f"{reply}\n{choice}{option}") in (number, None)
+
+
+def script(prompt: Prompt, rng: random.Random) -> str:
+    """Writes whole answers, and in duels prefers the second by the other form."""
+    if "WINNER" in prompt.messages[0].text:
+        return "The second is better. WINNER=B"
+    return f"{tagged('reasoning', str(rng.random()))} {tagged('conclusion', '2')}"
+
+
+async def test_the_self_judge_uses_the_wording_of_the_file(file: Path) -> None:
+    model = ScriptedModel(script)
+    given = Resources(judge_prompts=load_judge_prompts(file))
+    trace = await ask(model, None, "How many?", method="best-of-n", n=4, resources=given)
+    assert [(v.decided_by, v.winner == v.b, v.reply) for v in trace.verdicts] == [
+        ("choice", True, "The second is better. WINNER=B")
+    ] * 3
+    duels = [call.prompt.messages[0].text for call in model.calls if "WINNER" in call.prompt.messages[0].text]
+    assert len(duels) == 3 and all(duel.startswith("Which answer would a teacher") for duel in duels)
+    trace = await ask(ScriptedModel(script), None, "How many?", method="best-of-n", n=4)
+    assert {verdict.decided_by for verdict in trace.verdicts} == {"seed"}
+
+
+def test_the_judge_logits_scores_the_options_of_the_file(file: Path) -> None:
+    given = Resources(judge_prompts=load_judge_prompts(file))
+    for method, prefix, options in (
+        ("best-of-n", "WINNER=", ("A", "B")),
+        ("weighted-best-of-n", "MARK=", ("pass", "fail")),
+    ):
+        model = ScriptedModel(script, lambda prompt, options: [-1.0, 0.0])
+        ask_sync(model, None, "How many?", method=method, judge="logits", n=2, resources=given)
+        assert {(prompt.prefix, chosen) for prompt, chosen in model.choices} == {(prefix, options)}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("[", "", "is not YAML"),
+        ("- criteria", "", "has no fields; write those that differ"),
+        ("Which is better?", "", "has no fields"),
+        ("criterion: x", "criterion", "there is no such field"),
+        ("criteria: x", "criteria", "dictionary"),
+        ("criteria: {caption: 3}", "criteria.caption", "string"),
+        ("criteria: {caption: }", "criteria.caption", "string"),
+        ("response_1:", "response_1", "string"),
+        ("reply_form: [a]", "reply_form", "string"),
+        ("choice: ''", "choice", "at least 1 character"),
+        ("choices: [A]", "choices[1]", "required"),
+        ("choices: [A, B, C]", "choices", "at most 2 items"),
+        ("choices: [1, 2]", "choices[0]", "string"),
+        ("choices: [A, ' a']", "choices", "two different texts"),
+        ("choices: ['', B]", "choices", "two different texts"),
+        ("verdicts: [yes, no]", "verdicts[0]", "string"),
+        ("verdicts: [right, right]", "verdicts", "two different texts"),
+        ("other_hint: [a]", "other_hint[1]", "required"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name_and_the_field(
+    tmp_path: Path, text: str, field: str, words: str
+) -> None:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(words)) as caught:
+        load_judge_prompts(path)
+    told = str(caught.value)
+    assert told.startswith(f"the file of judge prompts {path}") and "\n" not in told
+    assert not field or told.startswith(f"the file of judge prompts {path}: {field}: ")
+
+
+def test_a_missing_file_and_one_of_bytes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file of judge prompts"):
+        load_judge_prompts(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DataError, match=r"bytes\.yaml (cannot be read|is not YAML)"):
+        load_judge_prompts(tmp_path / "bytes.yaml")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llava_cot.core.yaml_file import make_recipe, read_yaml
+from llava_cot.errors import DataError
 
 # The paper's stages that are not shown the summary.
 _WITHOUT_SUMMARY = ("caption", "reasoning", "conclusion")
@@ -49,6 +50,14 @@ class JudgePrompts(BaseModel):
     check_form: str
     verdict: str = Field(min_length=1)
     verdicts: tuple[str, str]
+
+    @field_validator("choices", "verdicts")
+    @classmethod
+    def _tell_apart(cls, options: tuple[str, str]) -> tuple[str, str]:
+        first, second = (option.strip().lower() for option in options)
+        if not first or not second or first == second:
+            raise ValueError("give two different texts, so that a reply can name one of them")
+        return options
 
     def duel(self, stage: str, question_text: str, hint: Mapping[str, str | None], a: str, b: str) -> str:
         """The text of a duel between `a` (response 1) and `b` (response 2).
@@ -136,7 +145,9 @@ def load_judge_prompts(path: str | Path) -> JudgePrompts:
     what = "file of judge prompts"
     given = read_yaml(path, what)
     if not isinstance(given, dict):
-        return make_recipe(given, JudgePrompts, path, what)
+        raise DataError(
+            f"the {what} {path} has no fields; write those that differ from the default, such as criteria"
+        )
     fields = _default_fields()
     for name, value in given.items():
         default = fields.get(name)
@@ -164,8 +175,8 @@ def check_reply(correct: bool, reason: str = "") -> str:
 
 def _last_literal(reply: str, lead: str, options: tuple[str, str]) -> int | None:
     """The index of the option that follows the last `lead` in a reply of a custom form."""
-    at = reply.lower().rfind(lead.lower())
-    rest = reply[at + len(lead) :].lstrip(" *_`:([") if at >= 0 else ""
+    leads = list(re.finditer(re.escape(lead), reply, re.IGNORECASE))
+    rest = reply[leads[-1].end() :].lstrip(" *_`:([") if leads else ""
     found = [
         i for i, option in enumerate(options) if re.match(rf"{re.escape(option.strip())}(?!\w)", rest, re.I)
     ]

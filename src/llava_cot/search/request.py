@@ -126,20 +126,24 @@ def _check_judge(declared: Method, judge: str | Judge | None) -> None:
     method = declared.name
     if judge is not None and declared.judge is None:
         raise RequestError("judge", f"the method {method} uses no judge; drop it, or choose a search")
-    if not isinstance(judge, str):
+    if judge is None:
         return
-    if judge not in JUDGES:
+    if isinstance(judge, Judge):
+        name, scores, probability = judge.name, judge.can_score, judge.probability
+    elif judge in JUDGES:
+        name, scores, probability = judge, JUDGES[judge].scores, JUDGES[judge].probability
+    else:
         raise RequestError("judge", str(JUDGES.unknown(judge)))
-    if declared.scores and not JUDGES[judge].scores:
+    if declared.scores and not scores:
         names = ", ".join(name for name, known in JUDGES.items() if known.scores)
         raise RequestError(
-            "judge", f"the method {method} needs scores, and {judge} gives none; choose one of {names}"
+            "judge", f"the method {method} needs scores, and {name} gives none; choose one of {names}"
         )
-    if declared.probabilities and not JUDGES[judge].probability:
+    if declared.probabilities and not probability:
         names = ", ".join(name for name, known in JUDGES.items() if known.probability)
         raise RequestError(
             "judge",
-            f"the method {method} needs probabilities, and the scores of {judge} are none; "
+            f"the method {method} needs probabilities, and the scores of {name} are none; "
             f"choose one of {names}",
         )
 

@@ -20,6 +20,7 @@ class Marks(Judge):
     """Gives each answer the number that stands in it."""
 
     name = "marks"
+    probability = True
 
     def __init__(self) -> None:
         super().__init__()

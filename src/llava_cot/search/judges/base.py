@@ -95,6 +95,11 @@ class Judge:
         """The model of a judge that is declared with `uses="model"`."""
         return self.setup.model  # type: ignore[return-value]
 
+    @property
+    def can_score(self) -> bool:
+        """Whether it defines `score`."""
+        return getattr(self.score, "__func__", None) is not Judge.score
+
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
     ) -> Opinion | None:
