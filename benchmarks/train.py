@@ -5,7 +5,7 @@
     python benchmarks/train.py --quick    # does it run? The figures mean little
 
 Both train the same checkpoint on the same scenes (picture, question, the four stages; loss on the answer
-alone) with the same batch, optimiser, precision and threads, without gradient checkpointing, on whatever
+alone) with the same batch, optimizer, precision and threads, without gradient checkpointing, on whatever
 device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input
 without padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
 preparing pictures and with each one's own logging; beside it, the processor's time of the same steps.

@@ -51,7 +51,7 @@ def model_card(recipe: MiniRecipe, whole: MiniRecipe, parameters: int) -> str:
 def _row(step: TrainStep | SampleStep, recipe: MiniRecipe, whole: MiniRecipe) -> str:
     if isinstance(step, SampleStep):
         scenes = step.sample_captions + step.sample_answers
-        return f"| {step.name} | | | its own answers to {scenes:,} questions, labelled by the truth | |"
+        return f"| {step.name} | | | its own answers to {scenes:,} questions, labeled by the truth | |"
     ours, theirs = (out / step.name / "seconds.json" for out in (recipe.out, whole.out))
     clock = ours if ours.exists() else theirs
     minutes = round(json.loads(clock.read_text())["seconds"] / 60)

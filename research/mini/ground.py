@@ -1,6 +1,6 @@
 """Opens the text model's eyes: starts the projector from what the vision heads can read.
 
-The first dimensions of the projected picture are the heads' standardised logits (place, color, shape, size,
+The first dimensions of the projected picture are the heads' standardized logits (place, color, shape, size,
 material), the rest are the encoder's principal components, whitened. From a random projector all keys of a
 picture look alike after their norm, and a model of this size learned nothing from pictures in 30,000 answers.
 """

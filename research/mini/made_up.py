@@ -1,6 +1,6 @@
 """Made-up duels: the teacher's text against one with slips, in the self-judge's own prompt.
 
-Owns how a duel is labelled by the truth, and that the reply gives its reason.
+Owns how a duel is labeled by the truth, and that the reply gives its reason.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class TrainStep(_Strict):
 
 
 class SampleStep(_Strict):
-    """Duels and checks from what mini itself answers, so many scenes each, labelled by the truth."""
+    """Duels and checks from what mini itself answers, so many scenes each, labeled by the truth."""
 
     name: str
     sample_captions: PositiveInt

@@ -1,4 +1,4 @@
-"""Duels and checks of what mini itself writes, labelled by the truth of the scenes.
+"""Duels and checks of what mini itself writes, labeled by the truth of the scenes.
 
 Owns the file that a sampling step leaves, a line of JSON an item, and the batches that are drawn from it.
 """

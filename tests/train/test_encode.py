@@ -134,7 +134,7 @@ def test_a_batch_has_the_losses_of_its_rows(checkpoint: Checkpoint, tmp_path: Pa
     two = [record(tmp_path, 3, pictures=2, turns=2), record(tmp_path, 8, pictures=2)]
     none = [record(tmp_path, 6, pictures=0, turns=2), record(tmp_path, 7, pictures=0)]
     # What stands before the first image sees the mean of all there are in Mllama (transformers 5.23), those
-    # of its neighbours too: a trace of it where their numbers differ.
+    # of its neighbors too: a trace of it where their numbers differ.
     mixed = 1e-5 if checkpoint.model.config.model_type != "mllama" else 3e-4
     for some, close in ((one, 1e-5), (two, 1e-5), (none, 1e-5), (one + two, mixed)):
         rows = [encoder.row(one) for one in some]

@@ -109,7 +109,7 @@ def duels(
     dtype: Dtype = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
-    """Make training data for the self-judge: a model's own candidates, labelled by what comes of them."""
+    """Make training data for the self-judge: a model's own candidates, labeled by what comes of them."""
     from contextlib import closing
 
     from llava_cot.data.reading import RecordFile

@@ -70,7 +70,7 @@ async def _in_time(url: str, max_bytes: int, max_seconds: float, allow_private: 
 
 
 async def _follow(url: str, max_bytes: int, allow_private: bool) -> bytes:
-    # Certificates named by SSL_CERT_FILE and SSL_CERT_DIR are honoured, proxies are not.
+    # Certificates named by SSL_CERT_FILE and SSL_CERT_DIR are honored, proxies are not.
     context = httpx.create_ssl_context()
     target = httpx.URL(url)
     async with httpx.AsyncClient(verify=context, trust_env=False, headers=_HEADERS, timeout=None) as client:

@@ -81,7 +81,7 @@ def normalize(text: str) -> str:
 
 
 def question_key(record: Record) -> str:
-    """What a record asks, normalised: its turns' questions, each with its options in any order."""
+    """What a record asks, normalized: its turns' questions, each with its options in any order."""
     return "\n".join(_keys(record))
 
 

@@ -1,7 +1,7 @@
-"""Examples for a judge from one question: candidates of each stage, labelled, in the self-judge's prompts.
+"""Examples for a judge from one question: candidates of each stage, labeled, in the self-judge's prompts.
 
 Owns the search that finds them, and what is kept of it. It goes stage by stage as `methods/stage_beam.py`
-does, with what a candidate is worth in the place of a judge. How two are told apart is in `labelling.py`.
+does, with what a candidate is worth in the place of a judge. How two are told apart is in `labeling.py`.
 Knows no file.
 """
 
@@ -85,7 +85,7 @@ class JudgeExample:
 
 @dataclass
 class StageTally:
-    """What one stage gave: different candidates, pairs of them, how many were labelled, and how many would
+    """What one stage gave: different candidates, pairs of them, how many were labeled, and how many would
     be by chance."""
 
     candidates: int = 0
@@ -174,7 +174,7 @@ class _Search:
     def _duels(
         self, stage: str, kept: Prefix, rated: list[RatedCandidate], tally: StageTally
     ) -> list[JudgeExample]:
-        """Some of the pairs that can be labelled, each in an order that is drawn."""
+        """Some of the pairs that can be labeled, each in an order that is drawn."""
         made: list[JudgeExample] = []
         pairs = list(combinations(rated, 2))
         self.rng.shuffle(pairs)

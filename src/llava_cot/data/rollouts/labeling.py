@@ -110,7 +110,7 @@ class RolloutLabeler:
 
 
 def by_chance(rated: Sequence[RatedCandidate], sure: float) -> float:
-    """How many pairs would be labelled, on average, if all the candidates were worth the same.
+    """How many pairs would be labeled, on average, if all the candidates were worth the same.
 
     Their completions are dealt out to them anew, which is to say drawn without replacement. 0 if a worth is
     exact. What cannot be told counts as wrong.

@@ -24,7 +24,7 @@ from llava_cot.models.local.prefix_cache import PrefixRoot
 # another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
 # waiting for one whose processor another program has takes milliseconds.
 _SHARED = 300_000
-# Pixels, in three colours, that a vision encoder takes about as much work for as for a token: a patch.
+# Pixels, in three colors, that a vision encoder takes about as much work for as for a token: a patch.
 _PATCH = 3 * 14 * 14
 
 

@@ -165,7 +165,7 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
 
 
 def _same(a: _Side, b: _Side) -> bool:
-    """Whether two neighbours are equal, either being the other's result."""
+    """Whether two neighbors are equal, either being the other's result."""
     return any(_gives(left, right) for left, right in ((a, b), (b, a)))
 
 
