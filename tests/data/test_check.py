@@ -15,7 +15,7 @@ from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
 from llava_cot.data.checks.browse import choose_lines
-from llava_cot.data.checks.check import MOST, CheckReport, check, examine
+from llava_cot.data.checks.check import MOST, CheckReport, check, check_lines
 from llava_cot.data.reading import data_file
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError
@@ -244,7 +244,7 @@ def test_what_is_kept_is_bounded_and_all_is_counted(tmp_path: Path) -> None:
 
 def test_it_reads_as_it_goes(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", 70)
-    lines = examine(data_file(folder))
+    lines = check_lines(data_file(folder))
     assert next(lines).line.number == 1
     (folder / "images/train-0-69.png").unlink()
     assert [line.line.number for line in lines if line.findings] == [70]

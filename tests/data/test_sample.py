@@ -17,9 +17,10 @@ from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalize
 from llava_cot.data.record import Record, from_json
 from llava_cot.data.sampling import finding
 from llava_cot.data.sampling import sample as sampling
-from llava_cot.data.sampling.draw import place
+from llava_cot.data.sampling.candidates import place
 from llava_cot.data.sources.entry import SourceEntry, open_source
-from llava_cot.errors import DataError
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError, StoreError
 from llava_cot.scenes.items import make_items
 
 QUESTIONS = ("How many objects are there?", "What color is the cube?", "Is there a ball?")
@@ -227,15 +228,15 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(source: Pa
 def test_what_was_looked_at_is_not_looked_at_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "_BATCH", 1)
     looked: list[str] = []
-    real = finding.look
+    real = finding.examine_pictures
 
-    def look(records: list[Record], *arguments: Any, **options: Any) -> Any:
+    def examine(records: list[Record], *arguments: Any, **options: Any) -> Any:
         if len(looked) == 3:
             raise KeyboardInterrupt
         looked.extend(record.id for record in records)
         return real(records, *arguments, **options)
 
-    monkeypatch.setattr(finding, "look", look)
+    monkeypatch.setattr(finding, "examine_pictures", examine)
     with pytest.raises(KeyboardInterrupt):
         sampling.sample(recipe_of(source, 6), source / "out", silent)
     assert not (source / "out/questions.jsonl").exists()
@@ -257,7 +258,7 @@ def test_a_picture_that_is_removed_meanwhile_is_missed(source: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             sampling.sample(recipe_of(source, 6), source / "out", silent)
     next((source / "out/images").rglob("*.png")).unlink()
-    with pytest.raises(DataError, match=r"the picture images/s/\d.png is gone from"):
+    with pytest.raises(DataError, match=r"the picture images/s/\d.png is missing from"):
         sampling.sample(recipe_of(source, 6), source / "out", silent)
     assert not (source / "out/questions.jsonl").exists()
 
@@ -271,14 +272,14 @@ def test_text_of_any_kind_is_written_so_that_it_can_be_read(source: Path) -> Non
 
 
 def test_too_few_is_told_before_any_picture_and_after_what_is_left_out(source: Path) -> None:
-    with pytest.raises(DataError, match=r"s has 6 records to draw \(6 in all\), and the recipe asks for 7"):
+    with pytest.raises(
+        DataError, match=r"s has 6 records to draw \(6 in all\), and the recipe's `count` is 7"
+    ):
         sampling.sample(recipe_of(source, 7), source / "out", silent)
     assert not (source / "out").exists()
     (source / "0.png").write_bytes(b"broken")
     (source / "1.png").write_bytes(PICTURES[2][1])
-    with pytest.raises(
-        DataError, match=r"4 records to draw \(6 in all, 1 twice there, 1 with a picture that"
-    ):
+    with pytest.raises(DataError, match=r"4 records to draw \(6 in all, 1 duplicates, 1 with a picture that"):
         sampling.sample(recipe_of(source, 6), source / "out", silent)
     assert sampling.sample(recipe_of(source, 4), source / "out", silent)["drawn"] == 4, (
         "and goes on with fewer"
@@ -326,7 +327,7 @@ def test_repeated_rows_and_repeated_ids_are_told_apart(source: Path) -> None:
     report = sampling.sample(file, source / "out", silent)
     assert sorted(line["id"] for line in lines(source / "out")) == ["7", "7-2", "7-3", "7-4"]
     assert (report["drawn"], report["sources"][0]["duplicates"]) == (4, 1)
-    with pytest.raises(DataError, match=r"has 4 records to draw \(5 in all, 1 twice there\)"):
+    with pytest.raises(DataError, match=r"has 4 records to draw \(5 in all, 1 duplicates\)"):
         sampling.sample(write_recipe(source, sources=[told | {"count": 5}]), source / "five", silent)
 
 
@@ -362,7 +363,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
 def test_a_benchmark_that_cannot_be_read_is_no_benchmark_kept_out(source: Path) -> None:
     (source / "0.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"benchmark s cannot be kept out: .*0\.png"):
+    with pytest.raises(DataError, match=r"benchmark s cannot be excluded: .*0\.png"):
         sampling.sample(
             recipe_of(source, exclude=[{"source": "chats", "path": "s.jsonl"}]), source / "out", silent
         )
@@ -370,6 +371,14 @@ def test_a_benchmark_that_cannot_be_read_is_no_benchmark_kept_out(source: Path) 
 
 def test_a_damaged_file_of_what_is_known(source: Path) -> None:
     (source / "out").mkdir()
-    (source / "out" / sampling.WORK).write_bytes(b"nonsense" * 1000)
-    with pytest.raises(DataError, match=r"cannot be used .*; if it is damaged, remove"):
+    (source / "out" / sampling.STORE_FILE).write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StoreError, match=r"store\.db is damaged .* or name another folder"):
         sampling.sample(recipe_of(source), source / "out", silent)
+
+
+def test_the_store_of_other_work_is_left_alone(source: Path) -> None:
+    with Store(source / "out") as store:
+        store.match_settings({"purpose": "annotating", "teacher": "t"})
+    with pytest.raises(StoreError, match=r"begun with purpose 'annotating', and not 'sampling'"):
+        sampling.sample(recipe_of(source), source / "out", silent)
+    assert [file.name for file in (source / "out").iterdir()] == ["store.db"]

@@ -103,7 +103,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_set(tmp_path: Path) -> None
         process.kill()
         process.wait()
         if not (tmp_path / "out/questions.jsonl").exists():
-            assert (tmp_path / "out/.sample.sqlite").exists()
+            assert (tmp_path / "out/store.db").exists()
     assert kills > 1
     done = run("data", "sample", file, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr.decode()
@@ -123,7 +123,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     terminal = Terminal("data", "sample", scenes(tmp_path, 2000), "--out", tmp_path / "out")
     terminal.read_until("scenes: pictures")
     told = refusal("data", "sample", tmp_path / "recipe.yaml", "--out", tmp_path / "out")
-    assert told == f"another process is at work in {tmp_path}/out; let it end"
+    assert told == f"another process works on {tmp_path}/out; wait for its end, or name another folder"
     terminal.process.kill()
     terminal.end()
 

@@ -1,11 +1,8 @@
-"""A folder's store: what long work has found out or paid for, kept as it arrives, under keys.
+"""A folder's store: results of long work, saved as they arrive, so that the work can be resumed.
 
-Owns the file `store.db` (SQLite, write-ahead log), its lock and the sentences for what can go wrong with it.
-Knows nothing of what is kept: a value is JSON, its key and kind are texts of whoever puts it there.
-
-What `put` has returned from survives the end of the process, however it ends: the log is written, but not
-waited for until it is on the disk (`synchronous=NORMAL`), so a power cut may take the last values and leaves
-the rest whole.
+`store.db` is an SQLite file with a write-ahead log. A value is JSON under a kind and a key. What `put` has
+returned from survives the end of the process, however it ends; a power cut may lose the last values and
+leaves the rest whole (`synchronous=NORMAL`: the log is written, but not flushed to the disk each time).
 """
 
 from __future__ import annotations
@@ -30,12 +27,19 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 COMMIT;
 """
+_PUT = (
+    "INSERT INTO entries (kind, key, value) VALUES (?, ?, ?) "
+    "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value"
+)
 _PAGES = 8000  # of the log, 32 MB, before it is moved to the file, which waits for the disk
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
 
 def check_store_folder(folder: Path) -> None:
-    """Raises StoreError if no store can be begun or gone on with there; makes nothing."""
+    """Check that a store can be created or resumed in a folder, without creating anything.
+
+    Raises StoreError.
+    """
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; name a folder for the set")
     if folder.is_dir() and not (folder / STORE_FILE).is_file():
@@ -45,17 +49,19 @@ def check_store_folder(folder: Path) -> None:
 
 
 class Store:
-    """The store of a folder, which is made if it is not there. For one thread, and for one process at a time.
+    """The store of a folder, which is created if it does not exist. For one thread of one process at a time.
 
-    The lock is SQLite's own exclusive lock, held from here to `close`; the system takes it from a process
-    that dies. Every method raises StoreError where the store is held by another process, damaged, or cannot
-    be written.
+    The lock is SQLite's own exclusive lock, held until `close`; the system releases it if the process dies.
+
+    Raises:
+        StoreError: By every method, if another process holds the store, or it is damaged or cannot be
+        written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / STORE_FILE
         folder.mkdir(parents=True, exist_ok=True)
-        with self._told():
+        with self._errors():
             self._db = sqlite3.connect(self._file, isolation_level=None, timeout=0)
             try:
                 self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -68,8 +74,8 @@ class Store:
                 raise
 
     def match_settings(self, settings: Mapping[str, str]) -> None:
-        """Begin with these settings, or go on with them. Raises StoreError if it was begun with others."""
-        with self._told():
+        """Save the settings of new work, or check that work to be resumed has the same. Raises StoreError."""
+        with self._errors():
             known = self.settings()
             if not known:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -77,43 +83,49 @@ class Store:
                 self._db.execute("COMMIT")
                 return
         for name in [*settings, *known]:
-            was, now = known.get(name, "not set"), settings.get(name, "not set")
-            if was != now:
+            before, now = known.get(name, "not set"), settings.get(name, "not set")
+            if before != now:
                 raise StoreError(
-                    f"{self._file.parent} was begun with {name} {was!r}, and not {now!r}; "
-                    "go on with the same, or name another folder"
+                    f"{self._file.parent} was begun with {name} {before!r}, and not {now!r}; "
+                    "use the same, or name another folder"
                 )
 
     def put(self, key: str, kind: str, value: Any) -> None:
-        """Keep a value, in the place of one with the same key and kind. It is kept when this returns."""
-        with self._told():
-            self._db.execute(
-                "INSERT INTO entries (kind, key, value) VALUES (?, ?, ?) "
-                "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
-                (kind, key, json.dumps(value)),
-            )
+        """Save a value, in place of one with the same key and kind. It is safe when this returns."""
+        with self._errors():
+            self._db.execute(_PUT, (kind, key, json.dumps(value)))
+
+    def put_all(self, kind: str, values: Iterable[tuple[str, Any]]) -> None:
+        """Save values of a kind under their keys: all of them, or none."""
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(_PUT, ((kind, key, json.dumps(value)) for key, value in values))
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def get(self, key: str, kind: str) -> Any:
-        """The value, None if there is none."""
-        with self._told():
+        """The value, or None if there is none."""
+        with self._errors():
             row = self._db.execute(
                 "SELECT value FROM entries WHERE kind = ? AND key = ?", (kind, key)
             ).fetchone()
             return None if row is None else json.loads(row[0])
 
     def items(self, kind: str, *, by_key: bool = False) -> Iterator[tuple[str, Any]]:
-        """Keys and values of a kind, in the order in which they were first put, or by key; read one at a
-        time.
+        """Keys and values of a kind, in the order in which they were first put, or by key.
 
-        Whether what is put meanwhile is among them is not said.
+        They are read one at a time. Whether a value that is put meanwhile is among them is undefined.
         """
         order = "key" if by_key else "number"
-        with self._told():
+        with self._errors():
             rows = self._db.execute(
                 f"SELECT key, value FROM entries WHERE kind = ? ORDER BY {order}", (kind,)
             )
         while True:
-            with self._told():
+            with self._errors():
                 row = rows.fetchone()
                 if row is None:
                     return
@@ -121,47 +133,48 @@ class Store:
             yield item
 
     def settings(self) -> dict[str, str]:
-        """What the store was begun with; empty if nothing has been agreed on yet."""
-        with self._told():
+        """The settings that the work was begun with; empty if it was not."""
+        with self._errors():
             return dict(self._db.execute("SELECT name, value FROM settings"))
 
     def keys(self, kind: str) -> list[str]:
         """The keys of a kind, in the order in which they were first put."""
-        with self._told():
+        with self._errors():
             rows = self._db.execute("SELECT key FROM entries WHERE kind = ? ORDER BY number", (kind,))
             return [key for (key,) in rows]
 
     def counts(self) -> dict[str, int]:
-        """How many values there are of each kind."""
-        with self._told():
+        """The number of values of each kind."""
+        with self._errors():
             return dict(self._db.execute("SELECT kind, count(*) FROM entries GROUP BY kind"))
 
     def total(self, kind: str, name: str) -> float:
-        """The sum over a kind of the number that its values (objects) have under a name; null counts as 0."""
-        with self._told():
+        """The sum of a number, by its name, over the values (objects) of a kind; null counts as 0."""
+        with self._errors():
             row = self._db.execute(
                 "SELECT total(json_extract(value, '$.' || ?)) FROM entries WHERE kind = ?", (name, kind)
             ).fetchone()
             return float(row[0])
 
     def first_occurrences(self) -> Callable[[str], bool]:
-        """A function that says of each name whether it is given for the first time.
+        """A function that tells whether a name is given to it for the first time.
 
         The names are on disk until the store is closed, or this is called again: memory does not grow.
         """
-        with self._told():
+        with self._errors():
             self._db.execute("DROP TABLE IF EXISTS temp.named")
             self._db.execute("CREATE TEMP TABLE named (digest BLOB PRIMARY KEY) WITHOUT ROWID")
 
         def first(name: str) -> bool:
             digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            with self._told():
+            with self._errors():
                 added = self._db.execute("INSERT OR IGNORE INTO temp.named VALUES (?)", (digest,))
                 return added.rowcount == 1
 
         return first
 
     def close(self) -> None:
+        """Release the store."""
         self._db.close()
 
     def __enter__(self) -> Store:
@@ -171,8 +184,8 @@ class Store:
         self.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong inside, in a sentence."""
+    def _errors(self) -> Iterator[None]:
+        """Errors of SQLite as sentences."""
         try:
             yield
         except sqlite3.Error as error:
@@ -186,24 +199,24 @@ class Store:
             return f"another process works on {self._file.parent}; wait for its end, or name another folder"
         if name == "SQLITE_FULL":
             return (
-                f"the disk is full, or {self._file} may not grow; all that was kept before is whole: "
+                f"the disk is full, or {self._file} may not grow; what was saved before is safe: "
                 "make room and start again"
             )
         if name.startswith(_DAMAGED) or not name:  # no name: a text that is not UTF-8
             return self._damaged(str(error))
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-            return f"{self._file} cannot be opened for writing ({error}); look at who may write there"
-        return f"{self._file} cannot be read or written ({error}); look at the disk, and start again"
+            return f"{self._file} cannot be opened for writing ({error}); check its permissions"
+        return f"{self._file} cannot be read or written ({error}); check the disk, and start again"
 
     def _damaged(self, why: str) -> str:
         return (
-            f"{self._file} is damaged ({why}); put a copy in its place, save what is left with "
+            f"{self._file} is damaged ({why}); replace it by a copy, save what is left with "
             f"`sqlite3 {STORE_FILE} .recover`, or name another folder"
         )
 
 
 def unique_records(records: Iterable[Record], store: Store) -> Iterator[tuple[Record, bool]]:
-    """The records, each with whether it is the first of its id; only that one counts."""
+    """The records, each with whether it is the first with its id; the others are skipped."""
     first = store.first_occurrences()
     for record in records:
         yield record, first(record.id)

@@ -1,1 +1,1 @@
-"""What would be wrong to train on, and a page to look through data."""
+"""Checking records, and choosing some of them to look at."""

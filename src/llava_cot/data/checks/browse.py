@@ -1,6 +1,6 @@
-"""What a page to look through a data folder shows: some of its records, checked, and of what was rejected.
+"""The content of a page to look through a data folder: some of its records, checked, and of the rejects.
 
-Owns the choice, which is by chance and the same for the same seed. Knows no HTML.
+The choice is random, and the same for the same seed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llava_cot.data.checks.check import CheckedLine, CheckReport, examine
+from llava_cot.data.checks.check import CheckedLine, CheckReport, check_lines
 from llava_cot.data.reading import data_file
 
 T = TypeVar("T")
@@ -20,9 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DataView:
-    """The report of the whole folder, and the lines that were chosen, in their order.
+    """A part of a data folder.
 
-    `rejects` are lines of `rejects.jsonl`, if there is one, of `rejected` in all.
+    Attributes:
+        report: Of the whole folder.
+        chosen: The chosen lines, in their order.
+        rejects: The chosen lines of `rejects.jsonl`, if there is one.
+        rejected: The number of all lines in it.
     """
 
     report: CheckReport
@@ -37,21 +41,28 @@ def choose_lines(
     seed: int = 0,
     *,
     only_findings: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> DataView:
-    """Check a folder and choose `count` of its lines. All is checked, for a line may repeat an earlier one.
+    """Check a folder, all of it since a line may repeat an earlier one, and choose some of its lines.
 
-    Keeps only what is chosen. Raises DataError as `reading.data_file` does.
+    Args:
+        folder: Holds `train.jsonl` or `questions.jsonl`.
+        count: How many lines to choose at most.
+        seed: Of the choice.
+        only_findings: Choose only lines in which something was found.
+        on_progress: Called with the number of bytes read.
+
+    Raises:
+        DataError: There is no such file.
     """
     report = CheckReport(data_file(folder))
 
     def lines() -> Iterable[CheckedLine]:
-        for examined in examine(report.file):
-            report.add(examined)
-            if on_progress:
-                on_progress(examined.line.end)
-            if examined.findings or not only_findings:
-                yield examined
+        for checked in check_lines(report.file):
+            report.add(checked)
+            on_progress(checked.line.end)
+            if checked.findings or not only_findings:
+                yield checked
 
     chosen, _ = _drawn(lines(), count, random.Random(seed))
     rejects, rejected = _drawn(_rejects(folder / "rejects.jsonl"), count, random.Random(seed))
@@ -59,18 +70,18 @@ def choose_lines(
 
 
 def _drawn(things: Iterable[T], count: int, rng: random.Random) -> tuple[list[T], int]:
-    """`count` of the things, each set of them as likely as any other, in their order; and how many there are.
+    """`count` of the things, each set of them equally likely, in their order; and the number of all.
 
     Reservoir sampling (Vitter, 1985, algorithm R).
     """
-    kept: list[tuple[int, T]] = []
+    drawn: list[tuple[int, T]] = []
     number = -1
     for number, thing in enumerate(things):
-        if len(kept) < count:
-            kept.append((number, thing))
+        if len(drawn) < count:
+            drawn.append((number, thing))
         elif (place := rng.randrange(number + 1)) < count:
-            kept[place] = (number, thing)
-    return [thing for _, thing in sorted(kept, key=lambda item: item[0])], number + 1
+            drawn[place] = (number, thing)
+    return [thing for _, thing in sorted(drawn, key=lambda item: item[0])], number + 1
 
 
 def _rejects(file: Path) -> Iterable[dict[str, Any]]:

@@ -1,8 +1,4 @@
-"""Checks a folder of records, line by line: what would be wrong to train on, and where.
-
-Owns which checks there are. How each of them tells is the subject of `agreement.py`, `giveaways.py`,
-`overlap.py` and `stages.py`. Between lines it keeps hashes alone.
-"""
+"""Checks of a data folder: what would be wrong to train on, and where. Memory: a few hashes for each line."""
 
 from __future__ import annotations
 
@@ -16,137 +12,18 @@ from typing import Any
 from llava_cot.core.answer_matching import agrees
 from llava_cot.core.stages import LLAVA_COT, Answer, StageFormat, parse, validate
 from llava_cot.data.checks.giveaways import leaks, refusal
-from llava_cot.data.overlap import BenchmarkIndex, Looked, batches, look, question_key, threads
+from llava_cot.data.overlap import (
+    BenchmarkIndex,
+    ExaminedPicture,
+    batches,
+    examine_pictures,
+    question_key,
+    reading_threads,
+)
 from llava_cot.data.reading import DataLine, data_file, read_lines
 from llava_cot.data.record import DUELS, Record, Turn
 
-_OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
-
-
-def check(
-    folder: Path,
-    benchmarks: BenchmarkIndex | None = None,
-    *,
-    fmt: StageFormat = LLAVA_COT,
-    on_progress: Callable[[int], None] | None = None,
-) -> CheckReport:
-    """Check a folder; see `examine`."""
-    report = CheckReport(data_file(folder))
-    for examined in examine(report.file, benchmarks, fmt=fmt):
-        report.add(examined)
-        if on_progress:
-            on_progress(examined.line.end)
-    return report
-
-
-def examine(
-    file: Path, benchmarks: BenchmarkIndex | None = None, *, fmt: StageFormat = LLAVA_COT
-) -> Iterator[CheckedLine]:
-    """The lines of a data file, each with what is wrong in it, as far as they are asked for."""
-    checks = _Checks(benchmarks, fmt)
-    pool = threads()
-    try:
-        for lines in batches(read_lines(file)):
-            records = [line.record for line in lines if line.record is not None]
-            found = look(records, pool, known=lambda _: None, perceptual=benchmarks is not None)
-            for line in lines:
-                yield checks.of_line(line, found)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Checks:
-    """The checks of one line after the other; keeps hashes of those before."""
-
-    def __init__(self, benchmarks: BenchmarkIndex | None, fmt: StageFormat) -> None:
-        self._benchmarks, self._fmt = benchmarks, fmt
-        self._ids: dict[bytes, int] = {}
-        self._asked: dict[bytes, int] = {}
-
-    def of_line(self, line: DataLine, found: dict[str, Looked]) -> CheckedLine:
-        record = line.record
-        if record is None:
-            return CheckedLine(line, (Finding("line", line.number, None, None, line.problem),))
-        looks = [found[picture.name] for picture in record.pictures]
-        findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, looks)]
-        agreeing = undecided = 0
-        for number, turn in enumerate(record.turns):
-            if turn.response is None or record.source == DUELS:  # a judge's reply has no stages
-                continue
-            answer = parse(turn.response, self._fmt)
-            findings += _response(line.number, record.id, number, turn, answer, self._fmt)
-            conclusion = answer.conclusion
-            if not conclusion or not turn.answer:
-                continue
-            agreement = agrees(conclusion, turn.answer, turn.options)
-            agreeing += agreement is True
-            undecided += agreement is None
-            if agreement is False:
-                what = f"{conclusion!r} where the answer is {_standard(turn)}"
-                findings.append(Finding("contradiction", line.number, record.id, number, what))
-        prints = [it.fingerprint for it in looks if it.fingerprint is not None]
-        if not line.outside and len(prints) == len(looks):
-            pictures = [it.sha256 for it in prints]
-            findings += _asked_before(line.number, record, pictures, self._asked)
-        if self._benchmarks is not None and (by := self._benchmarks.overlap(record, prints)):
-            findings.append(Finding("benchmark", line.number, record.id, None, _OVERLAPS[by], by))
-        return CheckedLine(line, tuple(findings), agreeing, undecided)
-
-
-def _digest(*texts: str) -> bytes:
-    text = "\0".join(texts).encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=16).digest()
-
-
-def _same_id(number: int, record: Record, ids: dict[bytes, int]) -> Iterator[Finding]:
-    first = ids.setdefault(_digest(record.id), number)
-    if first != number:
-        yield Finding("id", number, record.id, None, f"line {first} has this id")
-
-
-def _pictures(line: DataLine, record: Record, looks: list[Looked]) -> Iterator[Finding]:
-    for name in line.outside:
-        what = f"the picture {name!r} lies outside of the folder"
-        yield Finding("picture", line.number, record.id, None, what, "outside")
-    for picture, looked in zip(record.pictures, looks, strict=True):
-        if looked.fingerprint is None:
-            detail = "unreadable" if picture.file is not None and picture.file.is_file() else "missing"
-            yield Finding("picture", line.number, record.id, None, looked.why, detail)
-
-
-def _response(
-    line: int, id: str, number: int, turn: Turn, answer: Answer, fmt: StageFormat
-) -> Iterator[Finding]:
-    for departure in validate(answer.text, fmt):
-        yield Finding("stages", line, id, number, departure.detail, departure.kind)
-    if words := refusal(answer, turn.answer):
-        yield Finding("refusal", line, id, number, f"it says {words!r}")
-    for stage, words in leaks(answer, turn.text):
-        yield Finding("leak", line, id, number, f"{words!r} in the {stage or 'response'}", stage or "")
-
-
-def _standard(turn: Turn) -> str:
-    """The standard answer for people: with the option's text, where it is a letter."""
-    index = ord(turn.answer) - ord("A") if turn.answer and len(turn.answer) == 1 else -1
-    known = 0 <= index < len(turn.options)
-    return f"{turn.answer!r} ({turn.options[index]})" if known else repr(turn.answer)
-
-
-def _asked_before(
-    number: int, record: Record, pictures: list[str], asked: dict[bytes, int]
-) -> Iterator[Finding]:
-    """Questions that were asked about the same pictures before, in this record or an earlier one."""
-    seen: set[bytes] = set()
-    for turn in range(len(record.turns)):
-        key = _digest(*pictures, question_key(replace(record, turns=record.turns[turn : turn + 1])))
-        first = asked.setdefault(key, number)
-        if first != number or key in seen:
-            what = f"line {first} asks the same about the same picture"
-            yield Finding("duplicate", number, record.id, turn, what if pictures else f"line {first} asks it")
-        seen.add(key)
-
-
-# What is looked for, in the order in which it is reported.
+# The kinds of findings, in the order in which they are reported.
 FINDING_KINDS = {
     "line": "lines that hold no record",
     "id": "ids that an earlier line has",
@@ -158,14 +35,21 @@ FINDING_KINDS = {
     "duplicate": "questions that an earlier line asks about the same picture",
     "benchmark": "questions of a benchmark",
 }
-MOST = 1000  # findings of a kind that a report holds; all are counted
+MOST = 1000  # findings of a kind that a report lists; all are counted
+_OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. `kind` is one of KINDS, of which `detail` names a part ("absent").
+    """One thing that is wrong.
 
-    `line` counts from 1, `turn` from 0 as a record's turns do; None where it is the whole record's.
+    Attributes:
+        kind: One of `FINDING_KINDS`.
+        line: Counted from 1.
+        id: The record's, None if there is none.
+        turn: Counted from 0; None if it is about the whole record.
+        what: The finding in words.
+        detail: A part of the kind, such as "absent".
     """
 
     kind: str
@@ -182,13 +66,13 @@ class Finding:
 
 
 def kind_of(name: str) -> str:
-    """The kind of findings that are counted under this name."""
+    """The kind of the findings that are counted under a name."""
     return name.partition(":")[0]
 
 
 @dataclass(frozen=True)
 class CheckedLine:
-    """A line with all that was found in it, and how many conclusions agree, or could not be compared."""
+    """A line with its findings, and the numbers of conclusions that agree and that could not be compared."""
 
     line: DataLine
     findings: tuple[Finding, ...]
@@ -198,10 +82,16 @@ class CheckedLine:
 
 @dataclass
 class CheckReport:
-    """What a whole folder holds. `counts` are of all findings, by kind and detail ("stages: absent").
+    """The findings in a whole folder.
 
-    Of the `responses`, `agreeing` conclusions give the standard answer; of `undecided` ones the words do not
-    tell, and `unanswered` have no standard answer or no conclusion. The rest are contradictions.
+    Attributes:
+        file: The data file.
+        records: The number of lines that hold one; `turns`, `responses` and `pictures` are theirs.
+        agreeing: Conclusions that give the standard answer.
+        undecided: Conclusions whose words do not tell.
+        unanswered: Responses without a conclusion or a standard answer. The rest are contradictions.
+        counts: All findings, by kind and detail ("stages: absent").
+        findings: The first `MOST` of each of these.
     """
 
     file: Path
@@ -215,31 +105,33 @@ class CheckReport:
     counts: Counter[str] = field(default_factory=Counter)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
-    def add(self, examined: CheckedLine) -> None:
-        record = examined.line.record
-        for finding in examined.findings:
+    def add(self, checked: CheckedLine) -> None:
+        """Count a line."""
+        record = checked.line.record
+        for finding in checked.findings:
             self.counts[finding.name] += 1
-            kept = self.findings.setdefault(finding.name, [])
-            if len(kept) < MOST:
-                kept.append(finding)
+            listed = self.findings.setdefault(finding.name, [])
+            if len(listed) < MOST:
+                listed.append(finding)
         if record is None:
             return
         responses = sum(turn.response is not None for turn in record.turns)
-        contradictions = sum(finding.kind == "contradiction" for finding in examined.findings)
+        contradictions = sum(finding.kind == "contradiction" for finding in checked.findings)
         self.records += 1
         self.turns += len(record.turns)
         self.responses += responses
         self.pictures += len(record.pictures)
-        self.agreeing += examined.agreeing
-        self.undecided += examined.undecided
-        self.unanswered += responses - examined.agreeing - examined.undecided - contradictions
+        self.agreeing += checked.agreeing
+        self.undecided += checked.undecided
+        self.unanswered += responses - checked.agreeing - checked.undecided - contradictions
 
     def names(self) -> list[str]:
-        """The names in `counts`, in the order of KINDS, the most frequent first among those of one kind."""
+        """The names in `counts`, in the order of `FINDING_KINDS`, the most frequent of a kind first."""
         order = list(FINDING_KINDS)
         return sorted(self.counts, key=lambda name: (order.index(kind_of(name)), -self.counts[name]))
 
     def to_json(self) -> dict[str, Any]:
+        """The report as `data check --json` prints it."""
         keys = ("records", "turns", "responses", "pictures", "agreeing", "undecided", "unanswered")
         findings = [vars(finding) for name in self.names() for finding in self.findings[name]]
         return {
@@ -248,3 +140,135 @@ class CheckReport:
             "counts": {name: self.counts[name] for name in self.names()},
             "findings": findings,
         }
+
+
+def check(
+    folder: Path,
+    benchmarks: BenchmarkIndex | None = None,
+    *,
+    fmt: StageFormat = LLAVA_COT,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> CheckReport:
+    """Check the data file of a folder.
+
+    Args:
+        folder: Holds `train.jsonl` or `questions.jsonl`.
+        benchmarks: Questions that must not be in it.
+        fmt: The format of the responses.
+        on_progress: Called with the number of bytes read.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    report = CheckReport(data_file(folder))
+    for checked in check_lines(report.file, benchmarks, fmt=fmt):
+        report.add(checked)
+        on_progress(checked.line.end)
+    return report
+
+
+def check_lines(
+    file: Path, benchmarks: BenchmarkIndex | None = None, *, fmt: StageFormat = LLAVA_COT
+) -> Iterator[CheckedLine]:
+    """The lines of a data file, each with its findings; read lazily."""
+    checks = _Checks(benchmarks, fmt)
+    pool = reading_threads()
+    try:
+        for lines in batches(read_lines(file)):
+            records = [line.record for line in lines if line.record is not None]
+            pictures = examine_pictures(records, pool, perceptual=benchmarks is not None)
+            for line in lines:
+                yield checks.of_line(line, pictures)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Checks:
+    """Checks one line after the other, with hashes of the earlier ones."""
+
+    def __init__(self, benchmarks: BenchmarkIndex | None, fmt: StageFormat) -> None:
+        self._benchmarks, self._fmt = benchmarks, fmt
+        self._ids: dict[bytes, int] = {}
+        self._questions: dict[bytes, int] = {}
+
+    def of_line(self, line: DataLine, pictures: dict[str, ExaminedPicture]) -> CheckedLine:
+        record = line.record
+        if record is None:
+            return CheckedLine(line, (Finding("line", line.number, None, None, line.problem),))
+        examined = [pictures[picture.name] for picture in record.pictures]
+        findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, examined)]
+        agreeing = undecided = 0
+        for number, turn in enumerate(record.turns):
+            if turn.response is None or record.source == DUELS:  # a judge's reply has no stages
+                continue
+            answer = parse(turn.response, self._fmt)
+            findings += _response(line.number, record.id, number, turn, answer, self._fmt)
+            conclusion = answer.conclusion
+            if not conclusion or not turn.answer:
+                continue
+            agreement = agrees(conclusion, turn.answer, turn.options)
+            agreeing += agreement is True
+            undecided += agreement is None
+            if agreement is False:
+                what = f"{conclusion!r} where the answer is {_standard(turn)}"
+                findings.append(Finding("contradiction", line.number, record.id, number, what))
+        prints = [it.fingerprint for it in examined if it.fingerprint is not None]
+        if not line.outside and len(prints) == len(examined):
+            hashes = [it.sha256 for it in prints]
+            findings += _duplicates(line.number, record, hashes, self._questions)
+        if self._benchmarks is not None and (by := self._benchmarks.overlap(record, prints)):
+            findings.append(Finding("benchmark", line.number, record.id, None, _OVERLAPS[by], by))
+        return CheckedLine(line, tuple(findings), agreeing, undecided)
+
+
+def _digest(*texts: str) -> bytes:
+    text = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16).digest()
+
+
+def _same_id(number: int, record: Record, ids: dict[bytes, int]) -> Iterator[Finding]:
+    first = ids.setdefault(_digest(record.id), number)
+    if first != number:
+        yield Finding("id", number, record.id, None, f"line {first} has this id")
+
+
+def _pictures(line: DataLine, record: Record, examined: list[ExaminedPicture]) -> Iterator[Finding]:
+    for name in line.outside:
+        what = f"the picture {name!r} lies outside of the folder"
+        yield Finding("picture", line.number, record.id, None, what, "outside")
+    for picture, found in zip(record.pictures, examined, strict=True):
+        if found.fingerprint is None:
+            detail = "unreadable" if picture.file is not None and picture.file.is_file() else "missing"
+            yield Finding("picture", line.number, record.id, None, found.why, detail)
+
+
+def _response(
+    line: int, id: str, number: int, turn: Turn, answer: Answer, fmt: StageFormat
+) -> Iterator[Finding]:
+    for departure in validate(answer.text, fmt):
+        yield Finding("stages", line, id, number, departure.detail, departure.kind)
+    if words := refusal(answer, turn.answer):
+        yield Finding("refusal", line, id, number, f"it says {words!r}")
+    for stage, words in leaks(answer, turn.text):
+        yield Finding("leak", line, id, number, f"{words!r} in the {stage or 'response'}", stage or "")
+
+
+def _standard(turn: Turn) -> str:
+    """The standard answer for people: with the option's text, if it is a letter."""
+    index = ord(turn.answer) - ord("A") if turn.answer and len(turn.answer) == 1 else -1
+    known = 0 <= index < len(turn.options)
+    return f"{turn.answer!r} ({turn.options[index]})" if known else repr(turn.answer)
+
+
+def _duplicates(
+    number: int, record: Record, hashes: list[str], questions: dict[bytes, int]
+) -> Iterator[Finding]:
+    """Questions about the same pictures as an earlier one, in this record or before."""
+    seen: set[bytes] = set()
+    for turn in range(len(record.turns)):
+        key = _digest(*hashes, question_key(replace(record, turns=record.turns[turn : turn + 1])))
+        first = questions.setdefault(key, number)
+        if first != number or key in seen:
+            what = f"line {first} asks the same about the same picture" if hashes else f"line {first} asks it"
+            yield Finding("duplicate", number, record.id, turn, what)
+        seen.add(key)

@@ -1,7 +1,7 @@
-"""Words that a response should not hold: of the teacher's instructions, or of a refusal.
+"""Words that a response should not contain: of the teacher's instructions, or of a refusal.
 
-Owns two short lists of patterns. A solver may well say "the correct answer is B" or "among the given answer
-choices", and a question may speak of a hint; what only one who was shown the answer would say is listed here.
+A solver may well say "the correct answer is B" or "among the given answer choices", and a question may
+mention a hint; the patterns match what only a writer who knows the answer would say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llava_cot.core.stages import Answer
 
 _SHOWN = "standard|reference|ground[- ]truth|gold(?:en)?"
 _HANDED = "provided|given|supplied|expected"
-# An answer that was handed over, and not the choices that a question gives.
+# An answer that was given to the writer, not the choices that a question gives.
 _ANSWER = rf"(?:the|this|a|our) (?:{_SHOWN}|{_HANDED}|(?:{_HANDED}) correct|correct) answer"
 _LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -42,9 +42,10 @@ _REFUSALS = re.compile(
 
 
 def leaks(response: Answer, question: str) -> list[tuple[str | None, str]]:
-    """What a response gives away, as (stage, the words); the stage is None where the text has no stages.
+    """Find words that only the teacher's instructions explain, unless the question has such words itself.
 
-    What the question says itself in such words is no leak.
+    Returns:
+        The stage (None if the text has no stages) and the words, for each stage that has some.
     """
     hinted = "hint" in question.casefold()
     patterns = [
@@ -61,9 +62,9 @@ def leaks(response: Answer, question: str) -> list[tuple[str | None, str]]:
 
 
 def refusal(response: Answer, answer: str | None = None) -> str | None:
-    """The words with which the conclusion, or any other stage at its beginning, refuses.
+    """The words at the beginning of a stage that refuse to answer, or None.
 
-    None if there are none, or if the standard answer begins in that way itself.
+    None also if the standard answer begins in that way itself.
     """
     if answer is not None and _REFUSALS.match(_plain(answer)):
         return None
@@ -74,7 +75,7 @@ def refusal(response: Answer, answer: str | None = None) -> str | None:
 
 
 def _parts(response: Answer) -> list[tuple[str | None, str]]:
-    """The stages with their texts, or the whole text where there are none."""
+    """The stages with their texts, or the whole text if there are none."""
     stages = [(name, text) for name, text in response.stages.items() if text]
     return [*stages] or [(None, response.text)]
 

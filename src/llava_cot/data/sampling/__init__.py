@@ -1,1 +1,1 @@
-"""Drawing a sample from sources, none twice and none of a benchmark's."""
+"""Drawing a sample of questions from sources, without duplicates and without questions of benchmarks."""

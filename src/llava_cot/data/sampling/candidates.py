@@ -1,112 +1,104 @@
-"""What has been found out about the records that may be drawn, kept in a file while a sample is made.
+"""The candidates of a draw: their order, and what is known about those that were examined.
 
-Owns the SQLite file: records with what speaks against them, pictures with their fingerprints. Knows no
-source. A sample that was broken off goes on from here, so that no picture is looked at twice.
+The order is a keyed hash of a record's id, questions and pictures' names. So a draw depends on the seed and
+the records alone, not on their order, and a draw of more records begins with a draw of fewer.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from llava_cot.data.overlap import Fingerprint
-from llava_cot.data.sampling.draw import Place
-from llava_cot.errors import DataError
+from llava_cot.data.record import Record
+from llava_cot.data.store import Store
 
-_TABLES = """
-create table if not exists about (id integer primary key check (id = 0), recipe text not null);
-create table if not exists records (
-    label text, place blob, against text, same blob, line text, primary key (label, place)) without rowid;
-create table if not exists pictures (
-    label text, name text, sha256 text, phash text, primary key (label, name)) without rowid;
-"""
+Place = bytes  # 16 of them; records are drawn in their order
+
+
+def place(seed: int, label: str, record: Record) -> Place:
+    """The record's place in the order of its source. Not its id alone, since public files repeat ids."""
+    questions = tuple(turn.question for turn in record.turns)
+    content = (seed, label, record.id, questions, tuple(picture.name for picture in record.pictures))
+    return hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def first(
+    count: int | None, places: Iterable[Place], on_read: Callable[[int], None] = lambda read: None
+) -> tuple[frozenset[Place], int]:
+    """The `count` smallest places (all for None), and the number of places read.
+
+    Equal places count once. Memory grows with `count`, not with the places.
+    """
+    heap: list[int] = []  # negative, the largest place on top
+    chosen: set[int] = set()
+    read = 0
+    for found in places:
+        read += 1
+        if read % 1000 == 0:
+            on_read(read)
+        number = -int.from_bytes(found, "big")
+        if number in chosen:
+            continue
+        if count is None or len(heap) < count:
+            heapq.heappush(heap, number)
+            chosen.add(number)
+        elif number > heap[0]:
+            chosen.add(number)
+            chosen.remove(heapq.heapreplace(heap, number))
+    on_read(read)
+    return frozenset((-number).to_bytes(16, "big") for number in heap), read
 
 
 @dataclass(frozen=True)
 class DrawCandidate:
-    """A record in line. `against` is why it must not be drawn, if anything; `same` equals in duplicates."""
+    """A record that was examined.
+
+    Attributes:
+        place: Where it is in the order of its source.
+        rejected: Why it must not be drawn: "picture" or "text" (of a benchmark), "unreadable", or empty.
+        content: A hash that is equal for duplicates.
+        line: The record as JSON.
+    """
 
     place: Place
-    against: str
-    same: bytes
+    rejected: str
+    content: str
     line: str
 
 
-class CandidateFile:
-    """The file, open for one process alone. Raises DataError if another one has it, or it cannot be used."""
+class ExaminedCandidates:
+    """What is known about each source's records and pictures, in a store, so that a draw can be resumed."""
 
-    def __init__(self, file: Path, recipe: str) -> None:
-        """`recipe` is what all that is kept depends on; a file of another one is refused."""
-        self._file = file
-        with self._told():
-            self._db = sqlite3.connect(file, timeout=0)
-            self._db.execute("pragma locking_mode = exclusive")
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = normal")
-            self._db.executescript(_TABLES)
-            with self._db:
-                self._db.execute("insert or ignore into about values (0, ?)", (recipe,))
-            (found,) = self._db.execute("select recipe from about").fetchone()
-        if found != recipe:
-            self.close()
-            raise DataError(
-                f"{file.parent} holds an unfinished sample of another recipe; name a new folder, or remove it"
-            )
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    def close(self) -> None:
-        self._db.close()
+    def places(self, label: str) -> set[Place]:
+        """The places of the records that were examined."""
+        return {bytes.fromhex(key) for key in self._store.keys(f"record {label}")}
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if "locked" in str(error):
-                raise DataError(f"another process is at work in {self._file.parent}; let it end") from None
-            raise DataError(
-                f"{self._file} cannot be used ({error}); if it is damaged, remove {self._file.parent}"
-            ) from None
-
-    def known(self, label: str) -> set[Place]:
-        """The places of the records that have been looked at."""
-        with self._told():
-            return {row[0] for row in self._db.execute("select place from records where label = ?", (label,))}
-
-    def add(self, label: str, records: Iterable[DrawCandidate]) -> None:
-        """Keep records of a source, all of these or none."""
-        with self._told(), self._db:
-            self._db.executemany(
-                "insert or replace into records values (?, ?, ?, ?, ?)",
-                [(label, it.place, it.against, it.same, it.line) for it in records],
-            )
+    def add(self, label: str, candidates: Iterable[DrawCandidate]) -> None:
+        """Save records of a source, all of them or none."""
+        values = ((it.place.hex(), [it.rejected, it.content, it.line]) for it in candidates)
+        self._store.put_all(f"record {label}", values)
 
     def add_pictures(self, label: str, pictures: Iterable[tuple[str, Fingerprint]]) -> None:
-        """Keep fingerprints of a source's pictures by name, all of these or none."""
-        with self._told(), self._db:
-            self._db.executemany(
-                "insert or replace into pictures values (?, ?, ?, ?)",
-                [(label, name, found.sha256, f"{found.phash:x}") for name, found in pictures],
-            )
+        """Save fingerprints of a source's pictures by name, all of them or none."""
+        values = ((name, [found.sha256, f"{found.phash:x}"]) for name, found in pictures)
+        self._store.put_all(f"picture {label}", values)
 
     def picture(self, label: str, name: str) -> Fingerprint | None:
-        """The fingerprint of a picture that has been looked at."""
-        query = "select sha256, phash from pictures where label = ? and name = ?"
-        with self._told():
-            row = self._db.execute(query, (label, name)).fetchone()
-        return None if row is None else Fingerprint(row[0], int(row[1], 16))
+        """The fingerprint of a picture that was examined."""
+        found = self._store.get(name, f"picture {label}")
+        return None if found is None else Fingerprint(found[0], int(found[1], 16))
 
-    def in_line(self, label: str) -> Iterator[DrawCandidate]:
+    def in_order(self, label: str) -> Iterator[DrawCandidate]:
         """The source's records by their places."""
-        query = "select place, against, same, line from records where label = ? order by place"
-        with self._told():
-            for row in self._db.execute(query, (label,)):
-                yield DrawCandidate(*row)
+        for key, value in self._store.items(f"record {label}", by_key=True):
+            yield DrawCandidate(bytes.fromhex(key), *value)
 
     def line(self, label: str, place: Place) -> str:
-        """The line of JSON of a record that is there."""
-        with self._told():
-            query = "select line from records where label = ? and place = ?"
-            return str(self._db.execute(query, (label, place)).fetchone()[0])
+        """The line of JSON of a record that was examined."""
+        return str(self._store.get(place.hex(), f"record {label}")[2])

@@ -92,7 +92,7 @@ def test_settings_are_kept_and_another_is_named(tmp_path: Path) -> None:
         store.match_settings({"purpose": "p", "teacher": "a"})
     with Store(tmp_path) as store:
         store.match_settings({"purpose": "p", "teacher": "a"})
-        with pytest.raises(StoreError, match="begun with teacher 'a', and not 'b'; go on with the same"):
+        with pytest.raises(StoreError, match="begun with teacher 'a', and not 'b'; use the same"):
             store.match_settings({"purpose": "p", "teacher": "b"})
         with pytest.raises(StoreError, match="seed 'not set', and not '1'"):
             store.match_settings({"purpose": "p", "teacher": "a", "seed": "1"})
