@@ -18,9 +18,9 @@ from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.record import Picture
 from llava_cot.evaluation.benchmarks.own import RULES
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
-from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.results import open_results
 from llava_cot.evaluation.run import EvalOutcome, evaluate
-from llava_cot.evaluation.types import Benchmark, BenchmarkItem
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import Script, ScriptedModel
 from llava_cot.search.ask import answer
@@ -119,5 +119,5 @@ def contents(folder: Path) -> dict[RunKey, dict[str, Any]]:
                 )
                 for found in results.results(setting)
             }
-            for setting in results.settings
+            for setting in results.runs
         }

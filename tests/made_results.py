@@ -13,8 +13,8 @@ from llava_cot.core.images import LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.stages import validate
 from llava_cot.core.trace import Trace, Usage
-from llava_cot.evaluation.results import QuestionResult, RunKey
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Unit
+from llava_cot.evaluation.results import QuestionResult
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, Unit
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.request import parse_spec
@@ -82,11 +82,11 @@ def model(item: BenchmarkItem, skilled: float) -> ScriptedModel:
 
 @dataclass
 class MadeResults:
-    """`Results` in memory. The last question of each setting has failed."""
+    """`RunResults` in memory. The last question of each setting has failed."""
 
     questions: dict[str, list[BenchmarkItem]]
     traces: dict[tuple[RunKey, str], Trace] = field(default_factory=dict)
-    settings: list[RunKey] = field(default_factory=list)
+    runs: list[RunKey] = field(default_factory=list)
     headlines: tuple[str, ...] = ("accuracy",)
 
     def results(self, setting: RunKey) -> Sequence[QuestionResult]:
@@ -102,7 +102,7 @@ class MadeResults:
     def headline(self, benchmark: str) -> tuple[str, ...]:
         return self.headlines
 
-    def beside(self, setting: RunKey) -> Mapping[str, str]:
+    def resources(self, setting: RunKey) -> Mapping[str, str]:
         return {}
 
     def note(self, benchmark: str) -> str:
@@ -140,9 +140,9 @@ class MadeResults:
             skill=item.skill,
             score=score,
             conclusion=trace.answer,
-            kept=not validate(trace.text),
-            absent=tuple(name for name, text in trace.stages.items() if text is None),
-            lengths={name: len(text) for name, text in trace.stages.items() if text is not None},
+            valid_format=not validate(trace.text),
+            absent_stages=tuple(name for name, text in trace.stages.items() if text is None),
+            stage_lengths={name: len(text) for name, text in trace.stages.items() if text is not None},
             usage=trace.usage,
             wall=trace.usage.completion_tokens / 1000,
             oracle=float(any(answers)) if whole else None,
@@ -164,7 +164,7 @@ def made(
             for method in methods:
                 for seed in seeds:
                     setting = RunKey(benchmark, name, method, seed)
-                    results.settings.append(setting)
+                    results.runs.append(setting)
                     for number, item in enumerate(asked[:-1]):
                         trace = _ask(item, pictures[number], skilled, method, seed * 1000 + number)
                         results.traces[setting, item.id] = trace.model_copy(update={"model": name})

@@ -9,7 +9,8 @@ import pytest
 from command import ROOT, run
 
 from llava_cot.evaluation.reproduce.tasks import TRAINED
-from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.types import RunKey
 from llava_cot.models.registry import BUILT_IN
 
 WEIGHTS = ROOT / "research/mini/weights"

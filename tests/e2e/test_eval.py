@@ -17,7 +17,8 @@ from teachers import save, staged
 
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.types import RunKey
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 
@@ -87,7 +88,7 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     assert said == b"" and b"no new questions are sent" in told and b"Traceback" not in told
     asked = len(server.told) - before
     with open_results([out]) as results:
-        [setting] = results.settings
+        [setting] = results.runs
         assert sum(one.failure is None for one in results.results(setting)) == asked < 40
     assert begin(*answer(server, source, out)).wait(60) == 0
     assert len(server.told) == before + 40
@@ -149,11 +150,11 @@ def test_bad_input(tmp_path: Path) -> None:
     mini = ("--model", "mini", "--out", out)
     assert "there is no benchmark 'nothing'" in refusal("eval", "nothing", *mini)
     assert "there is no method 'beam'" in refusal("eval", source, *mini, "--method", "beam")
-    assert "majority asks none" in refusal("eval", source, *mini, "--method", "majority-2@self")
+    assert "majority uses no judge" in refusal("eval", source, *mini, "--method", "majority-2@self")
     assert "choose one of conclusion" in refusal("eval", source, *mini, "--answer", "first")
-    assert "two models are called mini" in refusal("eval", source, *mini, "--model", "mini=elsewhere")
-    assert "top-p is 2.0" in refusal("eval", source, *mini, "--top-p", "2")
-    assert "there is no rule 'guess'" in refusal("eval", source, *mini, "--rule", "guess")
+    assert "two models have the name mini" in refusal("eval", source, *mini, "--model", "mini=elsewhere")
+    assert "top_p is 2.0" in refusal("eval", source, *mini, "--top-p", "2")
+    assert "there is no scoring rule 'guess'" in refusal("eval", source, *mini, "--rule", "guess")
     assert "holds other files" in refusal("eval", source, "--model", "mini", "--out", source)
     assert "there is no folder nowhere" in refusal("eval", source, *mini, "--scorer", "nowhere")
     assert not out.exists()

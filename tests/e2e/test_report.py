@@ -27,7 +27,7 @@ def test_runs_become_a_report_in_their_folder(runs: Path) -> None:
     assert done.stderr.decode() == f"wrote {runs / 'report.html'}\n"
     text = (runs / "report.md").read_text()
     with open_results([runs]) as results:
-        single = [setting for setting in results.settings if setting.method == "single"]
+        single = [setting for setting in results.runs if setting.method == "single"]
         scores = [result.score.value for setting in single for result in results.results(setting)]
     assert len(scores) == 12
     assert f"| single (mini) | {100 * sum(scores) / 12:.1f} (" in text

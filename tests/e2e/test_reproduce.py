@@ -13,7 +13,7 @@ from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
 from teachers import save, staged
 
-from llava_cot.evaluation.reproduce.tasks import tasks
+from llava_cot.evaluation.reproduce.tasks import reproduction_tasks
 from llava_cot.evaluation.results import open_results
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
@@ -27,7 +27,7 @@ def answers(out: Path) -> int:
     if not folders:
         return 0
     with open_results(folders) as results:
-        return sum(len(results.results(setting)) for setting in results.settings)
+        return sum(len(results.results(setting)) for setting in results.runs)
 
 
 def test_mini_in_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
@@ -40,7 +40,8 @@ def test_mini_in_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
     done = run("reproduce", *SMALL, "--processes", "2", "--out", out)
     assert done.returncode == 0, done.stderr
     expected = 4 * sum(
-        len(task.methods) for task in tasks("mini", [0], ablations=ROOT / "research/mini/weights")
+        len(task.methods)
+        for task in reproduction_tasks("mini", [0], ablations=ROOT / "research/mini/weights")
     )
     assert answers(out) == expected
     told = done.stdout.decode()
@@ -86,7 +87,7 @@ def test_a_model_of_ones_own_answers_three_of_the_four(tmp_path: Path, server: D
     told = done.stdout.decode()
     assert "staged training" not in told
     assert all(f"\n{number}. " in f"\n{told}" for number in (2, 3, 4))
-    assert answers(out) == 3 * sum(len(task.methods) for task in tasks(server.url, [0, 1]))
+    assert answers(out) == 3 * sum(len(task.methods) for task in reproduction_tasks(server.url, [0, 1]))
 
 
 def test_missing_answers_are_told_of(tmp_path: Path, server: Double) -> None:

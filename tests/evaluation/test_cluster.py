@@ -11,23 +11,27 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llava_cot import ask, open_model
+from llava_cot import open_model
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation import cluster
-from llava_cot.evaluation.cluster import Cluster
+from llava_cot.evaluation.cluster import Cluster, divide
+from llava_cot.models.base import Sampling
 from llava_cot.scenes.items import make_item
+from llava_cot.search.ask import answer
+from llava_cot.search.request import make_request
 
 QUESTIONS = [make_item("validation", 0, index).ask() for index in range(8)]
-HOW: list[dict[str, Any]] = [
-    {"method": "single", "seed": 1},
-    {"method": "stage-beam", "n": 2, "seed": 3},
+REQUESTS = [
+    make_request("single", sampling=Sampling(seed=1)),
+    make_request("stage-beam", n=2, sampling=Sampling(seed=3)),
 ]
 
 
@@ -63,7 +67,9 @@ def expected() -> list[Trace]:
 
     async def answered() -> list[Trace]:
         with closing(open_model("mini")) as model:
-            return list(await asyncio.gather(*(ask(model, None, q, **how) for how in HOW for q in QUESTIONS)))
+            return list(
+                await asyncio.gather(*(answer(request, model, q) for request in REQUESTS for q in QUESTIONS))
+            )
 
     return [timeless(trace) for trace in asyncio.run(answered())]
 
@@ -72,14 +78,19 @@ def timeless(trace: Trace) -> Trace:
     return trace.model_copy(update={"usage": trace.usage.model_copy(update={"seconds": 0.0})})
 
 
-def asked(workers: Cluster) -> list[asyncio.Task[Trace]]:
-    return [asyncio.create_task(workers.answer(q, **how)) for how in HOW for q in QUESTIONS]
+def asking(workers: Cluster) -> list[asyncio.Task[Trace]]:
+    return [asyncio.create_task(workers.answer(q, request)) for request in REQUESTS for q in QUESTIONS]
+
+
+def pid(here: Any, actor: Any) -> int:
+    """The process of an actor, which Ray may have restarted."""
+    return int(here.get(actor.__ray_call__.remote(eval("lambda self: __import__('os').getpid()"))))
 
 
 async def both_ready(workers: Cluster) -> None:
     async with asyncio.timeout(300):
         while not (workers.workers == 2 and all(member.ready for member in workers._members)):
-            workers._look()
+            workers._check_starting()
             await asyncio.sleep(0.1)
 
 
@@ -88,9 +99,10 @@ async def test_two_workers_give_the_traces_of_one_process(
 ) -> None:
     assert two.name == "mini"
     await both_ready(two)
-    found = await asyncio.gather(*asked(two))
-    assert [timeless(trace) for trace in found] == expected
-    assert all(member.answered for member in two._members)
+    tasks = asking(two)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert all(member.busy for member in two._members)
+    assert [timeless(trace) for trace in await asyncio.gather(*tasks)] == expected
     threads = "lambda self: __import__('torch').get_num_threads()"
     assert [here.get(m.actor.__ray_call__.remote(eval(threads))) for m in two._members] == [1, 1]
 
@@ -100,37 +112,35 @@ async def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
 ) -> None:
     await both_ready(two)
     victim = two._members[0]
-    pid = here.get(victim.actor.__ray_call__.remote(eval("lambda self: __import__('os').getpid()")))
-    asking = asked(two)
-    await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    before = pid(here, victim.actor)
+    tasks = asking(two)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     assert victim.busy > 0
-    os.kill(pid, signal.SIGKILL)
-    found = await asyncio.gather(*asking)
-    assert [timeless(trace) for trace in found] == expected
-    assert victim not in two._members
-    await both_ready(two)  # another has taken its place
-    assert timeless(await two.answer(QUESTIONS[0], **HOW[0])) == expected[0]
+    os.kill(before, signal.SIGKILL)
+    assert [timeless(trace) for trace in await asyncio.gather(*tasks)] == expected
+    assert len(two._members) == 2 and pid(here, victim.actor) != before  # Ray has restarted it
+    assert timeless(await two.answer(QUESTIONS[0], REQUESTS[0])) == expected[0]
 
 
 async def test_what_is_wrong_with_a_question_is_said_as_by_ask(two: Cluster) -> None:
     with pytest.raises(ModelError, match="the question is empty; write what you want to know"):
-        await two.answer(Question(" "))
-    with pytest.raises(ModelError, match="there is no method 'nonsense'; choose one of"):
-        await two.answer(QUESTIONS[0], method="nonsense")
+        await two.answer(Question(" "), REQUESTS[0])
+    with pytest.raises(KeyError, match="nonsense"):  # a request that is not checked: an error of the program
+        await two.answer(QUESTIONS[0], replace(REQUESTS[0], method="nonsense"))
 
 
 async def test_a_question_that_is_given_up_is_given_up_by_its_worker(two: Cluster) -> None:
-    asking = asked(two)
+    tasks = asking(two)
     await asyncio.sleep(0.2)
-    for task in asking:
+    for task in tasks:
         task.cancel()
-    await asyncio.wait(asking)
+    await asyncio.wait(tasks)
     assert all(member.busy == 0 for member in two._members)
-    assert (await two.answer(QUESTIONS[0], **HOW[0])).answer is not None
+    assert (await two.answer(QUESTIONS[0], REQUESTS[0])).answer is not None
 
 
 class Deadly:
-    """Whoever is sent this dies of reading it."""
+    """Kills the process that unpickles it."""
 
     def __reduce__(self) -> tuple[Any, tuple[int]]:
         return os._exit, (1,)
@@ -139,10 +149,10 @@ class Deadly:
 async def test_a_question_that_kills_its_workers_is_given_up(
     two: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_LOSSES", 2)
+    monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
     await both_ready(two)
     with pytest.raises(ModelFailure, match="2 workers of the Ray cluster were lost over one question"):
-        await two.answer(QUESTIONS[0], method="stage-beam", judge=Deadly())
+        await two.answer(QUESTIONS[0], replace(REQUESTS[1], judge=Deadly()))  # type: ignore[arg-type]
     await both_ready(two)
 
 
@@ -176,3 +186,33 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_servers_need_no_ray() -> None:
     with pytest.raises(ModelError, match="which needs no Ray: name several servers with commas"):
         Cluster("auto", "http://a:8000/v1,http://b:8000/v1")
+
+
+def machine(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}}
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "device", "expected"),
+    [
+        ([machine(8)], None, "auto", (1, 8, 0, 1000)),
+        ([machine(8)], 2, "auto", (2, 4, 0, 500)),
+        ([machine(8), machine(6), machine(64, alive=False)], None, "auto", (2, 6, 0, 1000)),
+        ([machine(8), machine(8)], 3, "auto", (3, 4, 0, 500)),
+        ([machine(32, 4), machine(16, 4), machine(64)], None, "auto", (8, 4, 1, 1000)),
+        ([machine(32, 4)], 8, "auto", (8, 4, 0.5, 1000)),
+        ([machine(32, 4)], None, "cpu", (1, 32, 0, 1000)),
+        ([machine(0), machine(4)], None, "auto", (1, 4, 0, 1000)),
+    ],
+)
+def test_shares(
+    machines: list[dict[str, Any]], workers: int | None, device: str, expected: tuple[float, ...]
+) -> None:
+    found = divide(machines, workers, 1000, device)
+    assert (found.workers, found.cpus, found.gpus, found.cache_mb) == expected
+
+
+def test_more_workers_than_cpus_are_refused() -> None:
+    for machines, workers in (([machine(2)], 3), ([machine(2)], 0), ([], None)):
+        with pytest.raises(ModelError, match="it needs a worker, and a CPU for each"):
+            divide(machines, workers, 1000, "auto")

@@ -16,11 +16,11 @@ from llava_cot import ask_sync
 from llava_cot.data.record import Picture
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
-from llava_cot.evaluation.benchmarks.made_up import scenes
+from llava_cot.evaluation.benchmarks.packaged import scenes
 from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import RunKey, open_results
+from llava_cot.evaluation.results import open_results
 from llava_cot.evaluation.run import EvalProgress, evaluate
-from llava_cot.evaluation.types import Benchmark, BenchmarkItem
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
@@ -42,11 +42,14 @@ def test_every_trace_is_the_one_that_asking_gives(tmp_path: Path, spec: str) -> 
     benchmark, how = numbers(6, tmp_path / "pictures"), parse_spec(spec)
     run(tmp_path / "out", benchmark, Moody(), spec, seeds=(0, 3))
     with open_results([tmp_path / "out"]) as results:
-        for setting in results.settings:
+        for setting in results.runs:
             for item in benchmark.items():
                 alone = ask_sync(
-                    Moody(), None, item.ask(), method=how.method, n=how.n, judge=how.judge,
-                    sampling=Sampling(temperature=0.6 if how.temperature is None else how.temperature, seed=question_seed(setting.seed, item.id)),
+                    Moody(), None, item.question(), method=how.method, n=how.n, judge=how.judge,
+                    sampling=Sampling(
+                        temperature=0.6 if how.temperature is None else how.temperature,
+                        seed=question_seed(setting.seed, item.id),
+                    ),
                 )  # fmt: skip
                 assert untimed(results.trace(setting, item.id)) == untimed(alone)
 
@@ -90,7 +93,12 @@ def test_a_failure_is_tried_twice_more_kept_and_counted_as_wrong(tmp_path: Path)
     model = Moody(always, broken)
     done = run(tmp_path, numbers(4), model)
     assert model.tries == 3 + 3
-    assert (done.failed, done.unscored, done.why, done.gave_up) == (1, 0, "numbers/2: out of memory", ())
+    assert (done.failed, done.unscored, done.last_error, done.abandoned) == (
+        1,
+        0,
+        "numbers/2: out of memory",
+        (),
+    )
     setting = RunKey("numbers", "scripted", "single", 0)
     with open_results([tmp_path]) as results:
         found = results.results(setting)
@@ -121,16 +129,16 @@ def test_a_question_at_fault_is_not_the_model_s_failure(tmp_path: Path) -> None:
     benchmark = Benchmark("b", "B", "", lambda: iter([*bad, good]), numbers(1).rule)
     model = Moody()
     done = run(tmp_path / "out", benchmark, model)
-    assert (done.failed, done.gave_up, model.tries) == (30, (), 1)
-    assert "cannot read the image" in (done.why or "")
+    assert (done.failed, done.abandoned, model.tries) == (30, (), 1)
+    assert "cannot read the image" in (done.last_error or "")
 
 
 def test_a_model_that_is_gone_is_given_up_and_what_it_owes_counts(tmp_path: Path) -> None:
     gone = entry(Moody(failing=lambda prompt: ModelError("gone")), at_once=1)
     done = run(tmp_path, numbers(50), gone)
-    assert (done.failed, done.gave_up) == (20, ("scripted",))
+    assert (done.failed, done.abandoned) == (20, ("scripted",))
     with open_results([tmp_path]) as results:
-        found = results.results(results.settings[0])
+        found = results.results(results.runs[0])
         assert len(found) == 50 and all(one.score.by == "failed" for one in found)
         assert [one.failure for one in found[19:21]] == ["gone", "it has not been asked yet"]
 
@@ -151,8 +159,10 @@ def test_what_was_answered_and_not_scored_is_scored_without_asking(tmp_path: Pat
 def test_an_absent_conclusion_is_told_apart(tmp_path: Path) -> None:
     run(tmp_path, numbers(1), ScriptedModel({"Which number is 0?": ["<SUMMARY> 0 </SUMMARY>"]}))
     [[(found, _)]] = [rows.values() for rows in contents(tmp_path).values()]
-    assert (found.score.by, found.conclusion, found.kept) == ("absent", None, False)
-    assert found.absent == ("caption", "reasoning", "conclusion") and found.lengths == {"summary": 1}
+    assert (found.score.by, found.conclusion, found.valid_format) == ("absent", None, False)
+    assert found.absent_stages == ("caption", "reasoning", "conclusion") and found.stage_lengths == {
+        "summary": 1
+    }
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,7 @@ def test_an_absent_conclusion_is_told_apart(tmp_path: Path) -> None:
     ],
 )
 def test_ways_to_find_the_answer(tmp_path: Path, way: str, text: str, conclusion: str) -> None:
-    run(tmp_path, numbers(1), ScriptedModel({"Which number is 0?": [text]}), way=way)
+    run(tmp_path, numbers(1), ScriptedModel({"Which number is 0?": [text]}), answer_source=way)
     [[(found, _)]] = [rows.values() for rows in contents(tmp_path).values()]
     assert found.conclusion == conclusion
 
@@ -200,17 +210,18 @@ def test_progress(tmp_path: Path) -> None:
     run(tmp_path, numbers(5), Moody(lambda prompt, rng: staged("0")), limit=5)
     work = plan(numbers(5), Moody(lambda prompt, rng: staged("0")), "single", "greedy", limit=5)
     evaluate(tmp_path, work, on_progress=told.append)
-    assert [(one.done, one.fresh, one.total) for one in told] == [(6 + i, 1 + i, 10) for i in range(5)]
-    assert told[-1].setting == RunKey("numbers", "scripted", "greedy", 0) and told[-1].mean == 1 / 5
+    assert [(one.done, one.new, one.total) for one in told] == [(6 + i, 1 + i, 10) for i in range(5)]
+    assert told[-1].run == RunKey("numbers", "scripted", "greedy", 0) and told[-1].mean == 1 / 5
 
 
 @pytest.mark.parametrize(
     ("others", "words"),
     [
+        ({"sampling": Sampling(top_k=9)}, "begun with top-k 'not set', and not '9'"),
         ({"limit": 3}, "begun with limit 'none', and not '3'"),
-        ({"temperature": 0.7}, "begun with temperature '0.6', and not '0.7'"),
-        ({"max_tokens": 9}, "begun with max-tokens"),
-        ({"way": "whole"}, "go on with --answer conclusion"),
+        ({"sampling": Sampling(temperature=0.7)}, "begun with temperature '0.6', and not '0.7'"),
+        ({"sampling": Sampling(max_tokens=9)}, "begun with max-tokens"),
+        ({"answer_source": "whole"}, "use --answer conclusion"),
     ],
 )
 def test_a_folder_does_not_mix(tmp_path: Path, others: dict[str, object], words: str) -> None:
@@ -223,11 +234,11 @@ def test_a_folder_does_not_mix_questions_rules_or_models(tmp_path: Path) -> None
     run(tmp_path, numbers(5), Moody())
     with pytest.raises(StoreError, match="other questions"):
         run(tmp_path, numbers(6), Moody())
-    with pytest.raises(StoreError, match="scored by the rule exact, and not words"):
+    with pytest.raises(StoreError, match="scored by the rule exact, and this run uses words"):
         run(tmp_path, numbers(5, rule="words"), Moody())
-    with pytest.raises(StoreError, match="is scripted, and not another"):
+    with pytest.raises(StoreError, match="is scripted, and this run opens another"):
         run(tmp_path, numbers(5), entry(Moody(), spec="another"))
-    with pytest.raises(DataError, match="two benchmarks are called numbers"):
+    with pytest.raises(DataError, match="two benchmarks have the name numbers"):
         run(tmp_path, (numbers(5), numbers(5)), Moody())
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from llava_cot.core.question import ImageLimits, Question, load_image
 from llava_cot.errors import ImageError
-from llava_cot.evaluation.worker import pack, unpack
+from llava_cot.evaluation.worker import PackedQuestion
 from llava_cot.scenes.items import make_item
 
 
@@ -29,9 +29,9 @@ def test_a_question_arrives_as_it_was(mode: str, format: str | None) -> None:
         source = data.getvalue()
     images = (load_image(source, name="a.png"), load_image(noise("L", (1, 1)), name="b"))
     question = Question("How many?", images, "7", ("one", "two"), "A")
-    packed = pack(question)
+    packed = PackedQuestion.pack(question)
     assert all(isinstance(data, bytes) for _, data in packed.pictures)
-    found = unpack(pickle.loads(pickle.dumps(packed)))
+    found = pickle.loads(pickle.dumps(packed)).unpack()
     assert found == question  # pixel by pixel, by their hashes
     assert [image.name for image in found.images] == ["a.png", "b"]
     assert found.images[0].pil.tobytes() == images[0].pil.tobytes()
@@ -41,12 +41,12 @@ def test_a_picture_beyond_the_usual_limits_was_allowed_where_it_was_loaded() -> 
     limits = ImageLimits(max_bytes=10**9, max_pixels=10**9)
     large = noise("RGB", (2700, 2700))  # 22 MB as PNG
     question = Question("How many?", (load_image(large, limits=limits),))
-    packed = pack(question)
+    packed = PackedQuestion.pack(question)
     with pytest.raises(ImageError):
         load_image(packed.pictures[0][1])
-    assert unpack(packed) == question
+    assert packed.unpack() == question
 
 
 def test_a_scene_arrives_as_it_was() -> None:
     question = make_item("validation", 0, 3).ask()
-    assert unpack(pack(question)) == question
+    assert PackedQuestion.pack(question).unpack() == question

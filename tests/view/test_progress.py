@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from llava_cot.data.annotation.annotate import AnnotationProgress
-from llava_cot.evaluation.results import RunKey
 from llava_cot.evaluation.run import EvalProgress
+from llava_cot.evaluation.types import RunKey
 from llava_cot.view.progress import ProgressDisplay, progress_text, rate_and_time_left
 from llava_cot.view.summaries import score_so_far, show_annotation, show_evaluation, show_training
 

@@ -29,14 +29,16 @@ def evaluate(
     ],
     model: Annotated[
         list[str],
-        typer.Option(metavar="M", help="As for `ask`, or NAME=M for a name of your own; may be repeated."),
+        typer.Option(metavar="M", help="As for `ask`, or NAME=M to give it a name; may be repeated."),
     ],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to keep all in, or to go on with.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="The run folder; an unfinished run in it is resumed.")
+    ],
     method: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Such as single, greedy, stage-beam-4, best-of-10@logits; repeatable. By itself: single.",
+            help="Such as single (the default), greedy, stage-beam-4, best-of-10@logits; may be repeated.",
         ),
     ] = None,
     limit: Annotated[
@@ -46,24 +48,31 @@ def evaluate(
         int, typer.Option(min=1, metavar="S", help="Answer everything S times, with the seeds 0 to S - 1.")
     ] = 1,
     scorer: Annotated[
-        str | None, typer.Option(metavar="M", help="A model to ask where words do not settle a score.")
+        str | None,
+        typer.Option(metavar="M", help="A model that scores answers that text comparison does not decide."),
     ] = None,
     answer: Annotated[
         str,
-        typer.Option(help="What is scored: conclusion; last-line or whole where a model has no stages."),
+        typer.Option(help="What is scored: conclusion; last-line or whole for a model without stages."),
     ] = "conclusion",
-    root: Annotated[str | None, typer.Option(metavar="DIR", help="Where the benchmarks' files are.")] = None,
+    root: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The folder of the benchmarks' files.")
+    ] = None,
     rule: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How questions of your own are scored.")
+        str | None, typer.Option(metavar="NAME", help="The scoring rule for questions of your own.")
     ] = None,
     model_name: ModelName = None,
     at_once: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Questions in flight; 64, at servers 256, if not given."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Questions in flight; 64 for a local model, 256 for a server, if not given.",
+        ),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Answer in a Ray cluster: HOST:PORT, auto or local."),
+        typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
     stages: Stages = None,
     device: Device = "auto",
@@ -71,18 +80,18 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
-    """Answer a benchmark's questions by models and methods, and score the conclusions."""
+    """Answer the questions of benchmarks with models and methods, and score the conclusions."""
     from contextlib import closing, nullcontext
     from dataclasses import asdict
 
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.data.store import check_store_folder
-    from llava_cot.evaluation.answers import ANSWER_SOURCES
     from llava_cot.evaluation.benchmarks import open_benchmark
-    from llava_cot.evaluation.opening import ASKED, entries
-    from llava_cot.evaluation.plan import EvalPlan
+    from llava_cot.evaluation.plan import SERVER_AT_ONCE, EvalPlan, plan_models
     from llava_cot.evaluation.results import open_results
     from llava_cot.evaluation.run import evaluate as run
+    from llava_cot.evaluation.scorer import ANSWER_SOURCES
+    from llava_cot.evaluation.statistics import check_scipy
     from llava_cot.evaluation.summary import summarize
     from llava_cot.models.registry import open_model
     from llava_cot.search.request import parse_spec
@@ -90,56 +99,52 @@ def evaluate(
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import evaluation_end, evaluation_table, show_evaluation
 
+    check_scipy()
     specs = tuple(dict.fromkeys(parse_spec(text) for text in method or ["single"]))
-    way = next((known for known in ANSWER_SOURCES if known == answer), None)
-    if way is None:
+    source = next((known for known in ANSWER_SOURCES if known == answer), None)
+    if source is None:
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
-    named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or ASKED)
+    named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE)
     fmt = make_format(stages) if stages else LLAVA_COT
     named = for_requests(named, [spec.request(sampling, fmt, named) for spec in specs])
     if ray is not None and named:
         raise ValueError(
-            "--ray has each worker open one model and nothing beside; leave it out, or run the methods "
-            "that want more by themselves"
+            "--ray has each worker open one model only; leave it out, or run the methods that need more than "
+            "the model by themselves"
         )
     folder, data = Path(out), Path(root) if root else None
     check_store_folder(folder)
     plan = EvalPlan(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
-        models=entries(
-            model,
-            model_name=model_name,
-            at_once=at_once,
-            device=device,
-            dtype=dtype,
-            ray=ray,
+        models=plan_models(
+            model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray,
             known=named.opened,
         ),
         specs=specs,
         seeds=tuple(range(seeds)),
         limit=limit,
-        way=way,
+        answer_source=source,
         fmt=fmt,
         sampling=sampling,
         resources=named,
-    )
+    )  # fmt: skip
     progress = ProgressDisplay("answers", quiet=quiet, resume_with="the same command")
     with (
-        closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext() as judge,
+        closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext() as opened,
         progress,
     ):
-        done = run(
-            folder, plan, scorer=judge,
+        outcome = run(
+            folder, plan, scorer=opened,
             on_progress=show_evaluation(progress), on_interrupt=progress.interrupting,
         )  # fmt: skip
-    asked = {setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)}
+    planned = {key for one in plan.models for key, _, _ in plan.runs(one.name)}
     with open_results([folder]) as results:
-        lines = summarize(results, [setting for setting in results.settings if setting in asked])
-        notes = {line.benchmark: results.note(line.benchmark) for line in lines}
+        rows = summarize(results, [key for key in results.runs if key in planned])
+        notes = {row.benchmark: results.note(row.benchmark) for row in rows}
     if as_json:
-        print(json.dumps({"folder": out, "results": [asdict(line) for line in lines], "notes": notes}))
-    elif lines:
-        print(*evaluation_table(lines, notes), sep="\n")
-    progress.notes(evaluation_end(folder, done, lines, scorer=scorer is not None))
-    if done.failed or done.unscored or done.gave_up:
+        print(json.dumps({"folder": out, "results": [asdict(row) for row in rows], "notes": notes}))
+    elif rows:
+        print(*evaluation_table(rows, notes), sep="\n")
+    progress.notes(evaluation_end(folder, outcome, rows, scorer=scorer is not None))
+    if outcome.failed or outcome.unscored or outcome.abandoned:
         raise typer.Exit(1)

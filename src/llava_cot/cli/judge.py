@@ -61,8 +61,7 @@ def calibrate(
     from llava_cot.core.files import output_file
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.data.preferences.from_traces import read_traces
-    from llava_cot.evaluation.calibrate import calibrate as measure
-    from llava_cot.evaluation.calibrate import sampled, traced
+    from llava_cot.evaluation.calibrate import make_calibration, sample_scores, scores_in_traces
     from llava_cot.search.ask import make_judge
     from llava_cot.search.judges import JUDGES
     from llava_cot.search.request import Request
@@ -80,8 +79,8 @@ def calibrate(
     if traces:
         if len(traces) < len(given):
             raise ValueError("--from names traces and questions; give either, since they are counted apart")
-        sample, models = traced(islice(read_traces(traces), limit), judge, stage)
-        found = measure(sample, judge, stage, model=models)
+        sample, models = scores_in_traces(islice(read_traces(traces), limit), judge, stage)
+        found = make_calibration(sample, judge, stage, model=models)
     else:
         benchmark = _benchmark(given)
         kind = JUDGES[judge]
@@ -98,12 +97,12 @@ def calibrate(
             request = Request("calibrate", 1, judge, sampling, fmt=fmt)
             made = make_judge(judge, opened, request, resources)
             sample = asyncio.run(
-                sampled(
+                sample_scores(
                     opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,
                     at_once=_AT_ONCE, on_progress=lambda done: progress("samples", done, limit),
                 )
             )  # fmt: skip
-            found = measure(
+            found = make_calibration(
                 sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=sampling.seed
             )
     found.save(target)

@@ -17,23 +17,25 @@ app = new_app()
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of `llava-cot eval`.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write to; the first DIR if not given.")
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write it; the first DIR if not given.")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="What is compared with: a method, a model, or MODEL:METHOD."),
+        typer.Option(metavar="SPEC", help="What all are compared with: a method, a model, or MODEL:METHOD."),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Lay the paper's own figures beside.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Show the paper's own results, too.")] = False,
     questions: Annotated[
         int | None,
         typer.Option(metavar="K", min=0, help="The most questions to show with pictures and traces."),
     ] = None,
 ) -> None:
-    """Write what runs have come to: tables, plots, and every question to look at."""
-    from llava_cot.evaluation.report.write import write_report
+    """Write a report on runs: tables, plots, and every question with its answers."""
     from llava_cot.evaluation.results import open_results
+    from llava_cot.evaluation.statistics import check_scipy
     from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.report_page import write_report
 
+    check_scipy()
     once = list({folder.resolve(): folder for folder in folders}.values())
     with open_results(once) as results, ProgressDisplay() as progress:
         page = write_report(

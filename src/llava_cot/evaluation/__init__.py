@@ -1,1 +1,1 @@
-"""Benchmarks, runs of methods over them, and reports."""
+"""Benchmarks, runs of methods over them, scores, statistics and what reports say."""

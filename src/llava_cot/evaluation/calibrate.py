@@ -1,7 +1,4 @@
-"""Measuring how a judge scores: samples of one stage over many questions, or scores that traces hold.
-
-Owns what is sampled and what counts. The file it ends in is `judges/calibration.py`'s subject.
-"""
+"""Calibrating a judge: the mean and deviation of its scores, of new samples or from saved traces."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.errors import DataError
 from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.scorer import insist
+from llava_cot.evaluation.scorer import retry
 from llava_cot.evaluation.types import BenchmarkItem
 from llava_cot.models.base import Model, Sampling
 from llava_cot.search.calibration import Calibration
@@ -29,13 +26,13 @@ from llava_cot.search.tree import Node, grow
 
 @dataclass(frozen=True)
 class ScoreSample:
-    """The scores, and how many questions gave none, since the model left the stage out."""
+    """Scores of a judge, and the number of questions without one because the model left the stage out."""
 
     scores: tuple[float, ...]
     without: int = 0
 
 
-async def sampled(
+async def sample_scores(
     model: Model,
     judge: Judge,
     items: Iterable[BenchmarkItem],
@@ -46,20 +43,33 @@ async def sampled(
     at_once: int,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ScoreSample:
-    """One sample of the stage a question, after one of each stage before it, and the judge's scores of these.
+    """Sample the stage once a question, after one sample of each stage before it, and score these.
 
-    Scores come in the order of the questions, whatever is ready first. Raises ModelError, ImageError and
-    DataError.
+    Args:
+        model: Samples the stages.
+        judge: Scores them.
+        items: The questions.
+        stage: The stage that is scored.
+        sampling: Its seed and each question's id determine that question's sample.
+        fmt: The stage format.
+        at_once: Questions in flight.
+        on_progress: Called with the number of questions done.
+
+    Returns:
+        The scores in the order of the questions.
+
+    Raises:
+        ModelError, ImageError, DataError: of the model, the pictures, the questions.
     """
-    room = ImagePool()
+    pool = ImagePool()
     found: dict[int, float | None] = {}
 
-    async def one(job: tuple[int, BenchmarkItem]) -> None:
-        number, item = job
+    async def one(numbered: tuple[int, BenchmarkItem]) -> None:
+        number, item = numbered
         settings = replace(sampling, seed=question_seed(sampling.seed, item.id))
-        async with room.open(item.pictures) as images:
-            question = item.about(await images())
-            found[number] = await insist(
+        async with pool.open(item.pictures) as images:
+            question = item.with_images(await images())
+            found[number] = await retry(
                 lambda: _score(question, model, judge, stage=stage, sampling=settings, fmt=fmt)
             )
         on_progress(len(found))
@@ -85,10 +95,10 @@ async def _score(
     return score
 
 
-def traced(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple[ScoreSample, str]:
-    """The scores that traces hold, and the names of the models that were scored.
+def scores_in_traces(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple[ScoreSample, str]:
+    """Return the judge's scores of a stage in traces, and the names of the models that were scored.
 
-    Of each trace those of the first round at this stage: a search comes back to a stage where scores are low.
+    Only the first round of a trace at this stage counts: a search returns to a stage where scores are low.
     """
     scores: list[float] = []
     models: dict[str, None] = {}
@@ -103,18 +113,18 @@ def traced(traces: Iterable[tuple[str, Trace]], judge: str, stage: str) -> tuple
     return ScoreSample(tuple(scores), without), ", ".join(models)
 
 
-def calibrate(sample: ScoreSample, judge: str, stage: str, **known: Any) -> Calibration:
-    """Mean and deviation of a sample; `known` is what else is known of it.
+def make_calibration(sample: ScoreSample, judge: str, stage: str, **fields: Any) -> Calibration:
+    """Return the calibration by a sample; `fields` are further fields of `Calibration`.
 
-    Raises DataError if it is too small, or has scores that are no finite numbers.
+    Raises DataError if the sample has fewer than two scores, or one that is not finite.
     """
     scores: Sequence[float] = sample.scores
     if len(scores) < 2:
-        there = "is one score" if scores else "are no scores"
+        found = "one score" if scores else "no scores"
         raise DataError(
-            f"there {there} of the judge {judge} at the stage {stage}, too few to calibrate by; take more "
-            "questions, or another stage"
+            f"{found} of the judge {judge} at the stage {stage}, and a calibration needs two at least; use "
+            "more questions, or another stage"
         )
     if not all(map(math.isfinite, scores)):
-        raise DataError(f"the judge {judge} gave a score that is no finite number; choose another judge")
-    return Calibration(judge, fmean(scores), stdev(scores), len(scores), stage=stage, **known)
+        raise DataError(f"the judge {judge} gave a score that is not a finite number; choose another judge")
+    return Calibration(judge, fmean(scores), stdev(scores), len(scores), stage=stage, **fields)

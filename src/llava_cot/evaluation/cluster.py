@@ -1,49 +1,59 @@
-"""Questions spread over the workers of a Ray cluster, each of which has a model of its own.
+"""Questions spread over the workers of a Ray cluster, each of which has its own copy of the model.
 
-Owns who answers what, and what becomes of the questions of a worker that is lost. What a worker does is
-`worker.py`'s subject, how a cluster is found and shared out `joining.py`'s.
+Ray restarts a worker that dies and repeats the calls that it had not answered. Ray is imported when a cluster
+is joined.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import socket
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
-from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.evaluation.joining import checked, join, reason, shares
-from llava_cot.evaluation.worker import Opening, Reply, Worker, pack
+from llava_cot.errors import ModelError, ModelFailure, missing_package
+from llava_cot.evaluation.worker import ModelOpening, PackedQuestion, Worker
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
 
+LOCAL = "local"  # the address of a cluster that is started on this machine, and ends with the process
+_TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to a given address only if this is set
 _START_SECONDS = 900.0  # for the first worker: loading a large model from a slow disk takes minutes
-_LOOK_SECONDS = 0.1
-# One that dies so often without an answer in between is not started again.
-_STARTS = 3
-# A question that loses so many workers may be what kills them.
-_LOSSES = 3
+_POLL_SECONDS = 0.1
+_ATTEMPTS = 3  # at a question whose worker dies: the question may be what kills it
 
 
 @dataclass(eq=False)
 class _Member:
+    """A worker as the driver sees it; `opening` is the reference to its model's name."""
+
     actor: Any
     opening: Any
-    starts: int
     ready: bool = False
     busy: int = 0
-    answered: bool = False
 
 
 class Cluster:
-    """Workers that answer questions as `ask` does, with the same traces as a model of this process.
+    """Workers that answer questions as `search.answer` does, with the same traces as a model in this process.
 
-    `address` is that of a running cluster ("auto" finds the one of this machine), or "local". There are as
-    many workers as GPUs, or one a machine where there are none, unless `workers` says how many. The model
-    is named, or a folder that is at the same place on every machine. `name` is the model's.
+    Args:
+        address: Of a running cluster: HOST:PORT, or "auto" for the one of this machine; "local" starts one.
+        spec: The model: a name, or a folder at the same path on every machine.
+        workers: How many; by default one a GPU, or one a machine where there are none.
+        device: As for `open_model`; likewise `dtype` and `cache_mb`, the latter for each machine.
+
+    Raises:
+        ModelError: if there is no such cluster, or no worker can open the model.
     """
 
     def __init__(
@@ -56,16 +66,21 @@ class Cluster:
         dtype: str = "auto",
         cache_mb: int = 2048,
     ) -> None:
-        spec = checked(spec)
-        ray, self._started_here = join(address)
-        self._ray = ray
+        spec = _absolute(spec)
+        self._ray, self._joined_here = join(address)
+        self._members: list[_Member] = []
+        self._last_error = ""
         try:
-            share = shares(ray.nodes(), workers, cache_mb, device)
-            settings = {"device": device, "dtype": dtype, "cache_mb": share.cache_mb}
-            self._opening = Opening(spec, settings, share.cpus)
-            self._kind = ray.remote(Worker).options(num_cpus=share.cpus, num_gpus=share.gpus)
-            self._why = ""
-            self._members = [self._start(1) for _ in range(share.workers)]
+            each = divide(self._ray.nodes(), workers, cache_mb, device)
+            arguments = {"device": device, "dtype": dtype, "cache_mb": each.cache_mb}
+            opening = ModelOpening(spec, arguments, each.cpus, version("llava-cot"))
+            # Restarts need no limit of their own: calls are repeated so many times and then fail.
+            kind = self._ray.remote(Worker).options(
+                num_cpus=each.cpus, num_gpus=each.gpus, max_restarts=-1, max_task_retries=_ATTEMPTS - 1
+            )
+            for _ in range(each.workers):
+                actor = kind.remote(opening)
+                self._members.append(_Member(actor, actor.model_name.remote()))
             self.name = self._wait_for_one()
         except BaseException:
             self.close()
@@ -73,100 +88,178 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """How many are there, or about to be."""
+        """How many workers there are, those that are still starting included."""
         return len(self._members)
 
-    async def answer(self, question: Question, request: Request, resources: Resources) -> Trace:
-        """The trace that `answer` gives for the request. Raises ModelError, ValueError.
+    async def answer(self, question: Question, request: Request, resources: Resources | None = None) -> Trace:
+        """Return the trace that `search.answer` gives for the request. Raises ModelError.
 
-        What is under way at a worker that dies is given to another; a new worker is started in its place.
+        `resources` are not used: a worker has its model alone.
         """
-        packed = await asyncio.to_thread(pack, question)
-        for _ in range(_LOSSES):
-            member = await self._take()
-            call = member.actor.answer.remote(packed, request)
-            try:
-                reply: Reply = await call
-            except asyncio.CancelledError:
-                self._ray.cancel(call)
-                raise
-            except self._ray.exceptions.RayTaskError:
-                raise  # a mistake of the program, as it is
-            except self._ray.exceptions.RayError as error:
-                self._lost(member, reason(error))
-                continue
-            finally:
-                member.busy -= 1
-            member.answered = True
-            if reply.trouble:
-                raise (ModelFailure if reply.failure else ModelError)(reply.said)
-            return Trace.parse(reply.said.encode(), "a worker's reply")
-        raise ModelFailure(
-            f"{_LOSSES} workers of the Ray cluster were lost over one question, the last of them since "
-            f"{self._why}; look at the cluster's logs, and whether its memory is enough"
-        )
+        packed = await asyncio.to_thread(PackedQuestion.pack, question)
+        errors = self._ray.exceptions
+        member = await self._take()
+        call = member.actor.answer.options(max_task_retries=_ATTEMPTS - 1).remote(packed, request)
+        try:
+            return Trace.parse((await call).encode(), "a worker's reply")
+        except asyncio.CancelledError:
+            self._ray.cancel(call)
+            raise
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, ModelError):
+                raise type(error.cause)(str(error.cause)) from None
+            raise  # an error of the program
+        except errors.RayActorError as error:
+            if isinstance(error, errors.ActorDiedError):
+                self._drop(member, error)
+            raise ModelFailure(
+                f"{_ATTEMPTS} workers of the Ray cluster were lost over one question, the last of them since "
+                f"{_reason(error)}; look at the cluster's logs, and whether its memory is enough"
+            ) from None
+        finally:
+            member.busy -= 1
 
     def close(self) -> None:
-        """End the workers; what is running fails."""
-        members, self._members = getattr(self, "_members", []), []
+        """Stop the workers; questions in flight fail."""
+        members, self._members = self._members, []
         closing = [member.actor.close.remote() for member in members if member.ready]
         if closing:
             self._ray.wait(closing, num_returns=len(closing), timeout=10)
         for member in members:
             self._ray.kill(member.actor)
-        if self._started_here:
+        if self._joined_here:
             self._ray.shutdown()
 
-    def _start(self, starts: int) -> _Member:
-        actor = self._kind.remote()
-        return _Member(actor, actor.open.remote(self._opening, version("llava-cot")), starts)
-
     def _wait_for_one(self) -> str:
-        until = time.monotonic() + _START_SECONDS
-        while time.monotonic() < until:
-            self._look()
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self._check_starting()
             for member in self._members:
                 if member.ready:
-                    return str(self._ray.get(member.opening).said)
-            time.sleep(_LOOK_SECONDS)
+                    return str(self._ray.get(member.opening))
+            time.sleep(_POLL_SECONDS)
         raise ModelFailure(
             f"no worker of the Ray cluster was ready within {_START_SECONDS / 60:g} minutes; "
             "see `ray status` whether its CPUs and GPUs are taken"
         )
 
     async def _take(self) -> _Member:
-        """The worker that has the least to do, once there is one."""
+        """Return the ready worker with the fewest questions, once there is one."""
         while True:
-            self._look()
+            self._check_starting()
             if ready := [member for member in self._members if member.ready]:
                 member = min(ready, key=lambda one: one.busy)
                 member.busy += 1
                 return member
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def _look(self) -> None:
-        """See which of those that were started are ready. Raises ModelError if none is left."""
+    def _check_starting(self) -> None:
+        """See which workers have opened their model. Raises ModelFailure if none is left."""
         for member in [one for one in self._members if not one.ready]:
-            if not self._ray.wait([member.opening], timeout=0)[0]:
-                continue
-            try:
-                reply: Reply = self._ray.get(member.opening)
-            except self._ray.exceptions.RayError as error:
-                self._lost(member, reason(error))
-                continue
-            member.ready = not reply.trouble
-            if reply.trouble:
-                self._lost(member, reply.said, again=False)
+            if self._ray.wait([member.opening], timeout=0)[0]:
+                try:
+                    self._ray.get(member.opening)
+                    member.ready = True
+                except self._ray.exceptions.RayError as error:
+                    self._drop(member, error)
         if not self._members:
-            raise ModelFailure(f"no worker of the Ray cluster is left: {self._why}")
+            raise ModelFailure(f"no worker of the Ray cluster is left: {self._last_error}")
 
-    def _lost(self, member: _Member, why: str, again: bool = True) -> None:
-        """Start another in its place. Each question that it had tells of its end; the first one counts."""
-        if member not in self._members:
-            return
-        self._why = why
-        self._members.remove(member)
-        self._ray.kill(member.actor)
-        starts = 1 if member.answered else member.starts + 1
-        if again and starts <= _STARTS:
-            self._members.append(self._start(starts))
+    def _drop(self, member: _Member, error: Exception) -> None:
+        self._last_error = _reason(getattr(error, "cause", None) or error)
+        if member in self._members:
+            self._members.remove(member)
+            self._ray.kill(member.actor)
+
+
+@dataclass(frozen=True)
+class WorkerResources:
+    """What each worker has: CPUs (and as many threads), GPUs, and MiB for caches."""
+
+    workers: int
+    cpus: int
+    gpus: float
+    cache_mb: int
+
+
+def divide(
+    nodes: Sequence[Mapping[str, Any]], workers: int | None, cache_mb: int, device: str
+) -> WorkerResources:
+    """Divide a cluster's machines, as `ray.nodes()` lists them, among the workers. Raises ModelError."""
+    machines = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    gpus = 0 if device == "cpu" else int(sum(one.get("GPU", 0) for one in machines))
+    if gpus:
+        machines = [one for one in machines if one.get("GPU", 0) >= 1]
+    cpus = int(sum(one["CPU"] for one in machines))
+    count = workers if workers is not None else gpus or len(machines)
+    if not 1 <= count <= cpus:
+        raise ModelError(
+            f"the Ray cluster has {cpus} CPUs for {count} workers; it needs a worker, and a CPU for each"
+        )
+    per_machine = ceil(count / len(machines))
+    return WorkerResources(
+        count,
+        max(1, int(min(one["CPU"] for one in machines)) // per_machine),
+        min(1.0, gpus / count),
+        cache_mb if gpus else max(1, cache_mb // per_machine),
+    )
+
+
+def join(address: str) -> tuple[Any, bool]:
+    """Return the module `ray`, joined to a cluster, and whether that was done now. Raises ModelError."""
+    try:
+        ray: Any = import_module("ray")
+    except ImportError:
+        raise ModelError(missing_package("a Ray cluster", "ray", extra="ray")) from None
+    if ray.is_initialized():
+        return ray, False
+    _check_port(address)
+    more = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        hint = "" if os.environ.get(_TOKENS) else f"; if it needs a token, set {_TOKENS}=token"
+        raise _no_cluster(address, f"{_reason(error)}{hint}") from None
+    return ray, True
+
+
+def _absolute(spec: str) -> str:
+    """Return the model's spec with an absolute path, for workers in other folders. Raises ModelError."""
+    from llava_cot.models.endpoint.config import find_providers, load_config
+
+    kind, colon, folder = spec.partition(":") if spec.startswith("vllm:") else ("", "", spec)
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return f"{kind}{colon}{path.resolve()}"
+    if find_providers(spec, load_config()):
+        raise ModelError(
+            f"{spec} is a server, which needs no Ray: name several servers with commas between their "
+            "addresses, and leave --ray out"
+        )
+    return spec
+
+
+def _check_port(address: str) -> None:
+    """Raise ModelError if nothing listens there: Ray itself would try for a minute and print messages."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, why: str) -> ModelError:
+    return ModelError(
+        f"there is no Ray cluster to join at {address} ({why}); start one with `ray start --head`, or use "
+        "one on this machine with --ray local"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the line of Ray's message that says what happened."""
+    text = str(error).strip()
+    if "No module named 'llava_cot" in text:
+        return "this version of llava-cot is not installed on the cluster's machines"
+    return text.splitlines()[0].rstrip(".:") if text else type(error).__name__

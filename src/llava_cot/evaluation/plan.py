@@ -1,29 +1,43 @@
-"""What is to be run: benchmarks, models, methods, seeds, and how. Values alone."""
+"""What an evaluation runs: benchmarks, models, methods, seeds and sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
+from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.evaluation.answers import AnswerSource
-from llava_cot.evaluation.results import RunKey
-from llava_cot.evaluation.types import Benchmark
-from llava_cot.models.base import Sampling, seed_of
+from llava_cot.evaluation.scorer import AnswerSource
+from llava_cot.evaluation.types import Benchmark, RunKey
+from llava_cot.models.base import Model, Sampling, seed_of
+from llava_cot.models.registry import open_model
+from llava_cot.search.ask import answer
 from llava_cot.search.request import Request, Spec
-from llava_cot.search.resources import ResourceSpec
+from llava_cot.search.resources import Resources, ResourceSpec, absolute
 
-# Answers a question by a request, as `answer` does once it has its model.
-AnswerFunction = Callable[..., Awaitable[Trace]]
+# Questions in flight by default. A local model's batches get no faster beyond the first number; a server's
+# request queue should never be empty.
+LOCAL_AT_ONCE, SERVER_AT_ONCE = 64, 256
+_NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
+
+# Answers a question by a request with the resources, as `answer` does once it has its model.
+AnswerFunction = Callable[[Question, Request, Resources], Awaitable[Trace]]
 
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model of a plan. `name` is what reports call it, `spec` what it is; `open` gives the way to ask it,
-    for as long as it is needed, and how many questions it likes at once."""
+    """A model of a plan.
+
+    Attributes:
+        name: Its name in reports.
+        spec: What it is, independent of the current folder.
+        open: Opens it and gives the function that answers and the number of questions to have in flight.
+    """
 
     name: str
     spec: str
@@ -32,26 +46,31 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """`limit` is how many questions of each benchmark are asked, the first ones; None for all. `resources` is
-    what the methods and judges have besides the models."""
+    """All runs of an evaluation: every benchmark, model, method and seed.
+
+    Attributes:
+        limit: How many questions of each benchmark, the first ones; None for all.
+        answer_source: Which part of a text is scored.
+        resources: What methods and judges have besides the models.
+    """
 
     benchmarks: tuple[Benchmark, ...]
     models: tuple[PlannedModel, ...]
     specs: tuple[Spec, ...]
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
-    way: AnswerSource = "conclusion"
+    answer_source: AnswerSource = "conclusion"
     fmt: StageFormat = LLAVA_COT
     sampling: Sampling = field(default_factory=Sampling)
     resources: ResourceSpec = field(default_factory=ResourceSpec)
 
     @cached_property
     def requests(self) -> dict[Spec, Request]:
-        """The request of each spec, but for its seed. Raises RequestError."""
+        """The request of each spec, except for its seed. Raises RequestError."""
         return {spec: spec.request(self.sampling, self.fmt, self.resources) for spec in self.specs}
 
-    def settings(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
-        """All that is asked of one model, in order."""
+    def runs(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
+        """Yield all runs of one model, in order."""
         for benchmark in self.benchmarks:
             for spec in self.specs:
                 for seed in self.seeds:
@@ -59,5 +78,87 @@ class EvalPlan:
 
 
 def question_seed(seed: int, item: str) -> int:
-    """The seed with which `ask` gives the same trace. It depends on nothing else that is asked."""
+    """Return the seed with which `ask` gives the same trace of a question. It depends on nothing else."""
     return seed_of(seed, item)
+
+
+def plan_models(
+    models: Sequence[str],
+    *,
+    model_name: str | None,
+    at_once: int | None,
+    device: str,
+    dtype: str,
+    ray: str | None = None,
+    known: Mapping[str, Model] | None = None,
+) -> tuple[PlannedModel, ...]:
+    """Read models as the command line names them: MODEL, or NAME=MODEL.
+
+    Args:
+        models: Their names.
+        model_name: The name that a server knows the model by.
+        at_once: Questions in flight; None for the kind of model's default.
+        device: Where local models run.
+        dtype: Their number type.
+        ray: The address of a Ray cluster whose workers open the models.
+        known: Models that are open, or will be, by their names; these are not opened again.
+
+    Raises:
+        ValueError: for two models of one name, and `model_name` together with `ray`.
+    """
+    if ray is not None and model_name is not None:
+        raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
+    found = []
+    for text in models:
+        named = _NAMED.fullmatch(text)
+        name, spec = (named[1], named[2]) if named else (text, text)
+        if ray is None:
+            opened = partial(
+                _open_here, spec, model_name, at_once, device, dtype, {} if known is None else known
+            )
+        else:
+            opened = partial(_open_on_cluster, ray, spec, at_once, device, dtype)
+        found.append(PlannedModel(name, absolute(spec) + (f" {model_name}" if model_name else ""), opened))
+    names = [model.name for model in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two models have the name {name}; give each its own, as in NAME=MODEL")
+    return tuple(found)
+
+
+async def _answer(model: Model, question: Question, request: Request, resources: Resources) -> Trace:
+    return await answer(request, model, question, resources)
+
+
+@contextmanager
+def _open_here(
+    spec: str,
+    model_name: str | None,
+    at_once: int | None,
+    device: str,
+    dtype: str,
+    known: Mapping[str, Model],
+) -> Iterator[tuple[AnswerFunction, int]]:
+    from llava_cot.models.endpoint.balancing import BalancedModel
+    from llava_cot.models.endpoint.client import EndpointModel
+
+    with ExitStack() as stack:
+        model = known.get(spec) if model_name is None else None
+        if model is None:
+            opened = open_model(
+                spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE
+            )
+            model = stack.enter_context(closing(opened))
+        served = isinstance(model, EndpointModel | BalancedModel)
+        yield partial(_answer, model), at_once or (SERVER_AT_ONCE if served else LOCAL_AT_ONCE)
+
+
+@contextmanager
+def _open_on_cluster(
+    address: str, spec: str, at_once: int | None, device: str, dtype: str
+) -> Iterator[tuple[AnswerFunction, int]]:
+    from llava_cot.evaluation.cluster import Cluster
+
+    # Ray writes about calls that it repeats to standard output, which is for results.
+    with redirect_stdout(sys.stderr), closing(Cluster(address, spec, device=device, dtype=dtype)) as cluster:
+        yield cluster.answer, at_once or LOCAL_AT_ONCE * cluster.workers

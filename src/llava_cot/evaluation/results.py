@@ -1,53 +1,52 @@
-"""What has come of runs: every question under every setting, scored; read from their folders.
-
-Owns what reports may ask. Knows how it is kept through `store.py` alone.
-"""
+"""The results of runs, read from their folders: each question of each run with its score and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 from llava_cot.core.trace import Trace, Usage
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric
+from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks import rule_named
+from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, ScoredItem
 
-if TYPE_CHECKING:
-    from llava_cot.evaluation.stored import StoredResults
-
-
-@dataclass(frozen=True, order=True)
-class RunKey:
-    """What questions were answered by: names of benchmark and model, a method's spec, the sampling's seed."""
-
-    benchmark: str
-    model: str
-    method: str
-    seed: int
+_UNREAD = BenchmarkItem("", "")  # holds a question's place in the order
+_PENDING = "it has not been asked yet"
 
 
 @dataclass(frozen=True)
 class QuestionResult:
-    """One question under one setting.
+    """The result of one question in one run.
 
-    `conclusion` is what was scored, None if it was absent. `kept` says whether the format was kept to the
-    letter (`stages.validate`), `absent` which stages there were none of, `lengths` how many characters each
-    stage has that there is. `oracle` is the best score among the whole answers that were sampled, where a
-    method samples such; None also where that is not known. `usage` is empty where the model failed, and
-    `failure` then says why. `wall` is what the question took of the run's time, in seconds: time is divided
-    among the questions in flight together, so that the sum over all is how long the run took (`usage.seconds`
-    is how long this question was in flight). `candidates` is how many were sampled, None where that is not
-    known.
+    Attributes:
+        item: The question's id.
+        skill: The question's skill.
+        score: The score; `by` is "failed" where the model failed.
+        conclusion: What was scored; None if the answer has no conclusion.
+        valid_format: Whether the answer has all tags as `stages.validate` requires.
+        absent_stages: The stages that the answer lacks.
+        stage_lengths: The length of each stage in characters.
+        usage: Tokens, calls and seconds in flight; zeros where the model failed.
+        wall: Seconds of the run that the question took: each second is divided among the questions in flight,
+            so that the sum over all questions is the time of the run.
+        oracle: The best score among the whole answers that the method sampled; None where it samples none, or
+            where some of them are not scored.
+        candidates: How many candidates were sampled; None where an old folder does not say.
+        failure: Why there is no answer; None if there is one.
     """
 
     item: str
     skill: str
     score: AnswerScore
     conclusion: str | None
-    kept: bool
-    absent: tuple[str, ...]
-    lengths: Mapping[str, int]
+    valid_format: bool
+    absent_stages: tuple[str, ...]
+    stage_lengths: Mapping[str, int]
     usage: Usage
     wall: float = 0.0
     oracle: float | None = None
@@ -55,39 +54,156 @@ class QuestionResult:
     failure: str | None = None
 
 
-class RunResults(Protocol):
-    """Runs in one folder or in several, as one. Results of a setting are in the benchmark's order."""
+class RunResults:
+    """The runs of one folder or several, as one. A context manager, which holds the folders' locks.
+
+    Scores and questions are in memory, traces are read when they are asked for. A question that was not asked
+    yet counts as one on which the model failed.
+
+    Raises DataError or StoreError for a folder without runs or in use by another process, and for folders
+    that do not fit together: the same run twice, or one name for different questions, models or resources.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._benchmarks: dict[str, dict[str, Any]] = {}
+        self._items: dict[str, dict[str, BenchmarkItem]] = {}
+        self._results: dict[RunKey, dict[str, QuestionResult]] = {}
+        self._folders: dict[RunKey, EvalFolder] = {}
+        self._models: dict[str, str] = {}  # what was opened, by the model's name
+        self._resources: dict[str, dict[str, str]] = {}  # by method
+        self._rule = cache(rule_named)
+        with ExitStack() as stack:
+            for folder in folders:
+                self._read(folder, stack.enter_context(EvalFolder.existing(folder)))
+            self._open = stack.pop_all()
 
     @property
-    def settings(self) -> Sequence[RunKey]: ...
+    def runs(self) -> Sequence[RunKey]:
+        """The runs that have results, in the order in which they were started."""
+        return [run for run, found in self._results.items() if found]
 
-    def results(self, setting: RunKey) -> Sequence[QuestionResult]: ...
+    def results(self, run: RunKey) -> Sequence[QuestionResult]:
+        """Return the results of all questions, in the benchmark's order."""
+        found = self._results[run]
+        return [
+            found.get(item.id) or _failed(item.id, item.skill, _PENDING)
+            for item in self._items[run.benchmark].values()
+        ]
 
-    def metrics(self, setting: RunKey) -> Sequence[Metric]: ...
+    def metrics(self, run: RunKey) -> Sequence[Metric]:
+        """Return the metrics of a run, as its benchmark's rule computes them."""
+        items = self._items[run.benchmark]
+        rule = self._rule(self._benchmarks[run.benchmark]["rule"], run.benchmark)
+        return rule.metrics([ScoredItem(items[found.item], found.score) for found in self.results(run)])
 
     def headline(self, benchmark: str) -> tuple[str, ...]:
-        """The names of the metrics whose mean is the benchmark's figure."""
+        """Return the names of the metrics whose mean is the benchmark's score."""
+        return self._rule(self._benchmarks[benchmark]["rule"], benchmark).headline
 
-    def beside(self, setting: RunKey) -> Mapping[str, str]:
-        """What the method had besides the model, by option, as in {"--reasoner": "mini"}."""
+    def resources(self, run: RunKey) -> Mapping[str, str]:
+        """Return what the method had besides the model, by option: {"--reasoner": "mini"}."""
+        return self._resources[run.method]
 
     def note(self, benchmark: str) -> str:
-        """The sentence that belongs beside its figures; empty if none."""
+        """Return the sentence to show with the benchmark's scores; may be empty."""
+        return str(self._benchmarks[benchmark]["note"])
 
     def item(self, benchmark: str, id: str) -> BenchmarkItem:
-        """The question, without its pictures."""
+        """Return a question, without its pictures."""
+        return self._items[benchmark][id]
 
-    def trace(self, setting: RunKey, item: str) -> Trace | None:
-        """With its pictures; None where the model failed."""
+    def trace(self, run: RunKey, item: str) -> Trace | None:
+        """Return the trace of a question, with its pictures; None where the model failed."""
+        return self._folders[run].trace(trace_key(run, item), pictures=True)
+
+    def close(self) -> None:
+        self._open.close()
+
+    def __enter__(self) -> RunResults:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, path: Path, folder: EvalFolder) -> None:
+        store = folder.store
+        for name, found in store.items("benchmark"):
+            known = self._benchmarks.setdefault(name, found)
+            if (known["hash"], known["rule"]) != (found["hash"], found["rule"]):
+                raise DataError(
+                    f"{path} has other questions of {name}, or another rule, than a folder before it; "
+                    "report on them separately"
+                )
+            self._items.setdefault(name, dict.fromkeys(found["ids"], _UNREAD))
+        for benchmark, id, item in folder.items():
+            if id in self._items.get(benchmark, ()):
+                self._items[benchmark][id] = item
+        for run in folder.runs():
+            if run in self._folders:
+                raise DataError(
+                    f"{path} has a run that a folder before it has too: {run.model}, {run.method} on "
+                    f"{run.benchmark}, seed {run.seed}; report on them separately"
+                )
+            self._folders[run], self._results[run] = folder, {}
+            self._check_names(path, folder, run)
+        for key, why in store.items("failure"):
+            run, id = read_trace_key(key)
+            self._results[run][id] = _failed(id, self._items[run.benchmark][id].skill, why)
+        for key, row in store.items("score"):
+            run, id = read_trace_key(key)
+            self._results[run][id] = _result(id, self._items[run.benchmark][id].skill, row)
+
+    def _check_names(self, path: Path, folder: EvalFolder, run: RunKey) -> None:
+        opened = folder.store.get(run.model, "model")["opened"]
+        before = self._models.setdefault(run.model, opened)
+        if before != opened:
+            raise DataError(
+                f"the model {run.model} in {path} is {opened}, and in a folder before it {before}; report on "
+                "them separately"
+            )
+        resources = folder.store.get(run.method, "method") or {}
+        others = self._resources.setdefault(run.method, resources)
+        if others != resources:
+            raise DataError(
+                f"the method {run.method} in {path} had {describe_resources(resources)}, and in a folder "
+                f"before it {describe_resources(others)}; report on them separately"
+            )
 
 
-def listed(beside: Mapping[str, str]) -> str:
-    """What a method had besides the model, in words."""
-    return ", ".join(f"{option} {value}" for option, value in beside.items()) or "nothing beside the model"
+def open_results(folders: Sequence[Path]) -> RunResults:
+    """Open the runs in these folders, to be closed after use. Raises as `RunResults` does."""
+    return RunResults(folders)
 
 
-def open_results(folders: Sequence[Path]) -> StoredResults:
-    """The runs in these folders, to be closed after use. Raises like `StoredResults`."""
-    from llava_cot.evaluation.stored import StoredResults
+def describe_resources(resources: Mapping[str, str]) -> str:
+    """Describe what a method had besides the model: "--reasoner mini, --examples 5f3a"."""
+    return ", ".join(f"{option} {value}" for option, value in resources.items()) or "only the model"
 
-    return StoredResults(folders)
+
+def _result(id: str, skill: str, row: Mapping[str, Any]) -> QuestionResult:
+    return QuestionResult(
+        item=id,
+        skill=skill,
+        score=AnswerScore(row["value"], row["by"], row["said"], row["reason"]),
+        conclusion=row["conclusion"],
+        valid_format=row["kept"],
+        absent_stages=tuple(row["absent"]),
+        stage_lengths=row["lengths"],
+        usage=Usage(**row["usage"]),
+        wall=row["wall"],
+        oracle=_oracle(row),
+        candidates=row.get("candidates"),
+    )
+
+
+def _failed(id: str, skill: str, why: str) -> QuestionResult:
+    score = AnswerScore(0.0, "failed", reason=why)
+    return QuestionResult(id, skill, score, None, False, (), {}, Usage(), failure=why)
+
+
+def _oracle(row: Mapping[str, Any]) -> float | None:
+    if not row["sampled"]:
+        return None
+    if row["value"] >= 1:
+        return 1.0
+    return None if row["others"] is None else max(row["value"], row["others"])

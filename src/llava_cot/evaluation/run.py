@@ -1,8 +1,4 @@
-"""Runs of methods over benchmarks: every question under every setting once, kept and scored as it comes.
-
-Owns the order, the failures and what is owed. What the store keeps is in `kept.py`, how an
-answer is scored in `scores.py`. Knows no benchmark, model or method by name.
-"""
+"""Running an evaluation: every question of every run once, stored and scored as its answer arrives."""
 
 from __future__ import annotations
 
@@ -11,32 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_interruptible
-from llava_cot.data.store import Store, check_store_folder
+from llava_cot.data.store import check_store_folder
 from llava_cot.errors import DataError, ModelError
-from llava_cot.evaluation.kept import (
-    check_method,
-    check_model,
-    keep_benchmark,
-    keep_method,
-    keep_model,
-    keep_trace,
-    key_of,
-    questions,
-    read_key,
-    setting_key,
-    settings,
-)
+from llava_cot.evaluation.eval_folder import EvalFolder, first_items, read_trace_key, trace_key
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel, question_seed
-from llava_cot.evaluation.results import RunKey
-from llava_cot.evaluation.scorer import insist
-from llava_cot.evaluation.scores import Scores
-from llava_cot.evaluation.share import Share
-from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
+from llava_cot.evaluation.scorer import FolderScores, retry
+from llava_cot.evaluation.types import BenchmarkItem, RunKey, ScoringRule
 from llava_cot.models.base import Model
 from llava_cot.search.request import Spec
 from llava_cot.search.resources import Resources
@@ -46,27 +27,42 @@ _SCORED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class EvalProgress:
-    """How far a run is. `done` counts answered questions, those of earlier runs among them, `fresh` the ones
-    of this run, `failed` its failures. `mean` is the score so far under `setting`, the last answer's."""
+    """The progress of an evaluation.
+
+    Attributes:
+        done: Answered questions, those of earlier runs included.
+        total: All questions.
+        new: Questions answered by this process.
+        failed: Questions on which the model failed.
+        run: The run of the last answer.
+        mean: The mean score of that run so far.
+        usd: What answers and scorer replies have cost.
+    """
 
     done: int
     total: int
-    fresh: int = 0
+    new: int = 0
     failed: int = 0
-    setting: RunKey | None = None
+    run: RunKey | None = None
     mean: float = 0.0
     usd: float = 0.0
 
 
 @dataclass(frozen=True)
 class EvalOutcome:
-    """How many questions `failed`, and how many answers a scorer failed to score (`unscored`), the last for
-    the reason `why`. `gave_up` names the models that could do nothing any more."""
+    """What is missing at the end of an evaluation.
+
+    Attributes:
+        failed: Questions on which a model failed.
+        unscored: Answers on which the scorer failed.
+        last_error: The reason of the last of these.
+        abandoned: Names of models that failed so often in a row that they were not asked again.
+    """
 
     failed: int
     unscored: int
-    why: str | None
-    gave_up: tuple[str, ...]
+    last_error: str | None
+    abandoned: tuple[str, ...]
 
 
 def evaluate(
@@ -79,163 +75,204 @@ def evaluate(
 ) -> EvalOutcome:
     """Answer and score what the folder does not have yet.
 
-    Traces, scores and a scorer's replies are kept as they come, so that a run which is broken off in whatever
-    way goes on where it was. A model's failure on a question is tried twice more, then kept, and tried again
-    in the next run. Raises ValueError (DataError, ModelError, StoreError), OSError, and KeyboardInterrupt
-    after a Ctrl-C once what was asked has been answered.
+    Traces, scores and a scorer's replies are stored as they arrive, so that an interrupted run can be
+    resumed. Where a model fails on a question it is asked twice more; then the failure is stored, and the
+    next run asks again.
+
+    Args:
+        folder: The run folder; made if it is not there.
+        plan: What to run.
+        scorer: The model for answers that text comparison does not decide.
+        on_progress: Called after each answer.
+        on_interrupt: Called at the first Ctrl-C; questions in flight are still answered.
+
+    Raises:
+        ValueError: (DataError, ModelError, StoreError) for a plan that does not fit the folder, or a model
+            that cannot be opened.
+        OSError: if the folder cannot be written.
+        KeyboardInterrupt: after a Ctrl-C, once the questions in flight are answered.
     """
     check_store_folder(folder)
-    with Store(folder) as store:
-        ids = _prepare(store, plan)
-        scores = Scores(store, plan.fmt, scorer)
-        asyncio.run(_settle(scores, on_progress, on_interrupt))
-        run = _Run(store, plan, ids, scores, on_progress, on_interrupt)
-        gave_up = []
-        owing = [entry for entry in plan.models if run.owes(entry)]
-        with plan.resources.open() if owing else nullcontext(Resources()) as resources:
-            for entry in owing:
-                with entry.open() as (answer, at_once):
-                    if asyncio.run(run.answer(entry, answer, at_once, resources)):
-                        gave_up.append(entry.name)
-        return EvalOutcome(run.failed, scores.failed, run.why or scores.why, tuple(gave_up))
+    with EvalFolder(folder) as opened:
+        ids = _prepare(opened, plan)
+        scores = FolderScores(opened, plan.fmt, scorer)
+        asyncio.run(_score_pending(scores, on_progress, on_interrupt))
+        run = _Evaluation(opened, plan, ids, scores, on_progress, on_interrupt)
+        abandoned = []
+        pending = [model for model in plan.models if run.has_pending(model)]
+        with plan.resources.open() if pending else nullcontext(Resources()) as resources:
+            for model in pending:
+                with model.open() as (answer, at_once):
+                    if asyncio.run(run.answer_all(model, answer, at_once, resources)):
+                        abandoned.append(model.name)
+        return EvalOutcome(run.failed, scores.failed, run.last_error or scores.last_error, tuple(abandoned))
 
 
-def _prepare(store: Store, plan: EvalPlan) -> dict[str, list[str]]:
-    """The ids of the questions, by benchmark. Raises ValueError if the plan does not fit the folder."""
-    store.match_settings(settings(plan.fmt, plan.sampling, plan.limit))
-    for entry in plan.models:
-        check_model(store, entry.name, entry.spec, plan.way)
-    for spec in plan.specs:
-        check_method(store, spec.name, plan.resources.describe(spec.method, spec.judge))
+def _prepare(folder: EvalFolder, plan: EvalPlan) -> dict[str, list[str]]:
+    """Return the ids of the questions by benchmark. Raises ValueError if the plan does not fit the folder."""
+    folder.check(plan)
     names = [benchmark.name for benchmark in plan.benchmarks]
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"two benchmarks are called {name}; give each its own folder of runs")
-    return {b.name: keep_benchmark(store, b, plan.limit) for b in plan.benchmarks}
+            raise DataError(f"two benchmarks have the name {name}; use a folder of runs for each")
+    return {benchmark.name: folder.add_benchmark(benchmark, plan.limit) for benchmark in plan.benchmarks}
 
 
-async def _settle(
-    scores: Scores, on_progress: Callable[[EvalProgress], None], on_interrupt: Callable[[], None]
+async def _score_pending(
+    scores: FolderScores, on_progress: Callable[[EvalProgress], None], on_interrupt: Callable[[], None]
 ) -> None:
-    """Score what is owed from earlier runs, of all the folder."""
-    owed, done = scores.owed(), 0
+    """Score what earlier runs left, in all of the folder."""
+    pending, done = scores.pending(), 0
 
-    async def one(key: str) -> str | None:
+    async def score(key: str) -> str | None:
         nonlocal done
-        trouble = await scores.again(key)
+        error = await scores.score_pending(key)
         done += 1
-        on_progress(EvalProgress(done, len(owed), done, usd=scores.usd))
-        return trouble
+        on_progress(EvalProgress(done, len(pending), done, usd=scores.usd))
+        return error
 
-    await run_interruptible(owed, one, _SCORED_AT_ONCE, lambda: False, on_interrupt)
+    await run_interruptible(pending, score, _SCORED_AT_ONCE, lambda: False, on_interrupt)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _PendingQuestion:
     key: str
-    setting: RunKey
+    run: RunKey
     spec: Spec
     item: BenchmarkItem
     rule: ScoringRule
 
 
-class _Run:
-    """A plan and a store: what of the one is in the other, and how far the rest is."""
+class _Evaluation:
+    """A plan over a folder: which questions are pending, and the progress."""
 
     def __init__(
         self,
-        store: Store,
+        folder: EvalFolder,
         plan: EvalPlan,
         ids: Mapping[str, Sequence[str]],
-        scores: Scores,
+        scores: FolderScores,
         on_progress: Callable[[EvalProgress], None],
         on_interrupt: Callable[[], None],
     ) -> None:
         self.failed = 0
-        self.why: str | None = None
-        self._store, self._plan, self._ids, self._scores = store, plan, ids, scores
-        self._tell, self._on_interrupt = on_progress, on_interrupt
-        self._share = Share()
-        self._answered = set(store.keys("trace"))
+        self.last_error: str | None = None
+        self._folder, self._plan, self._ids, self._scores = folder, plan, ids, scores
+        self._on_progress, self._on_interrupt = on_progress, on_interrupt
+        self._clock = SharedClock()
+        self._answered = set(folder.store.keys("trace"))
         self._means: dict[RunKey, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
         self._usd = 0.0
-        for key, kept in store.items("score"):
-            self._count(read_key(key)[0], kept["value"])
-            self._usd += kept["usage"]["usd"] or 0.0
-        asked = {setting for entry in plan.models for setting, _, _ in plan.settings(entry.name)}
-        self._total = sum(len(ids[setting.benchmark]) for setting in asked)
-        self._done = sum(read_key(key)[0] in asked for key in self._answered)
-        self._fresh = 0
+        for key, row in folder.store.items("score"):
+            self._count(read_trace_key(key)[0], row["value"])
+            self._usd += row["usage"]["usd"] or 0.0
+        runs = {run for model in plan.models for run, _, _ in plan.runs(model.name)}
+        self._total = sum(len(ids[run.benchmark]) for run in runs)
+        self._done = sum(read_trace_key(key)[0] in runs for key in self._answered)
+        self._new = 0
 
-    def owes(self, entry: PlannedModel) -> bool:
-        return next(self._owed(entry), None) is not None
+    def has_pending(self, model: PlannedModel) -> bool:
+        return next(self._pending(model), None) is not None
 
-    async def answer(
-        self, entry: PlannedModel, answer: AnswerFunction, at_once: int, resources: Resources
+    async def answer_all(
+        self, model: PlannedModel, answer: AnswerFunction, at_once: int, resources: Resources
     ) -> bool:
-        """Ask a model all that it owes; whether it could do nothing any more."""
-        keep_model(self._store, entry.name, entry.spec, self._plan.way)
-        for setting, _, spec in self._plan.settings(entry.name):
-            keep_method(self._store, spec.name, self._plan.resources.describe(spec.method, spec.judge))
-            self._store.put(setting_key(setting), "setting", None)
-        room = ImagePool()  # belongs to this event loop
-        why = await run_interruptible(
-            self._owed(entry),
-            lambda job: self._one(
-                job, partial(answer, resources=resources.fitting(job.spec.method, job.spec.judge)), room
-            ),
+        """Answer all pending questions of a model. Returns whether it failed too often in a row."""
+        plan = self._plan
+        for run, _, spec in plan.runs(model.name):
+            described = plan.resources.describe(spec.method, spec.judge)
+            self._folder.add_run(run, model.spec, plan.answer_source, described)
+        pool = ImagePool()  # belongs to this event loop
+        error = await run_interruptible(
+            self._pending(model),
+            lambda question: self._answer(question, answer, resources, pool),
             at_once,
             lambda: False,
             self._on_interrupt,
         )
-        return why is not None
+        return error is not None
 
-    def _owed(self, entry: PlannedModel) -> Iterator[_Job]:
-        for setting, benchmark, spec in self._plan.settings(entry.name):
-            if all(key_of(setting, id) in self._answered for id in self._ids[benchmark.name]):
+    def _pending(self, model: PlannedModel) -> Iterator[_PendingQuestion]:
+        for run, benchmark, spec in self._plan.runs(model.name):
+            if all(trace_key(run, id) in self._answered for id in self._ids[benchmark.name]):
                 continue  # without reading the benchmark once more
-            for item in questions(benchmark, self._plan.limit):
-                key = key_of(setting, item.id)
+            for item in first_items(benchmark, self._plan.limit):
+                key = trace_key(run, item.id)
                 if key not in self._answered:
-                    yield _Job(key, setting, spec, item, benchmark.rule)
+                    yield _PendingQuestion(key, run, spec, item, benchmark.rule)
 
-    async def _one(self, job: _Job, answer: AnswerFunction, room: ImagePool) -> str | None:
-        """Ask and score one question; what a model could not do, if that was so."""
-        begun = self._share.begin()
+    async def _answer(
+        self, question: _PendingQuestion, answer: AnswerFunction, resources: Resources, pool: ImagePool
+    ) -> str | None:
+        """Answer and score one question. Returns the model's error, if it failed."""
+        started = self._clock.start()
         try:
-            trace = await insist(lambda: self._ask(job, answer, room))
-        except (ValueError, OSError) as error:  # the question's pictures, too, may be at fault
-            self.why = f"{job.item.id}: {error}"
+            trace = await retry(lambda: self._ask(question, answer, resources, pool))
+        except (ValueError, OSError) as error:  # the question's pictures may be unreadable, too
+            self.last_error = f"{question.item.id}: {error}"
             self.failed += 1
-            self._store.put(job.key, "failure", str(error))
-            self._count(job.setting, 0.0)
-            self._progress(job.setting)
-            return self.why if isinstance(error, ModelError) else None
+            self._folder.store.put(question.key, "failure", str(error))
+            self._count(question.run, 0.0)
+            self._report(question.run)
+            return self.last_error if isinstance(error, ModelError) else None
         finally:
-            wall = self._share.end(begun)
-        keep_trace(self._store, job.key, trace, wall)
-        self._answered.add(job.key)
+            wall = self._clock.stop(started)
+        self._folder.add_trace(question.key, trace, wall)
+        self._answered.add(question.key)
         self._done += 1
-        self._fresh += 1
+        self._new += 1
         self._usd += trace.usage.usd or 0.0
-        found = await self._scores.first(job.key, job.item, job.rule, trace, wall)
-        self._count(job.setting, found.value)
-        self._progress(job.setting)
+        score = await self._scores.score_new(question.key, question.item, question.rule, trace, wall)
+        self._count(question.run, score.value)
+        self._report(question.run)
         return None
 
-    async def _ask(self, job: _Job, answer: AnswerFunction, room: ImagePool) -> Trace:
-        request = self._plan.requests[job.spec].with_seed(question_seed(job.setting.seed, job.item.id))
-        async with room.open(job.item.pictures) as images:
-            return await answer(job.item.about(await images()), request)
+    async def _ask(
+        self, question: _PendingQuestion, answer: AnswerFunction, resources: Resources, pool: ImagePool
+    ) -> Trace:
+        spec, seed = question.spec, question_seed(question.run.seed, question.item.id)
+        request = self._plan.requests[spec].with_seed(seed)
+        async with pool.open(question.item.pictures) as images:
+            loaded = question.item.with_images(await images())
+            return await answer(loaded, request, resources.fitting(spec.method, spec.judge))
 
-    def _count(self, setting: RunKey, value: float) -> None:
-        mean = self._means[setting]
+    def _count(self, run: RunKey, value: float) -> None:
+        mean = self._means[run]
         mean[0] += value
         mean[1] += 1
 
-    def _progress(self, setting: RunKey) -> None:
-        value, count = self._means[setting]
+    def _report(self, run: RunKey) -> None:
+        value, count = self._means[run]
         usd = self._usd + self._scores.usd
-        self._tell(
-            EvalProgress(self._done, self._total, self._fresh, self.failed, setting, value / count, usd)
+        self._on_progress(
+            EvalProgress(self._done, self._total, self._new, self.failed, run, value / count, usd)
         )
+
+
+class SharedClock:
+    """A clock that divides each second evenly among the work in progress.
+
+    The times of all work add up to the time in which there was any.
+    """
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        self._now, self._last = now, now()
+        self._running, self._each = 0, 0.0
+
+    def start(self) -> float:
+        """Start a piece of work. Pass what this returns to `stop`."""
+        self._tick()
+        self._running += 1
+        return self._each
+
+    def stop(self, started: float) -> float:
+        """Stop a piece of work and return its seconds."""
+        self._tick()
+        self._running -= 1
+        return self._each - started
+
+    def _tick(self) -> None:
+        now = self._now()
+        if self._running:
+            self._each += (now - self._last) / self._running
+        self._last = now

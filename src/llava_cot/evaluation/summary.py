@@ -1,23 +1,26 @@
-"""Runs in a few figures: a line for each benchmark, model and method, over all its seeds.
-
-Owns what a line has. Intervals are the subject of `figures.py`.
-"""
+"""A summary of runs: one row for each benchmark, model and method, over all its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from llava_cot.evaluation.results import RunKey, RunResults
-from llava_cot.evaluation.statistics import Estimate, headline
+from llava_cot.evaluation.results import RunResults
+from llava_cot.evaluation.statistics import MeanEstimate, headline
+from llava_cot.evaluation.types import RunKey
 
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """`score` is the benchmark's figure with its interval, None where there is nothing to take the mean of.
+    """The summary of a model and method on a benchmark.
 
-    `questions` is how many there are under each seed. The others are means over the answers: new tokens,
-    calls, seconds and US dollars of a question. `failed` and `unsettled` are counts over all seeds.
+    Attributes:
+        seeds: How many seeds were run.
+        questions: How many questions there are under each.
+        score: The benchmark's score; None where there is nothing to average.
+        tokens: New tokens a question, on average over the answers; likewise `calls`, `seconds` and `usd`.
+        failed: Questions on which the model failed, over all seeds.
+        unsettled: Answers that could not be scored, over all seeds.
     """
 
     benchmark: str
@@ -25,7 +28,7 @@ class SummaryRow:
     method: str
     seeds: int
     questions: int
-    score: Estimate | None
+    score: MeanEstimate | None
     tokens: float
     calls: float
     seconds: float
@@ -34,28 +37,28 @@ class SummaryRow:
     unsettled: int
 
 
-def summarize(results: RunResults, settings: Iterable[RunKey]) -> list[SummaryRow]:
-    """A line for each benchmark, model and method among the settings, in their order."""
+def summarize(results: RunResults, runs: Iterable[RunKey]) -> list[SummaryRow]:
+    """Return a row for each benchmark, model and method among the runs, in their order."""
     groups: dict[tuple[str, str, str], list[RunKey]] = {}
-    for setting in settings:
-        groups.setdefault((setting.benchmark, setting.model, setting.method), []).append(setting)
-    return [_line(results, group) for group in groups.values()]
+    for run in runs:
+        groups.setdefault((run.benchmark, run.model, run.method), []).append(run)
+    return [_row(results, group) for group in groups.values()]
 
 
-def _line(results: RunResults, settings: list[RunKey]) -> SummaryRow:
-    one = settings[0]
-    found = [result for setting in settings for result in results.results(setting)]
+def _row(results: RunResults, runs: list[RunKey]) -> SummaryRow:
+    one = runs[0]
+    found = [result for run in runs for result in results.results(run)]
     answered = [result for result in found if result.failure is None]
     count = max(1, len(answered))
     names = results.headline(one.benchmark)
-    metrics = [metric for setting in settings for metric in results.metrics(setting) if metric.name in names]
+    metrics = [metric for run in runs for metric in results.metrics(run) if metric.name in names]
     prices = [result.usage.usd for result in answered if result.usage.usd is not None]
     return SummaryRow(
         one.benchmark,
         one.model,
         one.method,
-        len(settings),
-        len(found) // len(settings),
+        len(runs),
+        len(found) // len(runs),
         headline(metrics) if metrics and all(metric.units for metric in metrics) else None,
         sum(result.usage.completion_tokens for result in answered) / count,
         sum(result.usage.model_calls for result in answered) / count,

@@ -1,7 +1,4 @@
-"""What a benchmark is: questions with references, and the rule by which its authors score an answer.
-
-Owns the words that all of evaluation shares. Knows no benchmark, model or file.
-"""
+"""The types of evaluation: benchmarks, their questions and scoring rules, scores and metrics."""
 
 from __future__ import annotations
 
@@ -14,18 +11,36 @@ from llava_cot.core.question import Question
 from llava_cot.data.record import Picture
 from llava_cot.models.base import Prompt
 
-# What settled a score: the words of the conclusion alone, a scorer (a model), nothing, since there was no
-# scorer to ask or its replies could not be read ("unsettled", counted as wrong); or there was no conclusion
-# ("absent"), or no answer, since the model failed ("failed").
+# How a score came about: by comparing text ("match"), by a scorer model ("scorer"), not at all because there
+# was no scorer or its replies were unreadable ("unsettled"), because the answer has no conclusion ("absent"),
+# or because the model failed ("failed"). The last three count as wrong.
 ScoredBy = Literal["match", "scorer", "unsettled", "absent", "failed"]
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """One run: a benchmark, a model, a method's spec and the sampling seed."""
+
+    benchmark: str
+    model: str
+    method: str
+    seed: int
 
 
 @dataclass(frozen=True)
 class BenchmarkItem:
-    """One question of a benchmark. `id` is unique within it and always the same.
+    """One question of a benchmark.
 
-    `answer` is the reference as the benchmark has it, an option's letter where there are options. `skill` is
-    what the benchmark reports by. `extra` is what its rule needs besides: plain JSON.
+    Attributes:
+        id: Unique within the benchmark, and the same each time it is read.
+        text: The question, with a hint in front of it where the benchmark has one.
+        options: The texts of the choices, in order; empty for a free answer.
+        answer: The reference: a letter where there are options.
+        pictures: The pictures, not read yet.
+        skill: The category by which the benchmark reports.
+        extra: What the scoring rule needs besides, as plain JSON. `cluster` (the group of questions that are
+            not independent, such as those about one picture) and `finer` (a sub-category) are read for all
+            rules; see the rules for the rest.
     """
 
     id: str
@@ -36,37 +51,47 @@ class BenchmarkItem:
     skill: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def ask(self) -> Question:
-        """The question as any method takes it; reads its pictures. Raises ImageError, DataError, OSError."""
-        return self.about(tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures))
+    def question(self) -> Question:
+        """Read the pictures and return the question. Raises ImageError, DataError, OSError."""
+        return self.with_images(
+            tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures)
+        )
 
-    def about(self, images: tuple[LoadedImage, ...]) -> Question:
-        """The question as any method takes it, with its pictures as they have been read."""
+    def with_images(self, images: tuple[LoadedImage, ...]) -> Question:
+        """Return the question with pictures that have been read already."""
         return Question(self.text, images, self.id, self.options, self.answer)
 
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """What one answer is worth, 0 to 1. `said` is the answer that was found in the conclusion ("B", "14"),
-    `reason` the scorer's words."""
+    """The score of one answer.
+
+    Attributes:
+        value: From 0 to 1.
+        by: What decided it.
+        extracted: The answer found in the conclusion, such as "B" or "14".
+        reason: The scorer's reply, or why there is no score.
+    """
 
     value: float
     by: ScoredBy
-    said: str = ""
+    extracted: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class ScoredItem:
+    """A question with the score of its answer."""
+
     item: BenchmarkItem
     score: AnswerScore
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a metric counts: one question, or a group of them that counts as one.
+    """What a metric averages: one question, or a group of questions that counts as one.
 
-    Units of one `cluster` are not independent (questions about one figure); intervals draw whole clusters.
+    Units of one `cluster` are not independent; the bootstrap draws whole clusters.
     """
 
     key: str
@@ -77,16 +102,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a benchmark: the mean of its units, in percent."""
+    """A metric of a benchmark: the mean of its units, reported in percent."""
 
     name: str
     units: tuple[Unit, ...]
 
 
 class ScoringRule(Protocol):
-    """How the answers to a benchmark are scored. Pure: asks no model and reads no file.
+    """How the answers to a benchmark are scored. Pure: it calls no model and reads no file.
 
-    The mean of the metrics named by `headline` is the figure that is reported first.
+    `headline` names the metrics whose mean is the benchmark's main score.
     """
 
     @property
@@ -96,22 +121,30 @@ class ScoringRule(Protocol):
     def headline(self) -> tuple[str, ...]: ...
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
-        """The score by the words alone; None where they do not settle it and a scorer is to be asked."""
+        """Score by the text alone. Returns None where that does not decide it and a scorer is needed."""
 
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
-        """What a scorer is asked where `match` gives None."""
+        """Write the prompt for a scorer model."""
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        """The score by a scorer's reply (`by` is "scorer"); None where it cannot be read."""
+        """Score by a scorer's reply (`by` is "scorer"). Returns None where the reply is unreadable."""
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        """The figures, of one run over all questions."""
+        """Compute the metrics of one run, given all its questions."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`items` gives the questions anew at each call, lazily, in the file's order. `note` is a sentence that
-    belongs beside its figures, such as which of two editions it is. `page` is where it is described."""
+    """A benchmark: questions and the rule that scores their answers.
+
+    Attributes:
+        name: As in specs, folders and tables.
+        title: For people.
+        page: URL of its paper or description.
+        items: Returns the questions, lazily, in the same order at each call.
+        rule: How answers are scored.
+        note: A sentence shown with its scores, such as which of two editions it is; may be empty.
+    """
 
     name: str
     title: str

@@ -1,8 +1,4 @@
-"""What each worker of a cluster does: it opens a model of its own and answers whole questions.
-
-Owns how a question and its trace travel: pictures as the bytes of a file, the trace as JSON. Knows nothing of
-how workers are started and lost; that is `cluster.py`'s subject.
-"""
+"""The worker of a Ray cluster: how a question is sent to it, and how it answers."""
 
 from __future__ import annotations
 
@@ -13,7 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from llava_cot.core.question import ImageLimits, LoadedImage, Question, load_image
+from llava_cot.core.images import ImageLimits, LoadedImage, load_image
+from llava_cot.core.question import Question
+from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.models.base import Model
 from llava_cot.search.request import Request
 
 # Pictures were held to the limits where they were loaded.
@@ -21,17 +20,18 @@ _NO_LIMITS = ImageLimits(max_bytes=2**40, max_pixels=2**40)
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What `open_model` is to open, and with how many threads it computes on a CPU."""
+class ModelOpening:
+    """What each worker opens: the model, the arguments of `open_model`, and its number of CPU threads."""
 
     spec: str
-    settings: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     threads: int
+    version: str  # of the llava-cot that asks for it
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A question as it is sent; of each picture the name and the bytes of a PNG or JPEG file."""
+class PackedQuestion:
+    """A question as it is sent: each picture is its name and the bytes of an image file."""
 
     text: str
     id: str | None
@@ -39,72 +39,62 @@ class Packed:
     reference: str | None
     pictures: tuple[tuple[str, bytes], ...]
 
+    @classmethod
+    def pack(cls, question: Question) -> PackedQuestion:
+        pictures = tuple((image.name, _file_bytes(image)) for image in question.images)
+        return cls(question.text, question.id, question.options, question.reference, pictures)
 
-@dataclass(frozen=True)
-class Reply:
-    """What came of it: the trace as JSON (of opening: the model's name), or a sentence that says why nothing
-    did, which may be the model's failure or the question's fault."""
-
-    said: str
-    trouble: bool = False
-    failure: bool = False
-
-
-def pack(question: Question) -> Packed:
-    return Packed(
-        question.text,
-        question.id,
-        question.options,
-        question.reference,
-        tuple((image.name, _bytes(image)) for image in question.images),
-    )
+    def unpack(self) -> Question:
+        """Return the question, with the same pixels."""
+        images = tuple(load_image(data, limits=_NO_LIMITS, name=name) for name, data in self.pictures)
+        return Question(self.text, images, self.id, self.options, self.reference)
 
 
-def unpack(packed: Packed) -> Question:
-    """The question, its pictures pixel by pixel the same."""
-    images = tuple(load_image(data, limits=_NO_LIMITS, name=name) for name, data in packed.pictures)
-    return Question(packed.text, images, packed.id, packed.options, packed.reference)
+class Worker:
+    """The actor that answers questions. It opens its model at the first call, also after a restart."""
+
+    def __init__(self, opening: ModelOpening) -> None:
+        self._opening = opening
+        self._model: Any = None
+
+    async def model_name(self) -> str:
+        """Open the model and return its name. Raises ModelError."""
+        return self._open().name
+
+    async def answer(self, question: PackedQuestion, request: Request) -> str:
+        """Return the trace as JSON. Raises ModelError."""
+        from llava_cot.search.ask import answer
+
+        model = self._open()
+        try:
+            trace = await answer(request, model, question.unpack())
+        except ValueError as error:  # not every exception can be sent to another process
+            raise (ModelFailure if isinstance(error, ModelFailure) else ModelError)(str(error)) from None
+        return trace.model_dump_json()
+
+    async def close(self) -> None:
+        if self._model is not None:
+            self._model.close()
+
+    def _open(self) -> Model:
+        if self._model is None:
+            opening = self._opening
+            if (here := version("llava-cot")) != opening.version:
+                raise ModelError(
+                    f"a worker of the cluster has llava-cot {here}, and this is {opening.version}; install "
+                    "the same version everywhere"
+                )
+            os.environ["OMP_NUM_THREADS"] = str(opening.threads)  # before torch is imported
+            from llava_cot.models.registry import open_model
+
+            self._model = open_model(opening.spec, **opening.arguments)
+        model: Model = self._model
+        return model
 
 
-def _bytes(image: LoadedImage) -> bytes:
+def _file_bytes(image: LoadedImage) -> bytes:
     if image.file is not None:
         return image.file
     data = io.BytesIO()
     image.pil.save(data, "PNG", compress_level=1)
     return data.getvalue()
-
-
-class Worker:
-    """Methods give a Reply rather than raise: not every exception survives the way to another process."""
-
-    async def open(self, opening: Opening, wanted: str) -> Reply:
-        """Open the model; `wanted` is the version of llava-cot that asks for it."""
-        if (here := version("llava-cot")) != wanted:
-            return Reply(
-                f"a worker of the cluster has llava-cot {here}, and this is {wanted}; install the same "
-                "everywhere",
-                trouble=True,
-            )
-        os.environ["OMP_NUM_THREADS"] = str(opening.threads)  # before torch is imported
-        from llava_cot.errors import ModelError
-        from llava_cot.models.registry import open_model
-
-        try:
-            self._model = open_model(opening.spec, **opening.settings)
-        except ModelError as error:
-            return Reply(str(error), trouble=True)
-        return Reply(self._model.name)
-
-    async def answer(self, packed: Packed, request: Request) -> Reply:
-        """The trace of one question."""
-        from llava_cot.errors import ModelFailure
-        from llava_cot.search.ask import answer
-
-        try:
-            trace = await answer(request, self._model, unpack(packed))
-        except ValueError as error:
-            return Reply(str(error), trouble=True, failure=isinstance(error, ModelFailure))
-        return Reply(trace.model_dump_json())
-
-    async def close(self) -> None:
-        self._model.close()

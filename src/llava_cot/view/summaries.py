@@ -34,11 +34,11 @@ def show_annotation(display: ProgressDisplay) -> Callable[[annotate.AnnotationPr
 
 
 def show_evaluation(display: ProgressDisplay) -> Callable[[EvalProgress], None]:
-    """A callback that shows the progress of an evaluation, with the score so far of the last setting."""
+    """A callback that shows the progress of an evaluation, with the score so far of the last run."""
 
     def show(progress: EvalProgress) -> None:
         display.update(
-            progress.done, progress.total, fresh=progress.fresh, failed=progress.failed, usd=progress.usd,
+            progress.done, progress.total, fresh=progress.new, failed=progress.failed, usd=progress.usd,
             details=(score_so_far(progress),),
         )  # fmt: skip
 
@@ -46,10 +46,10 @@ def show_evaluation(display: ProgressDisplay) -> Callable[[EvalProgress], None]:
 
 
 def score_so_far(progress: EvalProgress) -> str:
-    if progress.setting is None:
+    run = progress.run
+    if run is None:
         return ""
-    setting = progress.setting
-    name = one_line(f"{setting.method} of {setting.model} on {setting.benchmark}")
+    name = one_line(f"{run.method} of {run.model} on {run.benchmark}")
     return f"{100 * progress.mean:.1f}% by {name}"
 
 
@@ -106,18 +106,18 @@ def evaluation_end(
     """What is missing from an evaluation, if anything, and where its results are.
 
     Args:
-        scorer: Whether there was a model to ask where words do not settle a score.
+        scorer: Whether there was a model for answers that text comparison does not decide.
     """
-    why = f"; the last: {one_line(done.why)}" if done.why else ""
-    for model in done.gave_up:
-        yield f"the model {model} failed again and again, so it was asked no more"
+    why = f"; the last: {one_line(done.last_error)}" if done.last_error else ""
+    for model in done.abandoned:
+        yield f"the model {model} failed too often in a row, and its other questions were skipped"
     if failed := sum(line.failed for line in lines):
         yield f"no answer to {plural(failed, 'question')}, which count as wrong{why}; {_RESUME}"
     if done.unscored:
         yield f"{plural(done.unscored, 'answer')} could not be scored{why}; {_RESUME}"
     elif unsettled := sum(line.unsettled for line in lines):
-        how = "nor by the scorer's replies" if scorer else "and --scorer names a model to ask"
-        yield f"{plural(unsettled, 'answer')} count as wrong: words do not settle them, {how}"
+        how = "nor did the scorer's replies" if scorer else "and --scorer names a model that can"
+        yield f"{plural(unsettled, 'answer')} count as wrong: comparing text did not decide them, {how}"
     yield f"the results are in {folder}"
 
 

@@ -40,7 +40,7 @@ def test_what_is_adaptive_and_what_it_is_compared_with() -> None:
         arm("other", "adaptive-majority-4", [1.0]),
         arm("mini", "adaptive-majority-2", [1.0], tokens=0),
     )
-    specs = {one.method: budgets.fixed_of(one) for one in budgets.adaptive_arms(found, "mini")}
+    specs = {one.method: budgets.fixed_spec(one) for one in budgets.adaptive_arms(found, "mini")}
     assert {method: spec.name for method, spec in specs.items() if spec} == {
         "adaptive-best-of-8": "best-of-8@logits",
         "adaptive-majority-10": "majority-10",
@@ -113,6 +113,6 @@ def test_nothing_is_said_to_pay_that_the_interval_does_not_tell() -> None:
     )
     [equal] = said(budgets.adaptive(found, "mini"))
     assert equal.startswith("adaptive-majority-4 against single, at equal tokens: 0.0 points")
-    assert equal.endswith("cannot be told from nothing.")
+    assert equal.endswith("not distinguishable from zero.")
     worse = arms(*found.values(), arm("mini", "adaptive-majority-8", [0.0] * 20, tokens=90))
     assert any(told.endswith("it does not pay.") for told in said(budgets.adaptive(worse, "mini")))

@@ -1,31 +1,44 @@
-"""Benchmarks: the public ones by name, and any file or folder of the user's own.
+"""Benchmarks: the public ones and those of other packages by name, and files or folders of the user's own.
 
-Owns opening one. Each is read lazily, and no picture before it is asked for.
+A package adds a benchmark by an entry point of the group `llava_cot.benchmarks`, whose object is a function
+without arguments that returns a `Benchmark`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from llava_cot.core.plugins import Registry
 from llava_cot.errors import DataError
-from llava_cot.evaluation.benchmarks.files_of_benchmarks import find
-from llava_cot.evaluation.benchmarks.made_up import easy_vqa, scenes
 from llava_cot.evaluation.benchmarks.own import RULES, open_own
-from llava_cot.evaluation.benchmarks.tables import TABLES, TsvBenchmark
-from llava_cot.evaluation.types import Benchmark
+from llava_cot.evaluation.benchmarks.packaged import easy_vqa, scenes
+from llava_cot.evaluation.benchmarks.tables import TABLES, open_table
+from llava_cot.evaluation.types import Benchmark, ScoringRule
 
-__all__ = ["BENCHMARKS", "RULES", "open_benchmark"]
+__all__ = ["BENCHMARKS", "RULES", "open_benchmark", "rule_named"]
 
-BENCHMARKS = (*TABLES, "scenes", "easy-vqa")
+BENCHMARKS: Registry[Callable[[], Benchmark]] = Registry("llava_cot.benchmarks", "benchmark")
+for _table in TABLES.values():
+    BENCHMARKS.add(_table.name, partial(open_table, _table))
+BENCHMARKS.add("scenes", scenes)
+BENCHMARKS.add("easy-vqa", easy_vqa)
 
 
 def open_benchmark(name: str, root: Path | None = None, rule: str | None = None) -> Benchmark:
-    """A benchmark by its name in `BENCHMARKS` ("scenes:validation" is the other split), or by its path.
+    """Open a benchmark. Its questions and pictures are read when they are needed.
 
-    `root` is the folder of VLMEvalKit's files, or the file itself; if not given, the environment's or
-    VLMEvalKit's own. A path to a file that is called as one of VLMEvalKit's is that benchmark, unless a
-    `rule` is named; a rule is for a path alone, since public benchmarks bring theirs. Raises DataError.
+    Args:
+        name: A name in `BENCHMARKS` ("scenes:validation" is the other split), or a path. A file that has the
+            name of one of VLMEvalKit's is that benchmark, unless `rule` is given.
+        root: The folder of VLMEvalKit's files, or the file itself. By default the folder that the environment
+            names, or VLMEvalKit's own.
+        rule: For a path: the name of the scoring rule.
+
+    Raises:
+        DataError: for an unknown name, a missing file, or a rule for a benchmark that has its own.
     """
     path = Path(name).expanduser()
     table = TABLES.get(name)
@@ -35,19 +48,35 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
     if table is None and name not in BENCHMARKS and not name.startswith("scenes:"):
         if not path.exists():
             raise DataError(
-                f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV of "
-                "VLMEvalKit's form, or a folder or .jsonl file of records"
+                f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV file "
+                "in VLMEvalKit's format, or a folder or .jsonl file of records"
             )
         return open_own(path, rule)
     if rule is not None:
-        raise DataError(f"{name} is scored by its authors' rule; name a rule only for files of your own")
+        raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own")
     if table is not None:
-        return _open(table, root)
-    return easy_vqa() if name == "easy-vqa" else scenes(name.partition(":")[2] or "test")
+        return open_table(table, root)
+    if name.startswith("scenes:"):
+        return scenes(name.partition(":")[2])
+    opened: Benchmark = BENCHMARKS[name]()
+    return replace(opened, name=name)
 
 
-def _open(table: TsvBenchmark, root: Path | None) -> Benchmark:
-    file = find(table.files, root)
-    if table.check is not None:
-        table.check(file)
-    return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule(), table.note)
+def rule_named(name: str, benchmark: str) -> ScoringRule:
+    """Return the rule of this name, which a run folder stores with its benchmark.
+
+    Raises DataError if there is none, as for a folder of another version or of a package that is missing.
+    """
+    if name in RULES:
+        return RULES[name]
+    for table in TABLES.values():
+        if table.rule.name == name:
+            return table.rule
+    if benchmark in BENCHMARKS:
+        opened: Benchmark = BENCHMARKS[benchmark]()
+        if opened.rule.name == name:
+            return opened.rule
+    raise DataError(
+        f"there is no scoring rule {name!r} here, which {benchmark} needs; install the package or version of "
+        "llava-cot that wrote the folder"
+    )

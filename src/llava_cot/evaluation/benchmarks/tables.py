@@ -1,43 +1,47 @@
-"""The public benchmarks that VLMEvalKit keeps as TSV files: what each is, and its rows as questions.
-
-Owns the table. How a row becomes a question is `rows.py`'s subject, how it is scored `scoring/`'s.
-"""
+"""The public benchmarks that VLMEvalKit publishes as TSV files: what each is, and where its file is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from llava_cot.evaluation.benchmarks import rows
-from llava_cot.evaluation.scoring.choice import Choice
-from llava_cot.evaluation.scoring.circular import Circular
-from llava_cot.evaluation.scoring.hallusion import Hallusion
-from llava_cot.evaluation.types import BenchmarkItem, ScoringRule
+from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks import tsv_rows as rows
+from llava_cot.evaluation.scoring.choice import ChoiceRule
+from llava_cot.evaluation.scoring.circular import CircularRule
+from llava_cot.evaluation.scoring.hallusion import HallusionRule
+from llava_cot.evaluation.scoring.mathvista import MathVistaRule
+from llava_cot.evaluation.scoring.mmvet import MMVetRule
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
-
-def _mmvet() -> ScoringRule:
-    from llava_cot.evaluation.scoring.mmvet import MMVet
-
-    return MMVet()
-
-
-def _mathvista() -> ScoringRule:
-    from llava_cot.evaluation.scoring.mathvista import MathVista
-
-    return MathVista()
+# `DATASET_URL` in `vlmeval/dataset/image_*.py` of ms-vlmeval 0.0.20.
+_HOME = "https://opencompass.openxlab.space/utils"
+URLS = {
+    f"{name}.tsv": f"{_HOME}/{folder}/{name}.tsv"
+    for folder, names in (
+        ("VLMEval", "MMStar AI2D_TEST AI2D_TEST_NO_MASK HallusionBench MMVet MathVista_MINI"),
+        ("benchmarks/MMBench", "MMBench_DEV_EN_V11 MMBench_TEST_EN_V11"),
+    )
+    for name in names.split()
+}
+_VARIABLES = ("LMUData", "LMUDataRoot")  # VLMEvalKit reads the first, in a function with the second's name
 
 
 @dataclass(frozen=True)
 class TsvBenchmark:
-    """A benchmark in one of `files`, the first of them that is there. `note` is said beside its figures,
-    `check` raises DataError for a file that cannot be scored by."""
+    """A benchmark in one of `files`, the first that is there.
+
+    `check` raises DataError for a file that cannot be scored. The other fields are as in `Benchmark`.
+    """
 
     name: str
     title: str
     page: str
     files: tuple[str, ...]
-    rule: Callable[[], ScoringRule]
+    rule: ScoringRule
     read: Callable[[Path], Iterator[BenchmarkItem]]
     note: str = ""
     check: Callable[[Path], None] | None = None
@@ -51,14 +55,14 @@ TABLES = {
     table.name: table
     for table in (
         TsvBenchmark(
-            "mmstar", "MMStar", "https://arxiv.org/abs/2403.20330", ("MMStar.tsv",), Choice, rows.mmstar
+            "mmstar", "MMStar", "https://arxiv.org/abs/2403.20330", ("MMStar.tsv",), ChoiceRule(), rows.mmstar
         ),
         TsvBenchmark(
             "mmbench",
             "MMBench 1.1",
             _MMBENCH_PAGE,
             _MMBENCH_FILES,
-            Choice,
+            ChoiceRule(),
             rows.mmbench,
             "Each question is asked once; VLMEvalKit reports circular evaluation, which is lower.",
             rows.check_answers,
@@ -68,9 +72,9 @@ TABLES = {
             "MMBench 1.1, circular evaluation",
             _MMBENCH_PAGE,
             _MMBENCH_FILES,
-            Circular,
+            CircularRule(),
             rows.mmbench_circular,
-            "A question counts if it is answered rightly under every rotation of its options.",
+            "A question counts if it is answered correctly under every rotation of its options.",
             rows.check_answers,
         ),
         TsvBenchmark(
@@ -78,7 +82,7 @@ TABLES = {
             "AI2D, masked (AI2D_TEST)",
             _AI2D_PAGE,
             ("AI2D_TEST.tsv",),
-            Choice,
+            ChoiceRule(),
             rows.ai2d,
             "AI2D_TEST: labels in the diagrams are masked by letters. Version 6 of the paper reports it; "
             "version 1 reported AI2D_TEST_NO_MASK (ai2d-no-mask) by mistake, which is 7 to 10 points easier.",
@@ -88,7 +92,7 @@ TABLES = {
             "AI2D, not masked (AI2D_TEST_NO_MASK)",
             _AI2D_PAGE,
             ("AI2D_TEST_NO_MASK.tsv",),
-            Choice,
+            ChoiceRule(),
             rows.ai2d,
             "AI2D_TEST_NO_MASK: labels in the diagrams can be read. Version 1 of the paper reported it by "
             "mistake; what VLMEvalKit and others call AI2D is AI2D_TEST (ai2d), 7 to 10 points harder.",
@@ -98,20 +102,51 @@ TABLES = {
             "HallusionBench",
             "https://arxiv.org/abs/2310.14566",
             ("HallusionBench.tsv",),
-            Hallusion,
+            HallusionRule(),
             rows.hallusion,
-            "The figure is the mean of aAcc, fAcc and qAcc, as on the OpenVLM leaderboard.",
+            "The score is the mean of aAcc, fAcc and qAcc, as on the OpenVLM leaderboard.",
         ),
         TsvBenchmark(
-            "mmvet", "MM-Vet", "https://arxiv.org/abs/2308.02490", ("MMVet.tsv",), _mmvet, rows.mmvet
+            "mmvet", "MM-Vet", "https://arxiv.org/abs/2308.02490", ("MMVet.tsv",), MMVetRule(), rows.mmvet
         ),
         TsvBenchmark(
             "mathvista",
             "MathVista, testmini",
             "https://arxiv.org/abs/2310.02255",
             ("MathVista_MINI.tsv",),
-            _mathvista,
+            MathVistaRule(),
             rows.mathvista,
         ),
     )
 }
+
+
+def open_table(table: TsvBenchmark, root: Path | None = None) -> Benchmark:
+    """Open a public benchmark; see `open_benchmark` for `root`. Raises DataError."""
+    file = find_file(table.files, root)
+    if table.check is not None:
+        table.check(file)
+    return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule, table.note)
+
+
+def find_file(names: Sequence[str], root: Path | None) -> Path:
+    """Return the first of these files that is in the folder `root`, which may be the file itself.
+
+    Raises DataError with the missing file's name, the folder and the download URL.
+    """
+    folder = (root or data_root()).expanduser()
+    if folder.is_file() and folder.name in names:
+        return folder
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        f"there is no {' and no '.join(names)} in {folder}; download {URLS[names[0]]} into it, or set the "
+        f"environment variable {_VARIABLES[0]} to the folder that has it"
+    )
+
+
+def data_root() -> Path:
+    """Return the folder that the environment names, or VLMEvalKit's own, `~/LMUData`."""
+    named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
+    return Path(named).expanduser()

@@ -1,1 +1,1 @@
-"""Reports on runs: tables, plots, and every question to look at."""
+"""What a report on runs says: its tables, plots and sentences. `view` writes it as Markdown and HTML."""

@@ -1,7 +1,4 @@
-"""What is compared: arms, each a model and a method on a benchmark, its seeds joined.
-
-Owns the grouping of settings, families of methods over N, and the choice of a baseline. Knows no figure.
-"""
+"""Arms, which a report compares: a model and a method on a benchmark, with all its seeds."""
 
 from __future__ import annotations
 
@@ -11,55 +8,61 @@ from functools import cached_property
 
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.document import Cell
-from llava_cot.evaluation.results import QuestionResult, RunKey, RunResults
-from llava_cot.evaluation.types import Metric
+from llava_cot.evaluation.results import QuestionResult, RunResults
+from llava_cot.evaluation.types import Metric, RunKey
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import GREEDY, Spec, parse_spec
 
-_ONE = ("single", GREEDY)  # what draws one answer
+_ONE_ANSWER = ("single", GREEDY)
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """`runs` are the results of each seed, in the benchmark's order; `metrics` are those of all seeds, and
-    `named` says which of them are the headline. `beside` is what the method had besides the model."""
+    """A model and a method on a benchmark.
 
-    settings: tuple[RunKey, ...]
+    Attributes:
+        keys: Its runs, one a seed.
+        runs: Their results, in the benchmark's order.
+        metrics: The metrics of all seeds.
+        headline_names: Which of them are the benchmark's score.
+        resources: What the method had besides the model, by option.
+    """
+
+    keys: tuple[RunKey, ...]
     runs: tuple[Sequence[QuestionResult], ...]
     metrics: tuple[Metric, ...]
-    named: tuple[str, ...]
-    beside: Mapping[str, str] = field(default_factory=dict)
+    headline_names: tuple[str, ...]
+    resources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def benchmark(self) -> str:
-        return self.settings[0].benchmark
+        return self.keys[0].benchmark
 
     @property
     def model(self) -> str:
-        return self.settings[0].model
+        return self.keys[0].model
 
     @property
     def method(self) -> str:
-        return self.settings[0].method
+        return self.keys[0].method
 
     @property
     def headline(self) -> tuple[Metric, ...]:
-        return tuple(metric for metric in self.metrics if metric.name in self.named)
+        return tuple(metric for metric in self.metrics if metric.name in self.headline_names)
 
     @property
     def family(self) -> str:
-        """The method without what grows in it, which is N, or the budget: "stage-beam", "best-of@logits",
-        "stage-beam-8-within"."""
+        """The method without its N, or budget: "stage-beam", "best-of@logits", "stage-beam-8-within"."""
         spec = self.spec
         if spec is None or METHODS[spec.method].single:
             return self.method
         name, at, judge = self.method.partition("@")
-        grows = f"-{spec.n}" if spec.budget is None else f"-{spec.budget}"
-        return name.removesuffix(grows) + at + judge
+        varying = f"-{spec.n}" if spec.budget is None else f"-{spec.budget}"
+        return name.removesuffix(varying) + at + judge
 
     @property
     def n(self) -> int:
-        """The most candidates: of a stage, a sentence or an answer, as the method has it."""
+        """The method's N: the most candidates of a stage, a sentence or an answer."""
         return 1 if self.spec is None else self.spec.n
 
     @property
@@ -68,7 +71,7 @@ class Arm:
 
     @cached_property
     def spec(self) -> Spec | None:
-        """None for a method that this version does not know."""
+        """None for a method that is not known here."""
         try:
             return parse_spec(self.method)
         except ValueError:
@@ -76,12 +79,12 @@ class Arm:
 
     @cached_property
     def results(self) -> tuple[QuestionResult, ...]:
-        """Of all seeds."""
+        """The results of all seeds."""
         return tuple(result for run in self.runs for result in run)
 
     @cached_property
     def answered(self) -> tuple[QuestionResult, ...]:
-        """Those that the model did not fail on."""
+        """Those on which the model did not fail."""
         return tuple(result for result in self.results if result.failure is None)
 
     @cached_property
@@ -91,7 +94,7 @@ class Arm:
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """The score of each question, the mean over the seeds."""
+        """The score of each question, averaged over the seeds."""
         count = len(self.runs)
         return {
             same[0].item: sum(result.score.value for result in same) / count
@@ -100,36 +103,34 @@ class Arm:
 
 
 def arms_of(results: RunResults) -> list[Arm]:
-    """In the order of the settings; the same settings under several seeds are one arm.
-
-    Raises DataError where there are none.
-    """
+    """Join the runs that differ only in their seed. Raises DataError if there are no runs."""
     groups: dict[tuple[str, str, str], list[RunKey]] = {}
-    for setting in results.settings:
-        groups.setdefault((setting.benchmark, setting.model, setting.method), []).append(setting)
+    for key in results.runs:
+        groups.setdefault((key.benchmark, key.model, key.method), []).append(key)
     if not groups:
         raise DataError("no question has been answered here yet; `llava-cot eval` answers them")
-    return [_arm(results, tuple(settings)) for settings in groups.values()]
-
-
-def _arm(results: RunResults, settings: tuple[RunKey, ...]) -> Arm:
-    metrics = tuple(metric for setting in settings for metric in results.metrics(setting))
-    runs = tuple(results.results(setting) for setting in settings)
-    return Arm(
-        settings,
-        runs,
-        metrics,
-        tuple(results.headline(settings[0].benchmark)),
-        results.beside(settings[0]),
-    )
+    return [
+        Arm(
+            keys=tuple(keys),
+            runs=tuple(results.results(key) for key in keys),
+            metrics=tuple(metric for key in keys for metric in results.metrics(key)),
+            headline_names=tuple(results.headline(keys[0].benchmark)),
+            resources=results.resources(keys[0]),
+        )
+        for keys in groups.values()
+    ]
 
 
 def baselines(arms: Sequence[Arm], spec: str | None) -> dict[Arm, Arm]:
-    """The arm that each is compared with; none for a baseline itself.
+    """Return the arm that each arm is compared with; a baseline itself has none.
 
-    `spec` names a method (compared within each model), a model (with the same method of that model), or both,
-    as in "MODEL:METHOD". By default it is `single`, or else the first method there is. Raises DataError for
-    one that was not run.
+    Args:
+        arms: All arms.
+        spec: A method (compared within each model), a model (with the same method of that model), or both as
+            in "MODEL:METHOD". By default `single`, or else the first method.
+
+    Raises:
+        DataError: for one that was not run.
     """
     methods = list(dict.fromkeys(arm.method for arm in arms))
     if spec is None:
@@ -139,17 +140,13 @@ def baselines(arms: Sequence[Arm], spec: str | None) -> dict[Arm, Arm]:
         base = next((other for other in arms if _is_baseline(other, arm, spec)), None)
         if base is not None and base is not arm:
             found[arm] = base
-    if not any(_fits(arm, spec) for arm in arms):
+    if not any(spec in (arm.method, arm.model, f"{arm.model}:{arm.method}") for arm in arms):
         models = list(dict.fromkeys(arm.model for arm in arms))
         raise DataError(
             f"there is no {spec!r} to compare with; --baseline takes a method ({', '.join(methods)}), "
             f"a model ({', '.join(models)}) or MODEL:METHOD"
         )
     return found
-
-
-def _fits(arm: Arm, spec: str) -> bool:
-    return spec in (arm.method, arm.model, f"{arm.model}:{arm.method}")
 
 
 def _is_baseline(other: Arm, arm: Arm, spec: str) -> bool:
@@ -162,25 +159,25 @@ def _is_baseline(other: Arm, arm: Arm, spec: str) -> bool:
     return spec == f"{other.model}:{other.method}"
 
 
-def on(arms: Sequence[Arm], benchmark: str) -> list[Arm]:
+def arms_on(arms: Sequence[Arm], benchmark: str) -> list[Arm]:
     return [arm for arm in arms if arm.benchmark == benchmark]
 
 
-def named(arm: Arm) -> Cell:
-    """What begins an arm's line in a table."""
+def name_cell(arm: Arm) -> Cell:
+    """Return the first cell of an arm's row."""
     return Cell(arm.method, arm.model)
 
 
-def label(arm: Arm, arms: Sequence[Arm]) -> str:
-    """What an arm is called among others: by its method alone where all are of one model."""
+def arm_label(arm: Arm, arms: Sequence[Arm]) -> str:
+    """Name an arm among others: by its method alone where all have one model."""
     return arm.method if len({other.model for other in arms}) == 1 else f"{arm.model} · {arm.method}"
 
 
 def families(arms: Sequence[Arm]) -> Iterator[tuple[str, list[Arm]]]:
-    """The arms of one benchmark by model and family, over rising N or budget.
+    """Yield the arms of one benchmark by model and family, in the order of N or budget.
 
-    `single` is N = 1 of every search of its model: it stands first in each family that has no N = 1 of its
-    own. By itself it comes last, so that it is drawn above the others.
+    `single` is N = 1 of every search of its model: it comes first in each family that has no N = 1. By itself
+    it comes last, so that it is drawn above the others.
     """
     several = len({arm.model for arm in arms}) > 1
     groups: dict[tuple[str, str], list[Arm]] = {}
@@ -188,9 +185,52 @@ def families(arms: Sequence[Arm]) -> Iterator[tuple[str, list[Arm]]]:
         groups.setdefault((arm.model, arm.family), []).append(arm)
     for (model, family), members in sorted(groups.items(), key=lambda group: group[0][1] == "single"):
         single = groups.get((model, "single"), [])
-        if family not in _ONE and all(arm.n > 1 for arm in members):
+        if family not in _ONE_ANSWER and all(arm.n > 1 for arm in members):
             members = [*single, *members]
         yield (
             f"{model} · {family}" if several else family,
             sorted(members, key=lambda arm: (arm.n, arm.budget or 0)),
         )
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """Means a question, over the questions that the model answered, since a failure's cost is unknown.
+
+    Attributes:
+        written: New tokens.
+        read: Prompt tokens.
+        calls: Model calls.
+        seconds: Of the run, divided among the questions in flight; None where they were not measured.
+        in_flight: Seconds from a question's start to its end.
+        usd: US dollars; None where there is no price.
+        candidates: None where they were not counted.
+    """
+
+    written: float
+    read: float
+    calls: float
+    seconds: float | None
+    in_flight: float
+    usd: float | None
+    candidates: float | None = None
+
+
+def cost_of(arm: Arm) -> ArmCost | None:
+    """Return the cost of an arm, None where no question was answered."""
+    found = arm.answered
+    if not found:
+        return None
+    count, usages = len(found), [result.usage for result in found]
+    wall = sum(result.wall for result in found)
+    counted = [result.candidates for result in found if result.candidates is not None]
+    priced = [usage.usd for usage in usages if usage.usd is not None]
+    return ArmCost(
+        written=sum(usage.completion_tokens for usage in usages) / count,
+        read=sum(usage.prompt_tokens for usage in usages) / count,
+        calls=sum(usage.model_calls for usage in usages) / count,
+        seconds=wall / count if wall else None,
+        in_flight=sum(usage.seconds for usage in usages) / count,
+        usd=sum(priced) / len(priced) if priced else None,
+        candidates=sum(counted) / len(counted) if counted else None,
+    )

@@ -1,23 +1,18 @@
-"""What a report consists of, before it is Markdown or HTML: sections of tables, plots and sentences.
-
-Owns the shapes, and how figures are written in words. Knows no run.
-"""
+"""The parts of a report, independent of Markdown and HTML, and how numbers are written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from markupsafe import Markup
-
-from llava_cot.evaluation.statistics import Estimate, PairedDifference
+from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference
 
 CellMark: TypeAlias = Literal["", "baseline", "better", "worse", "best", "reported"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table: what is read first, and what stands below it in small."""
+    """A cell of a table: its text, and a smaller line below it."""
 
     text: str
     below: str = ""
@@ -26,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """`names` is how many columns, from the left, say what the row is; the others are figures."""
+    """A table. The first `names` columns say what a row is; the others hold numbers."""
 
     title: str
     head: tuple[str, ...]
@@ -35,18 +30,70 @@ class ReportTable:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportPlot:
-    """A drawing for a page that has its style, under the name of a file for those that have not."""
+    """A plot.
+
+    Attributes:
+        name: The name of its file, without the suffix.
+        title: The heading above it.
+        alt: What it shows, for those who cannot see it.
+        note: Sentences below it.
+    """
 
     name: str
     title: str
-    svg: Markup
+    alt: str
     note: str = ""
 
 
 @dataclass(frozen=True)
+class PlotPoint:
+    """A point of a line: `x` is above 0, `label` stands next to it, `tooltip` appears over it."""
+
+    x: float
+    y: MeanEstimate
+    label: str = ""
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class PlotLine:
+    """A line of a plot, with its name in the legend."""
+
+    name: str
+    points: tuple[PlotPoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinePlot(ReportPlot):
+    """Scores with intervals over `x_name`, on a logarithmic axis; with `counts`, ticks are at the points."""
+
+    lines: tuple[PlotLine, ...]
+    x_name: str
+    counts: bool = False
+
+
+@dataclass(frozen=True)
+class BarGroup:
+    """The scores of one group, in the order of the plot's series; None where there is no bar."""
+
+    name: str
+    scores: tuple[MeanEstimate | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarPlot(ReportPlot):
+    """Scores with intervals as bars in groups, such as methods by skill."""
+
+    groups: tuple[BarGroup, ...]
+    series: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ReportSection:
+    """A section: a heading, and tables, plots and sentences in order."""
+
     title: str
     parts: tuple[ReportTable | ReportPlot | str, ...]
 
@@ -55,25 +102,31 @@ def cells(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell(text) for text in texts)
 
 
-def interval(figure: Estimate | PairedDifference) -> str:
-    """The limits, such as "50.1 to 55.9"."""
-    return f"{number(figure.low)} to {number(figure.high)}"
+def score_cell(score: MeanEstimate, mark: CellMark = "") -> Cell:
+    """Return a cell with a score and its interval: "53.0" over "50.1 to 55.9"."""
+    return Cell(number(score.value), interval(score), mark)
+
+
+def interval(estimate: MeanEstimate | PairedDifference) -> str:
+    """Write the limits: "50.1 to 55.9"."""
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def signed_interval(difference: PairedDifference | MeanEstimate) -> str:
+    """Write the limits of a difference: "−0.2 to +1.8"."""
+    return f"{signed(difference.low)} to {signed(difference.high)}"
 
 
 def number(value: float) -> str:
-    """With one decimal and a true minus sign; never "−0.0"."""
+    """Write a number with one decimal and a true minus sign; never "−0.0"."""
     text = f"{value:.1f}"
     return "0.0" if text == "-0.0" else text.replace("-", "−")
 
 
 def signed(value: float) -> str:
+    """Write a number with its sign: "+1.8"."""
     text = number(value)
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
-
-
-def limits(found: PairedDifference | Estimate) -> str:
-    """The limits of a difference, such as "−0.2 to +1.8"."""
-    return f"{signed(found.low)} to {signed(found.high)}"
 
 
 def p_value(p: float) -> str:
@@ -81,12 +134,12 @@ def p_value(p: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A percentage, such as "12.5%"; "–" of nothing."""
+    """Write a percentage: "12.5%"; "–" where `whole` is 0."""
     return f"{100 * part / whole:.1f}%" if whole else "–"
 
 
 def amount(value: float | None) -> str:
-    """A quantity a question, with about three digits: "1,234", "12.3", "0.0123"; "–" if it is not known."""
+    """Write a quantity with about three digits: "1,234", "12.3", "0.0123"; "–" if it is unknown."""
     if value is None:
         return "–"
     if value >= 100:

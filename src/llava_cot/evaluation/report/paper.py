@@ -1,8 +1,4 @@
-"""What the paper reports, for the benchmarks that one's own runs are of.
-
-Owns the reading of `paper.yaml`, which has the figures and where each stands. They are laid beside one's own
-and marked as reported; nothing is computed from them.
-"""
+"""The paper's own results, for the benchmarks of a report. Nothing is computed from them."""
 
 from __future__ import annotations
 
@@ -12,12 +8,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-MARK = "as reported (arXiv 2411.10440, {source})"
+SOURCE = "as reported (arXiv 2411.10440, {source})"
 
 
 @dataclass(frozen=True)
-class Reported:
-    """A line of the paper, in percent; `scores` by our benchmark's name, or by skill."""
+class PaperResult:
+    """A row of the paper, in percent; `scores` by benchmark, or by skill."""
 
     model: str
     method: str
@@ -25,27 +21,26 @@ class Reported:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def reported(benchmarks: Sequence[str]) -> list[Reported]:
-    """The paper's results on these benchmarks; a line that has none of them is left out."""
+def paper_results(benchmarks: Sequence[str]) -> list[PaperResult]:
+    """Return the paper's results on these benchmarks; a row that has none of them is left out."""
     found = []
     for table in _read()["results"]:
         for row in table["rows"]:
             scores = dict(zip(table["benchmarks"], row["scores"], strict=True))
             shown = {name: one for name, one in scores.items() if name in benchmarks and one is not None}
             if shown:
-                found.append(
-                    Reported(row["model"], row["method"], MARK.format(source=table["source"]), shown)
-                )
+                source = SOURCE.format(source=table["source"])
+                found.append(PaperResult(row["model"], row["method"], source, shown))
     return found
 
 
-def reported_skills(benchmark: str) -> list[Reported]:
-    """The paper's results on a benchmark by skill."""
+def paper_skills(benchmark: str) -> list[PaperResult]:
+    """Return the paper's results on a benchmark by skill."""
     return [
-        Reported(
+        PaperResult(
             row["model"],
             row["method"],
-            MARK.format(source=table["source"]),
+            SOURCE.format(source=table["source"]),
             dict(zip(table["skills"], row["scores"], strict=True)),
         )
         for table in _read()["skills"]

@@ -1,8 +1,8 @@
 """5. Does it pay to spend more on some questions than on others?
 
-Owns what an adaptive method is compared with: the same method with as many candidates for every question, at
-the same mean number of tokens. Between two values of N that is the line between them: whoever takes the
-larger one for a share of the questions, drawn at random, gets that score for these tokens on average.
+An adaptive method is compared with the same method with as many candidates for every question, at the same
+mean number of tokens. Between two values of N that is the line between them: using the larger N for a random
+share of the questions gives that score for these tokens, on average.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from llava_cot.evaluation.report.arms import Arm
-from llava_cot.evaluation.report.costs import cost_of
+from llava_cot.evaluation.report.arms import Arm, cost_of
 from llava_cot.evaluation.report.document import (
     Cell,
-    ReportPlot,
+    LinePlot,
+    PlotLine,
     ReportSection,
     ReportTable,
     amount,
-    interval,
-    limits,
-    number,
+    score_cell,
     share,
     signed,
+    signed_interval,
 )
-from llava_cot.evaluation.report.lines import Line, Point, line_plot
-from llava_cot.evaluation.reproduce.findings import NOTE, Arms, units
+from llava_cot.evaluation.reproduce.claims import NOTE, Arms, points, token_point, units
 from llava_cot.evaluation.statistics import PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.search.request import Spec
@@ -36,21 +34,21 @@ _NEAR = 1 / 3  # how far tokens may be apart, as a share, where there is nothing
 
 
 @dataclass(frozen=True)
-class Level:
-    """What fixed candidates come to at some number of tokens: `name` says of which arms it is."""
+class FixedLevel:
+    """What a fixed number of candidates scores at some number of tokens: `name` says of which arms it is."""
 
     name: str
     units: Sequence[Unit]
 
 
 def adaptive_arms(arms: Arms, model: str) -> list[Arm]:
-    """Those that spend by the question and whose tokens are known, by family and N or budget."""
-    found = [arm for (name, _), arm in arms.items() if name == model and fixed_of(arm) and _tokens(arm)]
+    """Return the arms that spend by the question and whose tokens are known, by family and N or budget."""
+    found = [arm for (name, _), arm in arms.items() if name == model and fixed_spec(arm) and _tokens(arm)]
     return sorted(found, key=lambda arm: (arm.family, arm.n, arm.budget or 0))
 
 
-def fixed_of(arm: Arm) -> Spec | None:
-    """The same method with as many candidates for every question; None if that is what the arm is."""
+def fixed_spec(arm: Arm) -> Spec | None:
+    """Return the same method with as many candidates for every question; None if the arm is that."""
     spec = arm.spec
     if spec is None:
         return None
@@ -60,11 +58,11 @@ def fixed_of(arm: Arm) -> Spec | None:
 
 
 def adaptive(arms: Arms, model: str) -> ReportSection:
-    """The section on all adaptive arms of a model, of which there is one at least."""
-    said, rows = [], []
+    """Return the section on all adaptive arms of a model, of which there is at least one."""
+    sentences, rows = [], []
     shown = adaptive_arms(arms, model)
     for arm in shown:
-        cost, figure, spec = cost_of(arm), mean_with_interval(units(arm)), fixed_of(arm)
+        cost, spec = cost_of(arm), fixed_spec(arm)
         assert cost is not None and spec is not None
         level = level_at(cost.written, ladder(arms, model, spec))
         equal = None if level is None else paired(level.units, units(arm))
@@ -75,16 +73,17 @@ def adaptive(arms: Arms, model: str) -> ReportSection:
                 Cell(arm.method),
                 Cell(amount(cost.candidates)),
                 Cell(amount(cost.written)),
-                Cell(number(figure.value), interval(figure)),
+                score_cell(mean_with_interval(units(arm))),
                 _difference(equal, "" if level is None else level.name),
                 _difference(change, "" if full is None else _share(arm, full)),
             )
         )
         if level is not None and equal is not None:
-            said.append(f"{arm.method} against {level.name}, at equal tokens: {_outcome(equal)}.")
+            sentences.append(f"{arm.method} against {level.name}, at equal tokens: {_outcome(equal)}.")
         if full is not None and change is not None:
-            told = f"{signed(change.value)} points ({limits(change)})"
-            said.append(f"{arm.method} against {full.method}: {told}, for {_share(arm, full)}.")
+            sentences.append(
+                f"{arm.method} against {full.method}: {points(change)}, for {_share(arm, full)}."
+            )
     head = ("method", "candidates", "tokens written", "score", "at equal tokens", "against as many always")
     note = (
         f"{NOTE} Candidates and tokens are means over the questions. At equal tokens: the line between the "
@@ -92,17 +91,19 @@ def adaptive(arms: Arms, model: str) -> ReportSection:
         "below or above, the nearest, at most a third away. One sampled pass is N = 1 of every method."
     )
     table = ReportTable("Candidates by the question", head, tuple(rows), note=note)
-    drawn = line_plot(
-        list(_lines(arms, model, shown)), title="Score by tokens", x_name="tokens written a question"
+    plot = LinePlot(
+        name="reproduce-adaptive",
+        title="Score by tokens, adaptive and fixed",
+        alt="Score by tokens",
+        lines=tuple(_lines(arms, model, shown)),
+        x_name="tokens written a question",
+        note="The numbers are N or budgets.",
     )
-    plot = ReportPlot(
-        "reproduce-adaptive", "Score by tokens, adaptive and fixed", drawn, "The numbers are N or budgets."
-    )
-    return ReportSection("5. Does an adaptive budget pay?", (*said, plot, table))
+    return ReportSection("5. Does an adaptive budget pay?", (*sentences, plot, table))
 
 
 def ladder(arms: Arms, model: str, spec: Spec) -> list[Arm]:
-    """The arms of a fixed method and its judge over N, one sampled pass among them."""
+    """Return the arms of a fixed method and its judge over N, one sampled pass included."""
     return [
         arm
         for (name, method), arm in arms.items()
@@ -111,22 +112,23 @@ def ladder(arms: Arms, model: str, spec: Spec) -> list[Arm]:
     ]
 
 
-def level_at(tokens: float, fixed: Sequence[Arm]) -> Level | None:
-    """What the fixed arms come to at so many tokens; None where none of them is near."""
+def level_at(tokens: float, fixed: Sequence[Arm]) -> FixedLevel | None:
+    """Return what the fixed arms score at so many tokens; None where none of them is near."""
     priced = sorted(((_tokens(arm), arm) for arm in fixed if _tokens(arm)), key=lambda pair: pair[0])
     for (low, first), (high, second) in pairwise(priced):
         if low < tokens < high:
             weight = (tokens - low) / (high - low)
             name = f"the line between {first.method} and {second.method}"
-            return Level(name, mixed(units(first), units(second), weight))
+            return FixedLevel(name, mixed(units(first), units(second), weight))
     if not priced:
         return None
     written, nearest = min(priced, key=lambda pair: abs(pair[0] - tokens))
-    return Level(nearest.method, units(nearest)) if abs(written - tokens) <= _NEAR * tokens else None
+    near = abs(written - tokens) <= _NEAR * tokens
+    return FixedLevel(nearest.method, units(nearest)) if near else None
 
 
 def mixed(a: Sequence[Unit], b: Sequence[Unit], weight: float) -> list[Unit]:
-    """What each question that both have is worth on average if `b` answers it with this chance, else `a`."""
+    """Return the expected value of each shared question if `b` answers it with this chance, and else `a`."""
     first, second = _by_key(a), _by_key(b)
     return [
         replace(unit, value=(1 - weight) * unit.value + weight * second[key].value)
@@ -136,7 +138,7 @@ def mixed(a: Sequence[Unit], b: Sequence[Unit], weight: float) -> list[Unit]:
 
 
 def _by_key(found: Sequence[Unit]) -> dict[str, Unit]:
-    """One unit a key, the mean of its seeds."""
+    """Return one unit a key, the mean of its seeds."""
     groups: dict[str, list[Unit]] = {}
     for unit in found:
         groups.setdefault(unit.key, []).append(unit)
@@ -146,29 +148,23 @@ def _by_key(found: Sequence[Unit]) -> dict[str, Unit]:
     }
 
 
-def _lines(arms: Arms, model: str, shown: Sequence[Arm]) -> Iterator[Line]:
-    """The adaptive families, and the fixed ones that they are compared with."""
+def _lines(arms: Arms, model: str, shown: Sequence[Arm]) -> Iterator[PlotLine]:
+    """Yield lines for the adaptive families, and the fixed ones that they are compared with."""
     groups: dict[str, list[Arm]] = {}
     for arm in shown:
-        spec = fixed_of(arm)
+        spec = fixed_spec(arm)
         assert spec is not None
-        of = ladder(arms, model, spec)
-        groups.setdefault(next((a.family for a in of if a.method != "single"), "single"), of)
+        fixed = ladder(arms, model, spec)
+        groups.setdefault(next((a.family for a in fixed if a.method != "single"), "single"), fixed)
         groups.setdefault(arm.family, []).append(arm)
     for name, members in groups.items():
-        points = [_point(arm) for arm in members if _tokens(arm)]
-        if points:
-            yield Line(name, tuple(sorted(points, key=lambda point: point.x)))
-
-
-def _point(arm: Arm) -> Point:
-    figure, tokens = mean_with_interval(units(arm)), _tokens(arm)
-    told = f"{arm.method}: {number(figure.value)} ({interval(figure)}), {amount(tokens)} tokens"
-    return Point(tokens, figure, str(arm.budget or arm.n) if arm.n > 1 else "", told)
+        line = [token_point(arm, _tokens(arm)) for arm in members if _tokens(arm)]
+        if line:
+            yield PlotLine(name, tuple(sorted(line, key=lambda point: point.x)))
 
 
 def _tokens(arm: Arm) -> float:
-    """Written a question; 0 where no question was answered."""
+    """Tokens written a question; 0 where no question was answered."""
     cost = cost_of(arm)
     return 0.0 if cost is None else cost.written
 
@@ -178,11 +174,10 @@ def _share(arm: Arm, full: Arm) -> str:
 
 
 def _difference(found: PairedDifference | None, below: str) -> Cell:
-    return Cell("–") if found is None else Cell(signed(found.value), f"{limits(found)}; {below}")
+    return Cell("–") if found is None else Cell(signed(found.value), f"{signed_interval(found)}; {below}")
 
 
 def _outcome(found: PairedDifference) -> str:
-    told = f"{signed(found.value)} points ({limits(found)})"
     if found.low <= 0 <= found.high:
-        return f"{told}: cannot be told from nothing"
-    return f"{told}: it {'pays' if found.value > 0 else 'does not pay'}"
+        return f"{points(found)}: not distinguishable from zero"
+    return f"{points(found)}: it {'pays' if found.value > 0 else 'does not pay'}"

@@ -1,7 +1,4 @@
-"""What is run to put the paper's claims to the test, cut into pieces that may run side by side.
-
-Owns which methods and models answer which claim, and the pieces. Knows no figure.
-"""
+"""What is run to put the paper's claims to the test, in tasks that may run side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava_cot.evaluation.answers import AnswerSource
+import llava_cot
+from llava_cot.evaluation.scorer import AnswerSource
 
 # The three ways of training of the paper's ablation, by model, and where their answer is.
 TRAINED: dict[str, AnswerSource] = {
@@ -20,34 +18,47 @@ TRAINED: dict[str, AnswerSource] = {
 
 
 @dataclass(frozen=True)
-class Task:
-    """So many methods of one model under one seed; `name` is that of its folder."""
+class ReproductionTask:
+    """Some methods of one model under one seed.
+
+    Attributes:
+        name: The name of its folder.
+        model: As for `llava-cot eval`: MODEL or NAME=MODEL.
+        answer_source: Which part of the text is scored.
+        reasoner: The model that reasons, for methods that have one.
+        examples: Whether the model is shown worked examples.
+    """
 
     name: str
     model: str
-    way: AnswerSource
+    answer_source: AnswerSource
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None
     examples: bool = False
 
 
-# The methods in pieces that take about as long: a machine with more processors runs more of them at once.
-_PIECES = (
+# Groups of methods that take about as long: a machine with more processors runs more of them at once.
+_SEARCHES = (
     ("single", "greedy", "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
     ("stage-beam-8", "best-of-4", "sentence-beam-4"),
     ("best-of-10", "majority-4"),
     ("majority-10",),
-    # By themselves: not every model can be judged in all these ways.
+    # A task of its own, since not every model can be judged in all these ways.
     ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier"),
 )
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Methods of the neighbours. With `reasoner` the model is its own, with `examples` it is shown scenes;
-    with `untagged` the ablation is asked that was taught no tags, which is where forms and prompts have
-    something to do. The last two are for mini alone."""
+class BaselineGroup:
+    """Baselines that run in one task.
+
+    Attributes:
+        reasoner: Whether the model is its own reasoner.
+        untagged: Whether mini-untagged is asked, which was trained without tags and so leaves something to do
+            for constrained forms and prompts.
+        examples: Whether the model is shown solved scenes; for mini alone.
+    """
 
     methods: tuple[str, ...]
     reasoner: bool = False
@@ -55,56 +66,67 @@ class Piece:
     examples: bool = False
 
 
-NEIGHBOURS = (
-    Piece(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
-    Piece(("weighted-best-of-4", "weighted-best-of-4@verifier")),
-    Piece(("best-of-4@rules", "best-of-4@verifier", "adaptive-best-of-10@verifier")),
-    Piece(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
-    Piece(("prism", "prism-query"), reasoner=True),
-    Piece(("msg",)),
-    Piece(("msg", "staged-prompt"), untagged=True),
-    Piece(("cot-few-shot",), examples=True),
+BASELINES = (
+    BaselineGroup(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
+    BaselineGroup(("weighted-best-of-4", "weighted-best-of-4@verifier")),
+    BaselineGroup(("best-of-4@rules", "best-of-4@verifier", "adaptive-best-of-10@verifier")),
+    BaselineGroup(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
+    BaselineGroup(("prism", "prism-query"), reasoner=True),
+    BaselineGroup(("msg",)),
+    BaselineGroup(("msg", "staged-prompt"), untagged=True),
+    BaselineGroup(("cot-few-shot",), examples=True),
 )
 
 
-def tasks(
-    model: str, seeds: Sequence[int], neighbours: bool = False, ablations: Path | None = None
-) -> list[Task]:
-    """The pieces for one model, and if it is mini, for those of its ablations that are in a folder."""
-    folders = {name: ablations / name for name in TRAINED if name != "mini"} if ablations else {}
-    specs = {name: f"{name}={folder}" for name, folder in folders.items() if folder.is_dir()}
-    if model != "mini":
-        specs = {}
-    found = [*_searches(model, seeds), *_ablations(seeds, specs)]
-    return [*found, *_neighbours(model, seeds, specs)] if neighbours else found
+def default_ablations() -> Path | None:
+    """Return the folder of the ablation checkpoints in the repository that this package runs from, if any."""
+    folder = Path(llava_cot.__file__).resolve().parents[2] / "research/mini/weights"
+    return folder if folder.is_dir() else None
 
 
-def _searches(model: str, seeds: Sequence[int]) -> Iterator[Task]:
-    for number, methods in enumerate(_PIECES, 1):
-        for seed in seeds:
-            yield Task(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
+def reproduction_tasks(
+    model: str, seeds: Sequence[int], baselines: bool = False, ablations: Path | None = None
+) -> list[ReproductionTask]:
+    """Return the tasks for one model.
+
+    Args:
+        model: The model.
+        seeds: The seeds of each method.
+        baselines: Whether to run the other ways of reasoning and selecting, too.
+        ablations: For mini: the folder that has mini-direct and mini-untagged.
+    """
+    checkpoints: dict[str, str] = {}
+    if model == "mini" and ablations is not None:
+        folders = {name: ablations / name for name in TRAINED if name != "mini"}
+        checkpoints = {name: f"{name}={folder}" for name, folder in folders.items() if folder.is_dir()}
+    found = [
+        ReproductionTask(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
+        for number, methods in enumerate(_SEARCHES, 1)
+        for seed in seeds
+    ]
+    for name, checkpoint in checkpoints.items():
+        found += [
+            ReproductionTask(f"{name}-seed-{seed}", checkpoint, TRAINED[name], ("single",), seed)
+            for seed in seeds
+        ]
+    return [*found, *_baseline_tasks(model, seeds, checkpoints)] if baselines else found
 
 
-def _neighbours(model: str, seeds: Sequence[int], ablations: dict[str, str]) -> Iterator[Task]:
-    for number, piece in enumerate(NEIGHBOURS, 1):
-        if piece.examples and model != "mini":
+def _baseline_tasks(
+    model: str, seeds: Sequence[int], checkpoints: dict[str, str]
+) -> Iterator[ReproductionTask]:
+    for number, group in enumerate(BASELINES, 1):
+        if group.examples and model != "mini":
             continue
-        if piece.untagged and "mini-untagged" not in ablations:
+        if group.untagged and "mini-untagged" not in checkpoints:
             continue
-        asked = ablations["mini-untagged"] if piece.untagged else model
         for seed in seeds:
-            yield Task(
-                f"neighbours-{number}-seed-{seed}",
-                asked,
+            yield ReproductionTask(
+                f"neighbours-{number}-seed-{seed}",  # as folders of version 0.1.0 are called
+                checkpoints["mini-untagged"] if group.untagged else model,
                 "conclusion",
-                piece.methods,
+                group.methods,
                 seed,
-                model if piece.reasoner else None,
-                piece.examples,
+                model if group.reasoner else None,
+                group.examples,
             )
-
-
-def _ablations(seeds: Sequence[int], specs: dict[str, str]) -> Iterator[Task]:
-    for name, spec in specs.items():
-        for seed in seeds:
-            yield Task(f"{name}-seed-{seed}", spec, TRAINED[name], ("single",), seed)

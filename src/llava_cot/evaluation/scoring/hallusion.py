@@ -1,26 +1,26 @@
-"""HallusionBench: questions that are right alone, with all others about a figure, and for all figures.
+"""HallusionBench: yes-or-no questions, scored alone, by figure, and by question over all figures.
 
-Owns its three figures, as VLMEvalKit has them (`Hallusion_rating` in `vlmeval/dataset/utils/yorn.py`): aAcc
-counts questions, fAcc figures about which every question is right, qAcc questions that are right about every
-figure. The OpenVLM leaderboard reports the mean of the three. Of an item's `extra` it reads `figure` and
-`asked`, the names of the two groups that a question is in; a set of questions and figures is its `cluster`.
+The metrics are those of VLMEvalKit (`Hallusion_rating` in `vlmeval/dataset/utils/yorn.py`, ms-vlmeval
+0.0.20): aAcc averages questions, fAcc figures about which every question is right, qAcc questions that are
+right about every figure. The OpenVLM leaderboard reports the mean of the three. Of an item's `extra` it reads
+`figure` and `asked`, the names of the two groups; a set of questions and figures is its `cluster`.
 
-VLMEvalKit builds its groups from the l2-category without the category, so that sets of VD and VS with one
-l2-category (ocr) and number are merged; so do we. Its figures by category, which it computes on the halves
-of such groups, have no counterpart here; those by l2-category are the same.
+VLMEvalKit builds its groups from the l2-category without the category, so that sets of VD and VS with the
+same l2-category (ocr) and number are merged; so do we. Its metrics by category, which it computes on the
+halves of such groups, are not reported here; those by l2-category are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring.counting import accuracy, by_skills
-from llava_cot.evaluation.scoring.yes_no import YesNo
+from llava_cot.evaluation.scoring import accuracy, accuracy_of
+from llava_cot.evaluation.scoring.yes_no import YesNoRule
 from llava_cot.evaluation.types import Metric, ScoredItem
 
 
-class Hallusion(YesNo):
-    """Yes or no, by question, figure and question over figures."""
+class HallusionRule(YesNoRule):
+    """Yes or no, by question, by figure and by question over figures."""
 
     name = "hallusion"
     headline: tuple[str, ...] = ("aAcc", "fAcc", "qAcc")
@@ -37,11 +37,8 @@ def _all_right(name: str, key: str, scored: Sequence[ScoredItem]) -> Metric:
     groups: dict[str, list[ScoredItem]] = {}
     for one in scored:
         groups.setdefault(str(one.item.extra[key]), []).append(one)
-    (metric,) = by_skills(
-        name,
-        [
-            (group[0].item, key, float(all(one.score.value == 1 for one in group)))
-            for key, group in groups.items()
-        ],
-    )
-    return metric
+    units = [
+        (group[0].item, group_name, float(all(one.score.value == 1 for one in group)))
+        for group_name, group in groups.items()
+    ]
+    return accuracy_of(units, name)[0]

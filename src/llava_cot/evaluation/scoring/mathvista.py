@@ -1,17 +1,17 @@
-"""MathVista: an answer is extracted from what was said, and compared by its type.
+"""MathVista: an answer is extracted from the conclusion and compared by its type.
 
-Owns the extraction, its prompt, the comparison and the figures, which are those of VLMEvalKit
-(`vlmeval/dataset/utils/mathvista.py` of ms-vlmeval 0.0.20). Where we differ:
+The extraction, comparison and metrics are those of VLMEvalKit (`vlmeval/dataset/utils/mathvista.py`,
+ms-vlmeval 0.0.20). Differences:
 
-- a whole number that stands alone is taken as the answer to a question for one; VLMEvalKit takes it only if
-  it is right and not 0, and has its scorer extract it otherwise;
-- a reply that is no answer of the question's type cannot be read, so that the scorer is asked again;
-  VLMEvalKit takes the first reply, whatever it is, as a wrong answer;
-- the prompt is in our own words.
+- An integer that stands alone is taken as the answer to a question for one; VLMEvalKit does so only if it is
+  right and not 0, and has its scorer extract it otherwise.
+- A reply that is no answer of the question's type is unreadable, so the scorer is asked again; VLMEvalKit
+  takes the first reply, whatever it is, as a wrong answer.
+- The prompt is our own.
 
-What is the same, though one might expect otherwise: no free answer of another type than "integer" and
-"float" is ever right, since VLMEvalKit compares none (MathVista asks for lists, too), so that no
-scorer is asked about these; and floats are compared as they are, without rounding to `precision`.
+The same, though unexpected: a free answer of another type than "integer" and "float" is never right, since
+VLMEvalKit compares none (MathVista has lists, too), so no scorer is asked about these; and floats are
+compared as they are, without rounding to `precision`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError
-from llava_cot.evaluation.scoring.letters import NONE, infer
+from llava_cot.evaluation.scoring import cluster_of
+from llava_cot.evaluation.scoring.choice import NO_OPTION, infer_option
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredBy, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
@@ -29,8 +30,8 @@ _NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "float": float}
 _TASK = f"""\
 Below is a question about a picture, with a hint at the form of its answer, and a response to it. Write down \
 the answer that the response gives, in that form: a number without its unit, a list in brackets, or the \
-letter of a choice. Do not solve the question, and do not correct the response. Write {NONE} if the response \
-gives no answer. Write nothing else."""
+letter of a choice. Do not solve the question, and do not correct the response. Write {NO_OPTION} if the \
+response gives no answer. Write nothing else."""
 _EXAMPLES = (
     (
         "Hint: Answer with an integer.\nQuestion: How many boats are in the harbour?",
@@ -61,30 +62,29 @@ _EXAMPLES = (
     (
         "Hint: Answer with an integer.\nQuestion: What is the age of the tree?",
         "The rings cannot be counted in this picture.",
-        NONE,
+        NO_OPTION,
     ),
 )
 
 
-class MathVista:
+class MathVistaRule:
     """The rule of MathVista.
 
-    `extra` of an item has these columns: `question_type` ("multi_choice" or "free_form"), `answer_type`, and
-    for a choice `choices` (a list, or its text) and `answer_option` (the letter); besides, for the figures,
-    `task` and `skills` (a list, its text, or a single one), and `cluster`, what questions that are not
-    independent have in common. Raises DataError where one that scoring needs is missing.
+    An item's `extra` has `question_type` ("multi_choice" or "free_form"), `answer_type`, for a choice
+    `choices` (a list, or its text) and `answer_option` (the letter), and for the metrics `task` and `skills`
+    (a list, its text, or a single skill). DataError is raised where one that scoring needs is missing.
     """
 
     name = "mathvista"
     headline = ("overall",)
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
-        chosen = _chosen(item)
+        chosen = _is_choice(item)
         if not chosen and (kind := _extra(item, "answer_type")) not in _NUMBERS:
             return AnswerScore(0.0, "match", reason=f"VLMEvalKit compares no answer of the type {kind!r}")
         found = _compared(item, conclusion, "match")
         if found is not None and not found.value and not chosen and kind == "float":
-            return None  # it may yet want rounding to the places that the hint asks for
+            return None  # a scorer may round it to the places that the hint asks for
         return found
 
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
@@ -92,18 +92,18 @@ class MathVista:
         return Prompt.of("\n\n".join((_TASK, *shown)))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        if reply.strip() == NONE:
-            return AnswerScore(0.0, "scorer", NONE, reply)
+        if reply.strip() == NO_OPTION:
+            return AnswerScore(0.0, "scorer", NO_OPTION, reply)
         return _compared(item, reply, "scorer")
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        """Overall, by task and by skill; a question counts in each of its skills."""
+        """Average overall, by task and by skill; a question counts in each of its skills."""
         overall: list[Unit] = []
         tasks: dict[str, list[Unit]] = {}
         skills: dict[str, list[Unit]] = {}
         for one in scored:
             item = one.item
-            unit = Unit(item.id, one.score.value, item.skill, str(item.extra.get("cluster", item.id)))
+            unit = Unit(item.id, one.score.value, item.skill, cluster_of(item))
             overall.append(unit)
             if task := str(item.extra.get("task", "")):
                 tasks.setdefault(task, []).append(unit)
@@ -113,21 +113,21 @@ class MathVista:
 
 
 def _compared(item: BenchmarkItem, text: str, by: ScoredBy) -> AnswerScore | None:
-    """The score of a text that is an answer; None if it is none of the question's type."""
+    """Score a text; None if it is no answer of the question's type."""
     reason = text if by == "scorer" else ""
-    if _chosen(item):
-        letter = infer(text, _list(_extra(item, "choices")))
+    if _is_choice(item):
+        letter = infer_option(text, _list(_extra(item, "choices")))
         if letter is None:
             return None
         return AnswerScore(float(letter == _extra(item, "answer_option")), by, letter, reason)
     kind = _extra(item, "answer_type")
-    said = _number(kind, text)
-    if said is None:
+    value = _number(kind, text)
+    if value is None:
         return None
-    return AnswerScore(float(said == _number(kind, item.answer or "")), by, text.strip(), reason)
+    return AnswerScore(float(value == _number(kind, item.answer or "")), by, text.strip(), reason)
 
 
-def _chosen(item: BenchmarkItem) -> bool:
+def _is_choice(item: BenchmarkItem) -> bool:
     return bool(_extra(item, "question_type") == "multi_choice")
 
 

@@ -1,17 +1,17 @@
-"""MM-Vet: free answers, graded from 0 to 1 by a scorer, and reported by capability.
+"""MM-Vet: free answers, graded from 0 to 1 by a scorer and reported by capability.
 
-Owns its prompt, grades and figures, which are those of VLMEvalKit (`vlmeval/dataset/utils/mmvet.py` of
-ms-vlmeval 0.0.20). Where we differ:
+The grades and metrics are those of VLMEvalKit (`vlmeval/dataset/utils/mmvet.py`, ms-vlmeval 0.0.20).
+Differences:
 
-- an answer that is the reference, word for word but for case and white space, is worth 1 without a scorer,
-  if the reference is a single one; VLMEvalKit asks its scorer about every answer;
-- the grade may be followed by more lines; VLMEvalKit cuts its scorer off after three tokens instead;
-- a grade of "nan" cannot be read, where VLMEvalKit takes it as a grade;
-- the prompt is in our own words.
+- An answer that equals the reference but for case and white space is worth 1 without a scorer, if the
+  reference is a single one; VLMEvalKit asks its scorer about every answer.
+- The grade may be followed by more lines; VLMEvalKit cuts its scorer off after three tokens instead.
+- A grade of "nan" is unreadable; VLMEvalKit takes it as a grade.
+- The prompt is our own.
 
-In the figures VLMEvalKit counts a question that has one capability alone twice in it, since it adds up
-capabilities and combinations under one name. So do we, for the same figures: the metric "rec" holds such a
-question as two units, of one cluster. The overall figure counts every question once.
+VLMEvalKit counts a question with a single capability twice in that capability's metric, since it adds up
+capabilities and combinations under one name. So do we, for the same numbers: the metric "rec" has such a
+question as two units of one cluster. The overall metric counts every question once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llava_cot.evaluation.scoring import cluster_of
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
@@ -47,12 +48,8 @@ _EXAMPLES = (
 )
 
 
-class MMVet:
-    """The rule of MM-Vet.
-
-    `extra["capability"]` of an item names capabilities, separated by commas; `extra["cluster"]` is what
-    questions that are not independent have in common, the question itself where it is not there.
-    """
+class MMVetRule:
+    """The rule of MM-Vet. `extra["capability"]` of an item names capabilities, separated by commas."""
 
     name = "mm-vet"
     headline = ("overall",)
@@ -65,8 +62,8 @@ class MMVet:
 
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         reference = _SEVERAL.sub(lambda found: f" {found[0]} ", item.answer or "")
-        asked = (item.text, " ".join(reference.split()), conclusion, "")
-        return Prompt.of("\n\n".join((_TASK, *(_graded(*example) for example in (*_EXAMPLES, asked)))))
+        question = (item.text, " ".join(reference.split()), conclusion, "")
+        return Prompt.of("\n\n".join((_TASK, *(_graded(*example) for example in (*_EXAMPLES, question)))))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         first, _, _ = reply.strip().partition("\n")
@@ -77,11 +74,11 @@ class MMVet:
         return AnswerScore(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        """Overall, by capability and by combination ("rec_ocr"), of those that there are."""
+        """Average overall, by capability and by combination of capabilities ("rec_ocr")."""
         found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
         for one in scored:
             item, value = one.item, one.score.value
-            cluster = str(item.extra.get("cluster", item.id))
+            cluster = cluster_of(item)
             capabilities = str(item.extra.get("capability", ""))
             groups = ["overall", *(name for name in CAPABILITIES if name in capabilities)]
             for name in groups:

@@ -1,9 +1,9 @@
 """Yes or no: which of the two an answer says.
 
-Owns the extraction, which is that of VLMEvalKit (`YOrN_Extraction` in `vlmeval/dataset/utils/yorn.py`,
-`process_punctuation` in `vlmeval/smp/misc.py`, ms-vlmeval 0.0.20) on every text. Where we differ: a scorer's
-"Unknown" is taken at its word and counts as wrong; VLMEvalKit asks up to five times, ever less soberly, for
-anything else, and then counts it as wrong too. The prompt is in our own words.
+`extract_yes_no` is `YOrN_Extraction` of VLMEvalKit (`vlmeval/dataset/utils/yorn.py`, with
+`process_punctuation` of `vlmeval/smp/misc.py`, ms-vlmeval 0.0.20) and gives the same result for every text.
+Differences: a scorer's "Unknown" counts as wrong at once, where VLMEvalKit asks up to five times at rising
+temperatures before it counts it as wrong; the prompt is our own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring.counting import accuracy
+from llava_cot.evaluation.scoring import accuracy
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _THOUSANDS = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"(?<!\d)\.(?!\d)")
-_STOPS = 32  # VLMEvalKit gives the flag re.UNICODE, which is 32, where the greatest count is meant
+_MAX_STOPS = 32  # VLMEvalKit passes the flag re.UNICODE, which is 32, as the maximum count
 _TASK = """\
 A question that is to be answered with yes or no was answered in free words. Say which of the two the answer \
 means. Reply with one word: Yes, No, or Unknown if it means neither.
@@ -33,8 +33,32 @@ Word: No
 """
 
 
-def extract(text: str) -> str | None:
-    """ "Yes" or "No", if the text has one of the words and not the other; else None."""
+class YesNoRule:
+    """The rule of questions that are answered with yes or no."""
+
+    name = "yes-no"
+    headline: tuple[str, ...] = ("accuracy",)
+
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
+        word = extract_yes_no(conclusion)
+        return None if word is None else AnswerScore(_value(item, word), "match", word)
+
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
+        question = item.extra.get("question", item.text)
+        return Prompt.of(f"{_TASK}\nQuestion: {question}\nAnswer: {conclusion.strip()}\nWord:")
+
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
+        word = extract_yes_no(reply)
+        if word is None and "unknown" not in _without_marks(reply.lower()).split():
+            return None
+        return AnswerScore(_value(item, word or ""), "scorer", word or "Unknown", reply.strip())
+
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        return accuracy(scored)
+
+
+def extract_yes_no(text: str) -> str | None:
+    """Return "Yes" or "No" if the text has one of the words and not the other, else None."""
     words = _without_marks(text.lower()).split()
     if ("yes" in words) == ("no" in words):
         return None
@@ -42,38 +66,14 @@ def extract(text: str) -> str | None:
 
 
 def _without_marks(text: str) -> str:
-    """A mark beside a space goes, any other becomes a space; with a number like 1,000 all marks go."""
+    """Remove a mark next to a space, replace any other by a space; with a number like 1,000 remove all."""
     found = text
     thousands = _THOUSANDS.search(text) is not None
     for mark in _MARKS:
-        beside_a_space = f"{mark} " in text or f" {mark}" in text
-        found = found.replace(mark, "" if beside_a_space or thousands else " ")
-    return _FULL_STOP.sub("", found, count=_STOPS)
+        next_to_space = f"{mark} " in text or f" {mark}" in text
+        found = found.replace(mark, "" if next_to_space or thousands else " ")
+    return _FULL_STOP.sub("", found, count=_MAX_STOPS)
 
 
-class YesNo:
-    """The rule of questions that are answered with yes or no."""
-
-    name = "yes-no"
-    headline: tuple[str, ...] = ("accuracy",)
-
-    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
-        said = extract(conclusion)
-        return None if said is None else AnswerScore(_worth(item, said), "match", said)
-
-    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
-        question = item.extra.get("question", item.text)
-        return Prompt.of(f"{_TASK}\nQuestion: {question}\nAnswer: {conclusion.strip()}\nWord:")
-
-    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        said = extract(reply)
-        if said is None and "unknown" not in _without_marks(reply.lower()).split():
-            return None
-        return AnswerScore(_worth(item, said or ""), "scorer", said or "Unknown", reply.strip())
-
-    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        return accuracy(scored)
-
-
-def _worth(item: BenchmarkItem, said: str) -> float:
-    return float(said.lower() == (item.answer or "").strip().lower())
+def _value(item: BenchmarkItem, word: str) -> float:
+    return float(word.lower() == (item.answer or "").strip().lower())

@@ -1,0 +1,207 @@
+"""Tables of costs, agreement of methods, oracle scores, format errors, and how scores were decided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
+from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share
+from llava_cot.evaluation.results import QuestionResult
+from llava_cot.evaluation.types import ScoredBy
+
+RIGHT = 0.5  # an answer counts as right from this score on; `report.js` has it, too
+
+_SCORED_BY = {
+    "match": "its words",
+    "scorer": "a scorer",
+    "unsettled": "nothing",
+    "absent": "no conclusion",
+    "failed": "no answer",
+}
+_DECIDED_BY = {
+    "choice": "the judge's choice",
+    "check": "a failed check",
+    "same": "same text",
+    "seed": "the seed",
+}
+
+
+def costs_table(arms: Sequence[Arm]) -> ReportTable:
+    """What a question costs, by arm."""
+    rows = []
+    for arm in arms:
+        cost, failed = cost_of(arm), len(arm.results) - len(arm.answered)
+        shown = ["–"] * 7
+        if cost is not None:
+            usd = "–" if cost.usd is None else f"${cost.usd:.2g}"
+            parts = (cost.candidates, cost.written, cost.read, cost.calls, cost.seconds, cost.in_flight)
+            shown = [*(amount(part) for part in parts), usd]
+        count = Cell(f"{failed:,}", mark="worse" if failed else "")
+        rows.append((name_cell(arm), *cells(*shown, f"{len(arm.results):,}"), count))
+    head = ("method", "candidates", "tokens written", "tokens read", "model calls", "seconds")
+    more = ("seconds in flight", "money", "asked", "failed")
+    note = (
+        "Over the questions that were answered. Tokens and calls are those of all candidates and all duels, "
+        "chosen or not. Seconds are the run's: where questions run together, each second is divided among "
+        "them. Seconds in flight are from a question's start to its end."
+    )
+    return ReportTable("Cost of a question", (*head, *more), tuple(rows), note=note)
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """How often two arms are right on the same question: both, only one of them, or neither.
+
+    Of several seeds, those that both have are paired, or else the seeds in their order.
+    """
+
+    both: int
+    first: int
+    second: int
+    neither: int
+
+    @property
+    def count(self) -> int:
+        return self.both + self.first + self.second + self.neither
+
+
+def pair_counts(first: Arm, second: Arm) -> PairCounts:
+    outcomes = [
+        (result.score.value >= RIGHT, others[result.item].score.value >= RIGHT)
+        for run, other in _paired_runs(first, second)
+        for others in [{result.item: result for result in other}]
+        for result in run
+        if result.item in others
+    ]
+    return PairCounts(
+        *(outcomes.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False)))
+    )
+
+
+def _paired_runs(first: Arm, second: Arm) -> list[tuple[Sequence[QuestionResult], Sequence[QuestionResult]]]:
+    ours = {key.seed: run for key, run in zip(first.keys, first.runs, strict=True)}
+    theirs = {key.seed: run for key, run in zip(second.keys, second.runs, strict=True)}
+    shared = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    return shared or list(zip(first.runs, second.runs, strict=False))
+
+
+def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> ReportTable:
+    """Each arm and its baseline: both right, one of them, neither."""
+    rows = []
+    for arm in arms:
+        if arm not in baselines:
+            continue
+        base = baselines[arm]
+        pairs = pair_counts(base, arm)
+        counts = (pairs.both, pairs.first, pairs.second, pairs.neither)
+        names = cells(arm_label(base, arms), arm_label(arm, arms))
+        same = Cell(share(pairs.both + pairs.neither, pairs.count))
+        rows.append((*names, *(Cell(share(part, pairs.count), f"{part:,}") for part in counts), same))
+    head = ("baseline", "method", "both right", "only the baseline", "only the method", "neither", "agree")
+    note = (
+        "An answer counts as right from half of the full score on. The HTML page compares any two methods, "
+        "above its questions."
+    )
+    return ReportTable("Agreement", head, tuple(rows), names=2, note=note)
+
+
+def reach_table(arms: Sequence[Arm]) -> ReportTable:
+    """How many questions every method answers correctly, how many some, and how many none."""
+    values = [arm.values for arm in arms]
+    items = [item for item in values[0] if all(item in other for other in values)]
+    right = [sum(found[item] >= RIGHT for found in values) for item in items]
+    found = {
+        "by every method": sum(count == len(arms) for count in right),
+        "by some": sum(0 < count < len(arms) for count in right),
+        "by none": sum(count == 0 for count in right),
+    }
+    rows = [(*cells(name, share(count, len(items))), Cell(f"{count:,}")) for name, count in found.items()]
+    note = "Over all methods and models of this benchmark; several seeds of one are averaged first."
+    return ReportTable("Questions answered correctly", ("", "share", "questions"), tuple(rows), note=note)
+
+
+def oracle_table(arms: Sequence[Arm]) -> ReportTable | None:
+    """For methods that sample whole answers: the chosen answer, voting, and the best of the samples."""
+    rows = []
+    for arm in arms:
+        known = [(r.item, r.oracle, r.score.value) for r in arm.results if r.oracle is not None]
+        if not known:
+            continue
+        oracle = 100 * sum(best for _, best, _ in known) / len(known)
+        chosen = 100 * sum(value for _, _, value in known) / len(known)
+        vote = next((o for o in arms if (o.model, o.method) == (arm.model, f"majority-{arm.n}")), None)
+        voted = "–"
+        if vote is not None:
+            shared = {item for item, _, _ in known} & vote.values.keys()
+            voted = number(100 * sum(vote.values[item] for item in shared) / max(1, len(shared)))
+        shown = (number(chosen), voted, number(oracle), number(oracle - chosen))
+        rows.append((name_cell(arm), *cells(f"{len(known):,}", *shown)))
+    if not rows:
+        return None
+    head = ("method", "questions", "chosen", "majority of as many", "best of them", "missed")
+    note = (
+        "The mean score of questions, in percent, where the score of every sampled answer is known: of the "
+        "answer that was chosen, and of the best one, as a perfect judge would choose (the oracle)."
+    )
+    return ReportTable("Whole answers: chosen, voted and best", head, tuple(rows), note=note)
+
+
+def format_table(arms: Sequence[Arm]) -> ReportTable:
+    """How often the format is valid and each stage absent, and how long the stages are."""
+    stages = _stages(arms)
+    rows = []
+    for arm in arms:
+        found = arm.answered
+        valid = Cell(share(sum(result.valid_format for result in found), len(found)))
+        absent = [Cell(share(sum(stage in r.absent_stages for r in found), len(found))) for stage in stages]
+        by_stage = [[r.stage_lengths[stage] for r in found if stage in r.stage_lengths] for stage in stages]
+        lengths = [Cell(f"{sum(one) / len(one):,.0f}" if one else "–") for one in by_stage]
+        rows.append((name_cell(arm), valid, *absent, *lengths))
+    head = ("method", "format kept", *(f"no {s}" for s in stages), *(f"{s}, characters" for s in stages))
+    note = "Of the questions that were answered. A stage's length is the mean over the answers that have it."
+    return ReportTable("Format and stages", head, tuple(rows), note=note)
+
+
+def scored_by_table(arms: Sequence[Arm]) -> ReportTable:
+    """How the scores of all questions were decided."""
+    rows = []
+    for arm in arms:
+        counts = Counter(result.score.by for result in arm.results)
+        shown = [Cell(share(counts[by], len(arm.results)), f"{counts[by]:,}") for by in get_args(ScoredBy)]
+        rows.append((name_cell(arm), *shown))
+    note = (
+        "What decided the score of a conclusion: its words alone, a scorer (a model), or nothing, because "
+        "there was no scorer or its replies could not be read. All but the first two count as wrong."
+    )
+    head = ("method", *(_SCORED_BY[by] for by in get_args(ScoredBy)))
+    return ReportTable("How scores were decided", head, tuple(rows), note=note)
+
+
+def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> ReportTable | None:
+    """How the duels between candidates were decided; None where no method judges."""
+    rows = []
+    for arm in arms:
+        counts = decided.get(arm, Counter())
+        if not counts:
+            continue
+        total, answered = counts.total(), len(arm.answered)
+        shown = [Cell(share(counts[by], total), f"{counts[by]:,}") for by in _DECIDED_BY]
+        rows.append((name_cell(arm), Cell(f"{total / answered:.1f}"), *shown))
+    if not rows:
+        return None
+    note = (
+        "The seed decides a duel where the judge's reply chooses neither candidate; many of these mean that "
+        "the judge does not work."
+    )
+    head = ("method", "duels a question", *_DECIDED_BY.values())
+    return ReportTable("How duels were decided", head, tuple(rows), note=note)
+
+
+def _stages(arms: Sequence[Arm]) -> list[str]:
+    """All stages, in the order of the answers that have the most."""
+    found = sorted((result for arm in arms for result in arm.answered), key=lambda r: -len(r.stage_lengths))
+    names = dict.fromkeys(name for result in found[:1] for name in result.stage_lengths)
+    return list(names | dict.fromkeys(name for r in found for name in (*r.stage_lengths, *r.absent_stages)))

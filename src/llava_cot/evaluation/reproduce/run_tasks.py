@@ -1,0 +1,161 @@
+"""Running the tasks of a reproduction, several at once, each in a process and a run folder of its own.
+
+Each process has one thread, since two engines with one thread do more than one with two. A task can be
+interrupted and resumed, as any run of `llava-cot eval`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from llava_cot.evaluation.benchmarks import open_benchmark
+from llava_cot.evaluation.plan import EvalPlan, plan_models
+from llava_cot.evaluation.reproduce.tasks import ReproductionTask
+from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
+from llava_cot.models.base import Sampling
+from llava_cot.scenes.items import make_items
+from llava_cot.search.request import parse_spec
+from llava_cot.search.resources import Example, ResourceSpec
+
+_POLL_SECONDS = 0.5
+_EXAMPLES = 2  # shown before a question
+OnAnswers = Callable[[int, int], None]  # answers done, of how many
+
+
+@dataclass(frozen=True)
+class ReproductionSettings:
+    """What all tasks share: the first `limit` questions of a benchmark, at most `max_tokens` a sample."""
+
+    folder: Path
+    benchmark: str
+    limit: int
+    max_tokens: int
+
+
+def run_task(
+    settings: ReproductionSettings,
+    task: ReproductionTask,
+    on_done: Callable[[int], None],
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> EvalOutcome:
+    """Run one task in this process. `on_done` gets the answers so far, those of earlier runs included.
+
+    Raises as `evaluate` does.
+    """
+    resources = ResourceSpec(
+        reasoner=task.reasoner,
+        examples=_solved_scenes() if task.examples else (),
+        model_options={"device": "auto", "dtype": "auto"},
+    )
+    plan = EvalPlan(
+        benchmarks=(open_benchmark(settings.benchmark),),
+        models=plan_models(
+            [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=resources.opened
+        ),
+        specs=tuple(parse_spec(method) for method in task.methods),
+        seeds=(task.seed,),
+        limit=settings.limit,
+        answer_source=task.answer_source,
+        sampling=Sampling(max_tokens=settings.max_tokens),
+        resources=resources,
+    )
+
+    def on_progress(progress: EvalProgress) -> None:
+        on_done(progress.done)
+
+    return evaluate(settings.folder / task.name, plan, on_progress=on_progress, on_interrupt=on_interrupt)
+
+
+def _solved_scenes() -> tuple[Example, ...]:
+    """Return scenes that mini was trained on, with the right reasoning."""
+    return tuple(
+        Example(
+            item.ask(), f"{item.stages['caption']} {item.stages['reasoning']} The answer is {item.answer}."
+        )
+        for item in make_items("train", 0, _EXAMPLES)
+    )
+
+
+def run_tasks(
+    settings: ReproductionSettings, tasks: Sequence[ReproductionTask], processes: int, on_answers: OnAnswers
+) -> list[EvalOutcome]:
+    """Run all tasks, in this process if `processes` is 1, else in so many at once.
+
+    Raises what a task raises, once the running ones have stopped.
+    """
+    expected = sum(len(task.methods) for task in tasks) * settings.limit
+    if processes > 1:
+        return _side_by_side(settings, tasks, processes, lambda counts: on_answers(sum(counts), expected))
+    counts = [0] * len(tasks)
+    outcomes = []
+    for number, task in enumerate(tasks):
+
+        def count(done: int, number: int = number) -> None:
+            counts[number] = done
+            on_answers(sum(counts), expected)
+
+        outcomes.append(run_task(settings, task, count))
+    return outcomes
+
+
+def _side_by_side(
+    settings: ReproductionSettings,
+    tasks: Sequence[ReproductionTask],
+    processes: int,
+    on_counts: Callable[[Sequence[int]], None],
+) -> list[EvalOutcome]:
+    context = get_context("spawn")
+    counts: Any = context.Array("l", len(tasks))
+    stop: Any = context.Value("b", False)
+    with ProcessPoolExecutor(processes, context, _start_process, (counts, stop, os.getpid())) as pool:
+        futures = [pool.submit(_run_in_pool, settings, task, number) for number, task in enumerate(tasks)]
+        left = set(futures)
+        try:
+            while left:
+                ready, left = wait(left, _POLL_SECONDS, FIRST_COMPLETED)
+                on_counts(counts[:])
+                for future in ready:
+                    future.result()
+        except BaseException:
+            stop.value = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+# In a process of the pool: where it counts, whether all are to stop, and the process that started it.
+_counts: Any
+_stop: Any
+_parent: int
+
+
+def _start_process(counts: Any, stop: Any, parent: int) -> None:
+    global _counts, _stop, _parent
+    _counts, _stop, _parent = counts, stop, parent
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+
+def _run_in_pool(settings: ReproductionSettings, task: ReproductionTask, number: int) -> EvalOutcome:
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    def count(done: int) -> None:
+        _counts[number] = done
+        if os.getppid() != _parent:  # it was killed; free the folder for the next run
+            os._exit(1)
+        if _stop.value and not interrupted:  # a terminal interrupts all processes, a signal only the first
+            signal.raise_signal(signal.SIGINT)
+
+    if _stop.value:  # taken from the queue before that
+        raise KeyboardInterrupt
+    return run_task(settings, task, count, interrupt)

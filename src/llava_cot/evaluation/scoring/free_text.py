@@ -1,0 +1,99 @@
+"""Rules for the user's own benchmarks: exact, number, words, and the default, fitting.
+
+How words are compared is in `core/answer_matching.py`. Of an item's `extra` the rules read `answers`, all
+values that an answer to it can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from llava_cot.core.answer_matching import agrees, normal, numbers, option_of, same
+from llava_cot.core.prompting import question_text
+from llava_cot.core.question import Question
+from llava_cot.evaluation.scoring import accuracy
+from llava_cot.evaluation.scoring.choice import ChoiceRule
+from llava_cot.evaluation.scoring.yes_no import extract_yes_no
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, ScoringRule
+from llava_cot.models.base import Prompt
+
+_TASK = """\
+Does an answer to a question mean the same as the answer that is known to be right? Other words for the same \
+thing, and further detail, are no difference; another thing, number, name or option is. Reply with one word: \
+Yes or No."""
+
+
+@dataclass
+class ComparisonRule:
+    """A rule by `is_right`, which returns None where the text does not decide it."""
+
+    name: str
+    is_right: Callable[[BenchmarkItem, str], bool | None]
+    headline: tuple[str, ...] = ("accuracy",)
+
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
+        right = self.is_right(item, conclusion)
+        return None if right is None else AnswerScore(float(right), "match", normal(conclusion))
+
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
+        question = question_text(Question(item.text, options=item.options))
+        reference = item.answer or ""
+        if reference in ascii_uppercase[: len(item.options)]:
+            reference = f"{reference}. {item.options[ascii_uppercase.index(reference)]}"
+        return Prompt.of(
+            f"{_TASK}\n\nQuestion: {question}\nRight answer: {reference}\nAnswer: {conclusion.strip()}\nWord:"
+        )
+
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
+        word = extract_yes_no(reply)
+        return None if word is None else AnswerScore(float(word == "Yes"), "scorer", reason=reply.strip())
+
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        return accuracy(scored)
+
+
+def _exact(item: BenchmarkItem, conclusion: str) -> bool:
+    answer = item.answer or ""
+    if item.options:
+        option = option_of(conclusion, item.options)
+        return option is not None and option == option_of(answer, item.options)
+    return same(conclusion, answer)
+
+
+def _number(item: BenchmarkItem, conclusion: str) -> bool | None:
+    found = numbers(conclusion)
+    return found == numbers(item.answer or "") if len(found) == 1 else None
+
+
+def _words(item: BenchmarkItem, conclusion: str) -> bool | None:
+    return agrees(conclusion, item.answer or "", item.options or tuple(item.extra.get("answers", ())))
+
+
+EXACT = ComparisonRule("exact", _exact)
+NUMBER = ComparisonRule("number", _number)
+WORDS = ComparisonRule("words", _words)
+
+
+class FittingRule:
+    """`ChoiceRule` for a question with options, `WORDS` for any other."""
+
+    name = "fitting"
+    headline: tuple[str, ...] = ("accuracy",)
+
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
+        return _rule_for(item).match(item, conclusion)
+
+    def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
+        return _rule_for(item).prompt(item, conclusion)
+
+    def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
+        return _rule_for(item).read(item, conclusion, reply)
+
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        return accuracy(scored)
+
+
+def _rule_for(item: BenchmarkItem) -> ScoringRule:
+    return ChoiceRule() if item.options else WORDS

@@ -1,0 +1,121 @@
+"""Writing a report into a folder: Markdown, one self-contained HTML page, and the plots as files.
+
+What models and data say is untrusted: everything is escaped, the page runs only its own script, by its hash,
+and loads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from llava_cot.core.files import output_file, write_whole
+from llava_cot.core.wording import plural, printable
+from llava_cot.errors import DataError
+from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
+from llava_cot.evaluation.report.contents import contents
+from llava_cot.evaluation.report.document import ReportPlot, ReportSection, ReportTable
+from llava_cot.evaluation.results import RunResults
+from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment
+from llava_cot.view.report_charts import STYLE, draw, draw_file
+from llava_cot.view.report_markdown import report_markdown
+from llava_cot.view.report_questions import EmbeddedQuestions, OnProgress, embed_questions
+
+PAGE, TEXT, PLOTS = "report.html", "report.md", "plots"
+
+
+def write_report(
+    results: RunResults,
+    out: Path,
+    *,
+    baseline: str | None = None,
+    paper: bool = False,
+    questions: int | None = None,
+    lead: Callable[[Sequence[Arm]], Sequence[ReportSection]] = lambda arms: (),
+    title: str | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Path:
+    """Write a report on runs and return the path of its page, which is written last.
+
+    Args:
+        results: The runs.
+        out: The folder; made if it is not there.
+        baseline: What is compared with; see `arms.baselines`.
+        paper: Whether to show the paper's own results.
+        questions: How many questions are shown with traces at most; None for as many as a page should hold.
+        lead: Returns the sections that come before all others.
+        title: The report's title.
+        on_progress: Called with what is being done, how far it is, and of how much.
+
+    Raises:
+        DataError: for runs without answers, a baseline that was not run, a folder that cannot be made, or a
+            package that is not installed.
+        OSError: if writing fails.
+    """
+    arms = arms_of(results)
+    against = baselines(arms, baseline)
+    _make(out / PLOTS)
+    page, text = output_file(out / PAGE), output_file(out / TEXT)
+    embedded = embed_questions(results, arms, on_progress, questions)
+    notes = {arm.benchmark: results.note(arm.benchmark) for arm in arms}
+    sections = [*lead(arms), *contents(arms, against, embedded.decided, notes, paper=paper)]
+    title = title or _title(arms)
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, ReportPlot):
+                write_whole(out / PLOTS / f"{part.name}.svg", draw_file(part))
+    write_whole(text, report_markdown(title, sections, PAGE, PLOTS))
+    write_whole(page, report_page(title, sections, embedded))
+    return page
+
+
+def report_page(title: str, sections: Sequence[ReportSection], embedded: EmbeddedQuestions) -> str:
+    """Render the report as one self-contained HTML page."""
+    style = stylesheet() + STYLE + read_asset("report.css")
+    script = "{\n" + read_asset("report.js") + "}\n"  # a scope of its own
+    template = template_environment(_shown, draw=draw).get_template("report.html.j2")
+    return template.render(
+        title=title,
+        sections=[(section.title, _by_kind(section)) for section in sections],
+        embedded=embedded,
+        style=Markup(style),
+        style_hash=csp_hash(style),
+        script=Markup(script),
+        script_hash=csp_hash(script),
+    )
+
+
+def _by_kind(section: ReportSection) -> list[tuple[str, list[ReportTable | ReportPlot | str]]]:
+    """The parts, those of one kind that follow one another together."""
+    return [(kind, list(parts)) for kind, parts in groupby(section.parts, _kind)]
+
+
+def _kind(part: ReportTable | ReportPlot | str) -> str:
+    return "table" if isinstance(part, ReportTable) else "plot" if isinstance(part, ReportPlot) else "text"
+
+
+def _shown(value: Any) -> Any:
+    """Make a text of data printable; markup is ours."""
+    return printable(value.encode("utf-8", "replace").decode()) if type(value) is str else value
+
+
+def _title(arms: Sequence[Arm]) -> str:
+    benchmarks = list(dict.fromkeys(arm.benchmark for arm in arms))
+    methods = list(dict.fromkeys(arm.method for arm in arms))
+    models = list(dict.fromkeys(arm.model for arm in arms))
+    names = ", ".join(benchmarks) if len(benchmarks) <= 3 else plural(len(benchmarks), "benchmark")
+    model = models[0] if len(models) == 1 else plural(len(models), "model")
+    return f"{names}: {methods[0] if len(methods) == 1 else plural(len(methods), 'method')} of {model}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot make the folder {folder} ({error.strerror}); name another with --out"
+        ) from None
