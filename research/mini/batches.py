@@ -9,12 +9,12 @@ from torch.utils.data import Dataset
 
 from llava_cot.scenes.questions import TYPES, SceneQuestion, ask_about
 from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, Scene
-from research.mini import examples, made_up
+from research.mini import examples, made_up_duels
 from research.mini.learner import Batch
 from research.mini.pictures import Pool
 from research.mini.recipe import TrainStep
 from research.mini.rows import Rows
-from research.mini.sampled import Sampled
+from research.mini.sampled_duels import Sampled
 
 _HARD = {"count": 2, "subtract": 2, "chain": 2, "compare": 2}  # drawn more often than the others
 _TYPE_WEIGHTS = [_HARD.get(name, 1) for name in TYPES]
@@ -91,7 +91,7 @@ def _example(
             case "checks":
                 made = examples.check(scene, question, rng)
             case _:
-                made = made_up.made_up_duel(scene, question, rng)
+                made = made_up_duels.made_up_duel(scene, question, rng)
         if made is not None:
             return question, made
 

@@ -1,14 +1,11 @@
-"""What is trained: mini, with the heads that help it to learn, and the loss of one batch.
-
-Owns which heads take part in which kind of batch. The heads are on the picture encoder (`eyes.py`) and on the
-text layers (`aids.py`).
-"""
+"""What is trained: mini with its heads, the loss of one batch, and where the projector starts."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +14,8 @@ from transformers import MllamaForConditionalGeneration
 
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.world import Scene
-from research.mini.aids import Aids, Last, Watch
-from research.mini.eyes import Eyes, patches
+from research.mini.heads import WIDTHS, LastWord, LayerOutputs, TextHeads, VisionHeads, patches
+from research.mini.pictures import Pool
 from research.mini.rows import IGNORE, Row, Rows
 
 SEEING = 0.2  # the weight of the picture encoder's own loss, once there is text to learn
@@ -39,20 +36,20 @@ class Batch:
 
 
 class Learner(nn.Module):
-    """`told` holds, after each pass, what is worth logging: by name, under the batch's kind."""
+    """Mini with its heads. After each pass, `metrics` has the numbers to log, by name."""
 
     def __init__(self, model: MllamaForConditionalGeneration, rows: Rows):
         super().__init__()
-        self.model, self.eyes, self.aids = model, Eyes(), Aids()
+        self.model, self.vision_heads, self.text_heads = model, VisionHeads(), TextHeads()
         self._rows = rows
-        self._watch = Watch(model.model.language_model.layers)
-        self.told: dict[str, float] = {}
+        self._layers = LayerOutputs(model.model.language_model.layers)
+        self.metrics: dict[str, float] = {}
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
         if batch.kind == "seeing":
             output = self.model.model.vision_model(**batch.pixels).last_hidden_state
-            loss, self.told = self.eyes.loss(patches(output), batch.scenes)
+            loss, self.metrics = self.vision_heads.loss(patches(output), batch.scenes)
             return loss
         return self._text_loss(batch)
 
@@ -64,34 +61,88 @@ class Learner(nn.Module):
         seeing = torch.zeros(())
         if batch.rows[0].example.picture:
             output = inner.vision_model(**batch.pixels).last_hidden_state
-            seeing = SEEING * self.eyes.loss(patches(output), batch.scenes)[0]
+            seeing = SEEING * self.vision_heads.loss(patches(output), batch.scenes)[0]
             mask = torch.ones(*ids.shape, 1, 1, dtype=torch.long)
-            mask[:, : len(self._rows.start)] = 0  # what comes before the picture's mark
+            mask[:, : len(self._rows.start)] = 0  # what comes before the image token
             states = inner.multi_modal_projector(output).reshape(len(ids), output.shape[-2], -1)
             extra = {"cross_attention_states": states, "cross_attention_mask": mask}
         hidden = inner(input_ids=ids, use_cache=False, **extra).last_hidden_state
         learned = labels != IGNORE
         logits, target, weight = self.model.lm_head(hidden[learned]), labels[learned], weights[learned]
         loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
-        aside = self._aside(batch)
+        heads = self._heads_loss(batch)
         guess = logits.argmax(-1) == target
         shown = deciding[learned] if deciding.any() else weight > 1 if (weight > 1).any() else weight > 0
-        self.told = {"loss": loss.item(), "right": guess[shown].float().mean().item(), "aids": aside.item()}
-        return loss + seeing + aside
+        self.metrics = {
+            "loss": loss.item(),
+            "right": guess[shown].float().mean().item(),
+            "heads": heads.item(),
+        }
+        return loss + seeing + heads
 
-    def _aside(self, batch: Batch) -> Tensor:
-        """The loss of the text layers' heads, where the batch tells what is true."""
-        states = self._watch.states
+    def _heads_loss(self, batch: Batch) -> Tensor:
+        """The loss of the text heads, where the batch has labels for them."""
+        states = self._layers.states
         mentions = [mention for number, row in enumerate(batch.rows) for mention in row.mentions(number)]
         if batch.kind == "duels":
-            return self.aids.faults(states, mentions, list(batch.scenes)) if mentions else torch.zeros(())
+            return (
+                self.text_heads.faults(states, mentions, list(batch.scenes)) if mentions else torch.zeros(())
+            )
         if not batch.questions or batch.kind == "captions":
             return torch.zeros(())
-        lasts: list[Last] = []
+        lasts: list[LastWord] = []
         if batch.kind in ("answers", "endings"):
             for number, (row, question) in enumerate(zip(batch.rows, batch.questions, strict=True)):
                 lasts += row.lasts(number, question)
-        loss = self.aids.lasts(states, lasts) if lasts else torch.zeros(())
+        loss = self.text_heads.lasts(states, lasts) if lasts else torch.zeros(())
         if mentions and batch.kind in ("answers", "checks"):
-            loss = loss + self.aids.questions(states, mentions, list(batch.questions))
+            loss = loss + self.text_heads.questions(states, mentions, list(batch.questions))
         return loss
+
+
+@torch.no_grad()
+def ground(
+    model: MllamaForConditionalGeneration, heads: VisionHeads, pool: Pool, pictures: int = 512
+) -> None:
+    """Start the projector from what the vision heads read, and draw the cross-attention's projections anew.
+
+    The first dimensions of the projected picture are the heads' standardized logits (place, color, shape,
+    size, material), the rest are the encoder's principal components, whitened. From a random projector all
+    keys of a picture look alike after their norm: a model of this size learned nothing from pictures in
+    30,000 answers.
+    """
+    inner: Any = model.model
+    indices = random.Random(0).sample(range(len(pool)), min(pictures, len(pool)))
+    features = torch.cat(
+        [
+            patches(inner.vision_model(**pool.batch(indices[i : i + 64])).last_hidden_state).flatten(0, 1)
+            for i in range(0, len(indices), 64)
+        ]
+    )
+    mean = features.mean(0)
+    readers = cast(list[nn.Linear], list(heads.heads.values()))
+    read = torch.cat([head.weight for head in readers])
+    weight = read / ((features - mean) @ read.T).std(0)[:, None]
+    rest = inner.multi_modal_projector.out_features - len(weight)
+    _, scale, directions = torch.linalg.svd(features - mean, full_matrices=False)
+    components = directions[:rest] / (scale[:rest, None] / len(features) ** 0.5 + 0.05)
+    weight = torch.cat([weight, 0.5 * components])
+    inner.multi_modal_projector.weight.copy_(weight)
+    inner.multi_modal_projector.bias.copy_(-weight @ mean)
+    for layer in inner.language_model.layers:
+        if hasattr(layer, "cross_attn"):
+            layer.cross_attn_attn_gate.fill_(1.0)
+            layer.cross_attn_mlp_gate.fill_(1.0)
+            _aim(layer.cross_attn, sum(WIDTHS.values()))
+
+
+def _aim(attention: Any, readable: int) -> None:
+    """Let half of the attention heads start with keys of places alone and values of attributes alone."""
+    for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        nn.init.normal_(getattr(attention, part).weight, std=0.09)
+    rows = attention.num_key_value_heads // 2 * attention.head_dim
+    places = WIDTHS["place"]
+    for projection, first, last in ((attention.k_proj, 0, places), (attention.v_proj, places, readable)):
+        aimed = torch.zeros_like(projection.weight[:rows])
+        nn.init.normal_(aimed[:, first:last], std=(last - first) ** -0.5)
+        projection.weight[:rows] = aimed

@@ -1,8 +1,7 @@
 """The pictures that mini learns from: training scenes, rendered once at the size it reads.
 
-Owns the folder `pictures/` of a run: `pixels.npy`, uint8 [count, 96, 96, 3], and `counts.npy`, the number of
-objects of each scene. A scene is drawn again from its number, so that nothing else is kept. Each is there
-twice: number `count + i` is scene i seen in a mirror.
+The folder `pictures/` of a run has `pixels.npy`, uint8 [count, 96, 96, 3], and `counts.npy`, the number of
+objects of each scene. A scene itself is drawn again from its number. Number `count + i` is scene i mirrored.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def _chunk(start: int) -> tuple[Pixels, list[int]]:
 
 
 def draw_pictures(folder: Path, count: int, on_progress: Callable[[int, int], None]) -> None:
-    """Render at least `count` scenes into `folder`; goes on after the last whole chunk."""
+    """Render at least `count` scenes into `folder`, after an interruption from the last complete chunk on."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-count // _CHUNK) * _CHUNK
     pixels, counts, part = folder / "pixels.npy", folder / "counts.npy", folder / "pixels.part.npy"
@@ -94,7 +93,7 @@ class Pool:
         return _scene(number) if number < count else mirrored(_scene(number - count))
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
-        """The vision model's inputs: pixel_values [B, 1, 1, 3, 96, 96] and the constants beside it."""
+        """The vision model's inputs: pixel_values [B, 1, 1, 3, 96, 96] and its constant inputs."""
         count = len(self.pixels)
         raw = [self.pixels[i] if i < count else self.pixels[i - count][:, ::-1] for i in numbers]
         pixels = (torch.from_numpy(np.stack(raw)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD

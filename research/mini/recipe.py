@@ -1,7 +1,4 @@
-"""The recipe of mini: how many pictures, and the steps of its training, in order.
-
-Owns the fields that `recipes/mini*.yaml` may have, and their refusals.
-"""
+"""The recipe of mini: how many pictures, and the steps of its training, in order."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import MENTION, ORDINALS
 from llava_cot.search.judge_prompts import default_prompts
-from research.mini.aids import Last, Mention, lasts
-from research.mini.build import IMAGE
 from research.mini.examples import Example
+from research.mini.heads import LastWord, Mention, lasts
+from research.mini.model import IMAGE
 
 IGNORE = -100
 HEAVY = 2.0  # the weight of the number that decides a duel, and of what follows a caption
@@ -50,7 +50,7 @@ class Row:
                     found.append(Mention(number, starts[match.end()], ORDINALS.index(place), tuple(words)))
         return found
 
-    def lasts(self, number: int, question: SceneQuestion) -> list[Last]:
+    def lasts(self, number: int, question: SceneQuestion) -> list[LastWord]:
         """Where the reply comes to its last words."""
         return lasts(number, question, self.example.prompt, self.example.reply, self.prompt_at, self.reply_at)
 
@@ -75,8 +75,8 @@ class Rows:
 
     def row(self, example: Example) -> Row:
         opening = [*self.start, *([self.image] if example.picture else [])]
-        asked, prompt_at = self._encode(example.prompt, len(opening))
-        prompt = [*opening, *asked, self.assistant]
+        prompt_ids, prompt_at = self._encode(example.prompt, len(opening))
+        prompt = [*opening, *prompt_ids, self.assistant]
         reply, reply_at = self._encode(example.reply, len(prompt))
         reply = [*reply, self.end]
         learned = list(reply)

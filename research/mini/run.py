@@ -1,17 +1,19 @@
-"""Mini's training, step by step; each is skipped when its result is there, and goes on where it stopped.
+"""Mini's training, step by step. A finished step is skipped; an interrupted one is resumed.
 
-Owns the folder of a run:
+The folder of a run has:
 
-    recipe.json          what the run was begun with
+    recipe.json          the recipe that it was started with
     pictures/            the rendered scenes
-    STEP/checkpoints/    where a step goes on from
-    STEP/model/          mini after it, an ordinary checkpoint; STEP/heads.safetensors: what is not shipped
-    STEP/duels.jsonl     what a sampling step leaves
-    model/               mini after the last step, with its card
+    STEP/checkpoints/    where a step is resumed from
+    STEP/model/          mini after the step, an ordinary checkpoint
+    STEP/heads.safetensors    its heads
+    STEP/duels.jsonl     the result of a sampling step
+    model/               mini after the last step, with its model card
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -20,27 +22,24 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from transformers import MllamaForConditionalGeneration, set_seed
 
+from llava_cot.core.files import write_whole
 from llava_cot.errors import DataError
 from llava_cot.models.local.checkpoint import quiet
 from llava_cot.models.registry import open_model
 from research.mini.batches import Batches
-from research.mini.begin import begin
-from research.mini.build import build_model, build_processor
-from research.mini.card import write_card
-from research.mini.export import save_model
-from research.mini.ground import ground
-from research.mini.learner import Learner
+from research.mini.learner import Learner, ground
+from research.mini.model import build_model, build_processor, save_model
 from research.mini.pictures import Pool, draw_pictures
-from research.mini.recipe import MiniRecipe, SampleStep
+from research.mini.recipe import MiniRecipe, SampleStep, TrainStep
 from research.mini.rows import Rows
-from research.mini.sampled import Sampled, sample_duels
-from research.mini.stepping import run_step
+from research.mini.sampled_duels import Sampled, sample_duels
+from research.mini.training import run_step
 
 Note = Callable[[str], None]
 
 
 def train_mini(recipe: MiniRecipe, whole: MiniRecipe, note: Note, *, resume: bool = False) -> Path:
-    """Train, or with `resume` go on with, the run of a recipe. Returns the folder of the model.
+    """Train mini by a recipe, or continue its run with `resume`. Returns the folder of the model.
 
     `whole` is the recipe that has the pictures and steps: the same one, or the one that it is like, whose run
     must have come as far as `recipe.start` and its sampling steps. Raises DataError if not.
@@ -74,9 +73,9 @@ def _train(recipe: MiniRecipe, whole: MiniRecipe, note: Note) -> Path:
         if not (folder / "heads.safetensors").exists():
             if before is not None:
                 _load(learner, before)
-            set_seed(recipe.seed)  # so that a run that goes on draws what it would have drawn
+            set_seed(recipe.seed)  # so that a resumed run draws the same numbers
             if step.ground:
-                ground(learner.model, learner.eyes, pool)
+                ground(learner.model, learner.vision_heads, pool)
             sampled = Sampled(base / step.sampled / "duels.jsonl", recipe.seed) if step.sampled else None
             batches = Batches(step, recipe.mini, recipe.seed, pool, rows, sampled)
             run_step(learner, step, batches, folder, recipe.seed, note)
@@ -104,8 +103,8 @@ def _sample(step: SampleStep, before: Path | None, folder: Path, pool: Pool, our
 
 
 def _save_heads(learner: Learner, folder: Path) -> None:
-    state = {f"eyes.{name}": value for name, value in learner.eyes.state_dict().items()}
-    state |= {f"aids.{name}": value for name, value in learner.aids.state_dict().items()}
+    state = {f"vision_heads.{name}": value for name, value in learner.vision_heads.state_dict().items()}
+    state |= {f"text_heads.{name}": value for name, value in learner.text_heads.state_dict().items()}
     part = folder / "heads.part"
     save_file(state, part)
     part.replace(folder / "heads.safetensors")  # last: the step is done
@@ -118,3 +117,92 @@ def _load(learner: Learner, folder: Path) -> None:
     learner.model.load_state_dict(weights)
     heads = load_file(folder / "heads.safetensors")
     learner.load_state_dict(heads, strict=False)
+
+
+_FILE = "recipe.json"
+_SHARED = {"pictures", "steps"}
+
+
+def begin(recipe: MiniRecipe, whole: MiniRecipe, resume: bool) -> None:
+    """Write down the recipe of a run. Raises DataError if it may not start or continue in its folder."""
+    out, settings = (
+        recipe.out,
+        recipe.model_dump(mode="json") | whole.model_dump(mode="json", include=_SHARED),
+    )
+    file = out / _FILE
+    if not file.is_file():
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise DataError(f"{out} holds other files; name a new or empty folder as out")
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(settings, indent=1) + "\n")
+        return
+    if not resume:
+        raise DataError(
+            f"{out} holds a run already; add --resume to continue it, or name another folder as out"
+        )
+    try:
+        started = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{file} is damaged; name another folder as out") from None
+    for name, value in settings.items():
+        if started.get(name) != value:
+            raise DataError(
+                f"the run in {out} was started with other {name} than the recipe now has; put them back, or "
+                "name another folder as out"
+            )
+
+
+_ANSWERS = {
+    "staged": "answers in LLaVA-CoT's four stages",
+    "untagged": "gives the same summary, caption, reasoning and conclusion, a line each, without tags",
+    "direct": "gives the answer alone",
+}
+
+
+_CARD = """---
+license: apache-2.0
+pipeline_tag: image-text-to-text
+library_name: transformers
+---
+
+# llava-cot mini, {target}
+
+A vision-language model of {millions:.1f} M parameters (Mllama's architecture) that answers questions about
+llava-cot's scenes of geometric objects and nothing else. It {answers}.
+
+Trained from nothing by `python -m research.mini` on {pictures:,} rendered scenes of the training split, each
+also in a mirror, with seed {seed}:
+
+| step | batches | of | shares | minutes |
+| --- | ---: | ---: | --- | ---: |
+{rows}
+
+How well it does is in docs/results of llava-cot. It has seen no photograph and no person's text.
+"""
+
+
+def model_card(recipe: MiniRecipe, whole: MiniRecipe, parameters: int) -> str:
+    """In Markdown, with the header that model hubs read. Minutes are of the run, without interruptions."""
+    return _CARD.format(
+        target=recipe.mini,
+        millions=parameters / 1e6,
+        answers=_ANSWERS[recipe.mini],
+        pictures=whole.pictures,
+        seed=recipe.seed,
+        rows="\n".join(_row(step, recipe, whole) for step in whole.steps),
+    )
+
+
+def _row(step: TrainStep | SampleStep, recipe: MiniRecipe, whole: MiniRecipe) -> str:
+    if isinstance(step, SampleStep):
+        scenes = step.sample_captions + step.sample_answers
+        return f"| {step.name} | | | its own answers to {scenes:,} questions, labeled by the truth | |"
+    ours, theirs = (out / step.name / "seconds.json" for out in (recipe.out, whole.out))
+    clock = ours if ours.exists() else theirs
+    minutes = round(json.loads(clock.read_text())["seconds"] / 60)
+    shares = ", ".join(f"{kind} {share:g}" for kind, share in step.shares.items())
+    return f"| {step.name} | {step.steps:,} | {step.batch} | {shares} | {minutes} |"
+
+
+def write_card(folder: Path, recipe: MiniRecipe, whole: MiniRecipe, parameters: int) -> None:
+    (folder / "README.md").write_text(model_card(recipe, whole, parameters), encoding="utf-8")

@@ -13,8 +13,7 @@ from llava_cot.scenes.ground_truth import align, seen_answer
 from llava_cot.scenes.items import SceneItem, make_item, make_items
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
 from llava_cot.search.judge_prompts import parse_check, parse_choice
-from research.mini.examples import check_example
-from research.mini.slips import misperceive, misreason
+from research.mini.examples import check_example, misperceive, misreason
 
 TAGS = LLAVA_COT.closing_tags
 

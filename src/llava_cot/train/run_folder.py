@@ -111,11 +111,11 @@ def cut_after(path: Path, step: int) -> None:
     """Remove the lines of a file of JSON lines whose `step` is later, and an incomplete last line."""
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except ValueError:
             break
-    write_whole(path, "".join(kept))
+    write_whole(path, "".join(lines))

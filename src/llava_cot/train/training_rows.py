@@ -205,11 +205,11 @@ def plan_run(
 def measure(
     encoder: RowEncoder, records: Sequence[Record], cache: Path, key: str, note: OnNote
 ) -> list[RowSize | None]:
-    """The size of each record, kept in the file `cache` under the key."""
+    """The size of each record, saved in the file `cache` under the key."""
     if cache.is_file():
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if kept["key"] == key and len(kept["sizes"]) == len(records):
-            return [RowSize(*size) if size else None for size in kept["sizes"]]
+        saved = json.loads(cache.read_text(encoding="utf-8"))
+        if saved["key"] == key and len(saved["sizes"]) == len(records):
+            return [RowSize(*size) if size else None for size in saved["sizes"]]
     sizes = []
     for done, record in enumerate(records, 1):
         sizes.append(encoder.size(record))

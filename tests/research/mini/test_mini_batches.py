@@ -17,9 +17,9 @@ from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini import pictures
 from research.mini.batches import Batches
-from research.mini.build import build_processor
 from research.mini.examples import answer, check, question_text
-from research.mini.made_up import made_up_duel
+from research.mini.made_up_duels import made_up_duel
+from research.mini.model import build_processor
 from research.mini.recipe import TrainStep
 from research.mini.rows import IGNORE, Rows
 
@@ -120,7 +120,7 @@ def test_of_a_direct_duel_the_number_alone_is_learned() -> None:
             assert row.deciding == len(row.ids) - 1
 
 
-def test_duels_are_labelled_by_the_truth() -> None:
+def test_duels_are_labeled_by_the_truth() -> None:
     seen = 0
     for index in range(400):
         scene, question, rng = case(index)

@@ -17,7 +17,9 @@ def test_an_update_has_singular_values_near_one() -> None:
 
 def net() -> nn.Module:
     torch.manual_seed(1)
-    return nn.ModuleDict({"embed": nn.Embedding(5, 8), "layer": nn.Linear(8, 8), "eyes": nn.Linear(8, 3)})
+    return nn.ModuleDict(
+        {"embed": nn.Embedding(5, 8), "layer": nn.Linear(8, 8), "vision_heads": nn.Linear(8, 3)}
+    )
 
 
 def grads(model: nn.Module, seed: int) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from llava_cot.core.yaml_file import read_recipe
 from llava_cot.errors import DataError
-from research.mini.begin import begin
 from research.mini.recipe import MiniRecipe, whole_recipe
+from research.mini.run import begin
 
 RECIPES = ROOT / "research/mini/recipes"
 SMALL = """
@@ -35,9 +35,9 @@ start: captions
 """
 DRIVER = """
 from research.mini.__main__ import main
-from research.mini import pictures, stepping
+from research.mini import pictures, training
 pictures._CHUNK = 20
-stepping._SAVE_EVERY, stepping._LOG_EVERY = 2, 1
+training._SAVE_EVERY, training._LOG_EVERY = 2, 1
 main()
 """
 
@@ -102,7 +102,7 @@ def test_a_run_is_gone_on_with_only_if_that_is_said_and_it_is_the_same(tmp_path:
         begin(recipe, recipe, resume=False)
     path.write_text(SMALL.format(out=tmp_path / "out").replace("steps: 6", "steps: 7"))
     changed = read_recipe(path, MiniRecipe)
-    with pytest.raises(DataError, match="begun with other steps"):
+    with pytest.raises(DataError, match="started with other steps"):
         begin(changed, changed, resume=True)
     path.write_text(SMALL.format(out=tmp_path))
     other = read_recipe(path, MiniRecipe)

@@ -1,4 +1,4 @@
-"""Duels of a model's own samples: labelled by the truth, and the same after an interruption."""
+"""Duels of a model's own samples: labeled by the truth, and the same after an interruption."""
 
 import json
 import random
@@ -15,11 +15,10 @@ from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, caption, describe
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
-from research.mini.examples import tagged
+from research.mini.examples import misperceive, tagged
 from research.mini.pictures import SEED
 from research.mini.recipe import SampleStep
-from research.mini.sampled import Sampled, sample_duels
-from research.mini.slips import misperceive
+from research.mini.sampled_duels import Sampled, sample_duels
 
 SCENES = 60
 STEP = SampleStep(name="duels", sample_captions=96, sample_answers=48)

@@ -1,7 +1,4 @@
-"""Made-up duels: the teacher's text against one with slips, in the self-judge's own prompt.
-
-Owns how a duel is labeled by the truth, and that the reply gives its reason.
-"""
+"""Duels of made-up texts: the teacher's text against one with errors, in the self-judge's own prompt."""
 
 from __future__ import annotations
 
@@ -14,8 +11,7 @@ from llava_cot.scenes.questions import VALUES, SceneQuestion
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject, draw_scene
 from llava_cot.search.judge_prompts import choice_reply, default_prompts
-from research.mini.examples import Example, question_text, tagged
-from research.mini.slips import misperceive, misreason
+from research.mini.examples import Example, misperceive, misreason, question_text, tagged
 
 
 def duel(

@@ -1,17 +1,19 @@
-"""Mini before training: its configuration, tokenizer, chat template and processor.
+"""Mini before training, and as a checkpoint: its configuration, tokenizer, chat template and processor.
 
-The tokenizer is byte-level BPE, trained on the scenes' own language, so that any text can be written in
-it. Stage tags and the constant sentences of the judge's prompts are one token each: they are what a
-small model would otherwise spend most of its time on.
+The tokenizer is byte-level BPE, trained on the scenes' own language, so it can encode any text. Stage tags
+and the constant sentences of the judge's prompts are one token each: a small model would otherwise spend most
+of its time on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    GenerationConfig,
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaProcessor,
@@ -166,3 +168,18 @@ def build_model(processor: MllamaProcessor) -> MllamaForConditionalGeneration:
             if "gate" in name and parameter.numel() == 1 and "tile" not in name and "positional" not in name:
                 parameter.fill_(1.0)
     return model
+
+
+def save_model(model: MllamaForConditionalGeneration, processor: MllamaProcessor, folder: Path) -> None:
+    """Write weights, configuration, tokenizer and processor, with the paper's sampling as the default."""
+    tokenizer = processor.tokenizer
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.9,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

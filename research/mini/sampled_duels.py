@@ -1,6 +1,6 @@
-"""Duels and checks of what mini itself writes, labeled by the truth of the scenes.
+"""Duels and checks of mini's own answers, labeled by the truth of the scenes.
 
-Owns the file that a sampling step leaves, a line of JSON an item, and the batches that are drawn from it.
+A sampling step writes them to a file, one JSON object a line, from which batches are drawn.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from llava_cot.scenes.render import render
 from llava_cot.scenes.world import Scene, draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini import examples
-from research.mini.made_up import duel
+from research.mini.made_up_duels import duel
 from research.mini.pictures import SEED
 from research.mini.recipe import SampleStep
 
 _SAMPLES = 4
-_SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=220)  # above a search's: its doubts show
-_AT_ONCE = 48  # scenes that are sampled together, and kept together
+_SAMPLING = Sampling(
+    temperature=0.8, top_p=0.95, max_tokens=220
+)  # above a search's temperature, for more errors
+_AT_ONCE = 48  # scenes that are sampled and written together
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SampledItem:
 
 
 class Sampled:
-    """The items of a file, by kind, in batches of like length."""
+    """The items of a file, by kind, in batches of similar length."""
 
     def __init__(self, path: Path, seed: int):
         self._by_kind: dict[str, list[dict[str, Any]]] = {"duels": [], "checks": []}
@@ -53,7 +55,7 @@ class Sampled:
         self._seed = seed
 
     def batch(self, kind: str, number: int, size: int) -> list[SampledItem]:
-        """Items that lie side by side when all are sorted by length. The same number gives the same ones."""
+        """Items of similar length. The same number gives the same ones."""
         rng, items = random.Random(f"sampled/{kind}/{self._seed}/{number}"), self._by_kind[kind]
         window = min(len(items), 4 * size)
         start = rng.randrange(len(items) - window + 1)
@@ -73,7 +75,7 @@ class Sampled:
 def sample_duels(
     model: Model, step: SampleStep, scenes: int, path: Path, on_progress: Callable[[int, int], None]
 ) -> None:
-    """Write the step's file, whole; goes on after the last whole lot of an interrupted run.
+    """Write the file of a sampling step; after an interruption, continue after the last complete lot.
 
     Scenes are of the first `scenes` of the training split.
     """
@@ -82,18 +84,18 @@ def sample_duels(
     part = path.with_suffix(".part")
     lots = [False] * (step.sample_captions // _AT_ONCE) + [True] * (step.sample_answers // _AT_ONCE)
     random.Random(step.name).shuffle(lots)
-    kept = _whole_lots(part)
-    part.write_text("".join(line for lot in kept for line in lot), encoding="utf-8")
+    complete = _whole_lots(part)
+    part.write_text("".join(line for lot in complete for line in lot), encoding="utf-8")
     with part.open("a", encoding="utf-8") as out:
         for number, whole in enumerate(lots):
-            if number < len(kept):
+            if number < len(complete):
                 continue
             lines = asyncio.run(_lot(model, f"{step.name}/{number}", scenes, whole))
             out.writelines(json.dumps(line) + "\n" for line in [*lines, {"kind": "lot"}])
             out.flush()
             on_progress(number + 1, len(lots))
-    lines_kept = [line for lot in _whole_lots(part) for line in lot[:-1]]
-    part.write_text("".join(lines_kept), encoding="utf-8")
+    finished = [line for lot in _whole_lots(part) for line in lot[:-1]]
+    part.write_text("".join(finished), encoding="utf-8")
     part.replace(path)
 
 
@@ -157,6 +159,6 @@ def _items(
 
 
 def _checks(scene: Scene, question: SceneQuestion, answer: Answer) -> Iterator[tuple[str, examples.Example]]:
-    asked, said = believed(scene, question, answer.stages["caption"]), answer.stages["reasoning"]
-    if asked is not None and said:
-        yield "checks", examples.check_example(asked[0], asked[1], said)
+    seen, reasoning = believed(scene, question, answer.stages["caption"]), answer.stages["reasoning"]
+    if seen is not None and reasoning:
+        yield "checks", examples.check_example(seen[0], seen[1], reasoning)

@@ -1,7 +1,4 @@
-"""One step of mini's training by transformers' Trainer: batches by number, running means, seconds spent.
-
-Owns what the Trainer is told to do. Knows nothing of the other steps.
-"""
+"""One step of mini's training by transformers' Trainer: its batches by number, running means, and seconds."""
 
 from __future__ import annotations
 
@@ -86,7 +83,7 @@ class MiniTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         loss: torch.Tensor = model(inputs["batch"])
-        for name, value in cast(Learner, self.model).told.items():
+        for name, value in cast(Learner, self.model).metrics.items():
             key = f"{inputs['batch'].kind}_{name}"
             self._means[key] = 0.95 * self._means.get(key, value) + 0.05 * value
         return loss
@@ -96,7 +93,7 @@ class MiniTrainer(Trainer):
 
 
 class Clock(TrainerCallback):
-    """Tells how far a step has come, and keeps the seconds that it took, less those when nothing ran."""
+    """Notes the progress of a step, and saves its seconds, without those of interruptions."""
 
     def __init__(self, path: Path, step: TrainStep, note: Callable[[str], None]):
         self._path, self._step, self._note = path, step, note
@@ -123,5 +120,5 @@ class Clock(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        told = " ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items() if "_" in name)
-        self._note(f"{self._step.name} {state.global_step}/{self._step.steps} {self.seconds:.0f} s {told}")
+        figures = " ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items() if "_" in name)
+        self._note(f"{self._step.name} {state.global_step}/{self._step.steps} {self.seconds:.0f} s {figures}")
