@@ -1,16 +1,16 @@
-"""How many tokens a second `llava-cot train` learns from, beside TRL's plain SFTTrainer.
+"""How many tokens per second `llava-cot train` processes, next to TRL's plain SFTTrainer.
 
     python benchmarks/train.py
     python benchmarks/train.py --model FOLDER --batch 4 --json > figures.json
-    python benchmarks/train.py --quick    # does it run? The figures mean little
+    python benchmarks/train.py --quick    # only checks that it runs
 
 Both train the same checkpoint on the same scenes (picture, question, the four stages; loss on the answer
-alone) with the same batch, optimizer, precision and threads, without gradient checkpointing, on whatever
-device there is. They take turns, and who is first changes with each repeat. Tokens are those of the input
-without padding, and time runs from the end of the warm-up steps to the end of the last step, with reading and
-preparing pictures and with each one's own logging; beside it, the processor's time of the same steps.
-`ours, by chance` has its rows in an order by chance, as
-TRL's are; `ours` has rows of like length in a batch, as a recipe has if it does not say otherwise.
+only) with the same batch size, optimizer, precision and threads, without gradient checkpointing, on the GPU
+if there is one. They alternate, and the first one changes with each repeat. Tokens are those of the input
+without padding. Time runs from the end of the warm-up steps to the end of the last step, and includes
+reading and preparing images and each side's own logging; the processor time of the same steps is shown too.
+`ours` has rows of similar length in a batch, a recipe's default; `ours, by chance` has them in random
+order, as TRL does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Run:
-    """One training: tokens without padding, seconds and processor seconds, of the steps that count."""
+    """One training: tokens without padding, seconds and processor seconds, after the warm-up steps."""
 
     tokens: int
     seconds: float
@@ -61,12 +61,12 @@ class Run:
 
     @property
     def work(self) -> float:
-        """Tokens a processor second: what other programs on the machine change least."""
+        """Tokens per processor second, which other programs on the machine affect least."""
         return self.tokens / self.processor
 
 
 class Clock(TrainerCallback):
-    """When each step ended, by the wall and by the processor, of whichever trainer ran last."""
+    """The end of each step, in wall and processor time, of the trainer that ran last."""
 
     ends: ClassVar[list[tuple[float, float]]] = []
 
@@ -97,8 +97,8 @@ def write_data(folder: Path, count: int) -> Path:
         for item in make_items("train", 0, count):
             name = f"images/{item.id}.png"
             item.picture().save(folder / name)
-            asked = item.question
-            turn = Turn(asked.text, item.answer, asked.options, response=render(item.stages))
+            question = item.question
+            turn = Turn(question.text, item.answer, question.options, response=render(item.stages))
             record = Record(item.id, (turn,), (Picture(name, folder / name),))
             lines.write(json.dumps(to_json(record)) + "\n")
     return folder
@@ -119,17 +119,17 @@ def run_ours(setting: Setting, seed: int, grouped: bool) -> Run:
 
 
 def mark_answers(template: str) -> str | None:
-    """mini's chat template with what TRL finds answers by; None for another.
+    """Mini's chat template with the marks by which TRL finds answers; None for another template.
 
-    (TRL's other way, prompts and completions, fails with Mllama: its mask of who sees an image is too short.)
+    (TRL's other way, prompts and completions, fails with Mllama: its cross-attention mask is too short.)
     """
     turn = "{%- if message.content is string %}{{- message.content }}"
     if turn not in template:
         return None
-    said = "{%- if message.role == 'assistant' %}{% generation %}{%- for part in message.content %}"
-    said += "{{- part.text }}{%- endfor %}{{- eos_token }}{% endgeneration %}"
-    said += "{%- elif message.content is string %}"
-    return template.replace(turn, said + "{{- message.content }}").replace(
+    answer = "{%- if message.role == 'assistant' %}{% generation %}{%- for part in message.content %}"
+    answer += "{{- part.text }}{%- endfor %}{{- eos_token }}{% endgeneration %}"
+    answer += "{%- elif message.content is string %}"
+    return template.replace(turn, answer + "{{- message.content }}").replace(
         "{%- if message.role == 'assistant' %}{{- eos_token }}{%- endif %}", ""
     )
 
@@ -140,11 +140,11 @@ def run_trl(setting: Setting, seed: int) -> Run:
     marked = mark_answers(processor.chat_template)
     rows = []
     for line in lines:
-        asked, said = (
+        question, answer = (
             [{"role": role, "content": message["value"]}]
             for role, message in zip(("user", "assistant"), line["conversations"], strict=True)
         )
-        turns = {"messages": asked + said} if marked else {"prompt": asked, "completion": said}
+        turns = {"messages": question + answer} if marked else {"prompt": question, "completion": answer}
         rows.append({"images": [str(setting.data / line["image"])], **turns})
     processor.chat_template = marked or processor.chat_template
     data = datasets.Dataset.from_list(rows).cast_column("images", datasets.Sequence(datasets.Image()))
@@ -187,7 +187,7 @@ SIDES: dict[str, Callable[[Setting, int], Run]] = {
 
 
 def measure(setting: Setting, repeats: int, seed: int) -> dict[str, list[Run]]:
-    """Every side in each repeat; the first one changes."""
+    """Measure every side in each repeat; the first one changes."""
     measured: dict[str, list[Run]] = {name: [] for name in SIDES}
     names = list(SIDES)
     for repeat in range(repeats):
@@ -201,7 +201,7 @@ def measure(setting: Setting, repeats: int, seed: int) -> dict[str, list[Run]]:
 
 
 def table(measured: dict[str, list[Run]]) -> str:
-    """Medians with the least and the most; ratios are medians over the repeats."""
+    """A table of medians with the least and the most; ratios are medians over the repeats."""
     head = "| | tokens a second | least - most | to TRL | tokens a processor second | least - most | to TRL |"
     lines = [head, "| --- |" + " ---: |" * 6]
     for name, runs in measured.items():

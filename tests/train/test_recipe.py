@@ -36,7 +36,7 @@ def test_what_is_wrong_is_named(more: dict[str, object], told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("a: [", "is no YAML"), ("- a", "valid dictionary"), ("", "model: ")]
+    ("text", "told"), [("a: [", "is not YAML"), ("- a", "valid dictionary"), ("", "model: ")]
 )
 def test_what_is_no_recipe_is_refused(text: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
