@@ -15,6 +15,14 @@ class DataError(ValueError):
     """Data or a recipe cannot be used as it is."""
 
 
+class AnnotationStopped(Exception):
+    """No more calls to a teacher are made; the message says why."""
+
+
+class TeacherDeclined(Exception):
+    """A teacher cannot answer such a turn, however often it is asked; the message says why."""
+
+
 class StoreError(ValueError):
     """A folder's store cannot be opened or written."""
 

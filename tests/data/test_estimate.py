@@ -56,5 +56,5 @@ def test_prices_without_opening_a_model(tmp_path: Path, monkeypatch: pytest.Monk
     )
     assert price_of("mine", None)(10**6, 0) == 1
     assert price_of("mine,http://y/v1", None)(10**6, 0) == 1
-    with pytest.raises(DataError, match="no folder, no address"):
+    with pytest.raises(DataError, match="is not a folder, an address or the name"):
         price_of("nobody", None)

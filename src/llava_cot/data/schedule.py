@@ -1,7 +1,4 @@
-"""Many pieces of work at once, taken from a stream of any length.
-
-Owns how many run, what becomes of failures, and how it ends early. Knows nothing of the work.
-"""
+"""Concurrent work over a stream of items, and the pictures that it has in memory."""
 
 from __future__ import annotations
 
@@ -16,12 +13,15 @@ from llava_cot.data.record import Picture
 from llava_cot.errors import ImageError
 
 _T = TypeVar("_T")
-# So many failures without a success between them, and whatever is asked is taken to be gone.
+# After so many failures without a success between them, the model is taken to be gone.
 MAX_FAILURES_IN_A_ROW = 20
-# Seconds between two at the start. Replies that come together are handled together and leave together, so
-# that a crowd stays one, and all of it waits for all of it each time.
+# Seconds between two items at the start: replies that arrive together are handled together and so start new
+# requests together, which keeps all requests in step and makes each wait for the slowest.
 _APART = 0.002
-_BREATH = 32  # items that may be passed over before running work has its turn
+_YIELD_EVERY = 32  # items that may be taken before running work has its turn
+# Decoded, these take 1.2 GB: 256 pictures of 1.5 megapixels, or 80 scanned pages.
+_MAX_PIXELS = 400_000_000
+_LOADERS = 4
 
 
 async def run_all(
@@ -30,26 +30,34 @@ async def run_all(
     at_once: int,
     stopped: Callable[[], bool],
 ) -> str | None:
-    """Do the work on every item, at most so many at once, until `stopped` says so.
+    """Do the work on every item.
 
-    Work returns what went wrong, if something did; after `MAX_FAILURES_IN_A_ROW` of these no item is taken
-    any more, and the last is returned. What runs is always waited for, since it may have been paid for,
-    also where taking an item raises; only what work itself raises ends all.
+    Started work is always waited for, since it may have been paid for, also if taking an item raises. Only an
+    exception of `work` itself ends everything.
+
+    Args:
+        items: Taken lazily, as there is capacity for them.
+        work: Returns what failed, if something did.
+        at_once: The most items in progress.
+        stopped: Once it returns true, no more items are taken.
+
+    Returns:
+        The last failure, if `MAX_FAILURES_IN_A_ROW` came in a row; then no more items are taken.
     """
     slots = asyncio.Semaphore(at_once)
-    failed, last = 0, ""
-    broken: Exception | None = None
+    failures, last = 0, ""
+    taking_failed: Exception | None = None
 
     async def one(item: _T) -> None:
-        nonlocal failed, last
+        nonlocal failures, last
         try:
-            trouble = await work(item)
+            failure = await work(item)
         finally:
             slots.release()
-        if trouble is None:
-            failed = 0
-        elif failed < MAX_FAILURES_IN_A_ROW:
-            failed, last = failed + 1, trouble
+        if failure is None:
+            failures = 0
+        elif failures < MAX_FAILURES_IN_A_ROW:
+            failures, last = failures + 1, failure
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -57,19 +65,19 @@ async def run_all(
                 for number, item in enumerate(items):
                     if number < at_once:
                         await asyncio.sleep(_APART)
-                    elif number % _BREATH == 0:
+                    elif number % _YIELD_EVERY == 0:
                         await asyncio.sleep(0)
                     await slots.acquire()
-                    if stopped() or failed >= MAX_FAILURES_IN_A_ROW:
+                    if stopped() or failures >= MAX_FAILURES_IN_A_ROW:
                         break
                     group.create_task(one(item))
             except Exception as error:
-                broken = error
+                taking_failed = error
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    if broken is not None:
-        raise broken
-    return last if failed >= MAX_FAILURES_IN_A_ROW else None
+    if taking_failed is not None:
+        raise taking_failed
+    return last if failures >= MAX_FAILURES_IN_A_ROW else None
 
 
 async def run_interruptible(
@@ -79,8 +87,14 @@ async def run_interruptible(
     stopped: Callable[[], bool],
     on_interrupt: Callable[[], None],
 ) -> str | None:
-    """`run_all`, with an early end by Ctrl-C, of which `on_interrupt` is told: nothing more is taken, what
-    runs is waited for, or dropped at the second Ctrl-C; then KeyboardInterrupt is raised."""
+    """`run_all`, which ends early at Ctrl-C: no more items are taken, and started work is waited for.
+
+    A second Ctrl-C drops that too. Then KeyboardInterrupt is raised.
+
+    Args:
+        items, work, at_once, stopped: As for `run_all`.
+        on_interrupt: Called at the first Ctrl-C.
+    """
     this, interrupted = asyncio.current_task(), False
 
     def interrupt() -> None:
@@ -88,7 +102,7 @@ async def run_interruptible(
         interrupted = True
         on_interrupt()
 
-    with interrupts(interrupt, lambda: this and this.cancel()):
+    with _interrupts(interrupt, lambda: this and this.cancel()):
         try:
             failure = await run_all(items, work, at_once, lambda: interrupted or stopped())
         except asyncio.CancelledError:
@@ -101,18 +115,17 @@ async def run_interruptible(
 
 
 @contextmanager
-def interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iterator[None]:
-    """What the first Ctrl-C does inside, and what any other does. Where signals cannot be had, all is as
-    usual."""
-    loop, come = asyncio.get_running_loop(), 0
+def _interrupts(first: Callable[[], None], later: Callable[[], object]) -> Iterator[None]:
+    """What the first and any later Ctrl-C do inside. Where signals cannot be caught, nothing changes."""
+    loop, count = asyncio.get_running_loop(), 0
 
     def handle() -> None:
-        nonlocal come
-        come += 1
-        if come == 1:
+        nonlocal count
+        count += 1
+        if count == 1:
             first()
         else:
-            second()
+            later()
 
     try:
         loop.add_signal_handler(signal.SIGINT, handle)
@@ -125,15 +138,16 @@ def interrupts(first: Callable[[], None], second: Callable[[], object]) -> Itera
         loop.remove_signal_handler(signal.SIGINT)
 
 
-# Decoded, these take 1.2 GB: 256 pictures of 1.5 megapixels, or 80 scanned pages.
-PIXELS = 400_000_000
-_LOADERS = 4
-
-
 class ImagePool:
-    """Room for so many pixels, which may be passed by as many pictures as are loaded together."""
+    """Bounds the pictures in memory, for work that loads them when it needs them.
 
-    def __init__(self, pixels: int = PIXELS) -> None:
+    Belongs to one event loop. The bound may be exceeded by the pictures that are being loaded.
+
+    Args:
+        pixels: The most decoded pixels.
+    """
+
+    def __init__(self, pixels: int = _MAX_PIXELS) -> None:
         self._left = pixels
         self._loaders = asyncio.Semaphore(_LOADERS)
         self._freed = asyncio.Event()
@@ -142,34 +156,30 @@ class ImagePool:
     async def open(
         self, pictures: tuple[Picture, ...]
     ) -> AsyncIterator[Callable[[], Awaitable[tuple[LoadedImage, ...]]]]:
-        """A function that gives the pictures, loaded when first asked for and let go at the end.
+        """A function that loads the pictures at its first call; they are released at the end.
 
         It raises ImageError.
         """
-        held: list[LoadedImage] = []
+        loaded: list[LoadedImage] = []
 
         async def images() -> tuple[LoadedImage, ...]:
-            if pictures and not held:
+            if pictures and not loaded:
                 async with self._loaders:
                     while self._left <= 0:
                         self._freed.clear()
                         await self._freed.wait()
-                    held.extend(await asyncio.to_thread(_load, pictures))
-                    self._left -= _pixels(held)
-            return tuple(held)
+                    loaded.extend(await asyncio.to_thread(lambda: [_load(it) for it in pictures]))
+                    self._left -= _pixels(loaded)
+            return tuple(loaded)
 
         try:
             yield images
         finally:
-            self._left += _pixels(held)
+            self._left += _pixels(loaded)
             self._freed.set()
 
 
-def _load(pictures: tuple[Picture, ...]) -> list[LoadedImage]:
-    return [_one(picture) for picture in pictures]
-
-
-def _one(picture: Picture) -> LoadedImage:
+def _load(picture: Picture) -> LoadedImage:
     if picture.file is not None and picture.data is None:
         return load_image(picture.file, name=picture.name)
     try:

@@ -1,1 +1,1 @@
-"""Having a teacher write the stages of every answer, and keeping what it wrote."""
+"""Annotation: a teacher writes the stages of every answer, they are checked, and a data set is written."""

@@ -1,8 +1,4 @@
-"""Annotating a set: every record once, many at a time, kept as it comes.
-
-Owns a run, and what the store keeps of a record. What is done with one conversation is in `procedure.py`,
-calls and what they cost in `calls.py`, what is written out at the end in `output.py`.
-"""
+"""`llava-cot data annotate`: annotates every record of a set once, many at a time, and writes the set."""
 
 from __future__ import annotations
 
@@ -11,36 +7,36 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llava_cot.core.files import write_whole
-from llava_cot.data.annotation import output as parquet
 from llava_cot.data.annotation.data_card import data_card
 from llava_cot.data.annotation.estimate import Estimate, Price, estimate
-from llava_cot.data.annotation.output import AnnotationSummary, write_set
+from llava_cot.data.annotation.output import AnnotationSummary, check_installed, write_set
 from llava_cot.data.annotation.procedure import (
-    AGAIN,
-    OUTCOME_KIND,
+    RETRIED,
     AnnotationBudget,
-    AnnotationStopped,
     CallCost,
     TeacherCalls,
-    conversation,
+    annotate_turns,
     cost_of,
-    outcomes,
+    save_outcomes,
+    saved_outcomes,
 )
 from llava_cot.data.annotation.teachers import Teacher
 from llava_cot.data.record import Record, record_key
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import STORE_FILE, Store, check_store_folder, unique_records
-from llava_cot.errors import DataError, ModelFailure
+from llava_cot.errors import AnnotationStopped, DataError, ModelFailure
 
 
 @dataclass(frozen=True)
 class AnnotationEnd:
-    """How a run ended: `why` it was before the end, if it was; how many records `failed`, and are owed still.
+    """How a run ended.
 
-    `gave_up` is true if the teacher could do nothing any more.
+    Attributes:
+        why: Why it ended before all records were done, if it did.
+        failed: The records whose calls failed; they stay pending.
+        gave_up: Whether the teacher failed too many times in a row.
     """
 
     why: str | None
@@ -50,8 +46,16 @@ class AnnotationEnd:
 
 @dataclass(frozen=True)
 class AnnotationProgress:
-    """How far a run is. `done` counts settled records and `turns` theirs, those of earlier runs among them;
-    `fresh` the ones of this run, `failed` those that stay owed."""
+    """The state of a run.
+
+    Attributes:
+        done: Records that are done, also in earlier runs.
+        fresh: Those of this run.
+        failed: Records that failed in this run; they stay pending.
+        turns: The turns of the done records.
+        rejected: The rejected ones of them.
+        usd: The cost of all runs.
+    """
 
     done: int
     fresh: int
@@ -59,98 +63,6 @@ class AnnotationProgress:
     turns: int
     rejected: int
     usd: float
-
-
-async def annotate(
-    records: Iterable[Record],
-    teacher: Teacher,
-    store: Store,
-    *,
-    at_once: int = 256,
-    budget: AnnotationBudget | None = None,
-    on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
-    on_interrupt: Callable[[], None] = lambda: None,
-) -> AnnotationEnd:
-    """Annotate what the store does not have yet.
-
-    Replies are kept in the store as they come, and what became of each record. A record whose calls fail is
-    passed over and stays owed. Records are taken as there is room for them, so there may be any number.
-    Raises ValueError (ModelError, DataError, StoreError), and KeyboardInterrupt after a Ctrl-C once what was
-    asked has been answered.
-    """
-    store.match_settings({"purpose": "annotating"} | teacher.settings)
-    run = _Run(teacher, store, budget or AnnotationBudget(), on_progress)
-
-    def interrupt() -> None:
-        run.calls.stop = run.calls.stop or "it was interrupted"
-        on_interrupt()
-
-    failure = await run_interruptible(
-        run.owed(records), run.one, at_once, lambda: run.calls.ended is not None, interrupt
-    )
-    return AnnotationEnd(failure or run.calls.ended, run.failed, failure is not None)
-
-
-class _Run:
-    """One run over a set: its calls, its pictures, and how far it is."""
-
-    def __init__(
-        self,
-        teacher: Teacher,
-        store: Store,
-        budget: AnnotationBudget,
-        on_progress: Callable[[AnnotationProgress], None],
-    ) -> None:
-        self.calls = TeacherCalls(store, budget)
-        self._teacher, self._store, self._tell = teacher, store, on_progress
-        self._room = ImagePool()
-        self._done = self._fresh = self.failed = self._turns = self._rejected = 0
-
-    def owed(self, records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
-        """The records that are not settled, with their keys."""
-        for record, first in unique_records(records, self._store):
-            if not first:
-                continue
-            key = record_key(record)
-            known = outcomes(self._store, key)
-            if known is None or any(turn.why in AGAIN for turn in known):
-                yield key, record
-            else:
-                self._done += 1
-                self._turns += len(known)
-                self._rejected += sum(turn.text is None for turn in known)
-                self._progress()
-
-    async def one(self, item: tuple[str, Record]) -> str | None:
-        """Annotate one record; what its model could not do, if that was so."""
-        key, record = item
-        try:
-            async with self._room.open(record.pictures) as images:
-                found = await conversation(record, key, self._teacher, self.calls, images)
-        except AnnotationStopped:
-            return None
-        except ModelFailure as failure:
-            self.failed += 1
-            self._progress()
-            return str(failure)
-        kept: list[dict[str, Any]] = [
-            {"text": turn.text} if turn.text is not None else {"why": turn.why, "reason": turn.reason}
-            for turn in found
-        ]
-        self._store.put(key, OUTCOME_KIND, kept)
-        self._done += 1
-        self._fresh += 1
-        self._turns += len(found)
-        self._rejected += sum(turn.text is None for turn in found)
-        self._progress()
-        return next((turn.reason for turn in found if turn.why == "refused"), None)
-
-    def _progress(self) -> None:
-        self._tell(
-            AnnotationProgress(
-                self._done, self._fresh, self.failed, self._turns, self._rejected, self.calls.usd
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -163,8 +75,8 @@ class AnnotationResult:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises DataError or StoreError if a set cannot be begun or gone on with there; makes nothing."""
-    parquet.check_installed()
+    """Check that a set can be begun or resumed in a folder. Raises DataError and StoreError."""
+    check_installed()
     check_store_folder(folder)
 
 
@@ -178,13 +90,25 @@ def annotate_to(
     on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> AnnotationResult:
-    """Annotate records into a folder, or go on with it, and write its files.
+    """Annotate records into a folder, or resume that, and write the folder's files.
 
-    `records` are gone through twice, so it must be possible to do so. Raises ValueError (DataError,
-    StoreError, ModelError), OSError, and KeyboardInterrupt, after which nothing is written but the store.
+    Replies and outcomes are saved as they arrive. A record whose calls fail is skipped and stays pending.
+
+    Args:
+        folder: New, empty, or of an earlier run with the same teacher.
+        records: Iterated over twice, so not an iterator.
+        teacher: Writes and judges.
+        at_once: The most records in progress.
+        budget: The most that all runs may cost.
+        on_progress: Called after each record.
+        on_interrupt: Called at Ctrl-C, after which calls in progress are still waited for.
+
+    Raises:
+        DataError, StoreError, ModelError, OSError: It cannot be done.
+        KeyboardInterrupt: After Ctrl-C; then only the store is up to date.
     """
     if iter(records) is records:
-        raise DataError("the records are needed twice; give a list, or something that reads them anew")
+        raise DataError("the records are needed twice; pass a list, or an object that reads them anew")
     if at_once < 1:
         raise DataError(f"--at-once is {at_once}; at least 1 question must be in flight")
     if budget is not None and budget.usd is not None and not teacher.priced:
@@ -207,10 +131,92 @@ def annotate_to(
 
 
 def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estimate:
-    """What is still owed in a folder, and what it would take. Raises DataError, StoreError."""
+    """Estimate what is still pending in a folder, and what it would cost. Raises DataError and StoreError."""
     check_folder(folder)
     if (folder / STORE_FILE).is_file():
         with Store(folder) as store:
             return estimate(records, store, price)
     with tempfile.TemporaryDirectory() as nowhere, Store(Path(nowhere)) as store:
         return estimate(records, store, price)
+
+
+async def annotate(
+    records: Iterable[Record],
+    teacher: Teacher,
+    store: Store,
+    *,
+    at_once: int = 256,
+    budget: AnnotationBudget | None = None,
+    on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> AnnotationEnd:
+    """Annotate what a store does not have yet; see `annotate_to`. Records are taken lazily."""
+    store.match_settings({"purpose": "annotating"} | teacher.settings)
+    run = _AnnotationRun(teacher, store, budget or AnnotationBudget(), on_progress)
+
+    def interrupt() -> None:
+        run.calls.stop = run.calls.stop or "it was interrupted"
+        on_interrupt()
+
+    failure = await run_interruptible(
+        run.pending(records), run.one, at_once, lambda: run.calls.ended is not None, interrupt
+    )
+    return AnnotationEnd(failure or run.calls.ended, run.failed, failure is not None)
+
+
+class _AnnotationRun:
+    """One run over a set: its calls, its pictures, and its progress."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        store: Store,
+        budget: AnnotationBudget,
+        on_progress: Callable[[AnnotationProgress], None],
+    ) -> None:
+        self.calls = TeacherCalls(store, budget)
+        self._teacher, self._store, self._on_progress = teacher, store, on_progress
+        self._images = ImagePool()
+        self._done = self._fresh = self.failed = self._turns = self._rejected = 0
+
+    def pending(self, records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
+        """The records that are not done, with their keys."""
+        for record, first in unique_records(records, self._store):
+            if not first:
+                continue
+            key = record_key(record)
+            known = saved_outcomes(self._store, key)
+            if known is None or any(turn.why in RETRIED for turn in known):
+                yield key, record
+            else:
+                self._done += 1
+                self._turns += len(known)
+                self._rejected += sum(turn.text is None for turn in known)
+                self._report()
+
+    async def one(self, item: tuple[str, Record]) -> str | None:
+        """Annotate one record; returns the teacher's failure, if there was one."""
+        key, record = item
+        try:
+            async with self._images.open(record.pictures) as images:
+                outcomes = await annotate_turns(record, key, self._teacher, self.calls, images)
+        except AnnotationStopped:
+            return None
+        except ModelFailure as failure:
+            self.failed += 1
+            self._report()
+            return str(failure)
+        save_outcomes(self._store, key, outcomes)
+        self._done += 1
+        self._fresh += 1
+        self._turns += len(outcomes)
+        self._rejected += sum(turn.text is None for turn in outcomes)
+        self._report()
+        return next((turn.reason for turn in outcomes if turn.why == "refused"), None)
+
+    def _report(self) -> None:
+        self._on_progress(
+            AnnotationProgress(
+                self._done, self._fresh, self.failed, self._turns, self._rejected, self.calls.usd
+            )
+        )

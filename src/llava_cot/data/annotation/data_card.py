@@ -1,7 +1,4 @@
-"""The data card of an annotated set: `README.md`, with the header that the Hugging Face hub reads.
-
-Owns its words. Everything in it was counted; what is not whole is said first.
-"""
+"""The data card of an annotated set: `README.md`, with the header that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from llava_cot.data.annotation.output import AnnotationSummary
 from llava_cot.data.annotation.procedure import CallCost
 from llava_cot.data.annotation.teachers import Teacher
 
-# In the header, what it is not known under is "other".
+# The hub's names of licenses; any other is "other".
 _HUB = {
     "Apache-2.0": "apache-2.0",
     "MIT": "mit",
@@ -23,17 +20,17 @@ _HUB = {
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _FILES = """\
-`train.jsonl` has a line a record; the paths in it are relative to this folder. `train.parquet` has the same
-with the pictures in it; `datasets.load_dataset` of this folder loads it. What was rejected, and why, is in
-`rejects.jsonl`.
+`train.jsonl` has a line for each record; the paths in it are relative to this folder. `train.parquet` has
+the same with the pictures in it; `datasets.load_dataset` of this folder loads it. The rejected turns are in
+`rejects.jsonl`, with the reasons.
 """
 _REASONS = {
     "no answer": "the turn has no standard answer",
-    "not the teacher's": "the teacher does not know such questions",
+    "not the teacher's": "the teacher cannot answer such questions",
     "picture": "a picture cannot be read",
     "refused": "the teacher's server refused the question",
     "format": "the stages were not complete and in order",
-    "leak": "the text speaks of the standard answer or the hints",
+    "leak": "the text mentions the standard answer or the hints",
     "conclusion": "the conclusion was judged to be another answer",
     "no verdict": "the verdict could not be read",
 }
@@ -46,7 +43,7 @@ def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ende
         why = f" ({ended})" if ended else ""
         parts.append(
             f"**Not complete:** {summary.pending:,} of the records are still to be annotated{why}. "
-            "The same command goes on where it ended.\n"
+            "Run the same command to resume.\n"
         )
     parts += [
         "Questions with answers in four stages (summary, caption, reasoning, conclusion), in the layout of "
@@ -62,11 +59,11 @@ def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ende
 
 
 def _header(summary: AnnotationSummary) -> str:
-    licences = {licence for _, licence in summary.sources}
-    licence = _HUB.get(licences.pop(), "other") if len(licences) == 1 else "other"
+    licenses = {license for _, license in summary.sources}
+    license = _HUB.get(licenses.pop(), "other") if len(licenses) == 1 else "other"
     size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
     return (
-        f"---\nlicense: {licence}\ntask_categories:\n- visual-question-answering\n"
+        f"---\nlicense: {license}\ntask_categories:\n- visual-question-answering\n"
         f"size_categories:\n- {size}\ntags:\n- chain-of-thought\n- llava-cot\n"
         "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.parquet\n---\n"
     )
@@ -80,9 +77,9 @@ def _counts(summary: AnnotationSummary) -> list[tuple[str, object]]:
         ("pictures of the records", summary.pictures),
     ]
     if summary.pending:
-        rows.append(("records still owed", summary.pending))
+        rows.append(("records still pending", summary.pending))
     if summary.repeated:
-        rows.append(("records left out, with the id of another", summary.repeated))
+        rows.append(("records skipped, with the id of another", summary.repeated))
     return rows
 
 
@@ -103,8 +100,8 @@ def _lengths(words: dict[str, Counter[int]]) -> str:
         if lengths
     ]
     head = [
-        "## Words a stage\n",
-        "| stage | mean | median | 95% are at most |",
+        "## Words in each stage\n",
+        "| stage | mean | median | 95% have at most |",
         "| --- | ---: | ---: | ---: |",
     ]
     return "\n".join([*head, *rows, ""]) if rows else ""
@@ -115,7 +112,7 @@ def _mean(lengths: Counter[int]) -> float:
 
 
 def _quantile(lengths: Counter[int], share: float) -> int:
-    """The least length that at least this share of the texts do not exceed."""
+    """The smallest length that this share of the texts do not exceed."""
     left = share * lengths.total()
     for length, count in sorted(lengths.items()):
         left -= count
@@ -126,10 +123,10 @@ def _quantile(lengths: Counter[int], share: float) -> int:
 
 def _sources(sources: Counter[tuple[str, str]]) -> str:
     rows = [
-        f"| {_cell(source) or 'not named'} | {_cell(licence) or 'not stated'} | {count:,} |"
-        for (source, licence), count in sorted(sources.items())
+        f"| {_cell(source) or 'not named'} | {_cell(license) or 'not stated'} | {count:,} |"
+        for (source, license), count in sorted(sources.items())
     ]
-    head = ["## Sources\n", "| source | licence of its authors | records |", "| --- | --- | ---: |"]
+    head = ["## Sources\n", "| source | license of its authors | records |", "| --- | --- | ---: |"]
     return "\n".join([*head, *rows, ""]) if rows else ""
 
 

@@ -1,9 +1,4 @@
-"""What annotating would cost, before anything is paid for.
-
-Owns the guesses, each with its reason, and the sentence about them. Opens no model and asks nothing: tokens
-are those of earlier calls in the store where there are some, else they are guessed from a sample of the
-questions.
-"""
+"""What annotating would cost: estimated from earlier calls in the store, else guessed from a sample."""
 
 from __future__ import annotations
 
@@ -12,7 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava_cot.data.annotation.procedure import ATTEMPTS, CALL_KINDS, CallCost, call_kind, cost_of, outcomes
+from llava_cot.data.annotation.procedure import (
+    ATTEMPTS,
+    CALL_KINDS,
+    CallCost,
+    call_kind,
+    cost_of,
+    saved_outcomes,
+)
 from llava_cot.data.annotation.teachers import judge_prompt, write_prompt
 from llava_cot.data.record import Record, record_key
 from llava_cot.data.store import Store, unique_records
@@ -21,19 +23,26 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.registry import BUILT_IN
 
 SAMPLE = 200
-_ENOUGH = 10  # questions that must have been asked before their calls are taken as a measure
-# Guesses, none of them measured: four characters of English a token, a picture with room, four stages of
-# some 250 words, a verdict of a sentence or two.
+_ENOUGH = 10  # earlier questions whose calls are taken as a measure
+# Guesses, none of them measured: four characters of English for a token, a picture with a margin, four
+# stages of some 250 words, a verdict of a sentence or two.
 _CHARACTERS, _PICTURE, _WRITTEN, _VERDICT = 4, 1000, 350, 40
-_AGAIN = 0.1  # of questions are asked a second time
+_SECOND_ATTEMPTS = 0.1  # the share of questions that need one
 
-Price = Callable[[int, int], float | None]
+Price = Callable[[int, int], float | None]  # US dollars, of tokens read and written
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """For what is owed: `questions` turns in `records`. `seen` is how many earlier questions it is taken
-    from."""
+    """What is pending, and its cost.
+
+    Attributes:
+        records: Pending records.
+        questions: Their turns with a standard answer.
+        unanswered: Their turns without one, which are not annotated.
+        seen: The number of earlier questions that the estimate is based on; 0 for a guess.
+        cost: The estimate.
+    """
 
     records: int
     questions: int
@@ -43,20 +52,19 @@ class Estimate:
 
     def __str__(self) -> str:
         cost = self.cost
-        by = (
+        basis = (
             f"{self.seen:,} questions asked before"
             if self.seen
-            else "guesses from a sample, nothing was asked"
+            else "a guess from a sample, no call was made"
         )
-        usd = "no price known" if cost.usd is None else f"${cost.usd:,.2f}"
         lines = {
             "records": f"{self.records:,}",
             "questions": f"{self.questions:,}",
             "calls": f"{cost.calls:,}, at most {2 * ATTEMPTS * self.questions:,}",
             "tokens read": f"{cost.prompt_tokens:,}",
             "tokens written": f"{cost.completion_tokens:,}",
-            "cost": usd,
-            "taken from": by,
+            "cost": "no price known" if cost.usd is None else f"${cost.usd:,.2f}",
+            "based on": basis,
         }
         if self.unanswered:
             lines["not asked"] = f"{self.unanswered:,} questions without a standard answer"
@@ -64,33 +72,33 @@ class Estimate:
 
 
 def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
-    """What is owed, and what it will take. Goes through all records, and keeps a few."""
+    """Estimate the cost of the records that are pending in a store. Keeps only a sample of them in memory."""
     rng, sample = random.Random(0), list[Record]()
-    owed = questions = unanswered = 0
+    pending = questions = unanswered = 0
     for record, first in unique_records(records, store):
-        if not first or outcomes(store, record_key(record)) is not None:
+        if not first or saved_outcomes(store, record_key(record)) is not None:
             continue
-        owed += 1
+        pending += 1
         answered = sum(bool(turn.answer) for turn in record.turns)
         questions += answered
         unanswered += len(record.turns) - answered
         if len(sample) < SAMPLE:
             sample.append(record)
-        elif (place := rng.randrange(owed)) < SAMPLE:
+        elif (place := rng.randrange(pending)) < SAMPLE:
             sample[place] = record
     seen = store.counts().get(call_kind("write", 1), 0)
     if seen >= _ENOUGH:
-        per, base = cost_of(store, CALL_KINDS), seen
+        known, base = cost_of(store, CALL_KINDS), seen
     else:
-        per, base, seen = _guess(sample), sum(bool(t.answer) for r in sample for t in r.turns), 0
+        known, base, seen = _guess(sample), sum(bool(t.answer) for r in sample for t in r.turns), 0
     share = questions / base if base else 0.0
-    read, written = round(per.prompt_tokens * share), round(per.completion_tokens * share)
-    cost = CallCost(round(per.calls * share), read, written, price(read, written))
-    return Estimate(owed, questions, unanswered, seen, cost)
+    read, written = round(known.prompt_tokens * share), round(known.completion_tokens * share)
+    cost = CallCost(round(known.calls * share), read, written, price(read, written))
+    return Estimate(pending, questions, unanswered, seen, cost)
 
 
 def _guess(sample: list[Record]) -> CallCost:
-    """What a sample takes, every conclusion judged and some questions asked again."""
+    """The cost of a sample, if every conclusion is judged and some questions need a second attempt."""
     read = written = calls = 0.0
     for record in sample:
         earlier: list[tuple[str, str]] = []
@@ -98,9 +106,9 @@ def _guess(sample: list[Record]) -> CallCost:
             if not turn.answer:
                 continue
             write = _tokens(write_prompt(turn, earlier, ())) + _PICTURE * len(record.pictures)
-            read += (1 + _AGAIN) * (write + _tokens(judge_prompt(turn, turn.answer)))
-            written += (1 + _AGAIN) * (_WRITTEN + _VERDICT)
-            calls += (1 + _AGAIN) * 2
+            read += (1 + _SECOND_ATTEMPTS) * (write + _tokens(judge_prompt(turn, turn.answer)))
+            written += (1 + _SECOND_ATTEMPTS) * (_WRITTEN + _VERDICT)
+            calls += (1 + _SECOND_ATTEMPTS) * 2
             earlier.append((turn.text, "x" * (_WRITTEN * _CHARACTERS)))
     return CallCost(round(calls), round(read), round(written))
 
@@ -110,14 +118,14 @@ def _tokens(prompt: Prompt) -> int:
 
 
 def price_of(spec: str, model_name: str | None) -> Price:
-    """The price of a teacher that is not opened. Raises ModelError, and DataError if it can be none."""
+    """The price of a teacher that is not opened. Raises ModelError, and DataError for an unknown name."""
     from llava_cot.models.endpoint.config import find_providers, load_config
 
     config = load_config()
     here = spec in BUILT_IN or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
     providers = [] if here else find_providers(spec, config)
     if not providers and not here:
-        raise DataError(f"{spec} is no folder, no address and no name of a server in endpoints.yaml")
+        raise DataError(f"{spec} is not a folder, an address or the name of a server in endpoints.yaml")
     found = config.prices.get(model_name or providers[0].model or "") if providers else None
     return lambda read, written: (
         None if found is None else (read * found.input + written * found.output) / 1e6

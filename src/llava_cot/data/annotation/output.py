@@ -1,15 +1,4 @@
-"""An annotated set on disk: `train.jsonl`, `train.parquet`, `rejects.jsonl`, pictures and a data card.
-
-Owns the folder's layout, and going through records and store in the input's order. Everything that is written
-depends on these two alone, so however often the work was broken off, the same files come of it. What the card
-says is in `card.py`, the columns of the Parquet file in `parquet.py`.
-
-    train.jsonl     a line a record (`records.to_json`), its pictures as paths relative to the folder
-    train.parquet   the same with the pictures in it, as `datasets` loads it
-    rejects.jsonl   a line a rejected turn: id, turn, why, reason, question, answer, attempts
-    images/         the pictures, as hard links where the file system allows, else as copies
-    README.md       the card
-"""
+"""An annotated set on disk: `train.jsonl`, `train.parquet`, `rejects.jsonl` and pictures; see `write_set`."""
 
 from __future__ import annotations
 
@@ -21,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from llava_cot.core.files import path_inside, whole
 from llava_cot.core.stages import parse
-from llava_cot.data.annotation.procedure import ATTEMPTS, TurnOutcome, call_kind, outcomes
+from llava_cot.data.annotation.procedure import ATTEMPTS, TurnOutcome, call_kind, saved_outcomes
 from llava_cot.data.record import (
     Picture,
     Record,
@@ -39,12 +28,23 @@ from llava_cot.data.store import Store, unique_records
 from llava_cot.errors import DataError, missing_package
 
 IMAGES = "images"
-_REPEATED = "an earlier record has its id"
+# Small row groups, so that a row can be read without its neighbors; each takes 11 kB of memory until the end.
+_MAX_ROWS = 2000
+_MAX_BYTES = 64_000_000
 
 
 @dataclass
 class AnnotationSummary:
-    """What became of a set. `words` has, for each stage, how many texts have how many words."""
+    """What a set has.
+
+    Attributes:
+        records: Annotated records; `turns` and `pictures` are theirs, and `sources` counts them by source and
+            license.
+        rejected: Rejected turns by reason.
+        pending: Records that are still to be annotated.
+        repeated: Records that were skipped because an earlier one has the same id.
+        words: For each stage, how many texts have how many words.
+    """
 
     records: int = 0
     turns: int = 0
@@ -56,43 +56,55 @@ class AnnotationSummary:
     pictures: int = 0
 
 
-def write_set(records: Iterable[Record], store: Store, folder: Path) -> AnnotationSummary:
-    """Write all but the card, each file whole or not at all. Raises OSError, DataError, StoreError."""
-    from llava_cot.data.annotation.output import Parquet
+def check_installed() -> None:
+    """Check that a set can be written. Raises DataError."""
+    for package in ("pyarrow", "datasets"):
+        if find_spec(package) is None:
+            raise DataError(missing_package("a data set", package, extra="data"))
 
+
+def write_set(records: Iterable[Record], store: Store, folder: Path) -> AnnotationSummary:
+    """Write a set's files, each whole or not at all, from the records and the store alone.
+
+        train.jsonl     a line for each record (`record.to_json`), with paths of pictures below the folder
+        train.parquet   the same with the pictures in it, for `datasets.load_dataset`
+        rejects.jsonl   a line for each rejected turn: id, turn, why, reason, question, answer, attempts
+        images/         the pictures, as hard links where the file system allows, else as copies
+
+    The data card, `README.md`, is written by `annotate_to`. Raises OSError, DataError and StoreError.
+    """
     for left in folder.glob("*.part"):  # of a process that was killed
         left.unlink()
     summary = AnnotationSummary()
     with ExitStack() as files:
-        lines = files.enter_context(
-            files.enter_context(whole(folder / "train.jsonl")).open("w", encoding="utf-8")
-        )
-        rejects = files.enter_context(
-            files.enter_context(whole(folder / "rejects.jsonl")).open("w", encoding="utf-8")
-        )
-        table = files.enter_context(Parquet(files.enter_context(whole(folder / "train.parquet"))))
+
+        def text_file(name: str) -> TextIO:
+            part = files.enter_context(whole(folder / name))
+            return files.enter_context(part.open("w", encoding="utf-8"))
+
+        train, rejects = text_file("train.jsonl"), text_file("rejects.jsonl")
+        table = files.enter_context(_Parquet(files.enter_context(whole(folder / "train.parquet"))))
         for record, first in unique_records(records, store):
             if not first:
                 summary.repeated += 1
-                rejects.write(_line({"id": record.id, "why": "repeated", "reason": _REPEATED}))
+                reason = "an earlier record has its id"
+                rejects.write(_line({"id": record.id, "why": "repeated", "reason": reason}))
                 continue
             key = record_key(record)
-            found = outcomes(store, key)
-            if found is None:
+            outcomes = saved_outcomes(store, key)
+            if outcomes is None:
                 summary.pending += 1
                 continue
-            for reject in _rejects(record, key, found, store):
+            for reject in _rejects(record, key, outcomes, store):
                 summary.rejected[reject["why"]] += 1
                 rejects.write(_line(reject))
-            responses = {number: one.text for number, one in enumerate(found) if one.text is not None}
+            responses = {number: it.text for number, it in enumerate(outcomes) if it.text is not None}
             if responses:
-                kept = annotated(record, responses)
-                kept = replace(
-                    kept, pictures=tuple(place_in_set(picture, folder) for picture in record.pictures)
-                )
-                lines.write(_line(to_json(kept)))
-                table.add(kept)
-                _count(summary, kept)
+                pictures = tuple(place_in_set(picture, folder) for picture in record.pictures)
+                written = replace(annotated(record, responses), pictures=pictures)
+                train.write(_line(to_json(written)))
+                table.add(written)
+                _count(summary, written)
     return summary
 
 
@@ -100,13 +112,13 @@ def _line(value: dict[str, Any]) -> str:
     return json.dumps(value) + "\n"
 
 
-def _rejects(record: Record, key: str, found: list[TurnOutcome], store: Store) -> Iterator[dict[str, Any]]:
-    for number, outcome in enumerate(found):
+def _rejects(record: Record, key: str, outcomes: list[TurnOutcome], store: Store) -> Iterator[dict[str, Any]]:
+    for number, outcome in enumerate(outcomes):
         if outcome.text is None:
             turn = record.turns[number]
             replies = [
-                {what: reply["text"] for what in ("write", "judge")
-                 if (reply := store.get(f"{key} {number}", call_kind(what, attempt))) is not None}
+                {call: reply["text"] for call in ("write", "judge")
+                 if (reply := store.get(f"{key} {number}", call_kind(call, attempt))) is not None}
                 for attempt in range(1, ATTEMPTS + 1)
             ]  # fmt: skip
             yield {
@@ -131,81 +143,41 @@ def _count(summary: AnnotationSummary, record: Record) -> None:
 
 
 def place_in_set(picture: Picture, folder: Path) -> Picture:
-    """The picture below the set's own folder. A name that another picture has already gets its hash."""
+    """Put a picture into a set's folder. If another picture has its name, a hash is added to the name."""
     below = PurePosixPath(picture.name.replace("\\", "/"))
     name = below if below.parts[:1] == (IMAGES,) else PurePosixPath(IMAGES, below)
     target = path_inside(folder, str(name))
-    if not _put(picture, target):
+    if target.exists() and not holds_picture(target, picture):
         name = name.with_name(f"{name.stem}-{sha256(picture.read()).hexdigest()[:8]}{name.suffix}")
         target = path_inside(folder, str(name))
-        _put(picture, target)
+    if not target.exists():
+        place_picture(picture, target)
     return Picture(str(name), target)
 
 
-def _put(picture: Picture, target: Path) -> bool:
-    """Whether the picture is there now; false if another one is."""
-    if target.exists():
-        return holds_picture(target, picture)
-    place_picture(picture, target)
-    return True
+class _Parquet:
+    """The Parquet file of a set, written as it goes; complete when closed. Raises OSError.
 
-
-# Small groups, so that one row can be had without reading much; each takes 11 kB of memory until the end.
-_ROWS = 2000
-_BYTES = 64_000_000
-
-
-def _value(kind: str) -> dict[str, str]:
-    return {"dtype": kind, "_type": "Value"}
-
-
-def _list(of: object) -> dict[str, object]:
-    return {"feature": of, "_type": "List"}
-
-
-_FEATURES = {
-    "id": _value("string"),
-    "images": _list({"_type": "Image"}),
-    "conversations": _list({"from": _value("string"), "value": _value("string")}),
-    "questions": _list(
-        {
-            "question": _value("string"),
-            "answer": _value("string"),
-            "options": _list(_value("string")),
-            "hints": _value("string"),
-        }
-    ),
-    "source": _value("string"),
-    "licence": _value("string"),
-    "extra": _value("string"),
-}
-
-
-def check_installed() -> None:
-    """To be called before any work. Raises DataError."""
-    if find_spec("pyarrow") is None:
-        raise DataError(missing_package("a data set", "pyarrow", extra="data"))
-
-
-class Parquet:
-    """A file that rows are added to; complete when closed. Raises OSError."""
+    The column `extra` is JSON as text, since sources have different fields.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
+        from datasets import Features, Image, List, Value
 
-        text = pa.string()
-        images = pa.list_(pa.struct({"bytes": pa.binary(), "path": text}))
-        said = pa.list_(pa.struct({"from": text, "value": text}))
-        asked = pa.list_(
-            pa.struct({"question": text, "answer": text, "options": pa.list_(text), "hints": text})
-        )
-        columns = {"id": text, "images": images, "conversations": said, "questions": asked}
-        note = {"huggingface": json.dumps({"info": {"features": _FEATURES}})}
-        schema = pa.schema(columns | {"source": text, "licence": text, "extra": text}, metadata=note)
+        text = Value("string")
+        questions = {"question": text, "answer": text, "options": List(text), "hints": text}
+        features = {
+            "id": text,
+            "images": List(Image()),
+            "conversations": List({"from": text, "value": text}),
+            "questions": List(questions),
+            **dict.fromkeys(("source", "licence", "extra"), text),
+        }
+        self._schema = Features(features).arrow_schema
         self._table = pa.Table
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self._schema = schema
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -226,7 +198,7 @@ class Parquet:
         }
         self._rows.append(_sound(row))
         self._bytes += sum(len(image["bytes"]) for image in images)
-        if len(self._rows) >= _ROWS or self._bytes >= _BYTES:
+        if len(self._rows) >= _MAX_ROWS or self._bytes >= _MAX_BYTES:
             self._write()
 
     def _write(self) -> None:
@@ -234,7 +206,7 @@ class Parquet:
             self._writer.write_table(self._table.from_pylist(self._rows, schema=self._schema))
         self._rows, self._bytes = [], 0
 
-    def __enter__(self) -> Parquet:
+    def __enter__(self) -> _Parquet:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -246,11 +218,11 @@ class Parquet:
 
 
 def _sound(value: Any) -> Any:
-    """The value with its texts as UTF-8 has them: half of a surrogate pair, which JSON may hold, is "?"."""
+    """The value with texts that UTF-8 can hold: half of a surrogate pair, as JSON may have, becomes "?"."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
-        return {key: _sound(each) for key, each in value.items()}
+        return {key: _sound(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_sound(each) for each in value]
+        return [_sound(item) for item in value]
     return value

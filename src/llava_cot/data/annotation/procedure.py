@@ -1,10 +1,11 @@
-"""What a teacher is asked about one conversation, and what is taken of its replies.
+"""Annotating one record: the calls to the teacher, each made once, and which replies are accepted.
 
-Owns the order of calls and the reasons to reject. Knows the teacher by its protocol, and no file.
+After the appendix of arXiv 2411.10440: the teacher gets pictures, question, standard answer and hints; the
+format is checked; a second call judges whether the conclusion means the same as the standard answer and is no
+refusal; after two attempts the turn is rejected.
 
-After the appendix of arXiv 2411.10440: the teacher is shown pictures, question, standard answer and hints;
-the format is checked; a second call judges whether the conclusion means the same as the standard answer and
-is no refusal; at most two attempts, then the turn is rejected.
+The store has replies under the kinds "write 1", "judge 1", "write 2" and "judge 2", and a record's outcome
+under the kind "record".
 """
 
 from __future__ import annotations
@@ -13,27 +14,140 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from llava_cot.core.stages import parse, render, validate
-from llava_cot.data.annotation.teachers import Images, Teacher, TeacherReply, Unteachable, same
+from llava_cot.data.annotation.teachers import Images, Teacher, TeacherReply, same
 from llava_cot.data.checks.giveaways import leaks
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.store import Store
-from llava_cot.errors import DataError, ImageError, ModelError, ModelFailure
+from llava_cot.errors import (
+    AnnotationStopped,
+    DataError,
+    ImageError,
+    ModelError,
+    ModelFailure,
+    TeacherDeclined,
+)
 from llava_cot.models.base import seed_of
 from llava_cot.search.judge_prompts import parse_check
 
+ATTEMPTS = 2  # the paper's
+Call = Literal["write", "judge"]
 Why = Literal[
     "no answer", "not the teacher's", "picture", "refused", "format", "leak", "conclusion", "no verdict"
 ]
-# What the next run tries again: it has cost nothing, and the picture may be mended, the server set right.
-AGAIN: tuple[Why, ...] = ("picture", "refused")
+# Tried again when work is resumed: it has cost nothing, and the picture or the server may be repaired.
+RETRIED: tuple[Why, ...] = ("picture", "refused")
+_RECORD = "record"
+_MONEY = re.compile(r"\$\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*(?:usd|\$)", re.IGNORECASE)
+
+
+def call_kind(call: Call, attempt: int) -> str:
+    """The store's kind of such calls. Their key is the record's, with the turn's number."""
+    return f"{call} {attempt}"
+
+
+CALL_KINDS = tuple(
+    call_kind(call, attempt) for attempt in range(1, ATTEMPTS + 1) for call in ("write", "judge")
+)
+
+
+@dataclass(frozen=True)
+class AnnotationBudget:
+    """The most that a set may cost, over all runs: US dollars, or questions put to the teacher."""
+
+    usd: float | None = None
+    questions: int | None = None
+
+
+def parse_budget(text: str) -> AnnotationBudget:
+    """The budget of "5usd", "$5" or "200". Raises DataError."""
+    money = _MONEY.fullmatch(text.strip())
+    if money is not None:
+        return AnnotationBudget(usd=float(money[1] or money[2]))
+    if re.fullmatch(r"\d{1,12}", text.strip()):
+        return AnnotationBudget(questions=int(text))
+    raise DataError(f"the budget {text!r} is neither money, as in 5usd, nor a number of questions, as in 200")
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """What calls cost; `usd` is None if none of them had a price."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+
+
+def cost_of(store: Store, kinds: tuple[str, ...] = CALL_KINDS) -> CallCost:
+    """The cost of the calls in a store."""
+    counts = store.counts()
+
+    def total(name: str) -> float:
+        return sum(store.total(kind, name) for kind in kinds)
+
+    usd = total("usd")
+    calls = sum(counts.get(kind, 0) for kind in kinds)
+    return CallCost(calls, int(total("prompt_tokens")), int(total("completion_tokens")), usd or None)
+
+
+class TeacherCalls:
+    """Calls whose replies are saved in a store, within a budget.
+
+    Attributes:
+        usd: The cost of all calls so far.
+        stop: Why no more calls are made, once that is so.
+        full: Why no further question is begun, once that is so.
+    """
+
+    def __init__(self, store: Store, budget: AnnotationBudget) -> None:
+        self._store, self._budget = store, budget
+        self._begun = store.counts().get(call_kind("write", 1), 0)
+        self.usd = cost_of(store).usd or 0.0
+        self.stop: str | None = None
+        self.full: str | None = None
+
+    @property
+    def ended(self) -> str | None:
+        """Why no further question is taken."""
+        return self.stop or self.full
+
+    async def make(
+        self, key: str, call: Call, attempt: int, ask: Callable[[], Awaitable[TeacherReply]]
+    ) -> TeacherReply:
+        """The reply to a call, from the store if it is there. Raises AnnotationStopped, and like `ask`."""
+        kind = call_kind(call, attempt)
+        known = self._store.get(key, kind)
+        if known is not None:
+            return TeacherReply(**known)
+        begins = kind == call_kind("write", 1)
+        self._check_budget(begins)
+        self._begun += begins
+        try:
+            reply = await ask()
+        except BaseException:
+            self._begun -= begins
+            raise
+        self._store.put(key, kind, vars(reply))
+        self.usd += reply.usd or 0.0
+        return reply
+
+    def _check_budget(self, begins: bool) -> None:
+        usd, questions = self._budget.usd, self._budget.questions
+        if self.stop is None and usd is not None and self.usd >= usd:
+            self.stop = f"the budget of ${usd:g} is spent"
+        if self.stop is not None:
+            raise AnnotationStopped(self.stop)
+        if begins and questions is not None and self._begun >= questions:
+            self.full = f"the budget of {questions:,} questions is spent"
+            raise AnnotationStopped(self.full)
 
 
 @dataclass(frozen=True)
 class TurnOutcome:
-    """What became of one turn: its stages and conclusion, or why it is rejected, in a word and at length."""
+    """The outcome of one turn: its stages and conclusion, or why it is rejected, by kind and in words."""
 
     text: str | None = None
     why: Why | None = None
@@ -41,30 +155,45 @@ class TurnOutcome:
     conclusion: str = ""
 
 
-async def conversation(
+def saved_outcomes(store: Store, key: str) -> list[TurnOutcome] | None:
+    """The outcomes of a record's turns; None if it is pending."""
+    saved = store.get(key, _RECORD)
+    return None if saved is None else [TurnOutcome(**turn) for turn in saved]
+
+
+def save_outcomes(store: Store, key: str, outcomes: list[TurnOutcome]) -> None:
+    """Save the outcomes of a record's turns."""
+    saved: list[dict[str, Any]] = [
+        {"text": turn.text} if turn.text is not None else {"why": turn.why, "reason": turn.reason}
+        for turn in outcomes
+    ]
+    store.put(key, _RECORD, saved)
+
+
+async def annotate_turns(
     record: Record, key: str, teacher: Teacher, calls: TeacherCalls, images: Images
 ) -> list[TurnOutcome]:
-    """What becomes of each turn, in order; each is shown the earlier ones that were not rejected.
+    """Annotate each turn of a record, in order. The teacher sees the earlier turns that were not rejected.
 
-    Raises ModelFailure and Stopped; the calls that were made until then are kept.
+    Raises ModelFailure and AnnotationStopped; the replies until then are saved.
     """
-    found: list[TurnOutcome] = []
+    outcomes: list[TurnOutcome] = []
     earlier: list[tuple[str, str]] = []
     for number in range(len(record.turns)):
         try:
             outcome = await _turn(record, number, key, teacher, calls, earlier, images)
-        except Unteachable as no:
-            outcome = TurnOutcome(why="not the teacher's", reason=str(no))
+        except TeacherDeclined as declined:
+            outcome = TurnOutcome(why="not the teacher's", reason=str(declined))
         except ImageError as error:
             outcome = TurnOutcome(why="picture", reason=str(error))
         except ModelFailure:
             raise
         except ModelError as refusal:
             outcome = TurnOutcome(why="refused", reason=str(refusal))
-        found.append(outcome)
+        outcomes.append(outcome)
         if outcome.text is not None:
             earlier.append((record.turns[number].text, outcome.text))
-    return found
+    return outcomes
 
 
 async def _turn(
@@ -83,22 +212,22 @@ async def _turn(
     for attempt in range(1, ATTEMPTS + 1):
         seed = seed_of(name, attempt)
         write = partial(teacher.write, record, number, earlier, images, seed)
-        outcome = _form(await calls.ask(name, "write", attempt, write), turn)
+        outcome = _check_form(await calls.make(name, "write", attempt, write), turn)
         if outcome.text is None:
             continue
         conclusion = outcome.conclusion
         if same(conclusion, turn):
             return outcome
         judge = partial(teacher.judge, record, number, conclusion, seed)
-        refused = _meaning(await calls.ask(name, "judge", attempt, judge), conclusion)
-        if refused is None:
+        rejected = _check_meaning(await calls.make(name, "judge", attempt, judge), conclusion)
+        if rejected is None:
             return outcome
-        outcome = refused
+        outcome = rejected
     return outcome
 
 
-def _form(written: TeacherReply, turn: Turn) -> TurnOutcome:
-    """What was written in the one way of writing stages, or what is wrong with its form."""
+def _check_form(written: TeacherReply, turn: Turn) -> TurnOutcome:
+    """The written stages in their canonical form, or what is wrong with them."""
     departures = validate(written.text)
     if departures:
         cut = "; it was cut off at the limit of tokens" if written.finish == "length" else ""
@@ -109,128 +238,11 @@ def _form(written: TeacherReply, turn: Turn) -> TurnOutcome:
     return TurnOutcome(render(answer), conclusion=answer.conclusion or "")
 
 
-def _meaning(judged: TeacherReply, conclusion: str) -> TurnOutcome | None:
-    """Why a conclusion does not count, None if it does. A verdict that cannot be read is none."""
+def _check_meaning(judged: TeacherReply, conclusion: str) -> TurnOutcome | None:
+    """Why a conclusion is rejected, None if it is accepted. A verdict that cannot be read rejects it."""
     verdict = parse_check(judged.text)
     if verdict is None:
         return TurnOutcome(why="no verdict", reason=f"the verdict cannot be read: {judged.text[-200:]!r}")
     if verdict:
         return None
     return TurnOutcome(why="conclusion", reason=f"{conclusion[:200]!r} was judged to be another answer")
-
-
-OUTCOME_KIND = "record"  # the store's kind for what became of a record
-
-
-def outcomes(store: Store, key: str) -> list[TurnOutcome] | None:
-    """What became of the record's turns, None if it is still owed."""
-    kept = store.get(key, OUTCOME_KIND)
-    return None if kept is None else [TurnOutcome(**turn) for turn in kept]
-
-
-ATTEMPTS = 2  # the paper's
-What = Literal["write", "judge"]
-_MONEY = re.compile(r"\$\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*(?:usd|\$)", re.IGNORECASE)
-
-
-def call_kind(what: What, attempt: int) -> str:
-    """The store's name for such calls. Their key is the record's and the turn's number."""
-    return f"{what} {attempt}"
-
-
-CALL_KINDS = tuple(
-    call_kind(what, attempt) for attempt in range(1, ATTEMPTS + 1) for what in ("write", "judge")
-)
-
-
-class AnnotationStopped(Exception):
-    """No more is to be asked; the message says why."""
-
-
-@dataclass(frozen=True)
-class AnnotationBudget:
-    """The most that a set may cost, over all runs: US dollars, or questions that were put to the teacher."""
-
-    usd: float | None = None
-    questions: int | None = None
-
-
-def parse_budget(text: str) -> AnnotationBudget:
-    """From "5usd", "$5" or "200". Raises DataError."""
-    money = _MONEY.fullmatch(text.strip())
-    if money is not None:
-        return AnnotationBudget(usd=float(money[1] or money[2]))
-    if re.fullmatch(r"\d{1,12}", text.strip()):
-        return AnnotationBudget(questions=int(text))
-    raise DataError(f"the budget {text!r} is neither money, as in 5usd, nor a number of questions, as in 200")
-
-
-@dataclass(frozen=True)
-class CallCost:
-    """What calls took; `usd` is None where none of them had a price."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float | None = None
-
-
-def cost_of(store: Store, kinds: tuple[str, ...] = CALL_KINDS) -> CallCost:
-    """What the calls in a store took."""
-    counts = store.counts()
-
-    def total(name: str) -> float:
-        return sum(store.total(each, name) for each in kinds)
-
-    usd = total("usd")
-    calls = sum(counts.get(each, 0) for each in kinds)
-    return CallCost(calls, int(total("prompt_tokens")), int(total("completion_tokens")), usd or None)
-
-
-class TeacherCalls:
-    """Calls that are kept in a store.
-
-    `stop` holds, once there is one, the reason why no more are made, `full` why no further question is begun.
-    """
-
-    def __init__(self, store: Store, budget: AnnotationBudget) -> None:
-        self._store, self._budget = store, budget
-        self._begun = store.counts().get(call_kind("write", 1), 0)
-        self.usd = cost_of(store).usd or 0.0
-        self.stop: str | None = None
-        self.full: str | None = None
-
-    @property
-    def ended(self) -> str | None:
-        """Why no further question is to be taken."""
-        return self.stop or self.full
-
-    async def ask(
-        self, key: str, what: What, attempt: int, call: Callable[[], Awaitable[TeacherReply]]
-    ) -> TeacherReply:
-        """The reply to a call, from the store if it is there. Raises Stopped, and whatever `call` does."""
-        name = call_kind(what, attempt)
-        known = self._store.get(key, name)
-        if known is not None:
-            return TeacherReply(**known)
-        begins = name == call_kind("write", 1)
-        self._may_ask(begins)
-        self._begun += begins
-        try:
-            reply = await call()
-        except BaseException:
-            self._begun -= begins
-            raise
-        self._store.put(key, name, vars(reply))
-        self.usd += reply.usd or 0.0
-        return reply
-
-    def _may_ask(self, begins: bool) -> None:
-        usd, questions = self._budget.usd, self._budget.questions
-        if self.stop is None and usd is not None and self.usd >= usd:
-            self.stop = f"the budget of ${usd:g} is spent"
-        if self.stop is not None:
-            raise AnnotationStopped(self.stop)
-        if begins and questions is not None and self._begun >= questions:
-            self.full = f"the budget of {questions:,} questions is spent"
-            raise AnnotationStopped(self.full)

@@ -1,7 +1,6 @@
-"""Teachers: who writes the four stages of a turn, and judges a conclusion; a model, or the program of scenes.
+"""Teachers, which write the four stages of a turn and judge a conclusion, and a model teacher's prompts.
 
-Owns what a teacher is to the annotating, its sampling, and its pictures. Knows no store, no budget and no
-file.
+The procedure is that of the appendix of arXiv 2411.10440, in words of our own.
 """
 
 from __future__ import annotations
@@ -15,20 +14,21 @@ from typing import Protocol
 
 from llava_cot.core.question import LoadedImage
 from llava_cot.data.record import Record, Turn
+from llava_cot.errors import TeacherDeclined
 from llava_cot.models.base import Finish, Message, Model, Prompt, Sampling
 
-# The project's own defaults; not greedy, since a second attempt must be able to come out otherwise.
+# The project's own defaults; not greedy, since a second attempt must be able to differ.
 _WRITING = Sampling(temperature=0.6, top_p=0.9, max_tokens=2048)
 _JUDGING = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
 
-# Turns that were annotated before this one: question and response.
+# The annotated turns before this one: question and response.
 Earlier = Sequence[tuple[str, str]]
 Images = Callable[[], Awaitable[tuple[LoadedImage, ...]]]
 
 
 @dataclass(frozen=True)
 class TeacherReply:
-    """What a teacher wrote, and what that cost. `usd` is None where there is no price."""
+    """What a teacher wrote, and its cost. `usd` is None if there is no price."""
 
     text: str
     finish: Finish = "eos"
@@ -37,14 +37,13 @@ class TeacherReply:
     usd: float | None = None
 
 
-class Unteachable(Exception):
-    """This teacher has nothing to say to a turn, however often it is asked; the message is the reason."""
-
-
 class Teacher(Protocol):
-    """`settings` are what its replies depend on: a set is the work of one teacher with one kind of request.
+    """Writes answers in stages and judges conclusions.
 
-    `priced` tells whether what its replies cost is known.
+    Attributes:
+        name: For messages and the data card.
+        priced: Whether the cost of its replies is known.
+        settings: What its replies depend on. A set is the work of one teacher with the same settings.
     """
 
     name: str
@@ -54,15 +53,17 @@ class Teacher(Protocol):
     async def write(
         self, record: Record, number: int, earlier: Earlier, images: Images, seed: int
     ) -> TeacherReply:
-        """The four stages of turn `number`. Raises Unteachable, ModelError, ImageError."""
+        """Write the four stages of turn `number`. Raises TeacherDeclined, ModelError and ImageError."""
         ...
 
     async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
-        """Whether a conclusion means the same as the turn's standard answer. Raises like `write`."""
+        """Judge whether a conclusion means the same as the standard answer. Raises like `write`."""
         ...
 
 
 class ModelTeacher:
+    """A model as teacher."""
+
     def __init__(self, model: Model) -> None:
         self.name = model.name
         self.priced = model.price(1, 1) is not None
@@ -92,8 +93,10 @@ class ModelTeacher:
 def open_teacher(
     spec: str, model_name: str | None = None, at_once: int = 256, device: str = "auto", dtype: str = "auto"
 ) -> Iterator[Teacher]:
-    """Open "scenes", or any model that `open_model` opens, for so many questions at once. Raises
-    ModelError."""
+    """Open a teacher: "scenes", or any model that `open_model` opens, for `at_once` questions at once.
+
+    Raises ModelError.
+    """
     if spec == "scenes":
         yield SceneTeacher()
         return
@@ -107,7 +110,7 @@ def open_teacher(
 
 
 class SceneTeacher:
-    """The programmatic teacher. It knows a scene by the record's id, and is never wrong about one."""
+    """The program that makes the scenes. It knows a scene by the record's id, and is always right."""
 
     def __init__(self) -> None:
         self.name = "scenes"
@@ -122,16 +125,16 @@ class SceneTeacher:
 
         item = named_item(record.id)
         if item is None or len(record.turns) != 1:
-            raise Unteachable("it is no scene: the id of one is SPLIT-SEED-INDEX")
+            raise TeacherDeclined("it is no scene: the id of one is SPLIT-SEED-INDEX")
         turn = record.turns[0]
         if not item.has_question(turn.question, turn.options, turn.answer):
-            raise Unteachable(
+            raise TeacherDeclined(
                 f"the scene {item.id} has another question or answer, from another version perhaps"
             )
         return TeacherReply(render(item.stages))
 
     async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
-        raise Unteachable("the conclusion is not the scene's answer")
+        raise TeacherDeclined("the conclusion is not the scene's answer")
 
 
 _TASK = """\
@@ -175,13 +178,13 @@ _PAIRS = (("(", ")"), ("[", "]"), ("**", "**"), ('"', '"'), ("“", "”"), ("$"
 
 
 def write_prompt(turn: Turn, earlier: Sequence[tuple[str, str]], images: Sequence[LoadedImage]) -> Prompt:
-    """Asks for the four stages of a turn. `earlier` has question and response of the turns before it."""
-    said: list[Message] = []
+    """The prompt for the four stages of a turn; `earlier` has the questions and responses before it."""
+    messages: list[Message] = []
     for question, response in earlier:
-        said += [Message("user", question), Message("assistant", response)]
-    said.append(Message("user", _task(turn)))
-    first = Message("user", said[0].text, tuple(images))
-    return Prompt((first, *said[1:]))
+        messages += [Message("user", question), Message("assistant", response)]
+    messages.append(Message("user", _task(turn)))
+    first = Message("user", messages[0].text, tuple(images))
+    return Prompt((first, *messages[1:]))
 
 
 def _task(turn: Turn) -> str:
@@ -198,12 +201,12 @@ def _task(turn: Turn) -> str:
 
 
 def judge_prompt(turn: Turn, conclusion: str) -> Prompt:
-    """Asks whether a conclusion means the same as the standard answer. By text alone."""
+    """The prompt that asks whether a conclusion means the same as the standard answer, without images."""
     return Prompt.of(_JUDGE.format(question=turn.text, answer=_standard(turn), given=conclusion))
 
 
 def _standard(turn: Turn) -> str:
-    """The standard answer, with the option's text where it is a letter."""
+    """The standard answer, with the option's text if it is a letter."""
     option = _option(turn)
     return f"{turn.answer}" if option is None else f"{turn.answer}. {option}"
 
@@ -224,7 +227,7 @@ def prompts_hash() -> str:
 
 
 def same(conclusion: str, turn: Turn) -> bool:
-    """Whether a conclusion is the standard answer beyond doubt; if not, it may still mean the same."""
+    """Whether a conclusion certainly is the standard answer; if not, it may still mean the same."""
     if turn.answer is None:
         return False
     given, option = _plain(conclusion), _option(turn)
@@ -235,10 +238,9 @@ def same(conclusion: str, turn: Turn) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Without what changes no meaning: white space, an end mark, brackets around it all, a capital at the
-    start.
+    """A text without what changes no meaning: white space, an end mark, brackets around it, a first capital.
 
-    Case is kept otherwise (genotypes, segments, units), and so are marks that belong to a value (.5, 5', -5).
+    Other capitals stay (genotypes, segments, units), and so do marks that belong to a value (.5, 5', -5).
     """
     words = " ".join(text.split())
     while True:
