@@ -246,6 +246,9 @@ def _adapt(svg: str, plot: ReportPlot, tooltips: dict[str, str]) -> ET.Element:
             element.set("href", f"#{plot.name}-{href[1:]}")
         if (clip := element.get("clip-path")) is not None:
             element.set("clip-path", clip.replace("#", f"#{plot.name}-"))
+    for shape in root.iterfind(f".//{_SVG}defs/{_SVG}path"):  # `use` has the colors, which can then be dark
+        for name in ("fill", "stroke"):
+            shape.attrib.pop(name, None)
     alt = _text(plot.alt)
     box = root.get("viewBox", "")
     root.attrib.clear()
