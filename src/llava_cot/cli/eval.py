@@ -52,8 +52,7 @@ def evaluate(
         typer.Option(metavar="M", help="A model that scores answers that text comparison does not decide."),
     ] = None,
     answer: Annotated[
-        str,
-        typer.Option(help="What is scored: conclusion; last-line or whole for a model without stages."),
+        str, typer.Option(help="What is scored: conclusion; last-line or whole for a model without stages.")
     ] = "conclusion",
     root: Annotated[
         str | None, typer.Option(metavar="DIR", help="The folder of the benchmarks' files.")
@@ -71,8 +70,7 @@ def evaluate(
         ),
     ] = None,
     ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local."),
+        str | None, typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local.")
     ] = None,
     stages: Stages = None,
     device: Device = "auto",

@@ -31,8 +31,7 @@ def reproduce(
     limit: Annotated[int, typer.Option(metavar="K", min=1, help="The first K questions.")] = 1000,
     seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 2,
     baselines: Annotated[
-        bool,
-        typer.Option("--baselines", help="Also run the other ways of reasoning and selecting."),
+        bool, typer.Option("--baselines", help="Also run the other ways of reasoning and selecting.")
     ] = False,
     ablations: Annotated[
         Path | None,

@@ -31,38 +31,26 @@ AnswerFunction = Callable[[Question, Request, Resources], Awaitable[Trace]]
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model of a plan.
+    """A model of a plan; `open` gives the function that answers, and how many questions to have in flight."""
 
-    Attributes:
-        name: Its name in reports.
-        spec: What it is, independent of the current folder.
-        open: Opens it and gives the function that answers and the number of questions to have in flight.
-    """
-
-    name: str
-    spec: str
+    name: str  # in reports
+    spec: str  # what it is, whatever the current folder
     open: Callable[[], AbstractContextManager[tuple[AnswerFunction, int]]]
 
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """All runs of an evaluation: every benchmark, model, method and seed.
-
-    Attributes:
-        limit: How many questions of each benchmark, the first ones; None for all.
-        answer_source: Which part of a text is scored.
-        resources: What methods and judges have besides the models.
-    """
+    """All runs of an evaluation: every benchmark, model, method and seed."""
 
     benchmarks: tuple[Benchmark, ...]
     models: tuple[PlannedModel, ...]
     specs: tuple[Spec, ...]
     seeds: tuple[int, ...] = (0,)
-    limit: int | None = None
-    answer_source: AnswerSource = "conclusion"
+    limit: int | None = None  # the first questions of each benchmark; None for all
+    answer_source: AnswerSource = "conclusion"  # which part of a text is scored
     fmt: StageFormat = LLAVA_COT
     sampling: Sampling = field(default_factory=Sampling)
-    resources: ResourceSpec = field(default_factory=ResourceSpec)
+    resources: ResourceSpec = field(default_factory=ResourceSpec)  # of methods and judges
 
     @cached_property
     def requests(self) -> dict[Spec, Request]:
@@ -108,17 +96,40 @@ def plan_models(
     """
     if ray is not None and model_name is not None:
         raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
+
+    @contextmanager
+    def here(spec: str) -> Iterator[tuple[AnswerFunction, int]]:
+        from llava_cot.models.endpoint.balancing import BalancedModel
+        from llava_cot.models.endpoint.client import EndpointModel
+
+        with ExitStack() as stack:
+            model = (known or {}).get(spec) if model_name is None else None
+            if model is None:
+                in_flight = at_once or SERVER_AT_ONCE
+                opened = open_model(
+                    spec, model_name=model_name, device=device, dtype=dtype, in_flight=in_flight
+                )
+                model = stack.enter_context(closing(opened))
+            served = isinstance(model, EndpointModel | BalancedModel)
+            yield partial(_answer, model), at_once or (SERVER_AT_ONCE if served else LOCAL_AT_ONCE)
+
+    @contextmanager
+    def on_cluster(spec: str) -> Iterator[tuple[AnswerFunction, int]]:
+        from llava_cot.evaluation.cluster import Cluster
+
+        # Ray writes about calls that it repeats to standard output, which is for results.
+        with (
+            redirect_stdout(sys.stderr),
+            closing(Cluster(ray or "", spec, device=device, dtype=dtype)) as cluster,
+        ):
+            yield cluster.answer, at_once or LOCAL_AT_ONCE * cluster.workers
+
     found = []
     for text in models:
         named = _NAMED.fullmatch(text)
         name, spec = (named[1], named[2]) if named else (text, text)
-        if ray is None:
-            opened = partial(
-                _open_here, spec, model_name, at_once, device, dtype, {} if known is None else known
-            )
-        else:
-            opened = partial(_open_on_cluster, ray, spec, at_once, device, dtype)
-        found.append(PlannedModel(name, absolute(spec) + (f" {model_name}" if model_name else ""), opened))
+        what = absolute(spec) + (f" {model_name}" if model_name else "")
+        found.append(PlannedModel(name, what, partial(here if ray is None else on_cluster, spec)))
     names = [model.name for model in found]
     for name in names:
         if names.count(name) > 1:
@@ -128,37 +139,3 @@ def plan_models(
 
 async def _answer(model: Model, question: Question, request: Request, resources: Resources) -> Trace:
     return await answer(request, model, question, resources)
-
-
-@contextmanager
-def _open_here(
-    spec: str,
-    model_name: str | None,
-    at_once: int | None,
-    device: str,
-    dtype: str,
-    known: Mapping[str, Model],
-) -> Iterator[tuple[AnswerFunction, int]]:
-    from llava_cot.models.endpoint.balancing import BalancedModel
-    from llava_cot.models.endpoint.client import EndpointModel
-
-    with ExitStack() as stack:
-        model = known.get(spec) if model_name is None else None
-        if model is None:
-            opened = open_model(
-                spec, model_name=model_name, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE
-            )
-            model = stack.enter_context(closing(opened))
-        served = isinstance(model, EndpointModel | BalancedModel)
-        yield partial(_answer, model), at_once or (SERVER_AT_ONCE if served else LOCAL_AT_ONCE)
-
-
-@contextmanager
-def _open_on_cluster(
-    address: str, spec: str, at_once: int | None, device: str, dtype: str
-) -> Iterator[tuple[AnswerFunction, int]]:
-    from llava_cot.evaluation.cluster import Cluster
-
-    # Ray writes about calls that it repeats to standard output, which is for results.
-    with redirect_stdout(sys.stderr), closing(Cluster(address, spec, device=device, dtype=dtype)) as cluster:
-        yield cluster.answer, at_once or LOCAL_AT_ONCE * cluster.workers

@@ -23,35 +23,22 @@ _PENDING = "it has not been asked yet"
 class QuestionResult:
     """The result of one question in one run.
 
-    Attributes:
-        item: The question's id.
-        skill: The question's skill.
-        score: The score; `by` is "failed" where the model failed.
-        conclusion: What was scored; None if the answer has no conclusion.
-        valid_format: Whether the answer has all tags as `stages.validate` requires.
-        absent_stages: The stages that the answer lacks.
-        stage_lengths: The length of each stage in characters.
-        usage: Tokens, calls and seconds in flight; zeros where the model failed.
-        wall: Seconds of the run that the question took: each second is divided among the questions in flight,
-            so that the sum over all questions is the time of the run.
-        oracle: The best score among the whole answers that the method sampled; None where it samples none, or
-            where some of them are not scored.
-        candidates: How many candidates were sampled; None where an old folder does not say.
-        failure: Why there is no answer; None if there is one.
+    `wall` is the seconds of the run that the question took: each second is divided among the questions in
+    flight, so that the sum over all questions is the time of the run (`usage.seconds` is time in flight).
     """
 
-    item: str
+    item: str  # the question's id
     skill: str
     score: AnswerScore
-    conclusion: str | None
-    valid_format: bool
+    conclusion: str | None  # what was scored; None if the answer has none
+    valid_format: bool  # as `stages.validate` requires
     absent_stages: tuple[str, ...]
-    stage_lengths: Mapping[str, int]
-    usage: Usage
+    stage_lengths: Mapping[str, int]  # in characters
+    usage: Usage  # zeros where the model failed
     wall: float = 0.0
-    oracle: float | None = None
-    candidates: int | None = None
-    failure: str | None = None
+    oracle: float | None = None  # the best score among the whole answers that the method sampled, if known
+    candidates: int | None = None  # None where an old folder does not say
+    failure: str | None = None  # why there is no answer
 
 
 class RunResults:

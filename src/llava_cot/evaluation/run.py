@@ -27,42 +27,25 @@ _SCORED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class EvalProgress:
-    """The progress of an evaluation.
+    """The progress of an evaluation."""
 
-    Attributes:
-        done: Answered questions, those of earlier runs included.
-        total: All questions.
-        new: Questions answered by this process.
-        failed: Questions on which the model failed.
-        run: The run of the last answer.
-        mean: The mean score of that run so far.
-        usd: What answers and scorer replies have cost.
-    """
-
-    done: int
+    done: int  # answered questions, those of earlier processes included
     total: int
-    new: int = 0
-    failed: int = 0
-    run: RunKey | None = None
-    mean: float = 0.0
-    usd: float = 0.0
+    new: int = 0  # questions answered by this process
+    failed: int = 0  # questions on which the model failed
+    run: RunKey | None = None  # of the last answer
+    mean: float = 0.0  # score of that run so far
+    usd: float = 0.0  # cost of answers and scorer replies
 
 
 @dataclass(frozen=True)
 class EvalOutcome:
-    """What is missing at the end of an evaluation.
+    """What is missing at the end of an evaluation."""
 
-    Attributes:
-        failed: Questions on which a model failed.
-        unscored: Answers on which the scorer failed.
-        last_error: The reason of the last of these.
-        abandoned: Names of models that failed so often in a row that they were not asked again.
-    """
-
-    failed: int
-    unscored: int
+    failed: int  # questions on which a model failed
+    unscored: int  # answers on which the scorer failed
     last_error: str | None
-    abandoned: tuple[str, ...]
+    abandoned: tuple[str, ...]  # models that failed so often in a row that they were not asked again
 
 
 def evaluate(

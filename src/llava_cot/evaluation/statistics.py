@@ -43,22 +43,16 @@ class MeanEstimate:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The second mean minus the first, with its 95% interval, in percentage points.
-
-    Attributes:
-        p: Two-sided, by `test`.
-        won: Keys on which the second is better; likewise `lost`.
-        count: Keys that both have.
-    """
+    """The second mean minus the first, with its 95% interval, in percentage points."""
 
     value: float
     low: float
     high: float
-    p: float
+    p: float  # two-sided
     test: Literal["McNemar", "sign flip"]
-    won: int
+    won: int  # keys on which the second is better
     lost: int
-    count: int
+    count: int  # keys that both have
 
 
 def check_scipy() -> None:

@@ -31,21 +31,13 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass
 class EmbeddedQuestions:
-    """What the page holds.
+    """What the page holds."""
 
-    Attributes:
-        index: All questions and answers, packed.
-        blocks: The packed traces of a question, by its number.
-        pictures: Data URLs, each once.
-        decided: How each arm's duels were decided.
-        questions: How many questions there are.
-    """
-
-    index: str = ""
-    blocks: dict[int, str] = field(default_factory=dict)
-    pictures: list[str] = field(default_factory=list)
-    decided: dict[Arm, Counter[str]] = field(default_factory=dict)
-    questions: int = 0
+    index: str = ""  # all questions and answers, packed
+    blocks: dict[int, str] = field(default_factory=dict)  # a question's packed traces, by its number
+    pictures: list[str] = field(default_factory=list)  # data URLs, each once
+    decided: dict[Arm, Counter[str]] = field(default_factory=dict)  # how each arm's duels were decided
+    questions: int = 0  # how many there are
 
     @property
     def shown(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,21 +18,13 @@ _ONE_ANSWER = ("single", GREEDY)
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """A model and a method on a benchmark.
+    """A model and a method on a benchmark."""
 
-    Attributes:
-        keys: Its runs, one a seed.
-        runs: Their results, in the benchmark's order.
-        metrics: The metrics of all seeds.
-        headline_names: Which of them are the benchmark's score.
-        resources: What the method had besides the model, by option.
-    """
-
-    keys: tuple[RunKey, ...]
-    runs: tuple[Sequence[QuestionResult], ...]
-    metrics: tuple[Metric, ...]
-    headline_names: tuple[str, ...]
-    resources: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[RunKey, ...]  # its runs, one a seed
+    runs: tuple[Sequence[QuestionResult], ...]  # their results, in the benchmark's order
+    metrics: tuple[Metric, ...]  # of all seeds
+    headline_names: tuple[str, ...]  # of the metrics that are the benchmark's score
+    resources: Mapping[str, str] = field(default_factory=dict)  # besides the model, by option
 
     @property
     def benchmark(self) -> str:
@@ -102,10 +94,10 @@ class Arm:
         }
 
 
-def arms_of(results: RunResults) -> list[Arm]:
-    """Join the runs that differ only in their seed. Raises DataError if there are no runs."""
+def arms_of(results: RunResults, runs: Collection[RunKey] | None = None) -> list[Arm]:
+    """Join the runs that differ only in their seed, all or these. Raises DataError if there are none."""
     groups: dict[tuple[str, str, str], list[RunKey]] = {}
-    for key in results.runs:
+    for key in results.runs if runs is None else runs:
         groups.setdefault((key.benchmark, key.model, key.method), []).append(key)
     if not groups:
         raise DataError("no question has been answered here yet; `llava-cot eval` answers them")
@@ -195,25 +187,15 @@ def families(arms: Sequence[Arm]) -> Iterator[tuple[str, list[Arm]]]:
 
 @dataclass(frozen=True)
 class ArmCost:
-    """Means a question, over the questions that the model answered, since a failure's cost is unknown.
+    """Means a question, over the questions that the model answered, since a failure's cost is unknown."""
 
-    Attributes:
-        written: New tokens.
-        read: Prompt tokens.
-        calls: Model calls.
-        seconds: Of the run, divided among the questions in flight; None where they were not measured.
-        in_flight: Seconds from a question's start to its end.
-        usd: US dollars; None where there is no price.
-        candidates: None where they were not counted.
-    """
-
-    written: float
-    read: float
+    written: float  # new tokens
+    read: float  # prompt tokens
     calls: float
-    seconds: float | None
-    in_flight: float
+    seconds: float | None  # of the run, divided among the questions in flight; None where not measured
+    in_flight: float  # seconds from a question's start to its end
     usd: float | None
-    candidates: float | None = None
+    candidates: float | None = None  # None where they were not counted
 
 
 def cost_of(arm: Arm) -> ArmCost | None:

@@ -32,18 +32,11 @@ class ReportTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportPlot:
-    """A plot.
+    """A plot, with a heading above it and a note below."""
 
-    Attributes:
-        name: The name of its file, without the suffix.
-        title: The heading above it.
-        alt: What it shows, for those who cannot see it.
-        note: Sentences below it.
-    """
-
-    name: str
+    name: str  # of its file, without the suffix
     title: str
-    alt: str
+    alt: str  # for those who cannot see it
     note: str = ""
 
 

@@ -19,23 +19,15 @@ TRAINED: dict[str, AnswerSource] = {
 
 @dataclass(frozen=True)
 class ReproductionTask:
-    """Some methods of one model under one seed.
+    """Some methods of one model under one seed."""
 
-    Attributes:
-        name: The name of its folder.
-        model: As for `llava-cot eval`: MODEL or NAME=MODEL.
-        answer_source: Which part of the text is scored.
-        reasoner: The model that reasons, for methods that have one.
-        examples: Whether the model is shown worked examples.
-    """
-
-    name: str
-    model: str
+    name: str  # of its folder
+    model: str  # as for `llava-cot eval`: MODEL or NAME=MODEL
     answer_source: AnswerSource
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None
-    examples: bool = False
+    examples: bool = False  # whether the model is shown solved scenes
 
 
 # Groups of methods that take about as long: a machine with more processors runs more of them at once.
@@ -53,17 +45,13 @@ _SEARCHES = (
 class BaselineGroup:
     """Baselines that run in one task.
 
-    Attributes:
-        reasoner: Whether the model is its own reasoner.
-        untagged: Whether mini-untagged is asked, which was trained without tags and so leaves something to do
-            for constrained forms and prompts.
-        examples: Whether the model is shown solved scenes; for mini alone.
+    `untagged` is for mini-untagged, which was trained without tags, so that forms and prompts have an effect.
     """
 
     methods: tuple[str, ...]
-    reasoner: bool = False
+    reasoner: bool = False  # the model is its own reasoner
     untagged: bool = False
-    examples: bool = False
+    examples: bool = False  # for mini only
 
 
 BASELINES = (

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from llava_cot.evaluation.scoring import accuracy
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
+from llava_cot.evaluation.scoring import AccuracyRule
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
 from llava_cot.models.base import Prompt
 
 NO_OPTION = "Z"  # inferred from a refusal: an answer, but none of the options
@@ -52,11 +52,10 @@ Letter: Z
 """
 
 
-class ChoiceRule:
+class ChoiceRule(AccuracyRule):
     """The rule of multiple choice."""
 
     name = "choice"
-    headline: tuple[str, ...] = ("accuracy",)
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         letter = infer_option(conclusion, item.options)
@@ -77,9 +76,6 @@ class ChoiceRule:
         if letter is None:
             return None
         return AnswerScore(float(letter == item.answer), "scorer", letter, reply.strip())
-
-    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        return accuracy(scored)
 
 
 def infer_option(text: str, options: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
-from llava_cot.evaluation.scoring import accuracy, accuracy_of
+from llava_cot.evaluation.scoring import accuracy, accuracy_of_groups, group_by
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem
 
@@ -30,20 +30,10 @@ class CircularRule(ChoiceRule):
     headline: tuple[str, ...] = ("circular",)
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        groups: dict[str, list[ScoredItem]] = {}
-        for one in scored:
-            groups.setdefault(str(one.item.extra["group"]), []).append(one)
-        complete = [group for group in groups.values() if len(group) == group[0].item.extra["rotations"]]
-        units = [
-            (
-                group[0].item,
-                str(group[0].item.extra["group"]),
-                float(all(one.score.value == 1 for one in group)),
-            )
-            for group in complete or groups.values()
-        ]
+        groups = group_by(scored, "group")
+        complete = [group for group in groups if len(group) == group[0].item.extra["rotations"]]
         unrotated = [one for one in scored if one.item.id == one.item.extra["group"]]
-        return [*accuracy_of(units, "circular"), *accuracy(unrotated)]
+        return [*accuracy_of_groups(complete or groups, "group", "circular"), *accuracy(unrotated)]
 
 
 def rotations(item: BenchmarkItem) -> Iterator[BenchmarkItem]:

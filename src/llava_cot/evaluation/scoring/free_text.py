@@ -6,17 +6,17 @@ values that an answer to it can have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from llava_cot.core.answer_matching import agrees, normal, numbers, option_of, same
 from llava_cot.core.prompting import question_text
 from llava_cot.core.question import Question
-from llava_cot.evaluation.scoring import accuracy
+from llava_cot.evaluation.scoring import AccuracyRule
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.scoring.yes_no import extract_yes_no
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, ScoringRule
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
 from llava_cot.models.base import Prompt
 
 _TASK = """\
@@ -26,12 +26,11 @@ Yes or No."""
 
 
 @dataclass
-class ComparisonRule:
+class ComparisonRule(AccuracyRule):
     """A rule by `is_right`, which returns None where the text does not decide it."""
 
     name: str
     is_right: Callable[[BenchmarkItem, str], bool | None]
-    headline: tuple[str, ...] = ("accuracy",)
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         right = self.is_right(item, conclusion)
@@ -49,9 +48,6 @@ class ComparisonRule:
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         word = extract_yes_no(reply)
         return None if word is None else AnswerScore(float(word == "Yes"), "scorer", reason=reply.strip())
-
-    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        return accuracy(scored)
 
 
 def _exact(item: BenchmarkItem, conclusion: str) -> bool:
@@ -76,11 +72,10 @@ NUMBER = ComparisonRule("number", _number)
 WORDS = ComparisonRule("words", _words)
 
 
-class FittingRule:
+class FittingRule(AccuracyRule):
     """`ChoiceRule` for a question with options, `WORDS` for any other."""
 
     name = "fitting"
-    headline: tuple[str, ...] = ("accuracy",)
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         return _rule_for(item).match(item, conclusion)
@@ -90,9 +85,6 @@ class FittingRule:
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         return _rule_for(item).read(item, conclusion, reply)
-
-    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        return accuracy(scored)
 
 
 def _rule_for(item: BenchmarkItem) -> ScoringRule:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring import accuracy, accuracy_of
+from llava_cot.evaluation.scoring import accuracy, accuracy_of_groups, group_by
 from llava_cot.evaluation.scoring.yes_no import YesNoRule
 from llava_cot.evaluation.types import Metric, ScoredItem
 
@@ -28,17 +28,6 @@ class HallusionRule(YesNoRule):
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return [
             *accuracy(scored, "aAcc"),
-            _all_right("fAcc", "figure", scored),
-            _all_right("qAcc", "asked", scored),
+            *accuracy_of_groups(group_by(scored, "figure"), "figure", "fAcc"),
+            *accuracy_of_groups(group_by(scored, "asked"), "asked", "qAcc"),
         ]
-
-
-def _all_right(name: str, key: str, scored: Sequence[ScoredItem]) -> Metric:
-    groups: dict[str, list[ScoredItem]] = {}
-    for one in scored:
-        groups.setdefault(str(one.item.extra[key]), []).append(one)
-    units = [
-        (group[0].item, group_name, float(all(one.score.value == 1 for one in group)))
-        for group_name, group in groups.items()
-    ]
-    return accuracy_of(units, name)[0]

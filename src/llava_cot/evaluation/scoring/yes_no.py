@@ -9,10 +9,9 @@ temperatures before it counts it as wrong; the prompt is our own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring import accuracy
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
+from llava_cot.evaluation.scoring import AccuracyRule
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
 from llava_cot.models.base import Prompt
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -33,11 +32,10 @@ Word: No
 """
 
 
-class YesNoRule:
+class YesNoRule(AccuracyRule):
     """The rule of questions that are answered with yes or no."""
 
     name = "yes-no"
-    headline: tuple[str, ...] = ("accuracy",)
 
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         word = extract_yes_no(conclusion)
@@ -52,9 +50,6 @@ class YesNoRule:
         if word is None and "unknown" not in _without_marks(reply.lower()).split():
             return None
         return AnswerScore(_value(item, word or ""), "scorer", word or "Unknown", reply.strip())
-
-    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        return accuracy(scored)
 
 
 def extract_yes_no(text: str) -> str | None:
