@@ -1,6 +1,6 @@
 """Writes the small tables under tests/fixtures/eval, in the columns of VLMEvalKit's files.
 
-Run again from the repository's root, after a change here, with `python tests/eval/eval_tables.py`, and then
+Run again from the repository's root, after a change here, with `python tests/evaluation/eval_tables.py`, and then
 `record_vlmeval.py` beside it. What is asked is made up; only names, columns and forms of indices are theirs.
 """
 

@@ -4,7 +4,7 @@ It wants VLMEvalKit's own code: in an environment of its own with pandas<3, pill
 and filelock,
 
     pip download --no-deps ms-vlmeval==0.0.20 && unzip -d vlmeval ms_vlmeval-0.0.20-py3-none-any.whl
-    python tests/eval/record_vlmeval.py vlmeval
+    python tests/evaluation/record_vlmeval.py vlmeval
 
 writes `vlmevalkit.json` to tests/fixtures/eval, the same each time. VLMEvalKit asks for a hundred packages
 more when it is imported as a whole; only the modules that score are imported here, and what they import of

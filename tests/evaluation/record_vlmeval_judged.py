@@ -1,7 +1,7 @@
 """Records what VLMEvalKit makes of answers to made-up questions of MathVista's and MM-Vet's kinds.
 
     pip download --no-deps ms-vlmeval==0.0.20
-    python tests/eval/record_vlmeval_judged.py ms_vlmeval-0.0.20-py3-none-any.whl
+    python tests/evaluation/record_vlmeval_judged.py ms_vlmeval-0.0.20-py3-none-any.whl
 
 writes `mathvista.json` and `mmvet.json` to tests/fixtures/eval, which the tests compare our rules with. Needs
 pandas. The functions are VLMEvalKit's own, out of the wheel; only what it imports beside them (logging, file
