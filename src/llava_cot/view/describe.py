@@ -72,6 +72,7 @@ def describe_request(trace: Trace) -> str:
     if trace.budget is not None:
         parts.append(f"budget {plural(trace.budget, 'token')}")
     sampling = f"temperature {trace.temperature:g}, top-p {trace.top_p:g}"
+    sampling += "".join(f", {name.replace('_', '-')} {value:g}" for name, value in trace.sampling.items())
     return " · ".join([*parts, sampling, f"seed {trace.seed}"])
 
 
