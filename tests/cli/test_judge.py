@@ -88,7 +88,7 @@ def test_scores_that_traces_hold(calibrate: Run, tmp_path: Path) -> None:
     assert done.stdout == "cut-off 1.253: mean 1, deviation 1 of 3 scores, 1 of them above it\n"
     found = load_calibration(tmp_path / "c.json")
     assert (found.mean, found.deviation, found.model, found.seed) == (1.0, 1.0, "m", None)
-    with pytest.raises(ValueError, match="there are no scores of the judge likelihood at the stage caption"):
+    with pytest.raises(ValueError, match="no scores of the judge likelihood at the stage caption"):
         calibrate("--from", files[0], "--stage", "caption")
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from llava_cot.cli.main import app
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judges import JUDGES
-from llava_cot.search.methods import METHODS
 
 ANSWER = (
     "<SUMMARY> Count them. </SUMMARY>\n\n<CAPTION> Two cubes. </CAPTION>\n\n"
@@ -213,22 +210,6 @@ def test_another_stage_format(model: Recorded, monkeypatch: pytest.MonkeyPatch) 
     assert [call.sampling.stop for call in thinker.calls] == [("</think>", "</answer>"), ("</answer>",)]
 
 
-def test_the_help_names_every_method_and_judge() -> None:
-    text = " ".join(re.sub(r"-\n +", "-", run("ask", "--help").stdout).split())
-    assert f"{', '.join(list(METHODS)[:-1])} or {list(METHODS)[-1]};" in text
-    assert f"{', '.join(list(JUDGES)[:-1])} or {list(JUDGES)[-1]};" in text
-
-
-@pytest.mark.parametrize(
-    "module", ["torch", "transformers", "pydantic", "rich", "PIL", "httpx", "jinja2", "aiohttp"]
-)
-def test_help_loads_nothing_heavy(module: str) -> None:
-    import subprocess
-
-    code = f"import sys, llava_cot.cli.main; sys.exit({module!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_scenes_are_written(tmp_path: Path) -> None:
     out = tmp_path / "scenes"
     result = run("scenes", str(out), "--count", "3", "--seed", "5", "--split", "test")
@@ -254,3 +235,24 @@ def test_a_server_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server.stops = "kept"
         assert "kept or named" in run("models", "check", server.url).stdout
         assert len(server.bodies) == 2 * asked  # anew
+
+
+def test_other_judge_prompts(model: Recorded, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text(
+        "criteria: {answer: Would a teacher mark it as right}\n"
+        "reply_form: ' Reply with Winner: A or Winner: B.'\nchoice: 'Winner:'\nchoices: [' A', ' B']\n"
+    )
+    common = ("ask", "none", "How many?", "--method", "best-of-n", "--seed", "1", "--json")
+    common = (*common, "--trace", str(tmp_path / "trace.json"), "--judge-prompts", str(prompts))
+    model._script = lambda prompt, rng: (
+        "It is. Winner: B." if "teacher" in prompt.messages[0].text else f"<CONCLUSION> {rng.random()} </C"
+    )
+    trace = json.loads(run(*common).stdout)["trace"]
+    [verdict] = trace["verdicts"]
+    assert (verdict["winner"], verdict["decided_by"], verdict["reply"]) == (
+        verdict["b"], "choice", "It is. Winner: B.",
+    )  # fmt: skip
+    prompts.write_text("criterion: x")
+    with pytest.raises(ValueError, match=r"prompts\.yaml: criterion: there is no such field"):
+        run(*common)

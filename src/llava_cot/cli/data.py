@@ -17,7 +17,7 @@ from llava_cot.cli.options import Device, Dtype, ModelName, new_app
 if TYPE_CHECKING:
     from llava_cot.data.overlap import BenchmarkIndex
 
-app = new_app("Make data to train on: sample, annotate, check.")
+app = new_app("Make training data: sample, annotate, check.")
 
 
 @app.command()

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName, Stages, new_app, options_from
+from llava_cot.cli.options import (
+    Device,
+    Dtype,
+    ModelName,
+    Stages,
+    complete_benchmarks,
+    complete_specs,
+    new_app,
+    options_from,
+)
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.search.resources import ResourceOptions
 
@@ -25,7 +34,11 @@ def evaluate(
     sampling: Sampling,
     benchmarks: Annotated[
         list[str],
-        typer.Argument(metavar="BENCH", help="Benchmarks by name, or files or folders of your own."),
+        typer.Argument(
+            metavar="BENCH",
+            help="Benchmarks by name, or files or folders of your own.",
+            autocompletion=complete_benchmarks,
+        ),
     ],
     model: Annotated[
         list[str],
@@ -39,6 +52,7 @@ def evaluate(
         typer.Option(
             metavar="SPEC",
             help="Such as single (the default), greedy, stage-beam-4, best-of-10@logits; may be repeated.",
+            autocompletion=complete_specs,
         ),
     ] = None,
     limit: Annotated[

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName, new_app, options_from
+from llava_cot.cli.options import (
+    Device,
+    Dtype,
+    ModelName,
+    complete_scoring_judges,
+    new_app,
+    options_from,
+)
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.types import Benchmark
 
-app = new_app("Get to know judges.")
+app = new_app("Measure judges.")
 
 # No training draws from these, and no benchmark is scored on them.
 _UNTESTED = "scenes:validation"
@@ -30,7 +37,14 @@ def verbs() -> None:
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 def calibrate(
     sampling: Sampling,
-    judge: Annotated[str, typer.Option(metavar="J", help="A judge that gives scores, as for `ask`.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="J",
+            help="A judge that gives scores, as for `ask`.",
+            autocompletion=complete_scoring_judges,
+        ),
+    ],
     out: Annotated[str, typer.Option(metavar="FILE", help="The file to write, for --calibration.")],
     model: Annotated[str, typer.Option(help="Whose samples are scored, as for `ask`.")] = "mini",
     model_name: ModelName = None,

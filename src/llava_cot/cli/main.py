@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 VERBS = {
     "ask": ("ask", "Answer a question about an image in stages."),
     "trace": ("trace", "Show a saved trace, as a tree in the terminal or as a page."),
-    "eval": ("eval", "Answer a benchmark's questions by models and methods, and score the answers."),
-    "report": ("report", "Write a report of runs: tables, plots, and every question to look at."),
+    "eval": (
+        "eval",
+        "Answer the questions of benchmarks with models and methods, and score the conclusions.",
+    ),
+    "report": ("report", "Write a report on runs: tables, plots, and every question with its answers."),
     "serve": ("serve", "Answer over HTTP, as OpenAI's chat completions."),
     "data": ("data", "Make training data: sample, annotate, check."),
-    "train": ("train", "Fine-tune a model on staged answers."),
+    "train": ("train", "Fine-tune a model on staged answers, as a recipe says."),
     "judge": ("judge", "Measure judges."),
     "models": ("models", "Look at models behind servers."),
     "scenes": ("scenes", "Write images of made-up scenes with questions, answers and annotations."),
-    "reproduce": ("reproduce", "Put the paper's claims to the test."),
+    "reproduce": (
+        "reproduce",
+        "Put the paper's claims to the test on mini, or three of the four on a model of your own.",
+    ),
 }
 
 

@@ -43,25 +43,44 @@ def new_app(help: str | None = None) -> typer.Typer:
     )
 
 
-def complete_methods() -> list[str]:
-    """The names of methods, for shell completion."""
+def complete_methods(incomplete: str = "") -> list[str]:
+    """The names of methods that begin so, for help and shell completion."""
     from llava_cot.search.methods import METHODS
 
-    return list(METHODS)
+    return _beginning(METHODS, incomplete)
 
 
-def complete_judges() -> list[str]:
-    """The names of judges, for shell completion."""
+def complete_specs(incomplete: str) -> list[str]:
+    """The specs of methods that begin so, each with the method's own n."""
+    from llava_cot.search.methods import METHODS
+    from llava_cot.search.request import GREEDY, parse_spec
+
+    return _beginning([GREEDY, *(parse_spec(name).name for name in METHODS)], incomplete)
+
+
+def complete_judges(incomplete: str = "") -> list[str]:
+    """The names of judges that begin so."""
     from llava_cot.search.judges import JUDGES
 
-    return list(JUDGES)
+    return _beginning(JUDGES, incomplete)
+
+
+def complete_scoring_judges(incomplete: str) -> list[str]:
+    """The names of judges that give scores and begin so."""
+    from llava_cot.search.judges import JUDGES
+
+    return [name for name in complete_judges(incomplete) if JUDGES[name].scores]
 
 
 def complete_benchmarks(incomplete: str) -> list[str]:
-    """The names of benchmarks, for shell completion."""
+    """The names of benchmarks that begin so."""
     from llava_cot.evaluation.benchmarks import BENCHMARKS
 
-    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+    return _beginning(BENCHMARKS, incomplete)
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
 
 
 # What options made from fields have besides: other flags, the name of their value, shell completion.
@@ -75,7 +94,7 @@ _METAVARS = {
     "max_tokens": "TOKENS",
     "reasoner": "MODEL",
 }
-_COMPLETIONS: dict[str, Callable[[], list[str]]] = {"method": complete_methods, "judge": complete_judges}
+_COMPLETIONS: dict[str, Callable[[str], list[str]]] = {"method": complete_methods, "judge": complete_judges}
 
 
 def options_from(parameter: str, settings: type, names: Sequence[str] | None = None) -> Callable[..., Any]:
@@ -114,13 +133,12 @@ def options_from(parameter: str, settings: type, names: Sequence[str] | None = N
 
 def _option(name: str, field: Any) -> inspect.Parameter:
     flags = _FLAGS.get(name, ("--" + name.replace("_", "-"),))
-    complete = _COMPLETIONS.get(name)
     text = {"method": "{methods}; ", "judge": "{judges}; "}.get(name, "")
     option = typer.Option(
         *flags,
         help=text + field.description.removeprefix("The method; ").removeprefix("The judge; "),
         metavar=_METAVARS.get(name),
-        autocompletion=None if complete is None else _startswith(complete),
+        autocompletion=_COMPLETIONS.get(name),
     )
     return inspect.Parameter(
         name,
@@ -128,13 +146,6 @@ def _option(name: str, field: Any) -> inspect.Parameter:
         default=field.default,
         annotation=Annotated[field.annotation, option],
     )
-
-
-def _startswith(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in names() if name.startswith(incomplete)]
-
-    return complete
 
 
 def _make(settings: type, given: dict[str, Any]) -> Any:

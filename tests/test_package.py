@@ -1,0 +1,49 @@
+"""What `import llava_cot` offers: names, their documentation, the version, types."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.resources import files
+from inspect import getdoc
+
+import pytest
+
+import llava_cot
+
+VALUES = {"METHODS", "JUDGES", "LLAVA_COT", "__version__"}
+
+
+@pytest.mark.parametrize("name", llava_cot.__all__)
+def test_every_name_can_be_imported(name: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(f"from llava_cot import {name}", namespace)
+    assert namespace[name] == getattr(llava_cot, name) is not None
+
+
+def test_dir_lists_the_names_and_a_star_imports_them() -> None:
+    assert set(llava_cot.__all__) <= set(dir(llava_cot))
+    assert {"ask", "ask_sync", "open_model", "method", "judge", "Search", "Sampling"} <= set(dir(llava_cot))
+    namespace: dict[str, object] = {}
+    exec("from llava_cot import *", namespace)
+    assert set(llava_cot.__all__) <= set(namespace)
+
+
+@pytest.mark.parametrize("name", sorted(set(llava_cot.__all__) - VALUES))
+def test_every_function_and_class_is_documented(name: str) -> None:
+    first = (getdoc(getattr(llava_cot, name)) or "").split("\n\n")[0]
+    assert first.endswith((".", ":")) and not first.startswith(f"{name}("), first
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert llava_cot.__version__ == version("llava-cot")
+
+
+def test_a_name_that_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match="module 'llava_cot' has no attribute 'answers'"):
+        llava_cot.answers  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from llava_cot import answers")
+
+
+def test_types_are_shipped() -> None:
+    assert files("llava_cot").joinpath("py.typed").is_file()
