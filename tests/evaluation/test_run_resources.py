@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from equipped import Openings, register
 from eval_runs import Moody, contents, entry, numbers, plan
+from extra_methods import extra_methods
 from teachers import staged
 
 from llava_cot.cli.main import main
@@ -29,10 +29,9 @@ from llava_cot.view.report_page import write_report
 
 
 @pytest.fixture(autouse=True)
-def openings(monkeypatch: pytest.MonkeyPatch) -> Openings:
-    found = register(monkeypatch)
-    monkeypatch.setattr(sys.modules["llava_cot.models.registry"], "BUILT_IN", {}, raising=False)
-    return found
+def methods() -> Iterator[None]:
+    with extra_methods():
+        yield
 
 
 class Closing(Moody):
@@ -56,8 +55,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         names.append(spec)
         return Closing(spec)
 
-    registry = sys.modules["llava_cot.models.registry"]  # the one that `openings` has put there
-    monkeypatch.setattr(registry, "open_model", open_model, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", open_model)
     monkeypatch.setattr("llava_cot.evaluation.plan.open_model", open_model)
     yield names
     assert Closing.open_now == 0
@@ -164,8 +162,7 @@ def test_another_model_that_is_not_there_leaves_the_folder_as_it_was(
     def none(spec: str, **settings: Any) -> Model:
         raise ModelError(f"there is no folder {spec}")
 
-    registry = sys.modules["llava_cot.models.registry"]
-    monkeypatch.setattr(registry, "open_model", none, raising=False)
+    monkeypatch.setattr("llava_cot.models.registry.open_model", none)
     with pytest.raises(ModelError, match="no folder nowhere"):
         go(tmp_path, "relay", resources=reasoning("nowhere"))
     with closing(Store(tmp_path)) as store:

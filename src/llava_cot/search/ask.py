@@ -70,7 +70,18 @@ async def answer(
     resources: Resources | None = None,
     on_event: OnEvent | None = None,
 ) -> Trace:
-    """Answer a question by a checked request; `ask` is the convenient form of it."""
+    """Answer a question by a checked request; `ask` is the convenient form of it.
+
+    Args:
+        request: The checked choices, as `make_request` makes them.
+        model: The model that answers.
+        question: The question with its images.
+        resources: What the method and the judge may use besides the model; as given to `make_request`.
+        on_event: Called with each event of the search.
+
+    Raises:
+        ValueError: With one sentence for the user.
+    """
     if not question.text.strip():
         raise ValueError("the question is empty; write what you want to know")
     resources = resources or Resources()
