@@ -141,17 +141,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class JudgeType:
-    """A judge and what it declares.
-
-    Attributes:
-        name: Its name.
-        make: Makes the judge.
-        uses: What it calls: "model" (the one that answers, unless --judge-model names another), "reward
-            model" (which must be given) or "nothing".
-        scores: It can score a candidate by itself.
-        probability: Its scores are probabilities of being right.
-        prompted: Its prompts can be replaced by --judge-prompts.
-    """
+    """A judge's class `make`, and what it declares; the other attributes are arguments of `judge`."""
 
     name: str
     make: Callable[[JudgeSetup], Judge]
@@ -182,10 +172,15 @@ def judge(
     probability: bool = False,
     prompted: bool = False,
 ) -> Callable[[J], J]:
-    """Register a subclass of `Judge`; the arguments are those of `JudgeType`.
+    """Register a subclass of `Judge`.
 
     Args:
-        scores: By default, whether the class defines `score`.
+        name: Its name on the command line and in traces.
+        uses: What it calls: "model" (the one that answers, unless --judge-model names another), "reward
+            model" (which must be given) or "nothing".
+        scores: It can score a candidate by itself; by default, whether the class defines `score`.
+        probability: Its scores are probabilities of being right.
+        prompted: Its prompts can be replaced by --judge-prompts.
 
     Raises:
         ValueError: There is another judge of this name.

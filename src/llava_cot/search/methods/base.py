@@ -19,20 +19,7 @@ Run = Callable[["Search"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Method:
-    """A method and what it declares.
-
-    Attributes:
-        name: Its name on the command line, in specs and in traces.
-        run: The method itself.
-        n: The number of candidates where none is given.
-        single: It gives one answer, so that n is 1.
-        judge: The judge it uses where none is named; None if it uses no judge.
-        scores: Its judge must give scores.
-        probabilities: Its judge's scores must be probabilities.
-        budgeted: It can keep to a budget of tokens.
-        requires: Resources that it cannot do without.
-        accepts: Resources that it can use.
-    """
+    """A method: the function `run`, and what it declares; the other attributes are arguments of `method`."""
 
     name: str
     run: Run
@@ -100,9 +87,20 @@ def method(
     requires: tuple[ResourceName, ...] = (),
     accepts: tuple[ResourceName, ...] = (),
 ) -> Callable[[Run], Run]:
-    """Register an async function of a `Search` as a method; the arguments are those of `Method`.
+    """Register an async function of a `Search` as a method.
 
     Requests that cannot work with what is declared are refused before any model runs.
+
+    Args:
+        name: Its name on the command line, in specs and in traces.
+        n: The number of candidates where none is given.
+        single: It gives one answer, so that n is 1.
+        judge: The judge it uses where none is named; None if it uses no judge.
+        scores: Its judge must give scores.
+        probabilities: Its judge's scores must be probabilities.
+        budgeted: It can keep to a budget of tokens.
+        requires: Resources that it cannot do without.
+        accepts: Resources that it can use.
 
     Raises:
         ValueError: There is another method of this name.
