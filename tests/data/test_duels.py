@@ -152,9 +152,9 @@ async def test_a_worth_is_the_share_of_the_tree_that_ends_rightly() -> None:
         (before + tagged("reasoning", "x"), 0.5),
         (before + tagged("reasoning", "y"), 0.2),
     ]:
-        worth = await asked.worth(Prefix(prefix, None), 4000, 7)
-        assert abs(worth.share - exact) < 0.03
-        assert worth.right + worth.wrong == worth.total == 4000
+        value = await asked.value(Prefix(prefix, None), 4000, 7)
+        assert abs(value.share - exact) < 0.03
+        assert value.right + value.wrong == value.total == 4000
     assert asked.usage.model_calls == 12000
 
 

@@ -1,1 +1,1 @@
-"""Preference pairs and winning answers out of traces."""
+"""Preference pairs and winning answers from traces."""

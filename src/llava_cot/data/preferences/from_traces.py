@@ -1,12 +1,9 @@
 """A folder of training data from traces: pairs for DPO-style trainers, and records for fine-tuning.
 
-Owns the folder's layout and the form of its lines. What is taken from a trace is decided in `preferences.py`.
-
-`preferences.jsonl` has a line a pair in TRL's conversational form with pictures (TRL 1.16):
-`images`, `prompt`, `chosen` and `rejected`. TRL cannot go on with an assistant's message that was begun: its
-trainer renders `prompt + chosen`, which would be two messages of the assistant, each with its end (there,
-data_utils.py, apply_chat_template). So the text kept so far begins both `chosen` and `rejected`; it is in
-`prefix` as well.
+`preferences.jsonl` has a line for each pair, in TRL's conversational form with pictures (TRL 1.16): `images`,
+`prompt`, `chosen` and `rejected`. TRL cannot continue an assistant's message: its trainer renders
+`prompt + chosen`, which would be two messages of the assistant, each with its end (there, data_utils.py,
+apply_chat_template). So the answer so far begins both `chosen` and `rejected`; it is in `prefix` as well.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ PAIRS, ANSWERS = "preferences.jsonl", "train.jsonl"
 
 @dataclass
 class PreferencesResult:
-    """What came of the traces: how many pairs and answers, and of what was left out how much, by reason."""
+    """How many pairs and answers the traces gave, and how many were left out by reason."""
 
     traces: int = 0
     pairs: int = 0
@@ -44,7 +41,7 @@ class PreferencesResult:
     answers_left: Counter[str] = field(default_factory=Counter)
 
     def left_out(self) -> str:
-        """What was left out and why, in one line; empty if nothing was."""
+        """What was left out and why, on one line; empty if nothing was."""
         parts = (
             (noun, ", ".join(f"{count:,} {reason}" for reason, count in left.most_common()))
             for noun, left in (("pairs", self.pairs_left), ("answers", self.answers_left))
@@ -57,12 +54,21 @@ def make_preferences(
     out: Path,
     *,
     keep_wrong: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> PreferencesResult:
-    """Write the folder; its two files appear when all is done, one without a line not at all.
+    """Write the pairs and answers of traces into a folder.
 
-    `on_progress` is told how many traces have been read. Raises DataError if the folder holds other files or
-    nothing comes of the traces, ValueError if a file is no trace.
+    `preferences.jsonl` and `train.jsonl` appear when all is done; one without lines is not written.
+
+    Args:
+        traces: Files, and folders of files, that `ask --trace` saved.
+        out: A new or empty folder.
+        keep_wrong: Keep pairs whose winner concludes with another answer than the reference.
+        on_progress: Called with the number of traces read.
+
+    Raises:
+        DataError: The folder holds other files, or the traces give nothing.
+        ValueError: A file is no trace.
     """
     files = trace_files(traces)
     _claim(out)
@@ -78,12 +84,11 @@ def make_preferences(
                     writer.write(trace, of_pairs, of_answers)
                 except ValueError as error:
                     raise DataError(f"{place}: {error}") from None
-                if on_progress:
-                    on_progress(writer.made.traces)
+                on_progress(writer.made.traces)
         writer.drop_contradictions(parts[0])
         made = writer.made
         if not made.pairs and not made.answers:
-            raise DataError(f"nothing in the traces is to be trained on ({made.left_out()})")
+            raise DataError(f"there is nothing to train on in the traces ({made.left_out()})")
         for part, count in zip(parts, (made.pairs, made.answers), strict=True):
             if count:
                 part.replace(part.with_suffix(""))
@@ -94,7 +99,7 @@ def make_preferences(
 
 
 class _Writer:
-    """Writes what comes of one trace after the other; keeps hashes of what was written, and counts."""
+    """Writes the pairs and answers of one trace after the other, with hashes of those before."""
 
     def __init__(self, out: Path, keep_wrong: bool) -> None:
         self.made = PreferencesResult()
@@ -108,7 +113,7 @@ class _Writer:
         self.made.traces += 1
         found, left = pairs(trace, keep_wrong=self._keep_wrong)
         turn, reason = winning(trace)
-        names = keep_pictures(trace, self._out) if found or turn else []
+        names = save_pictures(trace, self._out) if found or turn else []
         if names is None:
             left["a picture is not in the trace"] += len(found)
             found, turn, reason = [], None, "a picture is not in the trace" if turn else reason
@@ -135,18 +140,18 @@ class _Writer:
             self.made.answers_left["the same answer was there before"] += 1
 
     def drop_contradictions(self, part: Path) -> None:
-        """Take out pairs of which the opposite was judged as well, in whatever trace: they teach nothing."""
+        """Remove pairs whose opposite was judged as well, in any trace: they teach nothing."""
         if not self._contradicted:
             return
-        kept = part.with_suffix(".kept")
-        with part.open(encoding="utf-8") as lines, kept.open("w", encoding="utf-8") as left:
+        remaining = part.with_suffix(".kept")
+        with part.open(encoding="utf-8") as lines, remaining.open("w", encoding="utf-8") as left:
             for line in lines:
                 if _key(json.loads(line)) in self._contradicted:
                     self.made.pairs -= 1
                     self.made.pairs_left["the opposite was chosen as well"] += 1
                 else:
                     left.write(line)
-        kept.replace(part)
+        remaining.replace(part)
 
     def _new(self, key: bytes) -> bool:
         if key in self._written:
@@ -155,7 +160,7 @@ class _Writer:
         return True
 
     def _id(self, base: str) -> str:
-        """`base`, and with a number after it where it is taken: several answers to one question."""
+        """`base`, with a number if it is taken by another answer to the same question."""
         while True:
             key = _digest(base)
             self._ids[key] += 1
@@ -165,11 +170,11 @@ class _Writer:
 
 
 def _line(id: str, pair: PreferencePair, trace: Trace, names: list[str]) -> dict[str, Any]:
-    asked = question_text(Question(trace.question.text, options=trace.question.options))
+    question = question_text(Question(trace.question.text, options=trace.question.options))
     return {
         "id": id,
         "images": names,
-        "prompt": [{"role": "user", "content": asked}],
+        "prompt": [{"role": "user", "content": question}],
         "chosen": [{"role": "assistant", "content": pair.prefix + pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.prefix + pair.rejected}],
         "prefix": pair.prefix,
@@ -181,7 +186,7 @@ def _line(id: str, pair: PreferencePair, trace: Trace, names: list[str]) -> dict
 
 
 def _key(line: dict[str, Any], *order: str) -> bytes:
-    """What tells a pair from others, or from its opposite if the order says so."""
+    """A hash of a pair, or of its opposite if the order is reversed."""
     return _digest(line["images"], line["prompt"], *(line[side] for side in order or ("chosen", "rejected")))
 
 
@@ -190,7 +195,7 @@ def _digest(*what: Any) -> bytes:
 
 
 def _claim(out: Path) -> None:
-    """Make the folder. Raises DataError if it holds what is not left from a run that was broken off."""
+    """Make the folder. Raises DataError if it holds files that no interrupted run left."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder for the data")
     ours = {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"}
@@ -206,7 +211,7 @@ _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,(.*)", re.DOTALL)
 
 
 def trace_files(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and those of folders. Raises DataError for a path that holds none."""
+    """The files among the paths, and those in folders. Raises DataError for a path without any."""
     files: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -221,7 +226,7 @@ def trace_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_traces(files: Sequence[Path]) -> Iterator[tuple[str, Trace]]:
-    """Each trace with its place, one at a time. Raises DataError for what is none."""
+    """Yield each trace with its place. Raises DataError for a file that is no trace."""
     for file in files:
         if file.suffix.lower() != ".jsonl":
             yield str(file), Trace.load(file)
@@ -235,10 +240,10 @@ def read_traces(files: Sequence[Path]) -> Iterator[tuple[str, Trace]]:
             raise DataError(f"cannot read the traces {file}: {error.strerror}") from None
 
 
-def keep_pictures(trace: Trace, out: Path) -> list[str] | None:
-    """Write the question's pictures under `out`, byte for byte as the trace holds them, named by their hash.
+def save_pictures(trace: Trace, out: Path) -> list[str] | None:
+    """Write the question's pictures under `out`, byte for byte as they are in the trace, named by their hash.
 
-    Their names; None if one is not in the trace. Raises DataError for one that cannot be read.
+    Returns their names, or None if one is not in the trace. Raises DataError for one that cannot be read.
     """
     names = []
     for image in trace.question.images:

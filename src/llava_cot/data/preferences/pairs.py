@@ -1,7 +1,4 @@
-"""What a trace teaches: which of two texts is better at a stage, and a whole answer that is worth repeating.
-
-Owns the rules of what is taken and of what is left out, each with its reason. Knows no file and no trainer.
-"""
+"""What a trace teaches: which of two texts is better at a stage, and a whole answer to learn."""
 
 from __future__ import annotations
 
@@ -19,10 +16,16 @@ from llava_cot.data.record import Turn
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two ways to go on after `prefix`, the text kept so far (or empty): the judge prefers one of them.
+    """Two continuations of one text, of which a judge prefers one.
 
-    `judge` is its name; `decided_by` is the verdict's: its "choice", or a "check" that the other one failed.
-    It is "score" where there was no duel, and the judge gave one of them the higher score.
+    Attributes:
+        stage: The stage of both.
+        prefix: The answer so far, or empty.
+        chosen: The preferred one.
+        rejected: The other one.
+        judge: The judge's name.
+        decided_by: The verdict's "choice", or a "check" that the other one failed; "score" if there was no
+            duel and the judge gave one of them the higher score.
     """
 
     stage: str
@@ -34,11 +37,17 @@ class PreferencePair:
 
 
 def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[PreferencePair], Counter[str]]:
-    """A pair for each duel that was decided, and one of the best and the worst by score of those that go on
-    from the same candidate with the same stage; and how many of them are left out, by reason.
+    """The pairs of a trace: one for each decided duel, and one for each group of scored candidates.
 
-    Only what was judged is told: that a winner would have beaten those it never met is not inferred. Without
-    `keep_wrong`, a winner whose conclusion contradicts the question's reference is left out.
+    A group has the same judge, stage and parent; its pair is the best and the worst by score. No more is
+    inferred, such as that a winner would have beaten candidates that it never met.
+
+    Args:
+        trace: Any trace.
+        keep_wrong: Keep pairs whose winner concludes with another answer than the reference.
+
+    Returns:
+        The pairs, and how many are left out by reason.
     """
     fmt = format_of(trace)
     left: Counter[str] = Counter()
@@ -55,7 +64,7 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[PreferencePai
 
 @dataclass(frozen=True)
 class _Compared:
-    """Two candidates of which the scores, not a duel, tell the better one; read as a verdict is."""
+    """Two candidates compared by their scores, in the form of a verdict."""
 
     a: int
     b: int
@@ -67,9 +76,9 @@ class _Compared:
 
 
 def _by_score(trace: Trace) -> Iterator[_Compared]:
-    """The best and the worst of each judge's scores that can be compared, in the order of the first ones.
+    """The best and the worst of each group of scores, in the order of the first ones.
 
-    Of several scores of one candidate the last one counts. A candidate by itself is compared with none.
+    Of several scores of one candidate the last one counts. A group of one candidate gives nothing.
     """
     groups: dict[tuple[str, str, int | None], dict[int, float]] = {}
     for score in trace.scores:
@@ -87,7 +96,7 @@ def _by_score(trace: Trace) -> Iterator[_Compared]:
 def winning(trace: Trace) -> tuple[Turn | None, str]:
     """The question with the trace's answer as its response, or None and why it is left out.
 
-    Only an answer that departs nowhere from its format, was not cut, and gives the reference if one is known.
+    The answer must keep to its format, must not be cut off, and must give the reference if there is one.
     """
     if trace.answer is None:
         return None, "there is no conclusion"
@@ -104,28 +113,28 @@ def winning(trace: Trace) -> tuple[Turn | None, str]:
 
 
 def format_of(trace: Trace) -> StageFormat:
-    """The stage format that the trace was made with. Raises ValueError if it cannot be one."""
+    """The stage format of a trace. Raises ValueError if it has none."""
     return StageFormat(
         tuple(Stage(tags.name, tags.open, tags.close) for tags in trace.format), trace.final or ""
     )
 
 
 def _standard(trace: Trace) -> str | None:
-    """The reference as records have it: an option's letter, where there are options."""
+    """The reference as records have it: an option's letter, if there are options."""
     reference, options = trace.question.reference, trace.question.options
     number = option_of(reference, options) if reference is not None else None
     return reference if number is None else ascii_uppercase[number]
 
 
 def _why_not(verdict: Verdict | _Compared, trace: Trace, fmt: StageFormat, keep_wrong: bool) -> str | None:
-    winner, loser = _entrants(verdict, trace)
+    winner, loser = _winner_and_loser(verdict, trace)
     if verdict.decided_by == "same" or winner.text.strip() == loser.text.strip():
         return "both texts are the same"
     if verdict.decided_by == "seed":
         return "the judge chose neither"
     if verdict.decided_by == "tie":
         return "the scores are all the same"
-    # Where both entrants fail the check, one of them has to go on, and no judge preferred it.
+    # If both fail the check, one of them is continued all the same, and no judge preferred it.
     if any(check.candidate == winner.id and check.correct is False for check in verdict.checks):
         return "both were found incorrect"
     if winner.finish == "length":
@@ -139,7 +148,7 @@ def _why_not(verdict: Verdict | _Compared, trace: Trace, fmt: StageFormat, keep_
 
 
 def _conclusion(candidate: Candidate, trace: Trace, fmt: StageFormat) -> str | None:
-    """What the answer that the candidate is part of concludes; None where the search did not follow it."""
+    """The conclusion of the answer that the candidate is part of; None if the search did not continue it."""
     text = _before(candidate, trace) + candidate.text
     if last_closed(text, fmt) == fmt.names.index(fmt.final) or candidate.stage == "answer":
         return parse(text, fmt).answer
@@ -147,11 +156,11 @@ def _conclusion(candidate: Candidate, trace: Trace, fmt: StageFormat) -> str | N
 
 
 def _pair(verdict: Verdict | _Compared, trace: Trace) -> PreferencePair:
-    winner, loser = _entrants(verdict, trace)
+    winner, loser = _winner_and_loser(verdict, trace)
     prefix, other = _before(winner, trace), _before(loser, trace)
-    if prefix != other:  # they go on from different candidates: from the last that both have
-        ours, theirs = _path(winner, trace), _path(loser, trace)
-        common = [a for a, b in zip(ours, theirs, strict=False) if a.id == b.id]
+    if prefix != other:  # they continue different candidates: compared from the last one they share
+        paths = zip(_path(winner, trace), _path(loser, trace), strict=False)
+        common = [a for a, b in paths if a.id == b.id]
         shared = "".join(candidate.text for candidate in common)
         return PreferencePair(
             verdict.stage, shared, (prefix + winner.text)[len(shared) :], (other + loser.text)[len(shared) :],
@@ -160,7 +169,7 @@ def _pair(verdict: Verdict | _Compared, trace: Trace) -> PreferencePair:
     return PreferencePair(verdict.stage, prefix, winner.text, loser.text, verdict.judge, verdict.decided_by)
 
 
-def _entrants(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:
+def _winner_and_loser(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:
     """The winner and the loser."""
     loser = verdict.b if verdict.winner == verdict.a else verdict.a
     return _candidate(trace, verdict.winner), _candidate(trace, loser)
@@ -175,7 +184,7 @@ def _path(candidate: Candidate, trace: Trace) -> list[Candidate]:
     path = [candidate]
     while (parent := path[0].parent) is not None:
         if parent >= path[0].id:
-            raise ValueError(f"candidate {path[0].id} goes on from {parent}, which came no earlier")
+            raise ValueError(f"candidate {path[0].id} continues {parent}, which is not an earlier one")
         path.insert(0, _candidate(trace, parent))
     return path
 

@@ -1,1 +1,1 @@
-"""Training data for the self-judge: a model's own candidates, labelled."""
+"""Training data for a judge: candidates of a model, compared by rollouts or by the truth."""

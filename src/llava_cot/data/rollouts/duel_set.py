@@ -1,8 +1,4 @@
-"""A folder of judge examples: each question searched once, kept as it comes, and written out at the end.
-
-Owns a run, and what the store keeps of a question. What comes of one question is `duels.py`'s subject,
-which are taken and what is written `duel_files.py`'s.
-"""
+"""A folder of judge examples: each question is searched once, its results are saved, the set is written."""
 
 from __future__ import annotations
 
@@ -30,10 +26,39 @@ from llava_cot.errors import ImageError, ModelError
 from llava_cot.models.base import Model
 from llava_cot.search.judge_prompts import default_prompts
 
+_FOUND = "examples"  # the store's kind for the results of a question
+_MAX_WORDS = 8  # of a standard answer: comparing the words of a longer one does not tell what is right
+
+
+@dataclass
+class DuelsSummary:
+    """What a folder holds.
+
+    Attributes:
+        questions: Searched questions.
+        pending: Those that are still to be searched.
+        left_out: Records whose question is not searched, by reason.
+        duels: Comparisons of two candidates.
+        checks: Checks of one candidate, by verdict.
+        stages: Counts for each stage.
+        gaps: For each stage, how many duels have which difference between the candidates' values ("truth" if
+            these did not decide).
+        usage: The calls and their cost, over all runs.
+    """
+
+    questions: int = 0
+    pending: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    duels: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
+    stages: dict[str, Counter[str]] = field(default_factory=dict)
+    gaps: dict[str, Counter[str]] = field(default_factory=dict)
+    usage: dict[str, float | None] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class DuelsResult:
-    """What was written; how many questions `failed` in this run, the last for the reason `why`."""
+    """What was written; how many questions `failed` in this run, and why the last one did."""
 
     summary: DuelsSummary
     failed: int
@@ -50,22 +75,33 @@ def make_duels(
     at_once: int = 64,
     on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
 ) -> DuelsResult:
-    """Search what the folder's store does not have yet, and write the folder's files.
+    """Search the questions that are pending in a folder, and write its files; see `write_files`.
 
-    `records` are gone through twice, so it must be possible to do so. Only the first turn of each is asked: a
-    search asks one question at a time, and a later turn may need what was said before. Raises ValueError
-    (DataError, StoreError), OSError, and KeyboardInterrupt, after which nothing is written but the store.
+    Only the first turn of each record is used: a later one may depend on it, and a search has one question.
+
+    Args:
+        folder: New, empty, or of an earlier run with the same model and settings.
+        records: Iterated over twice, so not an iterator.
+        model: Its candidates are compared.
+        settings: What the examples depend on.
+        limit: The most questions.
+        at_once: The most questions in progress.
+        on_progress: Called after each question.
+
+    Raises:
+        DataError, StoreError, OSError: It cannot be done.
+        KeyboardInterrupt: At Ctrl-C; then only the store is up to date.
     """
     check_store_folder(folder)
     with Store(folder) as store:
-        store.match_settings(duel_settings_of(model.name, settings))
-        run = _Run(model, store, settings, on_progress)
+        store.match_settings(_settings_of(model.name, settings))
+        run = _DuelsRun(model, store, settings, on_progress)
         asyncio.run(run.all(records, limit, at_once))
         summary = write_files(folder, records, limit, store, model.name, settings)
     return DuelsResult(summary, run.failed, run.why)
 
 
-class _Run:
+class _DuelsRun:
     """One run over a set."""
 
     def __init__(
@@ -77,41 +113,44 @@ class _Run:
     ) -> None:
         self.failed = 0
         self.why: str | None = None
-        self._model, self._store, self._settings, self._tell = model, store, settings, on_progress
-        self._room = ImagePool()
+        self._model, self._store, self._settings = model, store, settings
+        self._on_progress = on_progress
+        self._images = ImagePool()
         self._done = self._fresh = 0
-        self._usd = store.total(FOUND, "usd")
+        self._usd = store.total(_FOUND, "usd")
 
     async def all(self, records: Iterable[Record], limit: int | None, at_once: int) -> None:
-        self.why = await run_all(self._owed(records, limit), self._one, at_once, lambda: False) or self.why
+        """Search all pending questions."""
+        failure = await run_all(self._pending(records, limit), self._one, at_once, lambda: False)
+        self.why = failure or self.why
 
-    def _owed(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
+    def _pending(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
         for record, first in unique_records(checkable(records, limit), self._store):
             key = record_key(record)
             if not first:
                 continue
-            if self._store.get(key, FOUND) is None:
+            if self._store.get(key, _FOUND) is None:
                 yield key, record
             else:
                 self._done += 1
-                self._progress()
+                self._report()
 
     async def _one(self, item: tuple[str, Record]) -> str | None:
-        """Search one question; what its model could not do, if that was so."""
+        """Search one question; returns the model's failure, if there was one."""
         key, record = item
         try:
-            async with self._room.open(record.pictures) as images:
+            async with self._images.open(record.pictures) as images:
                 found = await self._search(key, record, await images())
         except (ImageError, ModelError) as error:
             self.failed += 1
             self.why = f"{record.id}: {error}"
-            self._progress()
+            self._report()
             return None if isinstance(error, ImageError) else self.why
-        self._store.put(key, FOUND, found)
+        self._store.put(key, _FOUND, found)
         self._usd += found["usd"] or 0.0
         self._done += 1
         self._fresh += 1
-        self._progress()
+        self._report()
         return None
 
     async def _search(self, key: str, record: Record, images: tuple[LoadedImage, ...]) -> dict[str, Any]:
@@ -128,41 +167,17 @@ class _Run:
             "usd": found.usage.usd,
         }
 
-    def _progress(self) -> None:
-        self._tell(AnnotationProgress(self._done, self._fresh, self.failed, 0, 0, self._usd))
-
-
-FOUND = "examples"  # the store's kind for what came of a question
-# A standard answer with more words than this is a text of its own: no comparing of words tells what is right.
-_WORDS = 8
-
-
-@dataclass
-class DuelsSummary:
-    """What a folder holds.
-
-    `left_out` counts records by the reason why their question is not asked, `pending` those that are still to
-    be searched; `stages` has counts by stage, `checks` the verdicts, `gaps` how many duels have which
-    difference between the two candidates' values ("truth" where these did not decide).
-    """
-
-    questions: int = 0
-    pending: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    duels: int = 0
-    checks: Counter[str] = field(default_factory=Counter)
-    stages: dict[str, Counter[str]] = field(default_factory=dict)
-    gaps: dict[str, Counter[str]] = field(default_factory=dict)
-    usage: dict[str, float | None] = field(default_factory=dict)
+    def _report(self) -> None:
+        self._on_progress(AnnotationProgress(self._done, self._fresh, self.failed, 0, 0, self._usd))
 
 
 def why_not(record: Record) -> str | None:
-    """Why nothing is asked about a record: its first turn's answer could not be checked. None if it could."""
+    """Why a record is left out: the answers to its first turn could not be checked. None if they can."""
     turn = record.turns[0] if record.turns else None
     if turn is None or not (turn.answer or "").strip():
         return "no standard answer"
-    if not turn.options and len((turn.answer or "").split()) > _WORDS:
-        return f"an answer of more than {_WORDS} words, which cannot be checked"
+    if not turn.options and len((turn.answer or "").split()) > _MAX_WORDS:
+        return f"an answer of more than {_MAX_WORDS} words, which cannot be checked"
     return None
 
 
@@ -171,18 +186,16 @@ def checkable(records: Iterable[Record], limit: int | None) -> Iterator[Record]:
     return islice((record for record in records if why_not(record) is None), limit)
 
 
-def duel_settings_of(model: str, settings: DuelSettings) -> dict[str, str]:
-    """The settings that a set was begun with, and is gone on with."""
-    words = sha256("\0".join(default_prompts().constant_pieces()).encode()).hexdigest()[:12]
+def _settings_of(model: str, settings: DuelSettings) -> dict[str, str]:
+    """The settings of a set, as its store has them."""
+    prompts = sha256("\0".join(default_prompts().constant_pieces()).encode()).hexdigest()[:12]
     sampling = settings.sampling
-    duel_settings_of = {
-        key: str(value) for key, value in asdict(settings).items() if key not in ("stages", "sampling")
-    }
-    return {"purpose": "duels", "model": model} | duel_settings_of | {
+    values = {key: str(value) for key, value in asdict(settings).items() if key not in ("stages", "sampling")}
+    return {"purpose": "duels", "model": model} | values | {
         "stages": ",".join(settings.stages),
         "sampling": f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, "
         f"at most {sampling.max_tokens} tokens",
-        "prompts": words,
+        "prompts": prompts,
     }  # fmt: skip
 
 
@@ -194,7 +207,12 @@ def write_files(
     model: str,
     settings: DuelSettings,
 ) -> DuelsSummary:
-    """Write pictures, `duels.json` and, last, `train.jsonl`."""
+    """Write a set's files, from the records and the store alone.
+
+    train.jsonl   a line for each example (`record.to_json`): the judge's prompt and the reply to learn
+    images/       the pictures of those with which a judge sees some
+    duels.json    counts by stage, settings and cost
+    """
     for left in folder.glob("*.part"):  # of a process that was killed
         left.unlink()
     summary = DuelsSummary()
@@ -204,7 +222,7 @@ def write_files(
                 if not first:
                     summary.left_out["the id of an earlier one"] += 1
                     continue
-                found = store.get(record_key(record), FOUND)
+                found = store.get(record_key(record), _FOUND)
                 if found is None:
                     summary.pending += 1
                     continue
@@ -212,31 +230,31 @@ def write_files(
                     lines.write(json.dumps(to_json(example)) + "\n")
                 _count(summary, found)
         for name in ("calls", "prompt_tokens", "completion_tokens"):
-            summary.usage[name] = int(store.total(FOUND, name))
-        summary.usage["usd"] = store.total(FOUND, "usd") or None
+            summary.usage[name] = int(store.total(_FOUND, name))
+        summary.usage["usd"] = store.total(_FOUND, "usd") or None
         counts = {"owed" if name == "pending" else name: value for name, value in vars(summary).items()}
-        report = {"settings": duel_settings_of(model, settings)} | counts
+        report = {"settings": _settings_of(model, settings)} | counts
         write_whole(folder / "duels.json", json.dumps(report, indent=2) + "\n")
     return summary
 
 
 def _counted(records: Iterable[Record], limit: int | None, summary: DuelsSummary) -> Iterator[Record]:
-    """The records that are asked about; those before the last of them that are not are counted."""
+    """The checkable records; the others before the last of them are counted as left out."""
 
-    def seen() -> Iterator[Record]:
+    def counted() -> Iterator[Record]:
         for record in records:
             why = why_not(record)
             if why is not None:
                 summary.left_out[why] += 1
             yield record
 
-    return checkable(seen(), limit)
+    return checkable(counted(), limit)
 
 
 def _examples(record: Record, found: dict[str, Any], folder: Path, model: str) -> Iterator[Record]:
-    """The question's examples as records that a training reads like any other."""
-    shown = any(example["picture"] for example in found["examples"])
-    pictures = tuple(place_in_set(picture, folder) for picture in record.pictures) if shown else ()
+    """The question's examples as records, which a training reads like any others."""
+    with_pictures = any(example["picture"] for example in found["examples"])
+    pictures = tuple(place_in_set(picture, folder) for picture in record.pictures) if with_pictures else ()
     numbers: Counter[str] = Counter()
     for example in found["examples"]:
         name = example["stage"] if example["kind"] == "duel" else "check"

@@ -1,8 +1,7 @@
 """Examples for a judge from one question: candidates of each stage, labeled, in the self-judge's prompts.
 
-Owns the search that finds them, and what is kept of it. It goes stage by stage as `methods/stage_beam.py`
-does, with what a candidate is worth in the place of a judge. How two are told apart is in `labeling.py`.
-Knows no file.
+The search goes stage by stage as `search/methods/stage_beam.py` does, with a candidate's value in place of a
+judge.
 """
 
 from __future__ import annotations
@@ -41,19 +40,25 @@ _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
 
 @dataclass(frozen=True)
 class DuelSettings:
-    """What a set depends on, beside its questions and model.
+    """What a set depends on, besides its questions and model. Raises DataError for impossible settings.
 
-    A search's candidates are sampled at 0.6 and 0.9; here it is a little wilder, so that where the model
-    doubts, its candidates differ. The summary is left out unless asked for: an answer seldom fails or
-    succeeds by it, so that many of its labels would be chance (docs/how-to/train-the-self-judge.md). Raises
-    DataError.
+    Attributes:
+        candidates: Sampled at each stage.
+        rollouts: Completions of each candidate.
+        stages: Those that give examples. The summary is not among them by default: an answer seldom
+            succeeds or fails by it, so many of its labels would be chance
+            (docs/how-to/train-the-self-judge.md).
+        sure: The share of right, or wrong, rollouts that a label needs.
+        pairs: The most pairs of one question and stage.
+        seed: The same seed gives the same examples.
+        sampling: Wider than a search's (0.6 and 0.9), so that candidates differ where the model is unsure.
     """
 
     candidates: int = 4
     rollouts: int = 4
     stages: tuple[str, ...] = STAGES[1:]
     sure: float = 0.75
-    pairs: int = 2  # of one question and stage
+    pairs: int = 2
     seed: int = 0
     sampling: Sampling = _SAMPLING
 
@@ -71,8 +76,17 @@ class DuelSettings:
 
 @dataclass(frozen=True)
 class JudgeExample:
-    """A judge's prompt and the reply to learn. `worths` are the shares of right completions of the responses,
-    in their order; None of one that was judged by the truth alone."""
+    """A judge's prompt and the reply to learn.
+
+    Attributes:
+        kind: Whether two candidates are compared, or one is checked.
+        stage: The stage of the candidates.
+        prompt: The judge's prompt.
+        reply: The reply to learn.
+        picture: Whether the judge sees the question's pictures.
+        by: What the label is based on.
+        worths: The candidates' shares of right completions, in their order; None for one without rollouts.
+    """
 
     kind: Kind
     stage: str
@@ -85,8 +99,7 @@ class JudgeExample:
 
 @dataclass
 class StageTally:
-    """What one stage gave: different candidates, pairs of them, how many were labeled, and how many would
-    be by chance."""
+    """One stage of a question: different candidates, pairs, labeled pairs, and those expected by chance."""
 
     candidates: int = 0
     pairs: int = 0
@@ -96,7 +109,7 @@ class StageTally:
 
 @dataclass
 class DuelsFound:
-    """What came of one question."""
+    """What one question gave."""
 
     examples: list[JudgeExample] = field(default_factory=list)
     tallies: dict[str, StageTally] = field(default_factory=dict)
@@ -106,64 +119,72 @@ class DuelsFound:
 async def examples_of(
     question: Question, item: SceneItem | None, model: Model, settings: DuelSettings, rng: random.Random
 ) -> DuelsFound:
-    """Sample, label and go on with the better ones, down to the last stage that is asked for.
+    """Sample and label candidates, and continue the best ones, down to the last of the settings' stages.
 
-    `question` has its reference, `item` is the scene that it asks about, if it is one. Raises ModelError.
+    Args:
+        question: With its reference.
+        item: The scene that it asks about, if it asks about one.
+        model: Its candidates are compared.
+        settings: Of the set.
+        rng: All random choices come from it.
+
+    Raises:
+        ModelError: A call failed.
     """
-    asked = RolloutQuestion(question, model, settings.sampling)
-    worth = RolloutLabeler(asked, settings.rollouts, settings.sure)
-    labeller = worth if item is None else SceneLabeler(item, worth)
-    search = _Search(asked, labeller, settings, rng, DuelsFound())
+    rollouts = RolloutQuestion(question, model, settings.sampling)
+    by_rollouts = RolloutLabeler(rollouts, settings.rollouts, settings.sure)
+    labeler = by_rollouts if item is None else SceneLabeler(item, by_rollouts)
+    search = _DuelSearch(rollouts, labeler, settings, rng, DuelsFound())
     if ANSWER in settings.stages:
         await search.round(ANSWER, Prefix())
     last = max((LLAVA_COT.names.index(stage) for stage in settings.stages if stage != ANSWER), default=-1)
-    at, kept = 0, Prefix()
+    at, prefix = 0, Prefix()
     while at <= last:
-        rated = await search.round(LLAVA_COT.names[at], kept)
+        rated = await search.round(LLAVA_COT.names[at], prefix)
         best = max(one.score for one in rated)
         chosen = rng.choice([one for one in rated if one.score == best]).continuation
-        kept = kept.plus(chosen)
+        prefix = prefix.plus(chosen)
         at = next_stage(at, chosen.text, chosen.finish, LLAVA_COT)
-    search.found.usage = asked.usage
+    search.found.usage = rollouts.usage
     return search.found
 
 
 @dataclass(frozen=True)
-class _Search:
-    """The search of one question; every draw comes from `rng`, `found` grows."""
+class _DuelSearch:
+    """The search of one question; `found` grows."""
 
-    asked: RolloutQuestion
-    labeller: DuelLabeler
+    rollouts: RolloutQuestion
+    labeler: DuelLabeler
     settings: DuelSettings
     rng: random.Random
     found: DuelsFound
 
-    async def round(self, stage: str, kept: Prefix) -> list[RatedCandidate]:
-        """Sample and rate the candidates for a stage, each text once, and add the examples that come of them.
+    async def round(self, stage: str, prefix: Prefix) -> list[RatedCandidate]:
+        """Sample and rate different candidates for a stage, and add the examples that they give.
 
-        A stage that is not asked for has one candidate, and gives none.
+        A stage that is not in the settings has one candidate, and gives none.
         """
-        wanted = stage in self.settings.stages
-        different = await self._sample(stage, kept, self.settings.candidates if wanted else 1)
-        if not wanted:
+        chosen = stage in self.settings.stages
+        different = await self._sample(stage, prefix, self.settings.candidates if chosen else 1)
+        if not chosen:
             return [RatedCandidate(one) for one in different]
         if len(different) > 1:
-            rated = await self.labeller.rate(stage, kept, different, self.rng)
-        else:  # nothing to choose from: a search asks no judge, and nothing is spent on it here
+            rated = await self.labeler.rate(stage, prefix, different, self.rng)
+        else:  # nothing to choose from, so no rollouts
             rated = [RatedCandidate(one) for one in different]
         tally = self.found.tallies[stage] = StageTally(
             len(rated), by_chance=by_chance(rated, self.settings.sure)
         )
-        self.found.examples += self._duels(stage, kept, rated, tally)
+        self.found.examples += self._duels(stage, prefix, rated, tally)
         if stage == "reasoning" and len(rated) > 1:
-            self.found.examples += self._checks(kept, rated)
+            self.found.examples += self._checks(prefix, rated)
         return rated
 
-    async def _sample(self, stage: str, kept: Prefix, n: int) -> list[Continuation]:
-        """Candidates that a judge would tell apart."""
+    async def _sample(self, stage: str, prefix: Prefix, n: int) -> list[Continuation]:
+        """Candidates that differ in what a judge sees."""
         seed = self.rng.getrandbits(63)
         stop = () if stage == ANSWER else LLAVA_COT.closing_tags[LLAVA_COT.names.index(stage) :]
-        sampled = await self.asked.sample(kept, n, stop, seed)
+        sampled = await self.rollouts.sample(prefix, n, stop, seed)
         if stage != ANSWER:
             sampled = [close_cut(one, stage, LLAVA_COT) for one in sampled]
         different: dict[str, Continuation] = {}
@@ -172,39 +193,39 @@ class _Search:
         return list(different.values())
 
     def _duels(
-        self, stage: str, kept: Prefix, rated: list[RatedCandidate], tally: StageTally
+        self, stage: str, prefix: Prefix, rated: list[RatedCandidate], tally: StageTally
     ) -> list[JudgeExample]:
-        """Some of the pairs that can be labeled, each in an order that is drawn."""
-        made: list[JudgeExample] = []
+        """Some of the pairs that can be labeled, each in a random order."""
+        examples: list[JudgeExample] = []
         pairs = list(combinations(rated, 2))
         self.rng.shuffle(pairs)
         for pair in pairs:
             a, b = pair if self.rng.random() < 0.5 else pair[::-1]
-            label = self.labeller.label(stage, kept, a, b)
+            label = self.labeler.label(stage, prefix, a, b)
             tally.pairs += 1
             tally.labelled += label is not None
-            if label is not None and len(made) < self.settings.pairs:
-                prompt = duel_prompt(self.asked.question, stage, kept.text, a.text, b.text, LLAVA_COT)
+            if label is not None and len(examples) < self.settings.pairs:
+                prompt = duel_prompt(self.rollouts.question, stage, prefix.text, a.text, b.text, LLAVA_COT)
                 reply = choice_reply(label.choice, label.reason)
-                made.append(_example("duel", stage, prompt, reply, label.by, (a, b)))
-        return made
+                examples.append(_example("duel", stage, prompt, reply, label.by, (a, b)))
+        return examples
 
-    def _checks(self, kept: Prefix, rated: list[RatedCandidate]) -> list[JudgeExample]:
-        """A correct reasoning and an incorrect one, as far as there are any."""
-        made: dict[bool, JudgeExample] = {}
+    def _checks(self, prefix: Prefix, rated: list[RatedCandidate]) -> list[JudgeExample]:
+        """A correct reasoning and an incorrect one, if there are any."""
+        examples: dict[bool, JudgeExample] = {}
         for one in self.rng.sample(rated, len(rated)):
-            verdict = self.labeller.check(kept, one)
-            if verdict is not None and verdict[0] not in made:
-                correct, reason, by = verdict
-                prompt = check_prompt(self.asked.question, kept.text, one.text, LLAVA_COT)
+            checked = self.labeler.check(prefix, one)
+            if checked is not None and checked[0] not in examples:
+                correct, reason, by = checked
+                prompt = check_prompt(self.rollouts.question, prefix.text, one.text, LLAVA_COT)
                 reply = check_reply(correct, reason)
-                made[correct] = _example("check", "reasoning", prompt, reply, by, (one,))
-        return list(made.values())
+                examples[correct] = _example("check", "reasoning", prompt, reply, by, (one,))
+        return list(examples.values())
 
 
 def _example(
-    kind: Kind, stage: str, prompt: Prompt, reply: str, by: By, sides: tuple[RatedCandidate, ...]
+    kind: Kind, stage: str, prompt: Prompt, reply: str, by: By, candidates: tuple[RatedCandidate, ...]
 ) -> JudgeExample:
     [message] = prompt.messages
-    worths = tuple(None if side.worth is None else side.worth.share for side in sides)
+    worths = tuple(None if one.value is None else one.value.share for one in candidates)
     return JudgeExample(kind, stage, message.text, reply, bool(message.images), by, worths)

@@ -1,8 +1,4 @@
-"""Which of two candidates is the better one, by what comes of them.
-
-Owns what a labeller is, this one, and its noise. The one that knows a scene is in `labelling_scenes.py`.
-Knows no prompt and no file.
-"""
+"""Which of two candidates is better, told from rollouts: completions that end rightly or not."""
 
 from __future__ import annotations
 
@@ -22,130 +18,31 @@ from llava_cot.models.base import Continuation, Model, Prompt, Sampling
 from llava_cot.search.judges.base import cost
 
 ANSWER = "answer"  # what judges call a whole answer
-
-By = Literal["rollouts", "answer", "truth"]
-
-
-@dataclass(frozen=True)
-class RatedCandidate:
-    """A candidate; of two, the one with the higher score is to be kept. `worth` is None if nobody asked."""
-
-    continuation: Continuation
-    score: float = 0.0
-    worth: RolloutValue | None = None
-
-    @property
-    def text(self) -> str:
-        return self.continuation.text
-
-
-@dataclass(frozen=True)
-class DuelLabel:
-    """The better one of two, 1 or 2; why, where that is known; and by what."""
-
-    choice: Literal[1, 2]
-    by: By
-    reason: str = ""
-
-
-class DuelLabeler(Protocol):
-    async def rate(
-        self, stage: str, kept: Prefix, candidates: Sequence[Continuation], rng: random.Random
-    ) -> list[RatedCandidate]:
-        """The candidates for a stage, as many, in order. Raises ModelError."""
-        ...
-
-    def label(self, stage: str, kept: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
-        """None where neither is surely better."""
-        ...
-
-    def check(self, kept: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
-        """Whether a candidate at the reasoning stage is correct, and why; None if that is not sure."""
-        ...
-
-
-@dataclass(frozen=True)
-class RolloutLabeler:
-    """Of two the better one has at least the share `sure` of right completions, the other of wrong ones."""
-
-    asked: RolloutQuestion
-    rollouts: int
-    sure: float
-
-    async def rate(
-        self, stage: str, kept: Prefix, candidates: Sequence[Continuation], rng: random.Random
-    ) -> list[RatedCandidate]:
-        seeds = [rng.getrandbits(63) for _ in candidates]
-        worths = await asyncio.gather(
-            *(self._worth(stage, kept, one, seed) for one, seed in zip(candidates, seeds, strict=True))
-        )
-        return [
-            RatedCandidate(one, worth.share, worth) for one, worth in zip(candidates, worths, strict=True)
-        ]
-
-    async def _worth(self, stage: str, kept: Prefix, candidate: Continuation, seed: int) -> RolloutValue:
-        grown, names = kept.plus(candidate), LLAVA_COT.names
-        if stage == ANSWER or next_stage(
-            names.index(stage), candidate.text, candidate.finish, LLAVA_COT
-        ) == len(names):
-            return self.asked.exact(grown.text)
-        return await self.asked.worth(grown, self.rollouts, seed)
-
-    def label(self, stage: str, kept: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
-        if a.worth is None or b.worth is None:
-            return None
-        by: By = "answer" if a.worth.exact and b.worth.exact else "rollouts"
-        if self._better(a.worth, b.worth):
-            return DuelLabel(1, by)
-        return DuelLabel(2, by) if self._better(b.worth, a.worth) else None
-
-    def _better(self, one: RolloutValue, other: RolloutValue) -> bool:
-        return one.right >= self.sure * one.total and other.wrong >= self.sure * other.total
-
-    def check(self, kept: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
-        worth = candidate.worth
-        if worth is None or max(worth.right, worth.wrong) < worth.total:
-            return None
-        return worth.wrong == 0, "", "answer" if worth.exact else "rollouts"
-
-
-def by_chance(rated: Sequence[RatedCandidate], sure: float) -> float:
-    """How many pairs would be labeled, on average, if all the candidates were worth the same.
-
-    Their completions are dealt out to them anew, which is to say drawn without replacement. 0 if a worth is
-    exact. What cannot be told counts as wrong.
-    """
-    worths = [one.worth for one in rated if one.worth is not None]
-    if len(worths) < 2 or any(worth.exact for worth in worths):
-        return 0.0
-    each, right, total = worths[0].total, sum(w.right for w in worths), sum(w.total for w in worths)
-    sure_of = [n for n in range(each + 1) if n >= sure * each]
-    ways = sum(
-        comb(each, good) * comb(each, bad) * comb(total - 2 * each, right - good - (each - bad))
-        for good in sure_of
-        for bad in sure_of
-        if right - good - (each - bad) >= 0
-    )
-    return comb(len(worths), 2) * 2 * ways / comb(total, right)
+By = Literal["rollouts", "answer", "truth"]  # what a label is based on
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The answer so far; `tokens` are its ids, None where they are not known."""
+    """The answer so far; `tokens` are its ids, None if they are not known."""
 
     text: str = ""
     tokens: tuple[int, ...] | None = ()
 
     def plus(self, more: Continuation) -> Prefix:
+        """The answer with one more part."""
         unknown = self.tokens is None or (more.text and not more.tokens)
         return Prefix(self.text + more.text, None if unknown else (*(self.tokens or ()), *more.tokens))
 
 
 @dataclass(frozen=True)
 class RolloutValue:
-    """Of `total` answers `right` conclude with the standard answer, `wrong` with another one or not at all.
+    """The value of a candidate.
 
-    Of the rest it cannot be told. `exact` is true of one answer that is complete as it stands.
+    Attributes:
+        right: The answers that conclude with the standard answer.
+        wrong: Those that conclude with another one, or not at all. Of the rest, words do not tell.
+        total: The number of answers.
+        exact: Whether there is one answer, which is complete without a rollout.
     """
 
     right: int
@@ -155,11 +52,12 @@ class RolloutValue:
 
     @property
     def share(self) -> float:
+        """The share of right answers."""
         return self.right / self.total
 
 
 class RolloutQuestion:
-    """A question with a reference, asked of a model; `usage` grows with the calls."""
+    """A question with a reference, and a model that answers it; `usage` grows with the calls."""
 
     def __init__(self, question: Question, model: Model, sampling: Sampling) -> None:
         self.question = question
@@ -167,29 +65,137 @@ class RolloutQuestion:
         self._model = model
         self._sampling = sampling
 
-    async def sample(self, kept: Prefix, n: int, stop: tuple[str, ...], seed: int) -> list[Continuation]:
-        """`n` ways to go on with what is kept. Raises ModelError."""
-        settings = replace(self._sampling, stop=stop, seed=seed)
+    async def sample(self, prefix: Prefix, n: int, stop: tuple[str, ...], seed: int) -> list[Continuation]:
+        """Sample `n` continuations of an answer. Raises ModelError."""
+        sampling = replace(self._sampling, stop=stop, seed=seed)
         images = self.question.images
-        prompt = Prompt.of(question_text(self.question), images, kept.text, kept.tokens)
-        found = await self._model.sample(prompt, n, settings)
+        prompt = Prompt.of(question_text(self.question), images, prefix.text, prefix.tokens)
+        found = await self._model.sample(prompt, n, sampling)
         for continuation in found:
             self.usage += cost(continuation)
         return found
 
-    async def worth(self, kept: Prefix, rollouts: int, seed: int) -> RolloutValue:
-        """What comes of what is kept, in so many completions. Raises ModelError."""
-        ends = await self.sample(kept, rollouts, (), seed)
-        return self._worth([kept.text + end.text for end in ends])
+    async def value(self, prefix: Prefix, rollouts: int, seed: int) -> RolloutValue:
+        """The value of an answer so far, from so many completions. Raises ModelError."""
+        ends = await self.sample(prefix, rollouts, (), seed)
+        return self._value([prefix.text + end.text for end in ends])
 
     def exact(self, text: str) -> RolloutValue:
-        """What a complete answer is worth."""
-        return replace(self._worth([text]), exact=True)
+        """The value of a complete answer."""
+        return replace(self._value([text]), exact=True)
 
-    def _worth(self, texts: list[str]) -> RolloutValue:
+    def _value(self, texts: list[str]) -> RolloutValue:
         right = [self._is_right(text) for text in texts]
         return RolloutValue(right.count(True), right.count(False), len(right))
 
     def _is_right(self, text: str) -> bool | None:
-        said = parse(text).answer
-        return False if said is None else agrees(said, self.question.reference or "", self.question.options)
+        answer = parse(text).answer
+        if answer is None:
+            return False
+        return agrees(answer, self.question.reference or "", self.question.options)
+
+
+@dataclass(frozen=True)
+class RatedCandidate:
+    """A candidate; the one with the highest score is continued. `value` is None if there were no rollouts."""
+
+    continuation: Continuation
+    score: float = 0.0
+    value: RolloutValue | None = None
+
+    @property
+    def text(self) -> str:
+        """The candidate's text."""
+        return self.continuation.text
+
+
+@dataclass(frozen=True)
+class DuelLabel:
+    """The better one of two candidates, 1 or 2; what that is based on; and the reason, if it is known."""
+
+    choice: Literal[1, 2]
+    by: By
+    reason: str = ""
+
+
+class DuelLabeler(Protocol):
+    """Rates the candidates of a stage, and labels pairs of them."""
+
+    async def rate(
+        self, stage: str, prefix: Prefix, candidates: Sequence[Continuation], rng: random.Random
+    ) -> list[RatedCandidate]:
+        """Rate the candidates, in their order. Raises ModelError."""
+        ...
+
+    def label(self, stage: str, prefix: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
+        """Which one is better; None if neither surely is."""
+        ...
+
+    def check(self, prefix: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
+        """Whether a candidate for the reasoning is correct, and why; None if that is not sure."""
+        ...
+
+
+@dataclass(frozen=True)
+class RolloutLabeler:
+    """The better one has at least the share `sure` of right completions, and the other of wrong ones."""
+
+    question: RolloutQuestion
+    rollouts: int
+    sure: float
+
+    async def rate(
+        self, stage: str, prefix: Prefix, candidates: Sequence[Continuation], rng: random.Random
+    ) -> list[RatedCandidate]:
+        seeds = [rng.getrandbits(63) for _ in candidates]
+        values = await asyncio.gather(
+            *(self._value(stage, prefix, one, seed) for one, seed in zip(candidates, seeds, strict=True))
+        )
+        return [
+            RatedCandidate(one, value.share, value) for one, value in zip(candidates, values, strict=True)
+        ]
+
+    async def _value(self, stage: str, prefix: Prefix, candidate: Continuation, seed: int) -> RolloutValue:
+        longer, names = prefix.plus(candidate), LLAVA_COT.names
+        if stage == ANSWER or next_stage(
+            names.index(stage), candidate.text, candidate.finish, LLAVA_COT
+        ) == len(names):
+            return self.question.exact(longer.text)
+        return await self.question.value(longer, self.rollouts, seed)
+
+    def label(self, stage: str, prefix: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
+        if a.value is None or b.value is None:
+            return None
+        by: By = "answer" if a.value.exact and b.value.exact else "rollouts"
+        if self._better(a.value, b.value):
+            return DuelLabel(1, by)
+        return DuelLabel(2, by) if self._better(b.value, a.value) else None
+
+    def _better(self, one: RolloutValue, other: RolloutValue) -> bool:
+        return one.right >= self.sure * one.total and other.wrong >= self.sure * other.total
+
+    def check(self, prefix: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
+        value = candidate.value
+        if value is None or max(value.right, value.wrong) < value.total:
+            return None
+        return value.wrong == 0, "", "answer" if value.exact else "rollouts"
+
+
+def by_chance(rated: Sequence[RatedCandidate], sure: float) -> float:
+    """The expected number of labeled pairs if all the candidates had the same value.
+
+    Their completions are drawn anew from all of them, without replacement. 0 if a value is exact. Answers
+    whose words do not tell count as wrong.
+    """
+    values = [one.value for one in rated if one.value is not None]
+    if len(values) < 2 or any(value.exact for value in values):
+        return 0.0
+    each, right, total = values[0].total, sum(v.right for v in values), sum(v.total for v in values)
+    enough = [n for n in range(each + 1) if n >= sure * each]
+    ways = sum(
+        comb(each, good) * comb(each, bad) * comb(total - 2 * each, right - good - (each - bad))
+        for good in enough
+        for bad in enough
+        if right - good - (each - bad) >= 0
+    )
+    return comb(len(values), 2) * 2 * ways / comb(total, right)

@@ -1,7 +1,4 @@
-"""Which of two candidates about a scene is the better one, by the truth.
-
-Owns when the truth is asked, and when what comes of a candidate. The verdicts are `scenes/ground_truth.py`'s.
-"""
+"""Which of two candidates about a scene is better, told by the scene itself where that is possible."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from llava_cot.search.judges.base import shown
 
 
 def scene_of(record: Record) -> SceneItem | None:
-    """The scene that a record asks about; None if it is no scene's, or not this version's question."""
+    """The scene that a record asks about; None if it asks about none, or not as this version does."""
     item, turn = named_item(record.id), record.turns[0]
     if item is None:
         return None
@@ -39,65 +36,61 @@ def scene_of(record: Record) -> SceneItem | None:
 
 @dataclass(frozen=True)
 class SceneLabeler:
-    """Captions, reasonings and answers in the teacher's manner are compared with the scene, with a reason."""
+    """Compares captions, reasonings and answers in the teacher's words with the scene; others by rollouts."""
 
     item: SceneItem
-    worth: RolloutLabeler
+    by_rollouts: RolloutLabeler
 
     async def rate(
-        self, stage: str, kept: Prefix, candidates: Sequence[Continuation], rng: random.Random
+        self, stage: str, prefix: Prefix, candidates: Sequence[Continuation], rng: random.Random
     ) -> list[RatedCandidate]:
-        if not self._knows(stage, kept, candidates):
-            return await self.worth.rate(stage, kept, candidates, rng)
-        if stage == "caption":
-            errors = [caption_error(self.item.scene, _alone(stage, one.text)) for one in candidates]
-            return [
-                RatedCandidate(one, -inf if error is None else -error)
-                for one, error in zip(candidates, errors, strict=True)
-            ]
-        if stage == "reasoning":
-            checks = [self.check(kept, RatedCandidate(one)) for one in candidates]
-            return [
-                RatedCandidate(one, float(check is not None and check[0]))
-                for one, check in zip(candidates, checks, strict=True)
-            ]
-        return await self.worth.rate(stage, kept, candidates, rng)  # exact: nothing is asked
+        if stage in ("caption", "reasoning") and self._readable(stage, prefix, candidates):
+            return [RatedCandidate(one, self._score(stage, prefix, one)) for one in candidates]
+        return await self.by_rollouts.rate(stage, prefix, candidates, rng)  # without a call for whole answers
 
-    def _knows(self, stage: str, kept: Prefix, candidates: Sequence[Continuation]) -> bool:
+    def _score(self, stage: str, prefix: Prefix, candidate: Continuation) -> float:
+        if stage == "reasoning":
+            checked = self.check(prefix, RatedCandidate(candidate))
+            return float(checked is not None and checked[0])
+        error = caption_error(self.item.scene, _only_stage(stage, candidate.text))
+        return -inf if error is None else -error
+
+    def _readable(self, stage: str, prefix: Prefix, candidates: Sequence[Continuation]) -> bool:
+        """Whether a caption that matters here is in the teacher's words."""
         captions: list[str | None] = []
         if stage == "caption":
-            captions = [_alone(stage, one.text) for one in candidates]
+            captions = [_only_stage(stage, one.text) for one in candidates]
         elif stage == "reasoning":
-            captions = [parse(kept.text).stages["caption"]]
+            captions = [parse(prefix.text).stages["caption"]]
         elif stage == ANSWER:
             captions = [parse(one.text).stages["caption"] for one in candidates]
         return any(read_caption(caption) for caption in captions)
 
-    def label(self, stage: str, kept: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
-        scene, question, before = self.item.scene, self.item.question, parse(kept.text).stages
-        alone = _alone(stage, a.text), _alone(stage, b.text)
+    def label(self, stage: str, prefix: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
+        scene, question, before = self.item.scene, self.item.question, parse(prefix.text).stages
+        texts = _only_stage(stage, a.text), _only_stage(stage, b.text)
         if stage == "conclusion" and before["reasoning"] == reasoning(scene, question):
-            label = self.worth.label(stage, kept, a, b)
+            label = self.by_rollouts.label(stage, prefix, a, b)
             return label and replace(label, reason=AGREES)
-        if not self._knows(stage, kept, (a.continuation, b.continuation)):
-            return self.worth.label(stage, kept, a, b)
+        if not self._readable(stage, prefix, (a.continuation, b.continuation)):
+            return self.by_rollouts.label(stage, prefix, a, b)
         if stage == "caption":
-            verdict = which_caption(scene, *alone)
+            verdict = which_caption(scene, *texts)
         elif stage == "reasoning":
-            verdict = which_reasoning(scene, question, before["caption"], *alone)
+            verdict = which_reasoning(scene, question, before["caption"], *texts)
         else:
             verdict = which_answer(scene, question, parse(a.text), parse(b.text))
         return verdict and DuelLabel(1 if verdict[0] == 1 else 2, "truth", verdict[1])
 
-    def check(self, kept: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
-        asked = believed(self.item.scene, self.item.question, parse(kept.text).stages["caption"])
-        said = _alone("reasoning", candidate.text)
-        if asked is None:
-            return self.worth.check(kept, candidate)
-        return None if said is None else (*check_verdict(*asked, said), "truth")
+    def check(self, prefix: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
+        seen = believed(self.item.scene, self.item.question, parse(prefix.text).stages["caption"])
+        text = _only_stage("reasoning", candidate.text)
+        if seen is None:
+            return self.by_rollouts.check(prefix, candidate)
+        return None if text is None else (*check_verdict(*seen, text), "truth")
 
 
-def _alone(stage: str, text: str) -> str | None:
-    """The stage's text, if a judge is shown nothing else of the candidate."""
+def _only_stage(stage: str, text: str) -> str | None:
+    """The stage's text, if that is all of the candidate that a judge sees."""
     inner = parse(text).stages.get(stage)
     return inner if inner == shown(text, stage, LLAVA_COT) else None
