@@ -94,7 +94,7 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     assert len(server.told) == before + 40
 
 
-def test_failures_count_and_are_asked_again(tmp_path: Path, server: Double) -> None:
+def test_failures_count_and_are_retried_by_the_next_run(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 6), tmp_path / "out"
     assert begin(*answer(server, source, tmp_path / "first", "--limit", "1")).wait(60) == 0
     server.wait = "1000"  # seconds, which is out of quota

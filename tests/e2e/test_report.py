@@ -35,7 +35,7 @@ def test_runs_become_a_report_in_their_folder(runs: Path) -> None:
     assert (runs / "store.db").is_file()
 
 
-def test_a_report_goes_elsewhere_and_compares_with_what_is_named(runs: Path, tmp_path: Path) -> None:
+def test_a_report_with_another_folder_and_baseline(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "here"
     done = run("report", runs, "--out", out, "--baseline", "best-of-2@logits", "--paper", "--questions", "2")
     assert done.returncode == 0, done.stderr.decode()
@@ -43,7 +43,7 @@ def test_a_report_goes_elsewhere_and_compares_with_what_is_named(runs: Path, tmp
     assert "Traces and pictures of 2 of 6 questions" in (out / "report.html").read_text()
 
 
-def test_what_cannot_be_reported_is_refused(runs: Path, tmp_path: Path) -> None:
+def test_reports_that_cannot_be_written_are_refused(runs: Path, tmp_path: Path) -> None:
     assert "holds no runs" in refusal("report", tmp_path)
     assert "no 'greedy' to compare with" in refusal("report", runs, "--baseline", "greedy")
     (tmp_path / "file").write_text("")

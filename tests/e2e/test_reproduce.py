@@ -30,7 +30,7 @@ def answers(out: Path) -> int:
         return sum(len(results.results(setting)) for setting in results.runs)
 
 
-def test_mini_in_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
+def test_mini_in_two_processes_killed_and_resumed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [*COMMAND, "reproduce", *SMALL, "--processes", "2", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
@@ -80,7 +80,7 @@ def server() -> Iterator[Double]:
         yield double
 
 
-def test_a_model_of_ones_own_answers_three_of_the_four(tmp_path: Path, server: Double) -> None:
+def test_another_model_answers_three_of_the_four(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 3), tmp_path / "out"
     done = run("reproduce", "--model", server.url, "--benchmark", source, "--seeds", "2", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -90,7 +90,7 @@ def test_a_model_of_ones_own_answers_three_of_the_four(tmp_path: Path, server: D
     assert answers(out) == 3 * sum(len(task.methods) for task in reproduction_tasks(server.url, [0, 1]))
 
 
-def test_missing_answers_are_told_of(tmp_path: Path, server: Double) -> None:
+def test_missing_answers_are_reported(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 2), tmp_path / "out"
     arguments = ("reproduce", "--model", server.url, "--benchmark", source, "--seeds", "1", "--out", out)
     # What the server can do is found out once, before anything fails.

@@ -1,7 +1,7 @@
 """Writes the small tables under tests/fixtures/eval, in the columns of VLMEvalKit's files.
 
-Run again from the repository's root, after a change here, with `python tests/evaluation/eval_tables.py`, and then
-`record_vlmeval.py` beside it. What is asked is made up; only names, columns and forms of indices are theirs.
+After a change here, run `python tests/evaluation/eval_tables.py` from the repository's root, and then
+`record_vlmeval.py`. The questions are made up; only names, columns and forms of indices are theirs.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_files_are_looked_for_where_the_environment_says(
     assert open_benchmark(str(ROOT / "AI2D_TEST.tsv")).name == "ai2d"
 
 
-def test_a_missing_file_is_told_with_its_folder_and_address(
+def test_the_error_for_a_missing_file_has_its_folder_and_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LMUData", str(tmp_path))
@@ -166,7 +166,7 @@ def test_the_public_test_split_of_mmbench_has_no_answers(name: str) -> None:
         (str(ROOT / "MMStar.tsv"), "exactly", "no scoring rule 'exactly'; choose one of choice"),
     ],
 )
-def test_what_cannot_be_opened(name: str, rule: str | None, words: str) -> None:
+def test_unknown_benchmarks_and_rules_are_refused(name: str, rule: str | None, words: str) -> None:
     with pytest.raises(DataError, match=words) as told:
         open_benchmark(name, ROOT, rule)
     assert "\n" not in str(told.value)
@@ -260,7 +260,7 @@ def test_a_folder_of_records_and_its_answers_as_letters(tmp_path: Path) -> None:
     assert items(str(tmp_path / "questions.jsonl")) == [item]
 
 
-def test_a_tsv_of_ones_own() -> None:
+def test_an_own_tsv() -> None:
     name = str(FIXTURES.parent / "vlmevalkit/Tiny_DEV.tsv")
     found = items(name)
     assert [item.answer for item in found] == ["A", "B", "5"] and found[0].text.startswith("Hint: Look left.")
@@ -277,7 +277,7 @@ def test_a_tsv_of_ones_own() -> None:
         items(str(FIXTURES / "public/MMBench_TEST_EN_V11.tsv"), rule="choice")
 
 
-def test_benchmarks_are_opened_without_what_is_slow_to_import() -> None:
+def test_benchmarks_are_opened_without_slow_imports() -> None:
     code = "import llava_cot.evaluation.benchmarks, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "pandas", "datasets"} & set(done.stdout.split())

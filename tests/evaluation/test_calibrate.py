@@ -56,7 +56,7 @@ async def sample(model: ScriptedModel, judge: Judge, count: int, stage: str = "r
     )
 
 
-async def test_one_sample_of_the_stage_a_question_after_the_stages_before_it() -> None:
+async def test_the_stage_is_sampled_once_after_the_stages_before_it() -> None:
     model, judge = ScriptedModel(counts), Reader()
     found = await sample(model, judge, 11)
     assert found == ScoreSample((1, 2, 3, 4, 6, 7, 8, 9), 3)
@@ -72,7 +72,7 @@ async def test_another_stage() -> None:
     assert await sample(ScriptedModel(counts), Reader(), 3, "caption") == ScoreSample((0, 1, 2))
 
 
-async def test_a_model_that_fails_is_asked_again_and_one_that_cannot_ends_it() -> None:
+async def test_a_failure_is_retried_and_an_error_ends_the_calibration() -> None:
     failures = [ModelFailure("busy"), ModelFailure("busy")]
     model = Moody(counts, lambda prompt: failures.pop() if failures else None)
     assert (await sample(model, Reader(), 4)).scores == (1, 2, 3)

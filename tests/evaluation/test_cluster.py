@@ -122,14 +122,14 @@ async def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
     assert timeless(await two.answer(QUESTIONS[0], REQUESTS[0])) == expected[0]
 
 
-async def test_what_is_wrong_with_a_question_is_said_as_by_ask(two: Cluster) -> None:
+async def test_errors_of_a_question_are_those_of_ask(two: Cluster) -> None:
     with pytest.raises(ModelError, match="the question is empty; write what you want to know"):
         await two.answer(Question(" "), REQUESTS[0])
     with pytest.raises(KeyError, match="nonsense"):  # a request that is not checked: an error of the program
         await two.answer(QUESTIONS[0], replace(REQUESTS[0], method="nonsense"))
 
 
-async def test_a_question_that_is_given_up_is_given_up_by_its_worker(two: Cluster) -> None:
+async def test_a_cancelled_question_is_cancelled_on_its_worker(two: Cluster) -> None:
     tasks = asking(two)
     await asyncio.sleep(0.2)
     for task in tasks:
@@ -146,9 +146,7 @@ class Deadly:
         return os._exit, (1,)
 
 
-async def test_a_question_that_kills_its_workers_is_given_up(
-    two: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_question_that_kills_its_workers_fails(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
     await both_ready(two)
     with pytest.raises(ModelFailure, match="2 workers of the Ray cluster were lost over one question"):
@@ -156,13 +154,13 @@ async def test_a_question_that_kills_its_workers_is_given_up(
     await both_ready(two)
 
 
-def test_a_model_that_no_worker_can_open_is_said(here: Any, two: Cluster, tmp_path: Path) -> None:
+def test_a_model_that_no_worker_can_open_is_an_error(here: Any, two: Cluster, tmp_path: Path) -> None:
     two.close()  # there are but two CPUs
     with pytest.raises(ModelFailure, match=r"no worker of the Ray cluster is left: .*config\.json"):
         Cluster("local", str(tmp_path), workers=1)
 
 
-def test_an_address_where_no_cluster_is_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_cluster_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -175,7 +173,7 @@ def test_an_address_where_no_cluster_is_is_said_at_once(monkeypatch: pytest.Monk
     assert time.monotonic() - started < 20
 
 
-def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
         ModelError, match=r"needs ray, which is not installed; in the clone, run: pip install -e '.\[ray\]'"

@@ -13,7 +13,7 @@ def opened(*models: str, at_once: int | None = None) -> tuple[PlannedModel, ...]
     return plan_models(models, model_name=None, at_once=at_once, device="cpu", dtype="auto")
 
 
-def test_a_name_of_one_s_own(tmp_path: Path) -> None:
+def test_models_can_be_given_names(tmp_path: Path) -> None:
     first, second, third = opened("mini", "small=mini", f"own={tmp_path}/./")
     assert [(entry.name, entry.spec) for entry in (first, second, third)] == [
         ("mini", "mini"), ("small", "mini"), ("own", str(tmp_path))

@@ -51,7 +51,7 @@ def test_it_is_opened_run_and_reported_by_its_name(installed: None, tmp_path: Pa
         assert results.headline("letters") == ("accuracy",) and results.metrics(key)
 
 
-def test_without_its_package_its_folder_says_what_is_missing(
+def test_without_its_package_the_error_names_the_missing_rule(
     installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path, (open_benchmark("letters"), numbers(1)), Moody(lambda prompt, rng: "A"))

@@ -82,7 +82,7 @@ def test_folders_of_one_name_for_two_things(tmp_path: Path) -> None:
         open_results([tmp_path / "a", tmp_path / "b"])
 
 
-def test_what_is_no_folder_of_runs(tmp_path: Path) -> None:
+def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no runs"):
         open_results([tmp_path])
     assert not list(tmp_path.iterdir())

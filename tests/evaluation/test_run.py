@@ -83,7 +83,7 @@ def test_a_finished_run_asks_nothing_and_more_is_added(tmp_path: Path) -> None:
     assert len(after) == 8 and before.items() <= after.items()
 
 
-def test_a_failure_is_tried_twice_more_kept_and_counted_as_wrong(tmp_path: Path) -> None:
+def test_a_failure_is_retried_twice_stored_and_counted_as_wrong(tmp_path: Path) -> None:
     def broken(prompt: Prompt) -> Exception | None:
         return ModelFailure("out of memory") if number(prompt) == "2" else None
 
@@ -113,7 +113,7 @@ def test_a_failure_is_tried_twice_more_kept_and_counted_as_wrong(tmp_path: Path)
     assert scores(tmp_path) == {setting: [1, 1, 1, 1]}
 
 
-def test_a_failure_that_passes_is_none(tmp_path: Path) -> None:
+def test_a_failure_that_a_retry_fixes_does_not_count(tmp_path: Path) -> None:
     hiccups = iter([ModelFailure("busy"), ModelFailure("busy")])
     done = run(tmp_path, numbers(1), Moody(failing=lambda prompt: next(hiccups, None)))
     assert done.failed == 0
@@ -133,7 +133,7 @@ def test_a_question_at_fault_is_not_the_model_s_failure(tmp_path: Path) -> None:
     assert "cannot read the image" in (done.last_error or "")
 
 
-def test_a_model_that_is_gone_is_given_up_and_what_it_owes_counts(tmp_path: Path) -> None:
+def test_a_model_that_keeps_failing_is_skipped_and_its_questions_count_as_wrong(tmp_path: Path) -> None:
     gone = entry(Moody(failing=lambda prompt: ModelError("gone")), at_once=1)
     done = run(tmp_path, numbers(50), gone)
     assert (done.failed, done.abandoned) == (20, ("scripted",))
@@ -143,7 +143,7 @@ def test_a_model_that_is_gone_is_given_up_and_what_it_owes_counts(tmp_path: Path
         assert [one.failure for one in found[19:21]] == ["gone", "it has not been asked yet"]
 
 
-def test_what_was_answered_and_not_scored_is_scored_without_asking(tmp_path: Path) -> None:
+def test_unscored_answers_are_scored_without_the_model(tmp_path: Path) -> None:
     run(tmp_path, numbers(5), Moody())
     before = contents(tmp_path)
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
@@ -156,7 +156,7 @@ def test_what_was_answered_and_not_scored_is_scored_without_asking(tmp_path: Pat
     assert model.tries == 0 and contents(tmp_path) == before
 
 
-def test_an_absent_conclusion_is_told_apart(tmp_path: Path) -> None:
+def test_an_absent_conclusion_is_not_a_wrong_one(tmp_path: Path) -> None:
     run(tmp_path, numbers(1), ScriptedModel({"Which number is 0?": ["<SUMMARY> 0 </SUMMARY>"]}))
     [[(found, _)]] = [rows.values() for rows in contents(tmp_path).values()]
     assert (found.score.by, found.conclusion, found.valid_format) == ("absent", None, False)
@@ -197,7 +197,7 @@ def test_the_oracle_knows_the_best_of_the_whole_answers(tmp_path: Path) -> None:
         assert all(one.oracle is None for one, _ in found[RunKey("numbers", "scripted", method, 0)].values())
 
 
-def test_pictures_are_kept_once(tmp_path: Path) -> None:
+def test_pictures_are_stored_once(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     run(tmp_path / "out", numbers(6, tmp_path / "pictures"), Moody(), "single", "majority-2")
     with Store(tmp_path / "out") as store:

@@ -98,7 +98,7 @@ def test_a_model_that_is_its_own_reasoner_is_opened_once(tmp_path: Path, opened:
     assert opened == ["7", "8"]
 
 
-def test_a_folder_does_not_mix_what_methods_had(tmp_path: Path, opened: list[str]) -> None:
+def test_a_folder_does_not_mix_resources(tmp_path: Path, opened: list[str]) -> None:
     go(tmp_path, "relay", "single", "best-of-2", resources=reasoning("7"))
     before = contents(tmp_path)
     with pytest.raises(StoreError, match="runs of relay with --reasoner 7, and this run has 8; use the same"):
@@ -112,7 +112,7 @@ def test_a_folder_does_not_mix_what_methods_had(tmp_path: Path, opened: list[str
     assert go(tmp_path, "single", "best-of-2").tries == 0
 
 
-def test_reports_say_what_methods_had_and_do_not_mix_it(tmp_path: Path, opened: list[str]) -> None:
+def test_reports_name_resources_and_do_not_mix_them(tmp_path: Path, opened: list[str]) -> None:
     for spec, seed in (("7", 0), ("8", 1)):
         go(tmp_path / spec, "relay", "single", resources=reasoning(spec), seeds=(seed,))
     with open_results([tmp_path / "7"]) as results:
@@ -123,7 +123,7 @@ def test_reports_say_what_methods_had_and_do_not_mix_it(tmp_path: Path, opened: 
         open_results([tmp_path / "7", tmp_path / "8"])
 
 
-def test_examples_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+def test_examples_are_compared_by_their_content(tmp_path: Path) -> None:
     def showing(*answers: str) -> ResourceSpec:
         return ResourceSpec(examples=tuple(Example(Question("What?"), answer) for answer in answers))
 
@@ -133,7 +133,7 @@ def test_examples_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
         go(tmp_path, "shower", resources=showing("two", "one"))
 
 
-def test_a_folder_of_before_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_folder_without_resources_can_be_resumed(tmp_path: Path) -> None:
     go(tmp_path, "single", "best-of-2")
     with Store(tmp_path) as store:
         assert "method" not in store.counts() and "--reasoner" not in str(store.settings())

@@ -28,7 +28,7 @@ class Scripted:
         return reply
 
 
-async def test_without_a_conclusion_nobody_is_asked() -> None:
+async def test_without_a_conclusion_no_scorer_is_called() -> None:
     assert await score_answer(MMVetRule(), ITEM, None, Scripted()) == AnswerScore(0.0, "absent")
 
 
@@ -36,7 +36,7 @@ async def test_words_that_settle_it_cost_nothing() -> None:
     assert await score_answer(MMVetRule(), ITEM, "Stop", Scripted()) == AnswerScore(1.0, "match", "Stop")
 
 
-async def test_a_scorer_settles_the_rest_and_is_asked_again_for_what_cannot_be_read() -> None:
+async def test_a_scorer_is_called_again_after_an_unreadable_reply() -> None:
     scorer = Scripted("fine, I think", "1.5", "0.5")
     found = await score_answer(MMVetRule(), ITEM, "A red sign", scorer)
     assert found == AnswerScore(0.5, "scorer", reason="0.5")

@@ -39,7 +39,7 @@ def test_without_a_scorer_it_stays_unsettled(tmp_path: Path) -> None:
     assert {(one.score.by, one.score.value) for one in found(tmp_path)} == {("unsettled", 0.0)}
 
 
-def test_a_scorer_is_asked_once_and_its_words_are_kept(tmp_path: Path) -> None:
+def test_a_scorer_is_called_once_and_its_reply_is_stored(tmp_path: Path) -> None:
     kind, model = Judge("kind", "Yes"), Moody(vague)
     run(tmp_path, benchmark(), model, scorer=kind)
     assert [one.score for one in found(tmp_path)] == [AnswerScore(1.0, "scorer", "", "Yes")] * 4
@@ -65,7 +65,7 @@ def test_another_scorer_scores_anew_without_new_answers_and_may_be_changed_back(
     assert found(tmp_path) == before
 
 
-def test_all_of_a_folder_has_one_scorer(tmp_path: Path) -> None:
+def test_a_new_scorer_rescores_the_whole_folder(tmp_path: Path) -> None:
     kind, model = Judge("kind", "Yes"), Moody(vague)
     run(tmp_path, benchmark(), model)
     run(tmp_path, numbers(2, name="others"), Moody(), scorer=kind)
@@ -85,7 +85,7 @@ def test_a_scorer_s_failure_is_no_score_of_zero(tmp_path: Path) -> None:
     assert (broken.tries, model.tries) == (4, 4)
 
 
-def test_a_scorer_that_is_gone_is_asked_no_more_and_answers_go_on(tmp_path: Path) -> None:
+def test_a_scorer_that_keeps_failing_is_skipped_and_answering_continues(tmp_path: Path) -> None:
     gone = Judge("kind", "Yes", failing=lambda prompt: ModelFailure("gone"))
     done = run(tmp_path, benchmark(40), entry(Moody(vague), at_once=1), scorer=gone)
     assert (done.failed, done.unscored, done.abandoned) == (0, 40, ())

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.evaluation import statistics as figures
+from llava_cot.errors import DataError
+from llava_cot.evaluation import statistics
 from llava_cot.evaluation.statistics import (
     MeanEstimate,
     headline,
@@ -169,7 +170,7 @@ def test_sign_flip_by_draws_is_close_to_all_signs(monkeypatch: pytest.MonkeyPatc
     values = list(np.random.default_rng(3).normal(0.3, 1, 12))
     exact = sign_flip(values)
     assert 0.05 < exact < 0.9
-    monkeypatch.setattr(figures, "_ALL_FLIPS", 0)
+    monkeypatch.setattr(statistics, "_ALL_FLIPS", 0)
     assert sign_flip(values) == pytest.approx(exact, abs=0.02)
     ones = [1.0] * 40 + [-1.0] * 20
     assert sign_flip(ones) == pytest.approx(mcnemar(40, 20), abs=0.004)
@@ -192,7 +193,7 @@ def test_interval_of_pairs_covers_the_truth() -> None:
     count, win, lose, covered = 25, 0.2, 0.1, 0.0
     for won in range(count + 1):
         for lost in range(count + 1 - won):
-            low, high = figures._agresti_min(won, lost, count)
+            low, high = statistics._agresti_min(won, lost, count)
             if low <= win - lose <= high:
                 ways = comb(count, won) * comb(count - won, lost)
                 covered += ways * win**won * lose**lost * (1 - win - lose) ** (count - won - lost)
@@ -263,3 +264,9 @@ def test_the_mean_is_in_its_interval(drawn: list[tuple[int, int]]) -> None:
     figure = mean_with_interval(units([v / 10 for v, _ in drawn], [str(c) for _, c in drawn]))
     assert 0 <= figure.low <= figure.value + 1e-9 and figure.value - 1e-9 <= figure.high <= 100 + 1e-9
     assert figure.value == pytest.approx(10 * sum(v for v, _ in drawn) / len(drawn))
+
+
+def test_without_scipy_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"statistics needs scipy.*pip install -e '\.\[eval\]'"):
+        statistics.check_scipy()

@@ -37,7 +37,7 @@ def test_a_question_arrives_as_it_was(mode: str, format: str | None) -> None:
     assert found.images[0].pil.tobytes() == images[0].pil.tobytes()
 
 
-def test_a_picture_beyond_the_usual_limits_was_allowed_where_it_was_loaded() -> None:
+def test_a_picture_beyond_the_usual_limits_can_be_sent() -> None:
     limits = ImageLimits(max_bytes=10**9, max_pixels=10**9)
     large = noise("RGB", (2700, 2700))  # 22 MB as PNG
     question = Question("How many?", (load_image(large, limits=limits),))

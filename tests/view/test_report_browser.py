@@ -114,7 +114,7 @@ def test_questions_are_filtered_and_their_traces_opened(
     expect(trace).to_have_count(0)
 
 
-def test_what_models_and_data_say_does_nothing(page: Page, results: MadeResults, tmp_path: Path) -> None:
+def test_hostile_text_does_nothing(page: Page, results: MadeResults, tmp_path: Path) -> None:
     visit(page, write_report(results, tmp_path / "out"))
     field(page, "Text").fill("alert(1)")
     assert shown(page) == ["scenes/0", "easy/0"]

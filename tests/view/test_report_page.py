@@ -102,7 +102,7 @@ def test_every_trace_is_there_once_and_pictures_too(results: MadeResults) -> Non
     assert sum(counts.total() for counts in found.decided.values()) == duels
 
 
-def test_what_is_left_out_is_drawn_from_all_benchmarks_and_counted_all_the_same() -> None:
+def test_shown_questions_are_drawn_from_all_benchmarks_and_duels_of_all_are_counted() -> None:
     results = made(("a", "b", "c"), count=8, methods=("stage-beam-2",), seeds=(0,))
     arms = arms_of(results)
     whole = embed_questions(results, arms, nothing)
@@ -142,9 +142,7 @@ def test_a_report_of_failures_alone_can_be_written(tmp_path: Path) -> None:
     assert "Answers that are missing and count as wrong: 1 of 1 " in text
 
 
-def test_sections_of_ones_own_come_first_under_a_title_of_ones_own(
-    results: MadeResults, tmp_path: Path
-) -> None:
+def test_leading_sections_and_a_title_can_be_given(results: MadeResults, tmp_path: Path) -> None:
     def lead(arms: Sequence[Arm]) -> list[ReportSection]:
         return [ReportSection("Findings", (f"There are {len(arms)} of them.",))]
 
@@ -155,7 +153,9 @@ def test_sections_of_ones_own_come_first_under_a_title_of_ones_own(
     assert page.index("<h2>Findings</h2>") < page.index("<h2>Scores</h2>")
 
 
-def test_what_cannot_be_written_is_said_before_traces_are_read(results: MadeResults, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_fails_before_traces_are_read(
+    results: MadeResults, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot make the folder"):
         write_report(results, tmp_path / "file")

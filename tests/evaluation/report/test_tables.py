@@ -205,7 +205,7 @@ def test_the_paper_is_shown_for_its_own_benchmarks_alone() -> None:
     assert all(abs(means[model] - stars[model]) < 0.06 for model in means)  # the paper agrees with itself
 
 
-def test_costs_are_means_over_what_was_answered() -> None:
+def test_costs_are_means_over_answered_questions() -> None:
     (arm,) = arms(single="10x 11x")
     cost = cost_of(arm)
     assert cost == ArmCost(written=10.75, read=100, calls=2, seconds=1.5, in_flight=4, usd=0.5)
@@ -246,7 +246,7 @@ def test_agreement_pairs_the_seeds_that_both_have() -> None:
     }
 
 
-def test_the_oracle_stands_beside_what_was_chosen_and_what_voting_gives() -> None:
+def test_the_oracle_table_has_the_chosen_answer_voting_and_the_best() -> None:
     best = Arm(
         (RunKey("b", "m", "best-of-4", 0),),
         ([result("q0", "0", "s", 1.0), result("q1", "1", "s", 1.0), result("q2", "0", "s", None)],),
@@ -259,7 +259,7 @@ def test_the_oracle_stands_beside_what_was_chosen_and_what_voting_gives() -> Non
     assert outcome_tables.oracle_table([vote]) is None
 
 
-def test_format_lengths_and_what_settled_scores() -> None:
+def test_format_lengths_and_how_scores_were_decided() -> None:
     (arm,) = arms(single="110x")
     shown = row(outcome_tables.format_table([arm]), "single")
     assert {name: cell.text for name, cell in shown.items()} == {
@@ -274,7 +274,7 @@ def test_format_lengths_and_what_settled_scores() -> None:
     assert (settled["its words"], settled["no answer"]) == (Cell("75.0%", "3"), Cell("25.0%", "1"))
 
 
-def test_duels_are_told_by_what_settled_them() -> None:
+def test_duels_are_counted_by_how_they_were_decided() -> None:
     one, two = arms(single="11", stage_beam_2="11")
     assert outcome_tables.duels_table([one, two], {one: Counter(), two: Counter()}) is None
     shown = row(outcome_tables.duels_table([one, two], {two: Counter(choice=6, seed=2)}), "stage-beam-2")

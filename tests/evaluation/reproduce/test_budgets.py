@@ -21,7 +21,7 @@ def counted(one: Arm, candidates: int) -> Arm:
     return replace(one, runs=runs)
 
 
-def test_what_is_adaptive_and_what_it_is_compared_with() -> None:
+def test_adaptive_arms_and_their_fixed_counterparts() -> None:
     found = arms(
         *(
             arm("mini", method, [1.0])
@@ -81,7 +81,7 @@ def test_the_level_at_so_many_tokens(tokens: float, name: str | None, values: Se
         assert [found.value for found in level.units] == pytest.approx(values)
 
 
-def test_the_section_tells_what_was_gained_and_what_was_saved() -> None:
+def test_the_section_has_gains_and_savings() -> None:
     """Adaptive voting is right wherever majority-10 is, for a quarter of its tokens."""
     many = 20
     found = arms(
@@ -106,7 +106,7 @@ def test_the_section_tells_what_was_gained_and_what_was_saved() -> None:
     assert "25.0% of its tokens" in shown.rows[0][-1].below
 
 
-def test_nothing_is_said_to_pay_that_the_interval_does_not_tell() -> None:
+def test_an_interval_with_zero_is_not_called_a_gain() -> None:
     found = arms(
         arm("mini", "single", [1.0, 0.0] * 10, tokens=100),
         arm("mini", "adaptive-majority-4", [0.0, 1.0] * 10, tokens=110),

@@ -14,7 +14,7 @@ from llava_cot.search.request import parse_spec
 ABLATIONS = ROOT / "research/mini/weights"
 
 
-def test_every_claim_has_what_it_needs() -> None:
+def test_every_claim_has_its_tasks() -> None:
     tasks = reproduction_tasks("mini", range(3), ablations=ABLATIONS)
     assert len({task.name for task in tasks}) == len(tasks)
     for seed in range(3):
@@ -31,7 +31,7 @@ def test_every_claim_has_what_it_needs() -> None:
     assert {task.model for task in reproduction_tasks("some/folder", [0])} == {"some/folder"}
 
 
-def test_training_is_told_by_kind_of_question() -> None:
+def test_training_is_compared_by_kind_of_question() -> None:
     """Direct answers miss every reasoning; both see equally well."""
     many = 40
     section = claims.training(
@@ -67,7 +67,7 @@ def test_training_is_told_by_kind_of_question() -> None:
         (1.0, 0.0, 3.0, "not distinguishable from zero"),
     ],
 )
-def test_an_outcome_is_only_what_the_interval_tells(value: float, low: float, high: float, end: str) -> None:
+def test_an_outcome_depends_on_the_interval(value: float, low: float, high: float, end: str) -> None:
     found = PairedDifference(value, low, high, 0.5, "McNemar", 1, 1, 10)
     assert claims.outcome(found).endswith(end)
 
@@ -136,7 +136,7 @@ def test_judges_are_compared_with_the_model_itself() -> None:
     )
 
 
-def test_neighbours_are_shown_by_score_beside_one_pass_and_the_paper_s_method() -> None:
+def test_baselines_are_sorted_by_score_and_compared_with_one_pass_and_stage_beam() -> None:
     found = arms(
         arm("mini", "single", [1.0, 0.0] * 20),
         arm("mini", "stage-beam-4", [1.0] * 40),
@@ -158,7 +158,7 @@ def test_neighbours_are_shown_by_score_beside_one_pass_and_the_paper_s_method() 
     assert claims.baselines(arms(arm("mini", "single", [1.0]))) is None
 
 
-def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None:
+def test_baselines_are_known_methods_and_none_runs_twice() -> None:
     more = reproduction_tasks("mini", [0, 1], True, ABLATIONS)[
         len(reproduction_tasks("mini", [0, 1], ablations=ABLATIONS)) :
     ]
@@ -173,7 +173,7 @@ def test_neighbours_are_methods_that_there_are_and_none_is_asked_twice() -> None
             assert METHODS[spec.method].requires in ((), *wanted)
 
 
-def test_what_one_gains_beyond_another_has_the_spread_of_both() -> None:
+def test_an_excess_has_the_spread_of_both_differences() -> None:
     a = PairedDifference(10.0, 7.0, 13.0, 0.0, "McNemar", 9, 1, 50)
     b = PairedDifference(2.0, -2.0, 6.0, 0.5, "McNemar", 5, 4, 50)
     assert claims.excess(a, b) == MeanEstimate(8.0, 3.0, 13.0)

@@ -36,7 +36,7 @@ def free(kind: str, answer: str) -> BenchmarkItem:
     )
 
 
-def test_what_the_prefetch_takes_we_take_and_score_the_same() -> None:
+def test_answers_that_vlmevalkit_matches_are_matched_with_the_same_score() -> None:
     taken = [row for row in RECORDED["rows"] if row[2]]
     assert len(taken) > 300
     for index, text, _, right, _ in taken:
@@ -45,7 +45,7 @@ def test_what_the_prefetch_takes_we_take_and_score_the_same() -> None:
         assert (found.value == 1) is right, (index, text)
 
 
-def test_what_the_prefetch_leaves_we_settle_only_where_the_text_is_the_answer() -> None:
+def test_other_answers_are_matched_only_where_the_text_is_the_answer() -> None:
     """There the scorer has nothing to add, and its extracting the text as it is gives the same score."""
     left = [row for row in RECORDED["rows"] if not row[2]]
     assert len(left) > 300
@@ -98,7 +98,7 @@ async def test_tables_are_the_same(run: dict[str, Any]) -> None:
     assert len(found) > 8
 
 
-def test_the_letters_of_choices_are_found_and_kept() -> None:
+def test_the_letters_of_choices_are_extracted() -> None:
     chosen = ITEMS["0"]
     assert RULE.match(chosen, "The angle is 70°.") == AnswerScore(1.0, "match", "C")
     assert RULE.match(chosen, "(B)") == AnswerScore(0.0, "match", "B")
@@ -145,7 +145,7 @@ def test_the_prompt_has_the_question_and_the_response_and_never_the_answer() -> 
     assert text.count("Extracted answer:") == 7
 
 
-def test_a_missing_column_is_told() -> None:
+def test_a_missing_column_is_an_error() -> None:
     with pytest.raises(DataError, match="the question 7 has no question_type"):
         RULE.match(BenchmarkItem("7", "?", answer="1"), "1")
     with pytest.raises(DataError, match="the question 7 has no choices"):

@@ -62,7 +62,7 @@ def test_yes_is_read_as_a_word(word: str, rest: str) -> None:
     assert extract_yes_no(f"{word}x {rest}") is None
 
 
-def test_what_is_matched_is_told() -> None:
+def test_the_matched_answer_is_in_the_score() -> None:
     assert ChoiceRule().match(CHOICE, "It is (B).") == AnswerScore(1.0, "match", "B")
     assert ChoiceRule().match(CHOICE, "a cube") == AnswerScore(0.0, "match", "A")
     assert ChoiceRule().match(CHOICE, "Cannot determine the answer") == AnswerScore(0.0, "match", "Z")
@@ -78,7 +78,7 @@ ALL: list[tuple[ScoringRule, BenchmarkItem]] = [
 
 
 @pytest.mark.parametrize(("rule", "item"), ALL)
-def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: ScoringRule, item: BenchmarkItem) -> None:
+def test_the_scorer_s_prompt_has_the_question_and_the_answer(rule: ScoringRule, item: BenchmarkItem) -> None:
     (message,) = rule.prompt(item, "  some sofa \n").messages
     assert (
         str(item.extra.get("question", item.text)) in message.text and "Answer: some sofa\n" in message.text
@@ -87,7 +87,7 @@ def test_a_scorer_is_asked_about_the_question_and_the_answer(rule: ScoringRule, 
     assert not message.images
 
 
-def test_the_words_of_a_scorer_are_kept() -> None:
+def test_the_scorer_s_reply_is_in_the_score() -> None:
     assert ChoiceRule().read(CHOICE, "sphere", "B\n") == AnswerScore(1.0, "scorer", "B", "B")
     assert ChoiceRule().read(CHOICE, "sphere", "Letter: C") == AnswerScore(0.0, "scorer", "C", "Letter: C")
     assert ChoiceRule().read(CHOICE, "sphere", "Z") == AnswerScore(0.0, "scorer", "Z", "Z")
@@ -99,7 +99,7 @@ def test_the_words_of_a_scorer_are_kept() -> None:
     assert WORDS.read(FREE, "sofa", "yes or no") is None
 
 
-def test_a_scorer_of_words_is_told_the_right_option_with_its_text() -> None:
+def test_the_prompt_of_words_has_the_right_option_with_its_text() -> None:
     assert "Right answer: B. a ball\n" in WORDS.prompt(CHOICE, "sphere").messages[0].text
 
 
@@ -136,7 +136,7 @@ def test_exact_with_options(said: str, worth: int) -> None:
     assert EXACT.match(CHOICE, said) == AnswerScore(worth, "match", said.casefold().removeprefix("a "))
 
 
-def test_every_rule_of_ones_own_data_has_its_name() -> None:
+def test_every_rule_for_own_data_has_its_name() -> None:
     assert list(RULES) == ["choice", "yes-no", "exact", "number", "words", "fitting"]
 
 
