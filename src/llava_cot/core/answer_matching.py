@@ -1,7 +1,7 @@
-"""Whether a conclusion says what the standard answer says, told from the words alone.
+"""Whether a conclusion agrees with the standard answer, told from the words alone.
 
-Owns the comparison. Knows no model and no file. Where the words do not settle it ("sofa" for "couch", a free
-description), it says so: a caller counts that apart, and never as right or wrong.
+Where the words do not settle it ("sofa" for "couch", a free description), the result is None: callers count
+that separately, never as right or wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORDS = (
 _SMALL = {word: Fraction(value) for value, word in enumerate(_WORDS)}
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])")
 _NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_SMALL)})\b")
-_COLOURS = (
+_COLORS = (
     "red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan",
 )  # fmt: skip
 
@@ -30,11 +30,11 @@ _EXCLUSIVE = (
     frozenset({"above", "below"}),
     frozenset({"male", "female"}),
     frozenset({"small", "large"}),
-    frozenset(_COLOURS),
+    frozenset(_COLORS),
 )
 _NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|rather than|instead of)\b|n't\b")
 
-# How a letter is named where it can be nothing else; "A cube" and "I see" name none.
+# How a letter is named, if it can be nothing else; "A cube" and "I see" name none.
 _ALONE = re.compile(r"\W*([A-Z])\W*")
 _LEADING = re.compile(r"\W*(?:\(([A-Z])\)|([A-Z])[.):](?=\s|$))")
 _NAMED = re.compile(
@@ -52,29 +52,37 @@ _SHORT = 12
 
 
 def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | None:
-    """Whether the conclusion gives the answer: True, False for a contradiction, None where it cannot be told.
+    """Compare a conclusion with the standard answer.
 
-    Numbers are the same by value ("3", "three", "$3.00"), options by letter or by text; a longer conclusion
-    gives the answer that stands in it as a word. With options, `answer` is a letter or an option's text.
+    Numbers are compared by value ("3", "three", "$3.00"), options by letter or by text. A longer conclusion
+    agrees if the answer stands in it as a word.
+
+    Args:
+        conclusion: What an answer concludes.
+        answer: The standard answer; with options, a letter or an option's text.
+        options: The question's options, in order.
+
+    Returns:
+        True if they agree, False if they contradict each other, None if the words do not tell.
     """
     right = option_of(answer, options)
     if right is not None:
         return _of_options(conclusion, right, options)
-    said, wanted = normal(conclusion), normal(answer)
-    if not said or not wanted:
+    given, expected = normal(conclusion), normal(answer)
+    if not given or not expected:
         return None
-    if said == wanted:
-        return None if _told_apart_by_case(conclusion, answer) else True
-    value = _value(wanted)
+    if given == expected:
+        return None if _differ_by_case(conclusion, answer) else True
+    value = _value(expected)
     if value is not None:
-        return _of_numbers(said, value)
+        return _of_numbers(given, value)
     if letter := _ALONE.fullmatch(answer):
         return _of_letter(conclusion, letter[1])
-    return _of_words(said, wanted)
+    return _of_words(given, expected)
 
 
 def normal(text: str) -> str:
-    """The text in lower case, without an article before it, marks around it and doubled white space."""
+    """The text in lower case, without a leading article, surrounding marks and repeated white space."""
     text = unicodedata.normalize("NFKC", text).casefold().replace("grey", "gray").replace("\u2019", "'")
     text = re.sub(r"[*_`\"]+|\\boxed", " ", text)
     text = " ".join(text.split()).strip(" .,:;!?'()[]{}")
@@ -91,14 +99,14 @@ def numbers(text: str) -> set[Fraction]:
     return set(_values(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def _told_apart_by_case(conclusion: str, answer: str) -> bool:
+def _differ_by_case(conclusion: str, answer: str) -> bool:
     """Whether two symbols, such as the genotypes "Tt" and "TT", differ in their capitals."""
     a, b = (re.sub(r"\W", "", text) for text in (conclusion, answer))
     return a != b and a.casefold() == b.casefold() and len(b) == 2 and not a.isdecimal()
 
 
 def option_of(answer: str, options: Sequence[str]) -> int | None:
-    """The number of the option that the standard answer names."""
+    """The number of the option that a standard answer names, from 0; None if it names none."""
     same = [i for i, option in enumerate(options) if _same(normal(answer), normal(option))]
     if len(same) == 1 and not _ALONE.fullmatch(answer):
         return same[0]
@@ -120,19 +128,19 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
         rest = normal(_LEADING.sub("", conclusion, count=1))
         other = any(_same(rest, normal(option)) for i, option in enumerate(options) if i != right)
         return not other or _same(rest, normal(options[right]))
-    said = normal(conclusion)
-    same = [i for i, option in enumerate(options) if _same(said, normal(option))]
+    given = normal(conclusion)
+    same = [i for i, option in enumerate(options) if _same(given, normal(option))]
     if not same:
-        if _NEGATION.search(said):
+        if _NEGATION.search(given):
             return None
-        same = _mentioned(said, [normal(option) for option in options])
+        same = _mentioned(given, [normal(option) for option in options])
     if right in same:
         return True if len(same) == 1 else None
     return False if same else None
 
 
 def _letters(text: str, letters: str) -> list[str]:
-    """The letters that a text names as its answer; no option's only where it can be nothing else."""
+    """The letters that a text names as its answer; one that no option has only if it can be nothing else."""
     if found := _ALONE.fullmatch(text):
         return [found[1]]
     named = {letter for letter in _NAMED.findall(text) if letter in letters}
@@ -141,57 +149,57 @@ def _letters(text: str, letters: str) -> list[str]:
     return sorted(named or set(letters).intersection(_BRACKETED.findall(text)))
 
 
-def _mentioned(said: str, options: list[str]) -> list[int]:
-    """The options whose text is in what was said; of two at one place, the longer ("cube" in "red cube")."""
+def _mentioned(given: str, options: list[str]) -> list[int]:
+    """The options whose text is in the conclusion; of two at one place, the longer ("cube" in "red cube")."""
     found = []
     for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
-        if options[i] and (pattern := _as_words(options[i])).search(said):
-            said = pattern.sub("\0", said)
+        if options[i] and (pattern := _as_words(options[i])).search(given):
+            given = pattern.sub("\0", given)
             found.append(i)
     return found
 
 
 def _of_letter(conclusion: str, letter: str) -> bool | None:
-    """A letter whose options are not known."""
+    """Compare with a letter whose options are not known."""
     named = _letters(conclusion, ascii_uppercase)
     if len(named) == 1:
         return named[0] == letter
     return None if letter in named or not named else False
 
 
-def _of_numbers(said: str, value: Fraction) -> bool | None:
-    values = _values(said)
+def _of_numbers(given: str, value: Fraction) -> bool | None:
+    values = _values(given)
     if value in values:
-        return None if _NEGATION.search(said) and len(set(values)) > 1 else True
-    if not values or len(said.split()) > _SHORT or _SCALE.search(said):
+        return None if _NEGATION.search(given) and len(set(values)) > 1 else True
+    if not values or len(given.split()) > _SHORT or _SCALE.search(given):
         return None
     return None if any(_near(other, value) for other in values) else False
 
 
-def _near(said: Fraction, value: Fraction) -> bool:
+def _near(given: Fraction, value: Fraction) -> bool:
     """Whether one may be the other rounded (3.14 for 3.1416; 2012 is not 2013), or in per cent."""
-    whole = said.denominator == value.denominator == 1
-    return (not whole and abs(said - value) * 100 <= abs(value)) or value in (said * 100, said / 100)
+    whole = given.denominator == value.denominator == 1
+    return (not whole and abs(given - value) * 100 <= abs(value)) or value in (given * 100, given / 100)
 
 
-def _of_words(said: str, wanted: str) -> bool | None:
-    if _value(said) is not None and not _values(wanted):
+def _of_words(given: str, expected: str) -> bool | None:
+    if _value(given) is not None and not _values(expected):
         return False
-    group = next((group for group in _EXCLUSIVE if wanted in group), None)
+    group = next((group for group in _EXCLUSIVE if expected in group), None)
     if group is not None:
-        words = re.findall(r"[a-z]+", said)
+        words = re.findall(r"[a-z]+", given)
         if words and words[0] in group and "yes" in group:  # "No, there is not": the first word decides
-            return bool(words[0] == wanted)
+            return bool(words[0] == expected)
         named = group.intersection(words)
-        if _NEGATION.search(said) and "no" not in group:
+        if _NEGATION.search(given) and "no" not in group:
             return None
         if len(named) != 1:
             return None
-        if wanted in named:
+        if expected in named:
             return True
         return False if len(words) <= _SHORT else None
-    if _as_words(wanted).search(said):
-        return None if _NEGATION.search(said) and not _NEGATION.search(wanted) else True
+    if _as_words(expected).search(given):
+        return None if _NEGATION.search(given) and not _NEGATION.search(expected) else True
     return None
 
 
