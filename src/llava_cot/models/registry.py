@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
+from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
+from llava_cot.models.base import Model
 
 if TYPE_CHECKING:
     from llava_cot.models.endpoint.balancing import BalancedModel
@@ -28,6 +30,19 @@ MINI = BUILT_IN["mini"]
 _BY_VLLM = "vllm:"
 
 
+class OpenedModel(Model, Protocol):
+    """A model as `open_model` returns it."""
+
+    def close(self) -> None:
+        """Free what the model holds. Calls after this one fail."""
+
+
+_OWN_KINDS = ("http", "https", "vllm")
+# Other packages add kinds of models: KIND:NAME is opened by the entry KIND, which gets NAME and the options
+# of `open_model`, and raises ModelError.
+MODELS: Registry[Callable[..., OpenedModel]] = Registry("llava_cot.models", "kind of model")
+
+
 def open_model(
     spec: str | Path,
     *,
@@ -39,10 +54,11 @@ def open_model(
     double_bos: bool = False,
     share: bool = True,
     in_flight: int | None = None,
-) -> LocalModel | VllmModel | EndpointModel | BalancedModel:
+) -> OpenedModel:
     """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
 
-    "vllm:FOLDER" has the checkpoint run by vLLM, in this process.
+    "vllm:FOLDER" has the checkpoint run by vLLM, in this process. "KIND:NAME" is for the kinds of models
+    that other packages add (`MODELS`).
 
     A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
     folder of that name goes first); `model_name` is needed where it has several models, and `in_flight` is
@@ -56,6 +72,17 @@ def open_model(
     published LLaVA-CoT code does. Without `share`, nothing is cached or batched: each sample is computed
     by itself, from nothing.
     """
+    options: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "cache_mb": cache_mb,
+        "max_batch": max_batch,
+        "double_bos": double_bos,
+        "share": share,
+    }
+    kind, colon, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if colon and kind not in _OWN_KINDS and kind in MODELS:
+        return MODELS[kind](name, model_name=model_name, in_flight=in_flight, **options)
     by_vllm = isinstance(spec, str) and spec.startswith(_BY_VLLM)
     if not by_vllm and (server := _server(str(spec), model_name, in_flight=in_flight)) is not None:
         return server
@@ -74,15 +101,7 @@ def open_model(
         from llava_cot.models.local.model import LocalModel
 
         make = LocalModel
-    return make(
-        folder,
-        device=device,
-        dtype=dtype,
-        cache_mb=cache_mb,
-        max_batch=max_batch,
-        double_bos=double_bos,
-        share=share,
-    )
+    return make(folder, **options)
 
 
 def open_endpoint(
