@@ -40,8 +40,7 @@ from random_mllama import make_random
 from table import Run, Setting, markdown, rows
 
 from llava_cot import ask, open_model
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.models.registry import MINI

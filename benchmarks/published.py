@@ -20,8 +20,7 @@ from plain import Plain
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import LLAVA_COT, Stage, last_closed, parse
 from llava_cot.core.trace import Usage
 from llava_cot.models.base import Prompt

@@ -31,7 +31,7 @@ from typing import Any
 
 import httpx
 
-from llava_cot.core.prompting import question_text
+from llava_cot.core.question import question_text
 from llava_cot.models.endpoint.prompts import data_url
 from llava_cot.scenes.items import make_item
 

@@ -35,8 +35,8 @@ import trl
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
+from llava_cot.core.files import make_recipe
 from llava_cot.core.stages import render
-from llava_cot.core.yaml_file import make_recipe
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.models.registry import MINI
 from llava_cot.scenes.items import make_items

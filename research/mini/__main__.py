@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from llava_cot.core.yaml_file import read_recipe
+from llava_cot.core.files import read_recipe
 from research.mini.recipe import MiniRecipe, whole_recipe
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llava_cot.core import prompting
 from llava_cot.core.question import Question
+from llava_cot.core.question import question_text as text_with_options
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.ground_truth import check_verdict, seen_answer
 from llava_cot.scenes.questions import VALUES, SceneQuestion
@@ -40,7 +40,7 @@ class Example:
 
 
 def question_text(question: SceneQuestion) -> str:
-    return prompting.question_text(Question(question.text, options=question.options))
+    return text_with_options(Question(question.text, options=question.options))
 
 
 def tagged(stages: dict[str, str]) -> str:

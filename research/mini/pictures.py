@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from llava_cot.scenes.render import render
-from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
 
 IMAGE_SIZE = 96
 MEAN, STD = 0.5, 0.25  # of the image processor

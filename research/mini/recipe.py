@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from llava_cot.core.yaml_file import read_recipe
+from llava_cot.core.files import read_recipe
 from llava_cot.errors import DataError
 from research.mini.examples import Target
 

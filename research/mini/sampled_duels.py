@@ -19,8 +19,7 @@ from llava_cot.core.stages import LLAVA_COT, Answer, parse
 from llava_cot.models.base import Model, Prompt, Sampling
 from llava_cot.scenes.ground_truth import believed, which_answer, which_caption
 from llava_cot.scenes.questions import SceneQuestion, ask_about
-from llava_cot.scenes.render import render
-from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini import examples
 from research.mini.made_up_duels import duel

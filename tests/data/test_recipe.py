@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.core.yaml_file import read_recipe
+from llava_cot.core.files import read_recipe
 from llava_cot.data.sources import SOURCES
 from llava_cot.data.sources.entry import DataRecipe
 from llava_cot.errors import DataError

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark

@@ -17,8 +17,7 @@ import pytest
 from command import ROOT, environment, run
 from serving import PATIENCE, Served, running
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import parse
 
 COUNT, SEED = 100, 7

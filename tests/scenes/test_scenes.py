@@ -30,9 +30,17 @@ from llava_cot.scenes.questions import (
     run,
     solve,
 )
-from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
-from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, SPLITS, Scene, SceneObject, draw_scene, scene_rng
+from llava_cot.scenes.world import (
+    MAX_OBJECTS,
+    MIN_OBJECTS,
+    SPLITS,
+    Scene,
+    SceneObject,
+    draw_scene,
+    render,
+    scene_rng,
+)
 
 
 def thing(size: str, color: str, material: str, shape: str, x: float) -> SceneObject:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.core.yaml_file import make_recipe, read_recipe
+from llava_cot.core.files import make_recipe, read_recipe
 from llava_cot.errors import DataError
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.trainer import step_factor, training_arguments

@@ -24,7 +24,7 @@ from training import record, write
 from transformers import AutoModelForImageTextToText
 
 from llava_cot import ask_sync, open_model
-from llava_cot.core.yaml_file import make_recipe
+from llava_cot.core.files import make_recipe
 from llava_cot.data.reading import RecordFile
 from llava_cot.errors import DataError
 from llava_cot.models.base import Sampling

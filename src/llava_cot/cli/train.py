@@ -22,7 +22,7 @@ def train(
     ] = False,
 ) -> None:
     """Fine-tune a model on staged answers, as a recipe says."""
-    from llava_cot.core.yaml_file import make_recipe, read_yaml
+    from llava_cot.core.files import make_recipe, read_yaml
     from llava_cot.train.recipe import TrainRecipe
 
     fields = read_yaml(recipe)

@@ -11,9 +11,8 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core import prompting
 from llava_cot.core.files import path_inside
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.errors import DataError
 
 DUELS = "duels"  # the source of records that train a judge
@@ -63,7 +62,7 @@ class Turn:
     @property
     def text(self) -> str:
         """The question with its options, as a model gets it."""
-        return prompting.question_text(Question(self.question, options=self.options))
+        return question_text(Question(self.question, options=self.options))
 
 
 @dataclass(frozen=True)

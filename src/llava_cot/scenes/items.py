@@ -17,9 +17,8 @@ from PIL import Image
 
 from llava_cot.core.question import Question, load_image
 from llava_cot.scenes.questions import SceneQuestion, american_spelling, ask_about
-from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import teach
-from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
 
 _ID = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
 

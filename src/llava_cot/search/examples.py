@@ -11,11 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
-from llava_cot.core.files import path_inside
+from llava_cot.core.files import make_recipe, path_inside, read_yaml
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
-from llava_cot.core.yaml_file import make_recipe, read_yaml
+from llava_cot.core.question import Question, question_text
 from llava_cot.errors import DataError
 from llava_cot.search.resources import Example
 

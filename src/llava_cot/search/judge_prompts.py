@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from llava_cot.core.yaml_file import make_recipe, read_yaml
+from llava_cot.core.files import make_recipe, read_yaml
 from llava_cot.errors import DataError
 
 # The paper's stages that are not shown the summary.

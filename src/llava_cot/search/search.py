@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import LoadedImage, Question
+from llava_cot.core.question import LoadedImage, Question, question_text
 from llava_cot.core.stages import StageFormat, close_cut_stage, parse
 from llava_cot.core.trace import (
     Candidate,

@@ -11,9 +11,8 @@ import torch
 from llava_cot.core.stages import parse
 from llava_cot.scenes.ground_truth import align
 from llava_cot.scenes.questions import ask_about, solve
-from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, describe, reasoning
-from llava_cot.scenes.world import draw_scene, scene_rng
+from llava_cot.scenes.world import draw_scene, render, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini import pictures
 from research.mini.batches import Batches

@@ -11,7 +11,7 @@ import pytest
 from command import ROOT
 from safetensors.torch import load_file
 
-from llava_cot.core.yaml_file import read_recipe
+from llava_cot.core.files import read_recipe
 from llava_cot.errors import DataError
 from research.mini.recipe import MiniRecipe, whole_recipe
 from research.mini.run import begin

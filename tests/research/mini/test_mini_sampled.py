@@ -11,9 +11,8 @@ from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import align
-from llava_cot.scenes.render import render
 from llava_cot.scenes.teacher import MENTION, caption, describe
-from llava_cot.scenes.world import Scene, draw_scene, scene_rng
+from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini.examples import misperceive, tagged
 from research.mini.pictures import SEED

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from llava_cot import Candidate, Grade, Judge, Prompt, Question, Usage, judge
 from llava_cot.core.answer_matching import normal
-from llava_cot.core.prompting import question_text
+from llava_cot.core.question import question_text
 from llava_cot.core.stages import parse
 from llava_cot.search.judges.base import cost
 

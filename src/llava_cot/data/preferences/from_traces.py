@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llava_cot.core.images import load_image
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Trace
 from llava_cot.data.preferences.pairs import PreferencePair, pairs, winning
 from llava_cot.data.record import Picture, Record, to_json

@@ -10,8 +10,7 @@ from math import comb
 from typing import Literal, Protocol
 
 from llava_cot.core.answer_matching import agrees
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import LLAVA_COT, next_stage, parse
 from llava_cot.core.trace import Usage
 from llava_cot.models.base import Continuation, Model, Prompt, Sampling

@@ -22,8 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core.files import write_whole
-from llava_cot.core.yaml_file import read_recipe
+from llava_cot.core.files import read_recipe, write_whole
 from llava_cot.data.overlap import reading_threads
 from llava_cot.data.sampling.candidates import DrawCandidate, ExaminedCandidates, Place, first, place
 from llava_cot.data.sampling.finding import FOLDER, Finder, SamplingProgress

@@ -9,8 +9,7 @@ from functools import lru_cache, partial
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import LazyPicture
 from llava_cot.scenes.items import make_items
-from llava_cot.scenes.render import render
-from llava_cot.scenes.world import Scene
+from llava_cot.scenes.world import Scene, render
 
 LICENSE = "Apache-2.0"  # the project's own
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from llava_cot.core.answer_matching import agrees, normal, numbers, option_of, same
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.evaluation.scoring import AccuracyRule
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.scoring.yes_no import extract_yes_no

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Prompt
 from llava_cot.search.judges.base import Grade, Judge, Preference, earlier, judge, shown

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Prompt, RewardModel
 from llava_cot.search.judges.base import Grade, Judge, judge

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate
 from llava_cot.models.base import Continuation, Prompt

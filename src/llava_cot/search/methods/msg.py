@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llava_cot.core.prompting import question_text
+from llava_cot.core.question import question_text
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, constraints_of
 from llava_cot.search.methods.base import method

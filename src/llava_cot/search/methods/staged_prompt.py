@@ -5,8 +5,7 @@ The comparison of arXiv 2411.10440, version 6, table 7, in our own wording.
 
 from __future__ import annotations
 
-from llava_cot.core.prompting import question_text
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import StageFormat
 from llava_cot.models.base import Prompt
 from llava_cot.search.methods.base import method
