@@ -1,21 +1,21 @@
-"""What annotating takes beside the teacher's own time, what memory, and what a kill costs.
+"""Annotation: its speed beside the teacher's own time, its memory, and what a kill costs.
 
     python benchmarks/data.py
     python benchmarks/data.py --json > figures.json
     python benchmarks/data.py --quick    # does it run? The figures mean little
 
 Rate: `llava-cot data annotate` as a command, 256 questions in flight, with a server in another process
-(`tutoring.py`) that answers after half a second. Possible is 256 / (calls a question x 0.5 s); the time runs
+(`tutoring.py`) that answers after half a second. Possible is 256 / (calls per question x 0.5 s). The time is
 from the first request to the last reply, by the server's clock. Each question has a picture of its own.
 
-Memory: what a process grows by, at its peak, from before it begins to annotate to after the set is written,
+Memory: what a process grows by, at its peak, from before it begins to annotate until the set is written,
 with a teacher that answers at once in the same process; for a thousand questions and for a million.
 
-Kills: SIGKILL at random moments, each time begun again, until nothing is owed. A call counts as paid for
-when the server has sent the whole reply. Lost is one that had been read, since its connection was used
-again, and was yet asked for anew: it was on its way to the store, which takes some milliseconds (more where
-the processor is shared). One that nobody had read yet, no process can have kept. The set
-must be that of a run that nothing disturbed, byte for byte.
+Kills: SIGKILL at random moments, then a resumed run, until nothing is pending. A call is paid for when the
+server has sent the whole reply. It is lost if the client had read the reply, since its connection was used
+again, and still made the call again: the reply was on its way to the store, which takes some milliseconds
+(more if the processor is shared). A reply that was not read cannot have been saved. The set must be equal to
+that of a run without kills, byte for byte.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PARTS = ("rates", "memory", "kills")
 
 @dataclass(frozen=True)
 class Rate:
-    """Questions a second. `picture` is the side of each, in pixels, `kilobytes` its file's mean size."""
+    """Questions per second. `picture` is the side of each, in pixels, `kilobytes` its file's mean size."""
 
     picture: int
     kilobytes: float
@@ -87,9 +87,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Kills:
-    """`sent` counts replies, `stored` those that were kept, `twice` calls that were answered twice; of these,
-    `lost` had been read, `tried` were answered twice with no kill between (a connection failed, and its
-    request was tried again), and `oldest` is the longest before a kill that one was sent, in milliseconds.
+    """What kills cost.
+
+    `sent` counts replies, `stored` those that were saved, `twice` calls that were answered twice. Of these,
+    `lost` had been read; `tried` were answered twice with no kill between (a connection failed, and its
+    request was retried); `oldest` is the longest time between a reply and the next kill, in milliseconds.
     """
 
     kills: int
@@ -112,19 +114,21 @@ def tutoring(wait: float) -> Iterator[str]:
         assert process.stdout is not None
         try:
             url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-            save(url, "tutor", _ABLE)  # it can do nothing else than what it is asked
+            save(url, "tutor", _ABLE)  # so that it is not probed
             yield url
         finally:
             process.terminate()
 
 
-def told(url: str) -> Any:
+def server_report(url: str) -> Any:
     return httpx.get(url.removesuffix("/v1") + "/told", timeout=60).json()
 
 
 def write_questions(folder: Path, count: int, side: int = 0) -> float:
-    """A file of questions, each with a picture of its own if they have a side; the pictures' mean
-    kilobytes."""
+    """Write a file of questions, each with a picture of its own unless `side` is 0.
+
+    Returns the pictures' mean size in kilobytes.
+    """
     folder.mkdir(parents=True)
     rng, size = np.random.default_rng(0), 0
     slope = np.add.outer(np.arange(side), np.arange(side))[:, :, None] // 3
@@ -151,8 +155,8 @@ def begin(source: Path, out: Path, url: str, at_once: int = IN_FLIGHT) -> subpro
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
 
 
 def rate(scratch: Path, questions: int, side: int) -> Rate:
@@ -162,14 +166,14 @@ def rate(scratch: Path, questions: int, side: int) -> Rate:
         began = time.monotonic()
         finish(begin(source, out, url))
         seconds = time.monotonic() - began
-        report = told(url)
+        report = server_report(url)
     calls = len(report["sent"]) / questions
     span = report["sent"][-1][1] - report["began"]
     return Rate(side, kilobytes, questions, calls, IN_FLIGHT / (calls * WAIT), questions / span, seconds)
 
 
 class Instant:
-    """A model that answers as `tutoring.py` does in the mean, at once."""
+    """A model that answers at once, as `tutoring.py` does on average."""
 
     name = "instant"
 
@@ -177,9 +181,8 @@ class Instant:
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: object = None
     ) -> list[Continuation]:
         await asyncio.sleep(0)
-        asked = prompt.messages[-1].text
         text = "Verdict: correct."
-        if "Given answer:" not in asked:
+        if "Given answer:" not in prompt.messages[-1].text:
             stages = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
             text = "\n\n".join(f"<{stage}> It is the number there. </{stage}>" for stage in stages)
         return [Continuation(text, (), None, "eos", 900, 300)]
@@ -195,7 +198,7 @@ class Instant:
 
 
 def memory(scratch: Path, questions: int) -> Memory:
-    """Measured in a process of its own, since a peak never falls again."""
+    """Measure the memory in a process of its own, since a peak never falls again."""
     source = scratch / f"lines-{questions}"
     write_questions(source, questions)
     command = [sys.executable, __file__, "--grow", str(source), str(scratch / f"grown-{questions}")]
@@ -230,15 +233,15 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
             process.send_signal(signal.SIGKILL)
             process.communicate()
         finish(begin(source, out, url, at_once))
-        sent: list[tuple[str, float, bool]] = told(url)["sent"]
+        sent: list[tuple[str, float, bool]] = server_report(url)["sent"]
     with Store(out) as store:
         counts = store.counts()
     firsts: dict[str, float] = {}
     ages, lost, tried, read = [], 0, 0, set[str]()
     for what, when, was_read in sent:
         if what in firsts:
-            asked = firsts[what] - wait - _LATE
-            since = [moment - firsts[what] for moment in at if asked < moment < when]
+            requested = firsts[what] - wait - _LATE
+            since = [moment - firsts[what] for moment in at if requested < moment < when]
             if since:
                 ages.append(min(since))
                 lost += what in read
@@ -263,7 +266,7 @@ def kills(scratch: Path, count: int, questions: int, wait: float, at_once: int) 
 
 def rates_table(rates: Sequence[Rate]) -> list[str]:
     lines = [
-        f"| {IN_FLIGHT} in flight, answers after {WAIT:g} s | questions | calls each | possible, a second | "
+        f"| {IN_FLIGHT} in flight, answers after {WAIT:g} s | questions | calls each | possible per second | "
         "reached | share | whole command, s |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -285,11 +288,11 @@ def kills_table(killed: Kills) -> list[str]:
     return [
         f"| killed {killed.kills} times, {killed.questions:,} questions, {killed.in_flight} in flight | |",
         "| --- | ---: |",
-        f"| replies sent, kept, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
-        f"| of these, lost: read before a kill, and not yet kept | {killed.lost} |",
+        f"| replies sent, saved, sent twice | {killed.sent:,}, {killed.stored:,}, {killed.twice:,} |",
+        f"| of these, lost: read before a kill, and not yet saved | {killed.lost} |",
         f"| of these, sent again with no kill between | {killed.tried} |",
-        f"| the longest that one was sent before a kill | {killed.oldest:.0f} ms |",
-        f"| the set is that of an undisturbed run | {'yes' if killed.same else 'NO'} |",
+        f"| the longest time between a reply and the next kill | {killed.oldest:.0f} ms |",
+        f"| the set is equal to that of a run without kills | {'yes' if killed.same else 'NO'} |",
     ]
 
 
@@ -308,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values: dict[str, Any] = {}
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        os.environ["XDG_CACHE_HOME"] = name  # where it is kept what a server can do
+        os.environ["XDG_CACHE_HOME"] = name  # where the capabilities of servers are cached
         scratch = Path(name)
         if "rates" in args.only:
             sizes = [(512, 32)] if args.quick else [(20_480, side) for side in _SIDES]

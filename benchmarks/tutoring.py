@@ -1,12 +1,12 @@
-"""A server that stands in for a hosted teacher: four stages, verdicts, and now and then what does not hold.
+"""A server that stands in for a hosted teacher: four stages and verdicts, some of which are to be rejected.
 
     python benchmarks/tutoring.py [WAIT]    # seconds before a reply; 0
 
-Prints its port. What it replies depends on the request alone, its seed among it: of the texts, one in twenty
-lacks its conclusion and one in twenty is the standard answer to the letter; of the verdicts, one in twenty is
-"incorrect". So a question takes two calls in the mean. `GET /told` gives every reply that was sent: what it
-was to (kind, number, seed), when, in seconds of the machine's monotonic clock, and whether it was read for
-certain, since its connection was used again; and when the first request came.
+Prints its port. A reply depends on the request alone, its seed included: of the texts, one in twenty has no
+conclusion and one in twenty is exactly the standard answer; of the verdicts, one in twenty is "incorrect". So
+a question takes two calls on average. `GET /told` gives every reply that was sent: what it was for (kind,
+number, seed), when, in seconds of the machine's monotonic clock, and whether it certainly was read, since its
+connection was used again; and when the first request came.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def _reply(kind: str, number: str, rng: random.Random) -> dict[str, object]:
         usage = {"prompt_tokens": 250, "completion_tokens": 12, "total_tokens": 262}
     else:
         drawn = rng.random()
-        said = f" {number} " if drawn < _FAULTY else f" It is number {number}. "
-        end = "" if drawn > 1 - _FAULTY else f"\n\n<CONCLUSION>{said}</CONCLUSION>"
+        answer = f" {number} " if drawn < _FAULTY else f" It is number {number}. "
+        end = "" if drawn > 1 - _FAULTY else f"\n\n<CONCLUSION>{answer}</CONCLUSION>"
         text = (
             "<SUMMARY> I will look for the number that is asked for. </SUMMARY>\n\n"
             f"<CAPTION> {'The picture shows one number among other marks. ' * 12}</CAPTION>\n\n"

@@ -80,7 +80,7 @@ def test_bad_input(questions: Path, tmp_path: Path) -> None:
     assert "holds other files" in refused(questions, "--out", questions)
     unknown = tmp_path / "unknown.jsonl"
     unknown.write_text(json.dumps(to_json(Record("1", (Turn("Why?"),)))) + "\n")
-    assert "no question whose answer can be checked" in refused(unknown, *out)
+    assert "no question whose answers can be checked" in refused(unknown, *out)
     unknown.write_text("{}\n")
     assert "line 1: it is no record" in refused(unknown, *out)
     assert not (tmp_path / "out").exists()

@@ -1,7 +1,4 @@
-"""The command line's `data` verbs: sample, annotate, check, view, duels, preferences.
-
-Owns their options. Everything heavy is imported by the verb that needs it.
-"""
+"""The `data` commands: sample, annotate, check, view, duels, preferences."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ app = new_app("Make training data: sample, annotate, check.")
 @app.command()
 def sample(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
-    out: Annotated[str, typer.Option(help="The folder to write to; one broken off is gone on with.")],
+    out: Annotated[str, typer.Option(help="The folder to write to; an unfinished one is resumed.")],
 ) -> None:
-    """Draw a recipe's questions from data sets."""
+    """Draw a sample of questions from data sets by a recipe."""
     from llava_cot.data.sampling.sample import sample as draw
     from llava_cot.view.progress import ProgressDisplay
 
@@ -39,9 +36,9 @@ def sample(
 @app.command()
 def annotate(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to resume.")],
     teacher: Annotated[
-        str, typer.Option(help="A model, as --model elsewhere, or 'scenes', the program behind the scenes.")
+        str, typer.Option(help="A model, as for `ask`, or 'scenes', the program that makes the scenes.")
     ],
     model_name: ModelName = None,
     at_once: Annotated[int, typer.Option(metavar="N", help="The most questions in flight.")] = 256,
@@ -50,7 +47,8 @@ def annotate(
         typer.Option(help="The most to spend on DIR over all runs: '5usd', or '200' for so many questions."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is owed and what it would cost; ask nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what is pending and an estimate of its cost; make no calls."),
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -85,23 +83,24 @@ def annotate(
 @app.command()
 def duels(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
-    model: Annotated[str, typer.Option(help="Whose candidates: a model, as --model elsewhere.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to go on with.")],
+    model: Annotated[str, typer.Option(help="The model whose candidates are compared, as for `ask`.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to resume.")],
     model_name: ModelName = None,
-    candidates: Annotated[int, typer.Option(help="Sampled at each stage.")] = 4,
-    rollouts: Annotated[int, typer.Option(help="Completions that tell what a candidate is worth.")] = 4,
+    candidates: Annotated[int, typer.Option(help="Candidates to sample at each stage.")] = 4,
+    rollouts: Annotated[int, typer.Option(help="Completions that show how good a candidate is.")] = 4,
     stages: Annotated[
-        str, typer.Option(help="Some of summary, caption, reasoning, conclusion and answer, the whole one.")
+        str,
+        typer.Option(help="Some of summary, caption, reasoning, conclusion, and answer for the whole one."),
     ] = "caption,reasoning,conclusion,answer",
     sure: Annotated[
         float,
         typer.Option(
             metavar="SHARE",
-            help="A pair counts if this share of the one's rollouts is right, and of the other's wrong.",
+            help="A pair is labeled if this share of one's rollouts is right, and of the other's wrong.",
         ),
     ] = 0.75,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="The first K questions alone.")
+        int | None, typer.Option(min=1, metavar="K", help="Use only the first K questions.")
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="The most questions in flight.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same candidates.")] = 0,
@@ -109,7 +108,7 @@ def duels(
     dtype: Dtype = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
 ) -> None:
-    """Make training data for the self-judge: a model's own candidates, labeled by what comes of them."""
+    """Make training data for the self-judge from a model's own candidates, labeled by rollouts."""
     from contextlib import closing
 
     from llava_cot.data.reading import RecordFile
@@ -127,7 +126,7 @@ def duels(
     check_store_folder(folder)
     total = sum(1 for _ in checkable(records, limit))
     if not total:
-        raise DataError(f"{records.file} has no question whose answer can be checked by comparing it")
+        raise DataError(f"{records.file} has no question whose answers can be checked by comparing words")
     progress = ProgressDisplay("questions", total, quiet=quiet, resume_with="the same command")
     opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
     with closing(opened), progress:
@@ -144,7 +143,7 @@ _Benchmarks = Annotated[
     typer.Option(
         "--benchmark",
         metavar="PATH",
-        help="A TSV of VLMEvalKit, or a folder or .jsonl of records, to find questions of; may be repeated.",
+        help="Find its questions: a TSV of VLMEvalKit, or a folder or .jsonl of records. Repeatable.",
     ),
 ]
 
@@ -155,7 +154,7 @@ def check(
     benchmark: _Benchmarks = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Find what would be wrong to train on. Exit status 1 if anything was found."""
+    """Find what would be wrong to train on. The exit status is 1 if anything was found."""
     from llava_cot.data.checks.check import check as check_folder
     from llava_cot.data.reading import data_file
     from llava_cot.view.progress import ProgressDisplay
@@ -179,13 +178,13 @@ def check(
 def view(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
     out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
-    count: Annotated[int, typer.Option(min=1, help="The most records that it shows.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="The most records to show.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
     only: Annotated[
         Literal["findings"] | None, typer.Option(help="Only records in which something was found.")
     ] = None,
 ) -> None:
-    """Write a page to look through some of the records, with what `check` finds in them."""
+    """Write a page to look through some of the records, with the findings of `check`."""
     from llava_cot.core.files import output_file, write_whole
     from llava_cot.data.checks.browse import choose_lines
     from llava_cot.data.reading import data_file
@@ -209,14 +208,15 @@ def view(
 @app.command()
 def preferences(
     traces: Annotated[
-        list[str], typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one a line.")
+        list[str],
+        typer.Argument(help="Traces of `ask --trace`: files, folders, or .jsonl with one in each line."),
     ],
     out: Annotated[str, typer.Option(metavar="DIR", help="A new folder for pairs, answers and pictures.")],
     keep_wrong: Annotated[
         bool, typer.Option("--keep-wrong", help="Keep pairs whose winner the reference shows to be wrong.")
     ] = False,
 ) -> None:
-    """Make preference pairs of each stage, and records of winning answers, out of traces."""
+    """Make preference pairs for each stage, and records of winning answers, from traces."""
     from llava_cot.core.wording import plural
     from llava_cot.data.preferences.from_traces import make_preferences
     from llava_cot.view.progress import ProgressDisplay
