@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from llava_cot.core.trace import Usage
 from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.document import ReportSection, ReportTable
-from llava_cot.evaluation.reproduce.claims import Arms
 from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import AnswerScore, Metric, RunKey, Unit
+from research.paper.claims import Arms
 
 SKILLS = ("exist", "chain")  # one of perception, one of reasoning
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from command import ROOT, run
 
-from llava_cot.evaluation.reproduce.tasks import TRAINED
 from llava_cot.evaluation.results import open_results
 from llava_cot.evaluation.types import RunKey
 from llava_cot.models.registry import BUILT_IN
+from research.paper.tasks import TRAINED
 
 WEIGHTS = ROOT / "research/mini/weights"
 MODELS = {**BUILT_IN, **{folder.name: folder for folder in WEIGHTS.iterdir()}}

@@ -13,10 +13,10 @@ from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
 from teachers import save, staged
 
-from llava_cot.evaluation.reproduce.tasks import reproduction_tasks
 from llava_cot.evaluation.results import open_results
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
+from research.paper.tasks import reproduction_tasks
 
 SMALL = ("--benchmark", "scenes:validation", "--limit", "4", "--seeds", "1")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava_cot.evaluation.reproduce.run_tasks import ReproductionSettings, run_task
-from llava_cot.evaluation.reproduce.tasks import BASELINES, reproduction_tasks
 from llava_cot.evaluation.results import open_results
+from research.paper.run_tasks import ReproductionSettings, run_task
+from research.paper.tasks import BASELINES, reproduction_tasks
 
 
 def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.document import ReportSection
-from llava_cot.evaluation.reproduce import budgets, claims
+from research.paper import budgets, claims
 
 
 def claim_sections(arms: Sequence[Arm], model: str) -> list[ReportSection]:

@@ -26,10 +26,10 @@ from llava_cot.evaluation.report.document import (
     signed,
     signed_interval,
 )
-from llava_cot.evaluation.reproduce.tasks import BASELINES, TRAINED
 from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.scenes.questions import PERCEPTION, REASONING, TYPES
+from research.paper.tasks import BASELINES, TRAINED
 
 Arms = Mapping[tuple[str, str], Arm]  # of one benchmark, by model and method
 _Kind = tuple[str, Callable[[str], bool]]

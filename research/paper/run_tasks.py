@@ -17,12 +17,12 @@ from typing import Any
 
 from llava_cot.evaluation.benchmarks import open_benchmark
 from llava_cot.evaluation.plan import EvalPlan, plan_models
-from llava_cot.evaluation.reproduce.tasks import ReproductionTask
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.models.base import Sampling
 from llava_cot.scenes.items import make_items
 from llava_cot.search.request import parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
+from research.paper.tasks import ReproductionTask
 
 _POLL_SECONDS = 0.5
 _EXAMPLES = 2  # shown before a question

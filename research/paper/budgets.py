@@ -24,10 +24,10 @@ from llava_cot.evaluation.report.document import (
     signed,
     signed_interval,
 )
-from llava_cot.evaluation.reproduce.claims import NOTE, Arms, points, token_point, units
 from llava_cot.evaluation.statistics import PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.search.request import Spec
+from research.paper.claims import NOTE, Arms, points, token_point, units
 
 _ADAPTIVE = "adaptive-"
 _NEAR = 1 / 3  # how far tokens may be apart, as a share, where there is nothing on one side

@@ -8,8 +8,8 @@ from made_arms import arm, arms, said, table
 
 from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.document import ReportTable
-from llava_cot.evaluation.reproduce import budgets
 from llava_cot.evaluation.types import Unit
+from research.paper import budgets
 
 
 def unit(key: str, value: float) -> Unit:

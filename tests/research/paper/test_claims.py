@@ -4,12 +4,12 @@ import pytest
 from command import ROOT
 from made_arms import arm, arms, said, table
 
-from llava_cot.evaluation.reproduce import claims
-from llava_cot.evaluation.reproduce.tasks import TRAINED, reproduction_tasks
 from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import parse_spec
+from research.paper import claims
+from research.paper.tasks import TRAINED, reproduction_tasks
 
 ABLATIONS = ROOT / "research/mini/weights"
 
