@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -15,9 +16,9 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to the package's own entries and those of installed entry points.
 
-    The package's own modules are imported at the first access, in the order given. Entry points are loaded when
-    their name is looked up, or when the names are listed, which leaves out those that cannot be loaded. An
-    entry of the package itself cannot be replaced.
+    The package's own modules are imported at the first access, in the order given. Names of entry points are
+    listed without importing their packages, which are loaded when an entry is looked up. An entry of the
+    package itself cannot be replaced.
 
     Args:
         group: The entry-point group, such as "llava_cot.methods".
@@ -54,14 +55,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._import_own()
-        yield from list(self._entries)
-        for name in self._external():
-            if name not in self._entries:
-                try:
-                    self._load(name)
-                except ValueError:
-                    continue
-                yield name
+        yield from dict.fromkeys([*self._entries, *self._external()])
+
+    def items(self) -> ItemsView[str, T]:
+        """All entries, without those of other packages that cannot be loaded."""
+        found: dict[str, T] = {}
+        for name in self:
+            with suppress(ValueError):
+                found[name] = self[name]
+        return found.items()
 
     def __len__(self) -> int:
         return len(list(iter(self)))
