@@ -18,8 +18,7 @@ from tiny import make
 from llava_cot.models.local.model import LocalModel
 from llava_cot.models.registry import open_model
 from llava_cot.server.api_errors import ApiError
-from llava_cot.server.queue import RequestQueue
-from llava_cot.server.service import ServerSettings
+from llava_cot.server.service import RequestQueue, ServerSettings
 
 BODY = {"model": "scripted:single", "messages": ASK}
 

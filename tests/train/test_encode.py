@@ -18,8 +18,8 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.local.checkpoint import Checkpoint
 from llava_cot.models.local.encoding import Encoder
 from llava_cot.train.collate import Collator
-from llava_cot.train.encode import RowEncoder, TrainingRow, load_pictures
-from llava_cot.train.objectives import IGNORE, answer_loss, conversation
+from llava_cot.train.encode import IGNORE, RowEncoder, TrainingRow, conversation, load_pictures
+from llava_cot.train.trainer import answer_loss
 
 Opened = Callable[[str], Checkpoint]
 

@@ -31,9 +31,9 @@ from llava_cot.models.base import Sampling
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
-from llava_cot.train.objectives import answer_loss
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import RunFolder
+from llava_cot.train.trainer import answer_loss
 from llava_cot.train.training_run import train
 
 Folders = Callable[[str], Path]

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from llava_cot.cli.options import Device, Dtype, ModelName, new_app
+from llava_cot.cli.options import AsJson, Device, Dtype, ModelName, Quiet, new_app
 
 if TYPE_CHECKING:
     from llava_cot.data.overlap import BenchmarkIndex
+
+_Folder = Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")]
+_Out = Annotated[
+    str, typer.Option(metavar="DIR", help="The folder to write to; an unfinished run in it is resumed.")
+]
 
 app = new_app("Make training data: sample, annotate, check.")
 
@@ -20,7 +25,7 @@ app = new_app("Make training data: sample, annotate, check.")
 @app.command()
 def sample(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML): sources and how many of each.")],
-    out: Annotated[str, typer.Option(help="The folder to write to; an unfinished one is resumed.")],
+    out: _Out,
 ) -> None:
     """Draw a sample of questions from data sets by a recipe."""
     from llava_cot.data.sampling.sample import sample as draw
@@ -36,7 +41,7 @@ def sample(
 @app.command()
 def annotate(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to resume.")],
+    out: _Out,
     teacher: Annotated[
         str, typer.Option(help="A model, as for `ask`, or 'scenes', the program that makes the scenes.")
     ],
@@ -52,7 +57,7 @@ def annotate(
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Have a teacher write the four stages of every answer, and check them."""
     from llava_cot.data.annotation.annotate import annotate_to, check_folder, estimate_for
@@ -84,7 +89,7 @@ def annotate(
 def duels(
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
     model: Annotated[str, typer.Option(help="The model whose candidates are compared, as for `ask`.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to, or to resume.")],
+    out: _Out,
     model_name: ModelName = None,
     candidates: Annotated[int, typer.Option(help="Candidates to sample at each stage.")] = 4,
     rollouts: Annotated[int, typer.Option(help="Completions that show how good a candidate is.")] = 4,
@@ -106,7 +111,7 @@ def duels(
     seed: Annotated[int, typer.Option(help="The same seed gives the same candidates.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make training data for the self-judge from a model's own candidates, labeled by rollouts."""
     from contextlib import closing
@@ -149,11 +154,7 @@ _Benchmarks = Annotated[
 
 
 @app.command()
-def check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
-    benchmark: _Benchmarks = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:
+def check(folder: _Folder, benchmark: _Benchmarks = None, as_json: AsJson = False) -> None:
     """Find what would be wrong to train on. The exit status is 1 if anything was found."""
     from llava_cot.data.checks.check import check as check_folder
     from llava_cot.data.reading import data_file
@@ -176,7 +177,7 @@ def check(
 
 @app.command()
 def view(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")],
+    folder: _Folder,
     out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
     count: Annotated[int, typer.Option(min=1, help="The most records to show.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
@@ -195,12 +196,9 @@ def view(
     output_file(out)
     with ProgressDisplay() as progress:
         view = choose_lines(
-            Path(folder),
-            count,
-            seed,
-            only_findings=only is not None,
+            Path(folder), count, seed, only_findings=only is not None,
             on_progress=lambda done: progress("checking", done, size),
-        )
+        )  # fmt: skip
     write_whole(out, records_page(view))
     print(f"wrote {out}", file=sys.stderr)
 

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import (
+    AsJson,
     Device,
     Dtype,
     ModelName,
+    Quiet,
     Stages,
     complete_benchmarks,
     complete_specs,
@@ -89,8 +91,8 @@ def evaluate(
     stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Answer the questions of benchmarks with models and methods, and score the conclusions."""
     from contextlib import closing, nullcontext

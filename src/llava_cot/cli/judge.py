@@ -12,6 +12,7 @@ from llava_cot.cli.options import (
     Device,
     Dtype,
     ModelName,
+    Stages,
     complete_scoring_judges,
     new_app,
     options_from,
@@ -49,7 +50,8 @@ def calibrate(
     model: Annotated[str, typer.Option(help="Whose samples are scored, as for `ask`.")] = "mini",
     model_name: ModelName = None,
     judge_model: Annotated[
-        str | None, typer.Option(metavar="R", help="Whom the judge asks; the model itself if not given.")
+        str | None,
+        typer.Option(metavar="R", help="The model that the judge uses; by default the model itself."),
     ] = None,
     sources: Annotated[
         list[str] | None,
@@ -62,9 +64,7 @@ def calibrate(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,
     stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
-    stages: Annotated[
-        str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
-    ] = None,
+    stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:

@@ -19,25 +19,19 @@ from typer.exceptions import TyperException
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
 
-# Each verb's module, which is imported when the verb is chosen, and its line in the help.
+# The verbs with their lines in the help. Each is a module of its name, imported when the verb is chosen.
 VERBS = {
-    "ask": ("ask", "Answer a question about an image in stages."),
-    "trace": ("trace", "Show a saved trace, as a tree in the terminal or as a page."),
-    "eval": (
-        "eval",
-        "Answer the questions of benchmarks with models and methods, and score the conclusions.",
-    ),
-    "report": ("report", "Write a report on runs: tables, plots, and every question with its answers."),
-    "serve": ("serve", "Answer over HTTP, as OpenAI's chat completions."),
-    "data": ("data", "Make training data: sample, annotate, check."),
-    "train": ("train", "Fine-tune a model on staged answers, as a recipe says."),
-    "judge": ("judge", "Measure judges."),
-    "models": ("models", "Look at models behind servers."),
-    "scenes": ("scenes", "Write images of made-up scenes with questions, answers and annotations."),
-    "reproduce": (
-        "reproduce",
-        "Put the paper's claims to the test on mini, or three of the four on a model of your own.",
-    ),
+    "ask": "Answer a question about an image in stages.",
+    "trace": "Show a saved trace, as a tree in the terminal or as a page.",
+    "eval": "Answer the questions of benchmarks with models and methods, and score the conclusions.",
+    "report": "Write a report on runs: tables, plots, and every question with its answers.",
+    "serve": "Answer over HTTP, as OpenAI's chat completions.",
+    "data": "Make training data: sample, annotate, check.",
+    "train": "Fine-tune a model on staged answers, as a recipe says.",
+    "judge": "Measure judges.",
+    "models": "Look at models behind servers.",
+    "scenes": "Write images of made-up scenes with questions, answers and annotations.",
+    "reproduce": "Put the paper's claims to the test on mini, or three of the four on a model of your own.",
 }
 
 
@@ -52,7 +46,7 @@ class _Verbs(TyperGroup):
             return None
         known: MutableMapping[str, Command] = self.commands
         if cmd_name not in known:
-            module = import_module(f"llava_cot.cli.{VERBS[cmd_name][0]}")
+            module = import_module(f"llava_cot.cli.{cmd_name}")
             command = typer.main.get_command(module.app)
             command.name = cmd_name
             known[cmd_name] = command
@@ -60,7 +54,7 @@ class _Verbs(TyperGroup):
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+            formatter.write_dl(list(VERBS.items()))
 
 
 app = typer.Typer(

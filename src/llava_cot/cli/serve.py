@@ -66,10 +66,7 @@ def serve(
         allow_urls=allow_urls,
         api_key=_key(api_key_env) if api_key_env is not None else None,
     )
-    with (
-        closing(listen(host, port)) as listening,
-        spec.open_with(model, model_name) as (opened, ready),
-    ):
+    with closing(listen(host, port)) as listening, spec.open_with(model, model_name) as (opened, ready):
         print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
         run_server(opened, settings, listening, ready)
 

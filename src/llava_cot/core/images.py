@@ -63,26 +63,27 @@ class ImageLimits:
 class LoadedImage:
     """An image in RGB, upright. Two images are equal if their pixels are.
 
-    Attributes:
-        name: A name for people.
-        sha256: The hash of its size and pixels.
-        pil: The image itself.
-        file: The PNG or JPEG that it was read from, if it holds nothing but the pixels (no metadata).
+    `file` is the PNG or JPEG that it was read from, if that holds nothing but the pixels (no metadata).
     """
 
-    name: str = field(compare=False)
-    sha256: str
+    name: str = field(compare=False)  # for people
+    sha256: str  # of its size and pixels
     pil: Image.Image = field(compare=False, repr=False)
     file: bytes | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def small(self) -> str:
         """A small copy to show, its longer side at most 512 pixels, as a data URL. Computed once."""
-        copy = self.pil.copy()
-        copy.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
-        data = io.BytesIO()
-        copy.save(data, "JPEG", quality=90)
-        return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+        return jpeg_url(self.pil, _SMALL_SIDE, quality=90)
+
+
+def jpeg_url(image: Image.Image, side: int, quality: int) -> str:
+    """A copy of an image, its longer side at most `side` pixels, as the data URL of a JPEG."""
+    copy = image.copy()
+    copy.thumbnail((side, side))
+    data = io.BytesIO()
+    copy.save(data, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 ImageSource = str | Path | bytes | Image.Image | LoadedImage
@@ -126,15 +127,13 @@ def load_image(
         ) from None
 
 
-def upright_size(
-    source: Path | bytes, *, limits: ImageLimits = _LIMITS, name: str | None = None
-) -> tuple[int, int]:
+def upright_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, int]:
     """Width and height of an image as `load_image` gives it, without its pixels. Raises ImageError."""
     try:
-        data = _from_path(source, limits) if isinstance(source, Path) else source
+        data = _from_path(source, _LIMITS) if isinstance(source, Path) else source
         if not data:
             raise _Unusable("it is empty; give a picture's file")
-        with _opened(data, limits) as image:
+        with _opened(data, _LIMITS) as image:
             if image.format == "TIFF":
                 _load_pixels(image)  # Pillow turns it then, and what it says of it changes
             width, height = image.size
@@ -151,7 +150,7 @@ class _Unusable(Exception):
 def _load(source: ImageSource, limits: ImageLimits, allow_private_hosts: bool) -> LoadedImage:
     if source == "":
         raise _Unusable("its path is empty")
-    if isinstance(source, str) and _is_data_url(source):
+    if isinstance(source, str) and is_data_url(source):
         return _decode(_from_data_url(source, limits), "data URL", limits)
     if isinstance(source, str) and _is_url(source):
         return _decode(_from_url(source, limits, allow_private_hosts), url_name(source), limits)
@@ -165,7 +164,7 @@ def _load(source: ImageSource, limits: ImageLimits, allow_private_hosts: bool) -
 
 
 def _describe(source: object) -> str:
-    if isinstance(source, str) and _is_data_url(source):
+    if isinstance(source, str) and is_data_url(source):
         return "in the data URL"
     if isinstance(source, str) and _is_url(source):
         return url_name(source)
@@ -174,7 +173,8 @@ def _describe(source: object) -> str:
     return f"given as {type(source).__name__}"
 
 
-def _is_data_url(source: str) -> bool:
+def is_data_url(source: str) -> bool:
+    """Whether the source is a data URL, which holds the image itself."""
     return source[:5].lower() == "data:"
 
 
@@ -280,7 +280,7 @@ def _convert(image: Image.Image, name: str, limits: ImageLimits) -> LoadedImage:
     if width * height > limits.max_pixels:
         raise _Unusable(
             f"its {width} x {height} pixels are more than the {limits.max_pixels / 1e6:g} megapixels "
-            "allowed; make it smaller",
+            "allowed; make it smaller"
         )
     try:
         image.load()

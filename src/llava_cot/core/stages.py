@@ -135,17 +135,11 @@ def _make_stage(item: str) -> Stage:
 
 @dataclass(frozen=True)
 class Answer:
-    """A parsed response.
+    """A parsed response."""
 
-    Attributes:
-        stages: The text of every stage of the format, in its order; None is absent.
-        text: The response as it was written.
-        final: The name of the stage that holds the answer.
-    """
-
-    stages: dict[str, str | None]
-    text: str
-    final: str = LLAVA_COT.final
+    stages: dict[str, str | None]  # the text of every stage of the format, in its order; None is absent
+    text: str  # the response as it was written
+    final: str = LLAVA_COT.final  # the name of the stage that holds the answer
 
     @property
     def conclusion(self) -> str | None:
@@ -188,13 +182,11 @@ def parse(text: str, fmt: StageFormat = LLAVA_COT) -> Answer:
       conclusion. One that is cut off never replaces a complete one.
     """
     spans = find_spans(text, fmt.pairs, find_tags(text, fmt.pairs))
-    return Answer(_stage_texts(text, choose(text, spans), fmt), text, fmt.final)
-
-
-def _stage_texts(text: str, chosen: dict[int, Span], fmt: StageFormat) -> dict[str, str | None]:
-    return {
+    chosen = choose(text, spans)
+    stages = {
         name: inner_text(text, chosen[i], chosen) if i in chosen else None for i, name in enumerate(fmt.names)
     }
+    return Answer(stages, text, fmt.final)
 
 
 def render(answer: Answer | Mapping[str, str | None], fmt: StageFormat = LLAVA_COT) -> str:
@@ -295,10 +287,7 @@ def _of_spans(text: str, spans: list[Span], fmt: StageFormat) -> _Found:
         if span.stage in seen:
             yield span.start, Departure("repeated", name, f"the {name} is there again")
         elif span.stage < furthest:
-            yield (
-                span.start,
-                Departure("order", name, f"the {name} comes after the {fmt.names[furthest]}"),
-            )
+            yield span.start, Departure("order", name, f"the {name} comes after the {fmt.names[furthest]}")
         if not span.opened:
             yield span.start, Departure("unopened", name, f"{stage.close} has no {stage.open} before it")
         if not span.closed:

@@ -81,8 +81,6 @@ def write_scenes(
 
     Args:
         out: The folder. It may hold the same set, as after an interruption, and nothing else.
-        count: How many items.
-        seed: The seed of the set.
         split: "train", "validation" or "test".
         on_progress: Called with the number of items written so far.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
 
@@ -46,6 +47,10 @@ class Filter:
             and self.shape in (None, item.shape)
         )
 
+    def places(self, objects: Sequence[SceneObject]) -> list[int]:
+        """The indices of the objects that match."""
+        return [i for i, item in enumerate(objects) if self.matches(item)]
+
     @property
     def one(self) -> str:
         """The description in the singular, without an article: "small metal sphere"."""
@@ -68,27 +73,16 @@ class ArithmeticStep:
 
 @dataclass(frozen=True)
 class SceneQuestion:
-    """A question with its program and true answer.
+    """A question with its program and true answer."""
 
-    Attributes:
-        type: One of `TYPES`.
-        text: The wording.
-        answer: The true answer in words or digits.
-        options: The options of a multiple-choice question, one of which is the answer; otherwise empty.
-        steps: The program of a question of arithmetic.
-        filters: The descriptions in any other question, in the order of its text.
-        attribute: The attribute that is asked for, or the relation of a comparison.
-        end: "left" or "right", of a question about the object at that end or about two objects' order.
-    """
-
-    type: str
+    type: str  # one of `TYPES`
     text: str
-    answer: str
-    options: tuple[str, ...] = ()
-    steps: tuple[ArithmeticStep, ...] = ()
-    filters: tuple[Filter, ...] = ()
-    attribute: str | None = None
-    end: str | None = None
+    answer: str  # in words or digits
+    options: tuple[str, ...] = ()  # of a multiple-choice question; one of them is the answer
+    steps: tuple[ArithmeticStep, ...] = ()  # the program of a question of arithmetic
+    filters: tuple[Filter, ...] = ()  # the descriptions in any other question, in the order of its text
+    attribute: str | None = None  # what the question is about, or the relation of a comparison
+    end: str | None = None  # "left" or "right": the object at that end, or the order of two objects
 
     @property
     def conclusion(self) -> str:
@@ -132,12 +126,10 @@ def _unique(rng: random.Random, scene: Scene, without: str | None = None) -> Fil
     return None
 
 
-def count(scene: Scene, what: Filter) -> int:
-    return sum(map(what.matches, scene.objects))
-
-
-def yes_no(value: bool) -> str:
-    return "yes" if value else "no"
+def _solved(scene: Scene, type: str, text: str, **program: Any) -> SceneQuestion:
+    """A question with its answer in the scene."""
+    question = SceneQuestion(type, text, "", **program)
+    return replace(question, answer=solve(scene, question) or "")
 
 
 def _exist(scene: Scene, rng: random.Random) -> SceneQuestion:
@@ -145,7 +137,7 @@ def _exist(scene: Scene, rng: random.Random) -> SceneQuestion:
     wording = rng.choice(
         ("Is there a {}?", "Can you see a {} in the picture?", "Does the picture show a {}?")
     )
-    return SceneQuestion("exist", wording.format(what.one), yes_no(count(scene, what) > 0), filters=(what,))
+    return _solved(scene, "exist", wording.format(what.one), filters=(what,))
 
 
 _ATTRIBUTE_WORDINGS = {
@@ -161,9 +153,8 @@ def _attribute(name: str) -> Callable[[Scene, random.Random], SceneQuestion | No
         what = _unique(rng, scene, without=name)
         if what is None:
             return None
-        answer = next(getattr(item, name) for item in scene.objects if what.matches(item))
         text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(what.one)
-        return SceneQuestion(name, text, answer, filters=(what,), attribute=name)
+        return _solved(scene, name, text, filters=(what,), attribute=name)
 
     return draw
 
@@ -171,27 +162,22 @@ def _attribute(name: str) -> Callable[[Scene, random.Random], SceneQuestion | No
 def _count(scene: Scene, rng: random.Random) -> SceneQuestion:
     what = _filter(rng, scene)
     wording = rng.choice(("How many {} are there?", "How many {} do you see?", "Count the {}."))
-    return SceneQuestion("count", wording.format(what.many), str(count(scene, what)), filters=(what,))
+    return _solved(scene, "count", wording.format(what.many), filters=(what,))
 
 
 def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
     if rng.random() < 0.5:
         end, name = rng.choice(("left", "right")), rng.choice(tuple(VALUES))
-        answer = getattr(scene.objects[0 if end == "left" else -1], name)
         where = rng.choice((f"{end}most object", f"object on the far {end}"))
         text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(where)
-        return SceneQuestion("position", text, answer, attribute=name, end=end)
+        return _solved(scene, "position", text, attribute=name, end=end)
     first, second = _unique(rng, scene), _unique(rng, scene)
-    if first is None or second is None:
-        return None
-    order = [next(i for i, item in enumerate(scene.objects) if f.matches(item)) for f in (first, second)]
-    if order[0] == order[1]:
+    if first is None or second is None or first.places(scene.objects) == second.places(scene.objects):
         return None
     end = rng.choice(("left", "right"))
     wording = rng.choice(("Is the {} to the {} of the {}?", "Does the {} stand {} of the {}?"))
-    truth = (order[0] < order[1]) == (end == "left")
     text = wording.format(first.one, end, second.one)
-    return SceneQuestion("position", text, yes_no(truth), filters=(first, second), end=end)
+    return _solved(scene, "position", text, filters=(first, second), end=end)
 
 
 def run(scene: Scene, steps: tuple[ArithmeticStep, ...]) -> int:
@@ -243,27 +229,20 @@ def _arithmetic(
     counted = next((step.what.many for step in steps if step.kind == "keep"), "objects")
     last = "are there" if kind == "add" else "are left"
     parts.append(rng.choice((f"How many {counted} {last}?", f"How many {counted} {last} now?")))
-    return SceneQuestion(kind, " ".join(parts), str(run(scene, steps)), steps=steps)
+    return _solved(scene, kind, " ".join(parts), steps=steps)
 
 
 def _compare(scene: Scene, rng: random.Random) -> SceneQuestion | None:
     first, second = _filter(rng, scene, 1), _filter(rng, scene, rng.choice((1, 2)))
     if first == second:
         return None
-    a, b = count(scene, first), count(scene, second)
     relation = rng.choice(("more", "fewer", "equal"))
     if relation == "equal":
         text = rng.choice(("Are there as many {} as {}?", "Is the number of {} equal to the number of {}?"))
     else:
         text = f"Are there {relation} {{}} than {{}}?"
-    truth = a == b if relation == "equal" else a > b if relation == "more" else a < b
-    return SceneQuestion(
-        "compare",
-        text.format(first.many, second.many),
-        yes_no(truth),
-        filters=(first, second),
-        attribute=relation,
-    )
+    text = text.format(first.many, second.many)
+    return _solved(scene, "compare", text, filters=(first, second), attribute=relation)
 
 
 def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
@@ -279,7 +258,7 @@ def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
         others = [value for value in VALUES[question.attribute or "color"] if value != answer]
         options = [answer, *rng.sample(others, min(3, len(others)))]
     rng.shuffle(options)
-    return SceneQuestion(**{**question.__dict__, "options": tuple(options)})
+    return replace(question, options=tuple(options))
 
 
 _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
@@ -303,18 +282,18 @@ def solve(scene: Scene, question: SceneQuestion) -> str | None:
         return str(run(scene, question.steps))
     if question.end and question.attribute:
         return str(getattr(scene.objects[0 if question.end == "left" else -1], question.attribute))
-    found = [[i for i, item in enumerate(scene.objects) if f.matches(item)] for f in question.filters]
-    if question.type == "exist":
-        return yes_no(bool(found[0]))
+    found = [what.places(scene.objects) for what in question.filters]
     if question.type == "count":
         return str(len(found[0]))
-    if question.type == "compare":
+    if question.type == "exist":
+        truth = bool(found[0])
+    elif question.type == "compare":
         a, b = len(found[0]), len(found[1])
-        return yes_no(
-            a == b if question.attribute == "equal" else a > b if question.attribute == "more" else a < b
-        )
-    if any(len(places) != 1 for places in found):
+        truth = {"equal": a == b, "more": a > b, "fewer": a < b}[question.attribute or "equal"]
+    elif any(len(places) != 1 for places in found):
         return None
-    if question.type == "position":
-        return yes_no((found[0][0] < found[1][0]) == (question.end == "left"))
-    return str(getattr(scene.objects[found[0][0]], question.attribute or ""))
+    elif question.type == "position":
+        truth = (found[0][0] < found[1][0]) == (question.end == "left")
+    else:
+        return str(getattr(scene.objects[found[0][0]], question.attribute or ""))
+    return "yes" if truth else "no"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from llava_cot.scenes.questions import ArithmeticStep, Filter, SceneQuestion
 from llava_cot.scenes.world import Scene, SceneObject
@@ -76,9 +76,8 @@ def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     """The sentences of the reasoning, each with its work."""
     sentences = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
     if question.options:
-        sentences.append(
-            (f"That is option {question.conclusion}.", f"{question.answer} is option {question.conclusion}")
-        )
+        letter = question.conclusion
+        sentences.append((f"That is option {letter}.", f"{question.answer} is option {letter}"))
     return sentences
 
 
@@ -86,13 +85,9 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     objects, answer = scene.objects, question.answer
     if question.end and question.attribute:
         last = 0 if question.end == "left" else len(objects) - 1
-        return [
-            (
-                f"The {question.attribute} of the {question.end}most object is {answer}.",
-                f"the {ORDINALS[last]} is a {describe(objects[last])}",
-            )
-        ]
-    found = [_which(objects, what) for what in question.filters]
+        result = f"The {question.attribute} of the {question.end}most object is {answer}."
+        return [(result, f"the {ORDINALS[last]} is a {describe(objects[last])}")]
+    found = [what.places(objects) for what in question.filters]
     what, places = question.filters[0], found[0]
     if question.type == "exist":
         there = f"There is a {what.one}" if places else f"There is no {what.one}"
@@ -103,12 +98,8 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
         side = "left" if places[0] < found[1][0] else "right"
         first, second = question.filters
         a_place, b_place = ORDINALS[places[0]], ORDINALS[found[1][0]]
-        return [
-            (
-                f"The {first.one} is to the {side} of the {second.one}, so the answer is {answer}.",
-                f"the {first.one} is the {a_place} and the {second.one} is the {b_place}",
-            )
-        ]
+        result = f"The {first.one} is to the {side} of the {second.one}, so the answer is {answer}."
+        return [(result, f"the {first.one} is the {a_place} and the {second.one} is the {b_place}")]
     if question.type == "compare":
         a, b = len(places), len(found[1])
         relation = "equal to" if a == b else "more than" if a > b else "fewer than"
@@ -118,12 +109,8 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
             (f"{_number(b, other)}.", _matches(found[1], other)),
             (f"{a} is {relation} {b}, so the answer is {answer}.", f"{a} is {relation} {b}"),
         ]
-    return [
-        (
-            f"The {question.attribute} of the {what.one} is {answer}.",
-            f"the {what.one} is the {ORDINALS[places[0]]}, a {describe(objects[places[0]])}",
-        )
-    ]
+    result = f"The {question.attribute} of the {what.one} is {answer}."
+    return [(result, f"the {what.one} is the {ORDINALS[places[0]]}, a {describe(objects[places[0]])}")]
 
 
 def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep]) -> list[tuple[str, str]]:
@@ -134,7 +121,7 @@ def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep
             left += step.number
             sentences.append((f"Adding {step.number} makes {left}.", f"adding {step.number} makes {left}"))
             continue
-        found = _which(objects, step.what, gone)
+        found = [place for place in step.what.places(objects) if place not in gone]
         if step.kind == "subtract":
             gone.update(found)
             left -= len(found)
@@ -148,15 +135,9 @@ def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep
     return sentences
 
 
-def _which(objects: Sequence[SceneObject], what: Filter, gone: Collection[int] = ()) -> list[int]:
-    return [i for i, item in enumerate(objects) if i not in gone and what.matches(item)]
-
-
 def _number(count: int, what: Filter) -> str:
     """ "3 of them are red objects"."""
-    if count == 1:
-        return f"1 of them is a {what.one}"
-    return f"{count} of them are {what.many}"
+    return f"1 of them is a {what.one}" if count == 1 else f"{count} of them are {what.many}"
 
 
 def _matches(found: Sequence[int], what: Filter) -> str:

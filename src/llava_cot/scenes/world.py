@@ -29,25 +29,15 @@ RADIUS = {"large": 0.105, "small": 0.064}
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object.
-
-    Attributes:
-        size: One of `SIZES`.
-        color: One of `COLORS`.
-        material: One of `MATERIALS`.
-        shape: One of `SHAPES`.
-        x: Where it stands, as a share of the picture's width, from the left.
-        y: And of its height, from the top.
-        turn: Its angle about the vertical, in radians.
-    """
+    """One object, with an entry of each of `SIZES`, `COLORS`, `MATERIALS` and `SHAPES`."""
 
     size: str
     color: str
     material: str
     shape: str
-    x: float
-    y: float
-    turn: float
+    x: float  # where it stands, as a share of the picture's width, from the left
+    y: float  # and of its height, from the top
+    turn: float  # its angle about the vertical, in radians
 
     @property
     def scale(self) -> float:

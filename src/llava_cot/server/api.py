@@ -1,9 +1,13 @@
-"""The routes of the server: the HTTP API, and the web page at every other address."""
+"""The routes of the server: the HTTP API, streamed replies, and the web page at every other address."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 import re
 import time
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Any
 
@@ -11,22 +15,25 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model
 from llava_cot.search.resources import Resources
-from llava_cot.server.api_errors import ErrorReply, error_response
+from llava_cot.server.api_errors import ErrorReply, api_error, error_response
 from llava_cot.server.auth import PagePassword, RequestGuard
-from llava_cot.server.chat_reply import ReplyStyle, make_reply
-from llava_cot.server.chat_request import model_names, read_choices, read_request
+from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, make_reply, total_usage
+from llava_cot.server.chat_request import ChatQuestion, model_names, read_choices, read_request
 from llava_cot.server.page import make_page
-from llava_cot.server.schemas import ChatReply, ChatRequest, Health, ModelCard, ModelList
+from llava_cot.server.schemas import ChatChunk, ChatReply, ChatRequest, Health, ModelCard, ModelList
 from llava_cot.server.service import ServerSettings, Service, cancel_on_disconnect
-from llava_cot.server.streaming import stream
 from llava_cot.view.html import trace_page
 
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter is for nginx
+_log = logging.getLogger(__name__)
+
+_Chunks = asyncio.Queue[ChatChunk | None]  # None ends it
 _API_PATH = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorReply, "description": "The request is refused; the message says what to do"},
@@ -113,3 +120,77 @@ def make_api(service: Service) -> FastAPI:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     return error_response(error)
+
+
+async def stream(
+    service: Service, question: ChatQuestion, style: ReplyStyle, http: Request, with_usage: bool
+) -> StreamingResponse:
+    """Answer a request; returns the response once its first chunk is there.
+
+    Raises ApiError or ValueError if it fails before that, so that the reply can have an error status.
+    """
+    chunks: _Chunks = asyncio.Queue()
+    writers = [
+        ChunkWriter(index, service.settings.fmt, style, chunks.put_nowait)
+        for index in range(question.choices)
+    ]
+    work = asyncio.create_task(service.answer(question, writers))
+    work.add_done_callback(lambda _: chunks.put_nowait(None))
+    try:
+        first = await cancel_on_disconnect(http, chunks.get())
+        if first is None:
+            await work  # raises its failure
+    except BaseException:
+        work.cancel()
+        raise
+    return _CancellingResponse(work, _events(work, chunks, first, style, with_usage))
+
+
+class _CancellingResponse(StreamingResponse):
+    """Cancels the work when the client disconnects, even before the first chunk was sent."""
+
+    def __init__(self, work: asyncio.Task[list[Trace]], events: AsyncIterator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._work.cancel()
+
+
+async def _events(
+    work: asyncio.Task[list[Trace]],
+    chunks: _Chunks,
+    first: ChatChunk | None,
+    style: ReplyStyle,
+    with_usage: bool,
+) -> AsyncIterator[str]:
+    chunk = first
+    while chunk is not None:
+        yield _event(_chunk_json(chunk))
+        chunk = await chunks.get()
+    try:
+        traces = work.result()
+    except Exception as error:
+        reply = api_error(error)
+        if reply.status_code >= 500:
+            _log.error("a streamed answer failed", exc_info=error)
+        yield _event(ErrorReply(error=reply.body).model_dump())
+        return
+    if with_usage:
+        yield _event(_chunk_json(style.chunk(usage=total_usage(traces))))
+    yield "data: [DONE]\n\n"
+
+
+def _chunk_json(chunk: ChatChunk) -> dict[str, Any]:
+    """A chunk without absent fields, except finish_reason, which clients read in every chunk."""
+    values = chunk.model_dump(exclude_none=True)
+    for choice in values["choices"]:
+        choice.setdefault("finish_reason", None)
+    return values
+
+
+def _event(values: dict[str, Any]) -> str:
+    return f"data: {json.dumps(values, ensure_ascii=False)}\n\n"

@@ -34,12 +34,7 @@ class ErrorReply(BaseModel):
 class ApiError(HTTPException):
     """A request that cannot be answered.
 
-    Args:
-        status: The HTTP status.
-        message: One sentence for the client.
-        param: The field at fault, such as "search.judge".
-        code: A word for programs, such as "model_not_found".
-        headers: HTTP headers of the reply.
+    `param` is the field at fault, such as "search.judge"; `code` is for programs, such as "queue_full".
     """
 
     def __init__(

@@ -28,21 +28,12 @@ from llava_cot.view.stage_stream import StageStreamer, StreamPiece
 
 @dataclass(frozen=True)
 class ReplyStyle:
-    """How one reply is written.
+    """How one reply is written."""
 
-    Attributes:
-        model: The model's name as the client gave it.
-        raw: The content is the tagged text, and there is no reasoning.
-        with_trace: Each choice has its trace.
-        stop: The content ends before the first of these strings.
-        id: The reply's id.
-        created: Unix time.
-    """
-
-    model: str
-    raw: bool
+    model: str  # its name as the client gave it
+    raw: bool  # the content is the tagged text, and there is no reasoning
     with_trace: bool
-    stop: tuple[str, ...]
+    stop: tuple[str, ...]  # the content ends before the first of these strings
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -73,14 +64,8 @@ def make_reply(traces: Sequence[Trace], style: ReplyStyle) -> ChatReply:
     for index, trace in enumerate(traces):
         reasoning = style.reasoning(trace)
         message = ReplyMessage(content=style.content(trace), reasoning_content=reasoning, reasoning=reasoning)
-        choices.append(
-            ReplyChoice(
-                index=index,
-                message=message,
-                finish_reason=finish_reason(trace),
-                trace=style.trace_json(trace),
-            )
-        )
+        ended, recorded = finish_reason(trace), style.trace_json(trace)
+        choices.append(ReplyChoice(index=index, message=message, finish_reason=ended, trace=recorded))
     return ChatReply(
         id=style.id, created=style.created, model=style.model, choices=choices, usage=total_usage(traces)
     )
@@ -109,12 +94,6 @@ class ChunkWriter:
 
     Reasoning is sent as it is decided (by `single`, as it is written). The conclusion is sent once the answer
     is complete, because a model that corrects itself writes a second one.
-
-    Args:
-        index: The choice's number.
-        fmt: The stage format.
-        style: How the reply is written.
-        send: Called with each chunk.
     """
 
     def __init__(
@@ -167,12 +146,8 @@ class ChunkWriter:
         else:
             self._send_reasoning(self._streamer.close())
             self._send_delta(ChunkDelta(content=self._style.content(trace)))
-        last = ChunkChoice(
-            index=self._index,
-            delta=ChunkDelta(),
-            finish_reason=finish_reason(trace),
-            trace=self._style.trace_json(trace),
-        )
+        ended, recorded = finish_reason(trace), self._style.trace_json(trace)
+        last = ChunkChoice(index=self._index, delta=ChunkDelta(), finish_reason=ended, trace=recorded)
         self._send(self._style.chunk(last))
 
     def _send_delta(self, delta: ChunkDelta) -> None:

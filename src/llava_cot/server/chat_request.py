@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core.images import ImageLimits, LoadedImage, load_image
+from llava_cot.core.images import ImageLimits, LoadedImage, is_data_url, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.errors import RequestError
@@ -24,14 +24,7 @@ from llava_cot.search.request import (
 )
 from llava_cot.search.resources import Resources
 from llava_cot.server.api_errors import ApiError, request_error
-from llava_cot.server.schemas import (
-    MAX_BUDGET,
-    MAX_CANDIDATES,
-    ChatMessage,
-    ChatRequest,
-    ImagePart,
-    TextPart,
-)
+from llava_cot.server.schemas import MAX_BUDGET, MAX_CANDIDATES, ChatMessage, ChatRequest, ImagePart, TextPart
 
 MAX_IMAGES = 16
 # More than any model here reads; tokenizing longer texts would only delay other requests.
@@ -57,21 +50,13 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class ChatQuestion:
-    """A checked request, except for its images, which are not loaded yet.
-
-    Attributes:
-        text: The question.
-        pictures: Data URLs, http(s) URLs, or files that were uploaded.
-        request: The method and its choices.
-        choices: The number of answers; each has a seed of its own.
-        stop: Strings that end the conclusion.
-    """
+    """A checked request, except for its images, which are not loaded yet."""
 
     text: str
-    pictures: tuple[str | Path, ...]
+    pictures: tuple[str | Path, ...]  # data URLs, http(s) URLs, or files that were uploaded
     request: Request
-    choices: int = 1
-    stop: tuple[str, ...] = ()
+    choices: int = 1  # answers, each with a seed of its own
+    stop: tuple[str, ...] = ()  # strings that end the conclusion
 
     async def load(self) -> Question:
         """Load the pictures. Raises ImageError.
@@ -82,7 +67,7 @@ class ChatQuestion:
         pixels = ImageLimits().max_pixels
         for number, picture in enumerate(self.pictures, 1):
             limits = ImageLimits(max_pixels=pixels)
-            name = f"number {number}" if isinstance(picture, Path) or _is_data_url(picture) else None
+            name = f"number {number}" if isinstance(picture, Path) or is_data_url(picture) else None
             image = await asyncio.to_thread(load_image, picture, limits=limits, name=name)
             pixels -= image.pil.width * image.pil.height
             images.append(image)
@@ -92,18 +77,7 @@ class ChatQuestion:
 def read_request(
     body: ChatRequest, model: str, fmt: StageFormat, allow_urls: bool, resources: Resources
 ) -> ChatQuestion:
-    """Check a request.
-
-    Args:
-        body: The request.
-        model: The name of the server's model.
-        fmt: The server's stage format.
-        allow_urls: Whether pictures may be loaded from http(s) URLs.
-        resources: What methods and judges may use besides the model.
-
-    Raises:
-        ApiError: The request cannot be answered.
-    """
+    """Check a request to the server whose model has this name. Raises ApiError if it cannot be answered."""
     _check_unsupported(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
@@ -225,11 +199,9 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     """The text, instructions first, and the pictures' URLs."""
     users = [message for message in messages if message.role == "user"]
     if len(users) != 1 or messages[-1].role != "user" or any(m.role == "assistant" for m in messages):
-        raise ApiError(
-            400,
+        raise _unusable(
             "the server answers single questions: send one user message, the last, "
-            "after any instructions, and no earlier turns",
-            param="messages",
+            "after any instructions, and no earlier turns"
         )
     parts: list[TextPart | ImagePart] = []
     for message in messages:
@@ -240,48 +212,34 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     text = "\n".join(texts)
     check_text(text)
     if len(urls) > MAX_IMAGES:
-        raise ApiError(
-            400, f"the question has {len(urls)} pictures; send at most {MAX_IMAGES}", param="messages"
-        )
+        raise _unusable(f"the question has {len(urls)} pictures; send at most {MAX_IMAGES}")
     return text, urls
 
 
 def check_text(text: str) -> None:
     """Check a question's text. Raises ApiError."""
     if not text.strip():
-        raise ApiError(400, "the question is empty; write what you want to know", param="messages")
+        raise _unusable("the question is empty; write what you want to know")
     if len(text) > MAX_CHARACTERS:
-        raise ApiError(
-            400,
-            f"the question has {len(text)} characters; send at most {MAX_CHARACTERS}",
-            param="messages",
-        )
+        raise _unusable(f"the question has {len(text)} characters; send at most {MAX_CHARACTERS}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ApiError(
-            400,
-            "the question has half of a surrogate pair (such as \\ud800), which is no character; remove it",
-            param="messages",
+        raise _unusable(
+            "the question has half of a surrogate pair (such as \\ud800), which is no character; remove it"
         ) from None
 
 
 def _check_url(url: str, allow_urls: bool) -> None:
-    if _is_data_url(url):
+    if is_data_url(url):
         return
     if not url[:8].lower().startswith(("http://", "https://")):
-        raise ApiError(
-            400,
-            "a picture's url is not a URL; send a data URL: data:image/png;base64,...",
-            param="messages",
-        )
+        raise _unusable("a picture's url is not a URL; send a data URL: data:image/png;base64,...")
     if not allow_urls:
-        raise ApiError(
-            400,
-            "this server loads no pictures from the web; send a data URL: data:image/png;base64,...",
-            param="messages",
+        raise _unusable(
+            "this server loads no pictures from the web; send a data URL: data:image/png;base64,..."
         )
 
 
-def _is_data_url(url: str) -> bool:
-    return url[:5].lower() == "data:"
+def _unusable(message: str) -> ApiError:
+    return ApiError(400, message, param="messages")

@@ -48,16 +48,10 @@ class SearchFields(SearchOptions):
     """How to search, instead of a method in the model's name; the options are those of `llava-cot ask`."""
 
     n: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_CANDIDATES,
-        description=SearchOptions.model_fields["n"].description,
+        default=None, ge=1, le=MAX_CANDIDATES, description=SearchOptions.model_fields["n"].description
     )
     budget: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_BUDGET,
-        description=SearchOptions.model_fields["budget"].description,
+        default=None, ge=1, le=MAX_BUDGET, description=SearchOptions.model_fields["budget"].description
     )
 
 
@@ -99,10 +93,7 @@ class ChatRequest(_SamplingFields):  # type: ignore[misc]
     ) = Field(default=None, description="The content ends before the first of these strings.")
     # OpenAI and evaluation harnesses send a top_p of 0 for greedy sampling.
     top_p: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description=f"{_SAMPLING['top_p'].description} 0 is greedy.",
+        default=None, ge=0, le=1, description=f"{_SAMPLING['top_p'].description} 0 is greedy."
     )
     seed: int | None = Field(
         default=None, ge=-(2**63), lt=2**63, description="Seed of the random numbers; random if not given."

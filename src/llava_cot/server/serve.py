@@ -16,11 +16,7 @@ from llava_cot.server.service import ServerSettings
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket, before the model is loaded, so that a bad address is reported at once.
-
-    Raises:
-        ValueError: The address cannot be used.
-    """
+    """Open a listening socket before the model is loaded. Raises ValueError if the address cannot be used."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server((address[0], port), family=family, backlog=2048)

@@ -1,15 +1,20 @@
-"""A model behind a server: its settings, its queue, its traces, and answering one request."""
+"""A model behind a server: its settings, queue, metrics and traces, and answering one request."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from cachetools import FIFOCache
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat
@@ -18,38 +23,30 @@ from llava_cot.models.base import Model
 from llava_cot.search import ask as search
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import OnEvent
-from llava_cot.server.api_errors import CLIENT_GONE, ApiError
+from llava_cot.server.api_errors import CLIENT_GONE, ApiError, api_error
 from llava_cot.server.chat_reply import total_usage
 from llava_cot.server.chat_request import ChatQuestion
-from llava_cot.server.metrics import Metrics
-from llava_cot.server.queue import RequestQueue
+from llava_cot.server.schemas import UsageReply
 
 _MAX_TRACE_BYTES = 64_000_000  # of all kept traces together
-
 _T = TypeVar("_T")
+_MAX_RETRY_AFTER = 60  # seconds
+_SMOOTHING = 0.9  # weight of the past in the running mean of answer times
+_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+_OUTCOMES = {429: "full", 504: "timeout"}
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How a server answers.
-
-    Attributes:
-        fmt: The stage format.
-        max_running: Requests answered at the same time.
-        max_waiting: Requests that wait; others are refused.
-        time_limit: Seconds for one request, waiting included.
-        raw: Reply with the tagged text instead of the conclusion.
-        allow_urls: Load pictures from public http(s) URLs.
-        api_key: The key that clients must send, if any.
-    """
+    """How a server answers."""
 
     fmt: StageFormat = LLAVA_COT
-    max_running: int = 64
-    max_waiting: int = 256
-    time_limit: float = 600.0
-    raw: bool = False
-    allow_urls: bool = False
-    api_key: str | None = field(default=None, repr=False)
+    max_running: int = 64  # requests answered at the same time
+    max_waiting: int = 256  # requests that wait; others are refused
+    time_limit: float = 600.0  # seconds for one request, waiting included
+    raw: bool = False  # reply with the tagged text instead of the conclusion
+    allow_urls: bool = False  # load pictures from public http(s) URLs
+    api_key: str | None = field(default=None, repr=False)  # what clients must send
 
     def __post_init__(self) -> None:
         if self.max_running < 1:
@@ -83,6 +80,112 @@ class TraceStore:
         return data
 
 
+class RequestQueue:
+    """Runs up to `max_running` requests; up to `max_waiting` more wait, first come first served."""
+
+    def __init__(self, max_running: int, max_waiting: int) -> None:
+        self.running = 0
+        self.waiting = 0
+        self._max_running, self._max_waiting = max_running, max_waiting
+        self._slots = asyncio.Semaphore(max_running)
+        self._mean_seconds = 1.0  # of one request
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it. Raises ApiError at once if the queue is full."""
+        if self._slots.locked() and self.waiting >= self._max_waiting:
+            raise ApiError(
+                429,
+                f"{self.running} questions are being answered and {self.waiting} wait; try again later",
+                code="queue_full",
+                headers={"Retry-After": str(self._retry_after())},
+            )
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        began = time.perf_counter()
+        try:
+            yield
+            seconds = time.perf_counter() - began
+            self._mean_seconds = _SMOOTHING * self._mean_seconds + (1 - _SMOOTHING) * seconds
+        finally:
+            self.running -= 1
+            self._slots.release()
+
+    def _retry_after(self) -> int:
+        """An estimate of the seconds until all requests that wait now are answered."""
+        seconds = self._mean_seconds * (self.waiting + 1) / self._max_running
+        return max(1, min(_MAX_RETRY_AFTER, math.ceil(seconds)))
+
+
+class Metrics:
+    """The metrics of one server."""
+
+    def __init__(self, model: Model, queue: RequestQueue) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._questions = Counter(
+            "llava_cot_questions", "Well-formed requests for an answer", ["outcome"], registry=registry
+        )
+        self._tokens = Counter(
+            "llava_cot_tokens", "Tokens of all candidates and duels", ["kind"], registry=registry
+        )
+        self._seconds = Histogram(
+            "llava_cot_answer_seconds", "Seconds from request to answer", buckets=_SECONDS, registry=registry
+        )
+        running = Gauge("llava_cot_running", "Requests being answered", registry=registry)
+        running.set_function(lambda: queue.running)
+        waiting = Gauge("llava_cot_waiting", "Requests in the queue", registry=registry)
+        waiting.set_function(lambda: queue.waiting)
+        registry.register(_EngineStats(model))
+        ProcessCollector(registry=registry)
+
+    @contextmanager
+    def question(self) -> Iterator[None]:
+        """Count the outcome and the time of the question that is answered inside."""
+        began, outcome = time.perf_counter(), "answered"
+        try:
+            yield
+            self._seconds.observe(time.perf_counter() - began)
+        except asyncio.CancelledError:
+            outcome = "gone"
+            raise
+        except Exception as error:
+            status = api_error(error).status_code
+            outcome = _OUTCOMES.get(status, "refused" if status < 500 else "failed")
+            raise
+        finally:
+            self._questions.labels(outcome).inc()
+
+    def spent(self, usage: UsageReply) -> None:
+        """Count the tokens of an answer."""
+        self._tokens.labels("prompt").inc(usage.prompt_tokens)
+        self._tokens.labels("completion").inc(usage.completion_tokens)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' format."""
+        return generate_latest(self._registry)
+
+
+class _EngineStats(Collector):
+    """The counters of a local model's engine; nothing for other models."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def collect(self) -> Iterator[Metric]:
+        stats = getattr(self._model, "stats", None)
+        if stats is None:
+            return
+        for name, value in asdict(stats).items():
+            description = f"The engine's {name.replace('_', ' ')}"
+            yield CounterMetricFamily(f"llava_cot_engine_{name}", description, value=value)
+        nbytes = getattr(self._model, "cache_bytes", 0)
+        yield GaugeMetricFamily("llava_cot_engine_cache_bytes", "Memory of the engine's caches", value=nbytes)
+
+
 @dataclass(frozen=True)
 class Service:
     """What a running server consists of."""
@@ -101,17 +204,10 @@ class Service:
         return cls(model, resources, settings, queue, Metrics(model, queue), TraceStore())
 
     async def answer(self, question: ChatQuestion, listeners: Sequence[OnEvent | None]) -> list[Trace]:
-        """Wait for a slot, load the pictures, and answer a request.
+        """Wait for a slot, load the pictures, and answer a request, with one trace for each choice.
 
-        Args:
-            question: The checked request.
-            listeners: Called with the events of a choice's search; one for each choice.
-
-        Returns:
-            One trace for each choice.
-
-        Raises:
-            ApiError, ValueError: There is no answer.
+        Each listener is called with the events of one choice's search. Raises ApiError or ValueError if there
+        is no answer.
         """
         limit = self.settings.time_limit
         request = question.request

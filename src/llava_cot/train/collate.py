@@ -7,15 +7,14 @@ has no image if another row of the batch has one (transformers 5.23).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, count
 from typing import Any
 
 from torch import Tensor, cat
 
 from llava_cot.models.local.encoding import PER_TOKEN
-from llava_cot.train.encode import TrainingRow
-from llava_cot.train.objectives import IGNORE
+from llava_cot.train.encode import IGNORE, TrainingRow
 
 # Batches that are sorted by length together: rows of similar length meet, and their order stays random.
 _SORTED_BATCHES = 50
@@ -40,27 +39,14 @@ def run_order(
         pictured: Whether each row has images.
         repeats: How often each row comes in an epoch; a fraction is a probability.
         lengths: The length of each row, to put rows of similar length in one batch.
-        seed: The seed.
 
     Returns:
         `steps` times `batch` row numbers.
     """
-    batches = _batches(batch, pictured, repeats, lengths, seed)
-    return [row for one in islice(batches, steps) for row in one]
-
-
-def _batches(
-    batch: int,
-    pictured: Sequence[bool],
-    repeats: Sequence[float],
-    lengths: Sequence[int] | None,
-    seed: int,
-) -> Iterator[list[int]]:
+    order: list[int] = []
     waiting: dict[bool, list[int]] = {True: [], False: []}
-    epoch = 0
-    while True:
+    for epoch in count():
         rng = random.Random(f"{seed}/{epoch}")
-        epoch += 1
         drawn = [i for i, times in enumerate(repeats) for _ in range(int(times) + (rng.random() < times % 1))]
         rng.shuffle(drawn)
         whole: list[list[int]] = []
@@ -74,7 +60,10 @@ def _batches(
                 taken = [i for group in groups for i in sorted(group, key=lengths.__getitem__, reverse=True)]
             whole += [taken[i : i + batch] for i in range(0, ready, batch)]
         rng.shuffle(whole)
-        yield from whole
+        order += chain.from_iterable(whole)
+        if len(order) >= steps * batch:
+            break
+    return order[: steps * batch]
 
 
 def even_batches(

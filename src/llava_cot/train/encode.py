@@ -1,4 +1,4 @@
-"""Records as token ids and labels: which tokens are learned, after exactly the prompt that `ask` sends."""
+"""Records as token ids and labels: what is learned, after exactly the prompt that `ask` sends."""
 
 from __future__ import annotations
 
@@ -12,31 +12,60 @@ from PIL import Image
 from torch import Tensor
 
 from llava_cot.core.images import LoadedImage, load_image, upright_size
-from llava_cot.data.record import Record
+from llava_cot.core.stages import LLAVA_COT, parse
+from llava_cot.core.tags import find_tags
+from llava_cot.data.record import Record, Turn
 from llava_cot.errors import DataError, ImageError, ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
-from llava_cot.train.objectives import IGNORE, conversation
 from llava_cot.train.recipe import TrainTarget
 
+IGNORE = -100  # transformers' and torch's value for "no label"
 _BLANK = LoadedImage("blank", "blank", Image.new("RGB", (1, 1)))
 _ToIds = Callable[[tuple[Message, ...]], tuple[int, ...]]
 
 
+def target_text(turn: Turn, target: TrainTarget) -> str | None:
+    """The text to learn as the answer to a turn's question; None if the record has none.
+
+    `staged` is the response, `untagged` the same text without its tags, and `direct` the reference answer.
+    Where a turn has no response, the first two take the reference answer; where it has no reference answer,
+    `direct` takes the conclusion of the response.
+    """
+    if target == "direct":
+        text = turn.answer or (parse(turn.response).answer if turn.response else None)
+    else:
+        text = turn.response or turn.answer
+        if text and target == "untagged":
+            tags = find_tags(text, LLAVA_COT.pairs)
+            starts, ends = [0, *(tag.end for tag in tags)], [*(tag.start for tag in tags), None]
+            parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
+            text = "\n\n".join(part for part in parts if part)
+    return text if text and text.strip() else None
+
+
+def conversation(record: Record, target: TrainTarget, images: Sequence[LoadedImage]) -> tuple[Message, ...]:
+    """The record's turns as messages, with the images in the first; empty if there is nothing to learn.
+
+    Turns without a text to learn are left out.
+    """
+    messages: list[Message] = []
+    for turn in record.turns:
+        answer = target_text(turn, target)
+        if answer is not None:
+            question = Message("user", turn.text, () if messages else tuple(images))
+            messages += [question, Message("assistant", answer)]
+    return tuple(messages)
+
+
 @dataclass(frozen=True)
 class TrainingRow:
-    """One conversation.
+    """One conversation."""
 
-    Attributes:
-        inputs: The model's inputs, each of one row.
-        labels: [1, length], `IGNORE` where nothing is learned.
-        head: The number of tokens up to the last image, below which a row cannot be cut.
-    """
-
-    inputs: dict[str, Tensor]
-    labels: Tensor
-    head: int
+    inputs: dict[str, Tensor]  # the model's, each of one row
+    labels: Tensor  # [1, length], `IGNORE` where nothing is learned
+    head: int  # the number of tokens up to the last image, below which a row cannot be cut
 
     @property
     def length(self) -> int:

@@ -67,10 +67,6 @@ class FsdpSettings(_Settings):
     offload: bool = Field(False, description="Hold the shards in the memory of the CPU.")
 
 
-def _tensorboard() -> list[Logger]:
-    return ["tensorboard"]
-
-
 class TrainRecipe(_Settings):
     """All settings of a training run."""
 
@@ -134,7 +130,7 @@ class TrainRecipe(_Settings):
         42, ge=0, lt=2**32, description="The seed of the order of rows, of adapters and dropout."
     )
     log: list[Logger] = Field(
-        default_factory=_tensorboard,
+        ["tensorboard"],
         description="Where to log besides `log.jsonl`: `tensorboard`, and `wandb` where it is installed.",
     )
     fsdp: FsdpSettings | None = Field(None, description="Shard the model over all processes.")

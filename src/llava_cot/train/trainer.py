@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_model as save_weights
 from torch import Tensor
@@ -18,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from llava_cot.errors import DataError
-from llava_cot.train.objectives import answer_loss
+from llava_cot.train.encode import IGNORE
 from llava_cot.train.recipe import TrainRecipe
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "step": "constant"}
@@ -27,16 +28,9 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 def training_arguments(
     recipe: TrainRecipe, checkpoints: Path, steps: int, layers: Sequence[str] = ()
 ) -> TrainingArguments:
-    """The Trainer's arguments for a recipe.
+    """The Trainer's arguments for a recipe; FSDP shards each layer of the classes `layers` by itself.
 
-    Args:
-        recipe: The recipe.
-        checkpoints: The folder of checkpoints.
-        steps: The number of optimizer steps.
-        layers: The classes of the layers that FSDP shards one by one.
-
-    Raises:
-        DataError: This machine does not have what the recipe needs.
+    Raises DataError if this machine does not have what the recipe needs.
     """
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if recipe.precision == "float16" and not torch.cuda.is_available():
@@ -94,9 +88,7 @@ class StagedTrainer(Trainer):
     That holds for any number of devices and micro-batches, and for every architecture; some of transformers'
     own losses ignore the number of tokens and weigh each micro-batch alike.
 
-    Args:
-        factor: The factor of the learning rate at a step; None for the schedule of the arguments.
-        settings: The arguments of `transformers.Trainer`.
+    `factor` is that of the learning rate at a step; without it the arguments' schedule counts.
     """
 
     def __init__(self, *, factor: Callable[[int], float] | None, **settings: Any) -> None:
@@ -170,3 +162,20 @@ class StagedTrainer(Trainer):
 def step_factor(gamma: float, warmup: int, epoch_of: Callable[[int], int]) -> Callable[[int], float]:
     """The factor of torch's StepLR, once an epoch, after a linear warm-up, by step."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1)) * gamma ** epoch_of(step)
+
+
+def answer_loss(logits: Tensor, labels: Tensor, keep: int, count: Tensor | int | None = None) -> Tensor:
+    """The cross-entropy of the labeled tokens, divided by `count`, or by their number.
+
+    Args:
+        logits: [rows, at least `keep`, vocabulary]; its last position is that of `labels`. Only labeled
+            positions are converted to float32.
+        labels: [rows, length].
+        keep: How many positions at the end hold all labels and the position before the first one.
+        count: The labeled tokens of the whole optimizer step.
+    """
+    targets = labels[:, labels.shape[1] - keep + 1 :]
+    marked = targets != IGNORE
+    chosen = logits[:, -keep:-1][marked].float()
+    total = F.cross_entropy(chosen, targets[marked], reduction="sum")
+    return total / (marked.sum() if count is None else count)

@@ -82,27 +82,16 @@ class RowSet:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The rows of a run and their order.
+    """The rows of a run and their order."""
 
-    Attributes:
-        rows: The rows to learn.
-        held: The rows to evaluate on.
-        counts: What became of the records.
-        steps: The number of optimizer steps.
-        order: The row numbers of all steps.
-        max_tokens: The length at which rows are cut.
-        per_epoch: Rows in an epoch, on average.
-        per_step: Rows in an optimizer step, over all processes.
-    """
-
-    rows: RowSet
-    held: RowSet
+    rows: RowSet  # to learn
+    held: RowSet  # to evaluate on
     counts: RowCounts
     steps: int
-    order: list[int]
-    max_tokens: int
-    per_epoch: float
-    per_step: int
+    order: list[int]  # the row numbers of all steps
+    max_tokens: int  # the length at which rows are cut
+    per_epoch: float  # rows, on average
+    per_step: int  # rows, over all processes
 
     def digest(self) -> str:
         """A hash of the rows to learn, which is that of the first run if a resumed one has the same data."""
@@ -152,10 +141,8 @@ def plan_run(
     """Read and measure the records of a recipe, and plan the run.
 
     Args:
-        recipe: The recipe.
         base: The folder of the checkpoint to start from.
         context: The most tokens that it takes.
-        encoder: Its encoder.
         cache: The file to keep the sizes of records in.
         here: The processes; the first one measures for all.
         note: Called with the progress of measuring.

@@ -19,9 +19,8 @@ from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.models.registry import BUILT_IN
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
-from llava_cot.train.monitor import OnStep, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.recipe import TrainRecipe
-from llava_cot.train.run_folder import RunFolder
+from llava_cot.train.run_folder import OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
 from llava_cot.train.training_rows import BatchDataset, OnNote, RowDataset, TrainingPlan, plan_run
 from llava_cot.train.weights import add_lora, freeze, gather, layer_classes, save_adapter, save_model
@@ -37,7 +36,6 @@ def train(
     """Train a model as a recipe says. Of several processes, each calls it.
 
     Args:
-        recipe: The recipe.
         resume: Continue the run in the recipe's folder from its last complete checkpoint.
         note: Called with sentences for the user.
         on_step: Called after each step with the step, the number of steps, and the step's line of the log.
@@ -126,13 +124,11 @@ def _trainer(
     arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
     factor = None
     if recipe.gamma is not None:
-        factor = step_factor(
-            recipe.gamma,
-            arguments.get_warmup_steps(plan.steps),
-            lambda step: int(step * plan.per_step / plan.per_epoch),
-        )
+        warmup = arguments.get_warmup_steps(plan.steps)
+        factor = step_factor(recipe.gamma, warmup, lambda at: int(at * plan.per_step / plan.per_epoch))
     monitor = RunMonitor(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
     batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
+    held = BatchDataset(encoder, plan.held, batches, plan.max_tokens)
     with quiet():
         trainer = StagedTrainer(
             factor=factor,
@@ -140,9 +136,7 @@ def _trainer(
             args=arguments,
             data_collator=Collator(tokenizer.pad_token_id or 0),
             train_dataset=RowDataset(encoder, plan.rows, plan.order, plan.max_tokens),
-            eval_dataset=BatchDataset(encoder, plan.held, batches, plan.max_tokens)
-            if recipe.evaluate
-            else None,
+            eval_dataset=held if recipe.evaluate else None,
             callbacks=[monitor],
         )
     if recipe.samples:

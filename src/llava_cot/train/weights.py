@@ -33,12 +33,8 @@ _ANSWERS = {
 def freeze(model: Any, parts: Sequence[str]) -> None:
     """Exclude parts of a model from training.
 
-    Args:
-        model: A model of transformers.
-        parts: "vision", "projector", or names in the dotted paths of parameters.
-
-    Raises:
-        DataError: There is no such part, or nothing is left to train.
+    A part is "vision", "projector", or a name in the dotted paths of parameters. Raises DataError if there
+    is no such part, or nothing is left to train.
     """
     for part in parts:
         names = _PARTS.get(part, (part,))
@@ -122,7 +118,6 @@ def save_model(
         base: The checkpoint that was trained.
         weights: The trained weights; if None, the run's adapter is merged into the base.
         folder: The run's folder. Its `model/` appears when everything is in it.
-        recipe: The run's recipe.
         facts: The numbers that the card shows, by name.
     """
     checkpoint = load_checkpoint(base, "cpu", _dtype(base))

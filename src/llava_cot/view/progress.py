@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -64,9 +63,7 @@ class ProgressDisplay:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, where: object) -> None:
         self._bar.stop()
         if self._resume_with and isinstance(error, KeyboardInterrupt):
             self.note(f"interrupted; finished work is kept, and {self._resume_with} resumes it")

@@ -6,8 +6,6 @@ nothing and runs no script but its own filter, which is allowed by its hash.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,7 +15,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from llava_cot.core.images import load_image
+from llava_cot.core.images import jpeg_url, load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
 from llava_cot.core.wording import plural, printable
 from llava_cot.data.checks.browse import DataView
@@ -76,11 +74,7 @@ def _thumbnail(picture: Picture) -> tuple[Markup | None, int, int]:
         image = None
     if image is None:
         return None, 0, 0
-    width, height = image.size
-    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=82)
-    return Markup("data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()), width, height
+    return Markup(jpeg_url(image, _MAX_SIDE, quality=82)), *image.size
 
 
 def _stages(turn: Turn) -> dict[str, str | None]:
@@ -98,12 +92,8 @@ def _as_written(turn: Turn) -> str | None:
 
 def _right_option(turn: Turn) -> int | None:
     """The index of the right option, if the standard answer is its letter."""
-    letters = ascii_uppercase[: len(turn.options)]
-    return (
-        letters.index(turn.answer)
-        if turn.answer and len(turn.answer) == 1 and turn.answer in letters
-        else None
-    )
+    places = {letter: i for i, letter in enumerate(ascii_uppercase[: len(turn.options)])}
+    return places.get(turn.answer or "")
 
 
 def _findings_of(examined: CheckedLine, turn: int | None) -> list[Finding]:

@@ -176,13 +176,8 @@ def check_report(report: CheckReport) -> Iterator[str]:
 
 def checked_size(report: CheckReport) -> str:
     """How much was checked: records, turns, responses and pictures."""
-    counts = (
-        (report.records, "record"),
-        (report.turns, "turn"),
-        (report.responses, "response"),
-        (report.pictures, "picture"),
-    )
-    return ", ".join(plural(count, noun) for count, noun in counts)
+    nouns = ("record", "turn", "response", "picture")
+    return ", ".join(plural(getattr(report, f"{noun}s"), noun) for noun in nouns)
 
 
 def _place(finding: Finding) -> str:
