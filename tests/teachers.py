@@ -73,13 +73,13 @@ def questions(count: int, turns: int = 1, root: Path | None = None) -> list[Reco
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4), (i % 256, 0, 0)).save(root / name)
             pictures = (Picture(name, root / name),)
-        said = tuple(Turn(f"Which number is {i}.{j}?", str(i)) for j in range(turns))
-        records.append(Record(f"q/{i}", said, pictures, "made up", "CC0-1.0"))
+        turns_of = tuple(Turn(f"Which number is {i}.{j}?", str(i)) for j in range(turns))
+        records.append(Record(f"q/{i}", turns_of, pictures, "made up", "CC0-1.0"))
     return records
 
 
 def replying(by_question: Callable[[str, bool, int], str]) -> ScriptedModel:
-    """A teacher that replies by the question, by whether it judges, and by how often it was asked that."""
+    """A teacher whose reply depends on question, kind of call, and how often that came before."""
     times: dict[tuple[str, bool], int] = {}
 
     def script(prompt: Prompt, rng: random.Random) -> str:

@@ -124,7 +124,7 @@ def test_any_text_is_taken(conclusion: str, answer: str, options: list[str]) -> 
 
 
 @given(st.integers(-10000, 10000), st.integers(-10000, 10000))
-def test_numbers_agree_by_value_alone(said: int, wanted: int) -> None:
-    agreement = agrees(f"{said:,}.0", str(wanted))
-    assert (agreement is True) == (said == wanted)
-    assert (agreement is None) == (said != wanted and (said == 100 * wanted or wanted == 100 * said))
+def test_numbers_agree_by_value_alone(given: int, expected: int) -> None:
+    agreement = agrees(f"{given:,}.0", str(expected))
+    assert (agreement is True) == (given == expected)
+    assert (agreement is None) == (given != expected and (given == 100 * expected or expected == 100 * given))

@@ -1,4 +1,4 @@
-"""Annotating: the procedure, what is kept, and that the set is the same however often it was broken off."""
+"""Annotating: the procedure, what is saved, and that an interrupted run ends with the same set."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_rejected_turn_removes_only_itself_and_later_ones_do_not_see_it(tmp_pa
         [len(m.images) for m in messages] == [1, *[0] * (len(messages) - 1)] for messages in shown.values()
     )
     [line] = lines(tmp_path / "out" / "train.jsonl")
-    assert [said["value"] for said in line["conversations"][::2]] == [  # type: ignore[index]
+    assert [message["value"] for message in line["conversations"][::2]] == [  # type: ignore[index]
         "Which number is 0.0?", "Which number is 0.2?"]  # fmt: skip
     assert rejects(tmp_path / "out") == {("q/0", 1): "format"}
 
@@ -142,7 +142,7 @@ class Refusing(Priced):
         return await super().sample(prompt, n, sampling, on_text)
 
 
-def test_a_failure_leaves_the_question_owed(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_question_pending(tmp_path: Path) -> None:
     done = annotate_to(tmp_path, questions(5), ModelTeacher(Refusing(ModelFailure("in vain"), 2)), at_once=1)
     assert (done.end.failed, done.end.gave_up, done.summary.pending, done.summary.records) == (2, False, 2, 3)
     assert "**Not complete:** 2 of the records" in (tmp_path / "README.md").read_text()
@@ -198,7 +198,7 @@ class Killed(Exception):
 
 
 class Dying(Store):
-    """Dies at the n-th `put`, before or after the value is kept."""
+    """Dies at the n-th `put`, before or after the value is saved."""
 
     left = 0
     after = False
@@ -218,7 +218,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=8), st.integers(1, 8))
-def test_broken_off_at_any_write_it_ends_with_the_same_set(
+def test_interrupted_at_any_write_it_ends_with_the_same_set(
     kills: list[tuple[int, bool]], at_once: int
 ) -> None:
     records = questions(8, turns=2)
@@ -233,7 +233,7 @@ def test_broken_off_at_any_write_it_ends_with_the_same_set(
         run(model, records, killed)
         assert files(killed) == files(calm)
         times = Counter((call.prompt, call.sampling.seed) for call in model.calls)
-        # What was in flight when it died is asked again, and nothing else.
+        # What was in flight when it died is called again, and nothing else.
         assert sum(count - 1 for count in times.values()) <= len(kills) * at_once
 
 
@@ -243,7 +243,7 @@ def test_a_kill_between_the_calls_repeats_neither(tmp_path: Path) -> None:
         Dying.left, Dying.after = left, False
         with contextlib.suppress(Killed), Dying(tmp_path) as store:
             asyncio.run(annotate(questions(1), ModelTeacher(model), store))
-    # The second reply was lost twice before it was kept; the first never again.
+    # The second reply was lost twice before it was saved; the first never again.
     assert [judging(call.prompt) for call in model.calls] == [False, True, True]
     run(model, questions(1), tmp_path)
     assert [judging(call.prompt) for call in model.calls] == [False, True, True]
@@ -284,7 +284,7 @@ def test_no_more_than_asked_for_are_in_flight(tmp_path: Path) -> None:
     assert (taken[-1].done, taken[-1].fresh, taken[-1].turns) == (60, 60, 60)
 
 
-def test_bad_input_in_the_middle_keeps_what_was_asked(tmp_path: Path) -> None:
+def test_bad_input_in_the_middle_keeps_the_replies(tmp_path: Path) -> None:
     def records() -> object:
         yield from questions(3)
         raise DataError("line 4 is none")

@@ -273,11 +273,11 @@ ASKED = st.fixed_dictionaries(
 )
 
 
-def _record(id: str, turns: list[Any], asked: list[Any], form: str) -> dict[str, Any]:
+def _record(id: str, turns: list[Any], questions: list[Any], form: str) -> dict[str, Any]:
     line = {"id": id, "conversations": [message for turn in turns for message in turn]}
     if form == "questions":
-        line["questions"] = [asked[number % len(asked)] for number in range(len(turns))]
-    return line if form != "scene" else {"id": id, **asked[0]}
+        line["questions"] = [questions[number % len(questions)] for number in range(len(turns))]
+    return line if form != "scene" else {"id": id, **questions[0]}
 
 
 RECORDS = st.builds(

@@ -102,7 +102,7 @@ def test_the_folder_is_records_with_pictures_and_a_report(questions: Path, tmp_p
 
 
 @pytest.mark.parametrize("at", [1, 30, 61])
-def test_after_a_failure_it_goes_on_and_ends_the_same(questions: Path, tmp_path: Path, at: int) -> None:
+def test_after_a_failure_it_is_resumed_and_ends_the_same(questions: Path, tmp_path: Path, at: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     undisturbed = ScriptedModel(script)
     made(questions, whole, undisturbed)
@@ -115,8 +115,8 @@ def test_after_a_failure_it_goes_on_and_ends_the_same(questions: Path, tmp_path:
     assert made(questions, broken, again).summary.pending == 0
     assert (broken / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
     assert (broken / "duels.json").read_bytes() == (whole / "duels.json").read_bytes()
-    asked = {call.prompt.messages[0].text for call in again.calls}
-    assert len(asked) == done.summary.pending  # no finished question is asked again
+    searched = {call.prompt.messages[0].text for call in again.calls}
+    assert len(searched) == done.summary.pending  # no finished question is searched again
     made(questions, broken, Failing(0))
     assert (broken / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
 
@@ -137,7 +137,7 @@ def test_a_limit_is_the_beginning_and_may_be_raised(questions: Path, tmp_path: P
     assert lines(few) == lines(all_of)
 
 
-def test_a_picture_that_cannot_be_read_is_owed(questions: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_stays_pending(questions: Path, tmp_path: Path) -> None:
     (questions / "images/3.png").write_bytes(b"nonsense")
     done = made(questions, tmp_path / "out", ScriptedModel(script))
     assert done.failed == done.summary.pending == 1 and done.why and done.why.startswith("q/3: ")

@@ -145,17 +145,17 @@ async def test_a_worth_is_the_share_of_the_tree_that_ends_rightly() -> None:
             return "2" if rng.random() < chances[key] else rng.choice(("3", ""))
         return "so"
 
-    asked = RolloutQuestion(QUESTION, staged(words), Sampling())
+    model = RolloutQuestion(QUESTION, staged(words), Sampling())
     before = tagged("summary", "so") + tagged("caption", "so")
     for prefix, exact in [
         (before, 2 / 3 * 0.5 + 1 / 3 * 0.2),
         (before + tagged("reasoning", "x"), 0.5),
         (before + tagged("reasoning", "y"), 0.2),
     ]:
-        value = await asked.value(Prefix(prefix, None), 4000, 7)
+        value = await model.value(Prefix(prefix, None), 4000, 7)
         assert abs(value.share - exact) < 0.03
         assert value.right + value.wrong == value.total == 4000
-    assert asked.usage.model_calls == 12000
+    assert model.usage.model_calls == 12000
 
 
 async def test_what_words_cannot_settle_labels_nothing() -> None:
@@ -229,10 +229,10 @@ async def test_prompts_are_those_of_a_real_search() -> None:
             ("I choose response 1. Verdict: correct.", "I choose response 2. Verdict: correct.")
         )
 
-    asked = ScriptedModel(script)
+    model = ScriptedModel(script)
     for method, seed in itertools.product(("stage-beam", "best-of-n"), range(150)):
         request = make_request(method, n=4, judge="self", sampling=Sampling(seed=seed))
-        await answer(request, asked, QUESTION)
+        await answer(request, model, QUESTION)
     stages = ("summary", "caption", "reasoning", "conclusion", "answer")
     examples = await many(staged(words), stages=stages, sure=0.6)
     assert {(one.kind, one.stage) for one in examples} == {

@@ -46,7 +46,7 @@ async def many(
         model = mini(item, **slips)
         found = await examples_of(item.ask(), item, model, DuelSettings(stages=stages), random.Random(index))
         made += [(item, one) for one in found.examples]
-        if "caption" in stages:  # the truth is known: nobody is asked what comes of a caption
+        if "caption" in stages:  # the truth is known: no rollouts of a caption
             assert not [call for call in model.calls if call.prompt.prefix and not call.sampling.stop]
     return made
 
@@ -62,13 +62,13 @@ async def test_the_caption_nearer_to_the_scene_is_chosen_for_what_is_seen_there(
     assert len(made) > 30
     for item, one in made:
         truth = tuple(describe(o) for o in item.scene.objects)
-        told: list[list[str]] = []
+        described: list[list[str]] = []
         for match in MENTION.finditer(one.prompt):
             place, *words = match.groups()
             if place == "first":
-                told.append([])
-            told[-1].append(" ".join(words))
-        first, second = (align(tuple(side), truth)[0] for side in told)
+                described.append([])
+            described[-1].append(" ".join(words))
+        first, second = (align(tuple(side), truth)[0] for side in described)
         assert choice(one) == (1 if first < second else 2)
         assert (one.by, one.worths, one.picture) == ("truth", (None, None), True)
         assert re.fullmatch(r"Since the \w+ is .* in the image, I choose response [12]\.", one.reply)
@@ -81,15 +81,15 @@ async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_wo
     checks = [(item, one) for item, one in made if one.kind == "check"]
     assert len(duels) > 10 and len(checks) > 20
     for item, one in duels:
-        said = re.search(rf"Response {choice(one)}:\n(.*?)\n", one.prompt)
-        assert said and said[1] == reasoning(item.scene, item.question)
+        found = re.search(rf"Response {choice(one)}:\n(.*?)\n", one.prompt)
+        assert found and found[1] == reasoning(item.scene, item.question)
         assert one.reply.startswith("Since ") and one.by == "truth"
     verdicts = set()
     for item, one in checks:
-        said = re.search(r"Reasoning:\n(.*)\n\nReply", one.prompt)
-        assert said
+        found = re.search(r"Reasoning:\n(.*)\n\nReply", one.prompt)
+        assert found
         if caption(item.scene.objects) in one.prompt:
-            example = check_example(item.question, item.scene, said[1])
+            example = check_example(item.question, item.scene, found[1])
             assert (one.prompt, one.reply, one.picture) == (example.prompt, example.reply, False)
         verdicts.add(parse_check(one.reply))
     assert verdicts == {True, False}
@@ -100,7 +100,7 @@ async def test_of_two_answers_never_the_one_that_concludes_wrongly() -> None:
     assert len(made) > 20
     for item, one in made:
         conclusions = re.findall(r"<CONCLUSION>(.*?)</CONCLUSION>", one.prompt)
-        right = [said == item.answer for said in conclusions]
+        right = [text == item.answer for text in conclusions]
         assert right[0] == right[1] or right[choice(one) - 1]
         assert one.reply.startswith("Since ")
 

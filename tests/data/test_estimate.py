@@ -1,4 +1,4 @@
-"""What annotating would cost: from guesses, and then from what was asked."""
+"""What annotating would cost: guessed, and then measured by earlier questions."""
 
 from pathlib import Path
 
@@ -32,16 +32,16 @@ def test_guesses_grow_with_questions_and_pictures(tmp_path: Path) -> None:
     assert "1 questions without a standard answer" in str(unasked) or unasked.unanswered == 1
 
 
-def test_what_was_asked_is_the_measure_of_what_is_owed(tmp_path: Path) -> None:
+def test_earlier_questions_are_the_measure_of_pending_ones(tmp_path: Path) -> None:
     model = Priced(lambda prompt, rng: CORRECT if judging(prompt) else staged("nought"))
     records = questions(60)
     annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(questions=20))
-    told = estimate_for(tmp_path, records, price)
-    assert (told.records, told.seen, told.cost.calls) == (40, 20, 80)
+    estimated = estimate_for(tmp_path, records, price)
+    assert (estimated.records, estimated.seen, estimated.cost.calls) == (40, 20, 80)
     before = annotate_to(tmp_path, records[:0], ModelTeacher(model)).cost
     after = annotate_to(tmp_path, records, ModelTeacher(model)).cost
-    assert after.prompt_tokens - before.prompt_tokens == pytest.approx(told.cost.prompt_tokens, rel=0.01)
-    assert after.completion_tokens - before.completion_tokens == told.cost.completion_tokens
+    assert after.prompt_tokens - before.prompt_tokens == pytest.approx(estimated.cost.prompt_tokens, rel=0.01)
+    assert after.completion_tokens - before.completion_tokens == estimated.cost.completion_tokens
     assert estimate_for(tmp_path, records, price).cost.calls == 0
 
 
@@ -57,4 +57,4 @@ def test_prices_without_opening_a_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert price_of("mine", None)(10**6, 0) == 1
     assert price_of("mine,http://y/v1", None)(10**6, 0) == 1
     with pytest.raises(DataError, match="is not a folder, an address or the name"):
-        price_of("nobody", None)
+        price_of("unknown", None)

@@ -15,7 +15,7 @@ def refusal(response: str, answer: str | None = None) -> str | None:
     return giveaways.refusal(parse(response), answer)
 
 
-def told(reasoning: str = "I count.", conclusion: str = "3") -> str:
+def response_of(reasoning: str = "I count.", conclusion: str = "3") -> str:
     return render(
         {"summary": "I look.", "caption": "Cubes.", "reasoning": reasoning, "conclusion": conclusion}
     )
@@ -40,7 +40,7 @@ def told(reasoning: str = "I count.", conclusion: str = "3") -> str:
     ],
 )
 def test_a_leak_is_found_in_its_stage(text: str) -> None:
-    assert [stage for stage, _ in leaks(told(f"First I look. {text}"), "How many?")] == ["reasoning"]
+    assert [stage for stage, _ in leaks(response_of(f"First I look. {text}"), "How many?")] == ["reasoning"]
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_a_leak_is_found_in_its_stage(text: str) -> None:
     ],
 )
 def test_what_a_solver_may_say_is_no_leak(text: str) -> None:
-    assert leaks(told(text), "How many?") == []
+    assert leaks(response_of(text), "How many?") == []
 
 
 def test_words_of_the_question_itself_are_no_leak() -> None:
-    response = told("The hint says to give an integer.")
+    response = response_of("The hint says to give an integer.")
     assert leaks(response, "Hint: give an integer. What does the hint mean?") == []
     assert leaks(response, "How many?") != []
 
@@ -88,7 +88,7 @@ def test_a_leak_in_text_without_stages() -> None:
     ],
 )
 def test_a_refusal_is_found_in_a_conclusion_and_in_bare_text(text: str) -> None:
-    assert refusal(told(conclusion=text))
+    assert refusal(response_of(conclusion=text))
     assert refusal(text)
     assert refusal(text, answer=text) is None
 
@@ -104,7 +104,7 @@ def test_a_refusal_is_found_in_a_conclusion_and_in_bare_text(text: str) -> None:
     ],
 )
 def test_what_is_no_refusal(text: str) -> None:
-    assert refusal(told(conclusion=text)) is None
+    assert refusal(response_of(conclusion=text)) is None
 
 
 def test_the_teacher_of_scenes_gives_nothing_away() -> None:

@@ -52,8 +52,8 @@ def test_datasets_loads_it(tmp_path: Path) -> None:
     assert loaded["id"] == ["q/0", "q/1", "text"]
     assert loaded[1]["images"][0].getpixel((0, 0)) == (1, 0, 0) and loaded[2]["images"] == []
     lines = (tmp_path / "out/train.jsonl").read_text().splitlines()
-    said = [json.loads(line)["conversations"] for line in lines]
-    assert loaded["conversations"] == said
+    conversations = [json.loads(line)["conversations"] for line in lines]
+    assert loaded["conversations"] == conversations
     assert loaded[2]["questions"] == [
         {"question": "Why?", "answer": "B", "options": ["a", "b"], "hints": "Think."}]  # fmt: skip
 
@@ -105,8 +105,8 @@ def test_the_card(tmp_path: Path) -> None:
     done = annotate_to(tmp_path, records, ModelTeacher(Priced(moody)))
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\nlicense: other\n")
-    kept, lost = done.summary.turns, done.summary.rejected
-    assert (kept + lost.total(), done.summary.repeated) == (41, 1)
+    annotated, rejected = done.summary.turns, done.summary.rejected
+    assert (annotated + rejected.total(), done.summary.repeated) == (41, 1)
     rows = {
         cells[1].strip(): cells[2].strip()
         for line in text.splitlines()
@@ -114,9 +114,9 @@ def test_the_card(tmp_path: Path) -> None:
     }
     assert rows == {}
     for row in (
-        f"| records | {kept} |", f"| rejected turns | {lost.total()} |", "| teacher | scripted |",
+        f"| records | {annotated} |", f"| rejected turns | {rejected.total()} |", "| teacher | scripted |",
         f"| calls | {done.cost.calls} |", f"| US dollars | {done.cost.usd:.2f} |", "other \\| source | MIT |",
-        f"| the stages were not complete and in order | {lost['format']} |",
+        f"| the stages were not complete and in order | {rejected['format']} |",
     ):  # fmt: skip
         assert row in text, row
     assert "Not complete" not in text

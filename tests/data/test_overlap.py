@@ -65,7 +65,7 @@ def test_what_is_no_picture_is_refused_by_name() -> None:
 
 @given(st.lists(st.integers(0, 40), max_size=8), st.integers(0, 40), st.integers(0, 60), st.randoms())
 def test_the_index_finds_what_brute_force_finds(
-    kept: list[int], asked: int, distance: int, rng: random.Random
+    known: list[int], other: int, distance: int, rng: random.Random
 ) -> None:
     base = rng.getrandbits(HASH_BITS)
 
@@ -75,7 +75,7 @@ def test_the_index_finds_what_brute_force_finds(
             phash ^= 1 << bit
         return Fingerprint(str(name), phash)
 
-    hashes, question = [changed(name, count) for name, count in enumerate(kept)], changed(-1, asked)
+    hashes, question = [changed(name, count) for name, count in enumerate(known)], changed(-1, other)
     index = PictureIndex()
     assert index.near(question, distance) == []
     assert [index.add(known) for known in hashes] == list(range(len(hashes)))

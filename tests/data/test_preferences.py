@@ -48,18 +48,18 @@ def make(tmp_path: Path, *traces: Trace, **options: Any) -> tuple[Path, Preferen
     return tmp_path / "out", make_preferences([folder], tmp_path / "out", **options)
 
 
-def test_the_winner_is_chosen_after_the_text_that_was_kept() -> None:
+def test_the_winner_is_chosen_after_the_answer_so_far() -> None:
     trace = staged(2)
     found, left = pairs(trace)
     assert [pair.stage for pair in found] == list(STAGES)
     assert not left
-    kept = ""
+    prefix = ""
     for pair, stage in zip(found, STAGES, strict=True):
         tag = stage.upper()
-        assert pair.prefix == kept
+        assert pair.prefix == prefix
         assert pair.chosen == f"<{tag}> {WORDS[stage]} </{tag}>"
         assert pair.rejected == f"<{tag}> Try 1. {WORDS[stage]} </{tag}>"
-        kept += pair.chosen
+        prefix += pair.chosen
 
 
 def test_the_loser_is_chosen_if_it_wins() -> None:
@@ -245,7 +245,7 @@ def test_the_folder_is_one_that_check_finds_nothing_in(tmp_path: Path) -> None:
     assert not list(out.glob("*.part"))
 
 
-def test_a_line_has_what_trl_wants(tmp_path: Path) -> None:
+def test_a_line_has_what_trl_needs(tmp_path: Path) -> None:
     out, _ = make(tmp_path, staged(2))
     line = lines_of(out / "preferences.jsonl")[1]
     assert line["prompt"] == [{"role": "user", "content": f"{staged(2).question.text}\nA. 1\nB. 2"}]
@@ -259,9 +259,9 @@ def test_a_line_has_what_trl_wants(tmp_path: Path) -> None:
         "mini",
     )
     (name,) = line["images"]
-    kept = (out / name).read_bytes()
-    assert base64.b64encode(kept).decode() in (staged(2).question.images[0].data or "")
-    assert load_image(kept).pil.size == (320, 240)
+    prefix = (out / name).read_bytes()
+    assert base64.b64encode(prefix).decode() in (staged(2).question.images[0].data or "")
+    assert load_image(prefix).pil.size == (320, 240)
 
 
 def test_the_same_trace_twice_gives_nothing_twice(tmp_path: Path) -> None:

@@ -49,14 +49,14 @@ def test_the_collator_masks_the_prompt_and_keeps_chosen_first(pairs: Any, proces
         processor.tokenizer.decode(ids[mask.bool()])
         for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
     ]
-    kept = ""
+    prefix = ""
     for chosen, rejected, (stage, words) in zip(texts[:4], texts[4:], WORDS.items(), strict=True):
         tag = stage.upper()
-        kept_now = f"{kept}<{tag}> {words} </{tag}>"
-        assert chosen.startswith(kept_now)
-        assert rejected.startswith(f"{kept}<{tag}> Try 1. {words} </{tag}>")
+        longer = f"{prefix}<{tag}> {words} </{tag}>"
+        assert chosen.startswith(longer)
+        assert rejected.startswith(f"{prefix}<{tag}> Try 1. {words} </{tag}>")
         assert "How many" not in chosen
-        kept = kept_now
+        prefix = longer
 
 
 def test_trl_trains_towards_the_winners(pairs: Any, tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_trl_trains_towards_the_winners(pairs: Any, tmp_path: Path) -> None:
 
 
 def test_trl_cannot_go_on_with_a_begun_message() -> None:
-    """Why the text kept so far begins both sides: as part of the prompt it would end the assistant's turn."""
+    """Why the answer so far begins both sides: as part of the prompt it would end the assistant's turn."""
 
     class Template:
         def apply_chat_template(self, messages: Any, **_: Any) -> str:
             return "".join(f"[{message['role']}] {message['content']}[end]" for message in messages)
 
-    said = [{"role": "assistant", "content": "new"}]
-    begun = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "kept"}]
-    example: dict[str, Any] = {"prompt": begun, "chosen": said, "rejected": said}
+    reply = [{"role": "assistant", "content": "new"}]
+    begun = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "begun"}]
+    example: dict[str, Any] = {"prompt": begun, "chosen": reply, "rejected": reply}
     assert apply_chat_template(example, Template())["chosen"] == "[assistant] new[end]"  # type: ignore[arg-type]

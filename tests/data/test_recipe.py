@@ -73,9 +73,9 @@ SCENES = "{source: scenes, count: 1}"
 )
 def test_a_wrong_recipe_is_refused_in_a_sentence_with_its_name(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(DataError, match=words) as told:
+    with pytest.raises(DataError, match=words) as error:
         read_recipe(tmp_path / "r.yaml", DataRecipe)
-    assert str(tmp_path / "r.yaml") in str(told.value) and "\n" not in str(told.value)
+    assert str(tmp_path / "r.yaml") in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_recipe_that_is_not_there_or_no_text(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ PICTURES = [variants(item.picture()) for item in make_items("validation", 7, 6)]
 
 
 def chat(id: str, image: str | None, question: str) -> dict[str, Any]:
-    said = [{"from": "human", "value": question}, {"from": "gpt", "value": "Yes."}]
-    return {"id": id, "conversations": said} | ({"image": image} if image else {})
+    messages = [{"from": "human", "value": question}, {"from": "gpt", "value": "Yes."}]
+    return {"id": id, "conversations": messages} | ({"image": image} if image else {})
 
 
 def write_source(folder: Path, name: str, rng: random.Random, rows: int) -> None:
@@ -81,7 +81,7 @@ def silent(what: str, done: int, total: int | None = None) -> None:
 
 
 def reference(folder: Path, recipe: dict[str, Any]) -> tuple[list[str], list[list[int]]]:
-    """Who is drawn, and how many were left out by reason, told as simply as can be."""
+    """Who is drawn, and how many were left out by reason, computed as simply as possible."""
     benchmark = [
         (fingerprint(record.pictures[0].read()), normalize(record.turns[0].question))
         for record in (open_source(SourceEntry(**e).located(folder)).records() for e in recipe["exclude"])
@@ -89,12 +89,12 @@ def reference(folder: Path, recipe: dict[str, Any]) -> tuple[list[str], list[lis
     ]
     drawn: list[tuple[bytes, Record, Any]] = []
     left_out = []
-    for told in recipe["sources"]:
-        label = Path(told["path"]).stem
+    for entry in recipe["sources"]:
+        label = Path(entry["path"]).stem
         counts, mine = [0, 0, 0, 0], 0
-        records = list(open_source(SourceEntry(**told).located(folder)).records())
+        records = list(open_source(SourceEntry(**entry).located(folder)).records())
         for record in sorted(records, key=lambda record: place(recipe["seed"], label, record)):
-            if mine == told["count"]:
+            if mine == entry["count"]:
                 break
             text = normalize(record.turns[0].question)
             try:
@@ -103,8 +103,8 @@ def reference(folder: Path, recipe: dict[str, Any]) -> tuple[list[str], list[lis
                 counts[3] += 1
                 continue
             gaps = [
-                (min(((it.phash ^ known.phash).bit_count() for it in prints), default=0), asked == text)
-                for known, asked in benchmark
+                (min(((it.phash ^ known.phash).bit_count() for it in prints), default=0), question == text)
+                for known, question in benchmark
             ]
             if prints and any(gap <= NEAR for gap, _ in gaps):
                 counts[1] += 1
@@ -225,7 +225,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(source: Pa
         )
 
 
-def test_what_was_looked_at_is_not_looked_at_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examined_records_are_not_examined_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "_BATCH", 1)
     looked: list[str] = []
     real = finding.examine_pictures
@@ -271,7 +271,7 @@ def test_text_of_any_kind_is_written_so_that_it_can_be_read(source: Path) -> Non
     assert [record.turns[0].question for record in opened.records()] == ["多少个? \u2028 \ud800"]
 
 
-def test_too_few_is_told_before_any_picture_and_after_what_is_left_out(source: Path) -> None:
+def test_too_few_is_reported_before_any_picture_and_after_what_is_left_out(source: Path) -> None:
     with pytest.raises(
         DataError, match=r"s has 6 records to draw \(6 in all\), and the recipe's `count` is 7"
     ):
@@ -322,13 +322,13 @@ def test_repeated_rows_and_repeated_ids_are_told_apart(source: Path) -> None:
     for n in range(3):
         (folder / f"{n}.png").write_bytes(PICTURES[n][0])
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = {"source": "llava_cot_100k", "root": "set"}
-    file = write_recipe(source, sources=[told | {"count": "all"}])
+    entry = {"source": "llava_cot_100k", "root": "set"}
+    file = write_recipe(source, sources=[entry | {"count": "all"}])
     report = sampling.sample(file, source / "out", silent)
     assert sorted(line["id"] for line in lines(source / "out")) == ["7", "7-2", "7-3", "7-4"]
     assert (report["drawn"], report["sources"][0]["duplicates"]) == (4, 1)
     with pytest.raises(DataError, match=r"has 4 records to draw \(5 in all, 1 duplicates\)"):
-        sampling.sample(write_recipe(source, sources=[told | {"count": 5}]), source / "five", silent)
+        sampling.sample(write_recipe(source, sources=[entry | {"count": 5}]), source / "five", silent)
 
 
 def test_a_picture_of_too_many_bytes_is_not_read(source: Path) -> None:
@@ -343,14 +343,14 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     source: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     (source / "s.parquet").write_bytes(b"")
-    told: dict[str, dict[str, Any]] = {
+    entry: dict[str, dict[str, Any]] = {
         "imagehash": {"source": "chats", "path": "s.jsonl"},
         "pyarrow": {"source": "chats", "path": "s.parquet"},
         "datasets": {"source": "hf", "path": "."},
     }
     file = write_recipe(
         source,
-        sources=[told[missing] | {"count": 1}],
+        sources=[entry[missing] | {"count": 1}],
         exclude=[{"source": "scenes", "size": 1}],
     )
     monkeypatch.setitem(sys.modules, missing, None)
@@ -361,7 +361,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
         sampling.sample(file, source / "out", silent)
 
 
-def test_a_benchmark_that_cannot_be_read_is_no_benchmark_kept_out(source: Path) -> None:
+def test_a_benchmark_that_cannot_be_read_cannot_be_excluded(source: Path) -> None:
     (source / "0.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"benchmark s cannot be excluded: .*0\.png"):
         sampling.sample(

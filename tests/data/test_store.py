@@ -129,13 +129,13 @@ def test_what_was_put_outlives_a_kill(tmp_path: Path) -> None:
     """
     process = other_process(tmp_path, code)
     assert process.stdout is not None
-    told = [int(process.stdout.readline()) for _ in range(500)]
+    printed = [int(process.stdout.readline()) for _ in range(500)]
     os.kill(process.pid, signal.SIGKILL)
-    told += [int(line) for line in process.stdout.read().split("\n")[:-1]]
+    printed += [int(line) for line in process.stdout.read().split("\n")[:-1]]
     process.wait()
     with Store(tmp_path) as store:
-        kept = [int(key) for key, _ in store.items("x")]
-    assert kept[: len(told)] == told and len(kept) <= len(told) + 1
+        saved = [int(key) for key, _ in store.items("x")]
+    assert saved[: len(printed)] == printed and len(saved) <= len(printed) + 1
 
 
 def test_a_full_disk_is_told_and_takes_nothing(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_full_disk_is_told_and_takes_nothing(tmp_path: Path) -> None:
         except StoreError as error:
             print(i, error, flush=True)
     """
-    said, _ = other_process(tmp_path, code).communicate()
-    count, sentence = said.split(" ", 1)
+    output, _ = other_process(tmp_path, code).communicate()
+    count, sentence = output.split(" ", 1)
     assert "disk" in sentence
     with Store(tmp_path) as store:
         assert store.counts() == {"x": 1 + int(count)}
@@ -174,14 +174,14 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         pytest.skip("nothing can be mounted here")
     try:
         with Store(tmp_path) as store:
-            kept = 0
+            saved = 0
             with pytest.raises(StoreError, match="the disk is full"):
                 for i in range(1000):
                     store.put(str(i), "x", "y" * 5000)
-                    kept += 1
-            assert store.counts() == {"x": kept} and kept > 5
+                    saved += 1
+            assert store.counts() == {"x": saved} and saved > 5
         with Store(tmp_path) as store:
-            assert store.counts() == {"x": kept}
+            assert store.counts() == {"x": saved}
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

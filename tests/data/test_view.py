@@ -167,14 +167,14 @@ def test_the_filter_in_a_browser(tmp_path: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        told: list[str] = []
+        events: list[str] = []
         loaded: list[str] = []
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("dialog", lambda dialog: told.append(dialog.message))
+        page.on("console", lambda message: events.append(message.text))
+        page.on("pageerror", lambda error: events.append(str(error)))
+        page.on("dialog", lambda dialog: events.append(dialog.message))
         page.on(
             "request",
-            lambda request: told.extend([] if request.url[:5] in ("file:", "data:") else ["loaded"]),
+            lambda request: events.extend([] if request.url[:5] in ("file:", "data:") else ["loaded"]),
         )
         page.goto((tmp_path / "page.html").as_uri())
         shown = page.locator("#shown")
@@ -192,7 +192,7 @@ def test_the_filter_in_a_browser(tmp_path: Path) -> None:
         page.fill("#text", "")
         page.select_option("#source", "chartqa <b>")
         assert shown.inner_text() == "1 of 6"
-        assert told == []
+        assert events == []
         assert all(url.startswith(("file:", "data:")) for url in loaded)
         browser.close()
 

@@ -47,9 +47,9 @@ def test_scenes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with (tmp_path / "in" / "questions.jsonl").open("w") as lines:
         for item in make_items("train", 0, 5):
-            said = [{"from": "human", "value": item.question.text}, {"from": "gpt", "value": item.answer}]
+            messages = [{"from": "human", "value": item.question.text}, {"from": "gpt", "value": item.answer}]
             known = {"question": item.question.text, "answer": item.answer, "options": item.question.options}
-            lines.write(json.dumps({"id": item.id, "conversations": said, "questions": [known]}) + "\n")
+            lines.write(json.dumps({"id": item.id, "conversations": messages, "questions": [known]}) + "\n")
     done = run("data", "annotate", tmp_path / "in", "--teacher", "scenes", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, b"")
     assert f"wrote {tmp_path / 'out'}: 5 records · 0 turns rejected" in done.stderr.decode()
@@ -82,8 +82,8 @@ def test_a_second_process_is_refused(tmp_path: Path, server: Double) -> None:
     server.delay, before = 3600, asked(server)
     first = begin(source, "--out", out, "--teacher", server.url, "-q")
     wait_for(lambda: asked(server) > before)
-    told = refusal("data", "annotate", source, "--out", out, "--teacher", "scenes")
-    assert told == f"another process works on {out}; wait for its end, or name another folder"
+    message = refusal("data", "annotate", source, "--out", out, "--teacher", "scenes")
+    assert message == f"another process works on {out}; wait for its end, or name another folder"
     first.kill()
     first.wait()
 
@@ -93,16 +93,16 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     process = begin(source, "--out", out, "--teacher", server.url, "--at-once", "4")
     wait_for(lambda: asked(server) > 8)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert b"no new questions are sent" in said and b"Traceback" not in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert b"no new questions are sent" in errors and b"Traceback" not in errors
     sent = len(server.told)
     dry = run("data", "annotate", source, "--out", out, "--teacher", server.url, "--dry-run")
     assert dry.returncode == 0 and dry.stderr == b"" and len(server.told) == sent
     assert b"questions asked before" in dry.stdout or b"a guess" in dry.stdout
     assert begin(source, "--out", out, "--teacher", server.url, "-q").wait(60) == 0
-    with (out / "rejects.jsonl").open() as rejects, (out / "train.jsonl").open() as kept:
-        assert len(list(rejects)) + len(list(kept)) == 40
+    with (out / "rejects.jsonl").open() as rejects, (out / "train.jsonl").open() as train:
+        assert len(list(rejects)) + len(list(train)) == 40
 
 
 def test_a_second_interrupt_does_not_wait(tmp_path: Path, server: Double) -> None:
@@ -122,7 +122,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path, server: Double) -> Non
     assert b"Traceback" not in process.stderr.read()
 
 
-def test_a_budget_ends_it_and_a_higher_one_goes_on(tmp_path: Path, server: Double) -> None:
+def test_a_budget_ends_it_and_a_higher_one_resumes(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 12), tmp_path / "out"
     command = ("data", "annotate", source, "--out", out, "--teacher", server.url, "--budget")
     first = run(*command, "5")
@@ -137,7 +137,7 @@ def test_a_budget_ends_it_and_a_higher_one_goes_on(tmp_path: Path, server: Doubl
     assert second.returncode == 0 and b"still pending" not in second.stderr
 
 
-def test_a_server_that_fails_leaves_questions_owed(tmp_path: Path, server: Double) -> None:
+def test_a_server_that_fails_leaves_questions_pending(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 3), tmp_path / "out"
     assert begin(source, "--out", tmp_path / "first", "--teacher", server.url, "-q").wait(60) == 0
     server.wait = "1000"  # seconds, which is out of quota
@@ -159,9 +159,9 @@ def test_bad_input(tmp_path: Path) -> None:
     assert "is a file" in refusal(
         "data", "annotate", source, "--teacher", "scenes", "--out", source / "questions.jsonl"
     )
-    nobody = ("data", "annotate", source, "--teacher", "nobody", "--out", tmp_path / "new")
-    assert "no folder nobody" in refusal(*nobody)
-    assert "no folder, no address" in refusal(*nobody, "--dry-run")
+    unknown = ("data", "annotate", source, "--teacher", "unknown", "--out", tmp_path / "new")
+    assert "no folder unknown" in refusal(*unknown)
+    assert "is not a folder, an address" in refusal(*unknown, "--dry-run")
     assert not (tmp_path / "new").exists()
     with (source / "questions.jsonl").open("a") as lines:
         lines.write("{}\n")
@@ -174,5 +174,5 @@ def test_a_store_that_is_damaged(tmp_path: Path) -> None:
     source, out = save(tmp_path / "in", 2), tmp_path / "out"
     out.mkdir()
     (out / "store.db").write_bytes(os.urandom(5000))
-    told = refusal("data", "annotate", source, "--teacher", "scenes", "--out", out)
-    assert "store.db is damaged" in told
+    message = refusal("data", "annotate", source, "--teacher", "scenes", "--out", out)
+    assert "store.db is damaged" in message

@@ -20,18 +20,18 @@ def spoil(lines: Lines) -> None:
 def test_a_clean_folder_is_told_with_status_0(tmp_path: Path) -> None:
     done = run("data", "check", write_set(tmp_path / "set", 5))
     assert (done.returncode, done.stderr) == (0, b"")
-    told = done.stdout.decode()
-    assert "5 records, 5 turns, 5 responses, 5 pictures" in told
-    assert "nothing was found" in told
+    output = done.stdout.decode()
+    assert "5 records, 5 turns, 5 responses, 5 pictures" in output
+    assert "nothing was found" in output
 
 
 def test_findings_are_told_with_status_1(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", 5, spoil)
     done = run("data", "check", folder)
     assert (done.returncode, done.stderr) == (1, b"")
-    told = done.stdout.decode()
-    assert "line 2: it is no JSON" in told
-    assert "line 1, train-0-0: images/nowhere.png: no such file" in told
+    output = done.stdout.decode()
+    assert "line 2: it is no JSON" in output
+    assert "line 1, train-0-0: images/nowhere.png: no such file" in output
     done = run("data", "check", folder, "--json")
     assert (done.returncode, done.stderr) == (1, b"")
     report = json.loads(done.stdout)

@@ -19,9 +19,9 @@ def test_traces_become_pairs_and_answers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("data", "preferences", folder, tmp_path / "three.jsonl", "--out", out)
     assert (done.returncode, done.stdout) == (0, b"")
-    told = done.stderr.decode()
-    assert "12 pairs and 3 answers from 3 traces" in told
-    assert "4 the judge chose neither" in told
+    output = done.stderr.decode()
+    assert "12 pairs and 3 answers from 3 traces" in output
+    assert "4 the judge chose neither" in output
     pairs = [json.loads(line) for line in (out / "preferences.jsonl").read_text().splitlines()]
     assert all("Try" in pair["rejected"][0]["content"] for pair in pairs)
     assert not any("Try" in pair["chosen"][0]["content"] for pair in pairs)

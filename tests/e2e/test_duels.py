@@ -52,11 +52,11 @@ def test_killed_and_interrupted_it_ends_as_if_it_had_not_been(questions: Path, t
             time.sleep(0.02)
             seen += [now] if (now := size(broken)) != seen[-1] else []
         process.send_signal(sent)
-        told = process.communicate(timeout=60)[1].decode()
-        assert process.returncode == status, told
-        assert "Traceback" not in told
+        output = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == status, output
+        assert "Traceback" not in output
         assert not (broken / "train.jsonl").exists()
-    assert "finished work is kept" in told
+    assert "finished work is kept" in output
     again = run("data", "duels", questions, *options, broken)
     assert again.returncode == 0, again.stderr.decode()
     for name in ("train.jsonl", "duels.json"):

@@ -32,9 +32,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_scenes_without_those_of_a_benchmark(tmp_path: Path) -> None:
-    told = [{"source": "scenes", "split": "train", "count": 20, "size": 40}]
+    entries = [{"source": "scenes", "split": "train", "count": 20, "size": 40}]
     benchmark = {"source": "scenes", "split": "train", "size": 15, "name": "kept-out"}
-    done = run("data", "sample", recipe(tmp_path, *told, exclude=[benchmark]), "--out", tmp_path / "out")
+    done = run("data", "sample", recipe(tmp_path, *entries, exclude=[benchmark]), "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
     assert done.stderr.decode().splitlines() == ["scenes: 20 of 40", f"{tmp_path}/out has 20 questions"]
     lines = [json.loads(line) for line in (tmp_path / "out/questions.jsonl").read_text().splitlines()]
@@ -49,10 +49,10 @@ def test_scenes_without_those_of_a_benchmark(tmp_path: Path) -> None:
 
 
 def test_the_ten_sources_of_the_paper(tmp_path: Path) -> None:
-    told = yaml.safe_load((ROOT / "recipes/llava-cot-100k.yaml").read_text())
-    for entry in told["sources"]:
+    entries = yaml.safe_load((ROOT / "recipes/llava-cot-100k.yaml").read_text())
+    for entry in entries["sources"]:
         entry["count"] = "all"
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(told))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(entries))
     command = [*COMMAND, "data", "sample", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]
     variables = environment() | {"LLAVA_COT_DATA": str(FIXTURES)}
     done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, timeout=120, check=False)
@@ -65,14 +65,14 @@ def test_the_ten_sources_of_the_paper(tmp_path: Path) -> None:
 
 
 def test_sources_of_any_origin(tmp_path: Path) -> None:
-    told = [
+    entries = [
         {"source": "chats", "path": str(FIXTURES / "chats"), "count": "all"},
         {"source": "tsv", "path": str(FIXTURES / "vlmevalkit/Tiny_DEV.tsv"), "count": "all"},
         {"source": "llava_cot_100k", "root": str(FIXTURES / "llava_cot_100k"), "count": "all"},
     ]
-    done = run("data", "sample", recipe(tmp_path, *told), "--out", tmp_path / "out")
+    done = run("data", "sample", recipe(tmp_path, *entries), "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr.decode()
-    opened = [open_source(SourceEntry.model_validate(entry)) for entry in told]
+    opened = [open_source(SourceEntry.model_validate(entry)) for entry in entries]
     given = {record.id: record for source in opened for record in source.records()}
     entry = SourceEntry(source="records", root=tmp_path / "out", split="questions")
     drawn = {record.id: record for record in open_source(entry).records()}
@@ -86,7 +86,7 @@ def test_sources_of_any_origin(tmp_path: Path) -> None:
     assert sum(turn.response is not None for record in drawn.values() for turn in record.turns) == 4
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_set(tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_resumes_to_the_same_set(tmp_path: Path) -> None:
     file = scenes(tmp_path, 300)
     assert run("data", "sample", file, "--out", tmp_path / "whole").returncode == 0
     kills, pictures = 0, tmp_path / "out/images/scenes"
@@ -122,8 +122,8 @@ def test_interrupted_and_shown_on_a_terminal(tmp_path: Path) -> None:
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     terminal = Terminal("data", "sample", scenes(tmp_path, 2000), "--out", tmp_path / "out")
     terminal.read_until("scenes: pictures")
-    told = refusal("data", "sample", tmp_path / "recipe.yaml", "--out", tmp_path / "out")
-    assert told == f"another process works on {tmp_path}/out; wait for its end, or name another folder"
+    message = refusal("data", "sample", tmp_path / "recipe.yaml", "--out", tmp_path / "out")
+    assert message == f"another process works on {tmp_path}/out; wait for its end, or name another folder"
     terminal.process.kill()
     terminal.end()
 
@@ -142,13 +142,13 @@ CLEVR = {"source": "clevr", "root": "clevr", "count": "all"}
         (CLEVR | {"count": 9}, "has 2 records to draw"),
         ({"source": "scenes", "count": 1, "split": "nowhere"}, "unknown split 'nowhere'"),
         ({"source": "tsv", "path": "x.tsv", "count": 1}, "x.tsv"),
-        ({"source": "hf", "path": "nobody/nothing", "count": 1}, "nobody/nothing cannot be read"),
+        ({"source": "hf", "path": "unknown/nothing", "count": 1}, "unknown/nothing cannot be read"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, source: dict[str, object], words: str) -> None:
     shutil.copytree(FIXTURES / "clevr", tmp_path / "clevr")
-    told = refusal("data", "sample", recipe(tmp_path, source), "--out", tmp_path / "out")
-    assert words in told
+    message = refusal("data", "sample", recipe(tmp_path, source), "--out", tmp_path / "out")
+    assert words in message
     assert not (tmp_path / "out").exists()
 
 

@@ -42,13 +42,13 @@ def test_the_ten_sources_of_the_paper_are_there() -> None:
 
 
 @EACH
-def test_an_empty_root_names_all_that_is_wanted_and_where_to_get_it(source: Source, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as told:
+def test_an_empty_root_names_all_that_is_missing_and_where_to_get_it(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
         source.records(tmp_path)
     for need in source.needs:
-        assert need.format(split="train") in str(told.value)
-    assert source.home in str(told.value) and str(tmp_path) in str(told.value)
-    assert "\n" not in str(told.value)
+        assert need.format(split="train") in str(error.value)
+    assert source.home in str(error.value) and str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @EACH_SPLIT
@@ -76,22 +76,22 @@ def test_no_picture_is_read_before_it_is_asked_for(source: Source, tmp_path: Pat
 
 
 @IN_JSON
-def test_records_come_before_the_end_is_read_and_what_is_broken_is_told(
+def test_records_come_before_the_end_is_read_and_what_is_broken_is_named(
     name: str, file: str, tmp_path: Path
 ) -> None:
     root = copy(name, tmp_path)
     content = (root / file).read_text()
     (root / file).write_text(content[: content.rindex("]")])
-    with pytest.raises(DataError, match=r"line \d+: this is no JSON") as told:
+    with pytest.raises(DataError, match=r"line \d+: this is no JSON") as error:
         records = SOURCES[name].records(root)
         if name != "ai2d":  # a file a picture
             next(records)
         list(records)
-    assert str(root / file) in str(told.value)
+    assert str(root / file) in str(error.value)
 
 
 @IN_JSON
-def test_an_entry_of_another_kind_is_told_with_its_place(name: str, file: str, tmp_path: Path) -> None:
+def test_an_entry_of_another_kind_is_named_with_its_place(name: str, file: str, tmp_path: Path) -> None:
     root = copy(name, tmp_path)
     content = json.loads((root / file).read_text())
     rows = content
@@ -99,13 +99,13 @@ def test_an_entry_of_another_kind_is_told_with_its_place(name: str, file: str, t
         rows = content.get("data") or content.get("questions") or content
     rows[0 if isinstance(rows, list) else next(iter(rows))] = ["what", "is", "this"]
     (root / file).write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"(entry 1|entry '\w+'|all of it): ") as told:
+    with pytest.raises(DataError, match=r"(entry 1|entry '\w+'|all of it): ") as error:
         list(SOURCES[name].records(root))
-    assert str(root / file) in str(told.value)
+    assert str(root / file) in str(error.value)
 
 
 @EACH
-def test_a_picture_that_is_missing_stops_nobody_before_it_is_read(source: Source, tmp_path: Path) -> None:
+def test_a_picture_that_is_missing_is_noticed_when_it_is_read(source: Source, tmp_path: Path) -> None:
     root = copy(source.name, tmp_path)
     picture = next(source.records(root)).pictures[0]
     (root / picture.name.removeprefix(f"{source.name}/")).unlink()

@@ -31,13 +31,13 @@ def test_only_what_is_missing_is_named(tmp_path: Path) -> None:
     assert list(SOURCE.records(tmp_path, "val")) == []
 
 
-def test_a_split_that_there_is_not_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="X has no split 'test'; it has train, val"):
         SOURCE.records(tmp_path, "test")
 
 
 @pytest.mark.parametrize("row", [{}, {"text": 3.5}, [], None, {"text": None}])
-def test_a_row_of_another_kind_is_told_with_its_place(row: object) -> None:
+def test_a_row_of_another_kind_is_named_with_its_place(row: object) -> None:
     def make(row: dict[str, str]) -> Iterator[Record]:
         yield Record("1", (Turn(base.text(row["text"])),))
 

@@ -24,7 +24,7 @@ def written(folder: Path, *rows: Any) -> Path:
     return file
 
 
-def asked(content: Any, **more: Any) -> dict[str, Any]:
+def message(content: Any, **more: Any) -> dict[str, Any]:
     return {
         "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "Yes."}]
     } | more
@@ -94,14 +94,14 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
     ("row", "words"),
     [
         (
-            asked([{"type": "image_url", "image_url": {"url": "https://x.org/1.jpg"}}]),
+            message([{"type": "image_url", "image_url": {"url": "https://x.org/1.jpg"}}]),
             "on the network; download",
         ),
-        (asked([{"type": "input_audio"}]), "input_audio"),
-        (asked("<image> Which?"), "mark 1 pictures"),
-        (asked("Which?", image="../messages.jsonl"), "outside"),
-        (asked("Which?", image="/etc/passwd"), "outside"),
-        (asked("Which?", image=3), "given as int"),
+        (message([{"type": "input_audio"}]), "input_audio"),
+        (message("<image> Which?"), "mark 1 pictures"),
+        (message("Which?", image="../messages.jsonl"), "outside"),
+        (message("Which?", image="/etc/passwd"), "outside"),
+        (message("Which?", image=3), "given as int"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "from 'tool'"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),
         ({"conversations": [{"from": "human", "value": "x"}] * 2}, "must alternate"),
@@ -114,14 +114,14 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
 def test_a_row_that_cannot_be_read_is_named_with_its_file_and_line(
     tmp_path: Path, row: Any, words: str
 ) -> None:
-    file = written(tmp_path, asked("Fine?"), row)
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 2") as told:
+    file = written(tmp_path, message("Fine?"), row)
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2") as error:
         list(read_chats(file, CHATS))
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 def test_a_broken_data_url_is_told_when_it_is_read(tmp_path: Path) -> None:
-    file = written(tmp_path, asked("Which?", image="data:image/png;base64,abc"))
+    file = written(tmp_path, message("Which?", image="data:image/png;base64,abc"))
     (record,) = read_chats(file)
     with pytest.raises(DataError, match="base64"):
         record.pictures[0].read()
@@ -142,12 +142,12 @@ def test_what_is_no_file_of_conversations_is_refused(tmp_path: Path) -> None:
 
 
 def test_records_are_read_lazily(tmp_path: Path) -> None:
-    file = written(tmp_path, asked("Fine?"), {"broken": True})
+    file = written(tmp_path, message("Fine?"), {"broken": True})
     records = read_chats(file)
     assert isinstance(next(records), Record)
 
 
 def test_percent_encoded_data_urls(tmp_path: Path) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode().replace("+", "%2B")
-    (record,) = read_chats(written(tmp_path, asked("Which?", image=url)))
+    (record,) = read_chats(written(tmp_path, message("Which?", image=url)))
     assert record.pictures[0].read() == JPEG and record.pictures[0].name.endswith(".jpg")

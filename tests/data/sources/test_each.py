@@ -198,7 +198,7 @@ def test_pisc_makes_a_question_of_every_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "told"),
+    ("pairs", "message"),
     [
         ({"1 4": 1}, "there is no box of person 4"),
         ({"0 1": 1}, "there is no box of person 0"),
@@ -207,10 +207,10 @@ def test_pisc_makes_a_question_of_every_pair() -> None:
         ({"1": 1}, "this is not as expected"),
     ],
 )
-def test_pisc_tells_what_is_wrong_with_a_pair(pairs: dict[str, int], told: str, tmp_path: Path) -> None:
+def test_pisc_says_what_is_wrong_with_a_pair(pairs: dict[str, int], message: str, tmp_path: Path) -> None:
     root = Path(shutil.copytree(FIXTURES / "pisc", tmp_path / "pisc"))
     (root / "relationship.json").write_text(json.dumps({"31": pairs}))
-    with pytest.raises(DataError, match=rf"relation_trainidx.json, entry 1: .*{told}"):
+    with pytest.raises(DataError, match=rf"relation_trainidx.json, entry 1: .*{message}"):
         list(SOURCES["pisc"].records(root))
 
 

@@ -135,9 +135,9 @@ def test_conversations_in_a_data_set(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read") as told:
+    with pytest.raises(DataError, match="cannot be read") as error:
         list(read_hf(str(tmp_path / "nowhere")))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_our_own_folder(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("fields", "words"),
     [
         ({"source": "chartqb"}, "no source 'chartqb'; choose one of .*llava_cot_100k"),
         ({"source": "tsv"}, "tsv needs `path`"),
@@ -186,9 +186,9 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
         ({"source": "hf", "path": "x", "columns": {"picture": "x"}}, "columns"),
     ],
 )
-def test_an_entry_that_cannot_be(told: dict[str, object], words: str) -> None:
+def test_an_entry_that_cannot_be(fields: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        SourceEntry.model_validate(told)
+        SourceEntry.model_validate(fields)
 
 
 def test_places_are_relative_to_the_document_and_variables_stand_for_places(
@@ -203,14 +203,14 @@ def test_places_are_relative_to_the_document_and_variables_stand_for_places(
     with pytest.raises(DataError, match="variable NOWHERE, which is not set"):
         expanded("${NOWHERE}/x")
     (tmp_path / "local").mkdir()
-    for told, field, place in [
+    for fields, field, place in [
         ({"source": "records", "root": "a"}, "root", tmp_path / "a"),
         ({"source": "records", "root": "$DATA"}, "root", Path("/data")),
         ({"source": "tsv", "path": "a.tsv"}, "path", str(tmp_path / "a.tsv")),
         ({"source": "hf", "path": "local"}, "path", str(tmp_path / "local")),
         ({"source": "hf", "path": "HuggingFaceM4/ChartQA"}, "path", "HuggingFaceM4/ChartQA"),
     ]:
-        assert getattr(SourceEntry.model_validate(told).located(tmp_path), field) == place
+        assert getattr(SourceEntry.model_validate(fields).located(tmp_path), field) == place
 
 
 def test_what_is_missing_is_told_when_the_source_is_opened(tmp_path: Path) -> None:

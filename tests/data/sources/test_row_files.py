@@ -77,21 +77,21 @@ def test_a_file_that_ends_early_is_never_taken_for_a_whole_one(
         ("[1,\n]", 2),
     ],
 )
-def test_what_is_broken_is_told_with_its_line(tmp_path: Path, content: str, line: int) -> None:
+def test_what_is_broken_is_named_with_its_line(tmp_path: Path, content: str, line: int) -> None:
     file = tmp_path / "a.json"
     file.write_text(content)
     with pytest.raises(DataError, match=rf"a\.json, line {line}: this is no JSON"):
         list(json_items(file))
 
 
-def test_a_list_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text('{"info": [1]}')
     with pytest.raises(DataError, match=r"a\.json, line 1: there is no list 'rows' in it"):
         list(json_items(file, "rows"))
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(b'["\xff"]')
     with pytest.raises(DataError, match=r"a\.json, line 1: this is no UTF-8"):
@@ -147,14 +147,14 @@ def test_json_lines_come_with_their_places(tmp_path: Path) -> None:
         next(lines)
 
 
-def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'"a"\n"\xff"\n')
     with pytest.raises(DataError, match=r"a.jsonl, line 2: this is no UTF-8"):
         list(row_files.json_lines(file))
 
 
-def test_a_whole_json_file_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_whole_json_file_is_named_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("{\n1}")
     with pytest.raises(DataError, match=r"a.json, line 2: this is no JSON"):
