@@ -123,6 +123,7 @@ def test_a_faulty_package_is_named_in_one_sentence(path: Path, code: str, fault:
     registry = things()
     registry.add("good", 1)
     assert list(registry) == ["good", "bad"] and registry["good"] == 1
+    assert list(registry.items()) == [("good", 1)]
     with pytest.raises(ValueError) as caught:
         registry["bad"]
     sentence = str(caught.value)
@@ -181,9 +182,25 @@ def test_a_faulty_package_spoils_its_own_methods_alone(path: Path) -> None:
     install(path, "shouting", POINTS, shouting_plugin="import a_package_that_is_not_there")
     code = (
         "from llava_cot import make_request; from llava_cot.search.request import parse_spec\n"
-        "print(make_request('stage-beam').judge, parse_spec('best-of-4@logits').request().method)"
+        "from llava_cot.search.request import possible_judges, possible_methods\n"
+        "from llava_cot.cli.options import complete_scoring_judges, complete_specs\n"
+        "print(make_request('stage-beam').judge, parse_spec('best-of-4@logits').request().method)\n"
+        "print('shouting' in possible_methods(), possible_judges('adaptive-best-of-n'))\n"
+        "print(complete_specs('s')[0], complete_scoring_judges('lo'))\n"
+        "try: make_request('magic')\n"
+        "except ValueError as error: print(str(error)[:26])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("self best-of-n\n", "")
-    told = refusal("ask", "none", "How many?", "--method", "shouting")
-    assert told.startswith("the method 'shouting' of the package shouting cannot be loaded: ModuleNotFound")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "self best-of-n",
+        "False ['logits', 'rules', 'verifier']",
+        "single ['logits']",
+        "there is no method 'magic'",
+    ]
+    sentence = (
+        "the method 'shouting' of the package shouting cannot be loaded: ModuleNotFoundError: No module"
+    )
+    assert refusal("ask", "none", "How many?", "--method", "shouting").startswith(sentence)
+    evaluation = ("eval", "scenes", "--model", "mini", "--out", path / "out")
+    assert refusal(*evaluation, "--method", "shouting-4").startswith(sentence)

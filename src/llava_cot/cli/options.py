@@ -55,7 +55,7 @@ def complete_specs(incomplete: str) -> list[str]:
     from llava_cot.search.methods import METHODS
     from llava_cot.search.request import GREEDY, parse_spec
 
-    return _beginning([GREEDY, *(parse_spec(name).name for name in METHODS)], incomplete)
+    return _beginning([GREEDY, *(parse_spec(name).name for name, _ in METHODS.items())], incomplete)
 
 
 def complete_judges(incomplete: str = "") -> list[str]:
@@ -69,7 +69,7 @@ def complete_scoring_judges(incomplete: str) -> list[str]:
     """The names of judges that give scores and begin so."""
     from llava_cot.search.judges import JUDGES
 
-    return [name for name in complete_judges(incomplete) if JUDGES[name].scores]
+    return _beginning((name for name, known in JUDGES.items() if known.scores), incomplete)
 
 
 def complete_benchmarks(incomplete: str) -> list[str]:

@@ -182,7 +182,9 @@ def required(method: str, judge: str | Judge | None) -> list[tuple[str, Resource
 def possible_judges(method: str, resources: Resources | ResourceSpec | None = None) -> list[str]:
     """The judges with which a method can run, its own first; none if it uses no judge."""
     own = METHODS[method].judge
-    able = [] if own is None else [name for name in JUDGES if _possible(method, name, resources)]
+    if own is None:
+        return []
+    able = [name for name, _ in JUDGES.items() if _possible(method, name, resources)]
     return sorted(able, key=lambda name: name != own)
 
 
