@@ -15,6 +15,7 @@ from command import refusal, run
 from fake_package import install
 
 from llava_cot.core.plugins import Registry
+from llava_cot.search.methods import METHODS
 
 GROUP = "llava_cot_tests.things"
 
@@ -204,3 +205,25 @@ def test_a_faulty_package_spoils_its_own_methods_alone(path: Path) -> None:
     assert refusal("ask", "none", "How many?", "--method", "shouting").startswith(sentence)
     evaluation = ("eval", "scenes", "--model", "mini", "--out", path / "out")
     assert refusal(*evaluation, "--method", "shouting-4").startswith(sentence)
+
+
+def test_the_order_of_methods_does_not_depend_on_imports() -> None:
+    code = "import llava_cot.search.methods.majority\nfrom llava_cot import METHODS\nprint(*METHODS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(METHODS)
+
+
+def test_a_notebook_may_define_a_method_again() -> None:
+    code = (
+        "from llava_cot import METHODS, method\n"
+        "for number in range(2):\n"
+        "    @method('mine', n=number + 1)\n"
+        "    async def mine(search): ...\n"
+        "assert METHODS['mine'].n == 2\n"
+        "try:\n"
+        "    method('single')(mine)\n"
+        "except ValueError as error:\n"
+        "    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "there is already a method 'single'" in done.stdout

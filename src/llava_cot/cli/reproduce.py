@@ -24,7 +24,7 @@ def _study() -> typer.Typer:
     def reproduce() -> None:
         """Put the paper's claims to the test (from a clone of the repository)."""
         raise ValueError(
-            "reproduce runs the repository's research/paper, which is not part of the installed package; run it "
+            "reproduce runs the repository's research/paper, which the installed package does not have; run it "
             "from a clone, installed with: make install EXTRAS=eval"
         )
 

@@ -32,16 +32,24 @@ class Registry(Mapping[str, T], Generic[T]):
     ) -> None:
         self.group = group
         self.noun = noun
-        self._modules = list(modules)
+        self._modules = tuple(modules)
+        self._imported = False
         self._decorated = decorated
         self._entries: dict[str, T] = {}
+        self._homes: dict[str, str] = {}
         self._entry_points: dict[str, EntryPoint] | None = None
 
-    def add(self, name: str, entry: T) -> None:
-        """Register an entry. Raises ValueError if the name is taken by another one."""
-        if name in self._entries and self._entries[name] is not entry:
+    def add(self, name: str, entry: T, module: str = "") -> None:
+        """Register an entry, defined in `module`. A cell of a notebook, or a script, may define it again.
+
+        Raises:
+            ValueError: The name is taken by another entry.
+        """
+        redefined = module == self._homes.get(name) == "__main__"
+        if name in self._entries and self._entries[name] is not entry and not redefined:
             raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
         self._entries[name] = entry
+        self._homes[name] = module
 
     def remove(self, name: str) -> None:
         """Unregister an entry that was added. Raises KeyError if there is none."""
@@ -73,8 +81,14 @@ class Registry(Mapping[str, T], Generic[T]):
         return name in self._entries or name in self._external()
 
     def _import_own(self) -> None:
-        while self._modules:
-            import_module(self._modules.pop(0))
+        if self._imported:
+            return
+        self._imported = True  # first, since a module may look up an entry as it is imported
+        for module in self._modules:
+            import_module(module)
+        order = {module: number for number, module in enumerate(self._modules)}
+        names = sorted(self._entries, key=lambda name: order.get(self._homes.get(name, ""), len(order)))
+        self._entries = {name: self._entries[name] for name in names}
 
     def _external(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:

@@ -189,7 +189,7 @@ def judge(
     def register(cls: J) -> J:
         cls.name, cls.probability = name, probability
         can_score = cls.score is not Judge.score if scores is None else scores
-        JUDGES.add(name, JudgeType(name, cls, uses, can_score, probability, prompted))
+        JUDGES.add(name, JudgeType(name, cls, uses, can_score, probability, prompted), cls.__module__)
         return cls
 
     return register

@@ -110,7 +110,7 @@ def method(
         declared = Method(
             name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts
         )
-        METHODS.add(name, declared)
+        METHODS.add(name, declared, run.__module__)
         return run
 
     return register
