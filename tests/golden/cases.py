@@ -49,7 +49,7 @@ from llava_cot.search.resources import Example, Resources
 from llava_cot.search.search import (
     Began,
     CandidateAdded,
-    CandidateKept,
+    CandidateChosen,
     Finished,
     ScoreGiven,
     StageStarted,
@@ -70,7 +70,7 @@ EVENTS: dict[type, str] = {
     CandidateAdded: "candidate",
     VerdictGiven: "verdict",
     ScoreGiven: "score",
-    CandidateKept: "kept",
+    CandidateChosen: "kept",
     Finished: "finished",
 }
 

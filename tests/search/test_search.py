@@ -16,7 +16,7 @@ from llava_cot.search.request import make_request
 from llava_cot.search.search import (
     Began,
     CandidateAdded,
-    CandidateKept,
+    CandidateChosen,
     Event,
     Finished,
     Search,
@@ -75,8 +75,8 @@ async def test_the_events_rebuild_the_trace(method: str) -> None:
     )
     assert tuple(e.candidate for e in events if isinstance(e, CandidateAdded)) == trace.candidates
     assert tuple(e.verdict for e in events if isinstance(e, VerdictGiven)) == trace.verdicts
-    assert tuple(e.candidate.id for e in events if isinstance(e, CandidateKept)) == trace.chosen
-    assert "".join(e.candidate.text for e in events if isinstance(e, CandidateKept)) == trace.text
+    assert tuple(e.candidate.id for e in events if isinstance(e, CandidateChosen)) == trace.chosen
+    assert "".join(e.candidate.text for e in events if isinstance(e, CandidateChosen)) == trace.text
     rounds = [e for e in events if isinstance(e, StageStarted)]
     assert [e.round for e in rounds] == list(range(len(rounds)))
     assert {(e.round, e.stage) for e in rounds} == {(c.round, c.stage) for c in trace.candidates}

@@ -9,7 +9,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Trace
 from llava_cot.search.search import (
     CandidateAdded,
-    CandidateKept,
+    CandidateChosen,
     Event,
     Finished,
     ScoreGiven,
@@ -37,9 +37,9 @@ def events(trace: Trace, late: bool = False) -> list[Event]:
         told += [ScoreGiven(score) for score in part.scores]
         if not late:
             told += [
-                CandidateKept(candidate) for candidate in part.candidates if candidate.id in trace.chosen
+                CandidateChosen(candidate) for candidate in part.candidates if candidate.id in trace.chosen
             ]
-    told += [CandidateKept(trace.candidates[id]) for id in trace.chosen] if late else []
+    told += [CandidateChosen(trace.candidates[id]) for id in trace.chosen] if late else []
     return [*told, Finished(trace)]
 
 
@@ -129,5 +129,5 @@ def test_a_search_that_decides_at_its_end_tells_each_round_once() -> None:
 
 
 def test_a_search_of_which_nothing_is_kept_is_told_too() -> None:
-    told = [event for event in events(tree()) if not isinstance(event, CandidateKept)]
+    told = [event for event in events(tree()) if not isinstance(event, CandidateChosen)]
     assert "#11, after #4, score -3.000" in show(told, show_search=True)[1]

@@ -24,8 +24,8 @@ def _study() -> typer.Typer:
     def reproduce() -> None:
         """Put the paper's claims to the test (from a clone of the repository)."""
         raise ValueError(
-            "reproduce runs the repository's research/paper, which the installed package does not have; run it "
-            "from a clone, installed with: make install EXTRAS=eval"
+            "reproduce runs the repository's research/paper, which the package does not have; run it from a "
+            "clone, installed with: make install EXTRAS=eval"
         )
 
     return missing

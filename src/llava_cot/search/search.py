@@ -68,7 +68,7 @@ class ScoreGiven:
 
 
 @dataclass(frozen=True)
-class CandidateKept:
+class CandidateChosen:
     """A candidate has become part of the answer."""
 
     candidate: Candidate
@@ -80,7 +80,7 @@ class Finished:
 
 
 Event = (
-    Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | ScoreGiven | CandidateKept | Finished
+    Began | StageStarted | TextDelta | CandidateAdded | VerdictGiven | ScoreGiven | CandidateChosen | Finished
 )
 OnEvent = Callable[[Event], None]
 
@@ -269,7 +269,7 @@ class Search:
         """Make a candidate part of the answer."""
         self.path.append(candidate)
         self._streamed = ""
-        self._send(CandidateKept(candidate))
+        self._send(CandidateChosen(candidate))
 
     def follow(self, candidate: Candidate) -> None:
         """Keep the leaf of a tree, and before it the candidates that lead there from what is kept."""

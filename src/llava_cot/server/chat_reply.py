@@ -11,7 +11,7 @@ from typing import Any
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.search.search import CandidateKept, Event, Finished, StageStarted, TextDelta
+from llava_cot.search.search import CandidateChosen, Event, Finished, StageStarted, TextDelta
 from llava_cot.server.schemas import (
     ChatChunk,
     ChatReply,
@@ -116,7 +116,7 @@ class ChunkWriter:
             case TextDelta(text=text):
                 self._has_deltas = True
                 self._add_text(text)
-            case CandidateKept(candidate=candidate) if not self._has_deltas:
+            case CandidateChosen(candidate=candidate) if not self._has_deltas:
                 self._add_text(candidate.text)
             case Finished(trace=trace):
                 self._finish(trace)

@@ -13,7 +13,7 @@ from llava_cot.core.trace import Candidate, Score, Trace, Verdict
 from llava_cot.core.wording import one_line, plural, printable
 from llava_cot.search.search import (
     CandidateAdded,
-    CandidateKept,
+    CandidateChosen,
     Event,
     Finished,
     ScoreGiven,
@@ -87,7 +87,7 @@ class LiveView:
             case ScoreGiven(score=score):
                 self._scores.append(score)
                 self.status(self._counts())
-            case CandidateKept(candidate=candidate):
+            case CandidateChosen(candidate=candidate):
                 if candidate in self._candidates:
                     self._print_round(candidate)
                 if not self._streamed:

@@ -8,7 +8,7 @@ from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.search import CandidateKept, Event, TextDelta
+from llava_cot.search.search import CandidateChosen, Event, TextDelta
 
 STAGES = LLAVA_COT.names
 TAGS = LLAVA_COT.closing_tags
@@ -82,7 +82,7 @@ async def test_the_same_seed_gives_the_same_trace_and_another_does_not() -> None
 async def test_the_winner_is_sent_when_it_is_kept_and_nothing_streams() -> None:
     events: list[Event] = []
     trace = await search(ScriptedModel(numbered), Referee(number), on_event=events.append)
-    assert [e.candidate.id for e in events if isinstance(e, CandidateKept)] == list(trace.chosen)
+    assert [e.candidate.id for e in events if isinstance(e, CandidateChosen)] == list(trace.chosen)
     assert not any(isinstance(e, TextDelta) for e in events)
 
 

@@ -21,7 +21,7 @@ from llava_cot.search.judges.base import Grade, Judge
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Resources
-from llava_cot.search.search import CandidateKept, Event, Search
+from llava_cot.search.search import CandidateChosen, Event, Search
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 RETURNS = {"swires": 3, "swires-script": 4}
@@ -202,7 +202,7 @@ async def test_what_is_kept_is_told_in_order_and_the_same_seed_gives_the_same() 
     events: list[Event] = []
     one = await search("swires", counting(), random_marks(), on_event=events.append)
     two = await search("swires", counting(), random_marks())
-    assert [e.candidate.id for e in events if isinstance(e, CandidateKept)] == list(one.chosen)
+    assert [e.candidate.id for e in events if isinstance(e, CandidateChosen)] == list(one.chosen)
     assert one.model_copy(update={"usage": None}) == two.model_copy(update={"usage": None})
     other = ScriptedModel(lambda prompt, rng: tagged("conclusion", f"{rng.randrange(10**9)}"))
     texts = {(await search("swires", other, by_stage(), seed=seed)).text for seed in (1, 2)}
