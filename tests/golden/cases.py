@@ -404,7 +404,8 @@ def mini_cases() -> dict[str, Case]:
             trace = asyncio.run(
                 ask(
                     mini(), ROOT / "examples" / f"{picture}.png", _ABOUT, method=method, judge=judge,
-                    resources=given, on_event=lambda event: order.append(EVENTS[type(event)]), **chosen_options(how),
+                    resources=given, on_event=lambda event: order.append(EVENTS[type(event)]),
+                    **chosen_options(how),
                 )
             )  # fmt: skip
             counts = {kind: order.count(kind) for kind in dict.fromkeys(order) if kind != "text"}

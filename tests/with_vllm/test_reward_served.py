@@ -44,7 +44,7 @@ async def test_its_rewards_are_those_of_the_checkpoint(checkpoint: Path, address
 async def test_it_judges(folder: Path, address: str) -> None:
     with closing(open_reward(address)) as judge, closing(open_model(str(folder))) as model:
         trace = await ask(
-            model, None, "How many are left?", method="best-of-n", n=3, judge="reward", sampling=Sampling(max_tokens=16),
-            resources=Resources(judge_model=judge),
+            model, None, "How many are left?", method="best-of-n", n=3, judge="reward",
+            sampling=Sampling(max_tokens=16), resources=Resources(judge_model=judge),
         )  # fmt: skip
     assert trace.judge_model == judge.name and trace.candidates
