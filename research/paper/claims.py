@@ -95,7 +95,7 @@ def training(arms: Arms) -> ReportSection:
     table = ReportTable("Three ways of training, one sampled pass", head, tuple(rows), note=NOTE)
     paper = (
         "The paper finds large gains over training on the bare answers where reasoning is needed (on MMStar "
-        "logic 52.0 to 58.0, maths 51.6 to 64.0, science 40.0 to 44.8) and small ones for perception (coarse "
+        "logic 52.0 to 58.0, math 51.6 to 64.0, science 40.0 to 44.8) and small ones for perception (coarse "
         "68.4 to 68.8, fine 48.0 to 46.8). Tags are worth 1.3 points of its mean over six benchmarks."
     )
     return ReportSection("1. Does staged training help?", (*sentences, table, paper))
