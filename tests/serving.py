@@ -24,8 +24,7 @@ from playing import WORDS, tagged
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.resources import Resources
-from llava_cot.server.api import make_app
-from llava_cot.server.serve import api_url, listen
+from llava_cot.server.api import api_url, listen, make_app
 from llava_cot.server.service import ServerSettings
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")

@@ -14,7 +14,7 @@ import pytest
 from command import COMMAND, ROOT, environment, refusal
 from serving import ASK, PATIENCE, get, running, until
 
-from llava_cot.server.serve import listen
+from llava_cot.server.api import listen
 
 
 def test_a_taken_port_is_reported_before_a_model_is_opened() -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from llava_cot.cli.options import AsJson, Device, Dtype, ModelName, Quiet, new_app
-
-if TYPE_CHECKING:
-    from llava_cot.data.overlap import BenchmarkIndex
 
 _Folder = Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")]
 _Out = Annotated[
@@ -157,16 +154,18 @@ _Benchmarks = Annotated[
 def check(folder: _Folder, benchmark: _Benchmarks = None, as_json: AsJson = False) -> None:
     """Find what would be wrong to train on. The exit status is 1 if anything was found."""
     from llava_cot.data.checks.check import check as check_folder
+    from llava_cot.data.overlap import load_benchmarks
     from llava_cot.data.reading import data_file
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import check_report
 
     size = data_file(Path(folder)).stat().st_size
-    benchmarks = _benchmarks(benchmark)
     with ProgressDisplay() as progress:
-        report = check_folder(
-            Path(folder), benchmarks, on_progress=lambda done: progress("checking", done, size)
-        )
+        index = None
+        if benchmark:
+            files = [Path(path) for path in benchmark]
+            index = load_benchmarks(files, on_progress=lambda done: progress("reading benchmarks", done))
+        report = check_folder(Path(folder), index, on_progress=lambda done: progress("checking", done, size))
     if as_json:
         print(json.dumps(report.to_json()))
     else:
@@ -230,15 +229,3 @@ def preferences(
     print(f"wrote {out}: {pairs} and {answers} from {plural(made.traces, 'trace')}", file=sys.stderr)
     if left := made.left_out():
         print(f"left out: {left}", file=sys.stderr)
-
-
-def _benchmarks(paths: list[str] | None) -> BenchmarkIndex | None:
-    if not paths:
-        return None
-    from llava_cot.data.overlap import load_benchmarks
-    from llava_cot.view.progress import ProgressDisplay
-
-    with ProgressDisplay() as progress:
-        return load_benchmarks(
-            [Path(path) for path in paths], on_progress=lambda done: progress("reading benchmarks", done)
-        )

@@ -143,10 +143,8 @@ def evaluate(
         resources=named,
     )  # fmt: skip
     progress = ProgressDisplay("answers", quiet=quiet, resume_with="the same command")
-    with (
-        closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext() as opened,
-        progress,
-    ):
+    scoring = closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext()
+    with scoring as opened, progress:
         outcome = run(
             folder, plan, scorer=opened,
             on_progress=show_evaluation(progress), on_interrupt=progress.interrupting,

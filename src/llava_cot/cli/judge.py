@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,6 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
-
-if TYPE_CHECKING:
-    from llava_cot.evaluation.types import Benchmark
 
 app = new_app("Measure judges.")
 
@@ -75,6 +72,7 @@ def calibrate(
     from llava_cot.core.files import output_file
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.data.preferences.from_traces import read_traces
+    from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.calibrate import make_calibration, sample_scores, scores_in_traces
     from llava_cot.search.ask import make_judge
     from llava_cot.search.judges import JUDGES
@@ -96,7 +94,9 @@ def calibrate(
         sample, models = scores_in_traces(islice(read_traces(traces), limit), judge, stage)
         found = make_calibration(sample, judge, stage, model=models)
     else:
-        benchmark = _benchmark(given)
+        if len(given) > 1:
+            raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
+        benchmark = open_benchmark(given[0])
         kind = JUDGES[judge]
         if kind.uses == "reward model" and judge_model is None:
             raise ValueError(f"the judge {judge} uses a reward model; give one with --judge-model")
@@ -130,11 +130,3 @@ def calibrate(
     if not above:
         print("no score is above the cut-off: a search with it would never be content", file=sys.stderr)
     print(f"wrote {out}", file=sys.stderr)
-
-
-def _benchmark(given: list[str]) -> Benchmark:
-    from llava_cot.evaluation.benchmarks import open_benchmark
-
-    if len(given) > 1:
-        raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
-    return open_benchmark(given[0])

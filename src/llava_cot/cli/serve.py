@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
     try:
-        from llava_cot.server.serve import api_url, listen, run_server
+        from llava_cot.server.api import api_url, listen, run_server
         from llava_cot.server.service import ServerSettings
     except ModuleNotFoundError as error:
         raise ValueError(missing_package("the server", error.name, extra="serve")) from None

@@ -73,13 +73,13 @@ def choose(text: str, spans: list[Span]) -> dict[int, Span]:
     One with text before an empty one; then a complete one, one left open, one inside another span and
     one without an opening tag, in that order; and of equals the last.
     """
-    best: dict[int, tuple[tuple[bool, int, int], Span]] = {}
-    for span, inside in _walk(spans):
+
+    def rank(found: tuple[Span, bool]) -> tuple[bool, int, int]:
+        span, inside = found
         standing = 0 if not span.opened else 1 if inside else 3 if span.closed else 2
-        key = (not _blank(text, *span.inner), standing, span.start)
-        if span.stage not in best or key > best[span.stage][0]:
-            best[span.stage] = (key, span)
-    return {stage: span for stage, (_, span) in best.items()}
+        return bool(text[slice(*span.inner)].strip()), standing, span.start
+
+    return {span.stage: span for span, _ in sorted(_walk(spans), key=rank)}
 
 
 def inner_text(text: str, span: Span, chosen: dict[int, Span]) -> str:
@@ -101,10 +101,6 @@ def _walk(spans: list[Span]) -> Iterator[tuple[Span, bool]]:
         span, inside = todo.pop()
         yield span, inside
         todo.extend((child, True) for child in span.children)
-
-
-def _blank(text: str, start: int, end: int) -> bool:
-    return start >= end or text[start:end].isspace()
 
 
 @dataclass(frozen=True)

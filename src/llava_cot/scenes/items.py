@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,20 +69,12 @@ def make_items(split: str, seed: int, count: int) -> Iterator[SceneItem]:
     return (make_item(split, seed, index) for index in range(count))
 
 
-def write_scenes(
-    out: str | Path,
-    *,
-    count: int,
-    seed: int = 0,
-    split: str = "test",
-    on_progress: Callable[[int], None] | None = None,
-) -> Path:
+def write_scenes(out: str | Path, *, count: int, seed: int = 0, split: str = "test") -> Path:
     """Write a folder of items. `questions.jsonl` is written last, so it is there only if everything is.
 
     Args:
         out: The folder. It may hold the same set, as after an interruption, and nothing else.
         split: "train", "validation" or "test".
-        on_progress: Called with the number of items written so far.
 
     Returns:
         The path of `questions.jsonl`.
@@ -103,11 +95,9 @@ def write_scenes(
     part = folder / "questions.jsonl.part"
     (folder / "questions.jsonl").unlink(missing_ok=True)
     with part.open("w", encoding="utf-8") as lines:
-        for done, item in enumerate(make_items(split, seed, count), 1):
+        for item in make_items(split, seed, count):
             item.picture().save(folder / _picture_name(item.id))
             lines.write(_line(item))
-            if on_progress:
-                on_progress(done)
     os.replace(part, folder / "questions.jsonl")
     return folder / "questions.jsonl"
 

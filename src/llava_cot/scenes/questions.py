@@ -263,10 +263,7 @@ def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
 
 _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
     "exist": _exist,
-    "color": _attribute("color"),
-    "shape": _attribute("shape"),
-    "material": _attribute("material"),
-    "size": _attribute("size"),
+    **{name: _attribute(name) for name in VALUES},
     "count": _count,
     "position": _position,
     "subtract": _subtract,

@@ -1,16 +1,21 @@
-"""The routes of the server: the HTTP API, streamed replies, and the web page at every other address."""
+"""The routes of the server (HTTP API, streamed replies, the page at all other addresses), and running it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import math
 import re
+import signal
+import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -194,3 +199,42 @@ def _chunk_json(chunk: ChatChunk) -> dict[str, Any]:
 
 def _event(values: dict[str, Any]) -> str:
     return f"data: {json.dumps(values, ensure_ascii=False)}\n\n"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket before the model is loaded. Raises ValueError if the address cannot be used."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server((address[0], port), family=family, backlog=2048)
+        # Without it, the second part of a reply waits some 40 ms for the client's acknowledgment of the
+        # first. asyncio sets it only on sockets that it creates itself.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        return listening
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"cannot listen on {host}, port {port}: {reason.lower()}; choose another --host or --port"
+        ) from None
+
+
+def api_url(listening: socket.socket) -> str:
+    """The URL of the API on a listening socket."""
+    host, port, *_ = listening.getsockname()
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def run_server(
+    model: Model, settings: ServerSettings, listening: socket.socket, resources: Resources
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests that run or wait."""
+    config = uvicorn.Config(
+        make_app(model, settings, resources),
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.time_limit) + 1,
+    )
+    # After its shutdown, uvicorn raises the signal that stopped it again; being stopped is no failure here.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,8 @@ def gather(model: Any, keep: bool) -> dict[str, Tensor]:
 
 def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder) -> None:
     """Save the adapter alone, in peft's layout, with the gathered weights."""
-    part = _fresh(folder.adapter)
-    with quiet():
+    with _whole_folder(folder.adapter) as part, quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
-    _replace(part, folder.adapter)
 
 
 def save_model(
@@ -128,12 +127,10 @@ def save_model(
         model = PeftModel.from_pretrained(model, str(folder.adapter)).merge_and_unload()
     else:
         model.load_state_dict(weights)
-    part = _fresh(folder.model)
-    with quiet():
+    with _whole_folder(folder.model) as part, quiet():
         model.save_pretrained(str(part))
         checkpoint.processor.save_pretrained(str(part))
-    (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
-    _replace(part, folder.model)
+        (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
 
 
 def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any]) -> str:
@@ -168,15 +165,12 @@ def _dtype(base: Path) -> str:
     return named if named in ("float32", "bfloat16", "float16") else "float32"
 
 
-def _fresh(folder: Path) -> Path:
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which replaces the target if nothing failed."""
     part = folder.with_name(f"{folder.name}.part")
-    if part.exists():
-        shutil.rmtree(part)
+    shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    return part
-
-
-def _replace(part: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+    yield part
+    shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)

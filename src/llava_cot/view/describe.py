@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava_cot.core.stages import Stage, StageFormat, parse
@@ -91,18 +92,21 @@ def describe_usage(usage: Usage) -> str:
 
 def describe_round(part: SearchRound) -> str:
     """The numbers of candidates, duels and scores of a round, and the candidate that it continues."""
-    counts = ((len(part.candidates), "candidate"), (len(part.verdicts), "duel"), (len(part.scores), "score"))
-    parts = [plural(count, noun) for count, noun in counts if count]
-    if part.parent is not None:
-        parts.append(f"after #{part.parent}")
-    return ", ".join(parts)
+    counts = describe_counts(part.candidates, part.verdicts, part.scores)
+    return counts if part.parent is None else f"{counts}, after #{part.parent}"
+
+
+def describe_counts(
+    candidates: Sequence[Candidate], verdicts: Sequence[Verdict], scores: Sequence[Score]
+) -> str:
+    """How many candidates, duels and scores there are; nothing of those that there are none of."""
+    found = ((candidates, "candidate"), (verdicts, "duel"), (scores, "score"))
+    return ", ".join(plural(len(some), noun) for some, noun in found if some)
 
 
 def candidate_facts(candidate: Candidate, trace: Trace) -> list[str]:
     """A candidate's scores, its answer if it is a whole one, its length, log-probability and end."""
-    scores = dict.fromkeys(
-        f"score {format_score(score.value)}" for score in trace.scores if score.candidate == candidate.id
-    )
+    scores = candidate_scores(candidate, trace.scores)
     answers: list[str] = []
     if candidate.stage == "answer":
         fmt = StageFormat(
@@ -116,6 +120,12 @@ def candidate_facts(candidate: Candidate, trace: Trace) -> list[str]:
         parts.append(f"log-prob. {candidate.logprob / candidate.completion_tokens:.2f} a token")
     ends = {"stop": [], "eos": ["the model ended here"], "length": ["ran out of tokens"]}
     return parts + ends[candidate.finish]
+
+
+def candidate_scores(candidate: Candidate, scores: Sequence[Score]) -> list[str]:
+    """A candidate's scores in words, each once."""
+    own = [f"score {format_score(score.value)}" for score in scores if score.candidate == candidate.id]
+    return list(dict.fromkeys(own))
 
 
 def format_score(score: float) -> str:

@@ -87,18 +87,15 @@ def image_data_url(image: ImageRecord) -> str | None:
     return image.data if image.data and _DATA_URL.fullmatch(image.data) else None
 
 
-def template_environment(
-    finalize: Callable[..., Any] | None = None, package: str = "llava_cot.view", **names: Any
-) -> Environment:
+def template_environment(finalize: Callable[..., Any] | None = None, **names: Any) -> Environment:
     """A Jinja environment that escapes every value and fails on unknown names.
 
     Args:
         finalize: Applied to every value before it is escaped.
-        package: Where the templates are.
         names: Functions and values that the templates may use.
     """
     made = Environment(
-        loader=PackageLoader(package, ""),
+        loader=PackageLoader("llava_cot.view", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate, Score, Trace, Verdict
-from llava_cot.core.wording import one_line, plural, printable
+from llava_cot.core.wording import one_line, printable
 from llava_cot.search.search import (
     CandidateAdded,
     CandidateChosen,
@@ -24,7 +24,9 @@ from llava_cot.search.search import (
 from llava_cot.view.describe import (
     SearchRound,
     candidate_facts,
+    candidate_scores,
     continued_candidates,
+    describe_counts,
     describe_request,
     describe_round,
     describe_usage,
@@ -112,9 +114,7 @@ class LiveView:
         self._clear_status()
 
     def _counts(self) -> str:
-        found = ((self._candidates, "candidate"), (self._verdicts, "duel"), (self._scores, "score"))
-        counts = [plural(len(those), noun) for those, noun in found if those]
-        return f"{self._stage}: {', '.join(counts)}"
+        return f"{self._stage}: {describe_counts(self._candidates, self._verdicts, self._scores)}"
 
     def _print_answer(self, pieces: list[StreamPiece]) -> None:
         if self._out is None:
@@ -158,11 +158,7 @@ class LiveView:
         for candidate in self._candidates:
             if candidate != winner:
                 parts = [f"after #{candidate.parent}"] if len(parents) > 1 else []
-                parts += dict.fromkeys(
-                    f"score {format_score(score.value)}"
-                    for score in self._scores
-                    if score.candidate == candidate.id
-                )
+                parts += candidate_scores(candidate, self._scores)
                 head = ", ".join([f"#{candidate.id} not kept" if winner else f"#{candidate.id}", *parts])
                 self._print_search(f"{head}: {one_line(candidate.text)}")
         for verdict in self._verdicts:
