@@ -9,8 +9,8 @@ from eval_runs import Moody, entry, numbers, run
 
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError
+from llava_cot.evaluation.report.arms import summarize
 from llava_cot.evaluation.results import open_results
-from llava_cot.evaluation.summary import summarize
 from llava_cot.evaluation.types import RunKey
 from llava_cot.view.summaries import evaluation_table
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from llava_cot.core.question import ImageLimits, Question, load_image
 from llava_cot.errors import ImageError
-from llava_cot.evaluation.worker import PackedQuestion
+from llava_cot.evaluation.cluster import PackedQuestion
 from llava_cot.scenes.items import make_item
 
 

@@ -18,8 +18,7 @@ from made_results import MadeResults, made
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of
 from llava_cot.evaluation.report.document import ReportSection
-from llava_cot.view.report_markdown import escape
-from llava_cot.view.report_page import write_report
+from llava_cot.view.report_page import escape, write_report
 from llava_cot.view.report_questions import embed_questions
 
 

@@ -102,11 +102,11 @@ def evaluate(
     from llava_cot.data.store import check_store_folder
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.plan import SERVER_AT_ONCE, EvalPlan, plan_models
+    from llava_cot.evaluation.report.arms import summarize
     from llava_cot.evaluation.results import open_results
     from llava_cot.evaluation.run import evaluate as run
     from llava_cot.evaluation.scorer import ANSWER_SOURCES
     from llava_cot.evaluation.statistics import check_scipy
-    from llava_cot.evaluation.summary import summarize
     from llava_cot.models.registry import open_model
     from llava_cot.search.request import parse_spec
     from llava_cot.search.resources import for_requests, read_resources

@@ -1,28 +1,29 @@
 """Questions spread over the workers of a Ray cluster, each of which has its own copy of the model.
 
-Ray restarts a worker that dies and repeats the calls that it had not answered. Ray is imported when a cluster
-is joined.
+Ray restarts a worker that dies and repeats the calls that it had not answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure, missing_package
-from llava_cot.evaluation.worker import ModelOpening, PackedQuestion, Worker
+from llava_cot.models.base import Model
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
 
@@ -31,6 +32,7 @@ _TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to a given address only if this
 _START_SECONDS = 900.0  # for the first worker: loading a large model from a slow disk takes minutes
 _POLL_SECONDS = 0.1
 _ATTEMPTS = 3  # at a question whose worker dies: the question may be what kills it
+_NO_LIMITS = ImageLimits(max_bytes=2**40, max_pixels=2**40)  # pictures were checked where they were loaded
 
 
 @dataclass(eq=False)
@@ -92,10 +94,7 @@ class Cluster:
         return len(self._members)
 
     async def answer(self, question: Question, request: Request, resources: Resources | None = None) -> Trace:
-        """Return the trace that `search.answer` gives for the request. Raises ModelError.
-
-        `resources` are not used: a worker has its model alone.
-        """
+        """Return the trace of the request. Raises ModelError. `resources` are not used."""
         packed = await asyncio.to_thread(PackedQuestion.pack, question)
         errors = self._ray.exceptions
         member = await self._take()
@@ -263,3 +262,81 @@ def _reason(error: BaseException) -> str:
     if "No module named 'llava_cot" in text:
         return "this version of llava-cot is not installed on the cluster's machines"
     return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
+
+
+@dataclass(frozen=True)
+class ModelOpening:
+    """What each worker opens: the model, the arguments of `open_model`, and its number of CPU threads."""
+
+    spec: str
+    arguments: Mapping[str, Any]
+    threads: int
+    version: str  # of the llava-cot that asks for it
+
+
+@dataclass(frozen=True)
+class PackedQuestion:
+    """A question as it is sent: without its pictures, and for each its name and the bytes of a file."""
+
+    question: Question
+    pictures: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def pack(cls, question: Question) -> PackedQuestion:
+        pictures = tuple((image.name, _file_bytes(image)) for image in question.images)
+        return cls(replace(question, images=()), pictures)
+
+    def unpack(self) -> Question:
+        """Return the question, with the same pixels."""
+        images = tuple(load_image(data, limits=_NO_LIMITS, name=name) for name, data in self.pictures)
+        return replace(self.question, images=images)
+
+
+class Worker:
+    """The actor that answers questions. It opens its model at the first call, also after a restart."""
+
+    def __init__(self, opening: ModelOpening) -> None:
+        self._opening = opening
+        self._model: Any = None
+
+    async def model_name(self) -> str:
+        """Open the model and return its name. Raises ModelError."""
+        return self._open().name
+
+    async def answer(self, question: PackedQuestion, request: Request) -> str:
+        """Return the trace as JSON. Raises ModelError."""
+        from llava_cot.search.ask import answer
+
+        model = self._open()
+        try:
+            trace = await answer(request, model, question.unpack())
+        except ValueError as error:  # not every exception can be sent to another process
+            raise (ModelFailure if isinstance(error, ModelFailure) else ModelError)(str(error)) from None
+        return trace.model_dump_json()
+
+    async def close(self) -> None:
+        if self._model is not None:
+            self._model.close()
+
+    def _open(self) -> Model:
+        if self._model is None:
+            opening = self._opening
+            if (here := version("llava-cot")) != opening.version:
+                raise ModelError(
+                    f"a worker of the cluster has llava-cot {here}, and this is {opening.version}; install "
+                    "the same version everywhere"
+                )
+            os.environ["OMP_NUM_THREADS"] = str(opening.threads)  # before torch is imported
+            from llava_cot.models.registry import open_model
+
+            self._model = open_model(opening.spec, **opening.arguments)
+        model: Model = self._model
+        return model
+
+
+def _file_bytes(image: LoadedImage) -> bytes:
+    if image.file is not None:
+        return image.file
+    data = io.BytesIO()
+    image.pil.save(data, "PNG", compress_level=1)
+    return data.getvalue()

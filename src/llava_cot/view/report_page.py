@@ -6,6 +6,7 @@ and loads nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,18 +15,20 @@ from typing import Any
 from markupsafe import Markup
 
 from llava_cot.core.files import output_file, write_whole
-from llava_cot.core.wording import plural, printable
+from llava_cot.core.wording import one_line, plural, printable
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
 from llava_cot.evaluation.report.contents import contents
-from llava_cot.evaluation.report.document import ReportPlot, ReportSection, ReportTable
+from llava_cot.evaluation.report.document import Cell, ReportPlot, ReportSection, ReportTable
 from llava_cot.evaluation.results import RunResults
 from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment
 from llava_cot.view.report_charts import STYLE, draw, draw_file
-from llava_cot.view.report_markdown import report_markdown
 from llava_cot.view.report_questions import EmbeddedQuestions, OnProgress, embed_questions
 
 PAGE, TEXT, PLOTS = "report.html", "report.md", "plots"
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#&!])")  # of Markdown
+_AROUND = {"reported": "*", "best": "**"}
+_SIGNS = {"better": " ▲", "worse": " ▼"}
 
 
 def write_report(
@@ -42,13 +45,11 @@ def write_report(
     """Write a report on runs and return the path of its page, which is written last.
 
     Args:
-        results: The runs.
         out: The folder; made if it is not there.
         baseline: What is compared with; see `arms.baselines`.
         paper: Whether to show the paper's own results.
         questions: How many questions are shown with traces at most; None for as many as a page should hold.
         lead: Returns the sections that come before all others.
-        title: The report's title.
         on_progress: Called with what is being done, how far it is, and of how much.
 
     Raises:
@@ -68,7 +69,7 @@ def write_report(
         for part in section.parts:
             if isinstance(part, ReportPlot):
                 write_whole(out / PLOTS / f"{part.name}.svg", draw_file(part))
-    write_whole(text, report_markdown(title, sections, PAGE, PLOTS))
+    write_whole(text, report_markdown(title, sections))
     write_whole(page, report_page(title, sections, embedded))
     return page
 
@@ -80,18 +81,16 @@ def report_page(title: str, sections: Sequence[ReportSection], embedded: Embedde
     template = template_environment(_shown, draw=draw).get_template("report.html.j2")
     return template.render(
         title=title,
-        sections=[(section.title, _by_kind(section)) for section in sections],
+        sections=[
+            (section.title, [(kind, list(parts)) for kind, parts in groupby(section.parts, _kind)])
+            for section in sections
+        ],
         embedded=embedded,
         style=Markup(style),
         style_hash=csp_hash(style),
         script=Markup(script),
         script_hash=csp_hash(script),
     )
-
-
-def _by_kind(section: ReportSection) -> list[tuple[str, list[ReportTable | ReportPlot | str]]]:
-    """The parts, those of one kind that follow one another together."""
-    return [(kind, list(parts)) for kind, parts in groupby(section.parts, _kind)]
 
 
 def _kind(part: ReportTable | ReportPlot | str) -> str:
@@ -119,3 +118,41 @@ def _make(folder: Path) -> None:
         raise DataError(
             f"cannot make the folder {folder} ({error.strerror}); name another with --out"
         ) from None
+
+
+def report_markdown(title: str, sections: Sequence[ReportSection]) -> str:
+    """Write the report as Markdown, with links to its page and plots."""
+    parts = [
+        f"# {escape(title)}",
+        f"Every question, with its picture and its search, is in [{PAGE}]({PAGE}).",
+    ]
+    for section in sections:
+        parts.append(f"## {escape(section.title)}")
+        for part in section.parts:
+            if isinstance(part, ReportTable):
+                parts += [f"### {escape(part.title)}", _table(part)]
+                parts += [escape(part.note)] if part.note else []
+            elif isinstance(part, ReportPlot):
+                parts.append(f"![{escape(section.title)}: {escape(part.title)}]({PLOTS}/{part.name}.svg)")
+            else:
+                parts.append(escape(part))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    return _MARKUP.sub(r"\\\1", one_line(text))
+
+
+def _table(table: ReportTable) -> str:
+    lines = [
+        [escape(name) for name in table.head],
+        ["---" if column < table.names else "---:" for column in range(len(table.head))],
+        *([_cell(cell) for cell in row] for row in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    below = f" ({escape(cell.below)})" if cell.below else ""
+    around = _AROUND.get(cell.mark, "")
+    return f"{around}{escape(cell.text)}{around}{_SIGNS.get(cell.mark, '')}{below}"

@@ -11,8 +11,8 @@ from llava_cot.core.wording import one_line, plural, shortened
 from llava_cot.data.annotation import annotate
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
+from llava_cot.evaluation.report.arms import SummaryRow
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
-from llava_cot.evaluation.summary import SummaryRow
 from llava_cot.view.progress import ProgressDisplay
 
 _EXAMPLES = 3  # of one finding

@@ -13,7 +13,7 @@ from llava_cot.errors import DataError
 from llava_cot.evaluation.report import outcome_tables, score_tables
 from llava_cot.evaluation.report.arms import Arm, ArmCost, arm_label, arms_of, baselines, cost_of, families
 from llava_cot.evaluation.report.document import Cell, ReportTable
-from llava_cot.evaluation.report.paper import paper_results, paper_skills
+from llava_cot.evaluation.report.score_tables import paper_results, paper_skills
 from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, Unit
 

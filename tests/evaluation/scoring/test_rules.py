@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.evaluation.benchmarks import RULES
-from llava_cot.evaluation.scoring.choice import ChoiceRule, infer_option
-from llava_cot.evaluation.scoring.circular import CircularRule, mentions_letters, rotations
+from llava_cot.evaluation.scoring.choice import (
+    ChoiceRule,
+    CircularRule,
+    infer_option,
+    mentions_letters,
+    rotations,
+)
 from llava_cot.evaluation.scoring.free_text import EXACT, NUMBER, WORDS, ComparisonRule
-from llava_cot.evaluation.scoring.hallusion import HallusionRule
-from llava_cot.evaluation.scoring.yes_no import YesNoRule, extract_yes_no
+from llava_cot.evaluation.scoring.yes_no import HallusionRule, YesNoRule, extract_yes_no
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem, ScoringRule
 
 CHOICE = BenchmarkItem(

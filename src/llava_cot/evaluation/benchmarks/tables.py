@@ -10,11 +10,10 @@ from pathlib import Path
 
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import tsv_rows as rows
-from llava_cot.evaluation.scoring.choice import ChoiceRule
-from llava_cot.evaluation.scoring.circular import CircularRule
-from llava_cot.evaluation.scoring.hallusion import HallusionRule
+from llava_cot.evaluation.scoring.choice import ChoiceRule, CircularRule
 from llava_cot.evaluation.scoring.mathvista import MathVistaRule
 from llava_cot.evaluation.scoring.mmvet import MMVetRule
+from llava_cot.evaluation.scoring.yes_no import HallusionRule
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
 # `DATASET_URL` in `vlmeval/dataset/image_*.py` of ms-vlmeval 0.0.20.

@@ -1,12 +1,7 @@
 """From the rows of VLMEvalKit's TSV files to questions, one function a benchmark.
 
-As in VLMEvalKit (`build_prompt` in `vlmeval/dataset/image_mcq.py` and `image_base.py`, ms-vlmeval 0.0.20) a
-hint comes before the question and options below it, and rows without a picture are skipped. Differences:
-
-- There is no "Question:", "Options:" and "Please select the correct answer from the options above." around
-  them: every method asks in the form that models of this project are trained on.
-- An option that reads None, NA, NULL or nan is an option; VLMEvalKit's reader takes it for an empty field,
-  leaves it out, and can never count it as right.
+As in VLMEvalKit (`build_prompt` in `vlmeval/dataset/image_mcq.py` and `image_base.py`) a hint comes before
+the question, and rows without a picture are skipped; differences are in `docs/reference/benchmarks.md`.
 """
 
 from __future__ import annotations
@@ -20,7 +15,7 @@ from typing import Any
 from llava_cot.data.record import Picture, Record
 from llava_cot.data.sources.tsv import parse_list, read_tsv, tsv_rows
 from llava_cot.errors import DataError
-from llava_cot.evaluation.scoring.circular import INDEX_STEP, rotations
+from llava_cot.evaluation.scoring.choice import INDEX_STEP, rotations
 from llava_cot.evaluation.types import BenchmarkItem
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 from llava_cot.evaluation.report.arms import Arm, arm_label, arms_on, name_cell
 from llava_cot.evaluation.report.document import (
@@ -18,7 +21,6 @@ from llava_cot.evaluation.report.document import (
     signed,
     signed_interval,
 )
-from llava_cot.evaluation.report.paper import PaperResult
 from llava_cot.evaluation.statistics import (
     MeanEstimate,
     PairedDifference,
@@ -30,6 +32,7 @@ from llava_cot.evaluation.statistics import (
 from llava_cot.evaluation.types import Unit
 
 _SIGNIFICANT = 0.05
+_SOURCE = "as reported (arXiv 2411.10440, {source})"
 _NOTE = (
     "In percent, with 95% intervals over the questions: how the score would vary if others like them were "
     "asked. Several seeds are averaged question by question. A question on which the model failed counts as "
@@ -199,3 +202,48 @@ def skills_table(
     for source in dict.fromkeys(one.source for one in paper):
         note += f" In italics: {source}."
     return ReportTable(f"By skill: {metric}", ("skill", "units", *head), tuple(rows), note=note)
+
+
+@dataclass(frozen=True)
+class PaperResult:
+    """A row of the paper, in percent; `scores` by benchmark, or by skill."""
+
+    model: str
+    method: str
+    source: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def paper_results(benchmarks: Sequence[str]) -> list[PaperResult]:
+    """Return the paper's results on these benchmarks; a row that has none of them is left out."""
+    found = []
+    for table in _read()["results"]:
+        for row in table["rows"]:
+            scores = dict(zip(table["benchmarks"], row["scores"], strict=True))
+            shown = {name: one for name, one in scores.items() if name in benchmarks and one is not None}
+            if shown:
+                found.append(_paper_result(table, row, shown))
+    return found
+
+
+def paper_skills(benchmark: str) -> list[PaperResult]:
+    """Return the paper's results on a benchmark by skill."""
+    return [
+        _paper_result(table, row, dict(zip(table["skills"], row["scores"], strict=True)))
+        for table in _read()["skills"]
+        if table["benchmark"] == benchmark
+        for row in table["rows"]
+    ]
+
+
+def _paper_result(table: Any, row: Any, scores: Mapping[str, float]) -> PaperResult:
+    return PaperResult(row["model"], row["method"], _SOURCE.format(source=table["source"]), scores)
+
+
+@cache
+def _read() -> dict[str, Any]:
+    import yaml
+
+    text = files("llava_cot.evaluation.report").joinpath("paper.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found

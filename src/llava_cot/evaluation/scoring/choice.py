@@ -1,24 +1,21 @@
-"""Multiple choice: which option an answer names. Used for MMStar, MMBench and AI2D.
+"""Multiple choice: which option an answer names, and circular evaluation, under rotations of the options.
 
-`infer_option` is `can_infer` of VLMEvalKit (`vlmeval/utils/matching_util.py`, ms-vlmeval 0.0.20) and gives
-the same result for every text, errors included ("A cube" names A), so that scores are the same. Differences
-from `extract_answer_from_item` (`vlmeval/dataset/utils/multiple_choice.py`):
-
-- What matching does not decide goes to VLMEvalKit's judge, or is wrong without one. After three unreadable
-  replies VLMEvalKit draws a random option; here the answer stays unsettled.
-- The judge's prompt is our own, and in English for Chinese questions too.
+Scores are those of VLMEvalKit, except for the differences in `docs/reference/benchmarks.md`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 
-from llava_cot.evaluation.scoring import AccuracyRule
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
+from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
 NO_OPTION = "Z"  # inferred from a refusal: an answer, but none of the options
+INDEX_STEP = 1_000_000  # the distance of a question's rotations in VLMEvalKit's indices
 
 _SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _LAST_WORDS = 4  # a letter must be among so many last words
@@ -79,7 +76,10 @@ class ChoiceRule(AccuracyRule):
 
 
 def infer_option(text: str, options: Sequence[str]) -> str | None:
-    """Return the letter of the option that a text names; "Z" for a refusal, None for none or several."""
+    """Return the letter of the option that a text names; "Z" for a refusal, None for none or several.
+
+    As `can_infer` of VLMEvalKit (`vlmeval/utils/matching_util.py`), errors included: "A cube" names A.
+    """
     return _by_letter(text, ascii_uppercase[: len(options)]) or _by_words(text, options)
 
 
@@ -104,3 +104,54 @@ def _by_words(text: str, options: Sequence[str]) -> str | None:
     lettered = zip(ascii_uppercase, options, strict=False)
     named = [letter for letter, words in lettered if words.lower() in text]
     return named[0] if len(named) == 1 else None
+
+
+class CircularRule(ChoiceRule):
+    """Multiple choice under every rotation of the options, all of which must be right ("circular").
+
+    "accuracy" is that of the unrotated questions. A question of which rotations are missing is left out,
+    unless that is so for all. As `mcq_circular_eval` of VLMEvalKit. `extra` has `group`, the id of the
+    unrotated question, and `rotations`, their number.
+    """
+
+    name = "circular"
+    headline: tuple[str, ...] = ("circular",)
+
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        groups = group_by(scored, "group")
+        complete = [group for group in groups if len(group) == group[0].item.extra["rotations"]]
+        unrotated = [one for one in scored if one.item.id == one.item.extra["group"]]
+        return [*accuracy_of_groups(complete or groups, "group", "circular"), *accuracy(unrotated)]
+
+
+def rotations(item: BenchmarkItem) -> Iterator[BenchmarkItem]:
+    """Yield the question, then copies with the options moved up by one, two and so on, first ones last.
+
+    The second copy of "MMBench/7" is "MMBench/2000007". A question whose options mention letters ("A and B")
+    is yielded once.
+    """
+    name, _, index = item.id.rpartition("/")
+    count = 1 if mentions_letters(item) else len(item.options)
+    for n in range(count):
+        answer = ascii_uppercase[(ascii_uppercase.index(item.answer or "") - n) % count] if n else item.answer
+        yield replace(
+            item,
+            id=f"{name}/{int(index) + n * INDEX_STEP}",
+            options=item.options[n:] + item.options[:n],
+            answer=answer,
+            extra={**item.extra, "group": item.id, "rotations": count},
+        )
+
+
+def mentions_letters(item: BenchmarkItem) -> bool:
+    """Whether rotating would change the meaning of an option: it is a letter, or has two letters as words.
+
+    Also true where there is nothing to rotate: fewer than two options, or no answer among them.
+    """
+    letters = ascii_uppercase[: len(item.options)]
+    if len(letters) < 2 or len(item.answer or "") != 1 or (item.answer or "") not in letters:
+        return True
+    return any(
+        option in ascii_uppercase or len(set(re.sub("[^a-zA-Z ]", " ", option).split()) & set(letters)) > 1
+        for option in item.options
+    )

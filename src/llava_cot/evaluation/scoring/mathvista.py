@@ -1,17 +1,6 @@
-"""MathVista: an answer is extracted from the conclusion and compared by its type.
+"""MathVista: an answer is extracted from the conclusion and compared by its type, as in VLMEvalKit.
 
-The extraction, comparison and metrics are those of VLMEvalKit (`vlmeval/dataset/utils/mathvista.py`,
-ms-vlmeval 0.0.20). Differences:
-
-- An integer that stands alone is taken as the answer to a question for one; VLMEvalKit does so only if it is
-  right and not 0, and has its scorer extract it otherwise.
-- A reply that is no answer of the question's type is unreadable, so the scorer is asked again; VLMEvalKit
-  takes the first reply, whatever it is, as a wrong answer.
-- The prompt is our own.
-
-The same, though unexpected: a free answer of another type than "integer" and "float" is never right, since
-VLMEvalKit compares none (MathVista has lists, too), so no scorer is asked about these; and floats are
-compared as they are, without rounding to `precision`.
+Its code is `vlmeval/dataset/utils/mathvista.py`; differences are in `docs/reference/benchmarks.md`.
 """
 
 from __future__ import annotations

@@ -1,17 +1,6 @@
-"""MM-Vet: free answers, graded from 0 to 1 by a scorer and reported by capability.
+"""MM-Vet: free answers, graded from 0 to 1 by a scorer and reported by capability, as in VLMEvalKit.
 
-The grades and metrics are those of VLMEvalKit (`vlmeval/dataset/utils/mmvet.py`, ms-vlmeval 0.0.20).
-Differences:
-
-- An answer that equals the reference but for case and white space is worth 1 without a scorer, if the
-  reference is a single one; VLMEvalKit asks its scorer about every answer.
-- The grade may be followed by more lines; VLMEvalKit cuts its scorer off after three tokens instead.
-- A grade of "nan" is unreadable; VLMEvalKit takes it as a grade.
-- The prompt is our own.
-
-VLMEvalKit counts a question with a single capability twice in that capability's metric, since it adds up
-capabilities and combinations under one name. So do we, for the same numbers: the metric "rec" has such a
-question as two units of one cluster. The overall metric counts every question once.
+Its code is `vlmeval/dataset/utils/mmvet.py`; differences are in `docs/reference/benchmarks.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +12,7 @@ from llava_cot.evaluation.scoring import cluster_of
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
-CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
+_CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 _SEVERAL = re.compile(r"<(?:AND|OR)>")
 _TASK = """\
 Grade an answer to a question about a picture by comparing it with the reference. You do not see the \
@@ -63,7 +52,7 @@ class MMVetRule:
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         reference = _SEVERAL.sub(lambda found: f" {found[0]} ", item.answer or "")
         question = (item.text, " ".join(reference.split()), conclusion, "")
-        return Prompt.of("\n\n".join((_TASK, *(_graded(*example) for example in (*_EXAMPLES, question)))))
+        return Prompt.of("\n\n".join((_TASK, *(_example(*example) for example in (*_EXAMPLES, question)))))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         first, _, _ = reply.strip().partition("\n")
@@ -74,13 +63,16 @@ class MMVetRule:
         return AnswerScore(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
-        """Average overall, by capability and by combination of capabilities ("rec_ocr")."""
-        found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in CAPABILITIES}}
+        """Average overall, by capability and by combination of capabilities ("rec_ocr").
+
+        As in VLMEvalKit a question with a single capability counts twice in it: alone, and as a combination.
+        """
+        found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in _CAPABILITIES}}
         for one in scored:
             item, value = one.item, one.score.value
             cluster = cluster_of(item)
             capabilities = str(item.extra.get("capability", ""))
-            groups = ["overall", *(name for name in CAPABILITIES if name in capabilities)]
+            groups = ["overall", *(name for name in _CAPABILITIES if name in capabilities)]
             for name in groups:
                 found[name].append(Unit(item.id, value, item.skill, cluster))
             if combination := capabilities.replace(",", "_"):
@@ -89,7 +81,7 @@ class MMVetRule:
         return [Metric(name, tuple(units)) for name, units in found.items() if units]
 
 
-def _graded(question: str, reference: str, answer: str, grade: str) -> str:
+def _example(question: str, reference: str, answer: str, grade: str) -> str:
     return f"Question: {question}\nReference: {reference}\nAnswer: {answer}\nGrade: {grade}".rstrip()
 
 

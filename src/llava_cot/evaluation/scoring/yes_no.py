@@ -1,17 +1,15 @@
-"""Yes or no: which of the two an answer says.
+"""Yes or no: which of the two an answer says, and HallusionBench, which groups such questions.
 
-`extract_yes_no` is `YOrN_Extraction` of VLMEvalKit (`vlmeval/dataset/utils/yorn.py`, with
-`process_punctuation` of `vlmeval/smp/misc.py`, ms-vlmeval 0.0.20) and gives the same result for every text.
-Differences: a scorer's "Unknown" counts as wrong at once, where VLMEvalKit asks up to five times at rising
-temperatures before it counts it as wrong; the prompt is our own.
+Scores are those of VLMEvalKit, except for the differences in `docs/reference/benchmarks.md`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring import AccuracyRule
-from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
+from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by
+from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -53,7 +51,10 @@ class YesNoRule(AccuracyRule):
 
 
 def extract_yes_no(text: str) -> str | None:
-    """Return "Yes" or "No" if the text has one of the words and not the other, else None."""
+    """Return "Yes" or "No" if the text has one of the words and not the other, else None.
+
+    As `YOrN_Extraction` of VLMEvalKit (`vlmeval/dataset/utils/yorn.py`).
+    """
     words = _without_marks(text.lower()).split()
     if ("yes" in words) == ("no" in words):
         return None
@@ -72,3 +73,21 @@ def _without_marks(text: str) -> str:
 
 def _value(item: BenchmarkItem, word: str) -> float:
     return float(word.lower() == (item.answer or "").strip().lower())
+
+
+class HallusionRule(YesNoRule):
+    """Yes or no, by question (aAcc), by figure (fAcc) and by question over figures (qAcc).
+
+    As `Hallusion_rating` of VLMEvalKit. `extra` has the names of the two groups, `figure` and `asked`; a set
+    of questions and figures is its `cluster`.
+    """
+
+    name = "hallusion"
+    headline: tuple[str, ...] = ("aAcc", "fAcc", "qAcc")
+
+    def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
+        return [
+            *accuracy(scored, "aAcc"),
+            *accuracy_of_groups(group_by(scored, "figure"), "figure", "fAcc"),
+            *accuracy_of_groups(group_by(scored, "asked"), "asked", "qAcc"),
+        ]
