@@ -58,8 +58,8 @@ def contents(
     first += _resources(arms)
     first += _missing(arms)
     sections = [ReportSection("Scores", tuple(first))]
-    for number, benchmark in enumerate(benchmarks):
-        stem = f"{number + 1}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
+    for place, benchmark in enumerate(benchmarks, 1):
+        stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
         parts = _benchmark(stem, arms_on(arms, benchmark), scores, baselines, decided, paper)
         note = (notes[benchmark],) if notes.get(benchmark) else ()
         sections.append(ReportSection(benchmark, (*note, *parts)))
