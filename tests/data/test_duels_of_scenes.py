@@ -6,7 +6,7 @@ import re
 from llava_cot.core.stages import LLAVA_COT, render
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.rollouts.duels import DuelSettings, JudgeExample, examples_of
-from llava_cot.data.rollouts.scene_labeling import scene_of
+from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import align, seen_answer

@@ -17,7 +17,7 @@ from llava_cot.data.overlap import LIKE, NEAR, fingerprint, normalize
 from llava_cot.data.record import Record, from_json
 from llava_cot.data.sampling import finding
 from llava_cot.data.sampling import sample as sampling
-from llava_cot.data.sampling.candidates import place
+from llava_cot.data.sampling.finding import place
 from llava_cot.data.sources.entry import SourceEntry, open_source
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError

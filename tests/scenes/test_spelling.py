@@ -17,7 +17,7 @@ from llava_cot import ask_sync, open_model
 from llava_cot.core.question import Question
 from llava_cot.core.stages import parse, render
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.rollouts.scene_labeling import scene_of
+from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.models.base import Sampling
 from llava_cot.models.registry import MINI
 from llava_cot.scenes.ground_truth import better

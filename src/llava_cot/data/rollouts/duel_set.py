@@ -19,7 +19,7 @@ from llava_cot.data.annotation.annotate import AnnotationProgress
 from llava_cot.data.annotation.output import place_in_set
 from llava_cot.data.record import DUELS, Record, Turn, record_key, to_json
 from llava_cot.data.rollouts.duels import DuelSettings, examples_of
-from llava_cot.data.rollouts.scene_labeling import scene_of
+from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.data.store import Store, check_store_folder, unique_records
 from llava_cot.errors import ImageError, ModelError

@@ -22,9 +22,9 @@ from llava_cot.data.rollouts.labeling import (
     RatedCandidate,
     RolloutLabeler,
     RolloutQuestion,
+    SceneLabeler,
     by_chance,
 )
-from llava_cot.data.rollouts.scene_labeling import SceneLabeler
 from llava_cot.errors import DataError
 from llava_cot.models.base import Continuation, Model, Prompt, Sampling
 from llava_cot.scenes.items import SceneItem

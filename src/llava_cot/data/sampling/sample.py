@@ -1,8 +1,7 @@
 """A sample: a recipe's number of records from each source, no duplicates and none of a benchmark.
 
-A first pass over each source finds its first candidates (`candidates.py`), a second one examines those and
-puts their pictures into the folder (`finding.py`). Then the candidates are drawn in order; rejected ones are
-replaced by the next ones. The folder has
+A first pass over each source finds its first candidates, a second one examines those and puts their pictures
+into the folder. Then the candidates are drawn in order; rejected ones are replaced by the next. It has
 
     questions.jsonl  the records (`record.to_json`) in the order of their places, so that any beginning of
                      it is a fair sample too; written last, so it is there only when everything is
@@ -24,8 +23,16 @@ from typing import Any
 
 from llava_cot.core.files import read_recipe, write_whole
 from llava_cot.data.overlap import reading_threads
-from llava_cot.data.sampling.candidates import DrawCandidate, ExaminedCandidates, Place, first, place
-from llava_cot.data.sampling.finding import FOLDER, Finder, SamplingProgress
+from llava_cot.data.sampling.finding import (
+    FOLDER,
+    DrawCandidate,
+    ExaminedCandidates,
+    Finder,
+    Place,
+    SamplingProgress,
+    first,
+    place,
+)
 from llava_cot.data.sources.entry import DataRecipe, OpenedSource, open_source
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from llava_cot.core.plugins import Registry
 from llava_cot.data.sources.base import Source
-from llava_cot.data.sources.clevr import CLEVR, CLEVR_MATH
-from llava_cot.data.sources.documents import CHARTQA, DOCVQA
 from llava_cot.data.sources.photographs import AOKVQA, PISC, SHAREGPT4V
+from llava_cot.data.sources.rendered import CHARTQA, CLEVR, CLEVR_MATH, DOCVQA
 from llava_cot.data.sources.school import AI2D, GEOQA_PLUS, SCIENCEQA
 
 # The paper's ten data sets, and those of other packages.

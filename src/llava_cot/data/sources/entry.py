@@ -167,7 +167,7 @@ def open_source(entry: SourceEntry) -> OpenedSource:
     title, home, license = label, "", ""
     read: Callable[[], Iterator[Record]]
     if entry.source == "scenes":
-        from llava_cot.data.sources.scenes_source import LICENSE, read_scenes
+        from llava_cot.data.sources.rendered import LICENSE, read_scenes
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         title, home, license = "Scenes", "llava-cot", LICENSE

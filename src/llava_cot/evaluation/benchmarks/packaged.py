@@ -33,7 +33,7 @@ def scenes(split: str = "test") -> Benchmark:
 
 
 def _scenes(split: str) -> Iterator[BenchmarkItem]:
-    from llava_cot.data.sources.scenes_source import read_scenes
+    from llava_cot.data.sources.rendered import read_scenes
     from llava_cot.scenes.questions import VALUES
 
     for record in read_scenes(split, 0, SCENES):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_cot.data.record import Record, Turn
-from llava_cot.data.sampling.candidates import first, place
+from llava_cot.data.sampling.finding import first, place
 
 RECORDS = [Record(f"r/{n}", (Turn(f"Is it {n}?"),)) for n in range(20)]
 

@@ -1,0 +1,156 @@
+"""Questions about rendered scenes (CLEVR, CLEVR-Math and our own), charts (ChartQA) and scans (DocVQA)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llava_cot.data.record import Record, Turn
+from llava_cot.data.sources.base import LazyPicture, Source, picture, text
+from llava_cot.data.sources.row_files import each, json_items, numbered
+
+if TYPE_CHECKING:
+    from llava_cot.scenes.world import Scene
+
+
+def _read_clevr(root: Path, split: str) -> Iterator[Record]:
+    """The folder `CLEVR_v1.0`. Its file of 700,000 questions has over a gigabyte."""
+
+    def make(row: dict[str, Any]) -> Iterator[Record]:
+        yield Record(
+            id=f"clevr/{split}/{text(row['question_index'])}",
+            turns=(Turn(text(row["question"]), text(row["answer"])),),
+            pictures=(picture("clevr", root, f"images/{split}/{text(row['image_filename'])}"),),
+            source="clevr",
+            license=CLEVR.license,
+            # The last function of a question's program gives the kind of answer: a count, a color, ...
+            extra={"type": row["program"][-1]["function"], "family": row["question_family_index"]},
+        )
+
+    file = root / "questions" / f"CLEVR_{split}_questions.json"
+    yield from each(file, json_items(file, "questions"), make)
+
+
+def _read_math(root: Path, split: str) -> Iterator[Record]:
+    def make(row: dict[str, Any]) -> Iterator[Record]:
+        image = f"CLEVR_v1.0/images/{text(row['split'])}/{text(row['image_filename'])}"
+        yield Record(
+            id=f"clevr_math/{split}/{text(row['question_index'])}",
+            turns=(Turn(text(row["question"]), text(row["answer"])),),
+            pictures=(picture("clevr_math", root, image),),
+            source="clevr_math",
+            license=CLEVR_MATH.license,
+            extra={"type": text(row["template_filename"]).removesuffix(".json")},
+        )
+
+    file = root / f"clevr-math-{split}.json"
+    yield from each(file, json_items(file, "questions"), make)
+
+
+CLEVR = Source(
+    name="clevr",
+    title="CLEVR",
+    home="https://cs.stanford.edu/people/jcjohns/clevr/",
+    license="CC-BY-4.0",
+    needs=("questions/CLEVR_{split}_questions.json", "images/{split}"),
+    read=_read_clevr,
+    splits=("train", "val"),  # test has no answers
+)
+CLEVR_MATH = Source(
+    name="clevr_math",
+    title="CLEVR-Math",
+    home="https://huggingface.co/datasets/dali-does/clevr-math",
+    license="CC-BY-4.0 by its card, CC-BY-SA-4.0 by its loading script",
+    needs=("clevr-math-{split}.json", "CLEVR_v1.0/images/{split}"),
+    read=_read_math,
+    splits=("train", "val", "test"),
+)
+
+
+def _read_chartqa(root: Path, split: str) -> Iterator[Record]:
+    """Questions by people (`human`) and by a model (`augmented`), in the folder "ChartQA Dataset"."""
+    for origin in ("human", "augmented"):
+
+        def make(item: tuple[int, dict[str, Any]], origin: str = origin) -> Iterator[Record]:
+            number, row = item
+            yield Record(
+                id=f"chartqa/{split}/{origin}-{number}",
+                turns=(Turn(text(row["query"]), text(row["label"])),),
+                pictures=(picture("chartqa", root, f"{split}/png/{text(row['imgname'])}"),),
+                source="chartqa",
+                license=CHARTQA.license,
+                extra={"type": origin},
+            )
+
+        file = root / split / f"{split}_{origin}.json"
+        yield from each(file, numbered(json_items(file)), make)
+
+
+def _read_docvqa(root: Path, split: str) -> Iterator[Record]:
+    """The folders of the archives `spdocvqa_qas` and `spdocvqa_images`, side by side."""
+
+    def make(row: dict[str, Any]) -> Iterator[Record]:
+        answers = [text(answer) for answer in row["answers"]]
+        # The questions name "documents/x.png", after an older archive that had the pictures there.
+        page = text(row["image"]).removeprefix("documents/")
+        yield Record(
+            id=f"docvqa/{split}/{text(row['questionId'])}",
+            turns=(Turn(text(row["question"]), answers[0]),),
+            pictures=(picture("docvqa", root, f"spdocvqa_images/{page}"),),
+            source="docvqa",
+            license=DOCVQA.license,
+            extra={"types": list(row["question_types"]), "answers": answers},
+        )
+
+    file = root / "spdocvqa_qas" / f"{split}_v1.0_withQT.json"
+    yield from each(file, json_items(file, "data"), make)
+
+
+CHARTQA = Source(
+    name="chartqa",
+    title="ChartQA",
+    home="https://huggingface.co/datasets/ahmed-masry/ChartQA",
+    license="GPL-3.0",
+    needs=("{split}/{split}_human.json", "{split}/{split}_augmented.json", "{split}/png"),
+    read=_read_chartqa,
+    splits=("train", "val", "test"),
+)
+DOCVQA = Source(
+    name="docvqa",
+    title="DocVQA",
+    home="https://rrc.cvc.uab.es/?ch=17&com=downloads",
+    license="not stated",
+    needs=("spdocvqa_qas/{split}_v1.0_withQT.json", "spdocvqa_images"),
+    read=_read_docvqa,
+    splits=("train", "val"),  # the answers of test are not public
+)
+
+
+LICENSE = "Apache-2.0"  # the project's own
+
+
+def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
+    """The first `size` scenes of a split and seed, each with its question. "scenes/train-0-12" is scene 12.
+
+    Raises ValueError for an unknown split.
+    """
+    from llava_cot.scenes.items import make_items
+
+    for item in make_items(split, seed, size):
+        turn = Turn(item.question.text, item.answer, item.question.options)
+        image = LazyPicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
+        extra = {"type": item.question.type}
+        yield Record(f"scenes/{item.id}", (turn,), (image,), "scenes", LICENSE, extra)
+
+
+# An evaluation reads each picture once for every method, and drawing one takes 7 ms. They have 10 kB each.
+@lru_cache(maxsize=2000)
+def _png(scene: Scene) -> bytes:
+    from llava_cot.scenes.world import render
+
+    data = io.BytesIO()
+    render(scene).save(data, "PNG")
+    return data.getvalue()
