@@ -11,7 +11,7 @@ more than a picture and its own cropped copy; with 256 bits it is 62, where JPEG
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -51,15 +51,9 @@ class ExaminedPicture(NamedTuple):
 
 
 def fingerprint(data: bytes, name: str = "picture", *, perceptual: bool = True) -> Fingerprint:
-    """The fingerprint of a picture's file.
+    """The fingerprint of a picture's file, named `name` in errors. Raises ImageError if it cannot be read.
 
-    Args:
-        data: The bytes of the file.
-        name: Named in errors.
-        perceptual: If not, `phash` is 0, which saves a library and time.
-
-    Raises:
-        ImageError: The picture cannot be read.
+    Without `perceptual`, `phash` is 0, which saves a library and time.
     """
     image = load_image(data, name=name)
     return Fingerprint(image.sha256, perceptual_hash(image.pil) if perceptual else 0)
@@ -195,30 +189,22 @@ def examine_pictures(
     records: Sequence[Record],
     pool: ThreadPoolExecutor,
     *,
-    known: Callable[[str], Fingerprint | None] = lambda name: None,
+    known: Mapping[str, Fingerprint] = {},
     perceptual: bool,
 ) -> dict[str, ExaminedPicture]:
-    """Read the records' pictures in threads.
+    """Read the records' pictures in threads, and return their fingerprints by name.
 
-    Args:
-        records: Those whose pictures are read.
-        pool: The threads.
-        known: The fingerprint of a picture, by name, that was read before.
-        perceptual: Whether perceptual hashes are needed.
-
-    Returns:
-        The pictures' fingerprints by name.
+    `known` are fingerprints of pictures that were read before. Perceptual hashes are made if `perceptual`.
     """
     found: dict[str, ExaminedPicture] = {}
     waiting: dict[str, Future[ExaminedPicture]] = {}
     for picture in (picture for record in records for picture in record.pictures):
         if picture.name in found or picture.name in waiting:
             continue
-        before = known(picture.name)
-        if before is None:
-            waiting[picture.name] = pool.submit(_examine, picture, perceptual)
+        if picture.name in known:
+            found[picture.name] = ExaminedPicture(known[picture.name])
         else:
-            found[picture.name] = ExaminedPicture(before)
+            waiting[picture.name] = pool.submit(_examine, picture, perceptual)
     return found | {name: future.result() for name, future in waiting.items()}
 
 
@@ -244,12 +230,9 @@ def load_benchmarks(
 ) -> BenchmarkIndex:
     """Read benchmarks whose questions must not be trained on.
 
-    Args:
-        paths: Each a TSV of VLMEvalKit, a folder of records, or a .jsonl file of them.
-        on_progress: Called with the number of questions read.
-
-    Raises:
-        DataError: A path holds no benchmark, or a question or picture cannot be read, and so not be excluded.
+    Each path is a TSV of VLMEvalKit, a folder of records, or a .jsonl file of them. `on_progress` gets the
+    number of questions read. Raises DataError if a path holds no benchmark, or a question or picture of it
+    cannot be read, and so not be excluded.
     """
     found = BenchmarkIndex()
     pool = reading_threads()

@@ -19,21 +19,13 @@ DATA_FILES = ("train.jsonl", "questions.jsonl")
 
 @dataclass(frozen=True)
 class DataLine:
-    """A line of a data file.
+    """A line of a data file; without a record, `problem` says why."""
 
-    Attributes:
-        number: Counted from 1.
-        end: Where it ends in the file, in bytes.
-        record: None if the line holds none.
-        problem: Why it holds none.
-        outside: Names of pictures outside of the folder; they are not among the record's.
-    """
-
-    number: int
-    end: int
+    number: int  # from 1
+    end: int  # in bytes from the file's start
     record: Record | None = None
     problem: str = ""
-    outside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()  # pictures outside of the folder, which are not among the record's
 
 
 def data_file(folder: Path) -> Path:

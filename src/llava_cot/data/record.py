@@ -20,12 +20,9 @@ DUELS = "duels"  # the source of records that train a judge
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that has not been read.
+    """A picture that has not been read: a file, or the bytes of one.
 
-    Attributes:
-        name: A relative path with "/", unique within its data set, such as "chartqa/train/png/41.png".
-        file: The file that it is, or
-        data: the bytes of one.
+    `name` is a relative path with "/", unique within its data set, such as "chartqa/train/png/41.png".
     """
 
     name: str

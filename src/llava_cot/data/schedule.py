@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain, repeat
 from typing import TypeVar
 
 from llava_cot.core.images import LoadedImage, load_image
@@ -89,11 +90,8 @@ async def run_interruptible(
 ) -> str | None:
     """`run_all`, which ends early at Ctrl-C: no more items are taken, and started work is waited for.
 
-    A second Ctrl-C drops that too. Then KeyboardInterrupt is raised.
-
-    Args:
-        items, work, at_once, stopped: As for `run_all`.
-        on_interrupt: Called at the first Ctrl-C.
+    `on_interrupt` is called at the first Ctrl-C. A second one drops that work too. Then KeyboardInterrupt is
+    raised.
     """
     this, interrupted = asyncio.current_task(), False
 
@@ -117,18 +115,9 @@ async def run_interruptible(
 @contextmanager
 def _interrupts(first: Callable[[], None], later: Callable[[], object]) -> Iterator[None]:
     """What the first and any later Ctrl-C do inside. Where signals cannot be caught, nothing changes."""
-    loop, count = asyncio.get_running_loop(), 0
-
-    def handle() -> None:
-        nonlocal count
-        count += 1
-        if count == 1:
-            first()
-        else:
-            later()
-
+    loop, handlers = asyncio.get_running_loop(), chain([first], repeat(later))
     try:
-        loop.add_signal_handler(signal.SIGINT, handle)
+        loop.add_signal_handler(signal.SIGINT, lambda: next(handlers)())
     except (NotImplementedError, RuntimeError, ValueError):  # Windows; a thread that is not the main one
         yield
         return
@@ -139,12 +128,9 @@ def _interrupts(first: Callable[[], None], later: Callable[[], object]) -> Itera
 
 
 class ImagePool:
-    """Bounds the pictures in memory, for work that loads them when it needs them.
+    """Bounds the decoded pixels in memory, for work that loads pictures when it needs them.
 
     Belongs to one event loop. The bound may be exceeded by the pictures that are being loaded.
-
-    Args:
-        pixels: The most decoded pixels.
     """
 
     def __init__(self, pixels: int = _MAX_PIXELS) -> None:
@@ -156,10 +142,7 @@ class ImagePool:
     async def open(
         self, pictures: tuple[Picture, ...]
     ) -> AsyncIterator[Callable[[], Awaitable[tuple[LoadedImage, ...]]]]:
-        """A function that loads the pictures at its first call; they are released at the end.
-
-        It raises ImageError.
-        """
+        """A function that loads the pictures, once, or raises ImageError; they are released at the end."""
         loaded: list[LoadedImage] = []
 
         async def images() -> tuple[LoadedImage, ...]:

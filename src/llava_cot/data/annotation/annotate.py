@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llava_cot.core.files import write_whole
@@ -17,6 +17,7 @@ from llava_cot.data.annotation.procedure import (
     AnnotationBudget,
     CallCost,
     TeacherCalls,
+    TurnOutcome,
     annotate_turns,
     cost_of,
     save_outcomes,
@@ -31,38 +32,26 @@ from llava_cot.errors import AnnotationStopped, DataError, ModelFailure
 
 @dataclass(frozen=True)
 class AnnotationEnd:
-    """How a run ended.
-
-    Attributes:
-        why: Why it ended before all records were done, if it did.
-        failed: The records whose calls failed; they stay pending.
-        gave_up: Whether the teacher failed too many times in a row.
-    """
+    """How a run ended: why before all records were done, and how many records failed and stay pending."""
 
     why: str | None
     failed: int
-    gave_up: bool
+    gave_up: bool  # the teacher failed too many times in a row
 
 
-@dataclass(frozen=True)
+@dataclass
 class AnnotationProgress:
-    """The state of a run.
+    """The state of a run: `fresh` counts the records of this run, the failed ones stay pending.
 
-    Attributes:
-        done: Records that are done, also in earlier runs.
-        fresh: Those of this run.
-        failed: Records that failed in this run; they stay pending.
-        turns: The turns of the done records.
-        rejected: The rejected ones of them.
-        usd: The cost of all runs.
+    `turns` and `rejected` count the turns of the done records; `usd` is the cost of all runs.
     """
 
-    done: int
-    fresh: int
-    failed: int
-    turns: int
-    rejected: int
-    usd: float
+    done: int = 0
+    fresh: int = 0
+    failed: int = 0
+    turns: int = 0
+    rejected: int = 0
+    usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +150,7 @@ async def annotate(
     failure = await run_interruptible(
         run.pending(records), run.one, at_once, lambda: run.calls.ended is not None, interrupt
     )
-    return AnnotationEnd(failure or run.calls.ended, run.failed, failure is not None)
+    return AnnotationEnd(failure or run.calls.ended, run.progress.failed, failure is not None)
 
 
 class _AnnotationRun:
@@ -177,7 +166,7 @@ class _AnnotationRun:
         self.calls = TeacherCalls(store, budget)
         self._teacher, self._store, self._on_progress = teacher, store, on_progress
         self._images = ImagePool()
-        self._done = self._fresh = self.failed = self._turns = self._rejected = 0
+        self.progress = AnnotationProgress(usd=self.calls.usd)
 
     def pending(self, records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
         """The records that are not done, with their keys."""
@@ -189,10 +178,7 @@ class _AnnotationRun:
             if known is None or any(turn.why in RETRIED for turn in known):
                 yield key, record
             else:
-                self._done += 1
-                self._turns += len(known)
-                self._rejected += sum(turn.text is None for turn in known)
-                self._report()
+                self._count(known)
 
     async def one(self, item: tuple[str, Record]) -> str | None:
         """Annotate one record; returns the teacher's failure, if there was one."""
@@ -203,20 +189,19 @@ class _AnnotationRun:
         except AnnotationStopped:
             return None
         except ModelFailure as failure:
-            self.failed += 1
+            self.progress.failed += 1
             self._report()
             return str(failure)
         save_outcomes(self._store, key, outcomes)
-        self._done += 1
-        self._fresh += 1
-        self._turns += len(outcomes)
-        self._rejected += sum(turn.text is None for turn in outcomes)
-        self._report()
+        self.progress.fresh += 1
+        self._count(outcomes)
         return next((turn.reason for turn in outcomes if turn.why == "refused"), None)
 
+    def _count(self, outcomes: list[TurnOutcome]) -> None:
+        self.progress.done += 1
+        self.progress.turns += len(outcomes)
+        self.progress.rejected += sum(turn.text is None for turn in outcomes)
+        self._report()
+
     def _report(self) -> None:
-        self._on_progress(
-            AnnotationProgress(
-                self._done, self._fresh, self.failed, self._turns, self._rejected, self.calls.usd
-            )
-        )
+        self._on_progress(replace(self.progress, usd=self.calls.usd))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import ceil
+from statistics import fmean
 
 from llava_cot.data.annotation.output import AnnotationSummary
 from llava_cot.data.annotation.procedure import CallCost
 from llava_cot.data.annotation.teachers import Teacher
 
-# The hub's names of licenses; any other is "other".
+# The licenses that the hub knows, by the same names in lower case; any other is "other".
 _HUB = {
-    "Apache-2.0": "apache-2.0",
-    "MIT": "mit",
-    "CC-BY-4.0": "cc-by-4.0",
-    "CC-BY-SA-4.0": "cc-by-sa-4.0",
-    "CC-BY-NC-4.0": "cc-by-nc-4.0",
-    "CC-BY-NC-SA-4.0": "cc-by-nc-sa-4.0",
-    "GPL-3.0": "gpl-3.0",
-}
+    "Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "GPL-3.0"
+}  # fmt: skip
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _FILES = """\
 `train.jsonl` has a line for each record; the paths in it are relative to this folder. `train.parquet` has
@@ -60,7 +56,7 @@ def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ende
 
 def _header(summary: AnnotationSummary) -> str:
     licenses = {license for _, license in summary.sources}
-    license = _HUB.get(licenses.pop(), "other") if len(licenses) == 1 else "other"
+    license = licenses.pop().lower() if len(licenses) == 1 and licenses <= _HUB else "other"
     size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
     return (
         f"---\nlicense: {license}\ntask_categories:\n- visual-question-answering\n"
@@ -95,30 +91,17 @@ def _made_by(teacher: Teacher, cost: CallCost) -> list[tuple[str, object]]:
 
 def _lengths(words: dict[str, Counter[int]]) -> str:
     rows = [
-        f"| {name} | {_mean(lengths):.1f} | {_quantile(lengths, 0.5)} | {_quantile(lengths, 0.95)} |"
-        for name, lengths in words.items()
-        if lengths
+        f"| {name} | {fmean(counts.elements()):.1f} | {_quantile(counts, 0.5)} | {_quantile(counts, 0.95)} |"
+        for name, counts in words.items()
+        if counts
     ]
-    head = [
-        "## Words in each stage\n",
-        "| stage | mean | median | 95% have at most |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    return "\n".join([*head, *rows, ""]) if rows else ""
-
-
-def _mean(lengths: Counter[int]) -> float:
-    return sum(length * count for length, count in lengths.items()) / lengths.total()
+    head = "| stage | mean | median | 95% have at most |\n| --- | ---: | ---: | ---: |"
+    return _section("Words in each stage", head, rows)
 
 
 def _quantile(lengths: Counter[int], share: float) -> int:
     """The smallest length that this share of the texts do not exceed."""
-    left = share * lengths.total()
-    for length, count in sorted(lengths.items()):
-        left -= count
-        if left <= 0:
-            return length
-    raise AssertionError
+    return sorted(lengths.elements())[max(ceil(share * lengths.total()) - 1, 0)]
 
 
 def _sources(sources: Counter[tuple[str, str]]) -> str:
@@ -126,15 +109,16 @@ def _sources(sources: Counter[tuple[str, str]]) -> str:
         f"| {_cell(source) or 'not named'} | {_cell(license) or 'not stated'} | {count:,} |"
         for (source, license), count in sorted(sources.items())
     ]
-    head = ["## Sources\n", "| source | license of its authors | records |", "| --- | --- | ---: |"]
-    return "\n".join([*head, *rows, ""]) if rows else ""
+    return _section("Sources", "| source | license of its authors | records |\n| --- | --- | ---: |", rows)
 
 
 def _table(title: str, rows: list[tuple[str, object]]) -> str:
-    if not rows:
-        return ""
     lines = [f"| {_cell(n)} | {f'{v:,}' if isinstance(v, int) else _cell(str(v))} |" for n, v in rows]
-    return "\n".join([*([f"## {title}\n"] if title else []), "| | |", "| --- | ---: |", *lines, ""])
+    return _section(title, "| | |\n| --- | ---: |", lines)
+
+
+def _section(title: str, head: str, rows: list[str]) -> str:
+    return "\n".join([*([f"## {title}\n"] if title else []), head, *rows, ""]) if rows else ""
 
 
 def _cell(text: str) -> str:

@@ -34,29 +34,17 @@ Price = Callable[[int, int], float | None]  # US dollars, of tokens read and wri
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is pending, and its cost.
-
-    Attributes:
-        records: Pending records.
-        questions: Their turns with a standard answer.
-        unanswered: Their turns without one, which are not annotated.
-        seen: The number of earlier questions that the estimate is based on; 0 for a guess.
-        cost: The estimate.
-    """
+    """What is pending, and its cost, estimated from `seen` earlier questions, or guessed if these are 0."""
 
     records: int
-    questions: int
-    unanswered: int
+    questions: int  # turns with a standard answer
+    unanswered: int  # turns without one, which are not annotated
     seen: int
     cost: CallCost
 
     def __str__(self) -> str:
         cost = self.cost
-        basis = (
-            f"{self.seen:,} questions asked before"
-            if self.seen
-            else "a guess from a sample, no call was made"
-        )
+        guess = "a guess from a sample, no call was made"
         lines = {
             "records": f"{self.records:,}",
             "questions": f"{self.questions:,}",
@@ -64,7 +52,7 @@ class Estimate:
             "tokens read": f"{cost.prompt_tokens:,}",
             "tokens written": f"{cost.completion_tokens:,}",
             "cost": "no price known" if cost.usd is None else f"${cost.usd:,.2f}",
-            "based on": basis,
+            "based on": f"{self.seen:,} questions asked before" if self.seen else guess,
         }
         if self.unanswered:
             lines["not asked"] = f"{self.unanswered:,} questions without a standard answer"

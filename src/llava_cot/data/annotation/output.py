@@ -35,24 +35,15 @@ _MAX_BYTES = 64_000_000
 
 @dataclass
 class AnnotationSummary:
-    """What a set has.
-
-    Attributes:
-        records: Annotated records; `turns` and `pictures` are theirs, and `sources` counts them by source and
-            license.
-        rejected: Rejected turns by reason.
-        pending: Records that are still to be annotated.
-        repeated: Records that were skipped because an earlier one has the same id.
-        words: For each stage, how many texts have how many words.
-    """
+    """What a set has; `turns`, `pictures`, `words` and `sources` are those of its annotated records."""
 
     records: int = 0
     turns: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    pending: int = 0
-    repeated: int = 0
-    words: dict[str, Counter[int]] = field(default_factory=dict)
-    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)  # turns, by reason
+    pending: int = 0  # records
+    repeated: int = 0  # records that were skipped because an earlier one has the same id
+    words: dict[str, Counter[int]] = field(default_factory=dict)  # by stage: how many texts have how many
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)  # records, by source and license
     pictures: int = 0
 
 

@@ -3,9 +3,6 @@
 After the appendix of arXiv 2411.10440: the teacher gets pictures, question, standard answer and hints; the
 format is checked; a second call judges whether the conclusion means the same as the standard answer and is no
 refusal; after two attempts the turn is rejected.
-
-The store has replies under the kinds "write 1", "judge 1", "write 2" and "judge 2", and a record's outcome
-under the kind "record".
 """
 
 from __future__ import annotations
@@ -96,10 +93,7 @@ def cost_of(store: Store, kinds: tuple[str, ...] = CALL_KINDS) -> CallCost:
 class TeacherCalls:
     """Calls whose replies are saved in a store, within a budget.
 
-    Attributes:
-        usd: The cost of all calls so far.
-        stop: Why no more calls are made, once that is so.
-        full: Why no further question is begun, once that is so.
+    `stop` says why no more calls are made, and `full` why no further question is begun, once that is so.
     """
 
     def __init__(self, store: Store, budget: AnnotationBudget) -> None:

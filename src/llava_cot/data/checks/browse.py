@@ -1,7 +1,4 @@
-"""The content of a page to look through a data folder: some of its records, checked, and of the rejects.
-
-The choice is random, and the same for the same seed.
-"""
+"""The content of a page to look through a data folder: some of its records, checked, and of the rejects."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ class DataView:
     Attributes:
         report: Of the whole folder.
         chosen: The chosen lines, in their order.
-        rejects: The chosen lines of `rejects.jsonl`, if there is one.
-        rejected: The number of all lines in it.
+        rejects: The chosen lines of `rejects.jsonl`, if there is one, of `rejected` in all.
     """
 
     report: CheckReport
@@ -45,15 +41,14 @@ def choose_lines(
 ) -> DataView:
     """Check a folder, all of it since a line may repeat an earlier one, and choose some of its lines.
 
+    The choice is random, and the same for the same seed. Raises DataError if there is no data file.
+
     Args:
         folder: Holds `train.jsonl` or `questions.jsonl`.
         count: How many lines to choose at most.
         seed: Of the choice.
         only_findings: Choose only lines in which something was found.
         on_progress: Called with the number of bytes read.
-
-    Raises:
-        DataError: There is no such file.
     """
     report = CheckReport(data_file(folder))
 

@@ -41,23 +41,14 @@ _OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question i
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: One of `FINDING_KINDS`.
-        line: Counted from 1.
-        id: The record's, None if there is none.
-        turn: Counted from 0; None if it is about the whole record.
-        what: The finding in words.
-        detail: A part of the kind, such as "absent".
-    """
+    """One thing that is wrong: its kind (one of `FINDING_KINDS`), where it is, and what it is in words."""
 
     kind: str
-    line: int
+    line: int  # from 1
     id: str | None
-    turn: int | None
+    turn: int | None  # from 0; None if it is about the whole record
     what: str
-    detail: str = ""
+    detail: str = ""  # a part of the kind, such as "absent"
 
     @property
     def name(self) -> str:
@@ -84,14 +75,9 @@ class CheckedLine:
 class CheckReport:
     """The findings in a whole folder.
 
-    Attributes:
-        file: The data file.
-        records: The number of lines that hold one; `turns`, `responses` and `pictures` are theirs.
-        agreeing: Conclusions that give the standard answer.
-        undecided: Conclusions whose words do not tell.
-        unanswered: Responses without a conclusion or a standard answer. The rest are contradictions.
-        counts: All findings, by kind and detail ("stages: absent").
-        findings: The first `MOST` of each of these.
+    `records`, `turns`, `responses` and `pictures` count what its good lines hold. Of the conclusions,
+    `agreeing` ones give the standard answer, the words of `undecided` ones do not tell, and `unanswered`
+    responses have no conclusion or no standard answer; the rest are contradictions.
     """
 
     file: Path
@@ -102,8 +88,8 @@ class CheckReport:
     agreeing: int = 0
     undecided: int = 0
     unanswered: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)  # by kind and detail ("stages: absent")
+    findings: dict[str, list[Finding]] = field(default_factory=dict)  # the first `MOST` of each of these
 
     def add(self, checked: CheckedLine) -> None:
         """Count a line."""
@@ -149,16 +135,13 @@ def check(
     fmt: StageFormat = LLAVA_COT,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> CheckReport:
-    """Check the data file of a folder.
+    """Check the data file of a folder. Raises DataError if there is none.
 
     Args:
         folder: Holds `train.jsonl` or `questions.jsonl`.
         benchmarks: Questions that must not be in it.
         fmt: The format of the responses.
         on_progress: Called with the number of bytes read.
-
-    Raises:
-        DataError: There is no such file.
     """
     report = CheckReport(data_file(folder))
     for checked in check_lines(report.file, benchmarks, fmt=fmt):

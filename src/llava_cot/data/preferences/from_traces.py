@@ -197,13 +197,11 @@ def _claim(out: Path) -> None:
     """Make the folder. Raises DataError if it holds files that no interrupted run left."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder for the data")
+    out.mkdir(parents=True, exist_ok=True)
     ours = {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"}
-    other = (
-        next((path.name for path in out.iterdir() if path.name not in ours), None) if out.exists() else None
-    )
+    other = next((path.name for path in out.iterdir() if path.name not in ours), None)
     if other is not None:
         raise DataError(f"{out} holds other files ({other}); name a new or empty folder for the data")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,(.*)", re.DOTALL)

@@ -16,16 +16,10 @@ from llava_cot.data.record import Turn
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two continuations of one text, of which a judge prefers one.
+    """Two continuations of one text (`prefix`, the answer so far), of which a judge prefers one.
 
-    Attributes:
-        stage: The stage of both.
-        prefix: The answer so far, or empty.
-        chosen: The preferred one.
-        rejected: The other one.
-        judge: The judge's name.
-        decided_by: The verdict's "choice", or a "check" that the other one failed; "score" if there was no
-            duel and the judge gave one of them the higher score.
+    `decided_by` is the verdict's "choice", or a "check" that the other one failed; "score" if there was no
+    duel and the judge gave one of them the higher score.
     """
 
     stage: str
@@ -37,17 +31,12 @@ class PreferencePair:
 
 
 def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[PreferencePair], Counter[str]]:
-    """The pairs of a trace: one for each decided duel, and one for each group of scored candidates.
+    """The pairs of a trace, and how many are left out by reason.
 
-    A group has the same judge, stage and parent; its pair is the best and the worst by score. No more is
-    inferred, such as that a winner would have beaten candidates that it never met.
-
-    Args:
-        trace: Any trace.
-        keep_wrong: Keep pairs whose winner concludes with another answer than the reference.
-
-    Returns:
-        The pairs, and how many are left out by reason.
+    There is one for each decided duel, and one for each group of scored candidates: the best and the worst of
+        the same judge, stage and parent. No more is inferred, such as that a winner would have beaten
+        candidates that it never met. `keep_wrong` keeps pairs whose winner concludes with another answer than
+        the reference.
     """
     fmt = format_of(trace)
     left: Counter[str] = Counter()
@@ -170,7 +159,6 @@ def _pair(verdict: Verdict | _Compared, trace: Trace) -> PreferencePair:
 
 
 def _winner_and_loser(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:
-    """The winner and the loser."""
     loser = verdict.b if verdict.winner == verdict.a else verdict.a
     return _candidate(trace, verdict.winner), _candidate(trace, loser)
 
@@ -190,7 +178,6 @@ def _path(candidate: Candidate, trace: Trace) -> list[Candidate]:
 
 
 def _candidate(trace: Trace, id: int) -> Candidate:
-    """Raises ValueError if there is none of this id."""
     if 0 <= id < len(trace.candidates) and trace.candidates[id].id == id:
         return trace.candidates[id]
     raise ValueError(f"there is no candidate {id} in the trace, or not at its place")

@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -32,28 +32,17 @@ _MAX_WORDS = 8  # of a standard answer: comparing the words of a longer one does
 
 @dataclass
 class DuelsSummary:
-    """What a folder holds.
-
-    Attributes:
-        questions: Searched questions.
-        pending: Those that are still to be searched.
-        left_out: Records whose question is not searched, by reason.
-        duels: Comparisons of two candidates.
-        checks: Checks of one candidate, by verdict.
-        stages: Counts for each stage.
-        gaps: For each stage, how many duels have which difference between the candidates' values ("truth" if
-            these did not decide).
-        usage: The calls and their cost, over all runs.
-    """
+    """What a folder holds; `left_out` counts records whose question is not searched, by reason."""
 
     questions: int = 0
     pending: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     duels: int = 0
-    checks: Counter[str] = field(default_factory=Counter)
+    checks: Counter[str] = field(default_factory=Counter)  # of one candidate, by verdict
     stages: dict[str, Counter[str]] = field(default_factory=dict)
+    # By stage: how many duels have which difference of the candidates' values, or were decided by the truth.
     gaps: dict[str, Counter[str]] = field(default_factory=dict)
-    usage: dict[str, float | None] = field(default_factory=dict)
+    usage: dict[str, float | None] = field(default_factory=dict)  # over all runs
 
 
 @dataclass(frozen=True)
@@ -96,9 +85,9 @@ def make_duels(
     with Store(folder) as store:
         store.match_settings(_settings_of(model.name, settings))
         run = _DuelsRun(model, store, settings, on_progress)
-        asyncio.run(run.all(records, limit, at_once))
+        failure = asyncio.run(run_all(run.pending(records, limit), run.one, at_once, lambda: False))
         summary = write_files(folder, records, limit, store, model.name, settings)
-    return DuelsResult(summary, run.failed, run.why)
+    return DuelsResult(summary, run.progress.failed, failure or run.why)
 
 
 class _DuelsRun:
@@ -111,20 +100,13 @@ class _DuelsRun:
         settings: DuelSettings,
         on_progress: Callable[[AnnotationProgress], None],
     ) -> None:
-        self.failed = 0
         self.why: str | None = None
         self._model, self._store, self._settings = model, store, settings
         self._on_progress = on_progress
         self._images = ImagePool()
-        self._done = self._fresh = 0
-        self._usd = store.total(_FOUND, "usd")
+        self.progress = AnnotationProgress(usd=store.total(_FOUND, "usd"))
 
-    async def all(self, records: Iterable[Record], limit: int | None, at_once: int) -> None:
-        """Search all pending questions."""
-        failure = await run_all(self._pending(records, limit), self._one, at_once, lambda: False)
-        self.why = failure or self.why
-
-    def _pending(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
+    def pending(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
         for record, first in unique_records(checkable(records, limit), self._store):
             key = record_key(record)
             if not first:
@@ -132,24 +114,24 @@ class _DuelsRun:
             if self._store.get(key, _FOUND) is None:
                 yield key, record
             else:
-                self._done += 1
+                self.progress.done += 1
                 self._report()
 
-    async def _one(self, item: tuple[str, Record]) -> str | None:
+    async def one(self, item: tuple[str, Record]) -> str | None:
         """Search one question; returns the model's failure, if there was one."""
         key, record = item
         try:
             async with self._images.open(record.pictures) as images:
                 found = await self._search(key, record, await images())
         except (ImageError, ModelError) as error:
-            self.failed += 1
+            self.progress.failed += 1
             self.why = f"{record.id}: {error}"
             self._report()
             return None if isinstance(error, ImageError) else self.why
         self._store.put(key, _FOUND, found)
-        self._usd += found["usd"] or 0.0
-        self._done += 1
-        self._fresh += 1
+        self.progress.usd += found["usd"] or 0.0
+        self.progress.done += 1
+        self.progress.fresh += 1
         self._report()
         return None
 
@@ -168,7 +150,7 @@ class _DuelsRun:
         }
 
     def _report(self) -> None:
-        self._on_progress(AnnotationProgress(self._done, self._fresh, self.failed, 0, 0, self._usd))
+        self._on_progress(replace(self.progress))
 
 
 def why_not(record: Record) -> str | None:

@@ -17,7 +17,6 @@ from llava_cot.core.trace import Usage
 from llava_cot.data.rollouts.labeling import (
     ANSWER,
     By,
-    DuelLabeler,
     Prefix,
     RatedCandidate,
     RolloutLabeler,
@@ -76,17 +75,7 @@ class DuelSettings:
 
 @dataclass(frozen=True)
 class JudgeExample:
-    """A judge's prompt and the reply to learn.
-
-    Attributes:
-        kind: Whether two candidates are compared, or one is checked.
-        stage: The stage of the candidates.
-        prompt: The judge's prompt.
-        reply: The reply to learn.
-        picture: Whether the judge sees the question's pictures.
-        by: What the label is based on.
-        worths: The candidates' shares of right completions, in their order; None for one without rollouts.
-    """
+    """A judge's prompt, and the reply to learn; `picture` says whether it sees the question's pictures."""
 
     kind: Kind
     stage: str
@@ -94,7 +83,7 @@ class JudgeExample:
     reply: str
     picture: bool
     by: By
-    worths: tuple[float | None, ...]
+    worths: tuple[float | None, ...]  # shares of right completions; None without rollouts
 
 
 @dataclass
@@ -133,7 +122,7 @@ async def examples_of(
     """
     rollouts = RolloutQuestion(question, model, settings.sampling)
     by_rollouts = RolloutLabeler(rollouts, settings.rollouts, settings.sure)
-    labeler = by_rollouts if item is None else SceneLabeler(item, by_rollouts)
+    labeler = SceneLabeler(item, by_rollouts) if item else by_rollouts
     search = _DuelSearch(rollouts, labeler, settings, rng, DuelsFound())
     if ANSWER in settings.stages:
         await search.round(ANSWER, Prefix())
@@ -154,7 +143,7 @@ class _DuelSearch:
     """The search of one question; `found` grows."""
 
     rollouts: RolloutQuestion
-    labeler: DuelLabeler
+    labeler: RolloutLabeler | SceneLabeler
     settings: DuelSettings
     rng: random.Random
     found: DuelsFound

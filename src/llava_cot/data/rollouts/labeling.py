@@ -1,4 +1,4 @@
-"""Which of two candidates is better, told from rollouts: completions that end rightly or not."""
+"""Which of two candidates is better, by rollouts (completions) or, about a scene, by the scene itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import comb, inf
-from typing import Literal, Protocol
+from typing import Literal
 
 from llava_cot.core.answer_matching import agrees
 from llava_cot.core.question import Question, question_text
@@ -48,13 +48,10 @@ class Prefix:
 
 @dataclass(frozen=True)
 class RolloutValue:
-    """The value of a candidate.
+    """The value of a candidate, by `total` answers that begin with it.
 
-    Attributes:
-        right: The answers that conclude with the standard answer.
-        wrong: Those that conclude with another one, or not at all. Of the rest, words do not tell.
-        total: The number of answers.
-        exact: Whether there is one answer, which is complete without a rollout.
+    `wrong` ones conclude with another answer than the standard one, or not at all; of those that are neither
+    right nor wrong, words do not tell. `exact`: there is one answer, which is complete without a rollout.
     """
 
     right: int
@@ -130,27 +127,13 @@ class DuelLabel:
     reason: str = ""
 
 
-class DuelLabeler(Protocol):
-    """Rates the candidates of a stage, and labels pairs of them."""
-
-    async def rate(
-        self, stage: str, prefix: Prefix, candidates: Sequence[Continuation], rng: random.Random
-    ) -> list[RatedCandidate]:
-        """Rate the candidates, in their order. Raises ModelError."""
-        ...
-
-    def label(self, stage: str, prefix: Prefix, a: RatedCandidate, b: RatedCandidate) -> DuelLabel | None:
-        """Which one is better; None if neither surely is."""
-        ...
-
-    def check(self, prefix: Prefix, candidate: RatedCandidate) -> tuple[bool, str, By] | None:
-        """Whether a candidate for the reasoning is correct, and why; None if that is not sure."""
-        ...
-
-
 @dataclass(frozen=True)
 class RolloutLabeler:
-    """The better one has at least the share `sure` of right completions, and the other of wrong ones."""
+    """The better one has at least the share `sure` of right completions, and the other of wrong ones.
+
+    `rate` rates the candidates of a stage, in their order. `label` says which of two is better, and `check`
+    whether one for the reasoning is correct; both return None if that is not sure.
+    """
 
     question: RolloutQuestion
     rollouts: int

@@ -35,14 +35,9 @@ class SamplingProgress(Protocol):
 
 
 class Finder:
-    """Examines records of sources, and remembers what it finds.
+    """Examines records of sources, puts their pictures into a folder, and remembers what it finds.
 
-    Args:
-        folder: Where pictures are put.
-        known: What was found before.
-        pool: The threads that read pictures.
-        on_progress: Called after each batch.
-        perceptual: Whether pictures will be compared with those of benchmarks at all.
+    Pictures are compared by their looks only if `perceptual`, which benchmarks need.
     """
 
     def __init__(
@@ -57,9 +52,7 @@ class Finder:
         self._folder, self._known, self._pool = folder, known, pool
         self._on_progress, self._perceptual = on_progress, perceptual
         self._benchmarks = BenchmarkIndex()
-        self._placed: dict[
-            str, str
-        ] = {}  # paths of pictures in the folder, and the sources that they came from
+        self._placed: dict[str, str] = {}  # paths of pictures in the folder, and the sources they came from
 
     def exclude(self, name: str, records: Iterable[Record]) -> int:
         """Read a benchmark; returns its number of records. Raises DataError if a picture cannot be read."""
@@ -88,16 +81,10 @@ class Finder:
 
     def _examine(self, label: str, records: list[Record]) -> dict[str, ExaminedPicture]:
         """The fingerprints of pictures by name, saved at once."""
-        before: set[str] = set()
-
-        def known(name: str) -> Fingerprint | None:
-            found = self._known.picture(label, name)
-            if found is not None:
-                before.add(name)
-            return found
-
+        names = {picture.name for record in records for picture in record.pictures}
+        known = {name: seen for name in names if (seen := self._known.picture(label, name)) is not None}
         found = examine_pictures(records, self._pool, known=known, perceptual=self._perceptual)
-        fresh = [(name, it.fingerprint) for name, it in found.items() if name not in before]
+        fresh = [(name, it.fingerprint) for name, it in found.items() if name not in known]
         self._known.add_pictures(label, ((name, seen) for name, seen in fresh if seen is not None))
         return found
 
@@ -119,10 +106,6 @@ class Finder:
         return DrawCandidate(at, "", digest, json.dumps(to_json(replace(record, pictures=pictures))))
 
     def _place(self, label: str, picture: Picture, data: bytes | None) -> None:
-        """Put a source's picture into the folder, once; `data` are its bytes, if they have been read.
-
-        Raises OSError, and DataError if another picture is there.
-        """
         path = _path_of(picture.name)
         if self._placed.get(path) == label:
             return
@@ -205,17 +188,10 @@ def first(
 
 @dataclass(frozen=True)
 class DrawCandidate:
-    """A record that was examined.
-
-    Attributes:
-        place: Where it is in the order of its source.
-        rejected: Why it must not be drawn: "picture" or "text" (of a benchmark), "unreadable", or empty.
-        content: A hash that is equal for duplicates.
-        line: The record as JSON.
-    """
+    """A record that was examined, as a line of JSON; `content` is a hash that is equal for duplicates."""
 
     place: Place
-    rejected: str
+    rejected: str  # why: "picture" or "text" (of a benchmark), "unreadable", or empty
     content: str
     line: str
 

@@ -40,16 +40,14 @@ class Conversation:
 
 
 def read_chats(path: Path, root: Path | None = None, name: str = "chats") -> Iterator[Record]:
-    """Yield the conversations of a file, or of all such files in a folder.
+    """Yield the conversations of a file, or of all such files in a folder. Raises DataError for a broken row.
+
+    Ids are the rows' own with a hash of their content, since public files repeat ids.
 
     Args:
         path: A file with one of `SUFFIXES`, or a folder of such files.
         root: Where relative picture paths begin; by default the file's own folder.
         name: Stands before pictures' names, and is the id of rows without one.
-
-    Raises:
-        DataError: A row cannot be read. Ids are the rows' own with a hash of their content, since public
-            files repeat ids.
     """
     folder = root or (path if path.is_dir() else path.parent)
     for file in chat_files(path):

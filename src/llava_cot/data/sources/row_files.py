@@ -19,15 +19,10 @@ _PARQUET_ROWS = 64  # in memory together; each may hold pictures
 def each(
     file: Path, rows: Iterable[tuple[str, Row]], make: Callable[[Row], Iterable[Record]]
 ) -> Iterator[Record]:
-    """Yield the records that `make` makes of rows.
+    """Yield the records that `make` makes of rows, each given with its place in the file, such as "line 3".
 
-    Args:
-        file: Named in errors.
-        rows: Each with its place in the file, such as "line 3".
-        make: May raise the errors that an unexpected row causes (`KeyError` and so on).
-
-    Raises:
-        DataError: A row is not as `make` expects; names file and place.
+    `make` may raise the errors that an unexpected row causes (KeyError and so on). Raises DataError that
+    names file and place for these.
     """
     for place, row in rows:
         try:
@@ -69,14 +64,9 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def json_items(file: Path, key: str | None = None) -> Iterator[tuple[str, Any]]:
-    """The entries of a JSON list, in a file that may be larger than memory.
+    """The entries of a JSON list, in a file that may be larger than memory: CLEVR's questions take over 1 GB.
 
-    Args:
-        file: CLEVR's questions and ShareGPT4V's conversations take 1 GB and more.
-        key: The list is the value of this key; by default the file itself is the list.
-
-    Raises:
-        DataError: The file is not such JSON; names file and line.
+    The list is the value of `key`, or the file itself. Raises DataError that names file and line.
     """
     number = 0
     for number, value in enumerate(_parsed(file, "items", f"{key}.item" if key else "item"), 1):

@@ -32,13 +32,10 @@ def read_tsv(
     """Yield the questions of a file. Pictures that several rows share are kept in memory.
 
     Args:
-        path: The TSV file.
+        path: The TSV file. Raises DataError if it, or a row of it, is not in this layout.
         root: Where the paths of pictures begin; by default the file's folder.
         name: Stands before ids; by default the file's name.
         keep: Other columns that go into `extra`.
-
-    Raises:
-        DataError: The file, or a row of it, is not in this layout.
     """
     name = name or path.stem
     shared = _shared_images(path)
