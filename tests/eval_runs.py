@@ -18,7 +18,7 @@ from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.record import Picture
 from llava_cot.evaluation.benchmarks.own import RULES
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalOutcome, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
@@ -110,7 +110,7 @@ def untimed(trace: Trace | None) -> Trace | None:
 
 def contents(folder: Path) -> dict[RunKey, dict[str, Any]]:
     """All that the runs of a folder found, but for times."""
-    with open_results([folder]) as results:
+    with RunResults([folder]) as results:
         return {
             setting: {
                 found.item: (

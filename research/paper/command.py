@@ -57,7 +57,7 @@ def reproduce(
     import sys
 
     from llava_cot.evaluation.benchmarks import open_benchmark
-    from llava_cot.evaluation.results import open_results
+    from llava_cot.evaluation.results import RunResults
     from llava_cot.evaluation.statistics import check_scipy
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.report_page import write_report
@@ -91,7 +91,7 @@ def reproduce(
 
     with ProgressDisplay(resume_with="the same command") as progress:
         outcomes = run_tasks(settings, tasks, at_once, lambda done, total: progress("answers", done, total))
-        with open_results([out / task.name for task in tasks if (out / task.name).is_dir()]) as results:
+        with RunResults([out / task.name for task in tasks if (out / task.name).is_dir()]) as results:
             page = write_report(
                 results, out, baseline="single", lead=lead, title=_TITLE, on_progress=progress
             )

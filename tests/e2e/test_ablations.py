@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import ROOT, run
 
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.types import RunKey
 from llava_cot.models.registry import BUILT_IN
 from research.paper.tasks import TRAINED
@@ -48,7 +48,7 @@ def test_each_model_answers_in_its_form(name: str, tmp_path: Path) -> None:
     [line] = json.loads(done.stdout)["results"]
     assert line["score"]["value"] > FLOORS[name]
     setting = RunKey("scenes:validation", name, "greedy", 0)
-    with open_results([tmp_path / "out"]) as results:
+    with RunResults([tmp_path / "out"]) as results:
         for result in results.results(setting):
             trace = results.trace(setting, result.item)
             assert trace is not None and FORMS[name](trace.text), trace.text

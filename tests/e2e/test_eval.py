@@ -16,10 +16,9 @@ from eval_runs import contents
 from teachers import save, staged
 
 from llava_cot.core.trace import Trace
-from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.types import RunKey
-from llava_cot.models.base import Prompt
+from llava_cot.models.base import Prompt, seed_of
 from llava_cot.models.scripted import ScriptedModel
 
 
@@ -87,7 +86,7 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     assert process.returncode == 130, told
     assert said == b"" and b"no new questions are sent" in told and b"Traceback" not in told
     asked = len(server.told) - before
-    with open_results([out]) as results:
+    with RunResults([out]) as results:
         [setting] = results.runs
         assert sum(one.failure is None for one in results.results(setting)) == asked < 40
     assert begin(*answer(server, source, out)).wait(60) == 0
@@ -120,7 +119,7 @@ def test_mini_answers_scenes_as_ask_does(tmp_path: Path) -> None:
     setting = RunKey("scenes:validation", "mini", "stage-beam-2@logits", 0)
     scenes = tmp_path / "scenes"
     assert run("scenes", scenes, "--split", "validation", "--count", "3").returncode == 0
-    with open_results([out]) as results:
+    with RunResults([out]) as results:
         found = results.results(setting)[1]
         kept, item = results.trace(setting, found.item), results.item("scenes:validation", found.item)
     assert kept is not None and found.skill == item.skill
@@ -128,7 +127,7 @@ def test_mini_answers_scenes_as_ask_does(tmp_path: Path) -> None:
         "ask", scenes / "images" / "validation-0-1.png", "\n".join((item.text, *_lettered(item.options))),
         *common,
         "--method", "stage-beam", "-n", "2", "--judge", "logits",
-        "--seed", str(question_seed(0, item.id)), "--trace", saved,
+        "--seed", str(seed_of(0, item.id)), "--trace", saved,
     )  # fmt: skip
     assert asked.returncode == 0, asked.stderr
     assert _decided(Trace.load(saved)) == _decided(kept)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import refusal, run
 
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_runs_become_a_report_in_their_folder(runs: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
     assert done.stderr.decode() == f"wrote {runs / 'report.html'}\n"
     text = (runs / "report.md").read_text()
-    with open_results([runs]) as results:
+    with RunResults([runs]) as results:
         single = [setting for setting in results.runs if setting.method == "single"]
         scores = [result.score.value for setting in single for result in results.results(setting)]
     assert len(scores) == 12

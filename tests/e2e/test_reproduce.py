@@ -13,7 +13,7 @@ from command import COMMAND, ROOT, environment, refusal, run, wait_for
 from endpoint_double import Double
 from teachers import save, staged
 
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from research.paper.tasks import reproduction_tasks
@@ -26,7 +26,7 @@ def answers(out: Path) -> int:
     folders = [file.parent for file in out.glob("*/store.db")]
     if not folders:
         return 0
-    with open_results(folders) as results:
+    with RunResults(folders) as results:
         return sum(len(results.results(setting)) for setting in results.runs)
 
 

@@ -14,8 +14,7 @@ from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Score
 from llava_cot.errors import DataError, ModelError, ModelFailure
 from llava_cot.evaluation.calibrate import ScoreSample, make_calibration, sample_scores, scores_in_traces
-from llava_cot.evaluation.plan import question_seed
-from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.base import Prompt, Sampling, seed_of
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges.base import Grade, Judge
 
@@ -64,7 +63,7 @@ async def test_the_stage_is_sampled_once_after_the_stages_before_it() -> None:
     assert ("reasoning", before, tagged("reasoning", "7")) in judge.asked
     assert {call.n for call in model.calls} == {1}
     assert len(model.calls) == 8 * 3 + 3 * 3  # the third sample of those without is a conclusion
-    seeds = {random.Random(question_seed(3, f"numbers/{i}")).getrandbits(63) for i in range(11)}
+    seeds = {random.Random(seed_of(3, f"numbers/{i}")).getrandbits(63) for i in range(11)}
     assert {call.sampling.seed for call in model.calls if not call.prompt.prefix} == seeds
 
 

@@ -12,7 +12,7 @@ from eval_runs import Moody, numbers, run
 
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem
 
@@ -45,7 +45,7 @@ def test_it_is_opened_run_and_reported_by_its_name(installed: None, tmp_path: Pa
     benchmark = open_benchmark("letters")
     assert (benchmark.name, benchmark.title) == ("letters", "Letters")
     run(tmp_path, benchmark, Moody(lambda prompt, rng: "A"))
-    with open_results([tmp_path]) as results:
+    with RunResults([tmp_path]) as results:
         [key] = results.runs
         assert [one.score.value for one in results.results(key)] == [1.0]
         assert results.headline("letters") == ("accuracy",) and results.metrics(key)
@@ -58,7 +58,7 @@ def test_without_its_package_the_error_names_the_missing_rule(
     monkeypatch.setattr(BENCHMARKS, "_entry_points", {})
     monkeypatch.delitem(BENCHMARKS._entries, "letters")
     missing = pytest.raises(DataError, match="no scoring rule 'first-letter'")
-    with open_results([tmp_path]) as results, missing:
+    with RunResults([tmp_path]) as results, missing:
         results.headline("letters")
 
 

@@ -10,7 +10,7 @@ from eval_runs import Moody, entry, numbers, run
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, StoreError
 from llava_cot.evaluation.report.arms import summarize
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.types import RunKey
 from llava_cot.view.summaries import evaluation_table
 
@@ -22,7 +22,7 @@ def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:
     run(tmp_path / "out", benchmark, Moody(), "single", "majority-2", seeds=(0, 1))
     for file in (tmp_path / "pictures").iterdir():
         file.unlink()
-    with open_results([tmp_path / "out"]) as results:
+    with RunResults([tmp_path / "out"]) as results:
         assert results.runs == [
             RunKey("numbers", "scripted", method, seed)
             for method in ("single", "majority-2")
@@ -48,7 +48,7 @@ def test_a_report_needs_neither_files_nor_model(tmp_path: Path) -> None:
 def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
     run(tmp_path / "a", numbers(5), Moody(), "single")
     run(tmp_path / "b", (numbers(5), numbers(2, name="others")), entry(Moody(), "other"), "greedy")
-    with open_results([tmp_path / "a", tmp_path / "b"]) as results:
+    with RunResults([tmp_path / "a", tmp_path / "b"]) as results:
         assert {(s.benchmark, s.model) for s in results.runs} == {
             ("numbers", "scripted"), ("numbers", "other"), ("others", "other")
         }  # fmt: skip
@@ -66,10 +66,10 @@ def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="has a run that a folder before it has too: scripted, single on numbers"
     ):
-        open_results([tmp_path / "a", tmp_path / "b"])
+        RunResults([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(DataError, match="has other questions of numbers"):
-        open_results([tmp_path / "a", tmp_path / "c"])
-    with open_results([tmp_path / "a"]):  # was let go
+        RunResults([tmp_path / "a", tmp_path / "c"])
+    with RunResults([tmp_path / "a"]):  # was let go
         pass
 
 
@@ -79,23 +79,23 @@ def test_folders_of_one_name_for_two_things(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"the model m in .* is two, and in a folder before it one; report on"
     ):
-        open_results([tmp_path / "a", tmp_path / "b"])
+        RunResults([tmp_path / "a", tmp_path / "b"])
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no runs"):
-        open_results([tmp_path])
+        RunResults([tmp_path])
     assert not list(tmp_path.iterdir())
     with Store(tmp_path) as store:
         store.match_settings({"purpose": "annotating"})
         with pytest.raises(StoreError, match="another process works on"):
-            open_results([tmp_path])
+            RunResults([tmp_path])
     with pytest.raises(DataError, match="was not written by"):
-        open_results([tmp_path])
+        RunResults([tmp_path])
 
 
 def test_notes_stand_under_the_table(tmp_path: Path) -> None:
     run(tmp_path, numbers(2), Moody())
-    with open_results([tmp_path]) as results:
+    with RunResults([tmp_path]) as results:
         lines = summarize(results, results.runs)
     assert list(evaluation_table(lines, {"numbers": "Made up.", "others": ""}))[3:] == ["\nnumbers: Made up."]

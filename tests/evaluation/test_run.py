@@ -17,11 +17,10 @@ from llava_cot.data.record import Picture
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
 from llava_cot.evaluation.benchmarks.packaged import scenes
-from llava_cot.evaluation.plan import question_seed
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
-from llava_cot.models.base import Prompt, Sampling
+from llava_cot.models.base import Prompt, Sampling, seed_of
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
 from llava_cot.search.request import parse_spec
@@ -41,14 +40,14 @@ def test_every_trace_is_the_one_that_asking_gives(tmp_path: Path, spec: str) -> 
     (tmp_path / "pictures").mkdir()
     benchmark, how = numbers(6, tmp_path / "pictures"), parse_spec(spec)
     run(tmp_path / "out", benchmark, Moody(), spec, seeds=(0, 3))
-    with open_results([tmp_path / "out"]) as results:
+    with RunResults([tmp_path / "out"]) as results:
         for setting in results.runs:
             for item in benchmark.items():
                 alone = ask_sync(
                     Moody(), None, item.question(), method=how.method, n=how.n, judge=how.judge,
                     sampling=Sampling(
                         temperature=0.6 if how.temperature is None else how.temperature,
-                        seed=question_seed(setting.seed, item.id),
+                        seed=seed_of(setting.seed, item.id),
                     ),
                 )  # fmt: skip
                 assert untimed(results.trace(setting, item.id)) == untimed(alone)
@@ -100,7 +99,7 @@ def test_a_failure_is_retried_twice_stored_and_counted_as_wrong(tmp_path: Path) 
         (),
     )
     setting = RunKey("numbers", "scripted", "single", 0)
-    with open_results([tmp_path]) as results:
+    with RunResults([tmp_path]) as results:
         found = results.results(setting)
         assert [one.score.value for one in found] == [1, 1, 0, 1]
         assert (found[2].score.by, found[2].failure, found[2].conclusion) == ("failed", "out of memory", None)
@@ -137,7 +136,7 @@ def test_a_model_that_keeps_failing_is_skipped_and_its_questions_count_as_wrong(
     gone = entry(Moody(failing=lambda prompt: ModelError("gone")), at_once=1)
     done = run(tmp_path, numbers(50), gone)
     assert (done.failed, done.abandoned) == (20, ("scripted",))
-    with open_results([tmp_path]) as results:
+    with RunResults([tmp_path]) as results:
         found = results.results(results.runs[0])
         assert len(found) == 50 and all(one.score.by == "failed" for one in found)
         assert [one.failure for one in found[19:21]] == ["gone", "it has not been asked yet"]

@@ -20,7 +20,7 @@ from llava_cot.core.question import Question
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, ModelError, StoreError
 from llava_cot.evaluation.plan import plan_models
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import evaluate
 from llava_cot.models.base import Model
 from llava_cot.search.request import parse_spec
@@ -115,12 +115,12 @@ def test_a_folder_does_not_mix_resources(tmp_path: Path, opened: list[str]) -> N
 def test_reports_name_resources_and_do_not_mix_them(tmp_path: Path, opened: list[str]) -> None:
     for spec, seed in (("7", 0), ("8", 1)):
         go(tmp_path / spec, "relay", "single", resources=reasoning(spec), seeds=(seed,))
-    with open_results([tmp_path / "7"]) as results:
+    with RunResults([tmp_path / "7"]) as results:
         write_report(results, tmp_path / "report")
     said = (tmp_path / "report" / "report.md").read_text()
     assert "Besides the model, relay had --reasoner 7." in said
     with pytest.raises(DataError, match=r"relay in .* had --reasoner 8, and in a folder before it --re"):
-        open_results([tmp_path / "7", tmp_path / "8"])
+        RunResults([tmp_path / "7", tmp_path / "8"])
 
 
 def test_examples_are_compared_by_their_content(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from eval_runs import Moody, contents, entry, numbers, run
 from teachers import staged
 
 from llava_cot.errors import ModelFailure
-from llava_cot.evaluation.results import QuestionResult, open_results
+from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.evaluation.types import AnswerScore
 from llava_cot.models.base import Prompt
 
@@ -69,7 +69,7 @@ def test_a_new_scorer_rescores_the_whole_folder(tmp_path: Path) -> None:
     kind, model = Judge("kind", "Yes"), Moody(vague)
     run(tmp_path, benchmark(), model)
     run(tmp_path, numbers(2, name="others"), Moody(), scorer=kind)
-    with open_results([tmp_path]) as results:
+    with RunResults([tmp_path]) as results:
         [setting] = [setting for setting in results.runs if setting.benchmark == "numbers"]
         assert all(one.score.by == "scorer" for one in results.results(setting))
 

@@ -103,7 +103,7 @@ def evaluate(
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.plan import SERVER_AT_ONCE, EvalPlan, plan_models
     from llava_cot.evaluation.report.arms import summarize
-    from llava_cot.evaluation.results import open_results
+    from llava_cot.evaluation.results import RunResults
     from llava_cot.evaluation.run import evaluate as run
     from llava_cot.evaluation.scorer import ANSWER_SOURCES
     from llava_cot.evaluation.statistics import check_scipy
@@ -150,7 +150,7 @@ def evaluate(
             on_progress=show_evaluation(progress), on_interrupt=progress.interrupting,
         )  # fmt: skip
     planned = {key for one in plan.models for key, _, _ in plan.runs(one.name)}
-    with open_results([folder]) as results:
+    with RunResults([folder]) as results:
         rows = summarize(results, [key for key in results.runs if key in planned])
         notes = {row.benchmark: results.note(row.benchmark) for row in rows}
     if as_json:

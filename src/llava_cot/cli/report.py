@@ -30,14 +30,14 @@ def report(
     ] = None,
 ) -> None:
     """Write a report on runs: tables, plots, and every question with its answers."""
-    from llava_cot.evaluation.results import open_results
+    from llava_cot.evaluation.results import RunResults
     from llava_cot.evaluation.statistics import check_scipy
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.report_page import write_report
 
     check_scipy()
     once = list({folder.resolve(): folder for folder in folders}.values())
-    with open_results(once) as results, ProgressDisplay() as progress:
+    with RunResults(once) as results, ProgressDisplay() as progress:
         page = write_report(
             results,
             out or folders[0],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -13,10 +13,9 @@ from llava_cot.core.stages import StageFormat, parse
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.errors import DataError
-from llava_cot.evaluation.plan import question_seed
 from llava_cot.evaluation.scorer import retry
 from llava_cot.evaluation.types import BenchmarkItem
-from llava_cot.models.base import Model, Sampling
+from llava_cot.models.base import Model, Sampling, seed_of
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.judges.base import Judge
 from llava_cot.search.request import Request
@@ -43,20 +42,10 @@ async def sample_scores(
     at_once: int,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ScoreSample:
-    """Sample the stage once a question, after one sample of each stage before it, and score these.
+    """Sample a stage once a question, after one sample of each stage before it, and score these.
 
-    Args:
-        model: Samples the stages.
-        judge: Scores them.
-        items: The questions.
-        stage: The stage that is scored.
-        sampling: Its seed and each question's id determine that question's sample.
-        fmt: The stage format.
-        at_once: Questions in flight.
-        on_progress: Called with the number of questions done.
-
-    Returns:
-        The scores in the order of the questions.
+    The seed of `sampling` and a question's id determine that question's sample. `on_progress` is called with
+    the number of questions done.
 
     Raises:
         ModelError, ImageError, DataError: of the model, the pictures, the questions.
@@ -66,7 +55,7 @@ async def sample_scores(
 
     async def one(numbered: tuple[int, BenchmarkItem]) -> None:
         number, item = numbered
-        settings = replace(sampling, seed=question_seed(sampling.seed, item.id))
+        settings = replace(sampling, seed=seed_of(sampling.seed, item.id))
         async with pool.open(item.pictures) as images:
             question = item.with_images(await images())
             found[number] = await retry(
@@ -118,7 +107,7 @@ def make_calibration(sample: ScoreSample, judge: str, stage: str, **fields: Any)
 
     Raises DataError if the sample has fewer than two scores, or one that is not finite.
     """
-    scores: Sequence[float] = sample.scores
+    scores = sample.scores
     if len(scores) < 2:
         found = "one score" if scores else "no scores"
         raise DataError(

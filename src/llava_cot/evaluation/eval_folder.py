@@ -49,11 +49,6 @@ def read_trace_key(key: str) -> tuple[RunKey, str]:
     return RunKey(benchmark, model, method, seed), id
 
 
-def first_items(benchmark: Benchmark, limit: int | None) -> Iterator[BenchmarkItem]:
-    """Yield the benchmark's first `limit` questions, all if that is None."""
-    return islice(benchmark.items(), limit)
-
-
 class EvalFolder:
     """The store of one run folder. A context manager, which holds the folder's lock until its end.
 
@@ -104,13 +99,13 @@ class EvalFolder:
             self._check_method(spec.name, plan.resources.describe(spec.method, spec.judge))
 
     def add_benchmark(self, benchmark: Benchmark, limit: int | None) -> list[str]:
-        """Store the benchmark's questions and return their ids.
+        """Store the benchmark's first `limit` questions, or all, and return their ids.
 
         Raises StoreError if the folder has other questions under its name, or there are none, or two of them
         have the same id.
         """
         digest, ids = sha256(), []
-        for item in first_items(benchmark, limit):
+        for item in islice(benchmark.items(), limit):
             digest.update(
                 json.dumps([_item_json(item), [picture.name for picture in item.pictures]]).encode()
             )
@@ -127,7 +122,7 @@ class EvalFolder:
         }  # fmt: skip
         known = self.store.get(benchmark.name, "benchmark")
         if known is None:
-            for item in first_items(benchmark, limit):
+            for item in islice(benchmark.items(), limit):
                 self.store.put(json.dumps([benchmark.name, item.id]), "item", _item_json(item))
             self.store.put(benchmark.name, "benchmark", now)
         elif known["hash"] != now["hash"]:
@@ -176,13 +171,13 @@ class EvalFolder:
         found = self.store.get(json.dumps([benchmark, id]), "item")
         if found is None:
             raise KeyError(id)
-        return read_item(id, found)
+        return _read_item(id, found)
 
     def items(self) -> Iterator[tuple[str, str, BenchmarkItem]]:
         """Yield (benchmark, id, question) of all questions."""
         for key, found in self.store.items("item"):
             benchmark, id = json.loads(key)
-            yield benchmark, id, read_item(id, found)
+            yield benchmark, id, _read_item(id, found)
 
     def _check_model(self, name: str, spec: str, source: str) -> None:
         known = self.store.get(name, "model") or {"opened": spec, "answer": source}
@@ -228,7 +223,7 @@ def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _SCORE_FIELDS}
 
 
-def read_item(id: str, found: Mapping[str, Any]) -> BenchmarkItem:
+def _read_item(id: str, found: Mapping[str, Any]) -> BenchmarkItem:
     return BenchmarkItem(
         id, found["text"], tuple(found["options"]), found["answer"], (), found["skill"], found["extra"]
     )

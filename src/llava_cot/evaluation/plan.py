@@ -14,7 +14,7 @@ from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.scorer import AnswerSource
 from llava_cot.evaluation.types import Benchmark, RunKey
-from llava_cot.models.base import Model, Sampling, seed_of
+from llava_cot.models.base import Model, Sampling
 from llava_cot.models.registry import open_model
 from llava_cot.search.ask import answer
 from llava_cot.search.request import Request, Spec
@@ -65,11 +65,6 @@ class EvalPlan:
                     yield RunKey(benchmark.name, model, spec.name, seed), benchmark, spec
 
 
-def question_seed(seed: int, item: str) -> int:
-    """Return the seed with which `ask` gives the same trace of a question. It depends on nothing else."""
-    return seed_of(seed, item)
-
-
 def plan_models(
     models: Sequence[str],
     *,
@@ -84,10 +79,8 @@ def plan_models(
 
     Args:
         models: Their names.
-        model_name: The name that a server knows the model by.
+        model_name, device, dtype: As for `open_model`.
         at_once: Questions in flight; None for the kind of model's default.
-        device: Where local models run.
-        dtype: Their number type.
         ray: The address of a Ray cluster whose workers open the models.
         known: Models that are open, or will be, by their names; these are not opened again.
 
@@ -111,7 +104,10 @@ def plan_models(
                 )
                 model = stack.enter_context(closing(opened))
             served = isinstance(model, EndpointModel | BalancedModel)
-            yield partial(_answer, model), at_once or (SERVER_AT_ONCE if served else LOCAL_AT_ONCE)
+            yield (
+                lambda question, request, resources: answer(request, model, question, resources),
+                at_once or (SERVER_AT_ONCE if served else LOCAL_AT_ONCE),
+            )
 
     @contextmanager
     def on_cluster(spec: str) -> Iterator[tuple[AnswerFunction, int]]:
@@ -135,7 +131,3 @@ def plan_models(
         if names.count(name) > 1:
             raise ValueError(f"two models have the name {name}; give each its own, as in NAME=MODEL")
     return tuple(found)
-
-
-async def _answer(model: Model, question: Question, request: Request, resources: Resources) -> Trace:
-    return await answer(request, model, question, resources)

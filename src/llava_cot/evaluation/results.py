@@ -157,11 +157,6 @@ class RunResults:
             )
 
 
-def open_results(folders: Sequence[Path]) -> RunResults:
-    """Open the runs in these folders, to be closed after use. Raises as `RunResults` does."""
-    return RunResults(folders)
-
-
 def describe_resources(resources: Mapping[str, str]) -> str:
     """Describe what a method had besides the model: "--reasoner mini, --examples 5f3a"."""
     return ", ".join(f"{option} {value}" for option, value in resources.items()) or "only the model"

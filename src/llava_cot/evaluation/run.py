@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
@@ -14,11 +15,11 @@ from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import check_store_folder
 from llava_cot.errors import DataError, ModelError
-from llava_cot.evaluation.eval_folder import EvalFolder, first_items, read_trace_key, trace_key
-from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel, question_seed
+from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
+from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
 from llava_cot.evaluation.scorer import FolderScores, retry
 from llava_cot.evaluation.types import BenchmarkItem, RunKey, ScoringRule
-from llava_cot.models.base import Model
+from llava_cot.models.base import Model, seed_of
 from llava_cot.search.request import Spec
 from llava_cot.search.resources import Resources
 
@@ -179,7 +180,7 @@ class _Evaluation:
         for run, benchmark, spec in self._plan.runs(model.name):
             if all(trace_key(run, id) in self._answered for id in self._ids[benchmark.name]):
                 continue  # without reading the benchmark once more
-            for item in first_items(benchmark, self._plan.limit):
+            for item in islice(benchmark.items(), self._plan.limit):
                 key = trace_key(run, item.id)
                 if key not in self._answered:
                     yield _PendingQuestion(key, run, spec, item, benchmark.rule)
@@ -213,7 +214,7 @@ class _Evaluation:
     async def _ask(
         self, question: _PendingQuestion, answer: AnswerFunction, resources: Resources, pool: ImagePool
     ) -> Trace:
-        spec, seed = question.spec, question_seed(question.run.seed, question.item.id)
+        spec, seed = question.spec, seed_of(question.run.seed, question.item.id)
         request = self._plan.requests[spec].with_seed(seed)
         async with pool.open(question.item.pictures) as images:
             loaded = question.item.with_images(await images())

@@ -31,24 +31,16 @@ class RunKey:
 class BenchmarkItem:
     """One question of a benchmark.
 
-    Attributes:
-        id: Unique within the benchmark, and the same each time it is read.
-        text: The question, with a hint in front of it where the benchmark has one.
-        options: The texts of the choices, in order; empty for a free answer.
-        answer: The reference: a letter where there are options.
-        pictures: The pictures, not read yet.
-        skill: The category by which the benchmark reports.
-        extra: What the scoring rule needs besides, as plain JSON. `cluster` (the group of questions that are
-            not independent, such as those about one picture) and `finer` (a sub-category) are read for all
-            rules; see the rules for the rest.
+    `extra` is what the scoring rule needs besides, as plain JSON. `cluster` (the group of questions that are
+    not independent, such as those about one picture) and `finer` (a sub-category) are read for all rules.
     """
 
-    id: str
-    text: str
-    options: tuple[str, ...] = ()
-    answer: str | None = None
-    pictures: tuple[Picture, ...] = ()
-    skill: str = ""
+    id: str  # unique within the benchmark, and the same each time it is read
+    text: str  # with a hint in front of it where the benchmark has one
+    options: tuple[str, ...] = ()  # the texts of the choices; empty for a free answer
+    answer: str | None = None  # the reference: a letter where there are options
+    pictures: tuple[Picture, ...] = ()  # not read yet
+    skill: str = ""  # the category by which the benchmark reports
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def question(self) -> Question:
@@ -64,19 +56,12 @@ class BenchmarkItem:
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """The score of one answer.
+    """The score of one answer."""
 
-    Attributes:
-        value: From 0 to 1.
-        by: What decided it.
-        extracted: The answer found in the conclusion, such as "B" or "14".
-        reason: The scorer's reply, or why there is no score.
-    """
-
-    value: float
+    value: float  # from 0 to 1
     by: ScoredBy
-    extracted: str = ""
-    reason: str = ""
+    extracted: str = ""  # the answer found in the conclusion, such as "B" or "14"
+    reason: str = ""  # the scorer's reply, or why there is no score
 
 
 @dataclass(frozen=True)
@@ -137,18 +122,12 @@ class ScoringRule(Protocol):
 class Benchmark:
     """A benchmark: questions and the rule that scores their answers.
 
-    Attributes:
-        name: As in specs, folders and tables.
-        title: For people.
-        page: URL of its paper or description.
-        items: Returns the questions, lazily, in the same order at each call.
-        rule: How answers are scored.
-        note: A sentence shown with its scores, such as which of two editions it is; may be empty.
+    `items` returns the questions, lazily, in the same order at each call.
     """
 
-    name: str
-    title: str
-    page: str
+    name: str  # as in specs, folders and tables
+    title: str  # for people
+    page: str  # URL of its paper or description
     items: Callable[[], Iterator[BenchmarkItem]]
     rule: ScoringRule
-    note: str = ""
+    note: str = ""  # a sentence shown with its scores, such as which of two editions it is

@@ -22,12 +22,8 @@ from llava_cot.evaluation.report.document import BarPlot, LinePlot, ReportPlot, 
 from llava_cot.evaluation.statistics import MeanEstimate
 
 WIDTH = 560  # of a plot, in its own units; pages scale it
-_INK, _FAINT, _RULE, _PAPER = (
-    ("#1b1f27", "#e6e9ef"),
-    ("#5d6675", "#9aa4b5"),
-    ("#dfe3ea", "#303845"),
-    "#1a1f28",
-)
+_INK, _FAINT, _RULE = ("#1b1f27", "#e6e9ef"), ("#5d6675", "#9aa4b5"), ("#dfe3ea", "#303845")
+_PAPER = "#1a1f28"  # dark
 _SERIES = (  # light and dark; further series have these again, dashed or hatched
     ("#0b6e74", "#4cc3ca"), ("#c4541a", "#f0925c"), ("#5b4bb3", "#a99cf5"), ("#a8357f", "#ec84c2"),
     ("#4b7a1e", "#9ccf63"), ("#2463b5", "#74aef7"), ("#8a6a00", "#dcb94a"), ("#6b7280", "#a9b3c3"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava_cot.evaluation.results import open_results
+from llava_cot.evaluation.results import RunResults
 from research.paper.run_tasks import ReproductionSettings, run_task
 from research.paper.tasks import BASELINES, reproduction_tasks
 
@@ -16,7 +16,7 @@ def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:
         run_task(ReproductionSettings(tmp_path, "scenes:validation", 2, 40), task, counts.append).failed == 0
     )
     assert counts[-1] == 2 and any(group.methods == task.methods for group in BASELINES)
-    with open_results([tmp_path / task.name]) as results:
+    with RunResults([tmp_path / task.name]) as results:
         [setting] = results.runs
         assert setting.method == "cot-few-shot" and "--examples" in results.resources(setting)
         for found in results.results(setting):

@@ -122,18 +122,16 @@ TABLES = {
 
 def open_table(table: TsvBenchmark, root: Path | None = None) -> Benchmark:
     """Open a public benchmark; see `open_benchmark` for `root`. Raises DataError."""
-    file = find_file(table.files, root)
+    file = _find_file(table.files, root)
     if table.check is not None:
         table.check(file)
     return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule, table.note)
 
 
-def find_file(names: Sequence[str], root: Path | None) -> Path:
-    """Return the first of these files that is in the folder `root`, which may be the file itself.
-
-    Raises DataError with the missing file's name, the folder and the download URL.
-    """
-    folder = (root or data_root()).expanduser()
+def _find_file(names: Sequence[str], root: Path | None) -> Path:
+    """Return the first of these files that is there. Raises DataError with the download URL."""
+    named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
+    folder = (root or Path(named)).expanduser()
     if folder.is_file() and folder.name in names:
         return folder
     for name in names:
@@ -143,9 +141,3 @@ def find_file(names: Sequence[str], root: Path | None) -> Path:
         f"there is no {' and no '.join(names)} in {folder}; download {URLS[names[0]]} into it, or set the "
         f"environment variable {_VARIABLES[0]} to the folder that has it"
     )
-
-
-def data_root() -> Path:
-    """Return the folder that the environment names, or VLMEvalKit's own, `~/LMUData`."""
-    named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
-    return Path(named).expanduser()

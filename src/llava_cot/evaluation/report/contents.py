@@ -62,7 +62,7 @@ def contents(
         stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
         parts = _benchmark(stem, arms_on(arms, benchmark), scores, baselines, decided, paper)
         note = (notes[benchmark],) if notes.get(benchmark) else ()
-        sections.append(ReportSection(benchmark, (*note, *parts)))
+        sections.append(ReportSection(benchmark, (*note, *(part for part in parts if part is not None))))
     return sections
 
 
@@ -93,12 +93,12 @@ def _benchmark(
     baselines: Mapping[Arm, Arm],
     decided: Mapping[Arm, Counter[str]],
     paper: bool,
-) -> Iterator[ReportTable | ReportPlot]:
+) -> Iterator[ReportTable | ReportPlot | None]:
     names = list(dict.fromkeys(metric.name for metric in arms[0].metrics))
     skills = {name: found for name in names if (found := score_tables.skill_scores(arms, name))}
     main = arms[0].headline_names[0]
     yield score_tables.differences_table(arms, scores, baselines)
-    yield from _if(score_tables.metrics_table(arms))
+    yield score_tables.metrics_table(arms)
     yield from _plots(stem, arms, scores, skills.get(main, []))
     yield outcome_tables.costs_table(arms)
     for name, found in skills.items():
@@ -108,15 +108,10 @@ def _benchmark(
         if any(arm in baselines for arm in arms):
             yield outcome_tables.agreement_table(arms, baselines)
         yield outcome_tables.reach_table(arms)
-    yield from _if(outcome_tables.oracle_table(arms))
+    yield outcome_tables.oracle_table(arms)
     yield outcome_tables.format_table(arms)
     yield outcome_tables.scored_by_table(arms)
-    yield from _if(outcome_tables.duels_table(arms, decided))
-
-
-def _if(table: ReportTable | None) -> Iterator[ReportTable]:
-    if table is not None:
-        yield table
+    yield outcome_tables.duels_table(arms, decided)
 
 
 def _plots(

@@ -9,7 +9,6 @@ from typing import get_args
 
 from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
 from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share
-from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import ScoredBy
 
 RIGHT = 0.5  # an answer counts as right from this score on; `report.js` has it, too
@@ -69,23 +68,21 @@ class PairCounts:
 
 
 def pair_counts(first: Arm, second: Arm) -> PairCounts:
-    outcomes = [
-        (result.score.value >= RIGHT, others[result.item].score.value >= RIGHT)
-        for run, other in _paired_runs(first, second)
-        for others in [{result.item: result for result in other}]
-        for result in run
-        if result.item in others
-    ]
-    return PairCounts(
-        *(outcomes.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False)))
-    )
-
-
-def _paired_runs(first: Arm, second: Arm) -> list[tuple[Sequence[QuestionResult], Sequence[QuestionResult]]]:
-    ours = {key.seed: run for key, run in zip(first.keys, first.runs, strict=True)}
-    theirs = {key.seed: run for key, run in zip(second.keys, second.runs, strict=True)}
+    ours = {key.seed: run for key, run in zip(first.keys, first.by_id, strict=True)}
+    theirs = {key.seed: run for key, run in zip(second.keys, second.by_id, strict=True)}
     shared = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-    return shared or list(zip(first.runs, second.runs, strict=False))
+    outcomes = Counter(
+        (result.score.value >= RIGHT, other[id].score.value >= RIGHT)
+        for run, other in shared or zip(first.by_id, second.by_id, strict=False)
+        for id, result in run.items()
+        if id in other
+    )
+    return PairCounts(
+        both=outcomes[True, True],
+        first=outcomes[True, False],
+        second=outcomes[False, True],
+        neither=outcomes[False, False],
+    )
 
 
 def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> ReportTable:
