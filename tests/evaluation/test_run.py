@@ -16,7 +16,7 @@ from llava_cot import ask_sync
 from llava_cot.data.record import Picture
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
-from llava_cot.evaluation.benchmarks.packaged import scenes
+from llava_cot.evaluation.benchmarks import scenes
 from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey

@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
+def writable(text: str) -> str:
+    """Printable text that a file can hold: what UTF-8 cannot encode is replaced."""
+    return printable(text.encode("utf-8", "replace").decode())
+
+
 def one_line(text: str) -> str:
     """Printable text with all its white space collapsed."""
     return " ".join(printable(text).split())

@@ -75,13 +75,12 @@ class Cluster:
         try:
             each = divide(self._ray.nodes(), workers, cache_mb, device)
             arguments = {"device": device, "dtype": dtype, "cache_mb": each.cache_mb}
-            opening = ModelOpening(spec, arguments, each.cpus, version("llava-cot"))
             # Restarts need no limit of their own: calls are repeated so many times and then fail.
             kind = self._ray.remote(Worker).options(
                 num_cpus=each.cpus, num_gpus=each.gpus, max_restarts=-1, max_task_retries=_ATTEMPTS - 1
             )
             for _ in range(each.workers):
-                actor = kind.remote(opening)
+                actor = kind.remote(spec, arguments, each.cpus, version("llava-cot"))
                 self._members.append(_Member(actor, actor.model_name.remote()))
             self.name = self._wait_for_one()
         except BaseException:
@@ -265,16 +264,6 @@ def _reason(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class ModelOpening:
-    """What each worker opens: the model, the arguments of `open_model`, and its number of CPU threads."""
-
-    spec: str
-    arguments: Mapping[str, Any]
-    threads: int
-    version: str  # of the llava-cot that asks for it
-
-
-@dataclass(frozen=True)
 class PackedQuestion:
     """A question as it is sent: without its pictures, and for each its name and the bytes of a file."""
 
@@ -293,10 +282,16 @@ class PackedQuestion:
 
 
 class Worker:
-    """The actor that answers questions. It opens its model at the first call, also after a restart."""
+    """The actor that answers questions. It opens its model at the first call, also after a restart.
 
-    def __init__(self, opening: ModelOpening) -> None:
-        self._opening = opening
+    Args:
+        spec, arguments: As for `open_model`.
+        threads: How many CPU threads it uses.
+        expected: The version of llava-cot that it must have.
+    """
+
+    def __init__(self, spec: str, arguments: Mapping[str, Any], threads: int, expected: str) -> None:
+        self._spec, self._arguments, self._threads, self._expected = spec, arguments, threads, expected
         self._model: Any = None
 
     async def model_name(self) -> str:
@@ -320,16 +315,15 @@ class Worker:
 
     def _open(self) -> Model:
         if self._model is None:
-            opening = self._opening
-            if (here := version("llava-cot")) != opening.version:
+            if (here := version("llava-cot")) != self._expected:
                 raise ModelError(
-                    f"a worker of the cluster has llava-cot {here}, and this is {opening.version}; install "
+                    f"a worker of the cluster has llava-cot {here}, and this is {self._expected}; install "
                     "the same version everywhere"
                 )
-            os.environ["OMP_NUM_THREADS"] = str(opening.threads)  # before torch is imported
+            os.environ["OMP_NUM_THREADS"] = str(self._threads)  # before torch is imported
             from llava_cot.models.registry import open_model
 
-            self._model = open_model(opening.spec, **opening.arguments)
+            self._model = open_model(self._spec, **self._arguments)
         model: Model = self._model
         return model
 

@@ -66,17 +66,14 @@ class EvalFolder:
         opened = cls(folder)
         if opened.store.settings().items() >= _PURPOSE.items():
             return opened
-        opened.close()
+        opened.store.close()
         raise DataError(f"{folder} was not written by `llava-cot eval`; name a folder that was")
-
-    def close(self) -> None:
-        self.store.close()
 
     def __enter__(self) -> EvalFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.store.close()
 
     def check(self, plan: EvalPlan) -> None:
         """Raise StoreError if the plan does not fit what the folder holds."""

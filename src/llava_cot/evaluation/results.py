@@ -103,14 +103,11 @@ class RunResults:
         """Return the trace of a question, with its pictures; None where the model failed."""
         return self._folders[run].trace(trace_key(run, item), pictures=True)
 
-    def close(self) -> None:
-        self._open.close()
-
     def __enter__(self) -> RunResults:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._open.close()
 
     def _read(self, path: Path, folder: EvalFolder) -> None:
         store = folder.store

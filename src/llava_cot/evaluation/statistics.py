@@ -1,8 +1,6 @@
-"""Statistics of reports: means with 95% intervals, paired differences and their p-values.
+"""Statistics of reports: means with 95% intervals over the questions, paired differences and p-values.
 
-An interval says how the score would vary if other questions like these were asked. Units of one key, such as
-one question under several seeds, are averaged first, so the noise of sampling is in the interval as far as it
-is left in these averages. What all questions of a seed share, such as a newly trained model, is not in it.
+Units of one key, such as one question under several seeds, are averaged first.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from llava_cot.core.images import jpeg_url, load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
-from llava_cot.core.wording import plural, printable
+from llava_cot.core.wording import plural, writable
 from llava_cot.data.checks.browse import DataView
 from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
@@ -55,7 +55,7 @@ def _shown(value: Any) -> Any:
     """A value as the page shows it: plain strings printable and cut; `Markup` is our own and stays."""
     if type(value) is not str:
         return value
-    text = printable(value.encode("utf-8", "replace").decode())
+    text = writable(value)
     if len(text) <= _MAX_TEXT:
         return text
     return f"{text[:_MAX_TEXT]} … ({plural(len(text) - _MAX_TEXT, 'more character')})"

@@ -16,7 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from llava_cot.core.wording import printable
+from llava_cot.core.wording import writable
 from llava_cot.errors import DataError, missing_package
 from llava_cot.evaluation.report.document import BarPlot, LinePlot, ReportPlot, interval, number
 from llava_cot.evaluation.statistics import MeanEstimate
@@ -111,10 +111,10 @@ def _draw_lines(figure: Any, plot: LinePlot) -> dict[str, str]:
         handles.append(axes.plot([], [], linewidth=2, linestyle=dashes, **style)[0])
         for point in line.points:
             id = f"point-{len(tooltips)}"
-            tooltips[id] = _text(point.tooltip)
+            tooltips[id] = writable(point.tooltip)
             axes.plot([point.x], [point.y.value], linestyle="", gid=id, zorder=3, **style)
             axes.annotate(
-                _text(point.label), (point.x, point.y.value), (6, 5), textcoords="offset points",
+                writable(point.label), (point.x, point.y.value), (6, 5), textcoords="offset points",
                 fontsize=9, color=_FAINT[0],
             )  # fmt: skip
     spread = 1.12 if plot.counts else 1.25
@@ -130,7 +130,7 @@ def _draw_lines(figure: Any, plot: LinePlot) -> dict[str, str]:
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(_text(plot.x_name))
+    axes.set_xlabel(writable(plot.x_name))
     axes.set_ylabel("score, %")
     rows = _legend(figure, handles, [line.name for line in plot.lines])
     figure.set_size_inches(WIDTH / 72, (_TOP + rows * _LINE + _PLOT + _BELOW) / 72)
@@ -146,7 +146,7 @@ def _draw_bars(figure: Any, plot: BarPlot) -> dict[str, str]:
     tooltips: dict[str, str] = {}
     for group in plot.groups:
         axes.annotate(
-            _text(group.name), (0, y + _NAME - 6), (4, 0), textcoords="offset points", fontweight="bold"
+            writable(group.name), (0, y + _NAME - 6), (4, 0), textcoords="offset points", fontweight="bold"
         )
         y += _NAME
         for series, score in enumerate(group.scores):
@@ -154,7 +154,7 @@ def _draw_bars(figure: Any, plot: BarPlot) -> dict[str, str]:
                 continue
             id, middle, look = f"bar-{len(tooltips)}", y + _BAR / 2, _look(series)
             alpha = 0.45 if look["again"] else 0.8
-            tooltips[id] = _text(
+            tooltips[id] = writable(
                 f"{plot.series[series]}, {group.name}: {number(score.value)} ({interval(score)})"
             )
             handles[series] = axes.barh(middle, score.value, _BAR - 2, color=look["color"], alpha=alpha)[0]
@@ -202,7 +202,7 @@ def _errors(scores: Sequence[MeanEstimate]) -> list[list[float]]:
 
 def _legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> int:
     """Put a legend above the plot. Returns how many lines it has."""
-    texts = [_text(name) for name in names]
+    texts = [writable(name) for name in names]
     texts = [text if len(text) <= 70 else f"{text[:69]}…" for text in texts]
     columns = max(1, int(WIDTH / (_LETTER * max(map(len, texts)) + 48)))
     # A label that begins with "_" would be left out.
@@ -245,7 +245,7 @@ def _adapt(svg: str, plot: ReportPlot, tooltips: dict[str, str]) -> ET.Element:
     for shape in root.iterfind(f".//{_SVG}defs/{_SVG}path"):  # `use` has the colors, which can then be dark
         for name in ("fill", "stroke"):
             shape.attrib.pop(name, None)
-    alt = _text(plot.alt)
+    alt = writable(plot.alt)
     box = root.get("viewBox", "")
     root.attrib.clear()
     root.attrib.update({"class": "rp-plot", "role": "img", "viewBox": box, "aria-label": alt})
@@ -270,11 +270,6 @@ def _title(text: str) -> ET.Element:
     element = ET.Element(f"{_SVG}title")
     element.text = text
     return element
-
-
-def _text(text: str) -> str:
-    """A text that an XML file can hold."""
-    return printable(text.encode("utf-8", "replace").decode())
 
 
 def _short(value: float) -> str:

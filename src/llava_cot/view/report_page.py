@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from llava_cot.core.files import output_file, write_whole
-from llava_cot.core.wording import one_line, plural, printable
+from llava_cot.core.wording import one_line, plural, writable
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
 from llava_cot.evaluation.report.contents import contents
@@ -99,7 +99,7 @@ def _kind(part: ReportTable | ReportPlot | str) -> str:
 
 def _shown(value: Any) -> Any:
     """Make a text of data printable; markup is ours."""
-    return printable(value.encode("utf-8", "replace").decode()) if type(value) is str else value
+    return writable(value) if type(value) is str else value
 
 
 def _title(arms: Sequence[Arm]) -> str:

@@ -1,6 +1,6 @@
-"""The questions of a report as its page holds them: an index of all, and blocks of HTML that open one by one.
+"""The questions of a report as its page holds them: a small index of all, and blocks that open one by one.
 
-The index is small and has all questions. A block has the traces of one question under all arms, compressed.
+A block has the traces of one question under all arms, as compressed HTML.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llava_cot.core.trace import Trace
-from llava_cot.core.wording import plural, printable
+from llava_cot.core.wording import plural, writable
 from llava_cot.evaluation.report.arms import Arm, arms_on
 from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.view.html import image_data_url, trace_fragment
@@ -180,5 +180,5 @@ def _answer(result: QuestionResult) -> dict[str, Any]:
 
 
 def _shortened(text: str, most: int) -> str:
-    text = printable(text.encode("utf-8", "replace").decode())
+    text = writable(text)
     return text if len(text) <= most else f"{text[:most]} … ({plural(len(text) - most, 'more character')})"
