@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -171,10 +171,10 @@ def sign_flip(differences: Sequence[float] | _Array) -> float:
         flips = (np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1
         return float((np.abs(values.sum() - 2 * (flips @ values)) >= least).mean())
     rng = np.random.default_rng(_SEED)
-    far = sum(
-        int((np.abs(values.sum() - 2 * (rng.integers(0, 2, (size, len(values))) @ values)) >= least).sum())
-        for size in _blocks(FLIPS, len(values))
-    )
+    far, block = 0, max(1, _CELLS // len(values))
+    for start in range(0, FLIPS, block):
+        flips = rng.integers(0, 2, (min(block, FLIPS - start), len(values)))
+        far += int((np.abs(values.sum() - 2 * (flips @ values)) >= least).sum())
     return (far + 1) / (FLIPS + 1)
 
 
@@ -255,13 +255,6 @@ def _bootstrap(sums: _Array, counts: _Array) -> _Array:
         )
     draws: _Array = found.bootstrap_distribution
     return draws[np.isfinite(draws)]
-
-
-def _blocks(count: int, width: int) -> Iterator[int]:
-    """Divide `count` rows of a width into blocks that fit into memory; yield their sizes."""
-    most = max(1, _CELLS // max(1, width))
-    for start in range(0, count, most):
-        yield min(most, count - start)
 
 
 def _limits(draws: _Array) -> tuple[float, float]:

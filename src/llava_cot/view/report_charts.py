@@ -185,11 +185,10 @@ def _draw_bars(figure: Any, plot: BarPlot) -> dict[str, str]:
 
 
 def _look(series: int) -> dict[str, Any]:
-    count = len(_SERIES)
     return {
-        "color": _SERIES[series % count][0],
+        "color": _SERIES[series % len(_SERIES)][0],
         "marker": _MARKERS[series % len(_MARKERS)],
-        "again": series >= count,
+        "again": series >= len(_SERIES),
     }
 
 

@@ -88,10 +88,7 @@ def pair_counts(first: Arm, second: Arm) -> PairCounts:
 def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> ReportTable:
     """Each arm and its baseline: both right, one of them, neither."""
     rows = []
-    for arm in arms:
-        if arm not in baselines:
-            continue
-        base = baselines[arm]
+    for arm, base in ((arm, baselines[arm]) for arm in arms if arm in baselines):
         pairs = pair_counts(base, arm)
         counts = (pairs.both, pairs.first, pairs.second, pairs.neither)
         names = cells(arm_label(base, arms), arm_label(arm, arms))
