@@ -24,13 +24,14 @@ LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
 _KEEP = {"include_stop_str_in_output", "no_stop_trim"}
 _FORMS = {"response_format", "structured_outputs", "guided_json"}
+_OPTIONS = {"top_k", "min_p", "repetition_penalty", "repeat_penalty"}
 
 
 class Double:
     """A server on a free port of this machine, running between `with` and its end.
 
     `stops` is what becomes of a stop string: it is kept if asked for, named, or silently cut off. `strict`
-    refuses fields that OpenAI does not have. Of the fields that ask for a form, those in `forms` are obeyed
+    refuses fields that OpenAI does not have. `options` are the sampling fields that it knows and checks. Of the fields that ask for a form, those in `forms` are obeyed
     (once the server has been found out, by the script) and the others left unread, or refused. `faults` are
     what the next chat requests meet, in turn.
     """
@@ -50,7 +51,9 @@ class Double:
         wait: str | None = "0",
         forms: Sequence[str] = (),
         refuses_forms: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
+        self.options = options
         self.forms, self.refuses_forms = forms, refuses_forms
         self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
         self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
@@ -175,7 +178,9 @@ class Double:
             await _send(writer, 200, reply, cut_off=fault == "cut")
 
     async def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
-        unknown = (_OPEN | _KEEP) & set(fields)
+        unknown = (_OPEN | _KEEP | _OPTIONS - set(self.options)) & set(fields)
+        if any(not isinstance(fields.get(name, 0), int | float) for name in self.options):
+            raise ModelError("Input should be a valid number")
         if self.strict and unknown:
             raise ModelError(f"Unrecognized request arguments: {', '.join(sorted(unknown))}")
         asked = _FORMS & set(fields)

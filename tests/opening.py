@@ -52,10 +52,10 @@ class Tiny:
         )
         return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
-    def generate(self, messages: tuple[Message, ...], tokens: int) -> list[int]:
+    def generate(self, messages: tuple[Message, ...], tokens: int, **options: Any) -> list[int]:
         """Greedy tokens by `transformers.generate`, an end token included."""
         inputs = self.inputs(messages)
-        made = self.network.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        made = self.network.generate(**inputs, max_new_tokens=tokens, do_sample=False, **options)
         return made[0, inputs["input_ids"].shape[1] :].tolist()
 
 

@@ -35,6 +35,22 @@ class ModelFailure(ModelError):
     """A model failed at a valid request: out of memory, or its server gave up."""
 
 
+class ServerRefusal(ModelError):
+    """A server refuses a request, and would refuse it again. `status` is the HTTP status of its reply."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerFailure(ModelFailure):
+    """A server failed at all attempts. It asks clients to wait `after` seconds (0: it does not say)."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 def missing_package(what: str, package: str | None, *, extra: str) -> str:
     """Write the message for a package that is not installed, with the command that installs it.
 

@@ -228,12 +228,12 @@ def test_a_server_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         lines = dict(line.split("  ", 1) for line in result.stdout.splitlines())
         assert lines["model"].strip() == "scripted"
         assert "a last message of the assistant" in lines["assistant's text"]
-        assert "neither kept nor named" in lines["stop strings"]
+        assert "neither included nor named" in lines["stop strings"]
         [kept] = (tmp_path / "llava-cot" / "endpoints").iterdir()
         assert json.loads(kept.read_text())["url"] == server.url and str(kept.parent) in result.stderr
         asked = len(server.bodies)
         server.stops = "kept"
-        assert "kept or named" in run("models", "check", server.url).stdout
+        assert "included or named" in run("models", "check", server.url).stdout
         assert len(server.bodies) == 2 * asked  # anew
 
 

@@ -279,7 +279,7 @@ async def test_an_answer_that_breaks_off_goes_on_elsewhere_and_nothing_is_told_t
             server.faults.append("cut")
         await asyncio.sleep(0.1)
         servers[1].model = ScriptedModel(lambda asked, rng: "And this is not it.")
-        with pytest.raises(ModelFailure, match="came out otherwise at another"):
+        with pytest.raises(ModelFailure, match="another one gave a different answer"):
             await model.sample(prompt(0), 1, Sampling(), told.append)
 
 
@@ -314,7 +314,7 @@ async def test_a_call_that_is_cancelled_leaves_no_trace() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert [server.in_flight for server in model._balance._servers] == [0, 0]
+        assert [server.in_flight for server in model._balancer._servers] == [0, 0]
 
 
 def test_what_is_used_is_what_each_can_do() -> None:
@@ -325,7 +325,7 @@ def test_what_is_used_is_what_each_can_do() -> None:
             assert (found.many, found.stops, found.top_logprobs) == (False, False, 0)
         words = model.describe()
         assert all(server.url in words for server in servers)
-        assert words.count("one a request") == 2
+        assert words.count("one per request") == 2
 
 
 def test_servers_that_would_answer_otherwise_are_refused() -> None:

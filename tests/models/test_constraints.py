@@ -137,8 +137,8 @@ async def test_guesses_of_rows_with_a_form_come_true_and_change_nothing(one: Tin
     await one.model.sample(Prompt(MESSAGES[0]), 4, sampling)
     before = replace(one.model.stats)
     same(await one.model.sample(Prompt(MESSAGES[0]), 4, sampling), expected)
-    drafted, accepted = (getattr(one.model.stats, n) - getattr(before, n) for n in ("drafted", "accepted"))
-    assert 0 < accepted <= drafted
+    guessed, accepted = (getattr(one.model.stats, n) - getattr(before, n) for n in ("guessed", "accepted"))
+    assert 0 < accepted <= guessed
 
 
 async def test_a_form_is_for_what_comes_after_the_prefix(one: Tiny) -> None:

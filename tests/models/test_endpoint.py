@@ -253,7 +253,7 @@ async def test_retry_after_is_waited_for() -> None:
         assert asyncio.get_running_loop().time() - started >= 1
         server.wait = "99999"
         server.faults.append("429")
-        with pytest.raises(ModelError, match=r"asked once in vain: it answered 429.*wait 99999 seconds"):
+        with pytest.raises(ModelError, match=r"failed at 1 attempt: it answered 429.*wait 99999 seconds"):
             await model.sample(Prompt.of("How many?"), 1, Sampling())
 
 
@@ -269,7 +269,7 @@ async def test_a_refusal_is_passed_on_and_not_tried_again(status: Any) -> None:
 async def test_a_failure_that_does_not_pass_ends_with_its_reason() -> None:
     with Double(scripted()) as server, opened(server) as model:
         server.faults.extend(["500"] * 99)
-        with pytest.raises(ModelError, match="asked 12 times in vain: it answered 500: told to fail"):
+        with pytest.raises(ModelError, match="failed at 12 attempts: it answered 500: told to fail"):
             await model.sample(Prompt.of("How many?"), 1, Sampling())
 
 
@@ -317,7 +317,7 @@ async def test_a_key_is_sent_and_appears_nowhere(
         with pytest.raises(ModelError, match="environment variable LLAVA_COT_API_KEY") as wrong:
             await ask(model, None, QUESTION)
         seen = [str(e.value) + repr(e.value) for e in (refused, failed, wrong)]
-        seen += [caplog.text, trace.model_dump_json(), repr(vars(model)), repr(model._wire._server)]
+        seen += [caplog.text, trace.model_dump_json(), repr(vars(model)), repr(model._http)]
     kept = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
     assert kept
     assert not any(KEY in text for text in seen + kept)

@@ -68,7 +68,7 @@ async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
 ) -> None:
     with double(owner=owner, forms=(way,), refuses_forms=refuses) as server, opened(server) as model:
         assert (model.capabilities.json_schema, model.constraints) == (way, ("json",))
-        assert f"forced, a JSON schema ({way})" in model.describe()
+        assert f"enforced ({way})" in model.describe()
         trace = await ask(model, None, QUESTION, method="msg")
         [body] = server.bodies
         assert {name: body[name] for name in FIELDS if name in body} == {way: FIELDS[way]}
@@ -88,7 +88,7 @@ async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
 ) -> None:
     with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
         assert (model.capabilities.json_schema, model.constraints) == ("none", ())
-        assert "not forced" in model.describe()
+        assert "not enforced" in model.describe()
         with pytest.raises(ModelError, match="msg needs constrained decoding, which scripted does not have"):
             await ask(model, None, QUESTION, method="msg")
         with pytest.raises(

@@ -187,11 +187,11 @@ async def test_a_pass_that_fails_fails_its_calls_and_no_later_one(
     mllama: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = mllama.model._engine._network
-    for name in ("step", "extend", "heads"):
+    for name in ("step", "extend", "run_heads"):
         with monkeypatch.context() as broken:
             broken.setattr(network, name, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                await mllama.model.sample(Prompt.of(name, (noise(50 + len(name)),)), 2, GREEDY)
+                await mllama.model.sample(Prompt.of(name, (noise(150 + len(name)),)), 2, GREEDY)
         assert await mllama.model.sample(PROMPTS[1], 2, GREEDY)
 
 

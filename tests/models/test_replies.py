@@ -91,7 +91,7 @@ def test_a_stream_tells_each_piece_once_and_nothing_that_is_cut_off() -> None:
     assert "".join(told) == "one two </A>"
     assert stream.reply["usage"]["completion_tokens"] == 4
     write(stream.restart(), "other")
-    assert not stream.tell("other")
+    assert not stream.send("other")
 
 
 def test_a_reply_that_begins_anew_is_made_a_continuation() -> None:

@@ -57,7 +57,7 @@ def opened(server: Double, end: str = "", **settings: Any) -> Iterator[EndpointR
 )
 async def test_each_way_gives_the_reward(ways: tuple[str, ...], end: str, path: str) -> None:
     with RewardDouble(words, ways=ways) as server, opened(server, end) as model:
-        assert (model.path, model.name, model.pictures) == (path, "judge", True)
+        assert (model.path, model.name, model.images) == (path, "judge", True)
         found = await model.reward(ASKED, "2 cubes")
         [body] = server.bodies
     assert found == Reward(18.25, 6)
@@ -69,7 +69,7 @@ async def test_each_way_gives_the_reward(ways: tuple[str, ...], end: str, path: 
 async def test_a_model_of_text_alone_gets_no_picture() -> None:
     for way in ("/classify", "/score"):
         with RewardDouble(words, ways=(way,), pictures=False) as server, opened(server) as model:
-            assert not model.pictures
+            assert not model.images
             assert (await model.reward(ASKED, "2 cubes")).value == 18.25
             assert "image" not in str(server.bodies)
 
@@ -124,7 +124,7 @@ async def test_a_key_is_sent_and_told_to_nobody(
             "",
             "gives no rewards for talker: it answers at none of",
         ),
-        (RewardDouble(words, labels=2), "", "gives 2 numbers for an answer, and a reward model one"),
+        (RewardDouble(words, labels=2), "", "gives 2 numbers for an answer, and a reward model gives one"),
         (RewardDouble(words, ways=("/score",)), "/classify", "answers at none of /classify;"),
         (RewardDouble(lambda q, a: float("nan")), "", "which is no reward"),
     ],

@@ -1,14 +1,25 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from llava_cot.models.local.sampler import Uniforms, draw
+from llava_cot.models.base import Sampling
+from llava_cot.models.local.sampler import SeenTokens, Uniforms, draw
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0, 0.5], [0.0, 0.0, 5.0, 1.0, 1.0]])
 
 
 def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
-    tokens, logprobs = draw(LOGITS, [0, 0], [0.9, 1.0], [0.99, 0.99])
+    tokens, logprobs = draw(LOGITS, [Sampling(0, 0.9), Sampling(0, 1.0)], [0.99, 0.99])
     assert tokens == [1, 2]
     assert logprobs == pytest.approx(LOGITS.log_softmax(-1)[[0, 1], [1, 2]].tolist(), abs=1e-5)
 
@@ -32,7 +43,7 @@ def test_draws_follow_the_distribution(size: int, temperature: float, top_p: flo
     logits = torch.randn(size, generator=torch.Generator().manual_seed(1)) * 3
     expected = reference(logits, temperature, top_p)
     grid = (np.arange(500) + 0.5) / 500
-    tokens, logprobs = draw(logits.expand(500, -1), [temperature] * 500, [top_p] * 500, list(grid))
+    tokens, logprobs = draw(logits.expand(500, -1), [Sampling(temperature, top_p)] * 500, list(grid))
     counts = {token: tokens.count(token) / 500 for token in set(tokens)}
     for token in counts.keys() | expected.keys():
         assert counts.get(token, 0) == pytest.approx(expected.get(token, 0), abs=0.005)
@@ -41,20 +52,21 @@ def test_draws_follow_the_distribution(size: int, temperature: float, top_p: flo
 
 def test_rows_with_other_settings_change_nothing() -> None:
     logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(2)) * 4
-    temperatures = [[0.0, 0.6, 1.0, 30.0][i % 4] for i in range(40)]
-    top_ps = [[0.9, 1.0, 0.3][i % 3] for i in range(40)]
-    uniforms = [i / 40 for i in range(40)]
-    together, _ = draw(logits, temperatures, top_ps, uniforms)
-    alone = [
-        draw(logits[i : i + 1], temperatures[i : i + 1], top_ps[i : i + 1], uniforms[i : i + 1])[0][0]
-        for i in range(40)
+    options = [
+        Sampling(
+            [0.0, 0.6, 1.0, 30.0][i % 4], [0.9, 1.0, 0.3][i % 3], top_k=[0, 0, 1, 70, 9999][i % 5], min_p=p
+        )
+        for i, p in enumerate([0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 1.0, 1e-3] * 5)
     ]
+    uniforms = [i / 40 for i in range(40)]
+    together, _ = draw(logits, options, uniforms)
+    alone = [draw(logits[i : i + 1], options[i : i + 1], uniforms[i : i + 1])[0][0] for i in range(40)]
     assert together == alone
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
 def test_the_ends_of_the_interval_are_tokens(uniform: float) -> None:
-    tokens, _ = draw(LOGITS, [1.0, 1.0], [1.0, 0.9], [uniform, uniform])
+    tokens, _ = draw(LOGITS, [Sampling(1.0, 1.0), Sampling(1.0, 0.9)], [uniform, uniform])
     assert all(0 <= token < 5 for token in tokens)
 
 
@@ -70,7 +82,7 @@ def test_rows_that_may_draw_some_tokens_alone_follow_the_distribution_of_those(
     expected = reference(logits.masked_fill(~some, -torch.inf), 0.8, top_p)
     grid = [*((np.arange(499) + 0.5) / 499), 1 - 2**-53]
     allowed = (range(500), some.expand(500, -1))
-    tokens, logprobs = draw(logits.expand(500, -1), [0.8] * 500, [top_p] * 500, grid, allowed)
+    tokens, logprobs = draw(logits.expand(500, -1), [Sampling(0.8, top_p)] * 500, grid, allowed)
     assert set(tokens) <= set(some.nonzero()[:, 0].tolist())
     counts = {token: tokens.count(token) / 500 for token in set(tokens)}
     for token in counts.keys() | expected.keys():
@@ -80,7 +92,7 @@ def test_rows_that_may_draw_some_tokens_alone_follow_the_distribution_of_those(
 
 def test_what_a_row_may_draw_changes_no_other_row() -> None:
     logits = torch.randn(6, 700, generator=torch.Generator().manual_seed(5)) * 2
-    settings = ([0.0, 1.0] * 3, [0.9] * 6, [i / 6 for i in range(6)])
+    settings = ([Sampling(0.0), Sampling(1.0)] * 3, [i / 6 for i in range(6)])
     few = torch.zeros(2, 700, dtype=torch.bool)
     few[:, 7:9] = True
     free, together = draw(logits, *settings), draw(logits, *settings, ([1, 4], few))
@@ -88,6 +100,66 @@ def test_what_a_row_may_draw_changes_no_other_row() -> None:
         assert (together[0][row], together[1][row]) == (free[0][row], free[1][row])
     assert together[0][4] == 7 + int(logits[4, 8] > logits[4, 7])
     assert together[0][1] in (7, 8)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"top_k": 1},
+    {"top_k": 3, "temperature": 2.0},
+    {"top_k": 40, "top_p": 0.8},
+    {"top_k": 100_000},
+    {"min_p": 0.1},
+    {"min_p": 1.0},
+    {"min_p": 0.02, "top_p": 0.7, "temperature": 1.5},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.5, "temperature": 3.0},
+    {"repetition_penalty": 2.0, "top_k": 200, "top_p": 0.95, "min_p": 0.001, "temperature": 4.0},
+]
+
+
+@pytest.mark.parametrize("size", [5, 300, 5000])
+@pytest.mark.parametrize("given", OPTIONS)
+def test_the_options_equal_the_processors_of_transformers(given: dict[str, Any], size: int) -> None:
+    sampling = Sampling(**{"temperature": 1.0, "top_p": 1.0} | given)
+    generator = torch.Generator().manual_seed(size)
+    logits = (torch.randn(size, generator=generator) * 3).bfloat16().float()  # with ties
+    prompt = torch.randint(size, (50,), generator=generator)
+    processors = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    processors.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        processors.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        processors.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        processors.append(MinPLogitsWarper(sampling.min_p))
+    expected = processors(prompt[None], logits[None].clone()).softmax(-1)[0]  # type: ignore[arg-type]
+    rows = 2000
+    seen = None
+    if sampling.repetition_penalty != 1:
+        masks = torch.from_numpy(SeenTokens(prompt.tolist(), size).masks())
+        seen = (range(rows), masks.expand(rows, -1))
+    grid = [*((np.arange(rows - 1) + 0.5) / (rows - 1)), 1 - 2**-53]
+    tokens, logprobs = draw(logits.expand(rows, -1), [sampling] * rows, grid, seen=seen)
+    counts = torch.bincount(torch.tensor(tokens), minlength=size) / rows
+    assert not bool(counts[expected == 0].any())
+    # Sorted by chance, tokens of one chance may come in another order: the counts of each chance are compared.
+    assert counts.sort().values.tolist() == pytest.approx(expected.sort().values.tolist(), abs=1.5 / rows)
+    assert logprobs == pytest.approx(logits.log_softmax(-1)[tokens].tolist(), abs=1e-4)
+
+
+def test_greedy_rows_are_penalized_too_and_no_other_row_is() -> None:
+    seen = SeenTokens([1, 2, 2, 99], 5)
+    assert seen.masks([4]).tolist() == [[False, True, True, False, False], [False, True, True, False, True]]
+    seen.take(0)
+    assert seen.masks().tolist() == [[True, True, True, False, False]]
+    options = [Sampling(0, repetition_penalty=4.0), Sampling(0)]
+    logits = LOGITS[:1].expand(2, -1)
+    tokens, logprobs = draw(logits, options, [0.5, 0.5], seen=([0], torch.from_numpy(seen.masks())))
+    assert tokens == [1, 1] and logprobs[0] == logprobs[1]
+    options[0] = Sampling(0, repetition_penalty=100.0)
+    tokens, logprobs = draw(logits, options, [0.5, 0.5], seen=([0], torch.from_numpy(seen.masks())))
+    assert tokens == [4, 1] and logprobs[0] == pytest.approx(float(LOGITS[0].log_softmax(-1)[4]))
 
 
 def test_random_numbers_depend_on_the_seed_and_the_number_of_the_sample_alone() -> None:

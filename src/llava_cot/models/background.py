@@ -1,6 +1,8 @@
-"""An event loop in a thread of its own, for what must stay in one loop whichever loop asks for it.
+"""An event loop in a thread of its own, for what must stay in one loop whichever loop calls it.
 
-Owns the way there and back: cancelling, text that is told on the way, and the end. Knows no model.
+Not anyio's blocking portal: a call through it takes 121 microseconds of CPU time against 54 here (256 calls
+at once, a coroutine that yields once), and it leaves no place for closing connections between the end of the
+work and the end of the loop.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ _JOIN_SECONDS = 30.0
 
 
 class BackgroundLoop:
-    """Work that is handed in runs in the thread. Every method may be called from any event loop, or none.
+    """Runs coroutines in its thread. Every method may be called from any event loop, or from none.
 
-    `end` is awaited there once all work has been cancelled: at `close`, or when nobody holds this any more.
+    Args:
+        name: The thread's name.
+        end: Awaited in the thread once all work has been canceled: at `close`, or when the last reference to
+            this is gone.
     """
 
     def __init__(self, name: str, end: Callable[[], Awaitable[None]]) -> None:
@@ -32,7 +37,7 @@ class BackgroundLoop:
         self._finalizer = weakref.finalize(self, _close, self._loop, thread, end)
 
     async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do some work in the thread; cancelled, it is cancelled there."""
+        """Run a coroutine in the thread and wait for it. Canceling this cancels it there."""
         future = asyncio.wrap_future(self._start(work))
         try:
             return await future
@@ -42,8 +47,15 @@ class BackgroundLoop:
                 raise ModelError("the model has been closed") from None
             raise
 
-    async def run_telling(self, work: Callable[[OnText], Coroutine[Any, Any, _T]], on_text: OnText) -> _T:
-        """The same for work that tells text: `on_text` is called here, and if it fails, so does this."""
+    async def run_streaming(
+        self, work: Callable[[OnText | None], Coroutine[Any, Any, _T]], on_text: OnText | None
+    ) -> _T:
+        """Run a coroutine that may stream text: `on_text` is called in the caller's loop.
+
+        If `on_text` fails, the coroutine is canceled and this raises what it raised.
+        """
+        if on_text is None:
+            return await self.run(work(None))
         loop, waiting = asyncio.get_running_loop(), asyncio.current_task()
         failures: list[Exception] = []
 
@@ -56,11 +68,11 @@ class BackgroundLoop:
                 if waiting is not None:
                     waiting.cancel()
 
-        def tell(text: str) -> None:
+        def send(text: str) -> None:
             loop.call_soon_threadsafe(show, text)
 
         try:
-            return await self.run(work(tell))
+            return await self.run(work(send))
         except asyncio.CancelledError:
             if failures and waiting is not None and not waiting.uncancel():
                 raise failures[0] from None
@@ -85,8 +97,8 @@ class BackgroundLoop:
         self._finalizer()
 
 
-async def together(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """What comes of them all, in order; if one fails, the others are of no use, and are cancelled."""
+async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """The results of all coroutines, in order. If one fails, the others are canceled."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)

@@ -246,10 +246,16 @@ def sampling_options_of(model: object) -> tuple[str, ...]:
     return options
 
 
+def optional_sampling(sampling: Sampling) -> dict[str, float]:
+    """The `OPTIONAL_SAMPLING` that are set, by name."""
+    found = {name: getattr(sampling, name) for name in OPTIONAL_SAMPLING}
+    return {name: value for name, value in found.items() if value != _DEFAULTS[name]}
+
+
 def check_sampling(name: str, sampling: Sampling, options: Collection[str]) -> None:
     """Raise ModelError if an option is set that the model called `name`, with these `options`, ignores."""
-    for option in OPTIONAL_SAMPLING:
-        if option not in options and getattr(sampling, option) != _DEFAULTS[option]:
+    for option in optional_sampling(sampling):
+        if option not in options:
             raise ModelError(f"{name} does not support {option}; leave it out, or choose another model")
 
 

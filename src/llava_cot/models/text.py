@@ -1,8 +1,7 @@
-"""The text of a sample while its tokens arrive: where it stops, and what can be shown of it.
+"""The text of a sample while its tokens arrive: stop strings, what can be shown already, and the end.
 
-Owns stop strings, the cut after one, and incremental decoding. Knows no model and no batch. The whole
-text is decoded once, at the end; at each step, nothing is, unless the token can complete a stop string,
-and then only a window of as many tokens as the longest stop string has bytes.
+A sample's whole text is decoded once, when it ends. At each step nothing is decoded unless the token can
+complete a stop string, and then only a window of as many tokens as the longest stop string has bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,12 @@ _CONTEXT = 4
 
 
 class Vocabulary:
-    """What token ids mean as text. Special tokens are text like any other."""
+    """What token ids mean as text. Special tokens are text like any other.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        size: How many token ids the model can generate.
+    """
 
     def __init__(self, tokenizer: Any, size: int) -> None:
         self._tokenizer = tokenizer
@@ -40,14 +44,14 @@ class Vocabulary:
         return whole[len(self._text(before).rstrip(_UNFINISHED)) :] if before else whole
 
     def _text(self, ids: Sequence[int]) -> str:
-        # `decode` does this, and before it looks at every id to see whether it is a tensor.
+        # `decode` calls this after checking every id for being a tensor, which takes longer than decoding.
         text: str = self._tokenizer._decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return text
 
     def _endings(self, stops: tuple[str, ...]) -> NDArray[np.bool_]:
-        """For each token, whether it can complete one of the stops: it holds the last character of one."""
+        """For each token, whether it can complete one of the stops: it contains the last character of one."""
         if self._pieces is None:
             # After another token, since some tokenizers drop the space that begins a text.
             first = self.encode("a")[-1:]
@@ -60,9 +64,9 @@ class Vocabulary:
 
 
 class SampleText:
-    """One sample's new tokens, and the text they make after the prefix.
+    """One sample's new tokens, and the text that they add to the prefix.
 
-    A stop string counts if all of it is new text: one that began in the prefix ended what was kept before.
+    A stop string counts only if all of it is new text: one that began in the prefix ended an earlier stage.
     """
 
     def __init__(self, vocabulary: Vocabulary, prefix: Sequence[int], stops: tuple[str, ...]) -> None:
@@ -85,7 +89,7 @@ class SampleText:
         return self._decode(self.tokens)
 
     def add(self, token: int) -> bool:
-        """Take one more token; true if it completes a stop string."""
+        """Add the next token. True if it completes a stop string."""
         self._ids.append(token)
         if not self._stops or not self._vocabulary.endings(self._stops)[token]:
             return False
@@ -99,7 +103,7 @@ class SampleText:
         return (self.tokens if text == whole else self._fitted(text)), text
 
     def show(self) -> str:
-        """The text gained since it was last asked for, less what may still change or be cut off.
+        """The text gained since the last call, without what may still change or be cut off.
 
         That is part of a character, and white space at the end if there are stops.
         """
@@ -108,13 +112,13 @@ class SampleText:
         if ready.endswith(_UNFINISHED):
             return ""
         self._from = len(self._ids)
-        kept = ready.rstrip() if self._stops else ready
-        self._held = ready[len(kept) :]
-        self._shown += kept
-        return kept
+        settled = ready.rstrip() if self._stops else ready
+        self._held = ready[len(settled) :]
+        self._shown += settled
+        return settled
 
     def rest(self, text: str) -> str:
-        """What of the final text has not been shown."""
+        """The part of the final text that `show` has not returned."""
         return text[len(self._shown) :]
 
     def _after_stop(self) -> int | None:
@@ -134,34 +138,42 @@ class SampleText:
         return self._vocabulary.decode(tokens, self._ids[max(0, self._start - _CONTEXT) : self._start])
 
     def _fitted(self, text: str) -> list[int]:
-        """The new tokens, less those beyond `text`; one that goes across its end is written anew."""
+        """The new tokens up to the end of `text`; a token that crosses its end is encoded anew."""
         tokens = self.tokens
         while tokens and self._decode(tokens[:-1])[: len(text)] == text:
             tokens.pop()
         if self._decode(tokens) == text:
             return tokens
-        kept = tokens[:-1]
-        piece = text[len(self._decode(kept)) :]
-        for trial in ([*kept, *self._vocabulary.encode(piece)], self._vocabulary.encode(text)):
+        whole = tokens[:-1]
+        piece = text[len(self._decode(whole)) :]
+        for trial in ([*whole, *self._vocabulary.encode(piece)], self._vocabulary.encode(text)):
             if self._decode(trial) == text:
                 return trial
         return tokens
 
 
 class SampleBuilder:
-    """A sample of at most `limit` tokens, which one of `ends` ends too. What is safe to show is told."""
+    """Turns a sample's tokens, as they arrive, into a `Continuation`, and streams its text.
+
+    Args:
+        prompt_tokens: Length of the prompt.
+        limit: Most tokens that the sample may have.
+        written: The sample's text.
+        ends: Token ids that end a sample.
+        on_text: Called with the text gained, as soon as it cannot change any more.
+    """
 
     def __init__(
         self,
         prompt_tokens: int,
         limit: int,
-        writing: SampleText,
+        written: SampleText,
         ends: frozenset[int],
         on_text: OnText | None,
     ) -> None:
         self._prompt_tokens = prompt_tokens
         self._limit = limit
-        self._writing = writing
+        self._written = written
         self._ends = ends
         self._on_text = on_text
         self._logprobs: list[float] = []
@@ -177,26 +189,26 @@ class SampleBuilder:
         return self._limit - len(self._logprobs)
 
     def take(self, token: int, logprob: float) -> Continuation | None:
-        """Take the next token; the whole sample if it is the last."""
+        """Take the next token. Returns the whole sample if it is the last."""
         self._logprobs.append(logprob)
-        writing = self._writing
+        written = self._written
         if token in self._ends:
-            return self._become("eos", writing.tokens, writing.text)
-        if writing.add(token):
-            return self._become("stop", *writing.cut())
+            return self._finish("eos", written.tokens, written.text)
+        if written.add(token):
+            return self._finish("stop", *written.cut())
         if self.left <= 0:
-            return self._become("length", writing.tokens, writing.text)
-        if self._on_text is not None and (shown := writing.show()):
+            return self._finish("length", written.tokens, written.text)
+        if self._on_text is not None and (shown := written.show()):
             self._on_text(shown)
         return None
 
-    def _become(self, finish: Finish, tokens: list[int], text: str) -> Continuation:
-        if self._on_text is not None and (rest := self._writing.rest(text)):
+    def _finish(self, finish: Finish, tokens: list[int], text: str) -> Continuation:
+        if self._on_text is not None and (rest := self._written.rest(text)):
             self._on_text(rest)
         return Continuation(
             text=text,
             tokens=tuple(tokens),
-            # Beyond these digits it depends on what shared the passes.
+            # Further digits depend on what shared the forward passes.
             logprob=round(sum(self._logprobs[: len(tokens)]), 3),
             finish=finish,
             prompt_tokens=self._prompt_tokens,

@@ -1,8 +1,7 @@
-"""A model from a folder, run by vLLM in this process.
+"""A checkpoint run by vLLM in this process.
 
-Owns what a call asks of vLLM's asynchronous engine, and what becomes of its outputs. vLLM batches, keeps
-prefixes and encodes pictures by itself; its engine runs in processes of its own, and is spoken to from one
-event loop (`aside.py`). Knows no server.
+vLLM batches, caches prefixes and encodes images by itself. Its engine runs in processes of its own, and one
+event loop in a background thread talks to it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,13 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+from cachetools import LRUCache
 from transformers import GenerationConfig
 
 from llava_cot.errors import ModelError, ModelFailure, missing_package
-from llava_cot.models.background import BackgroundLoop, together
+from llava_cot.models.background import BackgroundLoop, gather_or_cancel
 from llava_cot.models.base import (
+    OPTIONAL_SAMPLING,
     ConstraintKind,
     Continuation,
     OnText,
@@ -33,7 +34,6 @@ from llava_cot.models.base import (
     check_constraint,
     check_memory,
     check_samples,
-    check_sampling,
     no_option,
     request_seed,
     too_long,
@@ -41,21 +41,43 @@ from llava_cot.models.base import (
 )
 from llava_cot.models.local.checkpoint import check_dtype, end_tokens, first_sentence, load_processor, quiet
 from llava_cot.models.local.encoding import Encoder
-from llava_cot.models.recent import Recent
 from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
 _COUNTED = 1024  # prompts whose length is remembered
+# vLLM and its processes log to standard output, report their usage, and give advice. What the user has set
+# goes first.
+_QUIET = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+# Tokens of a block, the unit of the prefix cache. vLLM's default on a CPU is 128, which is more than many a
+# stage has; the CPU's kernels need a multiple of 32.
+_CPU_BLOCK = 32
+_CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
 
 
 class VllmModel:
-    """A model as `llava_cot.models.base.Model` has it, from a checkpoint in a folder.
+    """A checkpoint in a folder, run by vLLM, as a `llava_cot.models.base.Model`.
 
-    `cache_mb` is the memory for keys and values. With `share=False` nothing is kept between calls, and
-    samples are computed one after the other.
+    vLLM applies min-p before top-k and top-p, unlike transformers; everything else has the same order.
+
+    Args:
+        folder: The checkpoint's folder.
+        device: The device that this vLLM was built for, or "auto".
+        dtype: "float32", "bfloat16", "float16" or "auto".
+        cache_mb: Memory for keys and values, in MiB.
+        max_batch: Most sequences that are decoded together.
+        double_bos: Begin prompts with the token for the beginning of text twice.
+        share: Without it, nothing is cached between calls, and samples are computed one after the other.
+
+    Raises:
+        ModelError: vLLM is not installed, or cannot open the checkpoint.
     """
 
     constraints: tuple[ConstraintKind, ...] = ("json",)
-    sampling_options: tuple[str, ...] = ()
+    sampling_options = OPTIONAL_SAMPLING
 
     def __init__(
         self,
@@ -78,14 +100,14 @@ class VllmModel:
         config, processor = load_processor(folder)
         self.name = folder.resolve().name
         self._encoder = Encoder(processor, config, double_bos)
-        self._counted: Recent[Prompt, int] = Recent(_COUNTED)
+        self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._numbers = itertools.count()
         self._engines: list[Any] = []  # one, until it is shut down
-        self._aside = BackgroundLoop("llava-cot vllm", partial(shut_down, self._engines))
+        self._loop = BackgroundLoop("llava-cot vllm", partial(shut_down, self._engines))
         try:
-            self._aside.run_blocking(start(self._engines, folder, settings))
+            self._loop.run_blocking(start(self._engines, folder, settings))
         except BaseException:
-            self._aside.close()
+            self._loop.close()
             raise
         engine_config = self._engines[0].model_config
         self.context: int = engine_config.max_model_len  # no more than its memory holds
@@ -99,25 +121,29 @@ class VllmModel:
     ) -> list[Continuation]:
         check_samples(n)
         check_constraint(self.name, sampling, self.constraints)
-        check_sampling(self.name, sampling, self.sampling_options)
-        if on_text is None:
-            return await self._aside.run(self._sample(prompt, n, sampling, None))
-        return await self._aside.run_telling(lambda tell: self._sample(prompt, n, sampling, tell), on_text)
+        return await self._loop.run_streaming(
+            lambda stream: self._sample(prompt, n, sampling, stream), on_text
+        )
 
     async def _sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, tell: OnText | None
+        self, prompt: Prompt, n: int, sampling: Sampling, stream: OnText | None
     ) -> list[Continuation]:
         inputs, prefix = await self._inputs(prompt)
-        # A request each: vLLM takes several greedy samples in none.
-        return await together(self._one(inputs, prefix, sampling, i, None if i else tell) for i in range(n))
+        # One request each: vLLM refuses several greedy samples in one request.
+        return await gather_or_cancel(
+            self._one(inputs, prefix, sampling, i, None if i else stream) for i in range(n)
+        )
 
     async def _one(
-        self, inputs: Any, prefix: Sequence[int], sampling: Sampling, number: int, tell: OnText | None
+        self, inputs: Any, prefix: Sequence[int], sampling: Sampling, number: int, stream: OnText | None
     ) -> Continuation:
-        """Sample `number` of a call. vLLM looks for the stop strings too, and so writes nothing in vain."""
-        asked: dict[str, Any] = {
+        """Sample `number` of a call. vLLM gets the stop strings too, so that it generates no more."""
+        params: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
             "max_tokens": sampling.max_tokens,
             "seed": request_seed(sampling.seed, sampling.first + number),
             "stop": [stop for stop in sampling.stop if stop],
@@ -128,89 +154,91 @@ class VllmModel:
         if sampling.constraint is not None:
             from vllm.sampling_params import StructuredOutputsParams
 
-            asked["structured_outputs"] = StructuredOutputsParams(json=sampling.constraint.text)
+            params["structured_outputs"] = StructuredOutputsParams(json=sampling.constraint.text)
         length = len(inputs["prompt_token_ids"])
-        arriving = SampleBuilder(
+        builder = SampleBuilder(
             length,
             min(sampling.max_tokens, self.context - length),
             SampleText(self._vocabulary, prefix, sampling.stop),
             self._ends,
-            tell,
+            stream,
         )
-        async with aclosing(self._generate(inputs, asked, whole=tell is None)) as outputs:
+        async with aclosing(self._generate(inputs, params, whole=stream is None)) as outputs:
             async for output in outputs:
                 for token, logprobs in zip(output.token_ids, output.logprobs, strict=True):
-                    if (continuation := arriving.take(token, logprobs[token].logprob)) is not None:
+                    if (continuation := builder.take(token, logprobs[token].logprob)) is not None:
                         return continuation
-        raise ModelFailure(f"vLLM broke a sample of {self.name} off; ask again")
+        raise ModelFailure(f"vLLM ended a sample of {self.name} early; ask again")
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         ids = [tuple(self._encoder.option(prompt.prefix, option)) for option in options]
         if not ids or not all(ids):
             raise no_option()
-        return await self._aside.run(self._choose(prompt, ids))
+        return await self._loop.run(self._choose(prompt, ids))
 
     async def _choose(self, prompt: Prompt, options: Sequence[tuple[int, ...]]) -> list[float]:
-        """The sums over the options' tokens, each read after the tokens before it.
+        """The sums over the options' tokens, each scored after the tokens before it.
 
-        Of a prompt that is itself scored vLLM keeps nothing, so no option is made part of one.
+        vLLM caches nothing of a prompt whose own tokens are scored, so no option becomes part of one.
         """
         inputs, _ = await self._inputs(prompt)
         length = len(inputs["prompt_token_ids"])
         if length + max(map(len, options)) > self.context:
             raise too_long(self.name, length, self.context)
-        wanted: dict[tuple[int, ...], set[int]] = {}
+        needed: dict[tuple[int, ...], set[int]] = {}
         for option in options:
             for i, token in enumerate(option):
-                wanted.setdefault(option[:i], set()).add(token)
-        found = await together(self._next(inputs, before, tokens) for before, tokens in wanted.items())
-        after = dict(zip(wanted, found, strict=True))
+                needed.setdefault(option[:i], set()).add(token)
+        found = await gather_or_cancel(
+            self._next(inputs, before, tokens) for before, tokens in needed.items()
+        )
+        after = dict(zip(needed, found, strict=True))
         return [sum(after[option[:i]][token] for i, token in enumerate(option)) for option in options]
 
     async def _next(self, inputs: Any, before: tuple[int, ...], tokens: set[int]) -> dict[int, float]:
         """Log-probabilities of some tokens after the prompt and a few more."""
         longer = {**inputs, "prompt_token_ids": [*inputs["prompt_token_ids"], *before]}
-        asked = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": sorted(tokens)}
-        async with aclosing(self._generate(longer, asked, whole=True)) as outputs:
+        params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": sorted(tokens)}
+        async with aclosing(self._generate(longer, params, whole=True)) as outputs:
             async for output in outputs:
                 return {token: output.logprobs[0][token].logprob for token in tokens}
-        raise ModelFailure(f"vLLM broke the scores of {self.name} off; ask again")
+        raise ModelFailure(f"vLLM ended the scoring of options by {self.name} early; ask again")
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """The length of a prompt that was asked before; 0 of any other."""
-        return self._counted.get(prompt) or 0
+        """The length of a prompt that was used before; 0 for any other."""
+        return self._lengths.get(prompt) or 0
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         return None
 
     def close(self) -> None:
         """End the engine's processes; what is running fails. The model cannot be used again."""
-        self._aside.close()
+        self._loop.close()
 
     async def _inputs(self, prompt: Prompt) -> tuple[Any, tuple[int, ...]]:
-        """The prompt as vLLM makes it of its ids and pictures, and the ids of the prefix."""
+        """The prompt as vLLM renders it from ids and images, and the ids of the prefix."""
         ids, prefix_length = self._encoder.places(prompt)
         if len(ids) >= self.context:
             raise too_long(self.name, len(ids), self.context)
         if ids and not 0 <= min(ids) <= max(ids) < self._size:
             raise unknown_ids(self.name)
-        asked: dict[str, Any] = {"prompt_token_ids": list(ids)}
+        params: dict[str, Any] = {"prompt_token_ids": list(ids)}
         images = [image for message in prompt.messages for image in message.images]
         if images:
-            asked["multi_modal_data"] = {"image": [image.pil for image in images]}
-            asked["multi_modal_uuids"] = {"image": [image.sha256 for image in images]}
+            params["multi_modal_data"] = {"image": [image.pil for image in images]}
+            params["multi_modal_uuids"] = {"image": [image.sha256 for image in images]}
         try:
-            [inputs] = await self._engines[0].renderer.render_cmpl_async([asked])
+            [inputs] = await self._engines[0].renderer.render_cmpl_async([params])
         except Exception as error:
             raise ModelError(f"vLLM cannot take the prompt: {first_sentence(error)}") from None
         length = len(inputs["prompt_token_ids"])
         if length >= self.context:
             raise too_long(self.name, length, self.context)
-        self._counted.put(prompt, length)
+        self._lengths[prompt] = length
         return inputs, ids[len(ids) - prefix_length :]
 
-    async def _generate(self, inputs: Any, asked: dict[str, Any], *, whole: bool) -> Any:
-        """The output of one request, whole or as it comes. Whoever stops listening ends the request."""
+    async def _generate(self, inputs: Any, params: dict[str, Any], *, whole: bool) -> Any:
+        """The output of one request, whole or as it arrives. Closing the generator ends the request."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
@@ -218,7 +246,7 @@ class VllmModel:
         kind = RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA
         try:
             requests = self._engines[0].generate(
-                inputs, SamplingParams(**asked, output_kind=kind), str(next(self._numbers))
+                inputs, SamplingParams(**params, output_kind=kind), str(next(self._numbers))
             )
             async with aclosing(requests):
                 async for request in requests:
@@ -230,22 +258,8 @@ class VllmModel:
             raise ModelFailure(f"vLLM failed ({first_sentence(error)}); open the model again") from None
 
 
-# vLLM and its processes log to standard output, tell their makers that they run, and give advice. What a
-# user has set goes first.
-_QUIET = {
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-# Tokens of a block, the unit that is kept and found again. On a CPU it is 128 unless told, which is more
-# than many a stage has; the CPU's kernels want a multiple of 32.
-_CPU_BLOCK = 32
-_CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
-
-
 def platform_settings(device: str, dtype: str) -> dict[str, Any]:
-    """Settings that depend on what vLLM was built for. Raises ModelError, also where there is no vLLM."""
+    """Settings that depend on what vLLM was built for. Raises ModelError, also if vLLM is not installed."""
     if find_spec("vllm") is None:
         raise ModelError(missing_package("a model named vllm:FOLDER", "vllm", extra="vllm"))
     for name, value in _QUIET.items():
@@ -276,10 +290,10 @@ def platform_settings(device: str, dtype: str) -> dict[str, Any]:
 async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> None:
     """Put an engine, for the running loop, into a list. Raises ModelError.
 
-    vLLM keeps frames of functions that called it: a variable here would hold the engine to the end.
+    vLLM keeps the frames of functions that called it: a variable here would hold the engine until the exit.
     """
-    # An interrupt is for this process, which then ends the engine's; they inherit that they do not hear it.
-    # (Were multiprocessing's tracker not running yet, starting it would undo this.)
+    # An interrupt is for this process, which then ends the engine's; these inherit the blocked signal.
+    # (Were multiprocessing's tracker not running yet, starting it would unblock it.)
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -287,18 +301,18 @@ async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> N
 
     try:
         with quiet():
-            asked = AsyncEngineArgs(
+            params = AsyncEngineArgs(
                 model=str(folder),
                 load_format="safetensors",
-                max_model_len=-1,  # as much of the checkpoint's as the memory holds
+                max_model_len=-1,  # as much of the checkpoint's context as the memory holds
                 logprobs_mode="raw_logprobs",  # at temperature 1
                 use_tqdm_on_load=False,
                 **settings,
             )
             if not settings.get("enable_chunked_prefill", True):
-                asked.max_num_batched_tokens = max(_CPU_TOKENS, asked.create_model_config().max_model_len)
-            engines.append(AsyncLLM.from_engine_args(asked))
-            # Asked here once, so that no request waits for it while others overtake it.
+                params.max_num_batched_tokens = max(_CPU_TOKENS, params.create_model_config().max_model_len)
+            engines.append(AsyncLLM.from_engine_args(params))
+            # Called here once, so that no request waits for it while others overtake it.
             await engines[0].get_supported_tasks()
     except Exception as error:
         raise ModelError(
@@ -307,14 +321,14 @@ async def start(engines: list[Any], folder: Path, settings: dict[str, Any]) -> N
 
 
 async def shut_down(engines: list[Any]) -> None:
-    """End the engines of a list, and empty it."""
+    """Shut down the engines of a list, and empty it."""
     while engines:
         engines.pop().shutdown()
-    gc.collect()  # an engine holds itself, and one that the interpreter's end finds complains
+    gc.collect()  # an engine refers to itself, and logs errors if it is collected at the interpreter's exit
 
 
 def generation_config(folder: Path) -> Any:
-    """What a checkpoint says of generating; None if nothing."""
+    """A checkpoint's generation configuration; None if it has none."""
     try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
     except OSError:

@@ -1,7 +1,4 @@
-"""What a server can do: found out by asking it, and kept in a file for each.
-
-Owns the questions that find out. Knows no HTTP, no pool and no sampling.
-"""
+"""What a server can do: found by short requests, and saved in a file for each server and model."""
 
 from __future__ import annotations
 
@@ -15,27 +12,40 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.core.files import write_whole
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, ServerRefusal
 from llava_cot.models.base import Constraint, Prompt
-from llava_cot.models.endpoint.http import RequestRefused
-from llava_cot.models.endpoint.prompts import PromptFormat, SchemaField, held_to, messages
-from llava_cot.models.endpoint.replies import KEEP_STOP, stop_told, text_of
+from llava_cot.models.endpoint.prompts import (
+    OPTION_FIELDS,
+    OptionField,
+    PromptFormat,
+    SchemaField,
+    constraint_fields,
+    messages,
+)
+from llava_cot.models.endpoint.replies import KEEP_STOP, named_stop, text_of
 
 Json = dict[str, Any]
-# Sends the fields of a chat completion; the reply. Raises ModelError.
-Ask = Callable[[Json], Awaitable[Json]]
+# Sends the fields of a chat completion and returns the reply. Raises ModelError.
+Send = Callable[[Json], Awaitable[Json]]
 
-# A line that is easy to copy and that nobody would continue by chance.
+# A line that is easy to copy and that no model would continue by chance.
 _BEGUN, _REST = "amber birch cedar", "delta ember fern"
 _LINE = Prompt.of(f"Copy this line and write nothing else: {_BEGUN} {_REST}")
 _BEGUN_LINE = Prompt(_LINE.messages, _BEGUN)
 _STOP = "ember"
 _TOKENS = 16
-# Who they are is told by `owned_by` in /v1/models; what they do does not depend on the model's skill.
-_KNOWN: dict[str, PromptFormat] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
+# Servers are recognized by `owned_by` in /v1/models; what they do does not depend on the model's skill.
+_FORMATS: dict[str, PromptFormat] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
 _NAME_THE_STOP = ("vllm", "sglang")
-# A form that no reply has by chance: the line's first word, as the value of a field.
-_FORM = Constraint(
+_OPTIONS: dict[str, tuple[OptionField, ...]] = {
+    "vllm": ("top_k", "min_p", "repetition_penalty"),
+    "sglang": ("top_k", "min_p", "repetition_penalty"),
+    "llamacpp": ("top_k", "min_p", "repeat_penalty"),
+}
+# Valid values that change nothing much.
+_TRIED = {"top_k": 50, "min_p": 0.01, "repetition_penalty": 1.01, "repeat_penalty": 1.01}
+# A schema that no reply has by chance: the line's first word, as the value of a field.
+_SCHEMA = Constraint(
     "json",
     json.dumps(
         {
@@ -46,17 +56,22 @@ _FORM = Constraint(
         }
     ),
 )
-_FORM_TOKENS = 64
+_SCHEMA_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """What one model behind one address can do.
 
-    `prefix` is how it continues the assistant's text, `many` whether it gives several samples a request,
-    `stops` whether it says at which stop string it stopped, `top_logprobs` how many tokens' log-probabilities
-    it tells at each position (0: none), `seed` whether it takes one, `limit` what it calls the token limit,
-    `json_schema` in which field it takes a JSON schema that it holds a reply to.
+    Attributes:
+        prefix: How the server continues the assistant's text.
+        many: Whether a request can have several samples.
+        stops: Whether the reply includes or names the stop string at which it stopped.
+        top_logprobs: How many tokens' log-probabilities it gives at each position (0: none).
+        seed: Whether it takes a seed.
+        limit: Its name for the token limit.
+        json_schema: The field in which it takes a JSON schema for the reply.
+        option_fields: The fields for top-k, min-p and repetition penalty that it has.
     """
 
     prefix: PromptFormat
@@ -66,6 +81,12 @@ class Capabilities:
     seed: bool
     limit: str
     json_schema: SchemaField = "none"
+    option_fields: tuple[OptionField, ...] = ()
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """The `OPTIONAL_SAMPLING` that it has a field for."""
+        return tuple(option for option, names in OPTION_FIELDS.items() if {*names} & {*self.option_fields})
 
 
 _IN_WORDS: dict[PromptFormat, str] = {
@@ -75,50 +96,52 @@ _IN_WORDS: dict[PromptFormat, str] = {
 }
 
 
-def describe(capabilities: Capabilities) -> dict[str, str]:
+def describe(found: Capabilities) -> dict[str, str]:
     """What a server can do, in words."""
-    top = capabilities.top_logprobs
+    top = found.top_logprobs
     return {
-        "assistant's text": _IN_WORDS[capabilities.prefix],
-        "samples": "several a request" if capabilities.many else "one a request",
-        "stop strings": "kept or named"
-        if capabilities.stops
-        else "neither kept nor named: samples are cut here",
+        "assistant's text": _IN_WORDS[found.prefix],
+        "samples": "several per request" if found.many else "one per request",
+        "stop strings": "included or named"
+        if found.stops
+        else "neither included nor named: samples are cut here",
         "log-probabilities": f"of the {top} likeliest tokens"
         if top
         else "none: no judge logits or likelihood",
-        "seed": "taken" if capabilities.seed else "refused: no run can be repeated",
-        "token limit": capabilities.limit,
-        "form": "not forced: no method msg"
-        if capabilities.json_schema == "none"
-        else f"forced, a JSON schema ({capabilities.json_schema})",
+        "seed": "taken" if found.seed else "refused: no run can be repeated",
+        "token limit": found.limit,
+        "JSON schema": "not enforced: no method msg"
+        if found.json_schema == "none"
+        else f"enforced ({found.json_schema})",
+        "sampling options": ", ".join(("temperature", "top_p", *found.sampling_options)),
     }
 
 
-async def find_out(ask: Ask, owner: str) -> Capabilities:
-    """Ask about everything, in a dozen short requests at most. Raises ModelError."""
-    base = await _base(ask)
+async def find_capabilities(send: Send, owner: str) -> Capabilities:
+    """Find out everything by short requests. `owner` is who serves the model, if known. Raises ModelError."""
+    base = await _base(send)
     limit = next(name for name in base if name.startswith("max_"))
-    prefix, many, stops, top, schema = await asyncio.gather(
-        _prefix(ask, base, owner),
-        _many(ask, base),
-        _stops(ask, base, owner),
-        _top_logprobs(ask, base),
-        _form(ask, base | {limit: _FORM_TOKENS}, owner),
+    prefix, many, stops, top, schema, options = await asyncio.gather(
+        _prefix(send, base, owner),
+        _many(send, base),
+        _stops(send, base, owner),
+        _top_logprobs(send, base),
+        _json_schema(send, base | {limit: _SCHEMA_TOKENS}, owner),
+        _option_fields(send, base, owner),
     )
-    return Capabilities(prefix, many, stops, top, "seed" in base, limit, schema)
+    return Capabilities(prefix, many, stops, top, "seed" in base, limit, schema, options)
 
 
-async def _base(ask: Ask) -> Json:
-    """Fields of a plain question that the server takes. OpenAI's newer models want the second limit."""
-    first: RequestRefused | None = None
+async def _base(send: Send) -> Json:
+    """Fields of a plain question that the server takes. OpenAI's newer models need the second limit."""
+    first: ServerRefusal | None = None
     for limit in ("max_tokens", "max_completion_tokens"):
         for seed in ({"seed": 1}, {}):
             base: Json = {limit: _TOKENS, **seed}
             try:
-                await ask(base | {"messages": messages(_LINE, "none", (), None)[0]})
+                await send(base | {"messages": messages(_LINE, "none", (), None)[0]})
                 return base
-            except RequestRefused as refusal:
+            except ServerRefusal as refusal:
                 if refusal.status not in (400, 422):
                     raise
                 first = first or refusal
@@ -126,57 +149,59 @@ async def _base(ask: Ask) -> Json:
     raise first
 
 
-async def _try(ask: Ask, fields: Json, prompt: Prompt = _LINE, way: PromptFormat = "none") -> list[Json]:
-    """The choices of a reply; none if the server refuses these fields."""
+async def _try(
+    send: Send, fields: Json, prompt: Prompt = _LINE, way: PromptFormat = "none"
+) -> list[Json] | None:
+    """The choices of a reply; None if the server refuses these fields."""
     turns, extra = messages(prompt, way, (), None)
     try:
-        reply = await ask(fields | extra | {"messages": turns})
-    except RequestRefused as refusal:
+        reply = await send(fields | extra | {"messages": turns})
+    except ServerRefusal as refusal:
         if refusal.status not in (400, 422):
             raise
-        return []
+        return None
     return [choice for choice in reply["choices"] if isinstance(choice, dict)]
 
 
-async def _prefix(ask: Ask, base: Json, owner: str) -> PromptFormat:
-    """Whether the line goes on where it was begun; without the extra fields first, which may be ignored."""
-    if owner in _KNOWN:
-        return _KNOWN[owner]
+async def _prefix(send: Send, base: Json, owner: str) -> PromptFormat:
+    """How a line is continued where it was begun; first without extra fields, which may be ignored."""
+    if owner in _FORMATS:
+        return _FORMATS[owner]
     ways: tuple[PromptFormat, ...] = ("trailing", "continue")
     for way in ways:
-        choices = await _try(ask, base, _BEGUN_LINE, way)
+        choices = await _try(send, base, _BEGUN_LINE, way)
         if choices and text_of(choices[0]).lstrip().startswith(_REST.split()[0]):
             return way
     return "none"
 
 
-async def _many(ask: Ask, base: Json) -> bool:
-    return len(await _try(ask, base | {"n": 2})) == 2
+async def _many(send: Send, base: Json) -> bool:
+    return len(await _try(send, base | {"n": 2}) or ()) == 2
 
 
-async def _stops(ask: Ask, base: Json, owner: str) -> bool:
-    """Whether the stop string is kept or named: one that is silently cut off might be any, or none."""
+async def _stops(send: Send, base: Json, owner: str) -> bool:
+    """Whether the stop string is included or named: one that is silently cut off might be any, or none."""
     if owner in _NAME_THE_STOP:
         return True
-    choices = await _try(ask, base | KEEP_STOP | {"stop": [_STOP]})
-    return any(stop_told(c, (_STOP,)) or text_of(c).rstrip().endswith(_STOP) for c in choices)
+    choices = await _try(send, base | KEEP_STOP | {"stop": [_STOP]}) or ()
+    return any(named_stop(c, (_STOP,)) or text_of(c).rstrip().endswith(_STOP) for c in choices)
 
 
-async def _top_logprobs(ask: Ask, base: Json) -> int:
-    for count in (20, 5):  # what OpenAI and vLLM, and what others allow at most
-        for choice in await _try(ask, base | {"logprobs": True, "top_logprobs": count}):
+async def _top_logprobs(send: Send, base: Json) -> int:
+    for count in (20, 5):  # the most that OpenAI and vLLM allow, and that others do
+        for choice in await _try(send, base | {"logprobs": True, "top_logprobs": count}) or ():
             content = (choice.get("logprobs") or {}).get("content")
             return count if content and content[0].get("top_logprobs") else 0
     return 0
 
 
-async def _form(ask: Ask, base: Json, owner: str) -> SchemaField:
-    """Where a schema is taken, and not just left unread. Only vLLM has had fields of its own."""
+async def _json_schema(send: Send, base: Json, owner: str) -> SchemaField:
+    """The field in which a schema is enforced, and not just ignored. Only vLLM has had fields of its own."""
     ways: list[SchemaField] = ["response_format"]
     if owner == "vllm":
         ways += ["structured_outputs", "guided_json"]
     for way in ways:
-        for choice in await _try(ask, base | held_to(_FORM, way)):
+        for choice in await _try(send, base | constraint_fields(_SCHEMA, way)) or ():
             try:
                 if json.loads(text_of(choice)) == {"tree": "amber"}:
                     return way
@@ -185,27 +210,42 @@ async def _form(ask: Ask, base: Json, owner: str) -> SchemaField:
     return "none"
 
 
+async def _option_fields(send: Send, base: Json, owner: str) -> tuple[OptionField, ...]:
+    """The fields that the server knows: it refuses a value of a wrong type, and takes a valid one."""
+    if owner in _OPTIONS:
+        return _OPTIONS[owner]
+
+    async def known(name: str) -> bool:
+        wrong = await _try(send, base | {name: "no number"})
+        return wrong is None and await _try(send, base | {name: _TRIED[name]}) is not None
+
+    names = [name for names in OPTION_FIELDS.values() for name in names]
+    found = await asyncio.gather(*map(known, names))
+    return tuple(name for name, is_known in zip(names, found, strict=True) if is_known)
+
+
 def capabilities_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "llava-cot" / "endpoints"
 
 
 def _file(url: str, model: str) -> Path:
-    """One for each, so that processes which open several do not overwrite what the others found."""
+    """One file for each, so that processes that open several do not overwrite what the others found."""
     return capabilities_folder() / f"{sha256(f'{url} {model}'.encode()).hexdigest()[:16]}.json"
 
 
-def recall(url: str, model: str) -> Capabilities | None:
-    """What was found out before."""
+def load(url: str, model: str) -> Capabilities | None:
+    """What was found before; None if nothing was, or if an earlier version of this package found less."""
     try:
         known = json.loads(_file(url, model).read_text(encoding="utf-8"))
+        known["option_fields"] = tuple(known["option_fields"])
         return Capabilities(**{field.name: known[field.name] for field in fields(Capabilities)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def save(url: str, model: str, found: Capabilities) -> None:
-    """Keep it for the next time; where nothing can be written, the server is asked again."""
+    """Save for the next time. Where nothing can be written, the requests are sent again then."""
     file = _file(url, model)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +255,7 @@ def save(url: str, model: str, found: Capabilities) -> None:
 
 
 def only_name(listed: Json, url: str) -> tuple[str, str]:
-    """The model's name and its owner from a list with one model. Raises ModelError if there are several."""
+    """The model's name and its owner, from a list with one model. Raises ModelError if there are several."""
     models = [m for m in listed["data"] if isinstance(m, dict) and isinstance(m.get("id"), str)]
     if len(models) == 1:
         return models[0]["id"], str(models[0].get("owned_by", ""))

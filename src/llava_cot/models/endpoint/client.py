@@ -1,17 +1,14 @@
-"""A model behind an OpenAI-compatible server.
-
-Owns what a call of `sample` or `choose` asks of the server, by what that can do. How it is sent is
-`wire.py`'s subject, how a prompt is put `dialects.py`'s, what a reply says `replies.py`'s.
-"""
+"""A model behind an OpenAI-compatible server: what a call asks of the server, by what that can do."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llava_cot.errors import ModelError, ModelFailure
-from llava_cot.models.background import together
+from cachetools import LRUCache
+
+from llava_cot.errors import ModelError, ModelFailure, ServerRefusal
+from llava_cot.models.background import gather_or_cancel
 from llava_cot.models.base import (
     ConstraintKind,
     Continuation,
@@ -24,12 +21,24 @@ from llava_cot.models.base import (
     no_option,
     request_seed,
 )
-from llava_cot.models.endpoint.capabilities import Capabilities, describe, find_out, only_name, recall, save
+from llava_cot.models.endpoint.capabilities import (
+    Capabilities,
+    describe,
+    find_capabilities,
+    load,
+    only_name,
+    save,
+)
 from llava_cot.models.endpoint.config import Price, Provider
-from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json, RequestRefused, server_of
-from llava_cot.models.endpoint.prompts import data_url, held_to, is_at_hand, joined, messages
+from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json
+from llava_cot.models.endpoint.prompts import (
+    constraint_fields,
+    encode_images,
+    joined,
+    messages,
+    option_fields,
+)
 from llava_cot.models.endpoint.replies import KEEP_STOP, StreamedReply, continuations, scores
-from llava_cot.models.recent import Recent
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
@@ -40,10 +49,22 @@ _CHOICE_TOKENS = 3
 
 
 class EndpointModel:
-    """A model as `llava_cot.models.base.Model` has it. What the server can do is in `capabilities`.
+    """A model behind one server, as a `llava_cot.models.base.Model`.
 
-    Calls may come from any number of event loops, and share one pool of connections. A request is tried
-    `attempts` times.
+    Calls may come from any number of event loops, and share one pool of connections.
+
+    Args:
+        provider: The server.
+        name: The model's name; None for the provider's, or for the server's only model.
+        prices: What models cost, by name.
+        fresh: Find out again what the server can do.
+        attempts: How often a request is tried.
+
+    Attributes:
+        capabilities: What the server can do.
+
+    Raises:
+        ModelError: The server cannot be used.
     """
 
     def __init__(
@@ -57,10 +78,10 @@ class EndpointModel:
     ) -> None:
         self.url = provider.url
         self._provider = provider
-        self._counted: Recent[Prompt, int] = Recent(_COUNTED)
-        self._wire = HttpClient(server_of(provider, provider.url, attempts))
+        self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
+        self._http = HttpClient(provider, provider.url, attempts)
         try:
-            found = self._wire.aside.run_blocking(self._open(name or provider.model, fresh))
+            found = self._http.loop.run_blocking(self._open(name or provider.model, fresh))
         except BaseException:
             self.close()
             raise
@@ -71,43 +92,35 @@ class EndpointModel:
         owner = ""
         if name is None:
             try:
-                listed = await self._wire.get("/models", needs="data")
-            except RequestRefused as refusal:
+                listed = await self._http.get("/models", needs="data")
+            except ServerRefusal as refusal:
                 if refusal.status != 404:
                     raise
                 raise ModelError(
-                    f"{self.url}/models is not there, so the model's name is not known; give --model-name, "
+                    f"{self.url}/models does not exist, so the model's name is not known; give --model-name, "
                     "and the address that ends before /chat/completions"
                 ) from None
             name, owner = only_name(listed, self.url)
-        elif fresh or recall(self.url, name) is None:
-            owner = await self._owner(name)
-        named = {"model": name}
+        known = None if fresh else load(self.url, name)
+        if known is None:
+            named = {"model": name}
 
-        async def ask(fields: Json) -> Json:
-            return await self._wire.post(_CHAT, named | fields, 100, needs="choices")
+            async def send(fields: Json) -> Json:
+                return await self._http.post(_CHAT, named | fields, 100, needs="choices")
 
-        capabilities = None if fresh else recall(self.url, name)
-        if capabilities is None:
-            capabilities = await find_out(ask, owner)
-            save(self.url, name, capabilities)
+            known = await find_capabilities(send, owner or await self._owner(name))
+            save(self.url, name, known)
         if self._provider.prefix is not None:
-            capabilities = replace(capabilities, prefix=self._provider.prefix)
-        return name, capabilities
-
-    @property
-    def sampling_options(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def constraints(self) -> tuple[ConstraintKind, ...]:
-        return () if self.capabilities.json_schema == "none" else ("json",)
+            known = replace(known, prefix=self._provider.prefix)
+        if self._provider.option_fields is not None:
+            known = replace(known, option_fields=self._provider.option_fields)
+        return name, known
 
     async def _owner(self, name: str) -> str:
-        """Who serves a model that was named, where the server tells."""
+        """Who serves the model, if the server lists it."""
         try:
-            listed = await self._wire.get("/models", needs="data")
-        except RequestRefused as refusal:
+            listed = await self._http.get("/models", needs="data")
+        except ServerRefusal as refusal:
             if refusal.status in (401, 403):
                 raise
             return ""
@@ -116,47 +129,51 @@ class EndpointModel:
                 return str(model.get("owned_by", ""))
         return ""
 
+    @property
+    def constraints(self) -> tuple[ConstraintKind, ...]:
+        return () if self.capabilities.json_schema == "none" else ("json",)
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        return self.capabilities.sampling_options
+
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
         check_samples(n)
         check_constraint(f"{self.name} at {self.url}", sampling, self.constraints)
         check_sampling(f"{self.name} at {self.url}", sampling, self.sampling_options)
-        if on_text is None:
-            return await self._wire.aside.run(self._sample(prompt, n, sampling))
-        return await self._wire.aside.run_telling(
-            lambda tell: self._sample(prompt, n, sampling, tell), on_text
+        return await self._http.loop.run_streaming(
+            lambda stream: self._sample(prompt, n, sampling, stream), on_text
         )
 
     async def _sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, tell: OnText | None = None
+        self, prompt: Prompt, n: int, sampling: Sampling, stream: OnText | None
     ) -> list[Continuation]:
         body = await self._body(prompt, sampling)
         # Several greedy samples in one request are refused by vLLM.
-        if tell is None and (n == 1 or (self.capabilities.many and sampling.temperature > 0)):
+        if stream is None and (n == 1 or (self.capabilities.many and sampling.temperature > 0)):
             return await self._request(prompt, sampling, body, 0, n)
-        parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if tell else 0, n)]
-        if tell is not None:
-            parts.insert(0, self._streamed(prompt, sampling, body, tell))
-        return [sample for samples in await together(parts) for sample in samples]
+        parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if stream else 0, n)]
+        if stream is not None:
+            parts.insert(0, self._streamed(prompt, sampling, body, stream))
+        return [sample for samples in await gather_or_cancel(parts) for sample in samples]
 
     async def _body(self, prompt: Prompt, sampling: Sampling) -> Json:
         side = self._provider.image_side
-        for message in prompt.messages:
-            for image in message.images:
-                if not is_at_hand(image, side):
-                    await asyncio.to_thread(data_url, image, side)  # kept for `messages`
+        await encode_images(prompt, side)
         turns, extra = messages(prompt, self.capabilities.prefix, sampling.stop, side)
         body: Json = {"model": self.name, "messages": turns, **extra, "temperature": sampling.temperature}
         body[self.capabilities.limit] = sampling.max_tokens
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
+        body |= option_fields(sampling, self.capabilities.option_fields)
         if sampling.stop and self.capabilities.stops:
             body |= {"stop": list(sampling.stop[:_STOPS]), **KEEP_STOP}
         if self.capabilities.top_logprobs:
             body["logprobs"] = True
         if sampling.constraint is not None:
-            body |= held_to(sampling.constraint, self.capabilities.json_schema)
+            body |= constraint_fields(sampling.constraint, self.capabilities.json_schema)
         return body
 
     async def _request(
@@ -164,27 +181,28 @@ class EndpointModel:
     ) -> list[Continuation]:
         """Samples `number` and on, in one request."""
         body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
-        reply = await self._wire.post(_CHAT, body, _guess(prompt, n * sampling.max_tokens), needs="choices")
+        tokens = _estimate(prompt, n * sampling.max_tokens)
+        reply = await self._http.post(_CHAT, body, tokens, needs="choices")
         return self._read(reply, prompt, sampling)
 
     async def _streamed(
-        self, prompt: Prompt, sampling: Sampling, body: Json, tell: OnText
+        self, prompt: Prompt, sampling: Sampling, body: Json, stream: OnText
     ) -> list[Continuation]:
-        """Sample 0, told as it is written, or at its end where a repeated prefix may have to come off."""
+        """Sample 0, streamed as it arrives, or sent at its end where it may repeat the prefix."""
         if prompt.prefix and self.capabilities.prefix == "none":
             samples = await self._request(prompt, sampling, body, 0, 1)
             for sample in samples:
-                tell(sample.text)
+                stream(sample.text)
             return samples
         body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        stream = StreamedReply(sampling.stop, tell)
-        await self._wire.stream(_CHAT, body, _guess(prompt, sampling.max_tokens), stream.restart)
-        [sample] = self._read(stream.reply, prompt, sampling)
-        if not stream.tell(sample.text):
+        reply = StreamedReply(sampling.stop, stream)
+        await self._http.stream(_CHAT, body, _estimate(prompt, sampling.max_tokens), reply.restart)
+        [sample] = self._read(reply.reply, prompt, sampling)
+        if not reply.send(sample.text):
             raise ModelFailure(
-                f"the connection to {self.url} broke in the middle of an answer, which then came out "
-                "otherwise; ask again"
+                f"the connection to {self.url} broke in the middle of an answer, and the second attempt gave "
+                "a different one; ask again"
             )
         return [sample]
 
@@ -205,16 +223,16 @@ class EndpointModel:
             raise no_option()
         if not self.capabilities.top_logprobs:
             raise self._no_logprobs()
-        return await self._wire.aside.run(self._choose(prompt, options))
+        return await self._http.loop.run(self._choose(prompt, options))
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
         body["top_logprobs"] = self.capabilities.top_logprobs
-        reply = await self._wire.post(_CHAT, body, _guess(prompt, _CHOICE_TOKENS), needs="choices")
+        reply = await self._http.post(_CHAT, body, _estimate(prompt, _CHOICE_TOKENS), needs="choices")
         found = scores(reply, options)
         if found is None:
             raise self._no_logprobs()
-        self._counted.put(prompt, (reply.get("usage") or {}).get("prompt_tokens") or 0)
+        self._lengths[prompt] = (reply.get("usage") or {}).get("prompt_tokens") or 0
         return found
 
     def _no_logprobs(self) -> ModelError:
@@ -224,8 +242,8 @@ class EndpointModel:
         )
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """What the server told of a prompt that it was given to choose after; 0 of any other."""
-        return self._counted.get(prompt) or 0
+        """The length that the server reported for a prompt of `choose`; 0 for any other."""
+        return self._lengths.get(prompt) or 0
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         if self._price is None:
@@ -233,7 +251,7 @@ class EndpointModel:
         return (prompt_tokens * self._price.input + completion_tokens * self._price.output) / 1e6
 
     def describe(self) -> str:
-        """The server, its model and what they can do, a line each."""
+        """The server, its model and what they can do, one line each."""
         lines = {"server": self.url, "model": self.name, **describe(self.capabilities)}
         if self._price is not None:
             lines["price"] = f"${self._price.input:g} read, ${self._price.output:g} written, a million tokens"
@@ -241,11 +259,11 @@ class EndpointModel:
 
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""
-        self._wire.aside.close()
+        self._http.loop.close()
 
 
-def _guess(prompt: Prompt, written: int) -> int:
-    """About how many tokens a request takes, before the server has told of any."""
+def _estimate(prompt: Prompt, written: int) -> int:
+    """About how many tokens a request takes, before the server has reported any."""
     characters = sum(len(message.text) for message in prompt.messages) + len(prompt.prefix)
     images = sum(len(message.images) for message in prompt.messages)
     return characters // 4 + 1000 * images + written

@@ -1,6 +1,6 @@
-"""Servers by name, and what models cost: the user's configuration file and the prices in the package.
+"""Servers by name, and what models cost: the user's endpoints.yaml and the prices in the package.
 
-Owns the file's shape. Keys are in environment variables, which the file names; it never holds one.
+The file names the environment variables that hold the keys; it never holds a key.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llava_cot.errors import ModelError
-from llava_cot.models.endpoint.prompts import PromptFormat
+from llava_cot.models.endpoint.prompts import OptionField, PromptFormat
 
-# For addresses that are given without a configuration. Not a name that other programs use: their key is
-# not for just any server.
+# For addresses without a configuration. Not a name that other programs use: their key is not for any server.
 KEY_ENV = "LLAVA_COT_API_KEY"
 _PRICES = Path(__file__).parent / "prices.yaml"
 
 
-class _Settings(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -30,9 +29,21 @@ def _listed(value: Any) -> Any:
     return ",".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
 
 
-class Provider(_Settings):
-    """A server, or several with commas between their addresses (in the file, a list), each of which has these
-    settings. `model` is the model's name, `image_side` the most pixels of a picture's longer side."""
+class Provider(_Frozen):
+    """A server, or several that share the calls, and their settings.
+
+    Attributes:
+        url: The address, or several with commas between them (in the file, a list).
+        model: The model's name.
+        key_env: The environment variable that holds the key.
+        in_flight: Most requests at once.
+        requests_per_minute: Most requests in any minute.
+        tokens_per_minute: Most tokens in any minute.
+        seconds: Longest wait for a whole reply.
+        image_side: Most pixels of an image's longer side.
+        prefix: How the server continues the assistant's text, in place of what is found out.
+        option_fields: The fields for top-k, min-p and repetition penalty that it has, likewise.
+    """
 
     url: Annotated[str, BeforeValidator(_listed)]
     model: str | None = None
@@ -43,16 +54,17 @@ class Provider(_Settings):
     seconds: float = Field(default=600.0, gt=0)
     image_side: int | None = Field(default=None, ge=1)
     prefix: PromptFormat | None = None
+    option_fields: tuple[OptionField, ...] | None = None
 
 
-class Price(_Settings):
-    """US dollars for a million tokens that are read, and that are written."""
+class Price(_Frozen):
+    """US dollars per million tokens read, and per million tokens written."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
 
 
-class EndpointConfig(_Settings):
+class EndpointConfig(_Frozen):
     providers: dict[str, Provider] = {}
     prices: dict[str, Price] = {}
 
@@ -63,7 +75,7 @@ def config_file() -> Path:
 
 
 def load_config() -> EndpointConfig:
-    """The user's file, empty if there is none, with the package's prices under it. Raises ModelError."""
+    """The user's file, or an empty configuration, with the package's prices below it. Raises ModelError."""
     own = _read(config_file())
     return own.model_copy(update={"prices": _read(_PRICES).prices | own.prices})
 
@@ -84,9 +96,9 @@ def _read(file: Path) -> EndpointConfig:
 
 
 def find_providers(spec: str, config: EndpointConfig) -> list[Provider]:
-    """The servers of that name or address, or of these, with commas between them; none if it is no such.
+    """The servers of a name or address, or of several with commas between them, each with one address.
 
-    Each has one address. Raises ModelError.
+    Empty if `spec` names no server. Raises ModelError.
     """
     found: list[Provider] = []
     unknown: list[str] = []
@@ -126,12 +138,12 @@ def _checked(url: str) -> str:
 
 
 def key_of(provider: Provider) -> str | None:
-    """The provider's key. Raises ModelError if it names a variable that is not set, or no key is in it."""
+    """The provider's key. Raises ModelError if its variable is not set, or holds no key."""
     key = os.environ.get(provider.key_env, "").strip()
     if not key:
         if provider.key_env == KEY_ENV:
             return None
         raise ModelError(f"the environment variable {provider.key_env} is not set; put the key into it")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ModelError(f"what is in the environment variable {provider.key_env} is no key; set it again")
+        raise ModelError(f"the environment variable {provider.key_env} does not hold a key; set it again")
     return key

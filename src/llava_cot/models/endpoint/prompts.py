@@ -1,36 +1,46 @@
-"""How a prompt is put to a server: as chat messages, its prefix in whichever way the server continues it.
+"""Prompts as requests of the chat completions API: messages, images, constraints, sampling options.
 
-Owns the three ways and the words of the one without a prefix, images as data URLs, and the fields that ask
-for a constraint. Knows no HTTP.
+How a server continues the assistant's text is its prompt format:
 
 - "continue": the last message is the assistant's and stays open (vLLM, SGLang: `continue_final_message`).
-- "trailing": the server goes on with a last message of the assistant by itself.
+- "trailing": the server continues a last message of the assistant without further fields.
 - "none": the assistant's text is a turn of its own, and the next turn asks for what comes next.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from PIL import Image
 
 from llava_cot.core.question import LoadedImage
-from llava_cot.models.base import Constraint, Prompt
+from llava_cot.models.base import Constraint, Prompt, Sampling, optional_sampling
 
 PromptFormat = Literal["continue", "trailing", "none"]
 # The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
 SchemaField = Literal["response_format", "structured_outputs", "guided_json", "none"]
+OptionField = Literal["top_k", "min_p", "repetition_penalty", "repeat_penalty"]
+
+# The fields of the options that not every server has. llama.cpp has its own name for the last, and counts
+# tokens of the whole context only with a second field.
+OPTION_FIELDS: dict[str, tuple[OptionField, ...]] = {
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
+}
+_WHOLE_CONTEXT = {"repeat_penalty": {"repeat_last_n": -1}}
 
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 GO_ON = "Go on with your answer from where it broke off. Repeat nothing of it, and add no words about it."
 ONLY_PART = "Write only the next part of your answer, up to and including"
 
-# A picture of more pixels is sent as JPEG: as PNG, a photograph of this size already has some 2 MB.
+# An image of more pixels is sent as JPEG: as PNG, a photograph of this size already takes some 2 MB.
 _PNG_PIXELS = 1_000_000
 _JPEG_QUALITY = 95
 _JPEG = b"\xff\xd8"  # how one begins
@@ -39,7 +49,14 @@ _JPEG = b"\xff\xd8"  # how one begins
 def messages(
     prompt: Prompt, way: PromptFormat, stops: Sequence[str], image_side: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The messages of a request, and the fields that go with them."""
+    """The messages of a request, and the fields that go with them.
+
+    Args:
+        prompt: What to continue.
+        way: The server's prompt format.
+        stops: The stop strings of the request.
+        image_side: The most pixels of an image's longer side.
+    """
     turns: list[dict[str, Any]] = []
     for message in prompt.messages:
         parts: list[dict[str, Any]] = [
@@ -67,7 +84,7 @@ def messages(
 
 
 def _only_part(stops: Sequence[str], prefix: str) -> str:
-    """Where to end, for a model that is not stopped there: at the first mark that is not there yet."""
+    """Where to end, for a model that is not stopped there: at the first stop string that is missing."""
     marks = [stop for stop in stops if stop == stop.strip() and stop not in prefix]
     if not marks:
         return ""
@@ -76,7 +93,7 @@ def _only_part(stops: Sequence[str], prefix: str) -> str:
 
 
 def joined(prefix: str, text: str, way: PromptFormat) -> str:
-    """A reply as the continuation of the prefix: a new turn may repeat it, and begins without a space."""
+    """A reply as the continuation of the prefix, which a new turn may repeat or begin without a space."""
     if way != "none" or not prefix:
         return text
     if text.lstrip().startswith(prefix.strip()):
@@ -85,8 +102,17 @@ def joined(prefix: str, text: str, way: PromptFormat) -> str:
     return text if apart else " " + text
 
 
-def held_to(constraint: Constraint, way: SchemaField) -> dict[str, Any]:
-    """The fields of a request whose reply is to have a constraint."""
+def option_fields(sampling: Sampling, fields: Collection[str]) -> dict[str, Any]:
+    """The fields of a request for the options that are set, of those `fields` that the server has."""
+    found: dict[str, Any] = {}
+    for option, value in optional_sampling(sampling).items():
+        name = next(name for name in OPTION_FIELDS[option] if name in fields)
+        found |= {name: value, **_WHOLE_CONTEXT.get(name, {})}
+    return found
+
+
+def constraint_fields(constraint: Constraint, way: SchemaField) -> dict[str, Any]:
+    """The fields of a request whose reply must match a JSON schema."""
     schema = json.loads(constraint.text)
     if way == "structured_outputs":
         return {way: {"json": schema}}
@@ -100,21 +126,24 @@ def held_to(constraint: Constraint, way: SchemaField) -> dict[str, Any]:
     }
 
 
-# Kept as long as the picture is: a question sends its own dozens of times.
+# Cached as long as the image lives: a question sends its own dozens of times.
 _urls: WeakKeyDictionary[LoadedImage, dict[int | None, str]] = WeakKeyDictionary()
 
 
 def data_url(image: LoadedImage, side: int | None) -> str:
-    """The picture, its longer side at most `side` pixels; as the file it came from, where it may be sent."""
+    """An image as a data URL, its longer side at most `side` pixels; its own file where that can be sent."""
     known = _urls.setdefault(image, {})
     if side not in known:
         known[side] = _encoded(image, side)
     return known[side]
 
 
-def is_at_hand(image: LoadedImage, side: int | None) -> bool:
-    """Whether `data_url` has no picture to encode: it did so before, or the file itself is sent."""
-    return side in _urls.get(image, {}) or _as_file(image, side)
+async def encode_images(prompt: Prompt, side: int | None) -> None:
+    """Encode a prompt's images in a thread, so that `data_url` returns at once."""
+    for message in prompt.messages:
+        for image in message.images:
+            if side not in _urls.get(image, {}) and not _as_file(image, side):
+                await asyncio.to_thread(data_url, image, side)
 
 
 def _as_file(image: LoadedImage, side: int | None) -> bool:

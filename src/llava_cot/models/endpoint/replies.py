@@ -1,8 +1,5 @@
-"""What a server's reply says, as continuations and scores.
-
-Owns stop strings, finish reasons, token counts and log-probabilities in replies of the chat completions
-API. Knows no HTTP and no prompt.
-"""
+"""Replies of the chat completions API as continuations and scores: stop strings, finish reasons, token counts
+and log-probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from llava_cot.models.base import Continuation, Finish, OnText
 
 Json = dict[str, Any]
 
-# vLLM keeps the stop string if asked by the first name, SGLang by the second; each ignores the other's.
+# vLLM includes the stop string with the first field, SGLang with the second; each ignores the other's.
 KEEP_STOP = {"include_stop_str_in_output": True, "no_stop_trim": True}
 
 
@@ -22,13 +19,19 @@ def continuations(
     reply: Json,
     stops: Sequence[str],
     price: Callable[[int, int], float | None],
-    mend: Callable[[str], str] = lambda text: text,
+    join: Callable[[str], str] = lambda text: text,
 ) -> list[Continuation]:
-    """The samples of one reply; `mend` makes each text the continuation of the prompt's prefix.
+    """The samples of one reply.
 
-    Each has the whole prompt's tokens, as a local model counts them; the prompt's price is paid once and
-    shared among them. Tokens of samples that were written together are told in sum, and are divided by
-    the log-probabilities' counts, else by the lengths of the texts.
+    Each sample counts the whole prompt's tokens, as a local model does; the prompt's price is paid once and
+    divided among them. Servers report the tokens of all samples of a reply as one sum: it is divided by the
+    counts of log-probabilities, else by the lengths of the texts.
+
+    Args:
+        reply: The server's reply.
+        stops: The stop strings of the request.
+        price: Cost in dollars of prompt and completion tokens.
+        join: Makes each text the continuation of the prompt's prefix.
     """
     choices = sorted(_dicts(reply["choices"]), key=lambda choice: choice.get("index") or 0)
     texts = [text_of(choice) for choice in choices]
@@ -36,9 +39,8 @@ def continuations(
     usage = reply.get("usage") or {}
     prompt_tokens = usage.get("prompt_tokens") or 0
     total = usage.get("completion_tokens")
-    told = [len(tokens) for tokens in logprobs]
-    counts = told
-    if total is not None and sum(told) != total:
+    counts = [len(tokens) for tokens in logprobs]
+    if total is not None and sum(counts) != total:
         counts = _shares(total, [len(text) for text in texts])
     spent = price(prompt_tokens, sum(counts))
     found = []
@@ -46,7 +48,7 @@ def continuations(
         text, finish = cut(raw, stops, choice)
         found.append(
             Continuation(
-                text=mend(text),
+                text=join(text),
                 tokens=(),
                 logprob=_logprob(tokens, text) if tokens else None,
                 finish=finish,
@@ -64,7 +66,7 @@ def text_of(choice: Json) -> str:
     return text if isinstance(text, str) else ""
 
 
-def stop_told(choice: Json, stops: Sequence[str]) -> str | None:
+def named_stop(choice: Json, stops: Sequence[str]) -> str | None:
     """The stop string that ended a sample, where the server names it (vLLM, SGLang)."""
     for name in ("stop_reason", "matched_stop"):
         if choice.get(name) in stops:
@@ -73,21 +75,21 @@ def stop_told(choice: Json, stops: Sequence[str]) -> str | None:
 
 
 def cut(text: str, stops: Sequence[str], choice: Json) -> tuple[str, Finish]:
-    """The text up to and with the first stop string, as `Sampling` has it, and why it ended."""
+    """The text up to and including the first stop string, as `Sampling` defines it, and why it ended."""
     ends = [text.index(stop) + len(stop) for stop in stops if stop and stop in text]
     if ends:
         return text[: min(ends)].rstrip(), "stop"
-    told = stop_told(choice, stops)
-    if told is not None:
-        return (text + told).rstrip(), "stop"
+    named = named_stop(choice, stops)
+    if named is not None:
+        return (text + named).rstrip(), "stop"
     return text, "length" if choice.get("finish_reason") == "length" else "eos"
 
 
 def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
     """Log-probability of each option as the next word; None if the reply has no log-probabilities.
 
-    Read at the first token that is more than white space, if there is one. An option that is not among the
-    likeliest tokens there counts as impossible.
+    They are read at the first token that is more than white space, if there is one. An option that is not
+    among the likeliest tokens there counts as impossible.
     """
     choices = _dicts(reply["choices"])
     tokens = _tokens(choices[0]) if choices else []
@@ -112,11 +114,11 @@ def _tokens(choice: Json) -> list[Json]:
 
 
 def _logprob(tokens: list[Json], text: str) -> float:
-    """The sum over the tokens that make up the text: without what was cut off, or an end token."""
-    wanted = len(text.encode())
+    """The sum over the tokens that make up the text, without what was cut off and without an end token."""
+    length = len(text.encode())
     total, covered = 0.0, 0
     for token in tokens:
-        if covered >= wanted:
+        if covered >= length:
             break
         covered += len(token.get("bytes") or str(token.get("token", "")).encode())
         total += token.get("logprob") or 0.0
@@ -124,7 +126,7 @@ def _logprob(tokens: list[Json], text: str) -> float:
 
 
 def _shares(total: int, lengths: list[int]) -> list[int]:
-    """A total divided in proportion; the parts add up to it."""
+    """A total divided in proportion to lengths; the parts add up to it."""
     whole = sum(lengths) or 1
     ends = [total * sum(lengths[: i + 1]) // whole for i in range(len(lengths))]
     ends[-1:] = [total] if ends else []
@@ -132,34 +134,34 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
 
 
 class StreamedText:
-    """A text that is told in pieces, and perhaps written again from its beginning: nothing is told twice."""
+    """A text that is streamed in pieces, and perhaps generated again: nothing is sent twice."""
 
     def __init__(self, on_text: OnText) -> None:
         self._on_text = on_text
-        self._told = ""
+        self._sent = ""
 
-    def tell(self, text: str) -> bool:
-        """Tell what a text has more than was told; false if it is another text."""
-        if len(text) > len(self._told) and text.startswith(self._told):
-            self._on_text(text[len(self._told) :])
-            self._told = text
-        return text.startswith(self._told)
+    def send(self, text: str) -> bool:
+        """Send what was not sent of a text. False if the text does not begin with what was sent."""
+        if len(text) > len(self._sent) and text.startswith(self._sent):
+            self._on_text(text[len(self._sent) :])
+            self._sent = text
+        return text.startswith(self._sent)
 
 
 class StreamedReply:
-    """One sample that arrives in pieces, which are told as they come; `reply` is what they make up.
+    """One sample that arrives in pieces, which are streamed as they come; `reply` is what they make up.
 
-    After a broken connection the sample is asked for again: `restart` forgets what came, but not what was
-    told, so that nothing is told twice.
+    After a broken connection the sample is requested again: `restart` drops what arrived, but not what was
+    streamed, so that nothing is streamed twice.
     """
 
     def __init__(self, stops: Sequence[str], on_text: OnText) -> None:
         self._stops = stops
-        self.tell = StreamedText(on_text).tell
+        self.send = StreamedText(on_text).send
         self.restart()
 
     def restart(self) -> Callable[[Json], None]:
-        """What the events of a new attempt are to be given to."""
+        """Begin a new attempt. Returns the reader of its events."""
         self._text = ""
         self._pieces = 0
         self._tokens: list[Json] = []
@@ -178,11 +180,11 @@ class StreamedReply:
             self._tokens += _tokens(choice)
             self._choice |= {key: value for key, value in choice.items() if value is not None}
         shown, _ = cut(self._text, self._stops, {})
-        self.tell(shown.rstrip() if self._stops else shown)
+        self.send(shown.rstrip() if self._stops else shown)
 
     @property
     def reply(self) -> Json:
-        """The reply as it would have come in one piece; where its usage was not told, pieces are counted."""
+        """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
         usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
         whole = {"index": 0, "message": {"content": self._text}, "logprobs": {"content": self._tokens}}
         return {"choices": [self._choice | whole], "usage": usage}

@@ -1,7 +1,6 @@
-"""Forms for a local model: which tokens a sample may have next, by llguidance.
+"""Constrained decoding for a local model: which tokens a sample may have next, computed by llguidance.
 
-Owns the tokenizer as llguidance sees it, and each sample's place in its constraint.
-llguidance is imported once a constraint is asked for.
+llguidance is an optional package, imported at the first constraint.
 """
 
 from __future__ import annotations
@@ -12,22 +11,25 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from llava_cot.errors import ModelError, missing_package
 from llava_cot.models.base import Constraint
 from llava_cot.models.local.checkpoint import first_sentence
-from llava_cot.models.recent import Recent
 
-_KNOWN = 256  # forms that are kept ready: a question with options has one of its own
+_COMPILED = 256  # constraints that stay compiled: a question with options has one of its own
 # Without this, a text that the constraint settles must come in the tokens in which llguidance would write it.
 _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 
 
 class ConstraintCompiler:
-    """Holds samples of one model to forms. `size` tokens can be drawn, of which `ends` end an answer.
+    """Compiles constraints for one model. May be used from any thread.
 
-    May be used from any thread.
+    Args:
+        tokenizer: The model's tokenizer.
+        size: How many token ids can be drawn.
+        ends: Those of them that end an answer.
     """
 
     def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
@@ -35,53 +37,50 @@ class ConstraintCompiler:
         self._size = size
         self._ends = sorted(end for end in ends if end < size)
         self._lock = threading.Lock()
-        self._begun: Recent[Constraint, Any] = Recent(_KNOWN)
-        self._seen_as: dict[frozenset[int], Any] = {}
+        self._matchers: LRUCache[Constraint, Any] = LRUCache(_COMPILED)
+        self._tokenizers: dict[frozenset[int], Any] = {}
 
     def start(self, constraint: Constraint, n: int) -> list[ConstraintState]:
         """The beginning of a constraint, for each of `n` samples. Raises ModelError."""
         with self._lock:
-            begun = self._begun.get(constraint)
-            if begun is None:
-                begun = self._begin(constraint)
-                self._begun.put(constraint, begun)
-            return [ConstraintState(begun.deep_copy(), self._size, self._ends) for _ in range(n)]
+            matcher = self._matchers.get(constraint)
+            if matcher is None:
+                matcher = self._matchers[constraint] = self._compile(constraint)
+            return [ConstraintState(matcher.deep_copy(), self._size, self._ends) for _ in range(n)]
 
-    def _begin(self, constraint: Constraint) -> Any:
+    def _compile(self, constraint: Constraint) -> Any:
         if find_spec("llguidance") is None:
             raise ModelError(missing_package("constrained decoding", "llguidance", extra="structured"))
         from llguidance import LLMatcher
 
         grammar = f"start: %json {constraint.text}" if constraint.kind == "json" else constraint.text
-        begun = LLMatcher(self._as_seen(constraint), _ANY_TOKENS + grammar, log_level=0)
-        if begun.is_error():
-            raise ModelError(f"the constraint cannot be used: {_reason(begun)}")
-        return begun
+        matcher = LLMatcher(self._tokenizer_for(constraint), _ANY_TOKENS + grammar, log_level=0)
+        if matcher.is_error():
+            raise ModelError(f"the constraint cannot be used: {_reason(matcher)}")
+        return matcher
 
-    def _as_seen(self, constraint: Constraint) -> Any:
-        """The tokenizer in which special tokens that the constraint names are text like any other."""
+    def _tokenizer_for(self, constraint: Constraint) -> Any:
+        """A tokenizer for which special tokens that the constraint names are plain text."""
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         named = frozenset(
             id for id, token in added.items() if token.special and token.content in constraint.text
         )
-        if named not in self._seen_as:
-            self._seen_as[named] = self._make(added, named)
-        return self._seen_as[named]
+        if named not in self._tokenizers:
+            self._tokenizers[named] = self._make_tokenizer(added, named)
+        return self._tokenizers[named]
 
-    def _make(self, added: dict[int, Any], named: frozenset[int]) -> Any:
-        """llguidance takes every added token in angle brackets for a special one; stage tags are not."""
+    def _make_tokenizer(self, added: dict[int, Any], named: frozenset[int]) -> Any:
+        """llguidance takes each added token in angle brackets for a special one, which stage tags are not."""
         import llguidance
         from llguidance.hf import from_tokenizer
 
         if not self._ends:
-            raise ModelError(
-                "this model has no token that ends an answer, so it cannot be held to a constraint"
-            )
+            raise ModelError("this model has no token that ends an answer, so it cannot be constrained")
         try:
             plain = from_tokenizer(self._tokenizer)
         except Exception as error:
             raise ModelError(
-                f"this model cannot be held to a constraint: {first_sentence(error)}; use its fast tokenizer"
+                f"this model cannot be constrained: {first_sentence(error)}; use its fast tokenizer"
             ) from None
         known = range(min(self._size, plain.vocab_size))
         pieces = [plain.decode_bytes([token]) for token in known]
@@ -93,8 +92,8 @@ class ConstraintCompiler:
                     special.add(token)
                 else:
                     pieces[token] = what.content.encode()
-        seen = llguidance.TokenizerWrapper(_Pieces(pieces, sorted(special), self._ends[0]))
-        return llguidance.LLTokenizer(seen, n_vocab=self._size, eos_token=self._ends)
+        wrapped = llguidance.TokenizerWrapper(_Pieces(pieces, sorted(special), self._ends[0]))
+        return llguidance.LLTokenizer(wrapped, n_vocab=self._size, eos_token=self._ends)
 
 
 class ConstraintState:
@@ -105,17 +104,17 @@ class ConstraintState:
         self._size = size
         self._ends = ends
 
-    def allowed(self, draft: Sequence[int] = ()) -> NDArray[np.bool_]:
-        """What may come next, and after each token of a draft: [1 + len(draft), size].
+    def allowed(self, guess: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """What may come next, and after each token of a guess: [1 + len(guess), size].
 
-        After a token that the constraint forbids, and so will not be drawn, all is allowed. Raises
+        After a token that the constraint forbids, and so will not be drawn, everything is allowed. Raises
         ModelError.
         """
-        rows = np.ones((1 + len(draft), self._size), dtype=np.bool_)
+        rows = np.ones((1 + len(guess), self._size), dtype=np.bool_)
         taken = 0
         for place in range(len(rows)):
             rows[place] = self._next()
-            token = draft[place] if place < len(draft) else None
+            token = guess[place] if place < len(guess) else None
             if token is None or not rows[place, token] or token in self._ends:
                 break
             self.take(token)
@@ -126,17 +125,17 @@ class ConstraintState:
 
     def _next(self) -> NDArray[np.bool_]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        if self._matcher.is_error():  # or no token of the model goes on from here
+        if self._matcher.is_error():  # or no token of the model continues from here
             raise ModelError(f"the model cannot continue under the constraint: {_reason(self._matcher)}")
         return np.unpackbits(bits, bitorder="little")[: self._size].astype(np.bool_)
 
     def take(self, token: int) -> None:
-        """Go on by a token that is allowed."""
+        """Advance by a token that is allowed."""
         self._matcher.try_consume_tokens([token])
 
 
 class _Pieces:
-    """A vocabulary in the shape that llguidance wraps."""
+    """A vocabulary as llguidance's `TokenizerWrapper` takes it."""
 
     bos_token_id = None
 
@@ -144,7 +143,7 @@ class _Pieces:
         self.tokens, self.special_token_ids, self.eos_token_id = tokens, special, end
 
     def __call__(self, text: bytes) -> list[int]:
-        raise NotImplementedError("a constraint is followed in whatever tokens are drawn")
+        raise NotImplementedError("constraints follow the tokens that are drawn; no text is encoded")
 
 
 def _reason(matcher: Any) -> str:

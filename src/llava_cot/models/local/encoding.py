@@ -1,7 +1,7 @@
-"""Prompts as token ids and image tensors.
+"""Prompts as token ids and image tensors, by a checkpoint's chat template and processor.
 
-Owns the chat template, the processor, and the cut of a prompt in two: the *head*, everything up to its
-last image, which is run with pixels, and plain tokens after it. Knows no network and no cache.
+A prompt is cut in two: the *head*, everything up to its last image, which runs with pixels, and plain tokens
+after it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
 from torch import Tensor
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from llava_cot.core.question import LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
-from llava_cot.models.recent import Recent
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
-# Of heads that wait to be run; what is dropped is made anew.
+# Cached tensors of heads that wait to be run; they are computed anew where they are dropped.
 _TENSOR_BYTES = 512 * 2**20
 
 
@@ -34,9 +34,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt's ids, with as many for an image as the model has.
+    """A prompt as token ids.
 
-    They begin with the head's, if there are images, and end with those of the assistant's text so far.
+    Attributes:
+        ids: All ids, with as many for an image as the model reads. They begin with the head's, if there are
+            images, and end with those of the assistant's text so far.
+        head: The part up to the last image; None without images.
+        prefix_length: How many ids, at the end, are the assistant's text so far.
+        messages: The prompt's messages.
     """
 
     ids: tuple[int, ...]
@@ -46,74 +51,83 @@ class Encoded:
 
 
 class Encoder:
-    """Encodes prompts for one checkpoint; safe to use from several threads."""
+    """Encodes prompts for one checkpoint. May be used from any thread.
+
+    Args:
+        processor: The checkpoint's processor.
+        config: Its configuration.
+        double_bos: Begin prompts with the token for the beginning of text twice.
+    """
 
     def __init__(self, processor: Any, config: Any, double_bos: bool) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._double_bos = double_bos
-        self._place = getattr(processor, "image_token", None) or ""
+        self._image_mark = getattr(processor, "image_token", None) or ""
         sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
         ids = (getattr(source, name, None) for source, name in sources)
         self._image_ids = frozenset(token for token in ids if isinstance(token, int))
-        # Whether the text after a head may be encoded alone; found out at the first prompt with images.
+        # Whether the text after a head can be encoded alone; tested at the first prompt with images.
         self._splits: bool | None = None
         self._lock = threading.Lock()
-        self._known: Recent[Any, tuple[tuple[int, ...], Head | None]] = Recent(256)
-        self._heads: Recent[Any, Head] = Recent(256)
-        self._tensors: Recent[Head, dict[str, Tensor]] = Recent(_TENSOR_BYTES, _bytes)
+        self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
+        self._heads: LRUCache[Any, Head] = LRUCache(256)
+        self._tensors: LRUCache[Head, dict[str, Tensor]] = LRUCache(_TENSOR_BYTES, _bytes)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is not None:
             backend.no_padding()
             backend.no_truncation()
-        # Whoever runs a prompt knows the model's context; transformers' own limit would only warn.
+        # The models check the length against the context; transformers' own limit would only warn.
         self._tokenizer.model_max_length = VERY_LARGE_INTEGER
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """Raises ModelError if the chat template or the processor cannot take the prompt."""
+        """Encode a prompt. Raises ModelError if the chat template or the processor cannot take it."""
         messages = prompt.messages
         key = tuple((m.role, m.text, tuple(image.sha256 for image in m.images)) for m in messages)
         with self._lock:
-            known = self._known.get(key)
-            if known is None:
-                known = self._encode(messages)
-                self._known.put(key, known)
+            encoded = self._encoded.get(key)
+            if encoded is None:
+                encoded = self._encoded[key] = self._encode(messages)
             rest = self._prefix(prompt)
-        ids, head = known
+        ids, head = encoded
         return Encoded((*ids, *rest), head, len(rest), messages)
 
     def written(self, messages: Sequence[Message], asks: bool) -> str:
-        """The template's text; if it `asks`, up to where an answer begins. Raises ModelError."""
+        """The template's text, with `asks` up to where an answer begins. Raises ModelError."""
         with self._lock:
             return self._render(messages, asks)
 
     def conversation(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """The ids of a whole conversation, which ends with an answer. Raises ModelError."""
+        """The ids of a whole conversation that ends with an answer. Raises ModelError."""
         with self._lock:
             return self._encode(messages, asks=False)[0]
 
     def conversation_places(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """The same with one id for each image."""
+        """The same with one id per image."""
         with self._lock:
             text, begins, bos = self._begin(messages, asks=False)
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
 
     def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
-        """The model's inputs for a whole conversation with its pictures, one row. Raises ModelError."""
+        """The model's inputs for a whole conversation with its images, one row. Raises ModelError."""
         with self._lock:
             text, begins, _ = self._begin(messages, asks=False)
             images = [image for message in messages for image in message.images]
             return self._process(text, images, not begins)
 
     def plain(self, text: str) -> tuple[int, ...]:
-        """The ids of some text alone."""
+        """The ids of a text by itself."""
         with self._lock:
             return tuple(self._plain(text))
 
     def places(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
-        """The ids with one for each image, as an engine takes them that knows images itself.
+        """The ids with one per image, as engines take them that place images themselves.
 
-        And how many of them, at the end, are the assistant's text so far. Raises ModelError.
+        Returns:
+            The ids, and how many of them, at the end, are the assistant's text so far.
+
+        Raises:
+            ModelError: The chat template cannot take the prompt.
         """
         with self._lock:
             text, begins, bos = self._begin(prompt.messages)
@@ -121,7 +135,7 @@ class Encoder:
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins), *rest), len(rest)
 
     def option(self, prefix: str, option: str) -> list[int]:
-        """The ids of an option as they would be in one text with the prefix, where that can be told."""
+        """The ids of an option as in one text with the prefix, where the prefix keeps its own ids there."""
         with self._lock:
             alone, before = self._plain(option), self._plain(prefix) if prefix else []
             both = self._plain(prefix + option) if prefix else alone
@@ -129,15 +143,13 @@ class Encoder:
         return both[cut:] if prefix and both[:cut] == before and len(both) > cut else alone
 
     def head_tensors(self, encoded: Encoded) -> dict[str, Tensor]:
-        """The model's inputs for the head. They are kept until they are asked for, then made anew."""
+        """The model's inputs for the head. This drops them: they are computed anew for the next call."""
         assert encoded.head is not None
         with self._lock:
-            tensors = self._tensors.pop(encoded.head)
-            if tensors is None:
+            if encoded.head not in self._tensors:
                 self._encode(encoded.messages, anew=True)
-                tensors = self._tensors.pop(encoded.head)
-        assert tensors is not None
-        return tensors
+            tensors: dict[str, Tensor] = self._tensors.pop(encoded.head)
+            return tensors
 
     def _prefix(self, prompt: Prompt) -> tuple[int, ...]:
         if prompt.prefix_tokens is not None:
@@ -145,7 +157,7 @@ class Encoder:
         return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
 
     def _begin(self, messages: Sequence[Message], asks: bool = True) -> tuple[str, bool, list[int]]:
-        """The template's text, whether it has the token for the beginning, and such tokens to go before."""
+        """The template's text, whether a beginning-of-text token is in it, and ids to put before it."""
         text = self._render(messages, asks)
         begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
         return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
@@ -163,42 +175,45 @@ class Encoder:
             ids = self._tokenizer.encode(text, add_special_tokens=not begins)
             return (*bos, *ids), None
         shas = tuple(image.sha256 for image in images)
-        at = text.rfind(self._place) + len(self._place) if self._place and self._place in text else 0
+        at = (
+            text.rfind(self._image_mark) + len(self._image_mark)
+            if self._image_mark and self._image_mark in text
+            else 0
+        )
         head = None
         rest: list[int] = []
         if at and self._splits is not False:
-            rest = self._plain(self._place + text[at:])[1:]
+            rest = self._plain(self._image_mark + text[at:])[1:]
             head = None if anew or self._splits is None else self._heads.get((text[:at], shas))
             if head is None:
                 tensors = self._process(text[:at], images, not begins)
-                head = self._keep(tensors, bos, shas)
-                self._heads.put((text[:at], shas), head)
+                head = self._heads[text[:at], shas] = self._store(tensors, bos, shas)
         if self._splits is None or head is None:
             whole = self._process(text, images, not begins)
             ids = whole["input_ids"][0].tolist()
             self._splits = head is not None and list(head.ids) + rest == bos + ids
             if not self._splits:
                 tensors, rest = self._divide(whole, ids)
-                head = self._keep(tensors, bos, shas)
+                head = self._store(tensors, bos, shas)
         assert head is not None
         return (*head.ids, *rest), head
 
-    def _keep(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
-        """Note a head's tensors, with one more token before it if it is to have one."""
+    def _store(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
+        """Cache a head's tensors, with one more beginning-of-text token if the prompt has two."""
         if bos:
             for name in PER_TOKEN:
                 if name in tensors:
                     tensors[name] = tensors[name][:, [0, *range(tensors[name].shape[1])]]
             tensors["input_ids"][0, 0] = bos[0]
         head = Head(tuple(tensors["input_ids"][0].tolist()), shas)
-        self._tensors.put(head, tensors)
+        self._tensors[head] = tensors
         return head
 
     def _render(self, messages: Sequence[Message], asks: bool) -> str:
-        """The chat template's text. What marks an image is dropped from the messages' own texts."""
+        """The chat template's text. Image marks in the messages' own texts are dropped."""
         turns = []
         for message in messages:
-            words = message.text.replace(self._place, "") if self._place else message.text
+            words = message.text.replace(self._image_mark, "") if self._image_mark else message.text
             content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
             turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
         try:
@@ -221,14 +236,15 @@ class Encoder:
         """A processed prompt, cut after its last image token."""
         places = [i for i, token in enumerate(ids) if token in self._image_ids]
         if not places:
-            raise ModelError("the chat template leaves no place for an image; use the original checkpoint's")
+            raise ModelError("the chat template has no place for an image; use the original checkpoint's")
         end = places[-1] + 1
         head = {name: value[:, :end] if name in PER_TOKEN else value for name, value in whole.items()}
         return head, ids[end:]
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())
+    """Their size for the cache, which refuses what is larger than all of it."""
+    return min(sum(tensor.nbytes for tensor in tensors.values()), _TENSOR_BYTES)
 
 
 def _reason(error: BaseException) -> str:

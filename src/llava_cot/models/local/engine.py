@@ -1,8 +1,8 @@
-"""The batch: which rows run next, and what becomes of them.
+"""The schedule: which sequences run next, in which batch, and what happens to their logits.
 
-Owns the schedule, the sharing of prefixes, and the bound on rows and memory. Knows no prompts, only ids
-and heads, and no event loop: whoever calls `step` again and again owns the thread. What may be shared is:
-heads by all that begin with them, prefixes by all rows, one prefill by all samples of a prompt.
+Whoever calls `step` owns the thread; there is no event loop here. Shared are heads (by all sequences that
+begin with them), prefixes (by all sequences), and a prefill (by all samples of a prompt). Admission and
+decoding stay in one file, since they share the rows and the bound on memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llava_cot.errors import ModelError, ModelFailure
@@ -24,29 +25,38 @@ from llava_cot.models.local.kv_cache import BatchCache
 from llava_cot.models.local.network import Network, threads
 from llava_cot.models.local.prefix_cache import PrefixCache, PrefixRoot
 from llava_cot.models.local.prompt_lookup import PromptLookup
-from llava_cot.models.local.sampler import draw
+from llava_cot.models.local.sampler import RowMasks, draw
 from llava_cot.models.local.sequences import (
     EngineSequence,
     Prefill,
     SampledSequence,
     ScoredSequence,
-    chunks,
-    features,
-    stems,
+    group_prefills,
+    shared_beginnings,
 )
 
 # Heads in one pass (their images take memory), and tokens in one prefill.
 _HEADS = 16
 _TOKENS = 8192
-# Where more than this many rows run for each that waits, the latter wait for others, so many steps at most.
+# Where more than _CROWD rows run per waiting sequence, those wait for others, at most _PATIENCE steps.
 _CROWD = 8
 _PATIENCE = 4
 
 
 @dataclass
 class EngineStats:
-    """What the engine has done so far; `rows` counts those of all decode steps together, `drafted` and
-    `accepted` the tokens that were guessed and those of them that came true."""
+    """What the engine has done so far.
+
+    Attributes:
+        encodings: Images encoded.
+        prefill_tokens: Tokens run by prefills.
+        cached_tokens: Tokens that prefills took from the prefix cache.
+        prefills: Prefill passes.
+        decode_steps: Decoding passes.
+        rows: Rows of all decoding passes together.
+        guessed: Tokens guessed by prompt lookup.
+        accepted: Guessed tokens that came true.
+    """
 
     encodings: int = 0
     prefill_tokens: int = 0
@@ -54,22 +64,27 @@ class EngineStats:
     prefills: int = 0
     decode_steps: int = 0
     rows: int = 0
-    drafted: int = 0
+    guessed: int = 0
     accepted: int = 0
 
 
 @dataclass(eq=False)
 class _Batch:
-    """A lane and its samples, row by row."""
+    """The samples that are decoded together, row by row, and their keys and values."""
 
-    lane: BatchCache
+    cache: BatchCache
     samples: list[SampledSequence] = field(default_factory=list)
 
 
 class Engine:
-    """`memory` bytes are shared by the rows being decoded and, half of them, the prefixes kept.
+    """Runs sequences in batches.
 
-    Without `share`, every job is run by itself from nothing.
+    Args:
+        network: The model.
+        head_tensors: Makes the network's inputs for the head of a prompt.
+        memory: Bytes of all caches; half is for the prefix cache, half for the sequences being decoded.
+        max_rows: Most sequences that run together.
+        share: Without it, every sequence is run by itself from nothing.
     """
 
     def __init__(
@@ -87,7 +102,7 @@ class Engine:
         self._max_rows = max_rows if share else 1
         self._share = share
         self._prefixes = PrefixCache(memory // 2 if share else 0)
-        self._drafts = PromptLookup()
+        self._lookup = PromptLookup()
         self._waiting: deque[EngineSequence] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
@@ -96,18 +111,18 @@ class Engine:
     @property
     def nbytes(self) -> int:
         """Memory of all caches now."""
-        return self._prefixes.nbytes + sum(batch.lane.nbytes for batch in self._batches.values())
+        return self._prefixes.nbytes + sum(batch.cache.nbytes for batch in self._batches.values())
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting) or any(batch.samples for batch in self._batches.values())
 
-    def add(self, jobs: Iterable[EngineSequence]) -> None:
-        self._waiting.extend(jobs)
+    def add(self, sequences: Iterable[EngineSequence]) -> None:
+        self._waiting.extend(sequences)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Admit what waits and decode one token of every row. Failures go to the jobs' tickets."""
+        """Admit what waits and decode one token of every row. Failures go to the sequences' calls."""
         with threads(1):  # the network takes more where it gains by them
             self._drop()
             if self._waiting and self._ripe():
@@ -120,7 +135,7 @@ class Engine:
                         self._fail(batch.samples, error)
 
     def _ripe(self) -> bool:
-        """Whether to admit what waits: a prefill holds up all rows, so a crowd waits for some company."""
+        """Whether to admit what waits. A prefill delays all running rows, so few sequences wait for more."""
         running = len(self._running())
         if self._full and running:
             return False
@@ -135,19 +150,19 @@ class Engine:
     def _running(self) -> list[SampledSequence]:
         return [sample for batch in self._batches.values() for sample in batch.samples]
 
-    def _fail(self, jobs: Iterable[EngineSequence], error: BaseException) -> None:
+    def _fail(self, sequences: Iterable[EngineSequence], error: BaseException) -> None:
         if isinstance(error, torch.OutOfMemoryError):
             error = ModelFailure("the device ran out of memory; use a smaller cache_mb or max_batch")
-        for job in jobs:
-            job.ticket.fail(error)
+        for sequence in sequences:
+            sequence.call.fail(error)
 
     def _drop(self) -> None:
-        """Take out whatever nobody waits for any more."""
-        if any(job.ticket.dropped for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if not job.ticket.dropped)
+        """Remove the sequences of dropped calls."""
+        if any(sequence.call.dropped for sequence in self._waiting):
+            self._waiting = deque(sequence for sequence in self._waiting if not sequence.call.dropped)
         for batch in self._batches.values():
             for row in reversed(range(len(batch.samples))):
-                if batch.samples[row].ticket.dropped:
+                if batch.samples[row].call.dropped:
                     self._leave(batch, row)
 
     # Admission
@@ -155,48 +170,48 @@ class Engine:
     def _admit(self) -> None:
         self._patience = 0
         free = self._max_rows - len(self._running())
-        jobs = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-        fills = self._fills(jobs)
-        self._match(fills)
-        for some in (stems(fills) if self._share else [], fills):
+        sequences = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        prefills = self._prefills(sequences)
+        self._match(prefills)
+        for some in (shared_beginnings(prefills) if self._share else [], prefills):
             self._match(some)
-            for chunk in chunks(some, _TOKENS) if self._share else [[fill] for fill in some]:
+            for group in group_prefills(some, _TOKENS) if self._share else [[prefill] for prefill in some]:
                 try:
-                    self._prefill(chunk)
+                    self._prefill(group)
                 except Exception as error:
-                    self._fail([job for fill in chunk for job in fill.jobs], error)
+                    self._fail([sequence for prefill in group for sequence in prefill.sequences], error)
 
-    def _fills(self, jobs: Sequence[EngineSequence]) -> list[Prefill]:
-        """The jobs with their heads, those with the same ids together."""
-        fills: dict[Any, Prefill] = {}
-        for job, root in self._rooted(jobs):
-            key: Any = (id(root), tuple(job.ids)) if self._share else id(job)
-            fills.setdefault(key, Prefill(root, job.ids)).jobs.append(job)
-        return list(fills.values())
+    def _prefills(self, sequences: Sequence[EngineSequence]) -> list[Prefill]:
+        """One prefill for all sequences with the same ids."""
+        prefills: dict[Any, Prefill] = {}
+        for sequence, root in self._rooted(sequences):
+            key: Any = (id(root), tuple(sequence.ids)) if self._share else id(sequence)
+            prefills.setdefault(key, Prefill(root, sequence.ids)).sequences.append(sequence)
+        return list(prefills.values())
 
-    def _rooted(self, jobs: Sequence[EngineSequence]) -> list[tuple[EngineSequence, PrefixRoot]]:
-        """The jobs with their roots; heads that are not known are run first, those of one shape together."""
+    def _rooted(self, sequences: Sequence[EngineSequence]) -> list[tuple[EngineSequence, PrefixRoot]]:
+        """The sequences with their roots. Heads that are not cached are run, those of one shape together."""
         roots: dict[Any, PrefixRoot] = {}
         missing: dict[Any, dict[Any, EngineSequence]] = {}
         tensors: dict[Any, dict[str, Tensor]] = {}
-        keys = [job.encoded.head if self._share else id(job) for job in jobs]
-        for key, job in zip(keys, jobs, strict=True):
+        keys = [sequence.encoded.head if self._share else id(sequence) for sequence in sequences]
+        for key, sequence in zip(keys, sequences, strict=True):
             if key in roots or key in tensors:
                 continue
-            root = self._prefixes.root(job.encoded.head) if self._share else None
-            if root is None and job.encoded.head is None:
+            root = self._prefixes.root(sequence.encoded.head) if self._share else None
+            if root is None and sequence.encoded.head is None:
                 root = PrefixRoot((), [], None)
                 self._prefixes.add_root(root)
             if root is not None:
                 roots[key] = root
                 continue
             try:
-                tensors[key] = self._head_tensors(job.encoded)
+                tensors[key] = self._head_tensors(sequence.encoded)
             except Exception as error:
-                self._fail([job], error)
+                self._fail([sequence], error)
                 continue
             shape = tuple((name, *tensor.shape[1:]) for name, tensor in sorted(tensors[key].items()))
-            missing.setdefault(shape, {})[key] = job
+            missing.setdefault(shape, {})[key] = sequence
         for alike in missing.values():
             items = list(alike.items())
             for start in range(0, len(items), _HEADS):
@@ -205,107 +220,106 @@ class Engine:
                     roots |= self._run_heads(some, tensors)
                 except Exception as error:
                     self._fail(some.values(), error)
-        return [(job, roots[key]) for key, job in zip(keys, jobs, strict=True) if key in roots]
+        return [(sequence, roots[key]) for key, sequence in zip(keys, sequences, strict=True) if key in roots]
 
     def _run_heads(
-        self, jobs: dict[Any, EngineSequence], tensors: dict[Any, dict[str, Tensor]]
+        self, sequences: dict[Any, EngineSequence], tensors: dict[Any, dict[str, Tensor]]
     ) -> dict[Any, PrefixRoot]:
-        heads = [job.encoded.head for job in jobs.values() if job.encoded.head is not None]
-        roots = self._network.heads(heads, [tensors[key] for key in jobs])
+        heads = [one.encoded.head for one in sequences.values() if one.encoded.head is not None]
+        roots = self._network.run_heads(heads, [tensors[key] for key in sequences])
         for root, head in zip(roots, heads, strict=True):
             self.stats.encodings += len(head.images)
             self.stats.prefill_tokens += len(head.ids)
             if self._share:
                 self._prefixes.add_root(root)
-        return dict(zip(jobs, roots, strict=True))
+        return dict(zip(sequences, roots, strict=True))
 
-    def _match(self, fills: Sequence[Prefill]) -> None:
-        """Look up how much of each is known; the ids whose logits are asked for must be run."""
-        for fill in fills:
-            start = len(fill.root.ids)
-            fill.pieces = self._prefixes.match(fill.root, fill.ids[start : len(fill.ids) - fill.keep])
-            fill.known = start + sum(piece[0].shape[2] for piece in fill.pieces)
+    def _match(self, prefills: Sequence[Prefill]) -> None:
+        """Look up how much of each is cached. The ids whose logits are needed must be run."""
+        for prefill in prefills:
+            start, stop = len(prefill.root.ids), len(prefill.ids) - prefill.logits_to_keep
+            prefill.pieces = self._prefixes.match(prefill.root, prefill.ids[start:stop])
+            prefill.cached = start + sum(piece[0].shape[2] for piece in prefill.pieces)
 
-    def _prefill(self, fills: list[Prefill]) -> None:
-        batch = self._batch(fills[0].root)
-        fills = self._fitting(batch, sorted(fills, key=lambda fill: not fill.samples))
-        if not fills:
+    def _prefill(self, prefills: list[Prefill]) -> None:
+        batch = self._batch(prefills[0].root)
+        prefills = self._fitting(batch, sorted(prefills, key=lambda prefill: not prefill.samples))
+        if not prefills:
             return
-        lane, first = batch.lane, len(batch.samples)
-        for row, fill in enumerate(fills, first):
-            at = lane.write(row, 0, fill.root.kv) if fill.root.ids else 0
-            for piece in fill.pieces:
-                at = lane.write(row, at, piece)
-            self.stats.prefill_tokens += len(fill.todo)
-            self.stats.cached_tokens += fill.known
-        while len(fills) == 1 and len(fills[0].todo) > _TOKENS + fills[0].keep:  # too long for one pass
-            fill, part = fills[0], fills[0].todo[:_TOKENS]
-            self._network.extend(lane, first, [part], [fill.known], [fill.root], 1)
-            fill.known += len(part)
+        cache, first = batch.cache, len(batch.samples)
+        for row, prefill in enumerate(prefills, first):
+            at = cache.write(row, 0, prefill.root.kv) if prefill.root.ids else 0
+            for piece in prefill.pieces:
+                at = cache.write(row, at, piece)
+            self.stats.prefill_tokens += len(prefill.new_ids)
+            self.stats.cached_tokens += prefill.cached
+        one = prefills[0]
+        while len(prefills) == 1 and len(one.new_ids) > _TOKENS + one.logits_to_keep:  # too long for one pass
+            part = one.new_ids[:_TOKENS]
+            self._network.extend(cache, first, [part], [one.cached], [one.root], 1)
+            one.cached += len(part)
         logits = self._network.extend(
-            lane,
+            cache,
             first,
-            [fill.todo for fill in fills],
-            [fill.known for fill in fills],
-            [fill.root for fill in fills],
-            max(fill.keep for fill in fills),
+            [prefill.new_ids for prefill in prefills],
+            [prefill.cached for prefill in prefills],
+            [prefill.root for prefill in prefills],
+            max(prefill.logits_to_keep for prefill in prefills),
         )
         self.stats.prefills += 1
-        for row, fill in enumerate(fills, first):
-            self._remember(fill.root, fill.ids, lane, row)
-            self._drafts.learn(fill.ids, fill.known)
-        self._begin(batch, fills, logits)
+        for row, prefill in enumerate(prefills, first):
+            self._remember(prefill.root, prefill.ids, cache, row)
+            self._lookup.learn(prefill.ids, prefill.cached)
+        self._begin(batch, prefills, logits)
 
-    def _begin(self, batch: _Batch, fills: Sequence[Prefill], logits: Tensor) -> None:
-        """Answer scores, and give each sample a row of its own, the first of a fill the fill's."""
+    def _begin(self, batch: _Batch, prefills: Sequence[Prefill], logits: Tensor) -> None:
+        """Settle scores, and give each sample a row: the first one of a prefill has the prefill's."""
         first = len(batch.samples)
-        sources = [i for i, fill in enumerate(fills) if fill.samples]
-        batch.samples += [fills[i].samples[0] for i in sources]
-        for i, fill in enumerate(fills):
-            for job in fill.jobs:
-                job.root = fill.root
-                if isinstance(job, ScoredSequence):
-                    job.read(logits[i, -job.keep :])
-            more = fill.samples[1:]
+        sources = [i for i, prefill in enumerate(prefills) if prefill.samples]
+        batch.samples += [prefills[i].samples[0] for i in sources]
+        for i, prefill in enumerate(prefills):
+            for sequence in prefill.sequences:
+                sequence.root = prefill.root
+                if isinstance(sequence, ScoredSequence):
+                    sequence.read(logits[i, -sequence.logits_to_keep :])
+            more = prefill.samples[1:]
             if more:
                 row = len(batch.samples)
-                batch.lane.copy(first + i, row, row + len(more), len(fill.ids))
+                batch.cache.copy(first + i, row, row + len(more), len(prefill.ids))
                 batch.samples += more
                 sources += [i] * len(more)
         if sources:
             self._advance(batch, first, logits[sources, -1:], [[] for _ in sources])
 
     def _batch(self, root: PrefixRoot) -> _Batch:
-        size = features(root)
-        if size not in self._batches:
-            self._batches[size] = _Batch(BatchCache(self._network.layout, root.cross))
-        return self._batches[size]
+        if root.features not in self._batches:
+            self._batches[root.features] = _Batch(BatchCache(self._network.layout, root.cross))
+        return self._batches[root.features]
 
-    def _fitting(self, batch: _Batch, fills: list[Prefill]) -> list[Prefill]:
-        """Make room for the fills, or for as many of their jobs as there is room for; the rest wait."""
-        fills = list(fills)
-        while fills and not self._reserve(batch, fills):
-            if fills[-1].jobs[1:]:
-                self._waiting.appendleft(fills[-1].jobs.pop())
+    def _fitting(self, batch: _Batch, prefills: list[Prefill]) -> list[Prefill]:
+        """Make room for as many of the prefills' sequences as fit; the rest wait."""
+        while prefills and not self._reserve(batch, prefills):
+            if prefills[-1].sequences[1:]:
+                self._waiting.appendleft(prefills[-1].sequences.pop())
                 self._full = True
                 continue
-            fill = fills.pop()
-            if fills or self._running():
-                self._waiting.extendleft(fill.jobs)
+            prefill = prefills.pop()
+            if prefills or self._running():
+                self._waiting.extendleft(prefill.sequences)
                 self._full = True
             else:
-                self._fail(fill.jobs, _too_large(len(fill.ids)))
-        return fills
+                self._fail(prefill.sequences, _too_large(len(prefill.ids)))
+        return prefills
 
-    def _reserve(self, batch: _Batch, fills: Sequence[Prefill] = ()) -> bool:
+    def _reserve(self, batch: _Batch, prefills: Sequence[Prefill] = ()) -> bool:
         held = len(batch.samples), max((len(sample.ids) for sample in batch.samples), default=0)
-        rows = held[0] + sum(max(1, len(fill.samples)) for fill in fills)
-        columns = max(held[1], *(len(fill.ids) for fill in fills), 0)
-        crosses = {id(root.cross) for root in (*(s.root for s in batch.samples), *(f.root for f in fills))}
+        rows = held[0] + sum(max(1, len(prefill.samples)) for prefill in prefills)
+        columns = max(held[1], *(len(prefill.ids) for prefill in prefills), 0)
+        crosses = {id(root.cross) for root in (*(s.root for s in batch.samples), *(p.root for p in prefills))}
         for _ in range(2):
-            used = sum(other.lane.nbytes for other in self._batches.values() if other is not batch)
+            used = sum(other.cache.nbytes for other in self._batches.values() if other is not batch)
             # One column more is where padding is written.
-            if batch.lane.reserve(rows, columns + 1, held, len(crosses) > 1, self._room - used):
+            if batch.cache.reserve(rows, columns + 1, held, len(crosses) > 1, self._room - used):
                 return True
             self._batches = {f: b for f, b in self._batches.items() if b.samples or b is batch}
         return False
@@ -314,15 +328,15 @@ class Engine:
 
     def _roomy(self, batch: _Batch) -> bool:
         longest = max(len(sample.ids) for sample in batch.samples)
-        return longest < batch.lane.capacity[1] or self._reserve(batch)
+        return longest < batch.cache.capacity[1] or self._reserve(batch)
 
-    def _draft(self, batch: _Batch) -> list[list[int]]:
-        """What may follow each row, as far as there is room; one column stays free for padding."""
-        samples, room = batch.samples, batch.lane.capacity[1] - 1
+    def _guess(self, batch: _Batch) -> list[list[int]]:
+        """Tokens that may follow each row, as far as there is room. One column stays free for padding."""
+        samples, room = batch.samples, batch.cache.capacity[1] - 1
         if not self._share:
             return [[] for _ in samples]
         most = [min(sample.left - 1, room - len(sample.ids)) for sample in samples]
-        return self._drafts.of_rows([sample.ids for sample in samples], most)
+        return self._lookup.guess_together([sample.ids for sample in samples], most)
 
     def _decode(self, batch: _Batch) -> None:
         while not self._roomy(batch):
@@ -333,91 +347,86 @@ class Engine:
             self._full = True
             if not batch.samples:
                 return
-        samples, drafts = batch.samples, self._draft(batch)
-        before = [len(sample.ids) - 1 for sample in samples]
+        samples, guesses = batch.samples, self._guess(batch)
+        lengths = [len(sample.ids) - 1 for sample in samples]
         roots = [sample.root for sample in samples]
         last = [sample.ids[-1] for sample in samples]
-        if any(drafts):
-            tokens = [[token, *draft] for token, draft in zip(last, drafts, strict=True)]
-            logits = self._network.extend(batch.lane, 0, tokens, before, roots, max(map(len, tokens)))
+        if any(guesses):
+            tokens = [[token, *guess] for token, guess in zip(last, guesses, strict=True)]
+            logits = self._network.extend(batch.cache, 0, tokens, lengths, roots, max(map(len, tokens)))
         else:
-            logits = self._network.step(batch.lane, last, before, roots)[:, None]
+            logits = self._network.step(batch.cache, last, lengths, roots)[:, None]
         self.stats.decode_steps += 1
         self.stats.rows += len(samples)
-        self.stats.drafted += sum(map(len, drafts))
-        self._advance(batch, 0, logits, drafts)
+        self.stats.guessed += sum(map(len, guesses))
+        self._advance(batch, 0, logits, guesses)
 
-    def _advance(self, batch: _Batch, first: int, logits: Tensor, drafts: Sequence[Sequence[int]]) -> None:
-        """Draw what follows rows `first` and on, and what follows their drafts while these come true.
+    def _advance(self, batch: _Batch, first: int, logits: Tensor, guesses: Sequence[Sequence[int]]) -> None:
+        """Draw what follows rows `first` and on, and what follows their guesses while these come true.
 
         `logits` is [rows, tokens, vocabulary], aligned at the end. Rows that are done leave.
         """
         samples = batch.samples[first:]
-        spots = [(row, place) for row, draft in enumerate(drafts) for place in range(-1 - len(draft), 0)]
+        spots = [(row, place) for row, guess in enumerate(guesses) for place in range(-1 - len(guess), 0)]
         rows, places = zip(*spots, strict=True)
+        pairs = list(zip(samples, guesses, strict=True))
         tokens, logprobs = draw(
             logits[rows, places] if len(spots) > len(samples) else logits[:, 0],
-            [samples[row].sampling.temperature for row in rows],
-            [samples[row].sampling.top_p for row in rows],
-            [
-                number
-                for sample, draft in zip(samples, drafts, strict=True)
-                for number in sample.uniforms(1 + len(draft))
-            ],
-            _allowed(samples, drafts, logits.device),
+            [samples[row].sampling for row in rows],
+            [number for sample, guess in pairs for number in sample.uniforms(1 + len(guess))],
+            _row_masks([sample.allowed(guess) for sample, guess in pairs], guesses, logits.device),
+            _row_masks([sample.seen(guess) for sample, guess in pairs], guesses, logits.device),
         )
         if any(map(math.isnan, logprobs)):
-            raise ModelFailure("the model computed what is not a number; try the dtype float32")
+            raise ModelFailure("the model computed a value that is not a number; try the dtype float32")
         drawn, done = zip(tokens, logprobs, strict=True), []
-        for row, (sample, draft) in enumerate(zip(samples, drafts, strict=True), first):
+        for row, (sample, guess) in enumerate(pairs, first):
             start = len(sample.ids)
-            if self._take(sample, draft, [next(drawn) for _ in range(1 + len(draft))]):
+            if self._take(sample, guess, [next(drawn) for _ in range(1 + len(guess))]):
                 done.append(row)
-            self._drafts.learn(sample.ids, start)
+            self._lookup.learn(sample.ids, start)
         for row in reversed(done):
             self._leave(batch, row)
 
     def _take(
-        self, sample: SampledSequence, draft: Sequence[int], drawn: Sequence[tuple[int, float]]
+        self, sample: SampledSequence, guess: Sequence[int], drawn: Sequence[tuple[int, float]]
     ) -> bool:
-        """Give a sample what was drawn, to the first that its draft did not foresee; true if it is done."""
-        for guess, (token, logprob) in zip_longest(draft, drawn):
+        """Give a sample the tokens drawn, up to the first that differs from its guess. True if it is done."""
+        for guessed, (token, logprob) in zip_longest(guess, drawn):
             if sample.take(token, logprob):
                 return True
-            if token != guess:
+            if token != guessed:
                 break
             self.stats.accepted += 1
         return False
 
     def _leave(self, batch: _Batch, row: int) -> None:
-        """Take a row out, keeping what it computed; the last row takes its place."""
+        """Remove a row and cache its prefix. The last row takes its place."""
         sample = batch.samples[row]
-        self._remember(sample.root, sample.ids[: sample.computed], batch.lane, row)
+        self._remember(sample.root, sample.ids[: sample.computed], batch.cache, row)
         last = batch.samples.pop()
         if sample is not last:
-            batch.lane.copy(len(batch.samples), row, row + 1, len(last.ids))
+            batch.cache.copy(len(batch.samples), row, row + 1, len(last.ids))
             batch.samples[row] = last
         self._full = False
 
-    def _remember(self, root: PrefixRoot, ids: Sequence[int], lane: BatchCache, row: int) -> None:
+    def _remember(self, root: PrefixRoot, ids: Sequence[int], cache: BatchCache, row: int) -> None:
         if self._share:
             start = len(root.ids)
-            self._prefixes.add(root, ids[start:], lambda a, b: lane.read(row, start + a, start + b))
+            self._prefixes.add(root, ids[start:], lambda a, b: cache.read(row, start + a, start + b))
 
 
-def _allowed(
-    samples: Sequence[SampledSequence], drafts: Sequence[Sequence[int]], device: torch.device
-) -> tuple[list[int], Tensor] | None:
-    """What samples with a form may draw, as `draw` takes it: a sample has a row for each token to come."""
+def _row_masks(
+    masks: Sequence[NDArray[np.bool_] | None], guesses: Sequence[Sequence[int]], device: torch.device
+) -> RowMasks | None:
+    """The masks of the samples that have one, as `draw` takes them: a sample has a row per token to come."""
     rows: list[int] = []
-    found, at = [], 0
-    for sample, draft in zip(samples, drafts, strict=True):
-        allowed = sample.allowed(draft)
-        if allowed is not None:
-            rows += range(at, at + len(allowed))
-            found.append(allowed)
-        at += 1 + len(draft)
-    return (rows, torch.from_numpy(np.concatenate(found)).to(device)) if found else None
+    at = 0
+    for mask, guess in zip(masks, guesses, strict=True):
+        rows += range(at, at + len(guess) + 1) if mask is not None else ()
+        at += 1 + len(guess)
+    given = [mask for mask in masks if mask is not None]
+    return (rows, torch.from_numpy(np.concatenate(given)).to(device)) if given else None
 
 
 def _too_large(tokens: int) -> ModelError:

@@ -1,9 +1,8 @@
-"""Rows that are decoded together: their keys and values, in place.
+"""The KV cache of the sequences that are decoded together, and how transformers' layers read and write it.
 
-Owns the buffers, and how transformers' attention layers read and write them. Knows no tokens, no prompts
-and no prefixes. A row's tokens lie at columns 0 to length - 1; what lies behind them is finite and masked.
-The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns,
-width], so that a row is copied, read and written whole by one operation.
+A sequence is a row; its tokens lie at columns 0 to length - 1, and what lies behind is finite and masked.
+The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns, width], so
+that one operation copies, reads or writes a whole row.
 """
 
 from __future__ import annotations
@@ -19,15 +18,20 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 KV = list[Tensor]
-# What a lane has room for at least, if there is memory: growing copies it.
+# The smallest capacity, if there is memory: growing copies the cache.
 _ROWS = 8
 _COLUMNS = 256
 
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """Where each layer's keys and values lie: `planes[tensor]` are the (layer, 0 for keys or 1 for values)
-    of its planes, `shapes[tensor]` is (heads, width) of each. `cross` are the layers that attend to images.
+    """Where each layer's keys and values lie in a `BatchCache`.
+
+    Attributes:
+        layers: How many layers the model's cache has.
+        planes: For each tensor, the (layer, 0 for keys or 1 for values) of its planes.
+        shapes: For each tensor, the (heads, width) of its planes.
+        cross: The layers that attend to images.
     """
 
     layers: int
@@ -44,7 +48,13 @@ class CacheLayout:
 
 
 class BatchCache:
-    """Rows of a buffer that grows. All have as many image features (`cross` is one row's), or none."""
+    """Keys and values of the sequences of one batch, in buffers that grow.
+
+    Args:
+        layout: Where keys and values lie.
+        cross: The image features of one sequence (`PrefixRoot.cross`), None without. All sequences of a batch
+            have as many.
+    """
 
     def __init__(self, layout: CacheLayout, cross: Tensor | None) -> None:
         self.layout = layout
@@ -71,9 +81,14 @@ class BatchCache:
         return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
 
     def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
-        """Make room, keeping what `held` rows and columns hold; false if it takes more than `limit` bytes.
+        """Make room. False if it takes more than `limit` bytes.
 
-        Rows on different images (`mixed`) need room for the features of each.
+        Args:
+            rows: Rows needed.
+            columns: Columns needed.
+            held: Rows and columns whose content stays.
+            mixed: Whether rows are on different images, and so need room for the features of each.
+            limit: The most bytes that the buffers may take.
         """
         fits = rows <= self.capacity[0] and columns <= self.capacity[1]
         roomy = (max(_ROWS, 1 << (rows - 1).bit_length()), _COLUMNS * -(-columns * 3 // 2 // _COLUMNS))
@@ -102,7 +117,7 @@ class BatchCache:
         }
 
     def write(self, row: int, start: int, kv: KV) -> int:
-        """Copy keys and values into a row from a column on; the column after them."""
+        """Copy keys and values into a row from column `start` on. Returns the column after them."""
         stop = start + kv[0].shape[2]
         for buffer, part in zip(self._kv, kv, strict=True):
             buffer[:, row, :, start:stop] = part
@@ -112,23 +127,23 @@ class BatchCache:
         return [buffer[:, row, :, start:stop].clone() for buffer in self._kv]
 
     def copy(self, row: int, first: int, last: int, length: int) -> None:
-        """Copy a row onto rows `first` to `last` - 1."""
+        """Copy the first `length` columns of a row to rows `first` to `last` - 1."""
         for buffer in self._kv:
             buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
 
-    def show_images(self, first: int, crosses: Sequence[Tensor]) -> None:
-        """The image features of rows `first` and on, before a forward pass on just these.
+    def set_images(self, first: int, crosses: Sequence[Tensor]) -> None:
+        """Set the image features of rows `first` and on, before a forward pass on just these.
 
         Rows on the same image read one copy; rows on different ones each have their own.
         """
         if not self.features:
             return
         if all(cross is crosses[0] for cross in crosses):
-            shown = crosses[0][:, None].expand(-1, len(crosses), -1, -1, -1)
+            features = crosses[0][:, None].expand(-1, len(crosses), -1, -1, -1)
         else:
-            shown = self._gather(first, crosses)
+            features = self._gather(first, crosses)
         for i, layer in enumerate(self._cross_layers):
-            layer.keys, layer.values = shown[2 * i], shown[2 * i + 1]
+            layer.keys, layer.values = features[2 * i], features[2 * i + 1]
             layer.is_initialized = True
 
     def _gather(self, first: int, crosses: Sequence[Tensor]) -> Tensor:
@@ -143,7 +158,7 @@ class BatchCache:
                 self._cross_in[row] = cross
         return self._cross[:, first:stop]
 
-    def aim(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
+    def select(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
         """Set the rows and columns that the next forward pass reads.
 
         `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
@@ -155,8 +170,8 @@ class BatchCache:
             rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
             self._where = (rows, where)
 
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [rows, heads, tokens, width] of one layer, and give back all that its tokens may see."""
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [rows, heads, tokens, width] of a layer. Returns the keys and values that they may see."""
         planes = self._planes[layer, 0], self._planes[layer, 1]
         first, stop, columns = self._at
         for plane, states in zip(planes, (keys, values), strict=True):
@@ -167,12 +182,14 @@ class BatchCache:
                 plane[rows, :, where] = states.transpose(1, 2)
         return planes[0][first:stop, :, :columns], planes[1][first:stop, :, :columns]
 
-    def seen(self) -> int:
+    @property
+    def columns(self) -> int:
+        """Columns that the next forward pass reads."""
         return self._at[2]
 
 
 def _zeros(shape: tuple[int, ...], layout: CacheLayout) -> Tensor:
-    """Zeros, since a masked column must be a number; on a CPU they cost nothing until they are written."""
+    """Zeros, since a masked column must be finite. From numpy, they cost a CPU nothing until written."""
     if layout.device.type != "cpu":
         return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
     empty = np.zeros(math.prod(shape) * layout.dtype.itemsize, dtype=np.uint8)
@@ -193,33 +210,33 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
-    """Keys and values of tokens, which each forward pass adds to."""
+    """Keys and values of tokens, to which each forward pass adds."""
 
-    def __init__(self, lane: BatchCache, index: int) -> None:
+    def __init__(self, batch: BatchCache, index: int) -> None:
         super().__init__()
         self.is_initialized = True
         self.keys = self.values = torch.empty(0)  # Mllama looks at their size
-        self._lane, self._index = lane, index
+        self._batch, self._index = batch, index
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        return self._lane.put(self._index, key_states, value_states)
+        return self._batch.update(self._index, key_states, value_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._lane.seen(), 0
+        return self._batch.columns, 0
 
     def get_seq_length(self) -> int:
-        return self._lane.seen() - 1
+        return self._batch.columns - 1
 
 
 class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]
-    """Image features, which no token is added to."""
+    """Image features, to which no token is added."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        raise RuntimeError("the features of an image are never added to")
+        raise RuntimeError("no token is added to the features of an image")
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length(), 0

@@ -1,7 +1,6 @@
-"""A model from a folder, on this machine, and the thread that runs its engine.
+"""A model from a folder, run on this machine by the project's own engine in a thread of its own.
 
-Owns the way between asynchronous callers and the engine: calls go in, results come back to the event loop
-that each call came from. Any number of loops may call, one after the other or at once.
+Calls come from any number of event loops; each result goes back to the loop that its call came from.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 
 from llava_cot.errors import ModelError
 from llava_cot.models.base import (
+    OPTIONAL_SAMPLING,
     ConstraintKind,
     Continuation,
     OnText,
@@ -25,7 +25,6 @@ from llava_cot.models.base import (
     check_constraint,
     check_memory,
     check_samples,
-    check_sampling,
     no_option,
     too_long,
     unknown_ids,
@@ -35,22 +34,36 @@ from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintSta
 from llava_cot.models.local.encoding import Encoded, Encoder
 from llava_cot.models.local.engine import Engine, EngineStats
 from llava_cot.models.local.network import Network
+from llava_cot.models.local.sampler import SeenTokens
 from llava_cot.models.local.sequences import EngineCall, EngineSequence, SampledSequence, ScoredSequence
 from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
-# Rounds of an event loop without a new call after which it has nothing more to ask for now: what
-# gathers calls takes a few rounds from one result to the next calls.
+# Rounds of an event loop without a new call after which it has no more calls to make for now: what gathers
+# calls takes a few rounds from one result to the next calls.
 _QUIET_ROUNDS = 12
+
+# Makes the sequences of a call, which stream by the second argument.
+MakeSequences = Callable[[EngineCall, OnText | None], list[EngineSequence]]
 
 
 class LocalModel:
-    """A model as `llava_cot.models.base.Model` has it, from a checkpoint in a folder.
+    """A checkpoint in a folder, as a `llava_cot.models.base.Model`.
 
-    `share=False` turns off batching and every cache: each sample is computed by itself from nothing.
+    Args:
+        folder: The checkpoint's folder.
+        device: "cpu", "cuda", "cuda:1", "mps" or "auto".
+        dtype: "float32", "bfloat16", "float16" or "auto".
+        cache_mb: Memory of all caches, in MiB.
+        max_batch: Most sequences that are decoded together.
+        double_bos: Begin prompts with the token for the beginning of text twice.
+        share: Without it, nothing is batched or cached: each sample is computed by itself from nothing.
+
+    Raises:
+        ModelError: The checkpoint cannot be opened.
     """
 
     constraints: tuple[ConstraintKind, ...] = ("grammar", "json")
-    sampling_options: tuple[str, ...] = ()
+    sampling_options = OPTIONAL_SAMPLING
 
     def __init__(
         self,
@@ -73,10 +86,11 @@ class LocalModel:
         model, processor = opened.checkpoint.model, opened.checkpoint.processor
         self.context = opened.checkpoint.context
         self._engine, self._encoder = opened.engine, opened.encoder
-        self._vocabulary = Vocabulary(processor.tokenizer, opened.network.vocabulary)
+        self._size = opened.network.vocabulary
+        self._vocabulary = Vocabulary(processor.tokenizer, self._size)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
-        self._forcing = ConstraintCompiler(processor.tokenizer, opened.network.vocabulary, self._ends)
+        self._compiler = ConstraintCompiler(processor.tokenizer, self._size, self._ends)
 
     @property
     def stats(self) -> EngineStats:
@@ -92,34 +106,23 @@ class LocalModel:
     ) -> list[Continuation]:
         check_samples(n)
         check_constraint(self.name, sampling, self.constraints)
-        check_sampling(self.name, sampling, self.sampling_options)
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
-        forced: Sequence[ConstraintState | None] = [None] * n
+        states: Sequence[ConstraintState | None] = [None] * n
         if sampling.constraint is not None:  # which may take a while
-            forced = await asyncio.to_thread(self._forcing.start, sampling.constraint, n)
+            states = await asyncio.to_thread(self._compiler.start, sampling.constraint, n)
+        penalized = sampling.repetition_penalty != 1
 
-        def jobs(ticket: EngineCall, tell: Callable[[str], None] | None) -> list[EngineSequence]:
-            return [
-                SampledSequence(
-                    ticket,
-                    i,
-                    encoded,
-                    sampling,
-                    SampleBuilder(
-                        len(encoded.ids),
-                        limit,
-                        SampleText(self._vocabulary, prefix, sampling.stop),
-                        self._ends,
-                        None if i else tell,
-                    ),
-                    forced[i],
-                )
-                for i in range(n)
-            ]
+        def sequence(call: EngineCall, number: int, stream: OnText | None) -> SampledSequence:
+            text = SampleText(self._vocabulary, prefix, sampling.stop)
+            builder = SampleBuilder(len(encoded.ids), limit, text, self._ends, None if number else stream)
+            seen = SeenTokens(encoded.ids, self._size) if penalized else None
+            return SampledSequence(call, number, encoded, sampling, builder, states[number], seen)
 
-        return await self._runner.run(n, jobs, on_text)
+        return await self._runner.run(
+            n, lambda call, stream: [sequence(call, number, stream) for number in range(n)], on_text
+        )
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         encoded = self._encode(prompt)
@@ -128,20 +131,23 @@ class LocalModel:
             raise no_option()
         if len(encoded.ids) + max(map(len, ids)) > self.context:
             raise too_long(self.name, len(encoded.ids), self.context)
-        # Options of one token are read from one pass.
+        # Options of one token are scored by one pass.
         groups = [[i for i, option in enumerate(ids) if len(option) == 1]]
         groups = [group for group in groups if group] + [[i] for i, o in enumerate(ids) if len(o) > 1]
 
-        def jobs(ticket: EngineCall, tell: object) -> list[EngineSequence]:
-            return [
-                ScoredSequence(ticket, k, encoded, [ids[i] for i in group]) for k, group in enumerate(groups)
-            ]
-
-        scores = [0.0] * len(ids)
-        for group, found in zip(groups, await self._runner.run(len(groups), jobs, None), strict=True):
-            for i, score in zip(group, found, strict=True):
-                scores[i] = score
-        return scores
+        found = await self._runner.run(
+            len(groups),
+            lambda call, _: [
+                ScoredSequence(call, part, encoded, [ids[i] for i in group])
+                for part, group in enumerate(groups)
+            ],
+        )
+        by_option = {
+            i: score
+            for group, scores in zip(groups, found, strict=True)
+            for i, score in zip(group, scores, strict=True)
+        }
+        return [by_option[i] for i in range(len(ids))]
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encoder.encode(prompt).ids)
@@ -180,25 +186,25 @@ def _open(
     return _Opened(loaded, network, encoder, Engine(network, encoder.head_tensors, memory, max_batch, share))
 
 
-class _Call:
-    """A ticket, and the future in some event loop that waits for it."""
+class _Waiting:
+    """A call, and the future in some event loop that waits for its results."""
 
     def __init__(self, parts: int, on_text: OnText | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[list[Any]] = self.loop.create_future()
-        self.ticket = EngineCall(parts, self._finish)
+        self.call = EngineCall(parts, self._finish)
         self._on_text = on_text
-        self._untold: list[str] = []
-        self._telling = threading.Lock()
+        self._texts: list[str] = []
+        self._lock = threading.Lock()
 
     def _finish(self, result: list[Any] | BaseException) -> None:
         self._later(self._resolve, result)
 
-    def tell(self, text: str) -> None:
-        """What is told faster than the loop listens is put together."""
-        with self._telling:
-            self._untold.append(text)
-            first = len(self._untold) == 1
+    def stream(self, text: str) -> None:
+        """Send text to the loop. What arrives faster than the loop takes it is joined."""
+        with self._lock:
+            self._texts.append(text)
+            first = len(self._texts) == 1
         if first:
             self._later(self._show, None)
 
@@ -206,7 +212,7 @@ class _Call:
         try:
             self.loop.call_soon_threadsafe(function, argument)
         except RuntimeError:  # the loop was closed meanwhile
-            self.ticket.dropped = True
+            self.call.dropped = True
 
     def _resolve(self, result: list[Any] | BaseException) -> None:
         if self.future.done():
@@ -217,8 +223,8 @@ class _Call:
             self.future.set_result(result)
 
     def _show(self, _: None) -> None:
-        with self._telling:
-            texts, self._untold = self._untold, []
+        with self._lock:
+            texts, self._texts = self._texts, []
         if self._on_text is None or self.future.done():
             return
         try:
@@ -244,7 +250,7 @@ class _Runner:
         self._thread: threading.Thread | None = None
 
     def start(self, build: Callable[[], _Opened]) -> _Opened:
-        """Start the thread, and give back what `build` made there; raises what it raises."""
+        """Start the thread. Returns what `build` made there, and raises what it raised."""
         opened: Future[_Opened] = Future()
         thread = threading.Thread(
             target=self._work, args=(build, opened), name="llava-cot engine", daemon=True
@@ -253,31 +259,26 @@ class _Runner:
         self._thread = thread
         return opened.result()
 
-    async def run(
-        self,
-        parts: int,
-        jobs: Callable[[EngineCall, Callable[[str], None] | None], list[EngineSequence]],
-        on_text: OnText | None,
-    ) -> list[Any]:
-        """Run the jobs of one call; their results in order. Cancelled, it takes its rows out."""
-        call = _Call(parts, on_text)
+    async def run(self, parts: int, sequences: MakeSequences, on_text: OnText | None = None) -> list[Any]:
+        """Run the sequences of one call. Returns their results in order. Canceling this drops the call."""
+        waiting = _Waiting(parts, on_text)
         with self._changed:
             if self._closed:
                 raise ModelError("the model has been closed; open it again")
-            self._inbox += jobs(call.ticket, None if on_text is None else call.tell)
+            self._inbox += sequences(waiting.call, None if on_text is None else waiting.stream)
             self._submitted += 1
-            self._last_loop = call.loop
+            self._last_loop = waiting.loop
             self._changed.notify()
         try:
-            return await call.future
+            return await waiting.future
         finally:
-            call.ticket.dropped = True
+            waiting.call.dropped = True
 
     def close(self) -> bool:
         """End the thread. True if an interrupt came meanwhile.
 
-        Waits all the same, for one pass of the engine (or for the opening): were it still inside torch when
-        the interpreter ends, the process would abort. The wait is for an event first, since a `join` that
+        This waits for the current pass of the engine (or for the opening): were the thread still inside torch
+        when the interpreter ends, the process would abort. It waits for an event first, since a `join` that
         is interrupted takes the thread for ended.
         """
         with self._changed:
@@ -314,7 +315,7 @@ class _Runner:
                 engine.fail(error)
 
     def _receive(self, engine: Engine) -> bool:
-        """Hand new jobs to the engine, waiting for some if it has none; false if the thread is to end."""
+        """Hand new sequences to the engine; wait for some if it has none. False if the thread must end."""
         idle = not engine.busy
         with self._changed:
             if idle:
@@ -329,7 +330,7 @@ class _Runner:
             return not self._closed
 
     def _settle(self) -> None:
-        """Let the event loop that called come to rest, so that calls made together start together."""
+        """Wait until the event loop of the last call makes no more calls, so that these start together."""
         loop, quiet = self._last_loop, threading.Event()
 
         def look(rounds: int, submitted: int) -> None:

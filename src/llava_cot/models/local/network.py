@@ -1,7 +1,6 @@
-"""The forward passes of a transformers model, over rows of a lane.
+"""The forward passes of a transformers model, over the sequences of a batch.
 
-Owns what differs between architectures: layers that attend to images, positions that images shift, masks.
-Knows no prompts, no sampling and no scheduling.
+Here is what differs between architectures: layers that attend to images, positions that images shift, masks.
 """
 
 from __future__ import annotations
@@ -20,16 +19,20 @@ from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout
 from llava_cot.models.local.prefix_cache import PrefixRoot
 
-# Multiplications in one product below which more than one thread costs more time than it saves: waking
-# another takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
-# waiting for one whose processor another program has takes milliseconds.
+# Multiplications in one matrix product below which more than one thread costs more time than it saves: waking
+# a thread takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
+# waiting for one whose processor is busy with another program takes milliseconds.
 _SHARED = 300_000
-# Pixels, in three colors, that a vision encoder takes about as much work for as for a token: a patch.
+# Pixel values that cost a vision encoder about as much work as a token: a patch, in three colors.
 _PATCH = 3 * 14 * 14
 
 
 class Network:
-    """A loaded model. One token is run through it at first, to learn the shapes of its caches."""
+    """A loaded model. Opening it runs one token, to learn the shapes of its caches.
+
+    Raises:
+        ModelError: This engine cannot run the architecture.
+    """
 
     def __init__(self, model: Any) -> None:
         _flatten(model)
@@ -41,7 +44,7 @@ class Network:
         matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
         self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
         self._all_threads = torch.get_num_threads()
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         cross = tuple(getattr(model.config.get_text_config(), "cross_attention_layers", None) or ())
         self._patches: int = model.model.vision_model.num_patches if cross else 0
         self.layout = self._learn(cross)
@@ -65,8 +68,8 @@ class Network:
         places = tuple(map(tuple, planes.values()))
         return CacheLayout(layers, places, tuple(planes), cross, self.dtype, self.device)
 
-    def heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[PrefixRoot]:
-        """Run heads of one shape in one pass, images and all."""
+    def run_heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[PrefixRoot]:
+        """Run heads of one shape, with their images, in one pass."""
         batch = {name: torch.cat([one[name] for one in inputs]).to(self.device) for name in inputs[0]}
         batch = {n: t.to(self.dtype) if t.is_floating_point() else t for n, t in batch.items()}
         shifts = hasattr(getattr(self._model, "model", None), "rope_deltas")
@@ -97,52 +100,62 @@ class Network:
         return state
 
     def step(
-        self, lane: BatchCache, tokens: Sequence[int], before: Sequence[int], roots: Sequence[PrefixRoot]
+        self, batch: BatchCache, tokens: Sequence[int], lengths: Sequence[int], roots: Sequence[PrefixRoot]
     ) -> Tensor:
-        """Run one token of each of the lane's first rows; logits [rows, vocabulary].
+        """Run one token of each of the batch's first rows.
 
-        `before` are the rows' lengths so far.
+        Args:
+            batch: The rows' cache.
+            tokens: One per row.
+            lengths: The rows' lengths so far.
+            roots: The rows' roots.
+
+        Returns:
+            Logits [rows, vocabulary].
         """
-        ids, place = torch.tensor([tokens, before], device=self.device)[:, :, None]
-        columns = max(before) + 1
-        even = min(before) + 1 == columns
+        ids, place = torch.tensor([tokens, lengths], device=self.device)[:, :, None]
+        columns = max(lengths) + 1
+        even = min(lengths) + 1 == columns
         mask = None if even else self._mask(place, columns)
         positions = place + self._shifts(roots) if any(root.shift for root in roots) else place
-        lane.aim(0, len(tokens), columns, None if even else place)
-        lane.show_images(0, [root.cross for root in roots if root.cross is not None])
-        return self._run(lane.cache, 1, input_ids=ids, position_ids=positions, attention_mask=mask)[:, 0]
+        batch.select(0, len(tokens), columns, None if even else place)
+        batch.set_images(0, [root.cross for root in roots if root.cross is not None])
+        return self._run(batch.cache, 1, input_ids=ids, position_ids=positions, attention_mask=mask)[:, 0]
 
     def extend(
         self,
-        lane: BatchCache,
+        batch: BatchCache,
         first: int,
         tokens: Sequence[Sequence[int]],
-        before: Sequence[int],
+        lengths: Sequence[int],
         roots: Sequence[PrefixRoot],
-        keep: int,
+        logits_to_keep: int,
     ) -> Tensor:
-        """Run some tokens of rows `first` and on; logits [rows, keep, vocabulary] of the last ones.
+        """Run some tokens of rows `first` and on; otherwise as `step`.
 
-        Shorter rows are padded on the left; what padding writes lands in the last column of the lane,
-        which must be free.
+        Shorter rows are padded on the left; what padding writes lands in the last column of the cache, which
+        must be free.
+
+        Returns:
+            Logits [rows, logits_to_keep, vocabulary] of the last tokens.
         """
         rows, longest = len(tokens), max(map(len, tokens))
-        columns = max(b + len(t) for b, t in zip(before, tokens, strict=True))
+        columns = max(length + len(t) for length, t in zip(lengths, tokens, strict=True))
         pads = [longest - len(t) for t in tokens]
         ids = torch.tensor([[0] * pad + list(t) for t, pad in zip(tokens, pads, strict=True)])
-        place = torch.tensor([[b - pad] for b, pad in zip(before, pads, strict=True)]) + torch.arange(longest)
+        starts = torch.tensor([[length - pad] for length, pad in zip(lengths, pads, strict=True)])
+        place = starts + torch.arange(longest)
         real = torch.arange(longest) >= torch.tensor(pads)[:, None]
         ids, place, real = ids.to(self.device), place.to(self.device), real.to(self.device)
         positions = (place + self._shifts(roots)).masked_fill(~real, 0)
-        mask = self._mask(place.clamp(min=0), columns)
-        lane.aim(first, first + rows, columns, place.masked_fill(~real, lane.capacity[1] - 1))
-        more: dict[str, Any] = {}
-        if lane.features:
-            lane.show_images(first, [root.cross for root in roots if root.cross is not None])
+        more: dict[str, Any] = {"attention_mask": self._mask(place.clamp(min=0), columns)}
+        batch.select(first, first + rows, columns, place.masked_fill(~real, batch.capacity[1] - 1))
+        if batch.features:
+            batch.set_images(first, [root.cross for root in roots if root.cross is not None])
             # Without a mask, transformers would take attention to images for causal.
-            shape = (rows, longest, 1, lane.features // self._patches)
+            shape = (rows, longest, 1, batch.features // self._patches)
             more["cross_attention_mask"] = torch.ones(shape, device=self.device)
-        return self._run(lane.cache, keep, input_ids=ids, position_ids=positions, attention_mask=mask, **more)
+        return self._run(batch.cache, logits_to_keep, input_ids=ids, position_ids=positions, **more)
 
     def _shifts(self, roots: Sequence[PrefixRoot]) -> Tensor:
         return torch.tensor([[root.shift] for root in roots], device=self.device)
@@ -153,18 +166,18 @@ class Network:
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
 
-    def _run(self, cache: Any, keep: int, pixels: int = 0, **inputs: Any) -> Tensor:
-        if self._keeps:
-            inputs["logits_to_keep"] = keep
+    def _run(self, cache: Any, logits_to_keep: int, pixels: int = 0, **inputs: Any) -> Tensor:
+        if self._takes_logits_to_keep:
+            inputs["logits_to_keep"] = logits_to_keep
         size = max(inputs["input_ids"].numel(), pixels // _PATCH) * self._weights
         with threads(self._all_threads if size >= _SHARED else 1):
             logits: Tensor = self._model(past_key_values=cache, use_cache=True, **inputs).logits
-        return logits[:, -keep:].float()
+        return logits[:, -logits_to_keep:].float()
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads on the CPU."""
+    """Compute with `count` threads on the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -174,7 +187,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _flatten(model: Any) -> None:
-    """Put every module's parts where Python finds them at once.
+    """Put every module's parts into its `__dict__`, where Python finds them at once.
 
     torch looks them up by a function call each time, which takes a tenth of a small model's step.
     """

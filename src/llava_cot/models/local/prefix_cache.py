@@ -1,8 +1,7 @@
-"""What has been computed once: keys and values of heads and of the tokens after them.
+"""Keys and values of texts that were run before: a tree of token runs for each head, within a memory bound.
 
-Owns the memory bound and what is forgotten first. Knows no network. Each head has a tree of token runs;
-two texts share the runs of their common beginning, so nothing is kept twice. Keys and values come as a
-list of tensors [planes, heads, tokens, width] (see `lanes.py`).
+Two texts share the nodes of their common beginning, so nothing is stored twice. Keys and values are a list of
+tensors [planes, heads, tokens, width] (see `kv_cache.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from llava_cot.models.local.encoding import Head
-
-KV = list[Tensor]
+from llava_cot.models.local.kv_cache import KV
 
 
 @dataclass(eq=False)
@@ -35,11 +33,13 @@ class PrefixNode:
 
 @dataclass(eq=False)
 class PrefixRoot(PrefixNode):
-    """What a head leaves behind; without a head, nothing.
+    """What running a head leaves behind; empty for texts without a head.
 
-    `cross` are the keys and values of its images' features, [planes, heads, features, width], where the
-    network reads images through layers of their own; `shift` is what the position of a later token
-    differs by from its place in the text.
+    Attributes:
+        head: The head.
+        cross: Keys and values of its images' features, [planes, heads, features, width], where the network
+            reads images through layers of their own.
+        shift: Difference of a later token's position from its place in the text.
     """
 
     head: Head | None = None
@@ -50,9 +50,14 @@ class PrefixRoot(PrefixNode):
     def nbytes(self) -> int:
         return super().nbytes + (0 if self.cross is None else self.cross.nbytes)
 
+    @property
+    def features(self) -> int:
+        """How many image features its layers attend to."""
+        return 0 if self.cross is None else self.cross.shape[2]
+
 
 class PrefixCache:
-    """Trees of runs by head, at most `limit` bytes in all; what was used longest ago goes first."""
+    """Prefix trees by head, at most `limit` bytes in all. What was used longest ago is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -67,87 +72,88 @@ class PrefixCache:
         self._roots[root.head] = root
         self._use(root)
         self.nbytes += root.nbytes
-        self._forget()
+        self._evict()
 
     def match(self, root: PrefixRoot, ids: Sequence[int]) -> list[KV]:
-        """Keys and values of the longest known beginning of `ids`, in pieces."""
+        """Keys and values of the longest cached beginning of `ids`, in pieces."""
         pieces = []
         self._use(root)
-        for run, common in _walk(root, ids):
-            self._use(run)
-            pieces.append(run.kv if common == len(run.ids) else [t[:, :, :common] for t in run.kv])
+        for node, common in _walk(root, ids):
+            self._use(node)
+            pieces.append(node.kv if common == len(node.ids) else [t[:, :, :common] for t in node.kv])
         return pieces
 
     def add(self, root: PrefixRoot, ids: Sequence[int], read: Callable[[int, int], KV]) -> None:
-        """Keep `ids` after a root, if that is still known; `read(start, stop)` copies out what is missing."""
+        """Store `ids` after a root that is still cached. `read(start, stop)` copies out what is missing."""
         if self._roots.get(root.head) is not root:
             return
-        node: PrefixNode = root
+        parent: PrefixNode = root
         at = 0
-        for run, common in _walk(root, ids):
-            self._use(run)
-            node = run if common == len(run.ids) else self._split(run, common)
+        for node, common in _walk(root, ids):
+            self._use(node)
+            parent = node if common == len(node.ids) else self._split(node, common)
             at += common
         if at < len(ids):
-            leaf = PrefixNode(tuple(ids[at:]), read(at, len(ids)), node)
-            node.children[ids[at]] = leaf
+            leaf = PrefixNode(tuple(ids[at:]), read(at, len(ids)), parent)
+            parent.children[ids[at]] = leaf
             self._use(leaf)
             self.nbytes += leaf.nbytes
-        self._forget()
+        self._evict()
 
-    def _split(self, run: PrefixNode, at: int) -> PrefixNode:
-        """Cut a run in two, and give back the first part, which is its parent from then on."""
-        assert run.parent is not None
-        upper = PrefixNode(run.ids[:at], [t[:, :, :at].clone() for t in run.kv], run.parent, run.used)
-        run.parent.children[run.ids[0]] = upper
-        run.ids, run.kv, run.parent = run.ids[at:], [t[:, :, at:].clone() for t in run.kv], upper
-        upper.children[run.ids[0]] = run
+    def _split(self, node: PrefixNode, at: int) -> PrefixNode:
+        """Cut a node in two. Returns the first part, which becomes its parent."""
+        assert node.parent is not None
+        upper = PrefixNode(node.ids[:at], [t[:, :, :at].clone() for t in node.kv], node.parent, node.used)
+        node.parent.children[node.ids[0]] = upper
+        node.ids, node.kv, node.parent = node.ids[at:], [t[:, :, at:].clone() for t in node.kv], upper
+        upper.children[node.ids[0]] = node
         return upper
 
-    def _use(self, run: PrefixNode) -> None:
+    def _use(self, node: PrefixNode) -> None:
         self._clock += 1
-        run.used = self._clock
+        node.used = self._clock
 
-    def _forget(self) -> None:
-        """Down to nine tenths of the limit, so that it is not done for every token."""
+    def _evict(self) -> None:
+        """Drop nodes down to nine tenths of the limit, so that this does not run for every token."""
         if self.nbytes <= self._limit:
             return
-        leaves = [(run.used, id(run), run) for root in self._roots.values() for run in _leaves(root)]
+        leaves = [(node.used, id(node), node) for root in self._roots.values() for node in _leaves(root)]
         heapq.heapify(leaves)
         while leaves and self.nbytes > 0.9 * self._limit:
-            _, _, run = heapq.heappop(leaves)
-            self.nbytes -= run.nbytes
-            if isinstance(run, PrefixRoot):
-                del self._roots[run.head]
+            _, _, node = heapq.heappop(leaves)
+            self.nbytes -= node.nbytes
+            if isinstance(node, PrefixRoot):
+                del self._roots[node.head]
                 continue
-            assert run.parent is not None
-            del run.parent.children[run.ids[0]]
-            if not run.parent.children:
-                heapq.heappush(leaves, (run.parent.used, id(run.parent), run.parent))
+            assert node.parent is not None
+            del node.parent.children[node.ids[0]]
+            if not node.parent.children:
+                heapq.heappush(leaves, (node.parent.used, id(node.parent), node.parent))
 
 
-def _walk(root: PrefixNode, ids: Sequence[int]) -> Iterator[tuple[PrefixNode, int]]:
-    """The runs that `ids` begin with, and how much of each; only the last can be a part, and be split."""
-    node, at = root, 0
+def _walk(root: PrefixRoot, ids: Sequence[int]) -> Iterator[tuple[PrefixNode, int]]:
+    """The nodes that `ids` begin with, and how many tokens of each. Only the last can be partial."""
+    node: PrefixNode = root
+    at = 0
     while at < len(ids) and (child := node.children.get(ids[at])) is not None:
         end = at + len(child.ids)
         whole = tuple(ids[at:end]) == child.ids
-        yield child, len(child.ids) if whole else _common(child.ids, ids, at)
+        yield child, len(child.ids) if whole else common_length(child.ids, ids[at:end])
         if not whole:
             return
         node, at = child, end
 
 
-def _common(run: Sequence[int], ids: Sequence[int], start: int) -> int:
-    length = min(len(run), len(ids) - start)
-    return next((i for i in range(length) if run[i] != ids[start + i]), length)
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _leaves(root: PrefixRoot) -> Iterator[PrefixNode]:
-    waiting: list[PrefixNode] = [root]
-    while waiting:
-        run = waiting.pop()
-        if run.children:
-            waiting += run.children.values()
+    stack: list[PrefixNode] = [root]
+    while stack:
+        node = stack.pop()
+        if node.children:
+            stack += node.children.values()
         else:
-            yield run
+            yield node

@@ -1,30 +1,30 @@
-"""What probably comes next, from what was read and written before: texts of one kind repeat themselves.
+"""Guesses of the next tokens, from what was read and written before: texts of one kind repeat themselves.
 
-Owns the table of short runs of tokens and what followed each. A draft is checked by the network, several
-tokens in one pass, and only what would have been drawn anyway is kept: drafts change how long an answer
-takes, never the answer. After prompt lookup decoding (Saxena, 2023), with one table for all texts.
+The network checks a guess, several tokens in one pass, and only tokens that would have been drawn anyway
+stay: guesses change how long an answer takes, never the answer. After prompt lookup decoding (Saxena, 2023),
+with one table for all texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_LENGTHS = (4, 3, 2)  # of the runs, the longest known one counts
-_SIZE = 1 << 17  # runs; as many older ones are kept beside them
-_UNLIKELY = 0.3  # a token that less probably comes true, with all before it, is not guessed
-_MOST = 6  # tokens guessed of one row
-_PASS = 36  # what a pass costs beside its tokens, in tokens
+_LENGTHS = (4, 3, 2)  # of the runs of tokens that are looked up; the longest known run counts
+_SIZE = 1 << 17  # runs in the table; a second table holds as many older ones
+_UNLIKELY = 0.3  # a token is not guessed if it and all before it come true with a lower probability
+_MOST = 6  # tokens guessed for one row
+_PASS = 36  # fixed cost of a pass, in tokens
 
 
 class PromptLookup:
-    """Learns from every text, and guesses how another one goes on."""
+    """A table of short runs of tokens and what followed each, in all texts."""
 
     def __init__(self) -> None:
         self._new: dict[tuple[int, ...], tuple[int, int]] = {}  # the token that followed, how often in a row
         self._old: dict[tuple[int, ...], tuple[int, int]] = {}
 
     def learn(self, ids: Sequence[int], start: int) -> None:
-        """Learn the tokens from `start` on, and what they follow."""
+        """Add the tokens from `start` on, and what they follow."""
         for at in range(start, len(ids)):
             for length in _LENGTHS:
                 if at >= length:
@@ -35,7 +35,7 @@ class PromptLookup:
             self._new, self._old = {}, self._new
 
     def guess(self, ids: Sequence[int], most: int) -> list[tuple[int, float]]:
-        """At most so many tokens that may follow `ids`, each with the chance that all up to it do."""
+        """At most `most` tokens that may follow `ids`, each with the probability that all up to it do."""
         tail, chance = list(ids[-_LENGTHS[0] :]), 1.0
         guessed: list[tuple[int, float]] = []
         while len(guessed) < most:
@@ -50,13 +50,13 @@ class PromptLookup:
             tail.append(token)
         return guessed
 
-    def of_rows(self, rows: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[int]]:
-        """What may follow each row, all as long: as long as gains most tokens for the work of a pass."""
+    def guess_together(self, rows: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[int]]:
+        """Guesses for rows that share a pass, of the length that gives most tokens for the pass's work."""
         guesses = [self.guess(ids, min(_MOST, room)) for ids, room in zip(rows, most, strict=True)]
 
         def gain(length: int) -> float:
-            true = sum(chance for guess in guesses for _, chance in guess[:length])
-            return (len(rows) + true) / (_PASS + len(rows) * (1 + length))
+            expected = sum(chance for guess in guesses for _, chance in guess[:length])
+            return (len(rows) + expected) / (_PASS + len(rows) * (1 + length))
 
         length = max(range(_MOST + 1), key=gain)
         return [[token for token, _ in guess[:length]] for guess in guesses]

@@ -1,7 +1,8 @@
-"""Drawing tokens from logits, each row by its own settings.
+"""Drawing tokens from logits, each row with its own sampling options and random numbers.
 
-Owns temperature, top-p and the rows' random numbers. Knows no text and no cache. SampledSequence i of a call
-draws from (seed, i) alone, one uniform number a token, so what shares a batch changes nothing.
+Sample i of a call draws from (seed, i) alone, one uniform number per token, so that what shares its batch
+changes nothing. The options equal transformers' logits processors, in the order of its `generate`: repetition
+penalty, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-# How many of the likeliest tokens are sorted; as long as they hold less than top-p, more are.
+from llava_cot.models.base import Sampling
+
+# How many of the likeliest tokens are sorted at first; more where these do not settle what can be drawn.
 _SORTED = (8, 64, 1024)
 _BLOCK = 64
 # Below it, dividing by the temperature could overflow; the likeliest token is certain long before.
 _COLDEST = 1e-4
+
+# Rows of the logits, and for each of these rows a Boolean per token: [rows named, vocabulary].
+RowMasks = tuple[Sequence[int], Tensor]
 
 
 class Uniforms:
@@ -27,32 +34,63 @@ class Uniforms:
         self._drawn: list[float] = []
 
     def at(self, start: int, count: int) -> list[float]:
-        """The numbers of so many tokens from `start` on."""
+        """The numbers of tokens `start` to `start + count - 1`."""
         while len(self._drawn) < start + count:
             self._drawn += self._generator.random(_BLOCK).tolist()
         return self._drawn[start : start + count]
 
 
+class SeenTokens:
+    """The tokens of one sample's prompt and of the sample so far, which the repetition penalty is for.
+
+    Args:
+        ids: The prompt's ids. Those that cannot be drawn, such as an image's in some models, are left out.
+        size: How many token ids can be drawn.
+    """
+
+    def __init__(self, ids: Sequence[int], size: int) -> None:
+        self._mask = np.zeros(size, dtype=np.bool_)
+        self._mask[[token for token in ids if token < size]] = True
+
+    def masks(self, guess: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """What has been seen now, and after each token of a guess: [1 + len(guess), size]."""
+        masks = np.tile(self._mask, (1 + len(guess), 1))
+        for place, token in enumerate(guess, 1):
+            masks[place:, token] = True
+        return masks
+
+    def take(self, token: int) -> None:
+        self._mask[token] = True
+
+
 def draw(
     logits: Tensor,
-    temperatures: Sequence[float],
-    top_ps: Sequence[float],
+    options: Sequence[Sampling],
     uniforms: Sequence[float],
-    allowed: tuple[Sequence[int], Tensor] | None = None,
+    allowed: RowMasks | None = None,
+    seen: RowMasks | None = None,
 ) -> tuple[list[int], list[float]]:
-    """One token a row, and its log-probability at temperature 1.
+    """Draw one token per row.
 
-    `logits` is [rows, vocabulary], float32. A row at temperature 0 takes its likeliest token. Otherwise
-    the row's uniform number picks from the smallest set of likeliest tokens that holds `top_p`. The rows that
-    `allowed` names draw from what it says alone, [named rows, vocabulary], at least one token each; their
-    log-probabilities are of the network all the same.
+    Args:
+        logits: [rows, vocabulary], float32.
+        options: Each row's sampling options. At temperature 0 a row takes its likeliest token.
+        uniforms: Each row's random number, which picks from the tokens that the options leave.
+        allowed: What rows under a constraint may draw, at least one token each.
+        seen: What rows with a repetition penalty have seen.
+
+    Returns:
+        The tokens, and their log-probabilities at temperature 1 without constraint and penalty.
     """
     logprobs = logits.log_softmax(-1)
     if allowed is not None:
         rows = torch.tensor(allowed[0], device=logits.device)
         logits = logits.index_copy(0, rows, logits[rows].masked_fill(~allowed[1], -torch.inf))
+    if seen is not None:
+        logits = _penalized(logits, options, seen)
+    temperatures = [one.temperature for one in options]
     if any(temperatures):
-        tokens = _sample(logits, temperatures, top_ps, uniforms)
+        tokens = _sample(logits, options, uniforms)
         if not all(temperatures):
             greedy = torch.tensor([t == 0 for t in temperatures], device=logits.device)
             tokens = torch.where(greedy, logits.argmax(-1), tokens)
@@ -64,21 +102,48 @@ def draw(
     return [int(token) for token in ids], values
 
 
-def _sample(
-    logits: Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
-) -> Tensor:
-    settings = [[max(t, _COLDEST) if t else 1.0 for t in temperatures], top_ps, uniforms]
-    numbers = torch.tensor(settings, dtype=torch.float32, device=logits.device)[:, :, None]
-    temperature, top_p, uniform = numbers
-    scaled = (logits / temperature).log_softmax(-1)
+def _penalized(logits: Tensor, options: Sequence[Sampling], seen: RowMasks) -> Tensor:
+    rows = torch.tensor(seen[0], device=logits.device)
+    penalties = [options[row].repetition_penalty for row in seen[0]]
+    penalty = torch.tensor(penalties, dtype=torch.float32, device=logits.device)[:, None]
+    some = logits[rows]
+    changed = torch.where(some < 0, some * penalty, some / penalty)
+    return logits.index_copy(0, rows, torch.where(seen[1], changed, some))
+
+
+def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[float]) -> Tensor:
     size = logits.shape[-1]
+    settings = [
+        [max(one.temperature, _COLDEST) if one.temperature else 1.0 for one in options],
+        [one.top_p for one in options],
+        [one.min_p for one in options],
+        [float(one.top_k if 0 < one.top_k < size else size) for one in options],
+        uniforms,
+    ]
+    numbers = torch.tensor(settings, dtype=torch.float32, device=logits.device)[:, :, None]
+    temperature, top_p, min_p, top_k, uniform = numbers
+    cut = any(one.top_k or one.min_p for one in options)
+    scaled = (logits / temperature).log_softmax(-1)
     for count in (*(few for few in _SORTED if 2 * few < size), size):
         best, tokens = scaled.topk(count) if count < size else scaled.sort(descending=True)
+        if (
+            cut
+        ):  # the tokens that top-k leaves: the k likeliest and those that are as likely as the last of them
+            inside = best >= best.gather(1, top_k.clamp(max=count).long() - 1)
+            closed = (top_k <= count) & ~inside[:, -1:]
         mass = best.exp_().cumsum(-1)
-        if count == size or bool((mass[:, -1:] >= top_p).all()):
+        reach, settled = top_p, mass[:, -1:] >= top_p
+        if cut:
+            whole = mass.gather(1, (inside.sum(-1, keepdim=True) - 1).clamp(min=0))
+            likely = best >= min_p * best[:, :1]
+            reach = torch.where(top_k < size, top_p * whole, top_p)
+            settled = torch.where(top_k < size, closed | (best[:, -1:] == 0), settled | ~likely[:, -1:])
+        if count == size or bool(settled.all()):
             break
     # The set ends with the token that reaches top-p, or what there is of it: none after it has any chance.
-    last = torch.searchsorted(mass, torch.minimum(top_p, mass[:, -1:]))
+    last = torch.searchsorted(mass, torch.minimum(reach, mass[:, -1:]))
+    if cut:
+        last = torch.minimum(last, ((inside & likely).sum(-1, keepdim=True) - 1).clamp(min=0))
     picked = torch.searchsorted(mass, uniform * mass.gather(1, last), right=True)
     chosen: Tensor = tokens.gather(1, torch.minimum(picked, last))[:, 0]
     return chosen

@@ -1,7 +1,4 @@
-"""What is asked of the engine, one row at a time: a sample to be drawn, or options to be scored.
-
-Owns what becomes of a row's tokens and logits. Knows no batch and no network.
-"""
+"""What the engine runs: sequences to be sampled or scored, and prefills that several of them share."""
 
 from __future__ import annotations
 
@@ -17,15 +14,24 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import Sampling
 from llava_cot.models.local.constraints import ConstraintState
 from llava_cot.models.local.encoding import Encoded
-from llava_cot.models.local.prefix_cache import KV, PrefixRoot
-from llava_cot.models.local.sampler import Uniforms
+from llava_cot.models.local.kv_cache import KV
+from llava_cot.models.local.prefix_cache import PrefixRoot, common_length
+from llava_cot.models.local.sampler import SeenTokens, Uniforms
 from llava_cot.models.text import SampleBuilder
+
+# How many tokens a common beginning must save to be worth a pass of its own.
+_WORTH = 64
 
 
 class EngineCall:
-    """One call and its parts. `finish` is told once, of all the parts' results or of the first failure.
+    """One call of the model, which has several parts.
 
-    Whoever stops waiting sets `dropped`.
+    Args:
+        parts: How many sequences the call has.
+        finish: Called once, with the results of all parts, or with the first failure.
+
+    Attributes:
+        dropped: Set when there is a result, and by a caller that stops waiting.
     """
 
     def __init__(self, parts: int, finish: Callable[[list[Any] | BaseException], None]) -> None:
@@ -48,57 +54,72 @@ class EngineCall:
 
 
 class EngineSequence:
-    """A part of a ticket. `ids` are run, the logits of the last `keep` are wanted; `root` is the engine's."""
+    """A part of a call: `ids` are run, and the logits of the last `logits_to_keep` are needed.
+
+    The engine sets `root`, which holds what the head of `ids` left behind.
+    """
 
     root: PrefixRoot
 
     def __init__(
-        self, ticket: EngineCall, part: int, encoded: Encoded, ids: Sequence[int], keep: int = 1
+        self, call: EngineCall, part: int, encoded: Encoded, ids: Sequence[int], logits_to_keep: int = 1
     ) -> None:
-        self.ticket = ticket
+        self.call = call
         self.part = part
         self.encoded = encoded
         self.ids = list(ids)
-        self.keep = keep
+        self.logits_to_keep = logits_to_keep
 
 
 class ScoredSequence(EngineSequence):
     """The log-probabilities of options that follow the same ids.
 
-    Several options of one token each, or one option of several, all but the last of which are run too.
+    These are several options of one token each, or one option of several, all but the last of which are run.
     """
 
     def __init__(
-        self, ticket: EngineCall, part: int, encoded: Encoded, options: Sequence[Sequence[int]]
+        self, call: EngineCall, part: int, encoded: Encoded, options: Sequence[Sequence[int]]
     ) -> None:
-        super().__init__(ticket, part, encoded, [*encoded.ids, *options[0][:-1]], len(options[0]))
+        super().__init__(call, part, encoded, [*encoded.ids, *options[0][:-1]], len(options[0]))
         self._options = options
 
     def read(self, logits: Tensor) -> None:
-        """`logits` is [keep, vocabulary]; settles the ticket's part with a list, one number an option."""
+        """Settle this part with one number per option, from logits [logits_to_keep, vocabulary]."""
         logprobs = logits.log_softmax(-1)
-        places = list(range(self.keep))
+        places = list(range(self.logits_to_keep))
         scores = [float(logprobs[places, list(option)].sum()) for option in self._options]
-        self.ticket.settle(self.part, scores)
+        self.call.settle(self.part, scores)
 
 
 class SampledSequence(EngineSequence):
-    """One continuation being drawn; `ids` grows. `forced` is its place in its form, if it has one."""
+    """A continuation being sampled; `ids` grows.
+
+    Args:
+        call: The call that it is part of.
+        part: Its number there.
+        encoded: The prompt.
+        sampling: How to sample.
+        builder: Turns its tokens into a continuation.
+        constraint: Its place in its constraint, if it has one.
+        seen: The tokens seen, if it has a repetition penalty.
+    """
 
     def __init__(
         self,
-        ticket: EngineCall,
+        call: EngineCall,
         part: int,
         encoded: Encoded,
         sampling: Sampling,
-        arriving: SampleBuilder,
-        forced: ConstraintState | None = None,
+        builder: SampleBuilder,
+        constraint: ConstraintState | None = None,
+        seen: SeenTokens | None = None,
     ) -> None:
-        super().__init__(ticket, part, encoded, encoded.ids)
+        super().__init__(call, part, encoded, encoded.ids)
         self.sampling = sampling
-        self.forced = forced
+        self._constraint = constraint
+        self._seen = seen
         self._uniforms = Uniforms(sampling.seed, sampling.first + part)
-        self._arriving = arriving
+        self._builder = builder
         self._ended = False
 
     @property
@@ -109,100 +130,103 @@ class SampledSequence(EngineSequence):
     @property
     def left(self) -> int:
         """How many tokens it may still have."""
-        return self._arriving.left
+        return self._builder.left
 
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens."""
-        return self._uniforms.at(self._arriving.count, count)
+        return self._uniforms.at(self._builder.count, count)
 
-    def allowed(self, draft: Sequence[int]) -> NDArray[np.bool_] | None:
-        """What its form allows next, and after each token of a draft; None if it has none, or that failed,
-        which fails the ticket."""
+    def allowed(self, guess: Sequence[int]) -> NDArray[np.bool_] | None:
+        """What its constraint allows next, and after each token of a guess: [1 + len(guess), vocabulary].
+
+        None without a constraint, or if that fails, which fails the call.
+        """
         try:
-            return None if self.forced is None else self.forced.allowed(draft)
+            return None if self._constraint is None else self._constraint.allowed(guess)
         except ModelError as error:
-            self.ticket.fail(error)
+            self.call.fail(error)
             return None
 
+    def seen(self, guess: Sequence[int]) -> NDArray[np.bool_] | None:
+        """What it has seen now, and after each token of a guess; None without a repetition penalty."""
+        return None if self._seen is None else self._seen.masks(guess)
+
     def take(self, token: int, logprob: float) -> bool:
-        """Take the next token; true if it is the last, and the ticket's part is settled."""
-        whole = self._arriving.take(token, logprob)
+        """Take the next token. True if it is the last, which settles this part."""
+        whole = self._builder.take(token, logprob)
         self._ended = whole is not None and whole.finish == "eos"
         if not self._ended:
             self.ids.append(token)
-            if self.forced is not None:
-                self.forced.take(token)
+            if self._constraint is not None:
+                self._constraint.take(token)
+            if self._seen is not None:
+                self._seen.take(token)
         if whole is not None:
-            self.ticket.settle(self.part, whole)
+            self.call.settle(self.part, whole)
         return whole is not None
-
-
-# How many tokens a common beginning must save to be worth a pass of its own.
-_WORTH = 64
 
 
 @dataclass(eq=False)
 class Prefill:
-    """Ids to be run after a root; the first `known` of them were before, and left `pieces` behind."""
+    """Ids to be run once after a root, for all the sequences that begin with them.
+
+    Attributes:
+        root: What the head of `ids` left behind.
+        ids: All ids, those of the head included.
+        sequences: The sequences that have these ids.
+        pieces: Keys and values of what is in the prefix cache.
+        cached: How many ids need not be run: those of the head and of `pieces`.
+    """
 
     root: PrefixRoot
     ids: list[int]
-    jobs: list[EngineSequence] = field(default_factory=list)
+    sequences: list[EngineSequence] = field(default_factory=list)
     pieces: list[KV] = field(default_factory=list)
-    known: int = 0
+    cached: int = 0
 
     @property
-    def keep(self) -> int:
-        return max((job.keep for job in self.jobs), default=1)
+    def logits_to_keep(self) -> int:
+        return max((sequence.logits_to_keep for sequence in self.sequences), default=1)
 
     @property
-    def todo(self) -> Sequence[int]:
-        return self.ids[self.known :]
+    def new_ids(self) -> Sequence[int]:
+        return self.ids[self.cached :]
 
     @property
     def samples(self) -> list[SampledSequence]:
-        return [job for job in self.jobs if isinstance(job, SampledSequence)]
+        return [sequence for sequence in self.sequences if isinstance(sequence, SampledSequence)]
 
 
-def stems(fills: Sequence[Prefill]) -> list[Prefill]:
-    """Common beginnings of new ids that are worth running once, before the ids themselves."""
+def shared_beginnings(prefills: Sequence[Prefill]) -> list[Prefill]:
+    """Common beginnings of new ids that are worth running once, before the prefills themselves."""
     found: list[Prefill] = []
-    ordered = sorted(fills, key=lambda fill: (id(fill.root), fill.ids))
+    ordered = sorted(prefills, key=lambda prefill: (id(prefill.root), prefill.ids))
     at = 0
     while at < len(ordered):
         first, count, common = ordered[at], 1, len(ordered[at].ids)
         for other in ordered[at + 1 :]:
-            shared = _common(first.ids, other.ids) if other.root is first.root else 0
-            if min(shared, common) - first.known < _WORTH:
+            shared = common_length(first.ids, other.ids) if other.root is first.root else 0
+            if min(shared, common) - first.cached < _WORTH:
                 break
-            common, count = min(shared, common, len(other.ids) - other.keep), count + 1
-        if count > 1 and common > first.known:
+            common, count = min(shared, common, len(other.ids) - other.logits_to_keep), count + 1
+        if count > 1 and common > first.cached:
             found.append(Prefill(first.root, first.ids[:common]))
         at += count
     return found
 
 
-def chunks(fills: Sequence[Prefill], tokens: int) -> list[list[Prefill]]:
-    """Fills of one lane and of similar length: little padding, and not more than so many tokens."""
-    found: list[list[Prefill]] = []
-    for fill in sorted(fills, key=lambda f: (features(f.root), len(f.todo))):
-        last = found[-1] if found else None
+def group_prefills(prefills: Sequence[Prefill], tokens: int) -> list[list[Prefill]]:
+    """Group prefills of one batch and of similar length: little padding, at most `tokens` tokens each."""
+    groups: list[list[Prefill]] = []
+    for prefill in sorted(prefills, key=lambda one: (one.root.features, len(one.new_ids))):
+        last = groups[-1] if groups else None
         if (
             last is not None
-            and features(last[0].root) == features(fill.root)
-            and len(fill.todo) <= 2 * len(last[0].todo) + 16
-            and len(fill.todo) * (len(last) + 1) <= tokens
+            and last[0].root.features == prefill.root.features
+            and len(prefill.new_ids) <= 2 * len(last[0].new_ids) + 16
+            and len(prefill.new_ids) * (len(last) + 1) <= tokens
         ):
-            last.append(fill)
+            last.append(prefill)
         else:
-            found.append([fill])
-    return found
-
-
-def features(root: PrefixRoot) -> int:
-    """How many image features its layers attend to."""
-    return 0 if root.cross is None else root.cross.shape[2]
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            groups.append([prefill])
+    return groups
