@@ -31,9 +31,9 @@ class Double:
     """A server on a free port of this machine, running between `with` and its end.
 
     `stops` is what becomes of a stop string: it is kept if asked for, named, or silently cut off. `strict`
-    refuses fields that OpenAI does not have. `options` are the sampling fields that it knows and checks. Of the fields that ask for a form, those in `forms` are obeyed
-    (once the server has been found out, by the script) and the others left unread, or refused. `faults` are
-    what the next chat requests meet, in turn.
+    refuses fields that OpenAI does not have. `options` are the sampling fields that it has, and checks. Of
+    the fields for a JSON schema, those in `forms` are obeyed (by the script, once the server has been found
+    out) and the others left unread, or refused. `faults` are what the next chat requests meet, in turn.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from fake_package import install
 
 from llava_cot import open_model
 from llava_cot.errors import ModelError
-from llava_cot.models.registry import MODELS
+from llava_cot.models.registry import MODELS, ModelName, parse_model
 
 MODULE = """
 from llava_cot.models.scripted import ScriptedModel
@@ -52,6 +52,21 @@ def test_it_is_opened_with_what_follows_the_colon_and_the_options() -> None:
         assert (options["model_name"], options["device"], options["in_flight"]) == ("b", "cpu", 3)
         assert (options["dtype"], options["cache_mb"], options["share"]) == ("auto", 2048, True)
     assert model.options is None  # type: ignore[attr-defined]
+
+
+def test_its_name_alone_opens_it_too_and_goes_before_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "echo").mkdir()
+    with closing(open_model("echo")) as model:
+        assert model.name == ""
+    assert parse_model("mini").kind == "built-in"
+    assert parse_model("echo") == ModelName("plugin", "", plugin="echo")
+    assert parse_model("vllm:echo") == ModelName("vllm", "echo")
+    assert parse_model(".").kind == "folder"
+    assert parse_model("http://127.0.0.1:9/v1,https://b:1/v1").kind == "server"
+    assert parse_model("no such").kind == "folder"
 
 
 def test_what_cannot_be_opened_is_an_error_of_one_sentence() -> None:

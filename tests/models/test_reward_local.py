@@ -120,7 +120,7 @@ async def test_what_is_too_long_and_what_is_no_number(folder: Path, tmp_path: Pa
         with pytest.raises(ModelError, match="leaves no room in the 512 that judge takes"):
             await model.reward(ASKED, "cubes " * 600)
         model._network.model.score.weight.fill_(float("nan"))
-        with pytest.raises(ModelError, match="the reward model judge gave an answer nan"):
+        with pytest.raises(ModelError, match="the reward model judge gave the value nan"):
             await model.reward(ASKED, "2")
     with pytest.raises(ModelError, match="has been closed"):
         await model.reward(ASKED, "2")

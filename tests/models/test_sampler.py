@@ -143,7 +143,7 @@ def test_the_options_equal_the_processors_of_transformers(given: dict[str, Any],
     tokens, logprobs = draw(logits.expand(rows, -1), [sampling] * rows, grid, seen=seen)
     counts = torch.bincount(torch.tensor(tokens), minlength=size) / rows
     assert not bool(counts[expected == 0].any())
-    # Sorted by chance, tokens of one chance may come in another order: the counts of each chance are compared.
+    # Tokens of the same chance may be sorted otherwise, so that the counts are compared in order.
     assert counts.sort().values.tolist() == pytest.approx(expected.sort().values.tolist(), abs=1.5 / rows)
     assert logprobs == pytest.approx(logits.log_softmax(-1)[tokens].tolist(), abs=1e-4)
 

@@ -1,33 +1,27 @@
-"""Opening a model by its name, its folder or its address.
-
-Imports no torch before a model is opened.
-"""
+"""Opening a model or a reward model by its name. Nothing here imports torch before a model is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model
+from llava_cot.models.endpoint.config import Provider, find_providers, load_config
 
 if TYPE_CHECKING:
     from llava_cot.models.endpoint.balancing import BalancedModel
     from llava_cot.models.endpoint.client import EndpointModel
-    from llava_cot.models.local.model import LocalModel
-    from llava_cot.models.vllm import VllmModel
-from llava_cot.models.endpoint.config import find_providers, load_config
-
-if TYPE_CHECKING:
     from llava_cot.models.endpoint.reward_endpoint import EndpointReward
     from llava_cot.models.local.reward_local import LocalReward
 
 # The models in the package, by name. research/mini tells how they are made.
 BUILT_IN = {"mini": Path(__file__).resolve().parent / "mini"}
 MINI = BUILT_IN["mini"]
-_BY_VLLM = "vllm:"
+_OWN_KINDS = ("http", "https", "vllm")
 
 
 class OpenedModel(Model, Protocol):
@@ -37,10 +31,50 @@ class OpenedModel(Model, Protocol):
         """Free what the model holds. Calls after this one fail."""
 
 
-_OWN_KINDS = ("http", "https", "vllm")
-# Other packages add kinds of models: KIND:NAME is opened by the entry KIND, which gets NAME and the options
-# of `open_model`, and raises ModelError.
+# Other packages add kinds of models: KIND or KIND:REST is opened by the entry KIND, a function that takes
+# REST (or "") and the options of `open_model` by name, returns an `OpenedModel`, and raises ModelError.
 MODELS: Registry[Callable[..., OpenedModel]] = Registry("llava_cot.models", "kind of model")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What a model's name stands for.
+
+    Attributes:
+        kind: "built-in" for a model in the package, "plugin" for an entry of `MODELS`, "vllm" for a folder
+            that vLLM runs, "folder" for a checkpoint's folder, "server" for one or several servers.
+        rest: The folder, or what follows the colon.
+        plugin: The entry's name.
+        servers: The servers.
+    """
+
+    kind: Literal["built-in", "plugin", "vllm", "folder", "server"]
+    rest: str
+    plugin: str = ""
+    servers: tuple[Provider, ...] = ()
+
+
+def parse_model(spec: str | Path) -> ModelName:
+    """Find out what a model's name stands for: the first kind of `ModelName` that it fits, in that order.
+
+    A name that fits none is taken for a folder, which does not exist. A `Path` is always a folder.
+
+    Raises:
+        ModelError: A server's address or its configuration is wrong.
+    """
+    if isinstance(spec, Path):
+        return ModelName("folder", str(spec))
+    kind, _, rest = spec.partition(":")
+    if spec in BUILT_IN:
+        return ModelName("built-in", spec)
+    if kind not in _OWN_KINDS and kind in MODELS:
+        return ModelName("plugin", rest, plugin=kind)
+    if kind == "vllm":
+        return ModelName("vllm", rest)
+    if kind not in _OWN_KINDS and Path(spec).expanduser().is_dir():
+        return ModelName("folder", spec)
+    servers = tuple(find_providers(spec, load_config()))
+    return ModelName("server", spec, servers=servers) if servers else ModelName("folder", spec)
 
 
 def open_model(
@@ -55,23 +89,27 @@ def open_model(
     share: bool = True,
     in_flight: int | None = None,
 ) -> OpenedModel:
-    """Open "mini", a model in the package, a checkpoint's folder, or a server's model. Raises ModelError.
+    """Open a model.
 
-    "vllm:FOLDER" has the checkpoint run by vLLM, in this process. "KIND:NAME" is for the kinds of models
-    that other packages add (`MODELS`).
+    Args:
+        spec: "mini", the model in the package; "KIND" or "KIND:REST" for the kinds that other packages add;
+            "vllm:FOLDER" for a checkpoint that vLLM runs in this process; a checkpoint's folder; a server's
+            address, such as "http://localhost:8000/v1", or its name in the user's endpoints.yaml. Several
+            servers, with commas between them, share the calls; they must have the same model.
+        model_name: The model's name, where a server has several.
+        device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the best available).
+        dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
+        cache_mb: Memory of all caches in MiB; for vLLM, of keys and values.
+        max_batch: Most samples that are decoded together.
+        double_bos: Begin prompts with the token for the beginning of text twice, as the published LLaVA-CoT
+            code does.
+        share: Without it, nothing is cached or batched: each sample is computed by itself from nothing.
+        in_flight: Most requests at once to a server, unless endpoints.yaml sets that.
 
-    A server is an address, such as "http://localhost:8000/v1", or a name in the user's endpoints.yaml (a
-    folder of that name goes first); `model_name` is needed where it has several models, and `in_flight` is
-    the most requests at once where endpoints.yaml does not say. Several, with commas between them, share the
-    calls; they must have the same model. All else is for models on this machine.
-
-    `device` is "cpu", "cuda", "cuda:1", "mps" or "auto" (the best there is). `dtype` is "float32",
-    "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's). `cache_mb` bounds the
-    memory of all caches, in MiB, or what vLLM has for keys and values; `max_batch` the samples that are
-    decoded together. `double_bos` begins prompts with the token for the beginning of text twice, as the
-    published LLaVA-CoT code does. Without `share`, nothing is cached or batched: each sample is computed
-    by itself, from nothing.
+    Raises:
+        ModelError: The model cannot be opened.
     """
+    name = parse_model(spec)
     options: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
@@ -80,88 +118,77 @@ def open_model(
         "double_bos": double_bos,
         "share": share,
     }
-    kind, colon, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
-    if colon and kind not in _OWN_KINDS and kind in MODELS:
-        return MODELS[kind](name, model_name=model_name, in_flight=in_flight, **options)
-    by_vllm = isinstance(spec, str) and spec.startswith(_BY_VLLM)
-    if not by_vllm and (server := _server(str(spec), model_name, in_flight=in_flight)) is not None:
-        return server
+    if name.kind == "plugin":
+        return MODELS[name.plugin](name.rest, model_name=model_name, in_flight=in_flight, **options)
+    if name.kind == "server":
+        return _open_servers(name.servers, model_name, in_flight)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
-    make: Callable[..., LocalModel | VllmModel]
-    if by_vllm:
+    if name.kind == "vllm":
         from llava_cot.models.vllm import VllmModel
 
-        make = VllmModel
-        folder = Path(str(spec).removeprefix(_BY_VLLM)).expanduser()
-    else:
-        folder = BUILT_IN.get(str(spec)) or Path(spec).expanduser()
-        if str(spec) in BUILT_IN and not (folder / "config.json").is_file():
-            raise ModelError(f"the built-in model {spec} is missing here; install the package again")
-        from llava_cot.models.local.model import LocalModel
+        return VllmModel(Path(name.rest).expanduser(), **options)
+    folder = BUILT_IN[name.rest] if name.kind == "built-in" else Path(name.rest).expanduser()
+    if name.kind == "built-in" and not (folder / "config.json").is_file():
+        raise ModelError(f"the built-in model {spec} is missing here; install the package again")
+    from llava_cot.models.local.model import LocalModel
 
-        make = LocalModel
-    return make(folder, **options)
+    return LocalModel(folder, **options)
 
 
 def open_endpoint(
     spec: str, model_name: str | None = None, *, fresh: bool = False
 ) -> EndpointModel | BalancedModel:
-    """Open a server's model. With `fresh`, what the server can do is found out anew. Raises ModelError."""
-    found = _server(spec, model_name, fresh)
-    if found is None:
+    """Open a server's model. With `fresh`, find out again what the server can do. Raises ModelError."""
+    name = parse_model(spec)
+    if name.kind != "server":
         raise ModelError(f"{spec} is neither an address nor the name of a server in your endpoints.yaml")
-    return found
+    return _open_servers(name.servers, model_name, fresh=fresh)
 
 
-def _server(
-    spec: str, model_name: str | None, fresh: bool = False, in_flight: int | None = None
-) -> EndpointModel | BalancedModel | None:
-    address = spec.startswith(("http://", "https://"))
-    if not address and (spec in BUILT_IN or Path(spec).expanduser().is_dir()):
-        return None
-    from llava_cot.models.endpoint.config import find_providers, load_config
-
-    config = load_config()
-    providers = find_providers(spec, config)
-    if not providers:
-        return None
+def _open_servers(
+    servers: tuple[Provider, ...], model_name: str | None, in_flight: int | None = None, fresh: bool = False
+) -> EndpointModel | BalancedModel:
     if in_flight is not None:
-        providers = [
-            provider
-            if "in_flight" in provider.model_fields_set
-            else provider.model_copy(update={"in_flight": in_flight})
-            for provider in providers
-        ]
-    if len(providers) == 1:
+        limit = {"in_flight": in_flight}
+        servers = tuple(
+            one if "in_flight" in one.model_fields_set else one.model_copy(update=limit) for one in servers
+        )
+    prices = load_config().prices
+    if len(servers) == 1:
         from llava_cot.models.endpoint.client import EndpointModel
 
-        return EndpointModel(providers[0], model_name, config.prices, fresh=fresh)
+        return EndpointModel(servers[0], model_name, prices, fresh=fresh)
     from llava_cot.models.endpoint.balancing import BalancedModel
 
-    return BalancedModel(providers, model_name, config.prices, fresh=fresh)
+    return BalancedModel(servers, model_name, prices, fresh=fresh)
 
 
 def open_reward(
     spec: str | Path, *, model_name: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> LocalReward | EndpointReward:
-    """Open the folder of a sequence-classification checkpoint with one label, or a server's reward model.
+    """Open a reward model.
 
-    A server is an address or a name in the user's endpoints.yaml, as for `open_model`; an address that ends
-    in /classify, /pooling or /score says which of these is asked. `device` and `dtype` are for folders, as
-    for `open_model`. Raises ModelError.
+    Args:
+        spec: The folder of a sequence-classification checkpoint with one label, or a server as for
+            `open_model`. An address that ends in /classify, /pooling or /score uses that path.
+        model_name: As for `open_model`.
+        device: As for `open_model`, for folders.
+        dtype: As for `open_model`, for folders.
+
+    Raises:
+        ModelError: The model cannot be opened, or is no reward model.
     """
-    folder = Path(spec).expanduser()
-    config = load_config()
-    providers = [] if folder.is_dir() else find_providers(str(spec), config)
-    if len(providers) > 1:
+    name = parse_model(spec)
+    if len(name.servers) > 1:
         raise ModelError(f"{spec} is several servers; give one for the reward model")
-    if providers:
+    if name.servers:
         from llava_cot.models.endpoint.reward_endpoint import EndpointReward
 
-        return EndpointReward(providers[0], model_name, config.prices)
+        return EndpointReward(name.servers[0], model_name, load_config().prices)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave it out")
+    folder = Path(spec).expanduser()
     if not folder.is_dir():
         raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
     from llava_cot.models.local.reward_local import LocalReward

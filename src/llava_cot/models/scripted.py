@@ -1,7 +1,7 @@
-"""A model that says what a script tells it to, for tests and tours without weights.
+"""A model that plays a script, for tests and tours without weights.
 
-Owns the simulation of what a real model does at its edges: stop strings, token limits, ids, seeds,
-streaming. Its tokens are words, each with the white space before it. Knows no stage, method or judge.
+It simulates what a real model does at its edges: stop strings, token limits, ids, seeds, streaming. Tokens
+are words, each with the white space before it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from llava_cot.models.base import (
     check_sampling,
 )
 
-# All that the model would still write after the prompt's prefix, up to its own end. What it draws from
-# the generator depends on the sample's seed and number alone.
+# The text after the prompt's prefix, up to the model's own end. The generator depends on the sample's seed
+# and number alone.
 Script = Callable[[Prompt, random.Random], str]
 Choose = Callable[[Prompt, Sequence[str]], list[float]]
 
@@ -35,7 +35,7 @@ _WORD = re.compile(r"\s*\S+|\s+")
 
 @dataclass(frozen=True)
 class ScriptedCall:
-    """One call of `sample`, as it came."""
+    """The arguments of one call of `sample`."""
 
     prompt: Prompt
     n: int
@@ -43,12 +43,20 @@ class ScriptedCall:
 
 
 class ScriptedModel:
-    """Plays a script: a function, or whole answers by the text of the last message.
+    """A model that plays a script.
 
-    Of the answers in a table, each sample is one that begins with the prompt's prefix; where none does, the
-    model ends at once. `choose` scores options, by default all alike. With `ids` false it gives no token ids
-    and no log-probabilities, as many servers do not. It leaves constraints and sampling options to the
-    script, and accepts those in `constraints` and `sampling_options`. Every call is in `calls` or `choices`.
+    Args:
+        script: A function of the prompt and the sample's random generator that returns all that the model
+            generates after the prompt's prefix. Or whole answers by the text of the last message: each sample
+            is one that begins with the prefix, and if none does, the model ends at once.
+        choose: Scores options; by default all alike.
+        ids: Without them, samples have no token ids and no log-probabilities, as from many servers.
+        constraints: The kinds of constraint that it accepts, and leaves to the script.
+        sampling_options: The sampling options that it accepts, and leaves to the script.
+
+    Attributes:
+        calls: Every call of `sample`.
+        choices: Prompt and options of every call of `choose`.
     """
 
     name = "scripted"
@@ -100,8 +108,8 @@ class ScriptedModel:
         return "".join(words[token] for token in tokens)
 
     def _continue(self, prompt: Prompt, i: int, sampling: Sampling, on_text: OnText | None) -> Continuation:
-        written = self._script(prompt, random.Random(f"{sampling.seed}/{sampling.first + i}"))
-        text, finish = _cut(written, sampling)
+        whole = self._script(prompt, random.Random(f"{sampling.seed}/{sampling.first + i}"))
+        text, finish = _cut(whole, sampling)
         words = _WORD.findall(text)
         if on_text is not None:
             for word in words:
@@ -118,9 +126,9 @@ class ScriptedModel:
         )
 
 
-def _cut(written: str, sampling: Sampling) -> tuple[str, Finish]:
-    """What comes of it: up to the first stop string, or the limit of words, or all."""
-    words = _WORD.findall(written)
+def _cut(whole: str, sampling: Sampling) -> tuple[str, Finish]:
+    """The text up to the first stop string, or up to the limit of words, and why it ends."""
+    words = _WORD.findall(whole)
     text = "".join(words[: sampling.max_tokens])
     ends = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
     if ends:

@@ -1,7 +1,6 @@
 """Loading a checkpoint's model and processor from a folder, or saying in one sentence why not.
 
-Owns what is refused: remote code, weights that are not safetensors, incomplete or damaged folders. Knows
-no prompt and no engine.
+Refused are remote code, weights that are not safetensors, and incomplete or damaged folders.
 """
 
 from __future__ import annotations
@@ -27,7 +26,13 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in evaluation mode on its device, its processor, and the longest text it takes, in tokens."""
+    """A checkpoint that is loaded.
+
+    Attributes:
+        model: The model in evaluation mode on its device.
+        processor: Its processor.
+        context: The longest text it takes, in tokens.
+    """
 
     model: Any
     processor: Any
@@ -35,7 +40,7 @@ class Checkpoint:
 
 
 def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
-    """Load from local files alone. Raises ModelError."""
+    """Load a checkpoint from local files. Raises ModelError."""
     where = place(device, dtype)
     config, processor = load_processor(folder)
     model = load_weights(AutoModelForImageTextToText, folder, where)
@@ -43,7 +48,7 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
 
 
 def load_processor(folder: Path) -> tuple[Any, Any]:
-    """The configuration and the processor of a checkpoint whose weights are there. Raises ModelError."""
+    """The configuration and the processor of a checkpoint that has its weights. Raises ModelError."""
     config = load_config(folder)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
@@ -54,14 +59,14 @@ def load_processor(folder: Path) -> tuple[Any, Any]:
 
 
 def load_config(folder: Path) -> Any:
-    """The configuration of a checkpoint whose weights are there. Raises ModelError."""
+    """The configuration of a checkpoint that has its weights. Raises ModelError."""
     _check_files(folder)
     with quiet():
         return _config(folder)
 
 
 def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids that end an answer, by any of a checkpoint's files; `generation` may be None."""
+    """The ids that end an answer, from all of a checkpoint's files; `generation` may be None."""
     found = {tokenizer.eos_token_id}
     for source in (generation, config, config.get_text_config()):
         ends = getattr(source, "eos_token_id", None)
@@ -70,7 +75,7 @@ def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
-    """Where weights go, and what they become there. Raises ModelError."""
+    """The device and the dtype that the options name. Raises ModelError."""
     found = _device(device)
     return found, _dtype(dtype, found)
 
@@ -85,7 +90,7 @@ def _device(name: str) -> torch.device:
         raise ModelError(f"there is no device {name!r}; choose cpu, cuda, mps or auto") from None
     too_many = place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count()
     if not there.get(place.type, False) or too_many:
-        raise ModelError(f"this machine has no device {name!r}; choose auto to take what there is")
+        raise ModelError(f"this machine has no device {name!r}; choose auto for the best available")
     return place
 
 
@@ -97,7 +102,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype | str:
 
 
 def check_dtype(name: str) -> None:
-    """Raises ModelError."""
+    """Raise ModelError if there is no such dtype."""
     if name not in (*_DTYPES, "auto"):
         raise ModelError(f"there is no dtype {name!r}; choose {', '.join(_DTYPES)} or auto")
 
@@ -173,7 +178,7 @@ def _without_video(processor: Any) -> Any:
 
 
 def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype | str]) -> Any:
-    """The model that the auto class makes, in evaluation mode at its place. Raises ModelError."""
+    """A model by an auto class of transformers, in evaluation mode on its device. Raises ModelError."""
     device, dtype = where
     try:
         with quiet():
@@ -200,7 +205,7 @@ def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype
 
 
 def _context(config: Any) -> int:
-    """The longest text, within the sliding window if there is one: inside it, attention is plain."""
+    """The longest text in tokens, within the sliding window if there is one: attention is plain inside it."""
     text = config.get_text_config()
     limits = [getattr(text, "max_position_embeddings", None) or 2048]
     kinds = getattr(text, "layer_types", None)
@@ -211,14 +216,14 @@ def _context(config: Any) -> int:
 
 
 def first_sentence(error: BaseException) -> str:
-    """What an error says first."""
+    """The first sentence of an error's message."""
     lines = str(error).strip().splitlines()
     return re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and giving advice about files that nobody can change."""
+    """Silence transformers' progress bars, and its advice about files that the user cannot change."""
     logs: Any = transformers.utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()

@@ -1,7 +1,6 @@
 """A reward model from a folder: a sequence-classification checkpoint with one label.
 
-Owns batching whatever waits, and a conversation as the network's inputs. How a checkpoint is loaded or
-refused is in `checkpoint.py`. All happens in one thread, which loaded the network too (`local.py` says why).
+One background loop loads the network and runs it, on all the conversations that wait.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from llava_cot.models.local.checkpoint import (
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
 
 _ROWS = 16
-# What is asked for at the same time arrives within this, and is as nothing beside a pass of the network.
+# Requests made at the same time arrive within this; it is negligible next to a pass of the network.
 _SECONDS = 0.002
 
 Inputs = dict[str, Tensor]
@@ -40,8 +39,14 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class _Network:
-    """A reward model; `encode` makes one row of inputs of a conversation. `pad` is None where it cannot tell
-    padding from text, so that rows are run one by one."""
+    """A reward model that is loaded.
+
+    Attributes:
+        model: The network.
+        encode: Makes one row of inputs from a conversation.
+        pad: The id for padding; None where the model cannot tell it from text, so that rows run one by one.
+        context: The longest conversation, in tokens.
+    """
 
     model: Any
     encode: Callable[[tuple[Message, ...]], Inputs]
@@ -50,24 +55,32 @@ class _Network:
 
 
 class LocalReward:
-    """A reward model as `llava_cot.models.base.RewardModel` has it, from a checkpoint in a folder.
+    """A checkpoint in a folder, as a `llava_cot.models.base.RewardModel`.
 
-    Pictures are looked at if the checkpoint has a processor for them, else left out. What an answer is worth
-    does not depend on what else is asked for at the same time.
+    Images are read if the checkpoint has a processor for them, else left out. A reward does not depend on
+    what else is requested at the same time.
+
+    Args:
+        folder: The checkpoint's folder.
+        device: As for `LocalModel`.
+        dtype: As for `LocalModel`.
+
+    Raises:
+        ModelError: The checkpoint cannot be opened, or is no reward model.
     """
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = folder.resolve().name
         self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
-        self._aside = BackgroundLoop("llava-cot rewards", _nothing)
+        self._loop = BackgroundLoop("llava-cot rewards", _nothing)
         try:
-            self._network = self._aside.run_blocking(_open(folder, device, dtype))
+            self._network = self._loop.run_blocking(_open(folder, device, dtype))
         except BaseException:
             self.close()
             raise
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
-        return await self._aside.run(self._reward((*prompt.messages, Message("assistant", answer))))
+        return await self._loop.run(self._reward((*prompt.messages, Message("assistant", answer))))
 
     async def _reward(self, messages: tuple[Message, ...]) -> Reward:
         row = self._network.encode(messages)
@@ -81,22 +94,22 @@ class LocalReward:
             loop.call_later(_SECONDS, self._run)
         value = await future
         if not math.isfinite(value):
-            raise ModelFailure(f"the reward model {self.name} gave an answer {value}, which is no reward")
+            raise ModelFailure(f"the reward model {self.name} gave the value {value}, which is no reward")
         return Reward(value, tokens)
 
     def _run(self) -> None:
-        """Run the one that has waited longest, with those that are most like it."""
-        self._waiting = [waits for waits in self._waiting if not waits[1].done()]
+        """Run the conversation that has waited longest, with those of the most similar lengths."""
+        self._waiting = [pair for pair in self._waiting if not pair[1].done()]
         if not self._waiting:
             return
         first, _ = self._waiting[0]
         length = first["input_ids"].shape[1]
         alike = sorted(
-            (waits for waits in self._waiting if waits[0].keys() == first.keys()),
-            key=lambda waits: abs(waits[0]["input_ids"].shape[1] - length),
+            (pair for pair in self._waiting if pair[0].keys() == first.keys()),
+            key=lambda pair: abs(pair[0]["input_ids"].shape[1] - length),
         )[: 1 if self._network.pad is None else _ROWS]
         taken = {id(future) for _, future in alike}
-        self._waiting = [waits for waits in self._waiting if id(waits[1]) not in taken]
+        self._waiting = [pair for pair in self._waiting if id(pair[1]) not in taken]
         try:
             values = _values(self._network, [row for row, _ in alike])
             for (_, future), value in zip(alike, values, strict=True):
@@ -111,11 +124,11 @@ class LocalReward:
 
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
-        self._aside.close()
+        self._loop.close()
 
 
 async def _nothing() -> None:
-    """Nothing is left to end once all work has been cancelled."""
+    """There is nothing to close once all work has been canceled."""
 
 
 async def _open(folder: Path, device: str, dtype: str) -> _Network:
@@ -166,7 +179,7 @@ def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
             text = tokenizer.apply_chat_template(turns, tokenize=False)
         except Exception as error:
             raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
-        # The template has written all there is to be, as reward models' own pages have it.
+        # The template includes the special tokens, as in the examples of reward models' own pages.
         ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
@@ -174,7 +187,7 @@ def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
 
 
 def _values(network: _Network, rows: list[Inputs]) -> list[float]:
-    """What the rows are worth, run together: padded on the right, which no token before it can see."""
+    """The rewards of rows that run together, padded on the right, where no token before can see it."""
     width = max(row["input_ids"].shape[1] for row in rows)
     batch = {}
     for name in rows[0]:
