@@ -1,5 +1,53 @@
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 # A busy machine is no reason to fail.
 settings.register_profile("llava-cot", deadline=None)
 settings.load_profile("llava-cot")
+
+HERE = Path(__file__).parent
+# Files that take more than five seconds of processor time, by the beginnings of their paths: `make check`
+# leaves them to `make test`. (A test that is slow by itself has the marker.)
+SLOW = (
+    "data/test_preferences_trl",
+    "docs/test_commands",
+    "docs/test_notebooks",
+    "e2e/",
+    "evaluation/test_cluster",
+    "examples/test_plugin.py",
+    "golden/",
+    "models/test_constraints",
+    "models/test_equality",
+    "research/",
+    "scenes/test_spelling",
+    "search/methods/test_adaptive_mini",
+    "server/test_client",
+    "server/test_page",
+    "server/test_queue",
+    "server/test_refused",
+    "server/test_serve",
+    "train/test_train_benchmark",
+    "test_benchmark",
+    "test_data_benchmark",
+    "test_endpoint_benchmark",
+    "test_wheel",
+    "train/test_training_run",
+)
+
+
+def is_slow(path: Path) -> bool:
+    return path.relative_to(HERE).as_posix().startswith(SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the slow files for `make check`: that alone takes seconds."""
+    skipped = config.option.markexpr == "not slow" and HERE in collection_path.parents
+    return True if skipped and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker(pytest.mark.slow)
