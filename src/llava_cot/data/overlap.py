@@ -2,10 +2,7 @@
 
 A picture is known by the hash of its pixels, which survives a lossless copy, and by a perceptual hash
 (`imagehash.phash`, the signs of the 16 x 16 lowest frequencies), which survives another size and a stronger
-compression. 16 x 16 and not the usual 8 x 8, because pictures of one kind (scenes, charts, pages) resemble
-one another. Of 300 scenes against 300 others, the nearest pair of different ones is 8 of 64 bits apart, no
-more than a picture and its own cropped copy; with 256 bits it is 62, where JPEG at quality 60 and scaling by
-2 change up to 6, and a crop of 1% at each edge up to 22.
+compression.
 """
 
 from __future__ import annotations
@@ -27,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+# Not the usual 64 bits, with which the nearest pair of 300 scenes is as close (8 bits) as a picture and its
+# own cropped copy. With 256 that pair is 62 bits apart, and JPEG at quality 60 or scaling by 2 change up to
+# 6.
 HASH_BITS = 256
 NEAR = 32  # bits between two copies of one picture
 LIKE = 56  # bits between relatives: cropped by 2% at each edge, or drawn on

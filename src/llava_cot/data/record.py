@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from llava_cot.core.files import path_inside
@@ -60,6 +61,13 @@ class Turn:
     def text(self) -> str:
         """The question with its options, as a model gets it."""
         return question_text(Question(self.question, options=self.options))
+
+    @property
+    def answer_option(self) -> str | None:
+        """The text of the option that the standard answer names by its letter; None if it names none."""
+        letters = ascii_uppercase[: len(self.options)]
+        known = self.answer is not None and len(self.answer) == 1 and self.answer in letters
+        return self.options[letters.index(self.answer or "")] if known else None
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,16 @@ async def run_all(
     at_once: int,
     stopped: Callable[[], bool],
 ) -> str | None:
-    """Do the work on every item.
+    """Do the work on every item; returns the last failure if `MAX_FAILURES_IN_A_ROW` came in a row.
 
-    Started work is always waited for, since it may have been paid for, also if taking an item raises. Only an
-    exception of `work` itself ends everything.
+    Then no more items are taken. Started work is always waited for, since it may have been paid for, also if
+    taking an item raises. Only an exception of `work` itself ends everything.
 
     Args:
         items: Taken lazily, as there is capacity for them.
         work: Returns what failed, if something did.
         at_once: The most items in progress.
         stopped: Once it returns true, no more items are taken.
-
-    Returns:
-        The last failure, if `MAX_FAILURES_IN_A_ROW` came in a row; then no more items are taken.
     """
     slots = asyncio.Semaphore(at_once)
     failures, last = 0, ""

@@ -1,8 +1,7 @@
 """A folder's store: results of long work, saved as they arrive, so that the work can be resumed.
 
-`store.db` is an SQLite file with a write-ahead log. A value is JSON under a kind and a key. What `put` has
-returned from survives the end of the process, however it ends; a power cut may lose the last values and
-leaves the rest whole (`synchronous=NORMAL`: the log is written, but not flushed to the disk each time).
+`store.db` is an SQLite file with a write-ahead log. What `put` has returned from survives the end of the
+process; a power cut may lose the last values and leaves the rest whole (`synchronous=NORMAL`).
 """
 
 from __future__ import annotations
@@ -36,10 +35,7 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
 
 def check_store_folder(folder: Path) -> None:
-    """Check that a store can be created or resumed in a folder, without creating anything.
-
-    Raises StoreError.
-    """
+    """Check, without a change, that a store can be created or resumed in a folder. Raises StoreError."""
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; name a folder for the set")
     if folder.is_dir() and not (folder / STORE_FILE).is_file():
@@ -49,13 +45,10 @@ def check_store_folder(folder: Path) -> None:
 
 
 class Store:
-    """The store of a folder, which is created if it does not exist. For one thread of one process at a time.
+    """The store of a folder, created if needed: JSON values under a kind and a key. For one thread at a time.
 
     The lock is SQLite's own exclusive lock, held until `close`; the system releases it if the process dies.
-
-    Raises:
-        StoreError: By every method, if another process holds the store, or it is damaged or cannot be
-        written.
+    Every method raises StoreError if another process holds the store, or it is damaged or cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -185,7 +178,6 @@ class Store:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of SQLite as sentences."""
         try:
             yield
         except sqlite3.Error as error:

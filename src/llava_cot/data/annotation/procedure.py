@@ -221,7 +221,6 @@ async def _turn(
 
 
 def _check_form(written: TeacherReply, turn: Turn) -> TurnOutcome:
-    """The written stages in their canonical form, or what is wrong with them."""
     departures = validate(written.text)
     if departures:
         cut = "; it was cut off at the limit of tokens" if written.finish == "length" else ""

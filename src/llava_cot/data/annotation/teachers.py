@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from string import ascii_uppercase
 from typing import Protocol
 
 from llava_cot.core.question import LoadedImage
@@ -207,16 +206,7 @@ def judge_prompt(turn: Turn, conclusion: str) -> Prompt:
 
 def _standard(turn: Turn) -> str:
     """The standard answer, with the option's text if it is a letter."""
-    option = _option(turn)
-    return f"{turn.answer}" if option is None else f"{turn.answer}. {option}"
-
-
-def _option(turn: Turn) -> str | None:
-    """The text of the option that the standard answer names by its letter."""
-    letters = ascii_uppercase[: len(turn.options)]
-    if turn.answer is None or len(turn.answer) != 1 or turn.answer not in letters:
-        return None
-    return turn.options[letters.index(turn.answer)]
+    return f"{turn.answer}" if turn.answer_option is None else f"{turn.answer}. {turn.answer_option}"
 
 
 def prompts_hash() -> str:
@@ -230,7 +220,7 @@ def same(conclusion: str, turn: Turn) -> bool:
     """Whether a conclusion certainly is the standard answer; if not, it may still mean the same."""
     if turn.answer is None:
         return False
-    given, option = _plain(conclusion), _option(turn)
+    given, option = _plain(conclusion), turn.answer_option
     if option is None:
         return given == _plain(turn.answer)
     forms = (turn.answer, f"{turn.answer})", *(f"{turn.answer}{mark} {_plain(option)}" for mark in ".:)"))

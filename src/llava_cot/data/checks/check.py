@@ -238,9 +238,7 @@ def _response(
 
 def _standard(turn: Turn) -> str:
     """The standard answer for people: with the option's text, if it is a letter."""
-    index = ord(turn.answer) - ord("A") if turn.answer and len(turn.answer) == 1 else -1
-    known = 0 <= index < len(turn.options)
-    return f"{turn.answer!r} ({turn.options[index]})" if known else repr(turn.answer)
+    return repr(turn.answer) + (f" ({turn.answer_option})" if turn.answer_option is not None else "")
 
 
 def _duplicates(

@@ -1,7 +1,6 @@
 """Words that a response should not contain: of the teacher's instructions, or of a refusal.
 
-A solver may well say "the correct answer is B" or "among the given answer choices", and a question may
-mention a hint; the patterns match what only a writer who knows the answer would say.
+The patterns match only what a writer who knows the answer would say, not "the correct answer is B".
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """A folder of training data from traces: pairs for DPO-style trainers, and records for fine-tuning.
 
-`preferences.jsonl` has a line for each pair, in TRL's conversational form with pictures (TRL 1.16): `images`,
-`prompt`, `chosen` and `rejected`. TRL cannot continue an assistant's message: its trainer renders
-`prompt + chosen`, which would be two messages of the assistant, each with its end (there, data_utils.py,
-apply_chat_template). So the answer so far begins both `chosen` and `rejected`; it is in `prefix` as well.
+Pairs are in TRL's conversational form with pictures (TRL 1.16). TRL cannot continue an assistant's message
+(its trainer renders `prompt + chosen`), so the answer so far begins both `chosen` and `rejected`.
 """
 
 from __future__ import annotations

@@ -168,7 +168,6 @@ def _before(candidate: Candidate, trace: Trace) -> str:
 
 
 def _path(candidate: Candidate, trace: Trace) -> list[Candidate]:
-    """The candidates that lead to this one, and itself."""
     path = [candidate]
     while (parent := path[0].parent) is not None:
         if parent >= path[0].id:

@@ -91,8 +91,6 @@ def make_duels(
 
 
 class _DuelsRun:
-    """One run over a set."""
-
     def __init__(
         self,
         model: Model,
@@ -169,7 +167,6 @@ def checkable(records: Iterable[Record], limit: int | None) -> Iterator[Record]:
 
 
 def _settings_of(model: str, settings: DuelSettings) -> dict[str, str]:
-    """The settings of a set, as its store has them."""
     prompts = sha256("\0".join(default_prompts().constant_pieces()).encode()).hexdigest()[:12]
     sampling = settings.sampling
     values = {key: str(value) for key, value in asdict(settings).items() if key not in ("stages", "sampling")}

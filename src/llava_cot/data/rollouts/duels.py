@@ -1,8 +1,4 @@
-"""Examples for a judge from one question: candidates of each stage, labeled, in the self-judge's prompts.
-
-The search goes stage by stage as `search/methods/stage_beam.py` does, with a candidate's value in place of a
-judge.
-"""
+"""Examples for a judge from one question: candidates of each stage, labeled, in the self-judge's prompts."""
 
 from __future__ import annotations
 
@@ -140,7 +136,7 @@ async def examples_of(
 
 @dataclass(frozen=True)
 class _DuelSearch:
-    """The search of one question; `found` grows."""
+    """A search like `stage-beam`, with a candidate's value in place of a judge; `found` grows."""
 
     rollouts: RolloutQuestion
     labeler: RolloutLabeler | SceneLabeler
@@ -170,7 +166,6 @@ class _DuelSearch:
         return rated
 
     async def _sample(self, stage: str, prefix: Prefix, n: int) -> list[Continuation]:
-        """Candidates that differ in what a judge sees."""
         seed = self.rng.getrandbits(63)
         stop = () if stage == ANSWER else LLAVA_COT.closing_tags[LLAVA_COT.names.index(stage) :]
         sampled = await self.rollouts.sample(prefix, n, stop, seed)

@@ -120,12 +120,10 @@ class Finder:
 
 
 def _path_of(name: str) -> str:
-    """Where the picture of that name goes, relative to the new folder."""
     return f"{FOLDER}/{name.removeprefix(FOLDER + '/')}"
 
 
 def _fingerprints(record: Record, found: dict[str, ExaminedPicture]) -> list[Fingerprint]:
-    """Those of the record's pictures that can be read."""
     prints = (found[picture.name].fingerprint for picture in record.pictures)
     return [it for it in prints if it is not None]
 

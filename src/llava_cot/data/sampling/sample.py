@@ -1,20 +1,11 @@
-"""A sample: a recipe's number of records from each source, no duplicates and none of a benchmark.
-
-A first pass over each source finds its first candidates, a second one examines those and puts their pictures
-into the folder. Then the candidates are drawn in order; rejected ones are replaced by the next. It has
-
-    questions.jsonl  the records (`record.to_json`) in the order of their places, so that any beginning of
-                     it is a fair sample too; written last, so it is there only when everything is
-    images/          their pictures
-    sample.json      the recipe, what was drawn from each source, and what was left out for which reason
-    store.db         what is known so far, while the sample is unfinished
-"""
+"""A sample: a recipe's number of records from each source, no duplicates and none of a benchmark."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -89,9 +80,17 @@ class _Queue:
 
 
 def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgress) -> dict[str, Any]:
-    """Draw a recipe's sample into a folder.
+    """Draw a recipe's sample into a folder. A complete sample is left as it is, an unfinished one is resumed.
 
-    A complete sample is left as it is, an unfinished one is resumed.
+    A first pass over each source finds its first candidates, a second one examines those and puts their
+    pictures into the folder. Then the candidates are drawn in order; rejected ones are replaced by the next.
+    The folder has
+
+        questions.jsonl  the records (`record.to_json`) in the order of their places, so that any beginning of
+                         it is a fair sample too; written last, so it is there only when everything is
+        images/          their pictures
+        sample.json      the recipe, what was drawn from each source, and what was left out for which reason
+        store.db         what is known so far, while the sample is unfinished
 
     Returns:
         The content of `sample.json`.
@@ -185,7 +184,6 @@ def _first_candidates(
 
 
 def _filled(queue: _Queue, seed: int, on_progress: SamplingProgress) -> _Queue:
-    """The queue with `size` candidates chosen."""
     name = queue.source.name
     places = (place(seed, name, record) for record in queue.source.records())
     chosen, queue.outcome.read = first(queue.size, places, lambda done: on_progress(f"{name}: reading", done))
@@ -230,20 +228,17 @@ def _take(
     """
     drawn: list[tuple[Place, str]] = []
     mine: set[str] = set()
-    rejected = {"duplicate": 0, "picture": 0, "text": 0, "unreadable": 0}
+    rejected: Counter[str] = Counter()
     for it in candidates:
         if len(drawn) == count:
             break
-        if it.rejected:
-            rejected[it.rejected] += 1
-        elif it.content in seen or it.content in mine:
-            rejected["duplicate"] += 1
+        if it.rejected or it.content in seen or it.content in mine:
+            rejected[it.rejected or "duplicate"] += 1
         else:
             mine.add(it.content)
             drawn.append((it.place, it.content))
-    outcome.drawn, outcome.duplicates, outcome.unreadable = (
-        len(drawn), rejected["duplicate"], rejected["unreadable"],
-    )  # fmt: skip
+    outcome.drawn = len(drawn)
+    outcome.duplicates, outcome.unreadable = rejected["duplicate"], rejected["unreadable"]
     outcome.overlaps_by_picture, outcome.overlaps_by_text = rejected["picture"], rejected["text"]
     return drawn
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 from llava_cot.core.files import path_inside
-from llava_cot.data.record import Picture, Record
+from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.errors import DataError
 
 # How the files of the formats begin that `images.load_image` reads.
@@ -58,17 +59,21 @@ class Source:
             )
         return self.read(root, split)
 
+    def record(
+        self, id: str, turns: tuple[Turn, ...], pictures: tuple[Picture, ...], extra: Mapping[str, Any]
+    ) -> Record:
+        """A record of this source, whose name begins its id."""
+        return Record(f"{self.name}/{id}", turns, pictures, self.name, self.license, extra)
+
 
 @dataclass(frozen=True)
 class LazyPicture(Picture):
     """A picture that is in no file of its own: `make` draws or decodes its bytes each time it is read."""
 
-    make: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+    make: Callable[[], bytes] = field(kw_only=True, repr=False, compare=False)
 
     def read(self) -> bytes:
         """The bytes of a picture's file. Raises DataError."""
-        if self.make is None:
-            raise DataError(f"the picture {self.name} cannot be made: it has no `make`")
         return self.make()
 
 

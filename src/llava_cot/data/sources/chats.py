@@ -135,7 +135,7 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
         DataError: It cannot be read.
     """
     messages, images = _messages(row)
-    images = _as_list(row, "image") + _as_list(row, "images") + images
+    images = as_list(row.get("image")) + as_list(row.get("images")) + images
     marks = sum(text.count(IMAGE_MARK) for _, text in messages)
     if marks > len(images):
         raise DataError(f"the texts mark {marks} pictures ({IMAGE_MARK}), and there are {len(images)}")
@@ -183,8 +183,8 @@ def _content(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]
     return "\n".join(texts), images
 
 
-def _as_list(row: Mapping[str, Any], key: str) -> list[Any]:
-    value = row.get(key)
+def as_list(value: Any) -> list[Any]:
+    """A field that may hold one value, several or none, as a list."""
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

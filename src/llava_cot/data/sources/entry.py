@@ -205,6 +205,5 @@ def _open_folder(entry: SourceEntry) -> OpenedSource:
 
 
 def _named(record: Record, name: str) -> Record:
-    """The record with a name before its id and its pictures' names."""
     pictures = tuple(replace(picture, name=f"{name}/{picture.name}") for picture in record.pictures)
     return replace(record, id=f"{name}/{record.id}", pictures=pictures)

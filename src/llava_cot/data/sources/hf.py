@@ -9,7 +9,7 @@ from typing import Any
 
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import letter
-from llava_cot.data.sources.chats import chat_record, row_picture, unique_id, without_marks
+from llava_cot.data.sources.chats import as_list, chat_record, row_picture, unique_id, without_marks
 from llava_cot.data.sources.row_files import each
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError, missing_package
@@ -111,13 +111,9 @@ def _value(row: Mapping[str, Any], key: str, columns: Mapping[str, str]) -> Any:
 
 def _as_list(value: Any) -> list[Any]:
     """A value as a list: of one, of a list's text, or of the texts of `{"label": [...], "text": [...]}`."""
-    if value is None or value == "":
-        return []
     if isinstance(value, Mapping) and "text" in value:
         return list(value["text"])
-    if isinstance(value, str):
-        return parse_list(value)
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return parse_list(value) if isinstance(value, str) else as_list(value)
 
 
 def _answer(value: Any, options: tuple[str, ...]) -> str | None:

@@ -28,12 +28,10 @@ def _read_sharegpt4v(root: Path, split: str) -> Iterator[Record]:
         if row.get("image") is None:
             return
         image = text(row["image"])
-        yield Record(
-            id=f"sharegpt4v/{split}/{text(row['id'])}-{number}",
+        yield SHAREGPT4V.record(
+            id=f"{split}/{text(row['id'])}-{number}",
             turns=tuple(_turns(row["conversations"])),
             pictures=(picture("sharegpt4v", root, image),),
-            source="sharegpt4v",
-            license=SHAREGPT4V.license,
             extra={"collection": image.split("/")[0]},
         )
 
@@ -54,8 +52,8 @@ def _read_aokvqa(root: Path, split: str) -> Iterator[Record]:
     def make(row: dict[str, Any]) -> Iterator[Record]:
         options = tuple(text(choice) for choice in row["choices"])
         direct = [text(answer) for answer in row["direct_answers"]]
-        yield Record(
-            id=f"aokvqa/{split}/{text(row['question_id'])}",
+        yield AOKVQA.record(
+            id=f"{split}/{text(row['question_id'])}",
             turns=(
                 Turn(
                     question=text(row["question"]),
@@ -65,8 +63,6 @@ def _read_aokvqa(root: Path, split: str) -> Iterator[Record]:
                 ),
             ),
             pictures=(picture("aokvqa", root, f"coco/{split}2017/{row['image_id']:012}.jpg"),),
-            source="aokvqa",
-            license=AOKVQA.license,
             extra={
                 # Of the ten answers without options, the most frequent; of several, the first.
                 "direct_answer": Counter(direct).most_common(1)[0][0],
@@ -95,12 +91,10 @@ def _read_pisc(root: Path, split: str) -> Iterator[Record]:
         for pair, relation in pairs.get(image, {}).items():
             first, second = (int(person) for person in pair.split())
             question = _relation_question(boxes[image], first, second)
-            yield Record(
-                id=f"pisc/{split}/{image}-{first}-{second}",
+            yield PISC.record(
+                id=f"{split}/{image}-{first}-{second}",
                 turns=(Turn(question, letter(relation - 1, RELATIONS), RELATIONS),),
                 pictures=(shown,),
-                source="pisc",
-                license=PISC.license,
                 extra={"type": RELATIONS[relation - 1]},
             )
 
@@ -117,7 +111,6 @@ def _relation_question(image: dict[str, Any], first: int, second: int) -> str:
 
 
 def _box(image: dict[str, Any], person: int) -> str:
-    """The box of a person, counted from 1."""
     if not 1 <= person <= len(image["bbox"]):
         raise DataError(f"there is no box of person {person} in picture {image['id']}")
     left, top, right, bottom = image["bbox"][person - 1]

@@ -20,12 +20,10 @@ def _read_clevr(root: Path, split: str) -> Iterator[Record]:
     """The folder `CLEVR_v1.0`. Its file of 700,000 questions has over a gigabyte."""
 
     def make(row: dict[str, Any]) -> Iterator[Record]:
-        yield Record(
-            id=f"clevr/{split}/{text(row['question_index'])}",
+        yield CLEVR.record(
+            id=f"{split}/{text(row['question_index'])}",
             turns=(Turn(text(row["question"]), text(row["answer"])),),
             pictures=(picture("clevr", root, f"images/{split}/{text(row['image_filename'])}"),),
-            source="clevr",
-            license=CLEVR.license,
             # The last function of a question's program gives the kind of answer: a count, a color, ...
             extra={"type": row["program"][-1]["function"], "family": row["question_family_index"]},
         )
@@ -37,12 +35,10 @@ def _read_clevr(root: Path, split: str) -> Iterator[Record]:
 def _read_math(root: Path, split: str) -> Iterator[Record]:
     def make(row: dict[str, Any]) -> Iterator[Record]:
         image = f"CLEVR_v1.0/images/{text(row['split'])}/{text(row['image_filename'])}"
-        yield Record(
-            id=f"clevr_math/{split}/{text(row['question_index'])}",
+        yield CLEVR_MATH.record(
+            id=f"{split}/{text(row['question_index'])}",
             turns=(Turn(text(row["question"]), text(row["answer"])),),
             pictures=(picture("clevr_math", root, image),),
-            source="clevr_math",
-            license=CLEVR_MATH.license,
             extra={"type": text(row["template_filename"]).removesuffix(".json")},
         )
 
@@ -76,12 +72,10 @@ def _read_chartqa(root: Path, split: str) -> Iterator[Record]:
 
         def make(item: tuple[int, dict[str, Any]], origin: str = origin) -> Iterator[Record]:
             number, row = item
-            yield Record(
-                id=f"chartqa/{split}/{origin}-{number}",
+            yield CHARTQA.record(
+                id=f"{split}/{origin}-{number}",
                 turns=(Turn(text(row["query"]), text(row["label"])),),
                 pictures=(picture("chartqa", root, f"{split}/png/{text(row['imgname'])}"),),
-                source="chartqa",
-                license=CHARTQA.license,
                 extra={"type": origin},
             )
 
@@ -96,12 +90,10 @@ def _read_docvqa(root: Path, split: str) -> Iterator[Record]:
         answers = [text(answer) for answer in row["answers"]]
         # The questions name "documents/x.png", after an older archive that had the pictures there.
         page = text(row["image"]).removeprefix("documents/")
-        yield Record(
-            id=f"docvqa/{split}/{text(row['questionId'])}",
+        yield DOCVQA.record(
+            id=f"{split}/{text(row['questionId'])}",
             turns=(Turn(text(row["question"]), answers[0]),),
             pictures=(picture("docvqa", root, f"spdocvqa_images/{page}"),),
-            source="docvqa",
-            license=DOCVQA.license,
             extra={"types": list(row["question_types"]), "answers": answers},
         )
 

@@ -58,12 +58,10 @@ def _read_ai2d(root: Path, split: str) -> Iterator[Record]:
             # The options that differ; "{}" stands for none.
             options = tuple(dict.fromkeys(text(option) for option in about["answerTexts"] if option != "{}"))
             right = options.index(text(about["answerTexts"][about["correctAnswer"]]))
-            yield Record(
-                id=f"ai2d/{split}/{text(about['questionId'])}",
+            yield AI2D.record(
+                id=f"{split}/{text(about['questionId'])}",
                 turns=(Turn(question, letter(right, options), options),),
                 pictures=(_lettered(root, name) if about["abcLabel"] else original,),
-                source="ai2d",
-                license=AI2D.license,
                 extra={"type": "letters" if about["abcLabel"] else "words"},
             )
 
@@ -106,8 +104,8 @@ def _read_scienceqa(root: Path, split: str) -> Iterator[Record]:
         # What the data set calls a hint is part of the question: a passage, or how to read the picture.
         question = (text(problem["hint"]), text(problem["question"]))
         hints = (text(problem["lecture"]), text(problem["solution"]))
-        yield Record(
-            id=f"scienceqa/{split}/{id}",
+        yield SCIENCEQA.record(
+            id=f"{split}/{id}",
             turns=(
                 Turn(
                     question="\n".join(filter(None, question)),
@@ -117,8 +115,6 @@ def _read_scienceqa(root: Path, split: str) -> Iterator[Record]:
                 ),
             ),
             pictures=(picture("scienceqa", root, f"images/{split}/{id}/{text(problem['image'])}"),),
-            source="scienceqa",
-            license=SCIENCEQA.license,
             extra={
                 "type": problem["category"],
                 "subject": problem["subject"],
@@ -142,12 +138,11 @@ def _read_geoqa_plus(root: Path, split: str) -> Iterator[Record]:
         number, row = item
         conversation = read_conversation(row)
         paths = [f"data/geoqa+/{text(image)}" for image in conversation.images]
-        yield Record(
-            id=f"geoqa_plus/{split}/{text(row['id'])}-{number}",
+        yield GEOQA_PLUS.record(
+            id=f"{split}/{text(row['id'])}-{number}",
             turns=conversation.turns,
             pictures=tuple(picture("geoqa_plus", root, path) for path in paths),
-            source="geoqa_plus",
-            license=GEOQA_PLUS.license,
+            extra={},
         )
 
     yield from each(root / _GEOQA_PLUS, numbered(json_lines(root / _GEOQA_PLUS)), make)
