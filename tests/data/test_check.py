@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checks.browse import choose_lines
-from llava_cot.data.checks.check import MOST, CheckReport, check, check_lines
+from llava_cot.data.checks.check import MOST, CheckReport, check, check_lines, choose_lines
 from llava_cot.data.reading import data_file
 from llava_cot.data.record import DUELS, Record, Turn, to_json
 from llava_cot.errors import DataError

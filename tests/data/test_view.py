@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checks.browse import _drawn, choose_lines
+from llava_cot.data.checks.check import _drawn, choose_lines
 from llava_cot.view.records_page import records_page
 
 HOSTILE = (

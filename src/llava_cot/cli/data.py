@@ -186,7 +186,7 @@ def view(
 ) -> None:
     """Write a page to look through some of the records, with the findings of `check`."""
     from llava_cot.core.files import output_file, write_whole
-    from llava_cot.data.checks.browse import choose_lines
+    from llava_cot.data.checks.check import choose_lines
     from llava_cot.data.reading import data_file
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.records_page import records_page

@@ -18,8 +18,7 @@ from markupsafe import Markup
 from llava_cot.core.images import jpeg_url, load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
 from llava_cot.core.wording import plural, writable
-from llava_cot.data.checks.browse import DataView
-from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, Finding, kind_of
+from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, DataView, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
 from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llava_cot.core.files import write_whole
@@ -141,7 +141,7 @@ async def annotate(
 ) -> AnnotationEnd:
     """Annotate what a store does not have yet; see `annotate_to`. Records are taken lazily."""
     store.match_settings({"purpose": "annotating"} | teacher.settings)
-    run = _AnnotationRun(teacher, store, budget or AnnotationBudget(), on_progress)
+    run = _AnnotationRun(teacher, store, TeacherCalls(store, budget or AnnotationBudget()), on_progress)
 
     def interrupt() -> None:
         run.calls.stop = run.calls.stop or "it was interrupted"
@@ -153,28 +153,24 @@ async def annotate(
     return AnnotationEnd(failure or run.calls.ended, run.progress.failed, failure is not None)
 
 
+@dataclass(frozen=True)
 class _AnnotationRun:
     """One run over a set: its calls, its pictures, and its progress."""
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        store: Store,
-        budget: AnnotationBudget,
-        on_progress: Callable[[AnnotationProgress], None],
-    ) -> None:
-        self.calls = TeacherCalls(store, budget)
-        self._teacher, self._store, self._on_progress = teacher, store, on_progress
-        self._images = ImagePool()
-        self.progress = AnnotationProgress(usd=self.calls.usd)
+    teacher: Teacher
+    store: Store
+    calls: TeacherCalls
+    on_progress: Callable[[AnnotationProgress], None]
+    images: ImagePool = field(default_factory=ImagePool)
+    progress: AnnotationProgress = field(default_factory=AnnotationProgress)
 
     def pending(self, records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
         """The records that are not done, with their keys."""
-        for record, first in unique_records(records, self._store):
+        for record, first in unique_records(records, self.store):
             if not first:
                 continue
             key = record_key(record)
-            known = saved_outcomes(self._store, key)
+            known = saved_outcomes(self.store, key)
             if known is None or any(turn.why in RETRIED for turn in known):
                 yield key, record
             else:
@@ -184,15 +180,15 @@ class _AnnotationRun:
         """Annotate one record; returns the teacher's failure, if there was one."""
         key, record = item
         try:
-            async with self._images.open(record.pictures) as images:
-                outcomes = await annotate_turns(record, key, self._teacher, self.calls, images)
+            async with self.images.open(record.pictures) as images:
+                outcomes = await annotate_turns(record, key, self.teacher, self.calls, images)
         except AnnotationStopped:
             return None
         except ModelFailure as failure:
             self.progress.failed += 1
             self._report()
             return str(failure)
-        save_outcomes(self._store, key, outcomes)
+        save_outcomes(self.store, key, outcomes)
         self.progress.fresh += 1
         self._count(outcomes)
         return next((turn.reason for turn in outcomes if turn.why == "refused"), None)
@@ -204,4 +200,4 @@ class _AnnotationRun:
         self._report()
 
     def _report(self) -> None:
-        self._on_progress(replace(self.progress, usd=self.calls.usd))
+        self.on_progress(replace(self.progress, usd=self.calls.usd))

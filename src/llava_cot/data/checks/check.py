@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llava_cot.core.answer_matching import agrees
 from llava_cot.core.stages import LLAVA_COT, Answer, StageFormat, parse, validate
@@ -135,13 +137,9 @@ def check(
     fmt: StageFormat = LLAVA_COT,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> CheckReport:
-    """Check the data file of a folder. Raises DataError if there is none.
+    """Check the data file of a folder, also against benchmarks. Raises DataError if there is none.
 
-    Args:
-        folder: Holds `train.jsonl` or `questions.jsonl`.
-        benchmarks: Questions that must not be in it.
-        fmt: The format of the responses.
-        on_progress: Called with the number of bytes read.
+    `on_progress` gets the number of bytes read.
     """
     report = CheckReport(data_file(folder))
     for checked in check_lines(report.file, benchmarks, fmt=fmt):
@@ -253,3 +251,77 @@ def _duplicates(
             what = f"line {first} asks the same about the same picture" if hashes else f"line {first} asks it"
             yield Finding("duplicate", number, record.id, turn, what)
         seen.add(key)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataView:
+    """A part of a data folder: a report of all of it, and chosen lines, in their order.
+
+    `rejects` are chosen lines of `rejects.jsonl`, if there is one, of `rejected` in all.
+    """
+
+    report: CheckReport
+    chosen: tuple[CheckedLine, ...]
+    rejects: tuple[dict[str, Any], ...] = ()
+    rejected: int = 0
+
+
+def choose_lines(
+    folder: Path,
+    count: int,
+    seed: int = 0,
+    *,
+    only_findings: bool = False,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> DataView:
+    """Check a folder, all of it since a line may repeat an earlier one, and choose up to `count` of its
+    lines.
+
+    The choice is random, and the same for the same seed; with `only_findings`, of lines in which something
+    was found. `on_progress` gets the number of bytes read. Raises DataError if there is no data file.
+    """
+    report = CheckReport(data_file(folder))
+
+    def lines() -> Iterable[CheckedLine]:
+        for checked in check_lines(report.file):
+            report.add(checked)
+            on_progress(checked.line.end)
+            if checked.findings or not only_findings:
+                yield checked
+
+    chosen, _ = _drawn(lines(), count, random.Random(seed))
+    rejects, rejected = _drawn(_rejects(folder / "rejects.jsonl"), count, random.Random(seed))
+    return DataView(report, tuple(chosen), tuple(rejects), rejected)
+
+
+def _drawn(things: Iterable[T], count: int, rng: random.Random) -> tuple[list[T], int]:
+    """`count` of the things, each set of them equally likely, in their order; and the number of all.
+
+    Reservoir sampling (Vitter, 1985, algorithm R).
+    """
+    drawn: list[tuple[int, T]] = []
+    number = -1
+    for number, thing in enumerate(things):
+        if len(drawn) < count:
+            drawn.append((number, thing))
+        elif (place := rng.randrange(number + 1)) < count:
+            drawn[place] = (number, thing)
+    return [thing for _, thing in sorted(drawn, key=lambda item: item[0])], number + 1
+
+
+def _rejects(file: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a rejects file; one that cannot be read says so as its reason."""
+    if not file.is_file():
+        return
+    with file.open("rb") as lines:
+        for number, data in enumerate(lines, 1):
+            if not data.strip():
+                continue
+            try:
+                value = json.loads(data)
+            except (ValueError, RecursionError):
+                value = None
+            yield value if isinstance(value, dict) else {"reason": f"line {number} is no JSON object"}

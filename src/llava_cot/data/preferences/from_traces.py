@@ -53,15 +53,12 @@ def make_preferences(
     keep_wrong: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> PreferencesResult:
-    """Write the pairs and answers of traces into a folder.
+    """Write the pairs and answers of traces, in files or folders that `ask --trace` saved, into a new or
+    empty folder.
 
     `preferences.jsonl` and `train.jsonl` appear when all is done; one without lines is not written.
-
-    Args:
-        traces: Files, and folders of files, that `ask --trace` saved.
-        out: A new or empty folder.
-        keep_wrong: Keep pairs whose winner concludes with another answer than the reference.
-        on_progress: Called with the number of traces read.
+    `keep_wrong` keeps pairs whose winner concludes with another answer than the reference. `on_progress` gets
+    the number of traces read.
 
     Raises:
         DataError: The folder holds other files, or the traces give nothing.

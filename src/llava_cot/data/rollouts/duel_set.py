@@ -64,18 +64,13 @@ def make_duels(
     at_once: int = 64,
     on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
 ) -> DuelsResult:
-    """Search the questions that are pending in a folder, and write its files; see `write_files`.
+    """Search the questions that are pending in a folder, `limit` in all, and write its files; see
+    `write_files`.
 
     Only the first turn of each record is used: a later one may depend on it, and a search has one question.
-
-    Args:
-        folder: New, empty, or of an earlier run with the same model and settings.
-        records: Iterated over twice, so not an iterator.
-        model: Its candidates are compared.
-        settings: What the examples depend on.
-        limit: The most questions.
-        at_once: The most questions in progress.
-        on_progress: Called after each question.
+        The folder is new, empty, or of an earlier run with the same model and settings. Records are iterated
+        over twice, so not an iterator. `at_once` questions are in progress; `on_progress` is called after
+        each.
 
     Raises:
         DataError, StoreError, OSError: It cannot be done.
@@ -84,32 +79,29 @@ def make_duels(
     check_store_folder(folder)
     with Store(folder) as store:
         store.match_settings(_settings_of(model.name, settings))
-        run = _DuelsRun(model, store, settings, on_progress)
+        progress = AnnotationProgress(usd=store.total(_FOUND, "usd"))
+        run = _DuelsRun(model, store, settings, on_progress, progress)
         failure = asyncio.run(run_all(run.pending(records, limit), run.one, at_once, lambda: False))
         summary = write_files(folder, records, limit, store, model.name, settings)
     return DuelsResult(summary, run.progress.failed, failure or run.why)
 
 
+@dataclass
 class _DuelsRun:
-    def __init__(
-        self,
-        model: Model,
-        store: Store,
-        settings: DuelSettings,
-        on_progress: Callable[[AnnotationProgress], None],
-    ) -> None:
-        self.why: str | None = None
-        self._model, self._store, self._settings = model, store, settings
-        self._on_progress = on_progress
-        self._images = ImagePool()
-        self.progress = AnnotationProgress(usd=store.total(_FOUND, "usd"))
+    model: Model
+    store: Store
+    settings: DuelSettings
+    on_progress: Callable[[AnnotationProgress], None]
+    progress: AnnotationProgress
+    why: str | None = None
+    images: ImagePool = field(default_factory=ImagePool)
 
     def pending(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
-        for record, first in unique_records(checkable(records, limit), self._store):
+        for record, first in unique_records(checkable(records, limit), self.store):
             key = record_key(record)
             if not first:
                 continue
-            if self._store.get(key, _FOUND) is None:
+            if self.store.get(key, _FOUND) is None:
                 yield key, record
             else:
                 self.progress.done += 1
@@ -119,14 +111,14 @@ class _DuelsRun:
         """Search one question; returns the model's failure, if there was one."""
         key, record = item
         try:
-            async with self._images.open(record.pictures) as images:
+            async with self.images.open(record.pictures) as images:
                 found = await self._search(key, record, await images())
         except (ImageError, ModelError) as error:
             self.progress.failed += 1
             self.why = f"{record.id}: {error}"
             self._report()
             return None if isinstance(error, ImageError) else self.why
-        self._store.put(key, _FOUND, found)
+        self.store.put(key, _FOUND, found)
         self.progress.usd += found["usd"] or 0.0
         self.progress.done += 1
         self.progress.fresh += 1
@@ -136,8 +128,8 @@ class _DuelsRun:
     async def _search(self, key: str, record: Record, images: tuple[LoadedImage, ...]) -> dict[str, Any]:
         turn = record.turns[0]
         question = Question(turn.question, images, record.id, turn.options, turn.answer)
-        rng = random.Random(f"{self._settings.seed}/{key}")
-        found = await examples_of(question, scene_of(record), self._model, self._settings, rng)
+        rng = random.Random(f"{self.settings.seed}/{key}")
+        found = await examples_of(question, scene_of(record), self.model, self.settings, rng)
         return {
             "examples": [asdict(example) for example in found.examples],
             "stages": {stage: asdict(tally) for stage, tally in found.tallies.items()},
@@ -148,7 +140,7 @@ class _DuelsRun:
         }
 
     def _report(self) -> None:
-        self._on_progress(replace(self.progress))
+        self.on_progress(replace(self.progress))
 
 
 def why_not(record: Record) -> str | None:
@@ -222,8 +214,7 @@ def _counted(records: Iterable[Record], limit: int | None, summary: DuelsSummary
 
     def counted() -> Iterator[Record]:
         for record in records:
-            why = why_not(record)
-            if why is not None:
+            if (why := why_not(record)) is not None:
                 summary.left_out[why] += 1
             yield record
 

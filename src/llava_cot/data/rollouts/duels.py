@@ -37,23 +37,16 @@ _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
 class DuelSettings:
     """What a set depends on, besides its questions and model. Raises DataError for impossible settings.
 
-    Attributes:
-        candidates: Sampled at each stage.
-        rollouts: Completions of each candidate.
-        stages: Those that give examples. The summary is not among them by default: an answer seldom
-            succeeds or fails by it, so many of its labels would be chance
-            (docs/how-to/train-the-self-judge.md).
-        sure: The share of right, or wrong, rollouts that a label needs.
-        pairs: The most pairs of one question and stage.
-        seed: The same seed gives the same examples.
-        sampling: Wider than a search's (0.6 and 0.9), so that candidates differ where the model is unsure.
+    The summary is not among the stages by default: an answer seldom succeeds or fails by it, so many of its
+        labels would be chance (docs/how-to/train-the-self-judge.md). The sampling is wider than a search's
+        (0.6 and 0.9), so that candidates differ where the model is unsure.
     """
 
-    candidates: int = 4
-    rollouts: int = 4
-    stages: tuple[str, ...] = STAGES[1:]
-    sure: float = 0.75
-    pairs: int = 2
+    candidates: int = 4  # of each stage
+    rollouts: int = 4  # completions of each candidate
+    stages: tuple[str, ...] = STAGES[1:]  # those that give examples
+    sure: float = 0.75  # the share of right, or wrong, rollouts that a label needs
+    pairs: int = 2  # the most of one question and stage
     seed: int = 0
     sampling: Sampling = _SAMPLING
 
@@ -106,15 +99,8 @@ async def examples_of(
 ) -> DuelsFound:
     """Sample and label candidates, and continue the best ones, down to the last of the settings' stages.
 
-    Args:
-        question: With its reference.
-        item: The scene that it asks about, if it asks about one.
-        model: Its candidates are compared.
-        settings: Of the set.
-        rng: All random choices come from it.
-
-    Raises:
-        ModelError: A call failed.
+    The question has its reference, and `item` is the scene that it asks about, if it asks about one. All
+    random choices come from `rng`. Raises ModelError if a call fails.
     """
     rollouts = RolloutQuestion(question, model, settings.sampling)
     by_rollouts = RolloutLabeler(rollouts, settings.rollouts, settings.sure)
