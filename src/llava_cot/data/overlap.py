@@ -134,10 +134,8 @@ class BenchmarkIndex:
     A record is one of them
     - by its picture: one with the same pixels, or at most `NEAR` away, is in a benchmark, with any question;
     - by its text: the same question with the same options is in a benchmark, and its picture there is at most
-      `LIKE` away, or one of the two has no picture at all.
-
-    The same text about quite another picture is no overlap: "How many objects are there?" fits thousands of
-    pictures, and a set without any question of a benchmark's kind would teach nothing for it.
+      `LIKE` away, or one of the two has no picture at all. The same text about quite another picture is no
+      overlap: "How many objects are there?" fits thousands of pictures.
     """
 
     def __init__(self) -> None:

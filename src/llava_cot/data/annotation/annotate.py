@@ -81,16 +81,10 @@ def annotate_to(
 ) -> AnnotationResult:
     """Annotate records into a folder, or resume that, and write the folder's files.
 
-    Replies and outcomes are saved as they arrive. A record whose calls fail is skipped and stays pending.
-
-    Args:
-        folder: New, empty, or of an earlier run with the same teacher.
-        records: Iterated over twice, so not an iterator.
-        teacher: Writes and judges.
-        at_once: The most records in progress.
-        budget: The most that all runs may cost.
-        on_progress: Called after each record.
-        on_interrupt: Called at Ctrl-C, after which calls in progress are still waited for.
+    Replies and outcomes are saved as they arrive; a record whose calls fail is skipped and stays pending. The
+    folder is new, empty, or of an earlier run with the same teacher. Records are iterated over twice, so not
+    an iterator. `budget` is the most that all runs may cost. `on_progress` is called after each record, and
+    `on_interrupt` at Ctrl-C, after which calls in progress are still waited for.
 
     Raises:
         DataError, StoreError, ModelError, OSError: It cannot be done.

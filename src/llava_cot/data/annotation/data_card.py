@@ -100,7 +100,6 @@ def _lengths(words: dict[str, Counter[int]]) -> str:
 
 
 def _quantile(lengths: Counter[int], share: float) -> int:
-    """The smallest length that this share of the texts do not exceed."""
     return sorted(lengths.elements())[max(ceil(share * lengths.total()) - 1, 0)]
 
 

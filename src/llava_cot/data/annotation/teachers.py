@@ -37,17 +37,11 @@ class TeacherReply:
 
 
 class Teacher(Protocol):
-    """Writes answers in stages and judges conclusions.
-
-    Attributes:
-        name: For messages and the data card.
-        priced: Whether the cost of its replies is known.
-        settings: What its replies depend on. A set is the work of one teacher with the same settings.
-    """
+    """Writes answers in stages and judges conclusions. A set is the work of one teacher and its settings."""
 
     name: str
-    priced: bool
-    settings: dict[str, str]
+    priced: bool  # whether the cost of its replies is known
+    settings: dict[str, str]  # what its replies depend on
 
     async def write(
         self, record: Record, number: int, earlier: Earlier, images: Images, seed: int

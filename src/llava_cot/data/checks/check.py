@@ -37,6 +37,7 @@ FINDING_KINDS = {
     "duplicate": "questions that an earlier line asks about the same picture",
     "benchmark": "questions of a benchmark",
 }
+T = TypeVar("T")
 MOST = 1000  # findings of a kind that a report lists; all are counted
 _OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
 
@@ -251,9 +252,6 @@ def _duplicates(
             what = f"line {first} asks the same about the same picture" if hashes else f"line {first} asks it"
             yield Finding("duplicate", number, record.id, turn, what)
         seen.add(key)
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)

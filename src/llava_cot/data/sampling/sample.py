@@ -173,7 +173,7 @@ def _match_recipe(store: Store, folder: Path, recipe: DataRecipe) -> None:
 def _first_candidates(
     source: OpenedSource, count: int | str | None, seed: int, on_progress: SamplingProgress
 ) -> _Queue:
-    """The candidates to examine at first. Raises DataError if there are fewer than the count."""
+    """Raises DataError if there are fewer than the count."""
     number = count if isinstance(count, int) else None
     size = None if number is None else number + int(number * _SPARE_SHARE) + _SPARE
     outcome = SourceOutcome(source.name, source.title, source.home, source.license, count or 0)
@@ -280,7 +280,6 @@ def _free(id: str, taken: set[str]) -> str:
 
 
 def _remove_others(folder: Path, files_to_keep: set[Path]) -> None:
-    """Remove all other files under a folder, and folders that this leaves empty."""
     for path, inner, files in os.walk(folder, topdown=False):
         for file in (Path(path, name) for name in files):
             if file not in files_to_keep:

@@ -42,12 +42,8 @@ class Conversation:
 def read_chats(path: Path, root: Path | None = None, name: str = "chats") -> Iterator[Record]:
     """Yield the conversations of a file, or of all such files in a folder. Raises DataError for a broken row.
 
-    Ids are the rows' own with a hash of their content, since public files repeat ids.
-
-    Args:
-        path: A file with one of `SUFFIXES`, or a folder of such files.
-        root: Where relative picture paths begin; by default the file's own folder.
-        name: Stands before pictures' names, and is the id of rows without one.
+    Relative paths of pictures begin at `root`, by default the file's folder. `name` stands before pictures'
+    names, and is the id of rows without one. Ids get a hash of the content, since public files repeat ids.
     """
     folder = root or (path if path.is_dir() else path.parent)
     for file in chat_files(path):

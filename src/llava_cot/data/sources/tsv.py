@@ -29,13 +29,11 @@ _EXTRA = ("category", "l2-category", "split", "source")
 def read_tsv(
     path: Path, root: Path | None = None, name: str | None = None, keep: Sequence[str] = _EXTRA
 ) -> Iterator[Record]:
-    """Yield the questions of a file. Pictures that several rows share are kept in memory.
+    """Yield the questions of a file, with the columns `keep` in `extra`.
 
-    Args:
-        path: The TSV file. Raises DataError if it, or a row of it, is not in this layout.
-        root: Where the paths of pictures begin; by default the file's folder.
-        name: Stands before ids; by default the file's name.
-        keep: Other columns that go into `extra`.
+    Relative paths of pictures begin at `root`, by default the file's folder; `name`, by default the file's,
+    stands before ids. Pictures that several rows share are kept in memory. Raises DataError if the file, or a
+    row of it, is not in this layout.
     """
     name = name or path.stem
     shared = _shared_images(path)
