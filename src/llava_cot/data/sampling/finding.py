@@ -7,7 +7,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,25 +34,20 @@ class SamplingProgress(Protocol):
     def __call__(self, what: str, done: int, total: int | None = None) -> None: ...
 
 
+@dataclass(frozen=True)
 class Finder:
     """Examines records of sources, puts their pictures into a folder, and remembers what it finds.
 
     Pictures are compared by their looks only if `perceptual`, which benchmarks need.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        known: ExaminedCandidates,
-        pool: ThreadPoolExecutor,
-        on_progress: SamplingProgress,
-        *,
-        perceptual: bool,
-    ) -> None:
-        self._folder, self._known, self._pool = folder, known, pool
-        self._on_progress, self._perceptual = on_progress, perceptual
-        self._benchmarks = BenchmarkIndex()
-        self._placed: dict[str, str] = {}  # paths of pictures in the folder, and the sources they came from
+    folder: Path
+    known: ExaminedCandidates
+    pool: ThreadPoolExecutor
+    on_progress: SamplingProgress
+    perceptual: bool
+    _benchmarks: BenchmarkIndex = field(default_factory=BenchmarkIndex)
+    _placed: dict[str, str] = field(default_factory=dict)  # pictures' paths in the folder, and their sources
 
     def exclude(self, name: str, records: Iterable[Record]) -> int:
         """Read a benchmark; returns its number of records. Raises DataError if a picture cannot be read."""
@@ -65,27 +60,27 @@ class Finder:
                     raise DataError(f"the benchmark {name} cannot be excluded: {why}")
                 self._benchmarks.add(record, _fingerprints(record, found))
             done += len(batch)
-            self._on_progress(f"{name}: reading", done)
+            self.on_progress(f"{name}: reading", done)
         return done
 
     def find_out(self, label: str, records: Iterable[Record], chosen: frozenset[Place], seed: int) -> None:
         """Examine the chosen ones of a source's records that are not known yet."""
-        known = self._known.places(label)
+        known = self.known.places(label)
         done, total = len(chosen & known), len(chosen)
-        self._on_progress(f"{label}: pictures", done, total)
+        self.on_progress(f"{label}: pictures", done, total)
         for batch in batches(_at_places(label, records, set(chosen - known), seed), _BATCH):
             found = self._examine(label, [record for _, record in batch])
-            self._known.add(label, [self._candidate(label, at, record, found) for at, record in batch])
+            self.known.add(label, [self._candidate(label, at, record, found) for at, record in batch])
             done += len(batch)
-            self._on_progress(f"{label}: pictures", done, total)
+            self.on_progress(f"{label}: pictures", done, total)
 
     def _examine(self, label: str, records: list[Record]) -> dict[str, ExaminedPicture]:
         """The fingerprints of pictures by name, saved at once."""
         names = {picture.name for record in records for picture in record.pictures}
-        known = {name: seen for name in names if (seen := self._known.picture(label, name)) is not None}
-        found = examine_pictures(records, self._pool, known=known, perceptual=self._perceptual)
+        known = {name: seen for name in names if (seen := self.known.picture(label, name)) is not None}
+        found = examine_pictures(records, self.pool, known=known, perceptual=self.perceptual)
         fresh = [(name, it.fingerprint) for name, it in found.items() if name not in known]
-        self._known.add_pictures(label, ((name, seen) for name, seen in fresh if seen is not None))
+        self.known.add_pictures(label, ((name, seen) for name, seen in fresh if seen is not None))
         return found
 
     def _candidate(
@@ -109,7 +104,7 @@ class Finder:
         path = _path_of(picture.name)
         if self._placed.get(path) == label:
             return
-        target = path_inside(self._folder, path)
+        target = path_inside(self.folder, path)
         if not target.exists():
             place_picture(picture, target, data)
         elif not holds_picture(target, picture):
