@@ -103,7 +103,10 @@ def other_process(folder: Path, code: str) -> subprocess.Popen[str]:
         f"from pathlib import Path\nfrom llava_cot.data.store import *\nfolder = Path({str(folder)!r})\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program + textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program + textwrap.dedent(code)],
+        stdin=subprocess.PIPE,  # some programs wait for it until they are killed
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
