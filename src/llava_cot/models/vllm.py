@@ -171,7 +171,7 @@ class VllmModel:
         raise ModelFailure(f"vLLM ended a sample of {self.name} early; ask again")
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
-        ids = [tuple(self._encoder.option(prompt.prefix, option)) for option in options]
+        ids = [tuple(self._encoder.option_ids(prompt.prefix, option)) for option in options]
         if not ids or not all(ids):
             raise no_option()
         return await self._loop.run(self._choose(prompt, ids))
@@ -217,7 +217,7 @@ class VllmModel:
 
     async def _inputs(self, prompt: Prompt) -> tuple[Any, tuple[int, ...]]:
         """The prompt as vLLM renders it from ids and images, and the ids of the prefix."""
-        ids, prefix_length = self._encoder.places(prompt)
+        ids, prefix_length = self._encoder.with_placeholders(prompt)
         if len(ids) >= self.context:
             raise too_long(self.name, len(ids), self.context)
         if ids and not 0 <= min(ids) <= max(ids) < self._size:

@@ -97,7 +97,7 @@ class RowEncoder:
         messages = conversation(record, self._target, load_pictures(record))
         with _as_data_error(record):
             ids, labels = self._label(
-                messages, lambda m: self._encoder.encode(Prompt(m)).ids, self._encoder.conversation
+                messages, lambda m: self._encoder.encode(Prompt(m)).ids, self._encoder.conversation_ids
             )
             head, tensors = self._head(messages[:1])
         assert max_tokens is None or max_tokens >= head, "a row is never cut inside its images"
@@ -120,7 +120,9 @@ class RowEncoder:
         with _as_data_error(record):
             extra, head = self._image_tokens(sizes, messages[0])
             ids, labels = self._label(
-                messages, lambda m: self._encoder.places(Prompt(m))[0], self._encoder.conversation_places
+                messages,
+                lambda m: self._encoder.with_placeholders(Prompt(m))[0],
+                self._encoder.conversation_with_placeholders,
             )
         first = next(i for i, label in enumerate(labels) if label != IGNORE)
         return RowSize(len(ids) + extra, head, first + extra)
@@ -141,7 +143,7 @@ class RowEncoder:
             prompt = Prompt((replace(first, images=blanks),))
             encoded = self._encoder.encode(prompt)
             assert encoded.head is not None
-            extra = len(encoded.ids) - len(self._encoder.places(prompt)[0])
+            extra = len(encoded.ids) - len(self._encoder.with_placeholders(prompt)[0])
             self._image_sizes[sizes] = extra, len(encoded.head.ids)
         return self._image_sizes[sizes]
 
@@ -160,8 +162,8 @@ class RowEncoder:
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            before = self._encoder.written(messages[:number], asks=True)
-            after = self._encoder.written(messages[: number + 1], asks=False)
+            before = self._encoder.render(messages[:number], generation_prompt=True)
+            after = self._encoder.render(messages[: number + 1], generation_prompt=False)
             prompt = prompt_ids(messages[:number])
             rewritten = not (before.startswith(written) and after.startswith(before))
             if rewritten or list(prompt[: len(ids)]) != ids:
@@ -171,7 +173,7 @@ class RowEncoder:
                 )
             whole = conversation_ids(messages[: number + 1])
             in_place = whole[: len(prompt)] == prompt
-            answer = whole[len(prompt) :] if in_place else self._encoder.plain(after[len(before) :])
+            answer = whole[len(prompt) :] if in_place else self._encoder.text_ids(after[len(before) :])
             labels += [IGNORE] * (len(prompt) - len(ids)) + self._answer_labels(answer)
             ids, written = [*prompt, *answer], after
         return self._closed(ids, labels)

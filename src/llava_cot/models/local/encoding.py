@@ -92,35 +92,35 @@ class Encoder:
         ids, head = encoded
         return Encoded((*ids, *rest), head, len(rest), messages)
 
-    def written(self, messages: Sequence[Message], asks: bool) -> str:
-        """The template's text, with `asks` up to where an answer begins. Raises ModelError."""
+    def render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
+        """The template's text, with `generation_prompt` up to where an answer begins. Raises ModelError."""
         with self._lock:
-            return self._render(messages, asks)
+            return self._render(messages, generation_prompt)
 
-    def conversation(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+    def conversation_ids(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """The ids of a whole conversation that ends with an answer. Raises ModelError."""
         with self._lock:
-            return self._encode(messages, asks=False)[0]
+            return self._encode(messages, generation_prompt=False)[0]
 
-    def conversation_places(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+    def conversation_with_placeholders(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """The same with one id per image."""
         with self._lock:
-            text, begins, bos = self._begin(messages, asks=False)
+            text, begins, bos = self._begin(messages, generation_prompt=False)
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
 
     def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
         """The model's inputs for a whole conversation with its images, one row. Raises ModelError."""
         with self._lock:
-            text, begins, _ = self._begin(messages, asks=False)
+            text, begins, _ = self._begin(messages, generation_prompt=False)
             images = [image for message in messages for image in message.images]
             return self._process(text, images, not begins)
 
-    def plain(self, text: str) -> tuple[int, ...]:
+    def text_ids(self, text: str) -> tuple[int, ...]:
         """The ids of a text by itself."""
         with self._lock:
             return tuple(self._plain(text))
 
-    def places(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
+    def with_placeholders(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
         """The ids with one per image, as engines take them that place images themselves.
 
         Returns:
@@ -134,7 +134,7 @@ class Encoder:
             rest = self._prefix(prompt)
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins), *rest), len(rest)
 
-    def option(self, prefix: str, option: str) -> list[int]:
+    def option_ids(self, prefix: str, option: str) -> list[int]:
         """The ids of an option as in one text with the prefix, where the prefix keeps its own ids there."""
         with self._lock:
             alone, before = self._plain(option), self._plain(prefix) if prefix else []
@@ -147,7 +147,7 @@ class Encoder:
         assert encoded.head is not None
         with self._lock:
             if encoded.head not in self._tensors:
-                self._encode(encoded.messages, anew=True)
+                self._encode(encoded.messages, again=True)
             tensors: dict[str, Tensor] = self._tensors.pop(encoded.head)
             return tensors
 
@@ -156,9 +156,11 @@ class Encoder:
             return prompt.prefix_tokens
         return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
 
-    def _begin(self, messages: Sequence[Message], asks: bool = True) -> tuple[str, bool, list[int]]:
+    def _begin(
+        self, messages: Sequence[Message], generation_prompt: bool = True
+    ) -> tuple[str, bool, list[int]]:
         """The template's text, whether a beginning-of-text token is in it, and ids to put before it."""
-        text = self._render(messages, asks)
+        text = self._render(messages, generation_prompt)
         begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
         return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
 
@@ -167,9 +169,9 @@ class Encoder:
         return ids
 
     def _encode(
-        self, messages: tuple[Message, ...], anew: bool = False, asks: bool = True
+        self, messages: tuple[Message, ...], again: bool = False, generation_prompt: bool = True
     ) -> tuple[tuple[int, ...], Head | None]:
-        text, begins, bos = self._begin(messages, asks)
+        text, begins, bos = self._begin(messages, generation_prompt)
         images = [image for message in messages for image in message.images]
         if not images:
             ids = self._tokenizer.encode(text, add_special_tokens=not begins)
@@ -184,7 +186,7 @@ class Encoder:
         rest: list[int] = []
         if at and self._splits is not False:
             rest = self._plain(self._image_mark + text[at:])[1:]
-            head = None if anew or self._splits is None else self._heads.get((text[:at], shas))
+            head = None if again or self._splits is None else self._heads.get((text[:at], shas))
             if head is None:
                 tensors = self._process(text[:at], images, not begins)
                 head = self._heads[text[:at], shas] = self._store(tensors, bos, shas)
@@ -209,7 +211,7 @@ class Encoder:
         self._tensors[head] = tensors
         return head
 
-    def _render(self, messages: Sequence[Message], asks: bool) -> str:
+    def _render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
         """The chat template's text. Image marks in the messages' own texts are dropped."""
         turns = []
         for message in messages:
@@ -217,16 +219,18 @@ class Encoder:
             content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
             turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
         try:
-            text: str = self._processor.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+            text: str = self._processor.apply_chat_template(
+                turns, add_generation_prompt=generation_prompt, tokenize=False
+            )
         except Exception as error:
             raise ModelError(f"the chat template cannot take the prompt: {_reason(error)}") from None
         return text
 
     def _process(self, text: str, images: list[LoadedImage], special: bool) -> dict[str, Tensor]:
-        pictures = [image.pil for image in images]
+        pil_images = [image.pil for image in images]
         try:
             made = self._processor(
-                text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special
+                text=[text], images=pil_images or None, return_tensors="pt", add_special_tokens=special
             )
         except Exception as error:
             raise ModelError(f"the processor cannot take the images: {_reason(error)}") from None

@@ -1,6 +1,6 @@
 """The schedule: which sequences run next, in which batch, and what happens to their logits.
 
-Whoever calls `step` owns the thread; there is no event loop here. Shared are heads (by all sequences that
+The caller of `step` owns the thread; there is no event loop here. Shared are heads (by all sequences that
 begin with them), prefixes (by all sequences), and a prefill (by all samples of a prompt). Admission and
 decoding stay in one file, since they share the rows and the bound on memory.
 """

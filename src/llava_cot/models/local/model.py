@@ -126,7 +126,7 @@ class LocalModel:
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         encoded = self._encode(prompt)
-        ids = [self._encoder.option(prompt.prefix, option) for option in options]
+        ids = [self._encoder.option_ids(prompt.prefix, option) for option in options]
         if not ids or not all(ids):
             raise no_option()
         if len(encoded.ids) + max(map(len, ids)) > self.context:
