@@ -23,6 +23,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import OPTIONAL_SAMPLING, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.methods import METHODS
+from llava_cot.search.resources import Resources
 from llava_cot.view.describe import describe_request
 
 OPTIONS: dict[str, Any] = {"top_k": 5, "min_p": 0.125, "repetition_penalty": 1.25}
@@ -192,3 +193,19 @@ async def test_a_model_without_them_refuses_by_name(option: str) -> None:
         await ask(model, None, "q", method="single", sampling=Sampling(**{option: OPTIONS[option]}))
     assert model.calls == []
     assert (await ask(model, None, "q", method="single")).answer == "2"
+
+
+@pytest.mark.parametrize("used", ["reasoner", "judge_model"])
+async def test_another_model_without_them_refuses_before_any_call(used: str) -> None:
+    model, other = ScriptedModel(noisy), ScriptedModel(noisy, sampling_options=())
+    kinds: dict[str, Any] = {"method": "prism"} if used == "reasoner" else {"method": "best-of-n", "n": 2}
+    with pytest.raises(ModelError, match="scripted does not support top_k; leave it out"):
+        await ask(
+            model,
+            PICTURE,
+            "How many?",
+            sampling=Sampling(top_k=5),
+            resources=Resources(**{used: other}),
+            **kinds,
+        )
+    assert model.calls == other.calls == []
