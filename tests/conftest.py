@@ -8,18 +8,25 @@ settings.register_profile("llava-cot", deadline=None)
 settings.load_profile("llava-cot")
 
 HERE = Path(__file__).parent
-# Files that take more than five seconds of processor time, by the beginnings of their paths: `make check`
+# Files that take more than four seconds of processor time, by the beginnings of their paths: `make check`
 # leaves them to `make test`. (A test that is slow by itself has the marker.)
 SLOW = (
+    "cli/test_completion",
+    "cli/test_help",
+    "core/test_plugins",
     "data/test_preferences_trl",
+    "data/test_store",
     "docs/test_commands",
     "docs/test_notebooks",
     "e2e/",
     "evaluation/test_cluster",
+    "evaluation/test_statistics",
     "examples/test_plugin.py",
     "golden/",
     "models/test_constraints",
     "models/test_equality",
+    "models/test_local",
+    "models/test_sampler",
     "research/",
     "scenes/test_spelling",
     "search/methods/test_adaptive_mini",
@@ -28,12 +35,14 @@ SLOW = (
     "server/test_queue",
     "server/test_refused",
     "server/test_serve",
-    "train/test_train_benchmark",
     "test_benchmark",
     "test_data_benchmark",
     "test_endpoint_benchmark",
     "test_wheel",
+    "train/test_train_benchmark",
     "train/test_training_run",
+    "view/test_report_browser",
+    "view/test_report_charts",
 )
 
 
