@@ -13,8 +13,7 @@ NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing colle
 
 # One core for each process of the tests; torch would take them all in each.
 TEST_ENV := OMP_NUM_THREADS=1
-# What `make check` leaves to `make test`.
-SLOW := not slow
+PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 .PHONY: install demo check lint test docs serve-docs test-vllm test-harness bench clean
 
@@ -51,11 +50,11 @@ lint: $(VENV)/.installed-test
 
 # For daily work: lint, types and the fast tests, in under 90 seconds on two cores.
 check: lint
-	$(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadfile -m "$(SLOW)"
+	$(TEST_ENV) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
 # Everything: lint, types and all tests, in under 10 minutes on two cores.
 test: lint
-	$(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadfile
+	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 
 # The documentation as a site, in site/. A broken link, or a reference that is out of date, is an error.
 docs: $(VENV)/.installed-docs

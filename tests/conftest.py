@@ -44,6 +44,8 @@ SLOW = (
     "view/test_report_browser",
     "view/test_report_charts",
 )
+# The longest ones begin first, so that no core is left waiting for one at the end.
+FIRST = ("docs/test_commands", "train/test_training_run", "server/test_serve", "research/", "e2e/")
 
 
 def is_slow(path: Path) -> bool:
@@ -60,3 +62,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: _rank(item.path))
+
+
+def _rank(path: Path) -> int:
+    name = path.relative_to(HERE).as_posix()
+    return next((rank for rank, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
