@@ -60,6 +60,8 @@ async def test_a_batch_changes_no_reward_and_holds_all_that_waits(
 ) -> None:
     alone = [await model.reward(ASKED, answer) for answer in ANSWERS]
     sizes: list[int] = []
+    # Long enough for all to arrive before the first batch runs, on a busy machine too.
+    monkeypatch.setattr(reward_local, "_SECONDS", 1.0)
     values = reward_local._values
     monkeypatch.setattr(
         reward_local, "_values", lambda network, rows: sizes.append(len(rows)) or values(network, rows)
