@@ -59,9 +59,9 @@ def test_it_is_a_value() -> None:
 
 async def test_a_model_refuses_options_that_it_does_not_declare() -> None:
     assert sampling_options_of(object()) == ()
-    check_sampling("a model", Sampling(), ())
+    check_sampling(object(), "a model", Sampling())
     with pytest.raises(ModelError, match="a model does not support min_p; leave it out"):
-        check_sampling("a model", Sampling(min_p=0.1), ("top_k",))
+        check_sampling(ScriptedModel({}, sampling_options=("top_k",)), "a model", Sampling(min_p=0.1))
     model = ScriptedModel(lambda prompt, rng: "yes", sampling_options=("top_k",))
     with pytest.raises(ModelError, match="scripted does not support repetition_penalty"):
         await model.sample(Prompt.of("q"), 1, Sampling(repetition_penalty=1.1))

@@ -227,8 +227,7 @@ def test_event_loops_may_follow_one_another(mllama: Tiny) -> None:
 def test_a_model_that_nobody_holds_ends_its_thread(mllama: Tiny) -> None:
     model = LocalModel(mllama.folder, device="cpu")
     asyncio.run(model.sample(PROMPTS[0], 1, GREEDY))
-    thread = model._runner._thread
-    assert thread is not None
+    thread = model._loop._thread
     del model
     gc.collect()
     thread.join(5)
@@ -237,7 +236,7 @@ def test_a_model_that_nobody_holds_ends_its_thread(mllama: Tiny) -> None:
 
 def test_an_interrupt_while_closing_comes_after_it(mllama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     model = LocalModel(mllama.folder, device="cpu")
-    thread, wait = model._runner._thread, model._runner._ended.wait
+    thread, wait = model._loop._thread, model._loop._ended.wait
     interrupts = [KeyboardInterrupt, KeyboardInterrupt]
 
     def interrupted() -> bool:
@@ -245,10 +244,10 @@ def test_an_interrupt_while_closing_comes_after_it(mllama: Tiny, monkeypatch: py
             raise interrupts.pop()
         return wait()
 
-    monkeypatch.setattr(model._runner._ended, "wait", interrupted)
+    monkeypatch.setattr(model._loop._ended, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.close()
-    assert thread is not None and not thread.is_alive()
+    assert not thread.is_alive()
     model.close()
 
 

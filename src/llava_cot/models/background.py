@@ -12,13 +12,13 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from llava_cot.errors import ModelError
 from llava_cot.models.base import OnText
 
 _T = TypeVar("_T")
-_JOIN_SECONDS = 30.0
 
 
 class BackgroundLoop:
@@ -31,10 +31,10 @@ class BackgroundLoop:
     """
 
     def __init__(self, name: str, end: Callable[[], Awaitable[None]]) -> None:
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        thread.start()
-        self._finalizer = weakref.finalize(self, _close, self._loop, thread, end)
+        self._loop, self._ended = asyncio.new_event_loop(), threading.Event()
+        self._thread = threading.Thread(target=_serve, args=(self._loop, self._ended), name=name, daemon=True)
+        self._thread.start()
+        self._finalizer = weakref.finalize(self, _close, self._loop, self._thread, self._ended, end)
 
     async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine in the thread and wait for it. Canceling this cancels it there."""
@@ -69,7 +69,8 @@ class BackgroundLoop:
                     waiting.cancel()
 
         def send(text: str) -> None:
-            loop.call_soon_threadsafe(show, text)
+            with suppress(RuntimeError):  # the caller's loop was closed meanwhile
+                loop.call_soon_threadsafe(show, text)
 
         try:
             return await self.run(work(send))
@@ -94,7 +95,9 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        self._finalizer()
+        """Cancel all work, and end the thread. An interrupt meanwhile is raised once it has ended."""
+        if self._finalizer():
+            raise KeyboardInterrupt
 
 
 async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -107,9 +110,26 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]
             task.cancel()
 
 
+def _serve(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+        ended.set()
+
+
 def _close(
-    loop: asyncio.AbstractEventLoop, thread: threading.Thread, end: Callable[[], Awaitable[None]]
-) -> None:
+    loop: asyncio.AbstractEventLoop,
+    thread: threading.Thread,
+    ended: threading.Event,
+    end: Callable[[], Awaitable[None]],
+) -> bool:
+    """End the thread. True if an interrupt came meanwhile.
+
+    This waits for what the thread is doing: were it still inside torch when the interpreter ends, the process
+    would abort. It waits for an event first, since a `join` that is interrupted takes the thread for ended.
+    """
+
     async def finish() -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
@@ -118,10 +138,15 @@ def _close(
         try:
             await end()
         finally:
-            loop.call_soon(loop.stop)
+            loop.stop()
 
     loop.call_soon_threadsafe(lambda: loop.create_task(finish()))
-    if thread is not threading.current_thread():
-        thread.join(_JOIN_SECONDS)
-        if not thread.is_alive():
-            loop.close()
+    interrupted = False
+    while thread is not threading.current_thread():
+        try:
+            ended.wait()
+            thread.join()
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    return interrupted

@@ -4,7 +4,7 @@ that all models share. Imports no torch."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from hashlib import sha256
 from typing import Annotated, Literal, Protocol, runtime_checkable
@@ -125,11 +125,7 @@ def explain_sampling(error: ValidationError) -> str:
     schema = TypeAdapter(Sampling).json_schema()["properties"].get(name)
     if schema is None:
         return f"there is no sampling option {name!r}; choose one of {', '.join(SAMPLING_OPTIONS)}"
-    words = {
-        "minimum": "at least {:g}",
-        "exclusiveMinimum": "more than {:g}",
-        "maximum": "at most {:g}",
-    }
+    words = {"minimum": "at least {:g}", "exclusiveMinimum": "more than {:g}", "maximum": "at most {:g}"}
     bounds = " and ".join(text.format(schema[key]) for key, text in words.items() if key in schema)
     what = {"integer": "a whole number", "number": "a number"}.get(schema.get("type", ""), "another value")
     meaning = schema.get("description", "").rstrip(".")
@@ -252,25 +248,22 @@ def optional_sampling(sampling: Sampling) -> dict[str, float]:
     return {name: value for name, value in found.items() if value != _DEFAULTS[name]}
 
 
-def check_sampling(name: str, sampling: Sampling, options: Collection[str]) -> None:
-    """Raise ModelError if an option is set that the model called `name`, with these `options`, ignores."""
+def check_sampling(model: object, name: str, sampling: Sampling) -> None:
+    """Raise ModelError if an option is set that a model, called `name` in the message, ignores."""
     for option in optional_sampling(sampling):
-        if option not in options:
+        if option not in sampling_options_of(model):
             raise ModelError(f"{name} does not support {option}; leave it out, or choose another model")
 
 
-def check_samples(n: int) -> None:
-    """Raise ModelError if no sample is requested."""
+def check_call(model: object, name: str, n: int, sampling: Sampling) -> None:
+    """Raise ModelError for a call of `sample` that a model, called `name` in the message, cannot answer."""
     if n < 1:
         raise ModelError(f"{n} samples were requested; request at least 1")
-
-
-def check_constraint(name: str, sampling: Sampling, kinds: Collection[ConstraintKind]) -> None:
-    """Raise ModelError if the samples have a constraint that the model called `name` cannot enforce."""
     constraint = sampling.constraint
-    if constraint is not None and constraint.kind not in kinds:
+    if constraint is not None and constraint.kind not in constraints_of(model):
         what = {"json": "a JSON schema", "grammar": "a grammar"}[constraint.kind]
         raise ModelError(f"{name} cannot constrain its output to {what}; choose another method or model")
+    check_sampling(model, name, sampling)
 
 
 def check_memory(cache_mb: int, max_batch: int) -> None:
@@ -292,8 +285,12 @@ def too_long(name: str, tokens: int, context: int) -> ModelError:
     )
 
 
-def unknown_ids(name: str) -> ModelError:
-    return ModelError(f"the prompt has token ids that {name} does not know")
+def check_ids(name: str, ids: Sequence[int], context: int, size: int) -> None:
+    """Raise ModelError if a prompt does not fit into the context, or has ids that the model does not have."""
+    if len(ids) >= context:
+        raise too_long(name, len(ids), context)
+    if ids and not 0 <= min(ids) <= max(ids) < size:
+        raise ModelError(f"the prompt has token ids that {name} does not know")
 
 
 def request_seed(seed: int, number: int) -> int:

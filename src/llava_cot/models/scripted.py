@@ -21,8 +21,7 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
-    check_constraint,
-    check_sampling,
+    check_call,
 )
 
 # The text after the prompt's prefix, up to the model's own end. The generator depends on the sample's seed
@@ -81,8 +80,7 @@ class ScriptedModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_constraint(self.name, sampling, self.constraints)
-        check_sampling(self.name, sampling, self.sampling_options)
+        check_call(self, self.name, n, sampling)
         self.calls.append(ScriptedCall(prompt, n, sampling))
         if prompt.prefix_tokens is not None and self.decode(prompt.prefix_tokens) != prompt.prefix:
             raise ModelError(f"the prompt's token ids are not those of its prefix {prompt.prefix!r}")

@@ -155,12 +155,8 @@ class SampleText:
 class SampleBuilder:
     """Turns a sample's tokens, as they arrive, into a `Continuation`, and streams its text.
 
-    Args:
-        prompt_tokens: Length of the prompt.
-        limit: Most tokens that the sample may have.
-        written: The sample's text.
-        ends: Token ids that end a sample.
-        on_text: Called with the text gained, as soon as it cannot change any more.
+    A sample has at most `limit` tokens, and one of `ends` ends it. `on_text` gets the text that cannot change
+    any more.
     """
 
     def __init__(

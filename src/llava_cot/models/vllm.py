@@ -31,13 +31,12 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
-    check_constraint,
+    check_call,
+    check_ids,
     check_memory,
-    check_samples,
     no_option,
     request_seed,
     too_long,
-    unknown_ids,
 )
 from llava_cot.models.local.checkpoint import check_dtype, end_tokens, first_sentence, load_processor, quiet
 from llava_cot.models.local.encoding import Encoder
@@ -119,8 +118,7 @@ class VllmModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n)
-        check_constraint(self.name, sampling, self.constraints)
+        check_call(self, self.name, n, sampling)
         return await self._loop.run_streaming(
             lambda stream: self._sample(prompt, n, sampling, stream), on_text
         )
@@ -218,10 +216,7 @@ class VllmModel:
     async def _inputs(self, prompt: Prompt) -> tuple[Any, tuple[int, ...]]:
         """The prompt as vLLM renders it from ids and images, and the ids of the prefix."""
         ids, prefix_length = self._encoder.with_placeholders(prompt)
-        if len(ids) >= self.context:
-            raise too_long(self.name, len(ids), self.context)
-        if ids and not 0 <= min(ids) <= max(ids) < self._size:
-            raise unknown_ids(self.name)
+        check_ids(self.name, ids, self.context, self._size)
         params: dict[str, Any] = {"prompt_token_ids": list(ids)}
         images = [image for message in prompt.messages for image in message.images]
         if images:

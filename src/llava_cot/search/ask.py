@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 from llava_cot.core.question import ImageSource, Question, load_image
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling, sampling_options_of
+from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling
 from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.judges.base import JUDGES, Judge, JudgeSetup
 from llava_cot.search.request import Request, make_request
@@ -87,7 +87,7 @@ async def answer(
     resources = resources or Resources()
     for used in (model, resources.reasoner, resources.judge_model):
         if used is not None and not isinstance(used, RewardModel):
-            check_sampling(used.name, request.sampling, sampling_options_of(used))
+            check_sampling(used, used.name, request.sampling)
     judge = request.judge
     if isinstance(judge, str):
         judge = make_judge(judge, model, request, resources)

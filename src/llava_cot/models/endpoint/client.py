@@ -15,9 +15,7 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
-    check_constraint,
-    check_samples,
-    check_sampling,
+    check_call,
     no_option,
     request_seed,
 )
@@ -140,9 +138,7 @@ class EndpointModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n)
-        check_constraint(f"{self.name} at {self.url}", sampling, self.constraints)
-        check_sampling(f"{self.name} at {self.url}", sampling, self.sampling_options)
+        check_call(self, f"{self.name} at {self.url}", n, sampling)
         return await self._http.loop.run_streaming(
             lambda stream: self._sample(prompt, n, sampling, stream), on_text
         )

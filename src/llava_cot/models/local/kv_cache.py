@@ -50,10 +50,8 @@ class CacheLayout:
 class BatchCache:
     """Keys and values of the sequences of one batch, in buffers that grow.
 
-    Args:
-        layout: Where keys and values lie.
-        cross: The image features of one sequence (`PrefixRoot.cross`), None without. All sequences of a batch
-            have as many.
+    `cross` are the image features of one sequence (`PrefixRoot.cross`), None without; all sequences of a
+    batch have as many.
     """
 
     def __init__(self, layout: CacheLayout, cross: Tensor | None) -> None:
@@ -81,14 +79,10 @@ class BatchCache:
         return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
 
     def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
-        """Make room. False if it takes more than `limit` bytes.
+        """Make room for rows and columns. False if it takes more than `limit` bytes.
 
-        Args:
-            rows: Rows needed.
-            columns: Columns needed.
-            held: Rows and columns whose content stays.
-            mixed: Whether rows are on different images, and so need room for the features of each.
-            limit: The most bytes that the buffers may take.
+        The content of `held` rows and columns stays. `mixed` rows, on different images, need room for the
+        features of each.
         """
         fits = rows <= self.capacity[0] and columns <= self.capacity[1]
         roomy = (max(_ROWS, 1 << (rows - 1).bit_length()), _COLUMNS * -(-columns * 3 // 2 // _COLUMNS))

@@ -6,15 +6,13 @@ Calls come from any number of event loops; each result goes back to the loop tha
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava_cot.errors import ModelError
+from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
     ConstraintKind,
@@ -22,12 +20,11 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
-    check_constraint,
+    check_call,
+    check_ids,
     check_memory,
-    check_samples,
     no_option,
     too_long,
-    unknown_ids,
 )
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, load_checkpoint
 from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintState
@@ -78,11 +75,17 @@ class LocalModel:
     ) -> None:
         check_memory(cache_mb, max_batch)
         self.name = folder.resolve().name
-        self._runner = _Runner()
-        self._finalizer = weakref.finalize(self, self._runner.close)
-        opened = self._runner.start(
-            lambda: _open(folder, device, dtype, cache_mb * 2**20, max_batch, double_bos, share)
-        )
+        self._loop = BackgroundLoop("llava-cot engine", _nothing)
+        try:
+            # In that thread: had another one computed with the model, OpenMP would keep a second set of
+            # threads, and with more of them than processors each waits longer for the others.
+            opened = self._loop.run_blocking(
+                _open(folder, device, dtype, cache_mb * 2**20, max_batch, double_bos, share)
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._driver = _Driver(opened.engine)
         model, processor = opened.checkpoint.model, opened.checkpoint.processor
         self.context = opened.checkpoint.context
         self._engine, self._encoder = opened.engine, opened.encoder
@@ -104,8 +107,7 @@ class LocalModel:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
-        check_samples(n)
-        check_constraint(self.name, sampling, self.constraints)
+        check_call(self, self.name, n, sampling)
         encoded = self._encode(prompt)
         limit = min(sampling.max_tokens, self.context - len(encoded.ids))
         prefix = encoded.ids[len(encoded.ids) - encoded.prefix_length :]
@@ -120,7 +122,7 @@ class LocalModel:
             seen = SeenTokens(encoded.ids, self._size) if penalized else None
             return SampledSequence(call, number, encoded, sampling, builder, states[number], seen)
 
-        return await self._runner.run(
+        return await self._run(
             n, lambda call, stream: [sequence(call, number, stream) for number in range(n)], on_text
         )
 
@@ -135,7 +137,7 @@ class LocalModel:
         groups = [[i for i, option in enumerate(ids) if len(option) == 1]]
         groups = [group for group in groups if group] + [[i] for i, o in enumerate(ids) if len(o) > 1]
 
-        found = await self._runner.run(
+        found = await self._run(
             len(groups),
             lambda call, _: [
                 ScoredSequence(call, part, encoded, [ids[i] for i in group])
@@ -149,6 +151,12 @@ class LocalModel:
         }
         return [by_option[i] for i in range(len(ids))]
 
+    async def _run(self, parts: int, sequences: MakeSequences, on_text: OnText | None = None) -> list[Any]:
+        self._driver.announce()
+        return await self._loop.run_streaming(
+            lambda stream: self._driver.run(parts, sequences, stream), on_text
+        )
+
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encoder.encode(prompt).ids)
 
@@ -157,15 +165,11 @@ class LocalModel:
 
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
-        if self._finalizer():
-            raise KeyboardInterrupt
+        self._loop.close()
 
     def _encode(self, prompt: Prompt) -> Encoded:
         encoded = self._encoder.encode(prompt)
-        if len(encoded.ids) >= self.context:
-            raise too_long(self.name, len(encoded.ids), self.context)
-        if encoded.ids and not 0 <= min(encoded.ids) <= max(encoded.ids) < self._embeddings:
-            raise unknown_ids(self.name)
+        check_ids(self.name, encoded.ids, self.context, self._embeddings)
         return encoded
 
 
@@ -177,7 +181,7 @@ class _Opened:
     engine: Engine
 
 
-def _open(
+async def _open(
     folder: Path, device: str, dtype: str, memory: int, max_batch: int, double_bos: bool, share: bool
 ) -> _Opened:
     loaded = load_checkpoint(folder, device, dtype)
@@ -186,163 +190,68 @@ def _open(
     return _Opened(loaded, network, encoder, Engine(network, encoder.head_tensors, memory, max_batch, share))
 
 
-class _Waiting:
-    """A call, and the future in some event loop that waits for its results."""
+class _Driver:
+    """Steps an engine, in the event loop of its thread, while it has sequences."""
 
-    def __init__(self, parts: int, on_text: OnText | None) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[list[Any]] = self.loop.create_future()
-        self.call = EngineCall(parts, self._finish)
-        self._on_text = on_text
-        self._texts: list[str] = []
-        self._lock = threading.Lock()
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stepping: asyncio.Task[None] | None = None
+        self._announced = 0
+        self._caller: asyncio.AbstractEventLoop | None = None
 
-    def _finish(self, result: list[Any] | BaseException) -> None:
-        self._later(self._resolve, result)
+    def announce(self) -> None:
+        """Tell that a call follows, in the event loop that makes it."""
+        self._announced += 1
+        self._caller = asyncio.get_running_loop()
 
-    def stream(self, text: str) -> None:
-        """Send text to the loop. What arrives faster than the loop takes it is joined."""
-        with self._lock:
-            self._texts.append(text)
-            first = len(self._texts) == 1
-        if first:
-            self._later(self._show, None)
-
-    def _later(self, function: Callable[[Any], None], argument: Any) -> None:
-        try:
-            self.loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:  # the loop was closed meanwhile
-            self.call.dropped = True
-
-    def _resolve(self, result: list[Any] | BaseException) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, BaseException):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
-
-    def _show(self, _: None) -> None:
-        with self._lock:
-            texts, self._texts = self._texts, []
-        if self._on_text is None or self.future.done():
-            return
-        try:
-            self._on_text("".join(texts))
-        except Exception as error:
-            self.future.set_exception(error)
-
-
-class _Runner:
-    """Runs an engine in a thread of its own.
-
-    The model is opened there too: had another thread computed with it, OpenMP would keep a second set of
-    threads, and with more of them than processors each waits longer for the others.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inbox: list[EngineSequence] = []
-        self._submitted = 0
-        self._last_loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, build: Callable[[], _Opened]) -> _Opened:
-        """Start the thread. Returns what `build` made there, and raises what it raised."""
-        opened: Future[_Opened] = Future()
-        thread = threading.Thread(
-            target=self._work, args=(build, opened), name="llava-cot engine", daemon=True
-        )
-        thread.start()
-        self._thread = thread
-        return opened.result()
-
-    async def run(self, parts: int, sequences: MakeSequences, on_text: OnText | None = None) -> list[Any]:
+    async def run(self, parts: int, sequences: MakeSequences, stream: OnText | None) -> list[Any]:
         """Run the sequences of one call. Returns their results in order. Canceling this drops the call."""
-        waiting = _Waiting(parts, on_text)
-        with self._changed:
-            if self._closed:
-                raise ModelError("the model has been closed; open it again")
-            self._inbox += sequences(waiting.call, None if on_text is None else waiting.stream)
-            self._submitted += 1
-            self._last_loop = waiting.loop
-            self._changed.notify()
-        try:
-            return await waiting.future
-        finally:
-            waiting.call.dropped = True
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
-    def close(self) -> bool:
-        """End the thread. True if an interrupt came meanwhile.
-
-        This waits for the current pass of the engine (or for the opening): were the thread still inside torch
-        when the interpreter ends, the process would abort. It waits for an event first, since a `join` that
-        is interrupted takes the thread for ended.
-        """
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        interrupted = False
-        while self._thread not in (None, threading.current_thread()):
-            try:
-                self._ended.wait()
-                self._thread.join()
-                break
-            except KeyboardInterrupt:
-                interrupted = True
-        return interrupted
-
-    def _work(self, build: Callable[[], _Opened], opened: Future[_Opened]) -> None:
-        try:
-            self._serve(build, opened)
-        finally:
-            self._ended.set()
-
-    def _serve(self, build: Callable[[], _Opened], opened: Future[_Opened]) -> None:
-        try:
-            made = build()
-        except BaseException as error:
-            opened.set_exception(error)
-            return
-        engine = made.engine
-        opened.set_result(made)
-        while self._receive(engine):
-            try:
-                engine.step()
-            except BaseException as error:
-                engine.fail(error)
-
-    def _receive(self, engine: Engine) -> bool:
-        """Hand new sequences to the engine; wait for some if it has none. False if the thread must end."""
-        idle = not engine.busy
-        with self._changed:
-            if idle:
-                self._changed.wait_for(lambda: self._inbox or self._closed)
-        if idle and not self._closed:
-            self._settle()
-        with self._changed:
-            engine.add(self._inbox)
-            self._inbox = []
-            if self._closed:
-                engine.fail(ModelError("the model has been closed"))
-            return not self._closed
-
-    def _settle(self) -> None:
-        """Wait until the event loop of the last call makes no more calls, so that these start together."""
-        loop, quiet = self._last_loop, threading.Event()
-
-        def look(rounds: int, submitted: int) -> None:
-            rounds = rounds + 1 if submitted == self._submitted else 0
-            if rounds < _QUIET_ROUNDS and loop is not None:
-                loop.call_soon(look, rounds, self._submitted)
+        def finish(result: list[Any] | BaseException) -> None:
+            if isinstance(result, BaseException):
+                future.set_exception(result)
             else:
-                quiet.set()
+                future.set_result(result)
 
+        call = EngineCall(parts, finish)
+        self._engine.add(sequences(call, stream))
+        if self._stepping is None or self._stepping.done():
+            self._stepping = asyncio.create_task(self._step())
         try:
-            if loop is not None:
-                loop.call_soon_threadsafe(look, 0, self._submitted)
-                quiet.wait(0.05)
-        except RuntimeError:  # the loop was closed
-            pass
+            return await future
+        finally:
+            call.dropped = True
+
+    async def _step(self) -> None:
+        await self._settle()
+        while self._engine.busy:
+            try:
+                self._engine.step()
+            except BaseException as error:
+                self._engine.fail(error)
+            # A new call reaches `run` in two rounds of the loop, and a result its caller.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def _settle(self) -> None:
+        """Wait until the event loop of the last call makes no more calls, so that these start together."""
+        quiet, own, caller = asyncio.Event(), asyncio.get_running_loop(), self._caller
+
+        def look(rounds: int, announced: int) -> None:
+            rounds = rounds + 1 if announced == self._announced else 0
+            if rounds < _QUIET_ROUNDS and caller is not None:
+                caller.call_soon(look, rounds, self._announced)
+            else:
+                with suppress(RuntimeError):  # the engine's loop was closed
+                    own.call_soon_threadsafe(quiet.set)
+
+        with suppress(RuntimeError, TimeoutError):  # the caller's loop was closed, or is busy
+            if caller is not None:
+                caller.call_soon_threadsafe(look, 0, self._announced)
+                async with asyncio.timeout(0.05):
+                    await quiet.wait()
+
+
+async def _nothing() -> None:
+    """There is nothing to close once all calls have been canceled."""

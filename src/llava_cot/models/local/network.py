@@ -102,16 +102,9 @@ class Network:
     def step(
         self, batch: BatchCache, tokens: Sequence[int], lengths: Sequence[int], roots: Sequence[PrefixRoot]
     ) -> Tensor:
-        """Run one token of each of the batch's first rows.
+        """Run one token of each of the batch's first rows, whose lengths so far are given.
 
-        Args:
-            batch: The rows' cache.
-            tokens: One per row.
-            lengths: The rows' lengths so far.
-            roots: The rows' roots.
-
-        Returns:
-            Logits [rows, vocabulary].
+        Returns logits [rows, vocabulary].
         """
         ids, place = torch.tensor([tokens, lengths], device=self.device)[:, :, None]
         columns = max(lengths) + 1
@@ -134,10 +127,7 @@ class Network:
         """Run some tokens of rows `first` and on; otherwise as `step`.
 
         Shorter rows are padded on the left; what padding writes lands in the last column of the cache, which
-        must be free.
-
-        Returns:
-            Logits [rows, logits_to_keep, vocabulary] of the last tokens.
+        must be free. Returns logits [rows, logits_to_keep, vocabulary] of the last tokens.
         """
         rows, longest = len(tokens), max(map(len, tokens))
         columns = max(length + len(t) for length, t in zip(lengths, tokens, strict=True))

@@ -35,11 +35,9 @@ class PrefixNode:
 class PrefixRoot(PrefixNode):
     """What running a head leaves behind; empty for texts without a head.
 
-    Attributes:
-        head: The head.
-        cross: Keys and values of its images' features, [planes, heads, features, width], where the network
-            reads images through layers of their own.
-        shift: Difference of a later token's position from its place in the text.
+    `cross` are keys and values of its images' features, [planes, heads, features, width], where the network
+    reads images through layers of their own; `shift` is the difference of a later token's position from its
+    place in the text.
     """
 
     head: Head | None = None

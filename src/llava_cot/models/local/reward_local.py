@@ -39,13 +39,9 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class _Network:
-    """A reward model that is loaded.
+    """A reward model that is loaded; `encode` makes one row of inputs from a conversation.
 
-    Attributes:
-        model: The network.
-        encode: Makes one row of inputs from a conversation.
-        pad: The id for padding; None where the model cannot tell it from text, so that rows run one by one.
-        context: The longest conversation, in tokens.
+    `pad` is None where the model cannot tell padding from text, so that rows run one by one.
     """
 
     model: Any

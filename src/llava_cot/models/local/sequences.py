@@ -26,12 +26,8 @@ _WORTH = 64
 class EngineCall:
     """One call of the model, which has several parts.
 
-    Args:
-        parts: How many sequences the call has.
-        finish: Called once, with the results of all parts, or with the first failure.
-
-    Attributes:
-        dropped: Set when there is a result, and by a caller that stops waiting.
+    `finish` is called once, with the results of all parts or with the first failure. `dropped` is set when
+    there is a result, and by a caller that stops waiting.
     """
 
     def __init__(self, parts: int, finish: Callable[[list[Any] | BaseException], None]) -> None:
@@ -92,17 +88,7 @@ class ScoredSequence(EngineSequence):
 
 
 class SampledSequence(EngineSequence):
-    """A continuation being sampled; `ids` grows.
-
-    Args:
-        call: The call that it is part of.
-        part: Its number there.
-        encoded: The prompt.
-        sampling: How to sample.
-        builder: Turns its tokens into a continuation.
-        constraint: Its place in its constraint, if it has one.
-        seen: The tokens seen, if it has a repetition penalty.
-    """
+    """A continuation being sampled; `ids` grows. `builder` makes a continuation of its tokens."""
 
     def __init__(
         self,
@@ -170,12 +156,7 @@ class SampledSequence(EngineSequence):
 class Prefill:
     """Ids to be run once after a root, for all the sequences that begin with them.
 
-    Attributes:
-        root: What the head of `ids` left behind.
-        ids: All ids, those of the head included.
-        sequences: The sequences that have these ids.
-        pieces: Keys and values of what is in the prefix cache.
-        cached: How many ids need not be run: those of the head and of `pieces`.
+    The first `cached` ids need not be run: those of the head, and those whose keys and values are `pieces`.
     """
 
     root: PrefixRoot
