@@ -7,7 +7,7 @@
 Overhead: many requests, 256 in flight, to a server in another process (`replying.py`) that answers at
 once, and to one that answers after a quarter of a second, so that as many really are in flight. A
 request's overhead is the whole time divided by the number of requests, the server's own work included,
-less what the wait takes of it (250 ms / 256). Beside it, the same requests by one client of `httpx`.
+less what the wait takes of it (250 ms / 256). In comparison, the same requests by one client of `httpx`.
 Medians over the repeats, without a picture and with one of 336 x 336 pixels, each request its own; they
 are encoded in the warm-up.
 
@@ -85,7 +85,7 @@ def replying(share: float = 0.0, wait: float = 0.0) -> Iterator[str]:
 
 @contextmanager
 def opened(url: str, seconds: float = _STALL) -> Iterator[EndpointModel]:
-    """The server's model; what it can do is said beforehand, since it can do nothing else."""
+    """The server's model; its capabilities are saved beforehand, since it answers nothing else."""
     save(url, "fast", _ABLE)
     model = EndpointModel(Provider(url=url, model="fast", in_flight=IN_FLIGHT, seconds=seconds), None, {})
     with closing(model):
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one object instead of the tables")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["XDG_CACHE_HOME"] = scratch  # where it is kept what a server can do
+        os.environ["XDG_CACHE_HOME"] = scratch  # where capabilities are saved
         measured, failing = measure(args.quick)
     if args.json:
         print(

@@ -42,7 +42,7 @@ from llava_cot.models.local.network import threads
 class Call:
     """One call of a model: the step at which it began, and what each of its rows gained.
 
-    `rows` are the tokens kept, `lengths` counts those that were generated, an end token included.
+    `rows` are the tokens of the texts, `lengths` counts those generated, an end token included.
     """
 
     prompt: Prompt
@@ -65,11 +65,11 @@ class Watched:
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
     ) -> list[Continuation]:
         begin = self._end
-        said = await self._model.sample(prompt, n, sampling, on_text)
+        samples = await self._model.sample(prompt, n, sampling, on_text)
         self._note(
-            Call(prompt, begin, tuple(c.tokens for c in said), tuple(c.completion_tokens for c in said))
+            Call(prompt, begin, tuple(c.tokens for c in samples), tuple(c.completion_tokens for c in samples))
         )
-        return said
+        return samples
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         begin = self._end

@@ -3,7 +3,7 @@
 Its weights are random, but what its layers add to a token's embedding is scaled down until it no longer
 matters, and its output layer answers each token with the tokens that follow it in a script. So it recites:
 four stages, each of `WORDS` words and each word one of two that are equally likely, then the end. Every
-matrix product is as large as if it knew what it says. Whatever it is asked, a judge's question too, it
+matrix product is as large as if it knew what it says. Whatever the prompt, a judge's question too, it
 recites the same, so its verdicts choose nothing.
 
     python benchmarks/random_mllama.py FOLDER

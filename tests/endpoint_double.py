@@ -1,6 +1,6 @@
 """An OpenAI-compatible server with a scripted model behind it, for tests of what speaks to servers.
 
-Speaks HTTP over real sockets, in a thread of its own. Its dialect, what it tells and how it fails are set.
+Speaks HTTP over real sockets, in a thread of its own. Prompt format, reports and failures are set.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Fault = Literal["429", "500", "503", "400", "401", "break", "cut", "slow", "garb
 LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
 _KEEP = {"include_stop_str_in_output", "no_stop_trim"}
-_FORMS = {"response_format", "structured_outputs", "guided_json"}
+_SCHEMA_FIELDS = {"response_format", "structured_outputs", "guided_json"}
 _OPTIONS = {"top_k", "min_p", "repetition_penalty", "repeat_penalty"}
 
 
 class Double:
     """A server on a free port of this machine, running between `with` and its end.
 
-    `stops` is what becomes of a stop string: it is kept if asked for, named, or silently cut off. `strict`
+    `stops` is what becomes of a stop string: it is kept on request, named, or silently cut off. `strict`
     refuses fields that OpenAI does not have. `options` are the sampling fields that it has, and checks. Of
-    the fields for a JSON schema, those in `forms` are obeyed (by the script, once the server has been found
-    out) and the others left unread, or refused. `faults` are what the next chat requests meet, in turn.
+    the fields for a JSON schema, those in `schema_fields` are obeyed (by the script, once capabilities are
+    found out) and the others ignored, or refused. `faults` are what the next chat requests meet, in turn.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Double:
         models: Sequence[str] = ("scripted",),
         owner: str = "someone",
         wait: str | None = "0",
-        forms: Sequence[str] = (),
-        refuses_forms: bool = False,
+        schema_fields: Sequence[str] = (),
+        refuses_schemas: bool = False,
         options: Sequence[str] = (),
     ) -> None:
         self.options = options
-        self.forms, self.refuses_forms = forms, refuses_forms
+        self.schema_fields, self.refuses_schemas = schema_fields, refuses_schemas
         self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
         self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
         self.faults: deque[Fault] = deque()
         self.bodies: list[dict[str, Any]] = []
-        self.told: list[dict[str, int]] = []  # the usage of every reply
+        self.usages: list[dict[str, int]] = []  # the usage of every reply
         self.broken_off = 0  # requests whose client went away
         self.connections = 0
         self.at_once = self.most_at_once = 0
@@ -149,7 +149,7 @@ class Double:
         fault = self.faults.popleft() if self.faults else None
         if fault is not None and fault.isdigit():
             extra = {"Retry-After": self.wait} if fault == "429" and self.wait is not None else {}
-            return await _send(writer, int(fault), _error(f"told to fail with {fault}; {given}"), extra)
+            return await _send(writer, int(fault), _error(f"made to fail with {fault}; {given}"), extra)
         if fault == "break":
             return writer.transport.abort()
         if fault in ("garbage", "html"):
@@ -171,7 +171,7 @@ class Double:
             return await _send(writer, 400, _error(str(error)))
         if writer.is_closing():
             raise ConnectionResetError
-        self.told.append(reply["usage"])
+        self.usages.append(reply["usage"])
         if fields.get("stream"):
             await self._stream(writer, reply, cut_off=fault == "cut")
         else:
@@ -183,9 +183,9 @@ class Double:
             raise ModelError("Input should be a valid number")
         if self.strict and unknown:
             raise ModelError(f"Unrecognized request arguments: {', '.join(sorted(unknown))}")
-        asked = _FORMS & set(fields)
-        if self.refuses_forms and not asked <= set(self.forms):
-            raise ModelError(f"{', '.join(sorted(asked))} is not supported")
+        schemas = _SCHEMA_FIELDS & set(fields)
+        if self.refuses_schemas and not schemas <= set(self.schema_fields):
+            raise ModelError(f"{', '.join(sorted(schemas))} is not supported")
         if fields.get("logprobs") and not self.logprobs:
             raise ModelError("logprobs are not supported")
         prompt, read = self._prompt(fields)
@@ -193,8 +193,8 @@ class Double:
         stops = tuple(fields.get("stop", ()))
         sampling = Sampling(max_tokens=fields["max_tokens"], stop=stops, seed=fields.get("seed", 0))
         if prompt.messages[-1].text.startswith("Copy this line"):
-            line = '{"tree": "amber"}' if asked & set(self.forms) else LINE
-            copying = ScriptedModel(lambda asked, rng: line[len(asked.prefix) :])
+            line = '{"tree": "amber"}' if schemas & set(self.schema_fields) else LINE
+            copying = ScriptedModel(lambda prompt, rng: line[len(prompt.prefix) :])
             samples = await copying.sample(prompt, n, sampling)
         else:
             samples = await self.model.sample(prompt, n, sampling)
@@ -204,7 +204,7 @@ class Double:
         return {"object": "chat.completion", "choices": choices, "usage": usage}
 
     def _prompt(self, fields: dict[str, Any]) -> tuple[Prompt, int]:
-        """What the model behind is asked, and how many tokens that is."""
+        """The prompt of the model behind, and its length in tokens."""
         turns = [_message(turn) for turn in fields["messages"]]
         read = self.model.count_tokens(Prompt(tuple(turns)))
         prefix = ""
@@ -217,8 +217,8 @@ class Double:
             prefix = turns[-2].text
             turns = turns[:-2]
         last = turns[-1]
-        asked = last.text.split(f"\n\n{ONLY_PART}")[0]
-        return Prompt((*turns[:-1], Message(last.role, asked, last.images)), prefix), read
+        text = last.text.split(f"\n\n{ONLY_PART}")[0]
+        return Prompt((*turns[:-1], Message(last.role, text, last.images)), prefix), read
 
     async def _choice(
         self, index: int, sample: Continuation, prompt: Prompt, fields: dict[str, Any]
@@ -227,8 +227,8 @@ class Double:
         if sample.finish == "stop":
             stop = next(s for s in fields["stop"] if text.endswith(s.rstrip()))
             bare = text[: len(text) - len(stop.rstrip())]
-            kept = self.stops == "kept" and fields.get("include_stop_str_in_output")
-            text, named = bare + (stop if kept else ""), stop
+            included = self.stops == "kept" and fields.get("include_stop_str_in_output")
+            text, named = bare + (stop if included else ""), stop
         if self.way == "none":
             text = text.lstrip()  # a turn of its own
         choice: dict[str, Any] = {
@@ -302,7 +302,7 @@ def _chunk(writer: asyncio.StreamWriter, text: str) -> None:
 
 
 def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "told", "code": None}}
+    return {"error": {"message": message, "type": "double", "code": None}}
 
 
 def _message(turn: dict[str, Any]) -> Message:

@@ -15,7 +15,7 @@ from llava_cot.models.scripted import ScriptedModel
 class RewardDouble(Double):
     """`worth` is the reward of an answer to a question. `ways` are the paths that there are.
 
-    Without `pictures`, messages with one are refused. `labels` is how many numbers are told of an answer,
+    Without `pictures`, messages with one are refused. `labels` is how many numbers an answer gets,
     `tokens` whether of each of its tokens (of the last one, the reward).
     """
 
@@ -47,10 +47,10 @@ class RewardDouble(Double):
         self.bodies.append(fields)
         self.paths.append(path)
         if self.faults:
-            return await _send(writer, int(self.faults.popleft()), _error("told to fail"))
+            return await _send(writer, int(self.faults.popleft()), _error("made to fail"))
         kind = path.removeprefix("/v1")
         if ("text_1" in fields) != (kind == "/score") or fields["use_activation"] is not False:
-            return await _send(writer, 422, {"detail": "not of this form"})
+            return await _send(writer, 422, {"detail": "not a request of this path"})
         if "image_url" in json.dumps(fields) and not self.pictures:
             return await _send(writer, 400, _error("judge is not a multimodal model"))
         if kind == "/score":
@@ -60,14 +60,14 @@ class RewardDouble(Double):
             assert last["role"] == "assistant" and not fields.get("continue_final_message")
             question, answer = "".join(map(_text, turns)), last["content"]
         numbers = [self.worth(question, answer), *[0.0] * (self.labels - 1)]
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "/classify": {"label": None, "probs": numbers, "num_classes": len(numbers)},
             "/pooling": {"data": [[9.0], numbers] if self.tokens else numbers},
             "/score": {"score": numbers[0]},
         }[kind]
         count = len(question.split()) + len(answer.split())
         usage = {"prompt_tokens": count, "total_tokens": count}
-        await _send(writer, 200, {"object": "list", "data": [{"index": 0, **told}], "usage": usage})
+        await _send(writer, 200, {"object": "list", "data": [{"index": 0, **result}], "usage": usage})
 
 
 def _text(turn: Any) -> str:

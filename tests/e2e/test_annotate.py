@@ -61,18 +61,18 @@ def test_killed_and_begun_again_a_server_is_asked_once(tmp_path: Path, server: D
     source, calm, out = save(tmp_path / "in", 30), tmp_path / "calm", tmp_path / "out"
     options = ("--teacher", server.url, "--at-once", "4", "-q")
     assert begin(source, "--out", calm, *options).wait(60) == 0
-    whole, before = len(server.told), len(server.told)
+    whole, before = len(server.usages), len(server.usages)
     for _ in range(3):
         process = begin(source, "--out", out, *options)
-        wait_for(lambda begun=before: len(server.told) > begun + 5)
+        wait_for(lambda begun=before: len(server.usages) > begun + 5)
         process.kill()
         process.wait()
-        before = len(server.told)
+        before = len(server.usages)
     assert not (out / "train.jsonl").exists()
     assert begin(source, "--out", out, *options).wait(60) == 0
     for name in ("train.jsonl", "rejects.jsonl", "README.md"):
         assert (out / name).read_bytes() == (calm / name).read_bytes()
-    assert len(server.told) - whole <= whole + 3 * 4
+    assert len(server.usages) - whole <= whole + 3 * 4
 
 
 def test_a_second_process_is_refused(tmp_path: Path, server: Double) -> None:
@@ -96,9 +96,9 @@ def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert b"no new questions are sent" in errors and b"Traceback" not in errors
-    sent = len(server.told)
+    sent = len(server.usages)
     dry = run("data", "annotate", source, "--out", out, "--teacher", server.url, "--dry-run")
-    assert dry.returncode == 0 and dry.stderr == b"" and len(server.told) == sent
+    assert dry.returncode == 0 and dry.stderr == b"" and len(server.usages) == sent
     assert b"questions asked before" in dry.stdout or b"a guess" in dry.stdout
     assert begin(source, "--out", out, "--teacher", server.url, "-q").wait(60) == 0
     with (out / "rejects.jsonl").open() as rejects, (out / "train.jsonl").open() as train:

@@ -28,7 +28,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
             cwd=ROOT,
             env=environment(),
         ) as process:
-            wait_for(lambda: len(server.told) > 3)
+            wait_for(lambda: len(server.usages) > 3)
             process.send_signal(signal.SIGINT)
             told, errors = process.communicate(timeout=60)
         assert (process.returncode, told) == (130, b""), errors

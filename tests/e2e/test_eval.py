@@ -54,14 +54,14 @@ def test_killed_and_begun_again_it_comes_to_the_same(tmp_path: Path, server: Dou
     calm = begin(*answer(server, source, tmp_path / "calm", *more))
     table, _ = calm.communicate(timeout=60)
     assert calm.returncode == 0
-    before = len(server.told)
+    before = len(server.usages)
     whole = before
     for _ in range(4):
         process = begin(*answer(server, source, tmp_path / "out", *more))
-        wait_for(lambda begun=before: len(server.told) > begun + 5)  # type: ignore[misc]
+        wait_for(lambda begun=before: len(server.usages) > begun + 5)  # type: ignore[misc]
         process.kill()
         process.communicate()
-        before = len(server.told)
+        before = len(server.usages)
     process = begin(*answer(server, source, tmp_path / "out", *more))
     again, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
@@ -69,28 +69,28 @@ def test_killed_and_begun_again_it_comes_to_the_same(tmp_path: Path, server: Dou
     assert [row.rsplit("|", 2)[0] for row in again.decode().splitlines()] == [
         row.rsplit("|", 2)[0] for row in table.decode().splitlines()
     ]  # all but the seconds
-    assert len(server.told) - whole <= whole + 4 * 4 * 2
-    finished = len(server.told)
+    assert len(server.usages) - whole <= whole + 4 * 4 * 2
+    finished = len(server.usages)
     assert begin(*answer(server, source, tmp_path / "out", *more)).wait(60) == 0
-    assert len(server.told) == finished
+    assert len(server.usages) == finished
 
 
 def test_an_interrupt_keeps_what_arrives(tmp_path: Path, server: Double) -> None:
     source, out = save(tmp_path / "in", 40), tmp_path / "out"
     assert begin(*answer(server, source, tmp_path / "first", "--limit", "1")).wait(60) == 0
-    before = len(server.told)
+    before = len(server.usages)
     process = begin(*answer(server, source, out))
-    wait_for(lambda: len(server.told) > before + 8)
+    wait_for(lambda: len(server.usages) > before + 8)
     process.send_signal(signal.SIGINT)
     said, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert said == b"" and b"no new questions are sent" in told and b"Traceback" not in told
-    asked = len(server.told) - before
+    asked = len(server.usages) - before
     with RunResults([out]) as results:
         [setting] = results.runs
         assert sum(one.failure is None for one in results.results(setting)) == asked < 40
     assert begin(*answer(server, source, out)).wait(60) == 0
-    assert len(server.told) == before + 40
+    assert len(server.usages) == before + 40
 
 
 def test_failures_count_and_are_retried_by_the_next_run(tmp_path: Path, server: Double) -> None:

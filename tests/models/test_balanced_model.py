@@ -27,13 +27,13 @@ _PARTS = ("<SUMMARY> {} </SUMMARY>", " <CAPTION> {} </CAPTION>", " <REASONING> {
 
 
 def script(prompt: Prompt, rng: random.Random) -> str:
-    asked = prompt.messages[-1].text
-    if "Verdict" in asked:
+    text = prompt.messages[-1].text
+    if "Verdict" in text:
         return "It follows. Verdict: correct."
-    if "Response 1" in asked:
+    if "Response 1" in text:
         return f"Since it is better, I choose response {rng.choice((1, 2))}."
     done = prompt.prefix.count("</")
-    parts = [part.format(f"Seen {rng.randrange(1000)} in {asked}.") for part in _PARTS[done:]]
+    parts = [part.format(f"Seen {rng.randrange(1000)} in {text}.") for part in _PARTS[done:]]
     return "".join(parts) + f" <CONCLUSION> {rng.randrange(10)} </CONCLUSION>"
 
 
@@ -63,7 +63,7 @@ def opened(spec: str, *servers: Double) -> Iterator[BalancedModel]:
         assert isinstance(model, BalancedModel)
         for server in servers:
             server.bodies.clear()
-            server.told.clear()
+            server.usages.clear()
         yield model
 
 
@@ -88,20 +88,20 @@ async def test_several_servers_give_the_traces_of_one() -> None:
     ]
 
     async def traces(model: Any) -> list[Any]:
-        asked = (
+        calls = (
             ask(model, None, q, sampling=Sampling(seed=i), **kind)
             for i, q in enumerate(questions)
             for kind in kinds
         )
         return [
             trace.model_copy(update={"usage": trace.usage.model_copy(update={"seconds": 0.0})})
-            for trace in await asyncio.gather(*asked)
+            for trace in await asyncio.gather(*calls)
         ]
 
     servers = [double() for _ in range(3)]
     with running(*servers) as spec, opened(spec, *servers) as model:
         several = await traces(model)
-        assert all(server.told for server in servers)
+        assert all(server.usages for server in servers)
         with closing(open_model(servers[0].url)) as one:
             assert several == await traces(one)
 
@@ -114,7 +114,7 @@ async def test_the_faster_server_gets_more_in_proportion(tmp_path: Path) -> None
         with opened("lab", fast, slow) as model:
             fast.delay, slow.delay = 0.03, 0.12
             await asyncio.gather(*(model.sample(prompt(i), 1, Sampling()) for i in range(16)))
-            fast.told.clear(), slow.told.clear()
+            fast.usages.clear(), slow.usages.clear()
             slots = asyncio.Semaphore(16)
 
             async def one(i: int) -> None:
@@ -122,8 +122,8 @@ async def test_the_faster_server_gets_more_in_proportion(tmp_path: Path) -> None
                     await model.sample(prompt(i), 1, Sampling())
 
             await asyncio.gather(*(one(i) for i in range(150)))
-            assert len(fast.told) + len(slow.told) == 150
-            assert 2.5 < len(fast.told) / len(slow.told) < 6
+            assert len(fast.usages) + len(slow.usages) == 150
+            assert 2.5 < len(fast.usages) / len(slow.usages) < 6
 
 
 async def test_a_server_that_dies_and_comes_back_loses_nothing() -> None:
@@ -140,23 +140,23 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing() -> None:
                 return await model.sample(prompt(i), 2, Sampling())
 
         asking = [asyncio.create_task(one(i)) for i in range(200)]
-        while len(dying.told) < 10:
+        while len(dying.usages) < 10:
             await asyncio.sleep(0.005)
         dying.delay, begun = 5.0, len(dying.bodies)
         while len(dying.bodies) < begun + 3:
             await asyncio.sleep(0.005)
         dying.die()
         dying.delay = 0.05
-        before = len(other.told)
-        while len(other.told) < before + 30:
+        before = len(other.usages)
+        while len(other.usages) < before + 30:
             await asyncio.sleep(0.005)
         dying.come_back()
-        answered, lost = len(dying.told), len(dying.bodies) - len(dying.told)
+        answered, lost = len(dying.usages), len(dying.bodies) - len(dying.usages)
         assert 3 <= lost <= 16
         assert await asyncio.gather(*asking) == expected
-        assert len(dying.told) > answered  # it has its part again
-        assert len(dying.told) + len(other.told) == 200  # nothing is answered twice
-        # Nothing is asked twice but what was under way (a call may have been on its way back).
+        assert len(dying.usages) > answered  # it has its part again
+        assert len(dying.usages) + len(other.usages) == 200  # nothing is answered twice
+        # Nothing is requested twice but what was under way (a call may have been on its way back).
         assert 200 + 3 <= len(dying.bodies) + len(other.bodies) <= 200 + lost
 
 
@@ -169,7 +169,7 @@ async def test_a_server_that_hangs_is_left_after_one_time_limit(tmp_path: Path) 
             servers[1].faults.extend(["slow"] * 0)
             async with asyncio.timeout(4):
                 await asyncio.gather(*(model.sample(prompt(i), 1, Sampling()) for i in range(16)))
-            assert len(servers[1].told) == 16
+            assert len(servers[1].usages) == 16
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "break", "cut", "garbage", "html", "401"])
@@ -184,12 +184,12 @@ async def test_a_call_that_fails_goes_to_another_at_once(fault: Any, monkeypatch
             server.faults.clear()
 
 
-async def test_a_question_that_is_refused_is_asked_nowhere_else() -> None:
+async def test_a_question_that_is_refused_is_tried_nowhere_else() -> None:
     servers = [double(), double()]
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
             server.faults.append("400")
-        with pytest.raises(ModelError, match="told to fail with 400"):
+        with pytest.raises(ModelError, match="made to fail with 400"):
             await model.sample(prompt(0), 1, Sampling())
         assert sum(len(server.bodies) for server in servers) == 1
         with pytest.raises(ModelError, match="request at least 1"):
@@ -197,7 +197,7 @@ async def test_a_question_that_is_refused_is_asked_nowhere_else() -> None:
 
 
 class Fragile(Double):
-    """Breaks the connection at box 7, and 70 to 79, however often it is asked about that."""
+    """Breaks the connection at box 7, and 70 to 79, however often that is requested."""
 
     async def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
         if "box 7" in str(fields["messages"]):
@@ -220,7 +220,7 @@ async def test_a_question_that_no_server_survives_is_given_up_and_others_are_ans
             raise found[7]  # type: ignore[misc]
 
 
-async def test_a_question_that_one_server_does_not_survive_is_asked_there_once() -> None:
+async def test_a_question_that_one_server_does_not_survive_is_tried_there_once() -> None:
     weak, strong = fragile(), double()
     with running(weak, strong) as spec, opened(spec, weak, strong) as model:
         weak.delay, strong.delay = 0.005, 0.05  # so that it is always the better choice
@@ -238,7 +238,7 @@ async def test_a_question_that_one_server_does_not_survive_is_asked_there_once()
         stop = True
         await asyncio.gather(*asking)
         assert 0 < sum("box 7" in str(body) for body in weak.bodies) <= 10
-        assert len(weak.told) > len(strong.told)
+        assert len(weak.usages) > len(strong.usages)
 
 
 async def test_when_all_are_gone_it_is_said_of_each_and_they_are_used_when_they_are_back() -> None:
@@ -259,28 +259,28 @@ async def test_when_all_are_gone_it_is_said_of_each_and_they_are_used_when_they_
                     break
                 except ModelFailure:
                     await asyncio.sleep(0.05)
-        assert not servers[0].told
+        assert not servers[0].usages
 
 
-async def test_an_answer_that_breaks_off_goes_on_elsewhere_and_nothing_is_told_twice() -> None:
+async def test_an_answer_that_is_interrupted_resumes_elsewhere_and_nothing_is_streamed_twice() -> None:
     servers = [double(), double()]
     expected = await alone(1, Sampling())
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
-            told: list[str] = []
+            pieces: list[str] = []
             server.faults.append("cut")
             for _ in range(2):
-                told.clear()
-                [sample] = await model.sample(prompt(0), 1, Sampling(), told.append)
-                assert "".join(told) == sample.text == expected[0][0].text
-                assert len(told) > 3
+                pieces.clear()
+                [sample] = await model.sample(prompt(0), 1, Sampling(), pieces.append)
+                assert "".join(pieces) == sample.text == expected[0][0].text
+                assert len(pieces) > 3
         for server in servers:  # which then say something else
-            server.model = ScriptedModel(lambda asked, rng: f"Something else {rng.random()} each time.")
+            server.model = ScriptedModel(lambda prompt, rng: f"Something else {rng.random()} each time.")
             server.faults.append("cut")
         await asyncio.sleep(0.1)
-        servers[1].model = ScriptedModel(lambda asked, rng: "And this is not it.")
+        servers[1].model = ScriptedModel(lambda prompt, rng: "And this is not it.")
         with pytest.raises(ModelFailure, match="another one gave a different answer"):
-            await model.sample(prompt(0), 1, Sampling(), told.append)
+            await model.sample(prompt(0), 1, Sampling(), pieces.append)
 
 
 async def test_calls_about_one_picture_go_to_one_server() -> None:
@@ -361,11 +361,11 @@ async def test_what_is_read_and_paid_is_counted_as_with_one(tmp_path: Path) -> N
     servers = [double(), double()]
     with running(*servers) as spec, opened(spec, *servers) as model:
         trace = await ask(model, None, Question("How many?"), n=2, judge="logits")
-        told = [usage for server in servers for usage in server.told]
-        written = sum(usage["completion_tokens"] for usage in told)
+        usages = [usage for server in servers for usage in server.usages]
+        written = sum(usage["completion_tokens"] for usage in usages)
         assert trace.usage.usd is not None and trace.usage.usd > 30 * written / 2e6
         assert model.price(1_000_000, 0) == 2
-        assert model.count_tokens(Prompt.of("never asked")) == 0
-        asked = Prompt.of("Which?", prefix="I choose response")
-        await model.choose(asked, (" 1", " 2"))
-        assert model.count_tokens(asked) > 0
+        assert model.count_tokens(Prompt.of("never used")) == 0
+        chosen = Prompt.of("Which?", prefix="I choose response")
+        await model.choose(chosen, (" 1", " 2"))
+        assert model.count_tokens(chosen) > 0

@@ -108,9 +108,9 @@ def test_a_damaged_index(copy: Path) -> None:
 
 def test_no_processor(copy: Path) -> None:
     (copy / "processor_config.json").unlink()
-    told = refusal(copy)
-    assert "no processor" in told and told.endswith("; add the files of the original checkpoint")
-    assert ". " not in told
+    message = refusal(copy)
+    assert "no processor" in message and message.endswith("; add the files of the original checkpoint")
+    assert ". " not in message
 
 
 def test_no_tokenizer(copy: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_setting_that_is_none(copy: Path, name: str, value: str) -> None:
     assert value in refusal(copy, **{name: value})
 
 
-async def test_the_dtype_is_as_asked(copy: Path) -> None:
+async def test_the_dtype_is_as_given(copy: Path) -> None:
     model = open_model(copy, dtype="bfloat16")
     assert model._engine._network.dtype == torch.bfloat16
     model.close()

@@ -112,20 +112,22 @@ async def test_greedy_takes_the_likeliest_allowed_token_at_each_step(kind: Tiny)
             [found] = await model.sample(Prompt(case), 1, Sampling(temperature=0, constraint=FINITE))
             assert (list(found.tokens), found.finish) == (ids, "eos")
             assert found.text in WORDS and found.completion_tokens == len(ids) + 1
-            assert found.logprob == pytest.approx(logprob, abs=2e-3)  # of the model, not of the form
+            assert found.logprob == pytest.approx(logprob, abs=2e-3)  # of the model, not of the constraint
 
 
 async def test_rows_with_and_without_a_form_share_a_batch_and_change_nothing(kind: Tiny) -> None:
     constraints = (None, stage_grammar(NOISY), FINITE, stage_grammar(NOISY, ("4", "12")))
-    asked = [
+    requests = [
         (Prompt(case), replace(WARM, constraint=constraint))
         for case in MESSAGES
         for constraint in constraints
     ]
-    expected = [await kind.alone.sample(prompt, 2, sampling) for prompt, sampling in asked]
+    expected = [await kind.alone.sample(prompt, 2, sampling) for prompt, sampling in requests]
     before = replace(kind.model.stats)
     for _ in range(2):  # at the second time, all was seen before, and is guessed
-        crowd = await asyncio.gather(*(kind.model.sample(prompt, 2, sampling) for prompt, sampling in asked))
+        crowd = await asyncio.gather(
+            *(kind.model.sample(prompt, 2, sampling) for prompt, sampling in requests)
+        )
         for found, known in zip(crowd, expected, strict=True):
             same(found, known)
     assert kind.model.stats.accepted > before.accepted
@@ -217,7 +219,7 @@ async def test_without_llguidance_a_form_is_refused_with_what_to_install(
     model.close()
 
 
-async def test_what_a_model_cannot_force_is_refused_before_it_is_asked() -> None:
+async def test_what_a_model_cannot_enforce_is_refused_before_any_call() -> None:
     model = ScriptedModel({}, constraints=("json",))
     assert constraints_of(model) == ("json",) and constraints_of(object()) == ()
     with pytest.raises(ModelError, match="scripted cannot constrain its output to a grammar"):
@@ -229,10 +231,10 @@ def test_tags_are_text_even_where_they_are_special_tokens_and_others_are_not() -
     tokenizer = tiny.make_tokenizer("<SUMMARY>", "</SUMMARY>", "<image>")
     opens, closes, image = tokenizer.convert_tokens_to_ids(["<SUMMARY>", "</SUMMARY>", "<image>"])
     end = tokenizer.eos_token_id
-    forcing = ConstraintCompiler(
+    compiler = ConstraintCompiler(
         tokenizer, len(tokenizer) + 7, frozenset({end})
     )  # some models have unused ids
-    [place] = forcing.start(stage_grammar(make_format("summary=<SUMMARY>")), 1)
+    [place] = compiler.start(stage_grammar(make_format("summary=<SUMMARY>")), 1)
     first = place.allowed()[0]
     assert set(tokenizer.convert_ids_to_tokens(first[: len(tokenizer)].nonzero()[0])) == {"<", "<SUMMARY>"}
     place.take(opens)
@@ -244,7 +246,7 @@ def test_tags_are_text_even_where_they_are_special_tokens_and_others_are_not() -
     assert rows[0, closes] and not rows[0, image] and not rows[0, end]
     assert rows[1].nonzero()[0].tolist() == [end]
     assert (place.allowed()[0] == rows[0]).all()  # a draft changes nothing
-    [free] = forcing.start(Constraint("grammar", "start: /(?s:.)*/"), 1)
+    [free] = compiler.start(Constraint("grammar", "start: /(?s:.)*/"), 1)
     assert not free.allowed()[0][[opens, closes, image]].any()
 
 
@@ -261,8 +263,8 @@ def test_a_vocabulary_that_cannot_write_the_form_is_refused() -> None:
 
 def test_a_schema_of_stages_is_one_that_llguidance_takes() -> None:
     tokenizer = tiny.make_tokenizer()
-    forcing = ConstraintCompiler(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
-    [place] = forcing.start(stage_schema(NOISY, ("4", 'say "é"')), 1)
+    compiler = ConstraintCompiler(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
+    [place] = compiler.start(stage_schema(NOISY, ("4", 'say "é"')), 1)
     for token in tokenizer.encode('{"think": "a\\n", "answer": "say \\"é\\""}'):
         assert place.allowed()[0, token]
         place.take(token)

@@ -40,10 +40,10 @@ ANSWERS = [
 
 
 def script(prompt: Prompt, rng: random.Random) -> str:
-    asked = prompt.messages[-1].text
-    if "Verdict" in asked:
+    text = prompt.messages[-1].text
+    if "Verdict" in text:
         return "It follows. Verdict: correct."
-    if "Response 1" in asked:
+    if "Response 1" in text:
         return f"Since it is better, I choose response {rng.choice((1, 2))}."
     fitting = [answer for answer in ANSWERS if answer.startswith(prompt.prefix)]
     return rng.choice(fitting)[len(prompt.prefix) :] if fitting else ""
@@ -72,7 +72,7 @@ def opened(server: Double, spec: str | None = None, name: str | None = None) -> 
     with closing(open_model(spec or server.url, model_name=name)) as model:
         assert isinstance(model, EndpointModel)
         server.bodies.clear()
-        server.told.clear()
+        server.usages.clear()
         yield model
 
 
@@ -84,7 +84,7 @@ def plain(trace: Trace, *apart: str) -> dict[str, Any]:
     return record
 
 
-def said(trace: Trace) -> Any:
+def plain_texts(trace: Trace) -> Any:
     """What was written and chosen, whatever it cost."""
     return [(c.text, c.finish) for c in trace.candidates], trace.verdicts, trace.chosen
 
@@ -101,19 +101,19 @@ METHODS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_each_dialect_gives_the_trace_of_the_model_itself(way: Any) -> None:
+async def test_each_prompt_format_gives_the_trace_of_the_model_itself(way: Any) -> None:
     stops = {"continue": "kept", "trailing": "named", "none": "kept"}[way]
     with Double(scripted(), way, stops=stops) as server, opened(server) as model:  # type: ignore[arg-type]
         assert model.capabilities.prefix == way
         for method, n, judge in METHODS:
-            server.told.clear()
+            server.usages.clear()
             kinds: Any = {"method": method, "n": n, "judge": judge, "sampling": Sampling(seed=3)}
             expected = await ask(Seeded(script, choose), None, QUESTION, **kinds)
             trace = await ask(model, None, QUESTION, **kinds)
-            # The turns that ask for what comes next are read too, and are told as they are.
+            # The turns that ask for what comes next are read too, and are reported as they are.
             apart = ("prompt_tokens",) if way == "none" else ()
             if method == "sentence-beam":  # it has more stop strings than a server takes
-                assert said(trace) == said(expected)
+                assert plain_texts(trace) == plain_texts(expected)
                 assert trace.usage.completion_tokens > expected.usage.completion_tokens
             else:
                 assert plain(trace, *apart) == plain(expected, *apart), method
@@ -135,9 +135,9 @@ async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
         expected = await ask(Seeded(script), None, QUESTION, n=2, sampling=Sampling(seed=3))
         trace = await ask(model, None, QUESTION, n=2, sampling=Sampling(seed=3))
         assert not any("stop" in body for body in server.bodies)
-        assert said(trace) == said(expected)
+        assert plain_texts(trace) == plain_texts(expected)
         # What was written after the stop was written, and is counted.
-        assert trace.usage.completion_tokens == sum(told["completion_tokens"] for told in server.told)
+        assert trace.usage.completion_tokens == sum(usage["completion_tokens"] for usage in server.usages)
         assert trace.usage.completion_tokens > expected.usage.completion_tokens
 
 
@@ -148,7 +148,7 @@ async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> N
         assert (found.prefix, found.many, found.stops, found.top_logprobs) == ("none", False, False, 0)
         trace = await ask(model, None, QUESTION, n=3)
         assert trace.answer in ("1", "2")
-        assert trace.usage.completion_tokens == sum(told["completion_tokens"] for told in server.told)
+        assert trace.usage.completion_tokens == sum(usage["completion_tokens"] for usage in server.usages)
         assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
         with pytest.raises(ModelError, match=r"gives no log-probabilities.*choose the judge self"):
             await ask(model, None, QUESTION, judge="logits")
@@ -164,7 +164,7 @@ async def test_each_sample_has_its_own_seed_whichever_call_it_is_of() -> None:
         assert [one.text for one in rest] == [one.text for one in whole[1:]]
 
 
-async def test_what_a_server_can_do_is_asked_once() -> None:
+async def test_what_a_server_can_do_is_found_out_once() -> None:
     with Double(scripted()) as server:
         with opened(server) as first:
             pass
@@ -183,9 +183,9 @@ async def test_n_samples_are_one_request_and_share_what_they_read() -> None:
     with Double(scripted()) as server, opened(server) as model:
         samples = await model.sample(Prompt.of("How many?"), 4, Sampling())
         assert [body.get("n") for body in server.bodies] == [4]
-        [told] = server.told
-        assert {sample.prompt_tokens for sample in samples} == {told["prompt_tokens"]}
-        assert sum(sample.completion_tokens for sample in samples) == told["completion_tokens"]
+        [usage] = server.usages
+        assert {sample.prompt_tokens for sample in samples} == {usage["prompt_tokens"]}
+        assert sum(sample.completion_tokens for sample in samples) == usage["completion_tokens"]
 
 
 async def test_single_streams_and_its_pieces_are_the_answer() -> None:
@@ -195,7 +195,7 @@ async def test_single_streams_and_its_pieces_are_the_answer() -> None:
         deltas = [event.text for event in events if isinstance(event, TextDelta)]
         assert len(deltas) > 5
         assert "".join(deltas) == trace.text
-        server.faults.extend(["cut", "break"])  # nothing is told twice
+        server.faults.extend(["cut", "break"])  # nothing is streamed twice
         events.clear()
         again = await ask(model, None, QUESTION, method="single", on_event=events.append)
         assert "".join(e.text for e in events if isinstance(e, TextDelta)) == again.text == trace.text
@@ -204,17 +204,15 @@ async def test_single_streams_and_its_pieces_are_the_answer() -> None:
 async def test_a_request_that_was_broken_off_keeps_no_later_one_waiting() -> None:
     with Double(scripted()) as server, opened(server) as model:
         for i in range(200):
-            asked = asyncio.create_task(
-                model.sample(Prompt.of("How many?"), 1, Sampling(), lambda text: None)
-            )
+            task = asyncio.create_task(model.sample(Prompt.of("How many?"), 1, Sampling(), lambda text: None))
             await asyncio.sleep(i / 50_000)  # wherever the request is by then
-            asked.cancel()
-            await asyncio.wait({asked})
+            task.cancel()
+            await asyncio.wait({task})
             async with asyncio.timeout(30):
                 assert await model.sample(Prompt.of("How many?"), 1, Sampling())
 
 
-async def test_a_failure_of_who_listens_is_theirs() -> None:
+async def test_a_failure_of_on_text_is_raised() -> None:
     def fail(text: str) -> None:
         raise RuntimeError("no ears")
 
@@ -236,7 +234,7 @@ async def test_a_failure_that_passes_is_tried_again(fault: Any) -> None:
         assert not server.faults
 
 
-async def test_a_server_that_does_not_answer_in_time_is_asked_again(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_answer_in_time_is_tried_again(tmp_path: Path) -> None:
     with Double(scripted()) as server:
         configure(tmp_path, f"providers:\n  mine: {{url: '{server.url}', seconds: 3}}\n")
         with opened(server, "mine") as model:
@@ -261,7 +259,7 @@ async def test_retry_after_is_waited_for() -> None:
 async def test_a_refusal_is_passed_on_and_not_tried_again(status: Any) -> None:
     with Double(scripted()) as server, opened(server) as model:
         server.faults.append(status)
-        with pytest.raises(ModelError, match=f"told to fail with {status}"):
+        with pytest.raises(ModelError, match=f"made to fail with {status}"):
             await model.sample(Prompt.of("How many?"), 1, Sampling())
         assert len(server.bodies) == 1
 
@@ -269,7 +267,7 @@ async def test_a_refusal_is_passed_on_and_not_tried_again(status: Any) -> None:
 async def test_a_failure_that_does_not_pass_ends_with_its_reason() -> None:
     with Double(scripted()) as server, opened(server) as model:
         server.faults.extend(["500"] * 99)
-        with pytest.raises(ModelError, match="failed at 12 attempts: it answered 500: told to fail"):
+        with pytest.raises(ModelError, match="failed at 12 attempts: it answered 500: made to fail"):
             await model.sample(Prompt.of("How many?"), 1, Sampling())
 
 
@@ -292,7 +290,7 @@ async def test_cancelling_a_question_closes_its_requests() -> None:
 async def test_one_sample_that_fails_ends_its_fellows() -> None:
     with Double(scripted(), many=False) as server, opened(server) as model:
         server.faults.extend(["slow", "400", "slow"])
-        with pytest.raises(ModelError, match="told to fail with 400"):
+        with pytest.raises(ModelError, match="made to fail with 400"):
             await model.sample(Prompt.of("How many?"), 3, Sampling())
         async with asyncio.timeout(30):
             while server.at_once:
@@ -309,7 +307,7 @@ async def test_a_key_is_sent_and_appears_nowhere(
         server.faults.append("400")  # whose message quotes the key
         with pytest.raises(ModelError) as refused:
             await ask(model, None, QUESTION)
-        assert "told to fail" in str(refused.value) and "***" in str(refused.value)
+        assert "made to fail" in str(refused.value) and "***" in str(refused.value)
         server.faults.extend(["500"] * 12)
         with pytest.raises(ModelError) as failed:
             await ask(model, None, QUESTION)
@@ -318,9 +316,9 @@ async def test_a_key_is_sent_and_appears_nowhere(
             await ask(model, None, QUESTION)
         seen = [str(e.value) + repr(e.value) for e in (refused, failed, wrong)]
         seen += [caplog.text, trace.model_dump_json(), repr(vars(model)), repr(model._http)]
-    kept = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
-    assert kept
-    assert not any(KEY in text for text in seen + kept)
+    files = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    assert files
+    assert not any(KEY in text for text in seen + files)
 
 
 def test_questions_of_many_loops_share_the_connections() -> None:
@@ -348,8 +346,8 @@ async def test_prices_make_money_of_usage(tmp_path: Path) -> None:
         configure(tmp_path, "prices:\n  scripted: {input: 2, output: 30}\n")
         with opened(server) as model:
             trace = await ask(model, None, QUESTION, n=3)
-            read = sum(told["prompt_tokens"] for told in server.told)
-            written = sum(told["completion_tokens"] for told in server.told)
+            read = sum(usage["prompt_tokens"] for usage in server.usages)
+            written = sum(usage["completion_tokens"] for usage in server.usages)
             # Samples of one request each count what they read, which is paid for once.
             assert trace.usage.prompt_tokens > read
             assert trace.usage.usd == pytest.approx((2 * read + 30 * written) / 1e6)

@@ -1,4 +1,4 @@
-"""Forms that servers force: how they are found out and asked for."""
+"""JSON schemas that servers enforce: how they are found out and requested."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def opened(server: Double) -> Iterator[EndpointModel]:
 async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
     owner: str, way: str, refuses: bool
 ) -> None:
-    with double(owner=owner, forms=(way,), refuses_forms=refuses) as server, opened(server) as model:
+    with (
+        double(owner=owner, schema_fields=(way,), refuses_schemas=refuses) as server,
+        opened(server) as model,
+    ):
         assert (model.capabilities.json_schema, model.constraints) == (way, ("json",))
         assert f"enforced ({way})" in model.describe()
         trace = await ask(model, None, QUESTION, method="msg")
@@ -81,12 +84,12 @@ async def test_a_schema_is_sent_in_the_field_that_the_server_obeys(
 
 @pytest.mark.parametrize("refuses", [True, False])
 @pytest.mark.parametrize(
-    "forms", [(), ("structured_outputs", "guided_json")]
-)  # vLLM's are asked of vLLM alone
-async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
-    forms: tuple[str, ...], refuses: bool
+    "schema_fields", [(), ("structured_outputs", "guided_json")]
+)  # vLLM's are tried with vLLM alone
+async def test_a_server_that_enforces_nothing_is_refused_before_any_request(
+    schema_fields: tuple[str, ...], refuses: bool
 ) -> None:
-    with double(forms=forms, refuses_forms=refuses) as server, opened(server) as model:
+    with double(schema_fields=schema_fields, refuses_schemas=refuses) as server, opened(server) as model:
         assert (model.capabilities.json_schema, model.constraints) == ("none", ())
         assert "not enforced" in model.describe()
         with pytest.raises(ModelError, match="msg needs constrained decoding, which scripted does not have"):
@@ -99,22 +102,22 @@ async def test_a_server_that_forces_nothing_is_refused_before_it_is_asked(
 
 
 async def test_a_grammar_is_sent_to_no_server() -> None:
-    with double(forms=("response_format",)) as server, opened(server) as model:
+    with double(schema_fields=("response_format",)) as server, opened(server) as model:
         with pytest.raises(ModelError, match="cannot constrain its output to a grammar"):
             await model.sample(Prompt.of("q"), 1, Sampling(constraint=stage_grammar(LLAVA_COT)))
         assert server.bodies == []
 
 
 async def test_a_reply_that_was_cut_keeps_its_stages() -> None:
-    with double(forms=("response_format",)) as server, opened(server) as model:
+    with double(schema_fields=("response_format",)) as server, opened(server) as model:
         trace = await ask(model, None, QUESTION, method="msg", sampling=Sampling(max_tokens=8))
         assert trace.candidates[0].finish == "length"
         assert (trace.stages["summary"], trace.stages["caption"]) == (WORDS["summary"], "There are 3")
         assert trace.answer is None
 
 
-async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None:
-    with double(forms=("response_format",)) as server:
+async def test_capabilities_saved_without_schemas_are_found_out_again() -> None:
+    with double(schema_fields=("response_format",)) as server:
         with opened(server):
             pass
         [file] = capabilities_folder().iterdir()
@@ -126,11 +129,11 @@ async def test_a_server_that_was_known_before_forms_were_is_asked_anew() -> None
 
 
 @pytest.mark.parametrize("other", ["response_format", "none"])
-async def test_several_servers_force_what_each_of_them_can(other: str) -> None:
-    forms = () if other == "none" else (other,)
+async def test_several_servers_enforce_what_each_of_them_can(other: str) -> None:
+    schema_fields = () if other == "none" else (other,)
     with (
-        double(forms=("guided_json",), owner="vllm", way="continue") as first,
-        double(forms=forms) as second,
+        double(schema_fields=("guided_json",), owner="vllm", way="continue") as first,
+        double(schema_fields=schema_fields) as second,
         closing(open_model(f"{first.url},{second.url}")) as model,
     ):
         assert isinstance(model, BalancedModel)

@@ -56,7 +56,7 @@ def test_servers_that_have_as_much_as_they_can_do_get_it_in_proportion_to_their_
         assert answered[i] / answered.total() == pytest.approx(speed / sum(speeds), rel=0.15)
 
 
-def test_the_faster_of_two_idle_servers_is_asked() -> None:
+def test_the_faster_of_two_idle_servers_is_taken() -> None:
     clock = Clock()
     balance = LoadBalancer(2, clock)
     first, second = taken(balance), taken(balance)
@@ -131,7 +131,7 @@ def test_one_call_that_always_fails_is_not_taken_for_the_end_of_all_servers() ->
     assert taken(balance).trial
 
 
-def test_a_server_that_asks_to_be_left_alone_is() -> None:
+def test_a_server_that_asks_for_a_rest_gets_it() -> None:
     clock = Clock()
     balance = LoadBalancer(1, clock)
     balance.failed(taken(balance), "slow down", after=30)
@@ -158,7 +158,7 @@ def test_when_all_are_gone_it_is_said_of_each_and_they_are_tried_all_the_same() 
     assert isinstance(balance.take(""), Assignment)
 
 
-def test_a_server_that_failed_a_call_is_asked_again_only_if_there_is_no_other() -> None:
+def test_a_server_that_failed_a_call_is_tried_again_only_if_there_is_no_other() -> None:
     balance = LoadBalancer(3, Clock())
     assert {taken(balance, "a", avoid=(0, 2)).number for _ in range(9)} == {1}
     assert {taken(balance, avoid=(0, 1, 2)).number for _ in range(30)} == {0, 1, 2}

@@ -59,7 +59,7 @@ async def idle(model: LocalModel) -> None:
         if not model._engine.busy:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("rows are left that nobody waits for")
+    raise AssertionError("rows of no call are left")
 
 
 async def test_a_small_batch_and_a_small_memory_change_no_token(
@@ -94,9 +94,9 @@ async def test_a_text_that_does_not_fit_in_memory_is_refused(fresh: Callable[...
 async def test_a_prompt_longer_than_the_context_is_refused(mllama: Tiny) -> None:
     long = Prompt.of("How many? " * 300)
     assert mllama.model.count_tokens(long) > tiny.CONTEXT
-    for asked in (mllama.model.sample(long, 1, GREEDY), mllama.model.choose(long, ("a", "b"))):
+    for call in (mllama.model.sample(long, 1, GREEDY), mllama.model.choose(long, ("a", "b"))):
         with pytest.raises(ModelError, match=rf"{tiny.CONTEXT}"):
-            await asked
+            await call
 
 
 async def test_an_answer_ends_with_the_context(mllama: Tiny) -> None:
@@ -224,7 +224,7 @@ def test_event_loops_may_follow_one_another(mllama: Tiny) -> None:
     assert asyncio.run(ask()) == first
 
 
-def test_a_model_that_nobody_holds_ends_its_thread(mllama: Tiny) -> None:
+def test_a_model_without_references_ends_its_thread(mllama: Tiny) -> None:
     model = LocalModel(mllama.folder, device="cpu")
     asyncio.run(model.sample(PROMPTS[0], 1, GREEDY))
     thread = model._loop._thread
@@ -239,10 +239,10 @@ def test_an_interrupt_while_closing_comes_after_it(mllama: Tiny, monkeypatch: py
     thread, wait = model._loop._thread, model._loop._ended.wait
     interrupts = [KeyboardInterrupt, KeyboardInterrupt]
 
-    def interrupted() -> bool:
+    def interrupted(patience: float | None) -> bool:
         if interrupts:
             raise interrupts.pop()
-        return wait()
+        return wait(patience)
 
     monkeypatch.setattr(model._loop._ended, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -256,9 +256,9 @@ async def test_a_closed_model_answers_nothing(fresh: Callable[..., LocalModel]) 
     running = asyncio.create_task(model.sample(PROMPTS[0], 1, replace(WARM, max_tokens=450)))
     await asyncio.sleep(0.02)
     await asyncio.to_thread(model.close)
-    for asked in (running, model.sample(PROMPTS[0], 1, GREEDY)):
+    for call in (running, model.sample(PROMPTS[0], 1, GREEDY)):
         with pytest.raises(ModelError, match="closed"):
-            await asked
+            await call
 
 
 async def test_calls_made_together_share_their_passes(mllama: Tiny) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.models.local import prompt_lookup as drafts
+from llava_cot.models.local import prompt_lookup
 from llava_cot.models.local.prompt_lookup import PromptLookup
 
 
@@ -49,7 +49,7 @@ def test_only_what_is_new_is_learned() -> None:
 
 
 def test_the_table_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafts, "_SIZE", 30)
+    monkeypatch.setattr(prompt_lookup, "_SIZE", 30)
     table = PromptLookup()
     for start in range(0, 1000, 10):
         table.learn(list(range(start, start + 10)), 0)
@@ -60,7 +60,7 @@ def test_the_table_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) 
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 8))
-def test_no_text_fails_and_no_guess_is_longer_than_asked(ids: list[int], most: int) -> None:
+def test_no_text_fails_and_no_guess_is_longer_than_allowed(ids: list[int], most: int) -> None:
     table = PromptLookup()
     table.learn(ids, 0)
     assert len(table.guess(ids, most)) <= most

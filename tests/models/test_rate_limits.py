@@ -34,7 +34,7 @@ async def test_requests_beyond_the_limit_wait_until_the_window_moves() -> None:
     assert waited[6] >= 0.98
 
 
-async def test_tokens_count_as_told_and_are_guessed_before() -> None:
+async def test_tokens_count_as_reported_and_are_guessed_before() -> None:
     assert (await times(RateLimits(64, None, 100), 3, 40))[2] >= 0.49
     given = RateLimits(64, None, 100)
     async with given.request(90) as sent:
@@ -49,7 +49,7 @@ async def test_what_alone_is_more_than_the_limit_goes_through() -> None:
         pass
 
 
-async def test_who_gives_up_waiting_takes_no_place() -> None:
+async def test_a_canceled_wait_takes_no_place() -> None:
     given = RateLimits(1, 1, None)
     async with given.request(1):
         pass

@@ -45,10 +45,10 @@ def reply(*texts: str, written: int | None = None, logprobs: list[list[str]] | N
     return {"choices": choices[::-1], "usage": {"prompt_tokens": 10, "completion_tokens": written}}
 
 
-def test_tokens_are_counted_where_told_and_else_divided() -> None:
-    told = continuations(reply("ab", "c", logprobs=[["a", "b"], ["c"]], written=3), (), lambda r, w: r + w)
-    assert [(c.text, c.completion_tokens, c.logprob) for c in told] == [("ab", 2, -2.0), ("c", 1, -1.0)]
-    assert [c.usd for c in told] == [6.5, 6.5]
+def test_tokens_are_counted_where_reported_and_else_divided() -> None:
+    found = continuations(reply("ab", "c", logprobs=[["a", "b"], ["c"]], written=3), (), lambda r, w: r + w)
+    assert [(c.text, c.completion_tokens, c.logprob) for c in found] == [("ab", 2, -2.0), ("c", 1, -1.0)]
+    assert [c.usd for c in found] == [6.5, 6.5]
     divided = continuations(reply("aaaaaa", "bbb", "", written=10), (), lambda r, w: None)
     assert [c.completion_tokens for c in divided] == [6, 4, 0]
     assert (divided[0].logprob, divided[0].usd) == (None, None)
@@ -78,9 +78,9 @@ def test_options_are_scored_at_the_first_word() -> None:
     assert scores({"choices": [{"logprobs": None}]}, (" 1", " 2")) is None
 
 
-def test_a_stream_tells_each_piece_once_and_nothing_that_is_cut_off() -> None:
-    told: list[str] = []
-    stream = StreamedReply(("</A>",), told.append)
+def test_a_stream_sends_each_piece_once_and_nothing_that_is_cut_off() -> None:
+    pieces: list[str] = []
+    stream = StreamedReply(("</A>",), pieces.append)
 
     def write(take: object, *pieces: str) -> None:
         for piece in pieces:
@@ -88,7 +88,7 @@ def test_a_stream_tells_each_piece_once_and_nothing_that_is_cut_off() -> None:
 
     write(stream.restart(), "one ", "two")
     write(stream.restart(), "one ", "two ", "</A>", " three")
-    assert "".join(told) == "one two </A>"
+    assert "".join(pieces) == "one two </A>"
     assert stream.reply["usage"]["completion_tokens"] == 4
     write(stream.restart(), "other")
     assert not stream.send("other")
@@ -101,7 +101,7 @@ def test_a_reply_that_begins_anew_is_made_a_continuation() -> None:
     assert joined("x", "</A>", "continue") == "</A>"
 
 
-def test_a_server_without_prefixes_is_asked_for_the_next_part() -> None:
+def test_a_server_without_prefixes_gets_a_turn_for_the_next_part() -> None:
     turns, extra = messages(Prompt.of("q", prefix="<A> x </A>"), "none", ("</A>", "</B>", "</C>", ". "), None)
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
     assert extra == {}

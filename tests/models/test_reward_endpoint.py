@@ -22,7 +22,7 @@ from llava_cot.models.registry import open_reward
 from llava_cot.models.scripted import ScriptedModel
 
 KEY = "sk-very-secret-0123456789"
-ASKED = Prompt.of("How many are left?", [PICTURE])
+PROMPT = Prompt.of("How many are left?", [PICTURE])
 TURN = {
     "role": "user",
     "content": [
@@ -58,7 +58,7 @@ def opened(server: Double, end: str = "", **settings: Any) -> Iterator[EndpointR
 async def test_each_way_gives_the_reward(ways: tuple[str, ...], end: str, path: str) -> None:
     with RewardDouble(words, ways=ways) as server, opened(server, end) as model:
         assert (model.path, model.name, model.images) == (path, "judge", True)
-        found = await model.reward(ASKED, "2 cubes")
+        found = await model.reward(PROMPT, "2 cubes")
         [body] = server.bodies
     assert found == Reward(18.25, 6)
     pair = {"text_1": {"content": TURN["content"]}, "text_2": "2 cubes"}
@@ -70,20 +70,20 @@ async def test_a_model_of_text_alone_gets_no_picture() -> None:
     for way in ("/classify", "/score"):
         with RewardDouble(words, ways=(way,), pictures=False) as server, opened(server) as model:
             assert not model.images
-            assert (await model.reward(ASKED, "2 cubes")).value == 18.25
+            assert (await model.reward(PROMPT, "2 cubes")).value == 18.25
             assert "image" not in str(server.bodies)
 
 
 async def test_the_last_token_s_reward_is_the_answer_s() -> None:
     with RewardDouble(words, ways=("/pooling",), tokens=True) as server, opened(server) as model:
-        assert (await model.reward(ASKED, "2 cubes")).value == 18.25
+        assert (await model.reward(PROMPT, "2 cubes")).value == 18.25
 
 
 async def test_many_at_once_share_connections_and_failures_pass() -> None:
     with RewardDouble(words) as server, opened(server) as model:
         server.faults.extend(["500", "503", "429"])
         answers = [f"{'cube ' * k}" for k in range(30)]
-        found = await asyncio.gather(*(model.reward(ASKED, answer) for answer in answers))
+        found = await asyncio.gather(*(model.reward(PROMPT, answer) for answer in answers))
         assert [one.value for one in found] == [words("How many are left?", answer) for answer in answers]
         assert len(server.bodies) == 33
         assert server.connections <= 31
@@ -97,10 +97,10 @@ async def test_a_price_is_counted(tmp_path: Path) -> None:
             f"providers:\n  grader:\n    url: {server.url}\nprices:\n  judge: {{input: 2.0, output: 0}}\n"
         )
         with closing(open_reward("grader")) as model:
-            assert (await model.reward(ASKED, "2 cubes")).usd == pytest.approx(12e-6)
+            assert (await model.reward(PROMPT, "2 cubes")).usd == pytest.approx(12e-6)
 
 
-async def test_a_key_is_sent_and_told_to_nobody(
+async def test_a_key_is_sent_and_appears_nowhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -109,7 +109,7 @@ async def test_a_key_is_sent_and_told_to_nobody(
             open_reward(server.url)
         monkeypatch.setenv("LLAVA_COT_API_KEY", KEY)
         with opened(server) as model:
-            assert (await model.reward(ASKED, "2 cubes")).value == 18.25
+            assert (await model.reward(PROMPT, "2 cubes")).value == 18.25
         monkeypatch.setenv("LLAVA_COT_API_KEY", KEY + "x")
         with pytest.raises(ModelError) as wrong:
             open_reward(server.url)
@@ -117,7 +117,7 @@ async def test_a_key_is_sent_and_told_to_nobody(
 
 
 @pytest.mark.parametrize(
-    ("server", "end", "told"),
+    ("server", "end", "words"),
     [
         (
             Double(ScriptedModel({}), models=("talker",)),
@@ -129,12 +129,12 @@ async def test_a_key_is_sent_and_told_to_nobody(
         (RewardDouble(lambda q, a: float("nan")), "", "which is no reward"),
     ],
 )
-def test_what_is_no_reward_model(server: Double, end: str, told: str) -> None:
-    with server, pytest.raises(ModelError, match=told) as refused:
+def test_what_is_no_reward_model(server: Double, end: str, words: str) -> None:
+    with server, pytest.raises(ModelError, match=words) as refused:
         open_reward(server.url + end)
     assert "\n" not in str(refused.value)
 
 
-def test_one_server_is_asked() -> None:
+def test_several_servers_are_refused() -> None:
     with pytest.raises(ModelError, match="is several servers; give one"):
         open_reward("http://a/v1,http://b/v1")

@@ -23,7 +23,7 @@ from llava_cot.models.local.reward_local import LocalReward
 from llava_cot.models.registry import open_reward
 
 ANSWERS = ["2", "<SUMMARY> Count. </SUMMARY>", "There are two cubes. " * 9, "no", "2 cubes"]
-ASKED = Prompt.of("How many are left?", [noise(1)])
+PROMPT = Prompt.of("How many are left?", [noise(1)])
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +48,17 @@ def by_transformers(folder: Path, answer: str) -> float:
 
 async def test_a_reward_is_that_of_the_templated_conversation(folder: Path, model: LocalReward) -> None:
     for answer in ANSWERS:
-        found = await model.reward(ASKED, answer)
+        found = await model.reward(PROMPT, answer)
         assert found.value == pytest.approx(by_transformers(folder, answer), abs=1e-4)
         assert found.usd is None
     assert model.name == "judge"
-    assert len({round((await model.reward(ASKED, answer)).value, 3) for answer in ANSWERS}) == len(ANSWERS)
+    assert len({round((await model.reward(PROMPT, answer)).value, 3) for answer in ANSWERS}) == len(ANSWERS)
 
 
 async def test_a_batch_changes_no_reward_and_holds_all_that_waits(
     model: LocalReward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = [await model.reward(ASKED, answer) for answer in ANSWERS]
+    alone = [await model.reward(PROMPT, answer) for answer in ANSWERS]
     sizes: list[int] = []
     # Long enough for all to arrive before the first batch runs, on a busy machine too.
     monkeypatch.setattr(reward_local, "_SECONDS", 1.0)
@@ -66,7 +66,7 @@ async def test_a_batch_changes_no_reward_and_holds_all_that_waits(
     monkeypatch.setattr(
         reward_local, "_values", lambda network, rows: sizes.append(len(rows)) or values(network, rows)
     )
-    together = await asyncio.gather(*(model.reward(ASKED, answer) for answer in ANSWERS * 5))
+    together = await asyncio.gather(*(model.reward(PROMPT, answer) for answer in ANSWERS * 5))
     for one, many in zip(alone * 5, together, strict=True):
         assert many.value == pytest.approx(one.value, abs=1e-4)
         assert many.prompt_tokens == one.prompt_tokens
@@ -74,20 +74,20 @@ async def test_a_batch_changes_no_reward_and_holds_all_that_waits(
 
 
 async def test_a_text_model_leaves_pictures_out(model: LocalReward) -> None:
-    with_picture = await model.reward(ASKED, "2")
+    with_picture = await model.reward(PROMPT, "2")
     assert with_picture == await model.reward(Prompt.of("How many are left?"), "2")
 
 
 async def test_rows_of_a_model_without_padding_are_run_one_by_one(tmp_path: Path) -> None:
     folder = text_reward(tmp_path / "r", pad=False)
     with closing(open_reward(folder, device="cpu")) as model:
-        found = await asyncio.gather(*(model.reward(ASKED, answer) for answer in ANSWERS))
+        found = await asyncio.gather(*(model.reward(PROMPT, answer) for answer in ANSWERS))
     for one, answer in zip(found, ANSWERS, strict=True):
         assert one.value == pytest.approx(by_transformers(folder, answer), abs=1e-4)
 
 
-async def test_a_caller_that_goes_away_takes_nobody_along(model: LocalReward) -> None:
-    tasks = [asyncio.create_task(model.reward(ASKED, answer)) for answer in ANSWERS]
+async def test_a_caller_that_goes_away_cancels_no_other(model: LocalReward) -> None:
+    tasks = [asyncio.create_task(model.reward(PROMPT, answer)) for answer in ANSWERS]
     await asyncio.sleep(0)
     tasks[0].cancel()
     found = await asyncio.gather(*tasks, return_exceptions=True)
@@ -120,12 +120,12 @@ async def test_pictures_are_looked_at_where_the_checkpoint_can(tmp_path: Path) -
 async def test_what_is_too_long_and_what_is_no_number(folder: Path, tmp_path: Path) -> None:
     with closing(open_reward(folder, device="cpu")) as model:
         with pytest.raises(ModelError, match="leaves no room in the 512 that judge takes"):
-            await model.reward(ASKED, "cubes " * 600)
+            await model.reward(PROMPT, "cubes " * 600)
         model._network.model.score.weight.fill_(float("nan"))
         with pytest.raises(ModelError, match="the reward model judge gave the value nan"):
-            await model.reward(ASKED, "2")
+            await model.reward(PROMPT, "2")
     with pytest.raises(ModelError, match="has been closed"):
-        await model.reward(ASKED, "2")
+        await model.reward(PROMPT, "2")
 
 
 def refusal(folder: Path | str, **settings: str) -> str:

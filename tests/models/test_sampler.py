@@ -18,7 +18,7 @@ from llava_cot.models.local.sampler import SeenTokens, Uniforms, draw
 LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0, 0.5], [0.0, 0.0, 5.0, 1.0, 1.0]])
 
 
-def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
+def test_greedy_takes_the_likeliest_and_gives_its_log_probability() -> None:
     tokens, logprobs = draw(LOGITS, [Sampling(0, 0.9), Sampling(0, 1.0)], [0.99, 0.99])
     assert tokens == [1, 2]
     assert logprobs == pytest.approx(LOGITS.log_softmax(-1)[[0, 1], [1, 2]].tolist(), abs=1e-5)
@@ -27,12 +27,12 @@ def test_greedy_takes_the_likeliest_and_tells_its_log_probability() -> None:
 def reference(logits: torch.Tensor, temperature: float, top_p: float) -> dict[int, float]:
     """Probabilities by the definition: temperature, then the smallest likeliest set that holds top-p."""
     probabilities = (logits.double() / temperature).softmax(-1)
-    kept: dict[int, float] = {}
+    inside: dict[int, float] = {}
     for token in probabilities.argsort(descending=True).tolist():
-        if sum(kept.values()) >= top_p:
+        if sum(inside.values()) >= top_p:
             break
-        kept[token] = float(probabilities[token])
-    return {token: p / sum(kept.values()) for token, p in kept.items()}
+        inside[token] = float(probabilities[token])
+    return {token: p / sum(inside.values()) for token, p in inside.items()}
 
 
 @pytest.mark.parametrize("size", [5, 5000])  # all sorted; the likeliest sorted

@@ -57,7 +57,7 @@ def test_white_space_at_the_end_of_a_stop_is_not_kept() -> None:
 
 
 def test_a_stop_must_be_new_text_from_its_first_character() -> None:
-    """A sentence that ended with "." was kept without the white space that the next one begins with."""
+    """A sentence that ended with "." has no white space that the next one begins with."""
     assert write(spelled(" Then it"), (". ",), "It is 3.") is None
     assert write(spelled("MARY> x"), ("</SUMMARY>",), "yes </SUM") is None
     assert write(spelled("and on"), ("</SUMMARY>",), "yes </SUMMARY>") is None

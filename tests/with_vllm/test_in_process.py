@@ -1,4 +1,4 @@
-"""A model that vLLM runs in this process, beside the local engine on the same checkpoint."""
+"""A model that vLLM runs in this process, next to the local engine on the same checkpoint."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ async def test_what_cannot_be_asked_is_refused_in_a_sentence(model: VllmModel) -
     pictures = Prompt.of("?", (noise(1),) * 60)
     unknown = Prompt((Message("user", "How?"),), "", (10**6,))
     for prompt, reason in ((many, "4096"), (pictures, "4096"), (unknown, "does not know")):
-        for asked in (model.sample(prompt, 1, GREEDY), model.choose(prompt, ("a", "b"))):
+        for call in (model.sample(prompt, 1, GREEDY), model.choose(prompt, ("a", "b"))):
             with pytest.raises(ModelError, match=reason):
-                await asked
+                await call
     for options in ((), ("a", "")):
         with pytest.raises(ModelError, match="option"):
             await model.choose(PROMPTS[0], options)
@@ -183,8 +183,8 @@ def test_event_loops_may_follow_one_another(model: VllmModel) -> None:
 
 def hits() -> tuple[float, float]:
     """Tokens that vLLM found in its prefix cache and tokens that it looked for, by its own metrics."""
-    told = {metric.name: metric.value for metric in get_metrics_snapshot() if isinstance(metric, Counter)}
-    return told["vllm:prefix_cache_hits"], told["vllm:prefix_cache_queries"]
+    values = {metric.name: metric.value for metric in get_metrics_snapshot() if isinstance(metric, Counter)}
+    return values["vllm:prefix_cache_hits"], values["vllm:prefix_cache_queries"]
 
 
 @every_search
@@ -207,9 +207,9 @@ async def test_a_search_finds_its_prefixes_in_the_cache(model: VllmModel) -> Non
                 model, "stage-beam", judge, picture=noise(900 + seed), n=4, seed=seed, max_tokens=80
             )
             rounds += max(candidate.round for candidate in trace.candidates) + 1
-        found, asked = (now - then for now, then in zip(hits(), before, strict=True))
-        print(f"stage-beam, judge {judge}: {found:.0f} of {asked:.0f} prompt tokens were in the cache")
-        assert found > asked / 3
+        found, looked_up = (now - then for now, then in zip(hits(), before, strict=True))
+        print(f"stage-beam, judge {judge}: {found:.0f} of {looked_up:.0f} prompt tokens were in the cache")
+        assert found > looked_up / 3
     assert rounds > 8, "no search had two stages"
 
 
@@ -223,9 +223,9 @@ async def test_a_closed_model_answers_nothing_and_leaves_no_process(folder: Path
     while not unfinished(other):
         await asyncio.sleep(0.01)
     await asyncio.to_thread(other.close)
-    for asked in (running, other.sample(PROMPTS[0], 1, GREEDY)):
+    for call in (running, other.sample(PROMPTS[0], 1, GREEDY)):
         with pytest.raises(ModelError, match="closed"):
-            await asked
+            await call
     gone, alive = psutil.wait_procs(started, timeout=20)
     assert gone and not alive
 

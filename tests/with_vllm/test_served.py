@@ -47,8 +47,8 @@ def model(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 def hits(address: str) -> tuple[float, float]:
     """Tokens that the server found in its prefix cache and tokens that it looked for, by its own metrics."""
     lines = httpx.get(f"{address}/metrics").text.splitlines()
-    told = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if line.startswith("vllm:")}
-    return told["vllm:prefix_cache_hits_total"], told["vllm:prefix_cache_queries_total"]
+    values = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if line.startswith("vllm:")}
+    return values["vllm:prefix_cache_hits_total"], values["vllm:prefix_cache_queries_total"]
 
 
 def test_what_it_can_do_is_found(model: EndpointModel) -> None:
@@ -79,10 +79,10 @@ async def test_choose_gives_the_local_engines_log_probabilities(
         tried = await local.sample(prompt, 9, Sampling(1.0, max_tokens=1))
         options = sorted({one.text for one in tried if one.text.isalnum() and one.text.isascii()})
         scores = await model.choose(prompt, options)
-        told = [i for i, score in enumerate(scores) if score > float("-inf")]
+        values = [i for i, score in enumerate(scores) if score > float("-inf")]
         expected = await local.choose(prompt, options)
-        assert told
-        assert [scores[i] for i in told] == pytest.approx([expected[i] for i in told], abs=5e-3)
+        assert values
+        assert [scores[i] for i in values] == pytest.approx([expected[i] for i in values], abs=5e-3)
 
 
 @every_search
@@ -95,6 +95,6 @@ async def test_a_search_finds_its_prefixes_in_the_cache(model: EndpointModel, ad
         before = hits(address)
         for seed in range(4):
             await search(model, "stage-beam", judge, picture=noise(900 + seed), n=4, seed=seed, max_tokens=80)
-        found, asked = (now - then for now, then in zip(hits(address), before, strict=True))
-        print(f"stage-beam, judge {judge}: {found:.0f} of {asked:.0f} prompt tokens were in the cache")
-        assert found > asked / 3
+        found, looked_up = (now - then for now, then in zip(hits(address), before, strict=True))
+        print(f"stage-beam, judge {judge}: {found:.0f} of {looked_up:.0f} prompt tokens were in the cache")
+        assert found > looked_up / 3

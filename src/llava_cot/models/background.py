@@ -28,13 +28,16 @@ class BackgroundLoop:
         name: The thread's name.
         end: Awaited in the thread once all work has been canceled: at `close`, or when the last reference to
             this is gone.
+        patience: Seconds to wait then for the thread. None, without a limit, if it may be inside torch: were
+            it there when the interpreter ends, the process would abort.
     """
 
-    def __init__(self, name: str, end: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, name: str, end: Callable[[], Awaitable[None]], patience: float | None = 30.0) -> None:
         self._loop, self._ended = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=_serve, args=(self._loop, self._ended), name=name, daemon=True)
         self._thread.start()
-        self._finalizer = weakref.finalize(self, _close, self._loop, self._thread, self._ended, end)
+        ending = self._loop, self._thread, self._ended
+        self._finalizer = weakref.finalize(self, _close, *ending, end, patience)
 
     async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine in the thread and wait for it. Canceling this cancels it there."""
@@ -123,11 +126,11 @@ def _close(
     thread: threading.Thread,
     ended: threading.Event,
     end: Callable[[], Awaitable[None]],
+    patience: float | None,
 ) -> bool:
     """End the thread. True if an interrupt came meanwhile.
 
-    This waits for what the thread is doing: were it still inside torch when the interpreter ends, the process
-    would abort. It waits for an event first, since a `join` that is interrupted takes the thread for ended.
+    This waits for an event first, since a `join` that is interrupted takes the thread for ended.
     """
 
     async def finish() -> None:
@@ -144,8 +147,8 @@ def _close(
     interrupted = False
     while thread is not threading.current_thread():
         try:
-            ended.wait()
-            thread.join()
+            if ended.wait(patience):
+                thread.join()
             break
         except KeyboardInterrupt:
             interrupted = True

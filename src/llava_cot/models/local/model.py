@@ -75,7 +75,7 @@ class LocalModel:
     ) -> None:
         check_memory(cache_mb, max_batch)
         self.name = folder.resolve().name
-        self._loop = BackgroundLoop("llava-cot engine", _nothing)
+        self._loop = BackgroundLoop("llava-cot engine", _nothing, patience=None)
         try:
             # In that thread: had another one computed with the model, OpenMP would keep a second set of
             # threads, and with more of them than processors each waits longer for the others.

@@ -68,7 +68,7 @@ class LocalReward:
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = folder.resolve().name
         self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
-        self._loop = BackgroundLoop("llava-cot rewards", _nothing)
+        self._loop = BackgroundLoop("llava-cot rewards", _nothing, patience=None)
         try:
             self._network = self._loop.run_blocking(_open(folder, device, dtype))
         except BaseException:
