@@ -14,7 +14,7 @@ from playing import registered
 from llava_cot.core.question import Question
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.search.calibration import Calibration
-from llava_cot.search.judges import JUDGES, Grade, Judge, JudgeType, Preference
+from llava_cot.search.judges import JUDGES, Judge, JudgeScore, JudgeType, Preference
 from llava_cot.search.methods import METHODS, Method
 from llava_cot.search.resources import Example
 from llava_cot.search.search import Search
@@ -69,10 +69,12 @@ class Asking(Judge):
 
     name = "asking"
 
-    async def score(self, question: Any, stage: Any, context: Any, candidate: Any, *, seed: int) -> Grade:
+    async def score(
+        self, question: Any, stage: Any, context: Any, candidate: Any, *, seed: int
+    ) -> JudgeScore:
         model: Any = self.setup.model
         found: Reward = await model.reward(Prompt.of(question.text), context + candidate.text)
-        return Grade(found.value)
+        return JudgeScore(found.value)
 
     async def prefer(
         self, question: Any, stage: Any, context: Any, a: Any, b: Any, *, seed: int

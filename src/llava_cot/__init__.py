@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llava_cot.models.base import Model, Prompt, Sampling
     from llava_cot.models.registry import open_model
     from llava_cot.search.ask import answer, ask, ask_sync
-    from llava_cot.search.judges import JUDGES, Grade, Judge, Preference, judge
+    from llava_cot.search.judges import JUDGES, Judge, JudgeScore, Preference, judge
     from llava_cot.search.methods import METHODS, method
     from llava_cot.search.request import Request, make_request
     from llava_cot.search.resources import Resources
@@ -33,7 +33,7 @@ _HOMES = {
     "models.base": ("Model", "Prompt", "Sampling"),
     "models.registry": ("open_model",),
     "search.ask": ("answer", "ask", "ask_sync"),
-    "search.judges": ("JUDGES", "Grade", "Judge", "Preference", "judge"),
+    "search.judges": ("JUDGES", "Judge", "JudgeScore", "Preference", "judge"),
     "search.methods": ("METHODS", "method"),
     "search.request": ("Request", "make_request"),
     "search.resources": ("Resources",),
@@ -46,8 +46,8 @@ __all__ = [
     "LLAVA_COT",
     "METHODS",
     "Candidate",
-    "Grade",
     "Judge",
+    "JudgeScore",
     "Model",
     "Preference",
     "Prompt",

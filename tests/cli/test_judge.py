@@ -109,7 +109,7 @@ def test_scores_that_are_all_alike_are_told(
         ((), "self", "no judge 'self' that gives scores; choose one of .*likelihood"),
         ((), "coin", "no judge 'coin' that gives scores"),
         (("--stage", "thought"), "likelihood", "has no stage 'thought'"),
-        (("--judge-model", "mini"), "likelihood", "uses no model; drop --judge-model"),
+        (("--judge-model", "mini"), "likelihood", "--judge-model is only used by the judges .*; drop it"),
         (("--from", "nowhere"), "likelihood", "no benchmark 'nowhere'"),
         (("--from", "scenes", "--from", "easy-vqa"), "likelihood", "names 2 sets of questions; give one"),
         (("--from", "scenes", "--from", "t.json"), "likelihood", "give either"),

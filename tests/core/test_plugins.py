@@ -149,7 +149,7 @@ def test_an_unknown_name_is_answered_with_those_that_there_are(path: Path) -> No
 # The registries of methods and judges, in a process of its own.
 
 PLUGIN = """
-    from llava_cot import Grade, Judge, judge, method
+    from llava_cot import JudgeScore, Judge, judge, method
 
     @method("shouting", judge="longest", n=3)
     async def shouting(search):
@@ -158,7 +158,7 @@ PLUGIN = """
     @judge("longest")
     class Longest(Judge):
         async def score(self, question, stage, context, candidate, *, seed):
-            return Grade(len(candidate.text))
+            return JudgeScore(len(candidate.text))
 """
 POINTS = {
     "llava_cot.methods": {"shouting": "shouting_plugin:shouting"},

@@ -16,7 +16,8 @@ from llava_cot.errors import DataError, ModelError, ModelFailure
 from llava_cot.evaluation.calibrate import ScoreSample, make_calibration, sample_scores, scores_in_traces
 from llava_cot.models.base import Prompt, Sampling, seed_of
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
+from llava_cot.search.request import make_request
 
 STAGES, TAGS = LLAVA_COT.names, LLAVA_COT.closing_tags
 
@@ -31,9 +32,9 @@ class Reader(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         self.asked.append((stage, context, candidate.text))
-        return Grade(float(candidate.text.split()[1]))
+        return JudgeScore(float(candidate.text.split()[1]))
 
 
 def counts(prompt: Prompt, rng: random.Random) -> str:
@@ -44,15 +45,8 @@ def counts(prompt: Prompt, rng: random.Random) -> str:
 
 
 async def sample(model: ScriptedModel, judge: Judge, count: int, stage: str = "reasoning") -> ScoreSample:
-    return await sample_scores(
-        model,
-        judge,
-        numbers(count).items(),
-        stage=stage,
-        sampling=Sampling(seed=3),
-        fmt=LLAVA_COT,
-        at_once=4,
-    )
+    request = make_request("best-of-n", judge=judge, sampling=Sampling(seed=3))
+    return await sample_scores(request, model, judge, numbers(count).items(), stage=stage, at_once=4)
 
 
 async def test_the_stage_is_sampled_once_after_the_stages_before_it() -> None:

@@ -18,7 +18,7 @@ from llava_cot.errors import RequestError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES, JudgeSetup
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import JudgeScore, Judge
 from llava_cot.search.request import make_request, parse_spec
 
 WORDS = ("red", "blue")
@@ -58,8 +58,8 @@ class Table(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
-        return Grade(self.worth(words(context + candidate.text)), usage=Usage(model_calls=1))
+    ) -> JudgeScore:
+        return JudgeScore(self.worth(words(context + candidate.text)), usage=Usage(model_calls=1))
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playing import PICTURE, registering, tagged
 
-from llava_cot import Grade, Judge, Preference, Question, Search, ask, judge, make_request, method
+from llava_cot import Judge, JudgeScore, Preference, Question, Search, ask, judge, make_request, method
 from llava_cot.core.trace import Candidate
 from llava_cot.errors import RequestError
 from llava_cot.models.base import Prompt
@@ -98,8 +98,8 @@ async def test_a_judge_that_scores_also_prefers() -> None:
     class Length(Judge):
         async def score(
             self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-        ) -> Grade:
-            return Grade(len(candidate.text), reply=f"{len(candidate.text)} characters")
+        ) -> JudgeScore:
+            return JudgeScore(len(candidate.text), reply=f"{len(candidate.text)} characters")
 
     declared = JUDGES["length"]
     assert (declared.scores, declared.probability, declared.uses) == (True, True, "nothing")
@@ -141,8 +141,8 @@ def test_a_judge_whose_scores_are_no_probabilities_is_refused_where_they_are_nee
     class Unbounded(Judge):
         async def score(
             self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-        ) -> Grade:
-            return Grade(-7.0)
+        ) -> JudgeScore:
+            return JudgeScore(-7.0)
 
     for given in ("unbounded", Unbounded()):
         with pytest.raises(RequestError, match="the scores of unbounded are none; choose one of logits"):

@@ -3,7 +3,7 @@ from playing import new_search
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Continuation
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 
 
 class Length(Judge):
@@ -17,9 +17,9 @@ class Length(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         self.asked.append((context, candidate.text))
-        return Grade(len(candidate.text), reply=f"seed {seed}", usage=Usage(model_calls=1))
+        return JudgeScore(len(candidate.text), reply=f"seed {seed}", usage=Usage(model_calls=1))
 
 
 def said(text: str) -> Continuation:

@@ -76,8 +76,8 @@ def calibrate(
     from llava_cot.evaluation.calibrate import make_calibration, sample_scores, scores_in_traces
     from llava_cot.search.ask import make_judge
     from llava_cot.search.judges import JUDGES
-    from llava_cot.search.request import Request
-    from llava_cot.search.resources import ResourceSpec
+    from llava_cot.search.request import make_request
+    from llava_cot.search.resources import ResourceOptions, for_requests, read_resources
     from llava_cot.view.progress import ProgressDisplay
 
     target = output_file(out)
@@ -97,23 +97,16 @@ def calibrate(
         if len(given) > 1:
             raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
         benchmark = open_benchmark(given[0])
-        kind = JUDGES[judge]
-        if kind.uses == "reward model" and judge_model is None:
-            raise ValueError(f"the judge {judge} uses a reward model; give one with --judge-model")
-        if kind.uses == "nothing" and judge_model is not None:
-            raise ValueError(f"the judge {judge} uses no model; drop --judge-model")
-        spec = ResourceSpec(
-            judge_model=judge_model,
-            judge_model_kind="reward" if kind.uses == "reward model" else "model",
-            model_options={"device": device, "dtype": dtype},
-        )
+        named = ResourceOptions(judge_model=judge_model)
+        spec = read_resources(named, device=device, dtype=dtype)
+        request = make_request("best-of-n", n=1, judge=judge, sampling=sampling, fmt=fmt, resources=spec)
+        spec = for_requests(spec, [request])
         with spec.open_with(model, model_name) as (opened, resources), ProgressDisplay() as progress:
-            request = Request("calibrate", 1, judge, sampling, fmt=fmt)
             made = make_judge(judge, opened, request, resources)
             sample = asyncio.run(
                 sample_scores(
-                    opened, made, islice(benchmark.items(), limit), stage=stage, sampling=sampling, fmt=fmt,
-                    at_once=_AT_ONCE, on_progress=lambda done: progress("samples", done, limit),
+                    request, opened, made, islice(benchmark.items(), limit), stage=stage, at_once=_AT_ONCE,
+                    on_progress=lambda done: progress("samples", done, limit),
                 )
             )  # fmt: skip
             found = make_calibration(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from llava_cot.core.question import Question
-from llava_cot.core.stages import StageFormat, parse
+from llava_cot.core.stages import parse
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scorer import retry
 from llava_cot.evaluation.types import BenchmarkItem
-from llava_cot.models.base import Model, Sampling, seed_of
+from llava_cot.models.base import Model, seed_of
 from llava_cot.search.calibration import Calibration
 from llava_cot.search.judges.base import Judge
 from llava_cot.search.request import Request
@@ -32,19 +31,18 @@ class ScoreSample:
 
 
 async def sample_scores(
+    request: Request,
     model: Model,
     judge: Judge,
     items: Iterable[BenchmarkItem],
     *,
     stage: str,
-    sampling: Sampling,
-    fmt: StageFormat,
     at_once: int,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ScoreSample:
     """Sample a stage once a question, after one sample of each stage before it, and score these.
 
-    The seed of `sampling` and a question's id determine that question's sample. `on_progress` is called with
+    The request's seed and a question's id determine that question's sample. `on_progress` is called with
     the number of questions done.
 
     Raises:
@@ -55,12 +53,10 @@ async def sample_scores(
 
     async def one(numbered: tuple[int, BenchmarkItem]) -> None:
         number, item = numbered
-        settings = replace(sampling, seed=seed_of(sampling.seed, item.id))
+        seeded = request.with_seed(seed_of(request.sampling.seed, item.id))
         async with pool.open(item.pictures) as images:
             question = item.with_images(await images())
-            found[number] = await retry(
-                lambda: _score(question, model, judge, stage=stage, sampling=settings, fmt=fmt)
-            )
+            found[number] = await retry(lambda: _score(Search(seeded, model, question, judge), stage))
         on_progress(len(found))
 
     await run_all(enumerate(items), one, at_once, lambda: False)
@@ -69,16 +65,17 @@ async def sample_scores(
     return ScoreSample(scores, len(ordered) - len(scores))
 
 
-async def _score(
-    question: Question, model: Model, judge: Judge, *, stage: str, sampling: Sampling, fmt: StageFormat
-) -> float | None:
-    search = Search(Request("calibrate", 1, judge, sampling, fmt=fmt), model, question, judge)
-    at = fmt.names.index(stage)
+async def _score(search: Search, stage: str) -> float | None:
+    at = search.fmt.names.index(stage)
     node = Node()
     while node.after <= at:
         [node] = await grow(search, [node], 1, node.after)
     candidate = node.candidate
-    if candidate is None or candidate.stage != stage or parse(candidate.text, fmt).stages[stage] is None:
+    if (
+        candidate is None
+        or candidate.stage != stage
+        or parse(candidate.text, search.fmt).stages[stage] is None
+    ):
         return None
     [score] = await search.scores([candidate])
     return score

@@ -222,7 +222,7 @@ class RewardModel(Protocol):
     name: str
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
-        """Grade an answer, or its beginning, to a prompt without a prefix.
+        """Score an answer, or its beginning, to a prompt without a prefix.
 
         Raises:
             ModelError: The model cannot do this.

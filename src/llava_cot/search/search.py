@@ -24,7 +24,7 @@ from llava_cot.core.trace import (
 from llava_cot.errors import ModelError
 from llava_cot.models.base import SAMPLING_OPTIONS, Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.search import budget
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
 from llava_cot.search.tournament import tournament
@@ -125,7 +125,7 @@ class Search:
         self._on_event = on_event
         self._round_sampling = request.sampling
         self._sampled = 0  # in this round, from what is kept
-        self._grades: dict[str, Grade] = {}  # of this round, by path
+        self._judged: dict[str, JudgeScore] = {}  # of this round, by path
         self._streamed = ""  # by the only sample, since the last candidate was kept
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []
@@ -240,19 +240,19 @@ class Search:
         paths = [self.line(candidate) for candidate in candidates]
         texts = [text_of(path).strip() for path in paths]
         first = dict(zip(reversed(texts), reversed(paths), strict=True))
-        seeds = {text: self.rng.getrandbits(63) for text in dict.fromkeys(texts) if text not in self._grades}
+        seeds = {text: self.rng.getrandbits(63) for text in dict.fromkeys(texts) if text not in self._judged}
 
-        async def grade(text: str) -> None:
+        async def judge_one(text: str) -> None:
             *before, candidate = first[text]
             found = await self.judge.score(
                 self.question, candidate.stage, text_of(before), candidate, seed=seeds[text]
             )
             self.spend(found.usage)
-            self._grades[text] = found
+            self._judged[text] = found
 
-        await asyncio.gather(*map(grade, seeds))
+        await asyncio.gather(*map(judge_one, seeds))
         for text, candidate in zip(texts, candidates, strict=True):
-            found = self._grades[text]
+            found = self._judged[text]
             self.score(
                 Score(
                     candidate=candidate.id,
@@ -263,7 +263,7 @@ class Search:
                     reply=found.reply,
                 )
             )
-        return [self._grades[text].value for text in texts]
+        return [self._judged[text].value for text in texts]
 
     def keep(self, candidate: Candidate) -> None:
         """Make a candidate part of the answer."""
@@ -283,7 +283,7 @@ class Search:
         self.stage = stage
         self.round += 1
         self._sampled = 0
-        self._grades = {}
+        self._judged = {}
         self._send(StageStarted(stage, self.round))
 
     def delta(self, text: str) -> None:

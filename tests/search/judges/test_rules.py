@@ -14,7 +14,7 @@ def made(text: str) -> Candidate:
     return Candidate(id=0, parent=None, round=0, stage="answer", text=text)
 
 
-async def graded(
+async def scored(
     text: str, stage: str, question: Question = QUESTION, context: str = "", fmt: StageFormat = LLAVA_COT
 ) -> tuple[float, str]:
     found = await RulesJudge(JudgeSetup(fmt=fmt)).score(question, stage, context, made(text), seed=0)
@@ -55,21 +55,21 @@ async def graded(
 async def test_the_share_of_rules_that_are_kept(
     text: str, stage: str, question: Question, value: float, reply: str | None
 ) -> None:
-    found = await graded(text, stage, question)
+    found = await scored(text, stage, question)
     assert found[0] == value
     assert reply in (None, found[1])
 
 
 async def test_what_came_before_counts() -> None:
     wrong = tagged("reasoning", "1 + 1 = 3.")
-    assert (await graded(tagged("conclusion", "3"), "conclusion", context=wrong))[0] == 0.5
-    again = await graded(wrong.replace("3.", "2."), "reasoning", context=wrong)
+    assert (await scored(tagged("conclusion", "3"), "conclusion", context=wrong))[0] == 0.5
+    again = await scored(wrong.replace("3.", "2."), "reasoning", context=wrong)
     assert again == (0, "Broken: arithmetic (1 + 1 = 3); format (the reasoning is there again).")
 
 
 async def test_a_first_stage_named_answer_need_not_conclude() -> None:
     fmt = make_format("answer,why")
-    assert (await graded("<answer>2</answer>", "answer", fmt=fmt))[0] == 1
+    assert (await scored("<answer>2</answer>", "answer", fmt=fmt))[0] == 1
 
 
 async def test_it_prefers_what_keeps_more() -> None:

@@ -9,7 +9,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate, Trace, Usage
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.methods import METHODS
 from llava_cot.search.methods.adaptive_best import SURE
 from llava_cot.search.request import make_request
@@ -28,10 +28,10 @@ class Marks(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         assert (question.images, stage, context) == ((PICTURE,), "answer", "")
         self.asked.append(candidate.text)
-        return Grade(float(candidate.text.split()[1]), "so", Usage(model_calls=1, prompt_tokens=9))
+        return JudgeScore(float(candidate.text.split()[1]), "so", Usage(model_calls=1, prompt_tokens=9))
 
 
 async def run(model: ScriptedModel, judge: Judge, n: int, seed: int = 5) -> Trace:

@@ -17,7 +17,7 @@ from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
 from llava_cot.search.calibration import PAPER, Calibration, Z, cut_off
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Resources
@@ -41,10 +41,12 @@ class Marks(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         assert question.images == (PICTURE,)
         self.asked.append((stage, context, candidate.text))
-        return Grade(self.mark(stage, number(candidate.text)), "so", Usage(model_calls=1, prompt_tokens=7))
+        return JudgeScore(
+            self.mark(stage, number(candidate.text)), "so", Usage(model_calls=1, prompt_tokens=7)
+        )
 
 
 def number(text: str) -> int:
@@ -131,10 +133,10 @@ async def test_the_winner_is_that_of_a_search_by_hand(
     kept = (n + 1) // 2
     ended = min(SENT[method], 2 * kept * count)
     samples = 1 + count * (n + 2 * kept) + ended
-    graded = count * ((n if n > 1 else 0) + 2 * kept) + ended
+    scored = count * ((n if n > 1 else 0) + 2 * kept) + ended
     assert len(trace.candidates) == samples
-    assert len(trace.scores) == len(judge.asked) == graded
-    assert trace.usage.model_calls == samples + graded
+    assert len(trace.scores) == len(judge.asked) == scored
+    assert trace.usage.model_calls == samples + scored
 
 
 def by_stage(**marks: float) -> Marks:
@@ -232,7 +234,7 @@ async def test_a_caption_that_ends_the_answer_is_not_gone_on_with_and_may_win() 
     assert (ended.text, ended.finish) == ("that is 9", "eos")
     assert not [c for c in trace.candidates if c.parent == ended.id]
     assert (trace.text, trace.chosen) == (tagged("summary", "0") + "that is 9", (0, 2))
-    # It was graded once, among the captions, and took the place of both its reasonings.
+    # It was scored once, among the captions, and took the place of both its reasonings.
     assert [score.candidate for score in trace.scores].count(2) == 1
     assert rounds(trace) == 1  # it and the reasoning that goes on are above the cut-off
 
@@ -293,8 +295,10 @@ async def test_every_search_ends(method: str, noise: str) -> None:
         assert trace.text == "".join(trace.candidates[i].text for i in trace.chosen)
 
 
-async def length(question: Question, stage: str, context: str, candidate: Candidate, *, seed: int) -> Grade:
-    return Grade(len(candidate.text))
+async def length(
+    question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+) -> JudgeScore:
+    return JudgeScore(len(candidate.text))
 
 
 @given(

@@ -18,7 +18,7 @@ from llava_cot.models.base import Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
 from llava_cot.search.judge_prompts import default_prompts
-from llava_cot.search.judges.base import Grade, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.methods.majority import ballot
 from llava_cot.search.methods.weighted import elect_weighted, softmax
 
@@ -34,9 +34,9 @@ class Marks(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         assert (stage, context) == ("answer", "")
-        return Grade(float(candidate.text.split("</CAPTION>")[0].split()[1]))
+        return JudgeScore(float(candidate.text.split("</CAPTION>")[0].split()[1]))
 
 
 async def run(answers: Sequence[tuple[str, float]], probability: bool = True, seed: int = 0) -> Trace:

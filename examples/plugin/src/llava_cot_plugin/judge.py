@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from llava_cot import Candidate, Grade, Judge, Prompt, Question, Usage, judge
+from llava_cot import Candidate, Judge, JudgeScore, Prompt, Question, Usage, judge
 from llava_cot.core.answer_matching import normal
 from llava_cot.core.question import question_text
 from llava_cot.core.stages import parse
@@ -24,7 +24,7 @@ class ConsistencyJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         fmt, text = self.setup.fmt, context + candidate.text
         before = text.partition(fmt.stage(fmt.final).open)[0]
         prompt = Prompt.of(question_text(question), question.images, before)
@@ -33,7 +33,7 @@ class ConsistencyJudge(Judge):
         [(common, _)] = Counter(conclusions).most_common(1)
         own = parse(text, fmt).conclusion
         chosen = common if own is None else normal(own)
-        return Grade(
+        return JudgeScore(
             conclusions.count(chosen) / SAMPLES,
             f"Sampled conclusions: {', '.join(conclusions)}.",
             sum(map(cost, samples), Usage()),

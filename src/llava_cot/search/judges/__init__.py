@@ -2,8 +2,8 @@
 
 from llava_cot.search.judges.base import (
     JUDGES,
-    Grade,
     Judge,
+    JudgeScore,
     JudgeSetup,
     JudgeType,
     Opinion,
@@ -11,4 +11,4 @@ from llava_cot.search.judges.base import (
     judge,
 )
 
-__all__ = ["JUDGES", "Grade", "Judge", "JudgeSetup", "JudgeType", "Opinion", "Preference", "judge"]
+__all__ = ["JUDGES", "JudgeScore", "Judge", "JudgeSetup", "JudgeType", "Opinion", "Preference", "judge"]

@@ -43,7 +43,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Grade:
+class JudgeScore:
     """The score of one candidate: the higher, the better, in units of the judge's own."""
 
     value: float
@@ -130,7 +130,7 @@ class Judge:
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         """Score one candidate by itself.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Candidate
 from llava_cot.errors import ModelError
-from llava_cot.search.judges.base import Grade, Judge, judge
+from llava_cot.search.judges.base import Judge, JudgeScore, judge
 
 
 @judge("likelihood")
@@ -16,10 +16,10 @@ class LikelihoodJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         if candidate.logprob is None:
             raise ModelError(
                 "the judge likelihood needs log-probabilities, which this model does not give; "
                 "choose another judge"
             )
-        return Grade(candidate.logprob / max(1, len(candidate.tokens) or candidate.completion_tokens))
+        return JudgeScore(candidate.logprob / max(1, len(candidate.tokens) or candidate.completion_tokens))

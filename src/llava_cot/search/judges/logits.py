@@ -11,7 +11,7 @@ from typing import Literal
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Prompt
-from llava_cot.search.judges.base import Grade, Judge, Preference, earlier, judge, shown
+from llava_cot.search.judges.base import Judge, JudgeScore, Preference, earlier, judge, shown
 from llava_cot.search.judges.self_judge import check_prompt
 
 
@@ -42,7 +42,7 @@ class LogitsJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         fmt, prompts = self.setup.fmt, self.setup.prompts
         if stage == "reasoning":
             check = check_prompt(question, context, candidate.text, fmt, prompts)
@@ -51,7 +51,7 @@ class LogitsJudge(Judge):
             check = Prompt.of(prompts.part_check(stage, question_text(question), hint, text), question.images)
         prompt = replace(check, prefix=prompts.verdict)
         correct, incorrect = await self.model.choose(prompt, prompts.verdicts)
-        return Grade(_share(correct, incorrect), usage=self._cost([prompt]))
+        return JudgeScore(_share(correct, incorrect), usage=self._cost([prompt]))
 
     def _cost(self, prompts: Sequence[Prompt]) -> Usage:
         tokens = sum(map(self.model.count_tokens, prompts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Prompt, RewardModel
-from llava_cot.search.judges.base import Grade, Judge, judge
+from llava_cot.search.judges.base import Judge, JudgeScore, judge
 
 
 @judge("reward", uses="reward model")
@@ -18,10 +18,10 @@ class RewardJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         model = self.setup.model
         assert isinstance(model, RewardModel)
         prompt = Prompt.of(question_text(question), question.images)
         reward = await model.reward(prompt, (context + candidate.text).strip())
         usage = Usage(prompt_tokens=reward.prompt_tokens, model_calls=1, usd=reward.usd)
-        return Grade(reward.value, usage=usage)
+        return JudgeScore(reward.value, usage=usage)

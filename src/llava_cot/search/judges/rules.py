@@ -13,7 +13,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate
 from llava_cot.search.judges.arithmetic import equations
-from llava_cot.search.judges.base import Grade, Judge, judge
+from llava_cot.search.judges.base import Judge, JudgeScore, judge
 
 # A rule's name, and its violation ("" if there is none).
 Ruling = tuple[str, str]
@@ -30,13 +30,13 @@ class RulesJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         rulings = list(_rulings(question, stage, context + candidate.text, self.setup.fmt))
         passed = [name for name, fault in rulings if not fault]
         broken = [f"{name} ({fault})" for name, fault in rulings if fault]
         reply = [f"Kept: {', '.join(passed)}."] if passed else []
         reply += [f"Broken: {'; '.join(broken)}."] if broken else []
-        return Grade(len(passed) / len(rulings), " ".join(reply))
+        return JudgeScore(len(passed) / len(rulings), " ".join(reply))
 
 
 def _rulings(question: Question, stage: str, text: str, fmt: StageFormat) -> Iterator[Ruling]:

@@ -8,7 +8,7 @@ from llava_cot.core.stages import Answer, parse
 from llava_cot.core.trace import Candidate
 from llava_cot.errors import ModelError
 from llava_cot.scenes.ground_truth import better, known, worth
-from llava_cot.search.judges.base import Grade, Judge, Preference, judge
+from llava_cot.search.judges.base import Judge, JudgeScore, Preference, judge
 
 
 @judge("verifier", probability=True)
@@ -30,9 +30,11 @@ class VerifierJudge(Judge):
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
-    ) -> Grade:
+    ) -> JudgeScore:
         answer = parse(context + candidate.text, self.setup.fmt)
-        return Grade(worth(question, stage, answer) if known(question) else float(_right(question, answer)))
+        return JudgeScore(
+            worth(question, stage, answer) if known(question) else float(_right(question, answer))
+        )
 
 
 def _right(question: Question, answer: Answer) -> bool:
