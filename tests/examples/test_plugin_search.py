@@ -18,7 +18,7 @@ from llava_cot.errors import RequestError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES, JudgeSetup
-from llava_cot.search.judges.base import JudgeScore, Judge
+from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.request import make_request, parse_spec
 
 WORDS = ("red", "blue")
