@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_scene_and_splits_share_none() -> None:
             for index in range(200):
                 item = make_item(split, seed, index)
                 assert item == make_item(split, seed, index)
-                key = json.dumps(item.scene.to_json())
+                key = json.dumps(asdict(item.scene))
                 assert seen.setdefault(key, item.id) == item.id
 
 

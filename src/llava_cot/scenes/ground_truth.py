@@ -15,7 +15,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import Answer
 from llava_cot.scenes.items import SceneItem, named_item
 from llava_cot.scenes.questions import SceneQuestion, solve
-from llava_cot.scenes.teacher import MENTION, ORDINALS, describe, described, steps
+from llava_cot.scenes.teacher import MENTION, ORDINALS, caption_of, describe, described, steps
 from llava_cot.scenes.world import Scene, SceneObject
 
 GAP = 2.25  # the cost of an object too many or too few, in wrong words
@@ -97,18 +97,13 @@ def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> Rulin
     if (a == text) == (b == text):
         return None
     choice, other = (1, b) if a == text else (2, a)
-    sentences = _sentences(other)
-    for place, (sentence, work) in enumerate(truth):
-        if place >= len(sentences) or sentences[place] != sentence:
-            return choice, work
-    return choice, truth[-1][1]
+    return choice, truth[_first_wrong(other, truth)][1]
 
 
 def read_caption(caption: str | None) -> list[str] | None:
     """The objects of a caption, from left to right; None if it is not in the teacher's form."""
     found = [" ".join(match.groups()[1:]) for match in MENTION.finditer(caption or "")]
-    listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(found[: len(ORDINALS)]))
-    return found if caption == f"There are {len(found)} objects. From left to right: {listed}." else None
+    return found if len(found) <= len(ORDINALS) and caption == caption_of(found) else None
 
 
 def caption_error(scene: Scene, caption: str | None) -> float | None:
@@ -178,13 +173,9 @@ def seen_answer(
 def check_verdict(question: SceneQuestion, seen: Scene, reasoning: str) -> tuple[bool, str]:
     """Whether a reasoning is true of a scene, and the work of its steps, up to the first wrong one."""
     truth = steps(seen, question)
-    sentences = _sentences(reasoning)
-    done: list[str] = []
-    for place, (sentence, work) in enumerate(truth):
-        done.append(f"{work[0].upper()}{work[1:]}.")
-        if place >= len(sentences) or sentences[place] != sentence:
-            break
-    return reasoning == " ".join(sentence for sentence, _ in truth), " ".join(done)
+    done = [work for _, work in truth[: _first_wrong(reasoning, truth) + 1]]
+    true = reasoning == " ".join(sentence for sentence, _ in truth)
+    return true, " ".join(f"{work[0].upper()}{work[1:]}." for work in done)
 
 
 def known(question: Question) -> bool:
@@ -201,16 +192,12 @@ def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2
     right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
     if right != other:
         return 1 if right else 2
-    captions = a.stages["caption"], b.stages["caption"]
     if stage == "caption":
-        first, second = (
-            float("inf") if (error := caption_error(item.scene, caption)) is None else error
-            for caption in captions
-        )
-        return None if first == second else 1 if first < second else 2
-    if stage == "reasoning" and captions[0] == captions[1]:
+        first, second = worth(question, stage, a), worth(question, stage, b)
+        return None if first == second else 1 if first > second else 2
+    if stage == "reasoning" and a.stages["caption"] == b.stages["caption"]:
         reasonings = a.stages["reasoning"], b.stages["reasoning"]
-        verdict = which_reasoning(item.scene, item.question, captions[0], *reasonings)
+        verdict = which_reasoning(item.scene, item.question, a.stages["caption"], *reasonings)
         return None if verdict is None else 1 if verdict[0] == 1 else 2
     return None
 
@@ -241,5 +228,8 @@ def _truth(scene: Scene) -> tuple[str, ...]:
     return tuple(describe(item) for item in scene.objects)
 
 
-def _sentences(text: str) -> list[str]:
-    return [f"{sentence}." for sentence in text.rstrip(".").split(". ")]
+def _first_wrong(reasoning: str, truth: Sequence[tuple[str, str]]) -> int:
+    """The place of the first step that a reasoning gets wrong, or of the last step if there is none."""
+    sentences = [f"{sentence}." for sentence in reasoning.rstrip(".").split(". ")]
+    places = (place for place, step in enumerate(truth) if sentences[place : place + 1] != [step[0]])
+    return next(places, len(truth) - 1)

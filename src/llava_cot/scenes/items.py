@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -88,8 +88,7 @@ def write_scenes(out: str | Path, *, count: int, seed: int = 0, split: str = "te
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the scenes")
     make_item(split, seed, 0)
-    other = _other_file(folder, split, seed, count)
-    if other is not None:
+    if other := _other_file(folder, split, seed, count):
         raise ValueError(f"{folder} holds other files ({other}): name a new or empty folder for the scenes")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     part = folder / "questions.jsonl.part"
@@ -129,6 +128,6 @@ def _line(item: SceneItem) -> str:
         "options": list(item.question.options),
         "answer": item.answer,
         "type": item.question.type,
-        "scene": item.scene.to_json(),
+        "scene": asdict(item.scene),
     }
     return json.dumps(line) + "\n"

@@ -205,15 +205,12 @@ def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
 
 
 def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
-    steps = [
-        ArithmeticStep("subtract", _filter(rng, scene)),
-        ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4)),
-    ]
+    subtract = [ArithmeticStep("subtract", _filter(rng, scene))]
+    add = ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4))
     if rng.random() < 0.3:
-        steps.append(ArithmeticStep("subtract", _filter(rng, scene)))
+        subtract.append(ArithmeticStep("subtract", _filter(rng, scene)))
     # Adding comes last: whether a later step removes added objects would be ambiguous.
-    ordered = [*steps[:1], *steps[2:], steps[1]]
-    return _arithmetic("chain", scene, rng, tuple(ordered))
+    return _arithmetic("chain", scene, rng, (*subtract, add))
 
 
 def _arithmetic(
@@ -250,12 +247,11 @@ def _with_options(question: SceneQuestion, rng: random.Random) -> SceneQuestion:
     if answer in ("yes", "no"):
         options = ["yes", "no"]
     elif answer.isdigit():
-        near = [
-            str(number) for number in range(max(0, int(answer) - 3), int(answer) + 4) if str(number) != answer
-        ]
-        options = [answer, *rng.sample(near, 3)]
+        value = int(answer)
+        near = [number for number in range(max(0, value - 3), value + 4) if number != value]
+        options = [answer, *map(str, rng.sample(near, 3))]
     else:
-        others = [value for value in VALUES[question.attribute or "color"] if value != answer]
+        others = [other for other in VALUES[question.attribute or "color"] if other != answer]
         options = [answer, *rng.sample(others, min(3, len(others)))]
     rng.shuffle(options)
     return replace(question, options=tuple(options))

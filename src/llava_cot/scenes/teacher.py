@@ -41,8 +41,13 @@ def described(words: str) -> SceneObject:
 
 
 def caption(objects: Sequence[SceneObject]) -> str:
-    listed = ", ".join(f"{ORDINALS[i]} a {describe(item)}" for i, item in enumerate(objects))
-    return f"There are {len(objects)} objects. From left to right: {listed}."
+    return caption_of([describe(item) for item in objects])
+
+
+def caption_of(descriptions: Sequence[str]) -> str:
+    """The caption that lists these objects, at most ten, from left to right."""
+    listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(descriptions))
+    return f"There are {len(descriptions)} objects. From left to right: {listed}."
 
 
 def summary(question: SceneQuestion, rng: random.Random) -> str:
@@ -60,10 +65,10 @@ def _plan(question: SceneQuestion) -> str:
         return f"name the {question.attribute} of the {question.end}most one"
     if question.type == "position":
         return f"compare the places of the {question.filters[0].one} and the {question.filters[1].one}"
-    if question.attribute and question.type != "compare":
-        return f"name the {question.attribute} of the {question.filters[0].one}"
     if question.type == "compare":
         return f"compare the numbers of {question.filters[0].many} and {question.filters[1].many}"
+    if question.attribute:
+        return f"name the {question.attribute} of the {question.filters[0].one}"
     return "work out the number step by step"
 
 

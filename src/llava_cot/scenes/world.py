@@ -7,7 +7,7 @@ at twice the picture's resolution, and then averaged down.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,6 @@ class Scene:
 
     objects: tuple[SceneObject, ...]
     light: tuple[float, float]
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def scene_rng(split: str, seed: int, index: int) -> random.Random:
@@ -122,10 +119,10 @@ _OVERSAMPLE = 2
 Floats = NDArray[np.floating[Any]]
 
 
-def render(scene: Scene, size: int = PICTURE_SIZE) -> Image.Image:
-    """The scene as an RGB picture of `size` x `size` pixels."""
+def render(scene: Scene) -> Image.Image:
+    """The scene as an RGB picture of `PICTURE_SIZE` x `PICTURE_SIZE` pixels."""
     side, strength = scene.light
-    canvas = _floor(size, side, strength)
+    canvas = _floor(PICTURE_SIZE, side, strength)
     back_to_front = sorted(scene.objects, key=lambda item: item.y)
     for item in back_to_front:
         _shadow(canvas, item, side)
