@@ -16,7 +16,7 @@ from teachers import staged
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.data.record import Picture
-from llava_cot.evaluation.benchmarks.own import RULES
+from llava_cot.evaluation.benchmarks import RULES
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
 from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalOutcome, evaluate

@@ -11,21 +11,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 
+from llava_cot.core.answer_matching import numbers, option_of
 from llava_cot.core.plugins import Registry
-from llava_cot.data.record import Picture
+from llava_cot.data.reading import RecordFile
+from llava_cot.data.record import Picture, Record
 from llava_cot.data.sources.row_files import json_value
+from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError, missing_package
-from llava_cot.evaluation.benchmarks.own import RULES, open_own
-from llava_cot.evaluation.benchmarks.tables import TABLES, open_table
-from llava_cot.evaluation.scoring.free_text import WORDS
+from llava_cot.evaluation.benchmarks.vlmevalkit import TABLES, item_of, open_table
+from llava_cot.evaluation.scoring.choice import ChoiceRule
+from llava_cot.evaluation.scoring.free_text import EXACT, NUMBER, WORDS, FittingRule
+from llava_cot.evaluation.scoring.yes_no import YesNoRule
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
-__all__ = ["BENCHMARKS", "RULES", "open_benchmark", "rule_named"]
-
+RULES: dict[str, ScoringRule] = {
+    rule.name: rule for rule in (ChoiceRule(), YesNoRule(), EXACT, NUMBER, WORDS, FittingRule())
+}  # for files of the user's own
+_SKILL_FIELDS = ("skill", "type", "category")  # of a record's `extra`; the first that is there is used
 SCENES = 2_000  # questions; the standard error of a score is then about 1 point
 _SPLITS = ("test", "validation")
-_EASY_VQA = "https://github.com/vzhou842/easy-VQA"
 _KINDS = {"yes": "presence", "no": "presence", "circle": "shape", "rectangle": "shape", "triangle": "shape"}
 
 
@@ -64,7 +70,7 @@ def easy_vqa() -> Benchmark:
     return Benchmark(
         name="easy-vqa",
         title="easy-VQA, test",
-        page=_EASY_VQA,
+        page="https://github.com/vzhou842/easy-VQA",
         items=partial(_easy_vqa, Path(places[0]) / "data"),
         rule=WORDS,
     )
@@ -122,7 +128,7 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
                 f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV file "
                 "in VLMEvalKit's format, or a folder or .jsonl file of records"
             )
-        return open_own(path, rule)
+        return _open_own(path, rule)
     if rule is not None:
         raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own")
     if table is not None:
@@ -151,3 +157,54 @@ def rule_named(name: str, benchmark: str) -> ScoringRule:
         f"there is no scoring rule {name!r} here, which {benchmark} needs; install the package or version of "
         "llava-cot that wrote the folder"
     )
+
+
+def _open_own(path: Path, rule: str | None) -> Benchmark:
+    """Open a file or folder of questions; reading these raises DataError for one that cannot be scored.
+
+    Of a conversation only the first question is used, since the others depend on the answers before them.
+    """
+    if rule is not None and rule not in RULES:
+        raise DataError(f"there is no scoring rule {rule!r}; choose one of {', '.join(RULES)}")
+    tsv = path.suffix.lower() == ".tsv"
+    if not tsv:
+        RecordFile(path)  # raises DataError for a wrong path
+    chosen = RULES[rule or "fitting"]
+    return Benchmark(
+        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        title=str(path),
+        page="",
+        items=partial(_own_items, path, tsv, chosen.name),
+        rule=chosen,
+    )
+
+
+def _own_items(path: Path, tsv: bool, rule: str) -> Iterator[BenchmarkItem]:
+    records = read_tsv(path, keep=_SKILL_FIELDS) if tsv else RecordFile(path)
+    for record in records:
+        item = item_of(record, path, _skill(record), hint=tsv)
+        try:
+            yield _with_letter(item, rule)
+        except DataError as error:
+            raise DataError(f"{path}, question {record.id}: {error}") from None
+
+
+def _skill(record: Record) -> str:
+    return next((str(record.extra[key]) for key in _SKILL_FIELDS if record.extra.get(key)), record.source)
+
+
+def _with_letter(item: BenchmarkItem, rule: str) -> BenchmarkItem:
+    """Return the item with its answer as a letter where it has options. Raises DataError if it has none."""
+    answer = item.answer or ""
+    if item.options:
+        index = option_of(answer, item.options)
+        if index is None:
+            raise DataError(f"its answer {answer!r} is not among its options {', '.join(item.options)}")
+        item = replace(item, answer=ascii_uppercase[index])
+    elif rule == "choice":
+        raise DataError("it has no options, which the rule choice needs; choose another with --rule")
+    if rule == "yes-no" and answer.strip().lower() not in ("yes", "no"):
+        raise DataError(f"its answer {answer!r} is neither yes nor no; choose another with --rule")
+    if rule == "number" and len(numbers(answer)) != 1:
+        raise DataError(f"its answer {answer!r} is not a number; choose another with --rule")
+    return item

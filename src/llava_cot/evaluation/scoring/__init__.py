@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem, Unit
 
@@ -18,43 +19,42 @@ class AccuracyRule:
 
 def accuracy(scored: Sequence[ScoredItem], name: str = "accuracy") -> list[Metric]:
     """Average over all questions, with units by skill and, where there are any, by finer skill."""
-    return _metrics(name, [(one.item, one.item.id, one.score.value) for one in scored])
+    return _metrics(name, [(one.item, unit_of(one)) for one in scored])
 
 
-def accuracy_of_groups(groups: Sequence[Sequence[ScoredItem]], by: str, name: str) -> list[Metric]:
+def accuracy_of_groups(groups: Mapping[str, Sequence[ScoredItem]], name: str) -> list[Metric]:
     """As `accuracy`, with a unit for each group, which counts if all its questions are right.
 
-    `by` is the name in `extra` that has a group's key; the first question stands for its group.
+    The first question stands for its group.
     """
-    return _metrics(
-        name,
-        [
-            (group[0].item, str(group[0].item.extra[by]), float(all(one.score.value == 1 for one in group)))
-            for group in groups
-        ],
-    )
+    units = []
+    for key, group in groups.items():
+        item, right = group[0].item, all(one.score.value == 1 for one in group)
+        units.append((item, Unit(key, float(right), item.skill, _cluster(item))))
+    return _metrics(name, units)
 
 
-def group_by(scored: Sequence[ScoredItem], by: str) -> list[list[ScoredItem]]:
+def group_by(scored: Sequence[ScoredItem], by: str) -> dict[str, list[ScoredItem]]:
     """Group questions by what their `extra` has under a name."""
     groups: dict[str, list[ScoredItem]] = {}
     for one in scored:
         groups.setdefault(str(one.item.extra[by]), []).append(one)
-    return list(groups.values())
+    return groups
 
 
-def cluster_of(item: BenchmarkItem) -> str:
-    """Return the name of the item's cluster: its own id if it stands alone."""
+def unit_of(scored: ScoredItem) -> Unit:
+    """Return the unit of one question; its cluster is its own id if it stands alone."""
+    item = scored.item
+    return Unit(item.id, scored.score.value, item.skill, _cluster(item))
+
+
+def _cluster(item: BenchmarkItem) -> str:
     return str(item.extra.get("cluster", item.id))
 
 
-def _metrics(name: str, units: Sequence[tuple[BenchmarkItem, str, float]]) -> list[Metric]:
-    def metric(name: str, skills: Sequence[str]) -> Metric:
-        named = zip(units, skills, strict=True)
-        return Metric(
-            name, tuple(Unit(key, value, skill, cluster_of(item)) for (item, key, value), skill in named)
-        )
-
-    found = [metric(name, [item.skill for item, _, _ in units])]
-    finer = [str(item.extra.get("finer", "")) for item, _, _ in units]
-    return [*found, metric(f"{name} by finer skill", finer)] if any(finer) else found
+def _metrics(name: str, units: Sequence[tuple[BenchmarkItem, Unit]]) -> list[Metric]:
+    found = [Metric(name, tuple(unit for _, unit in units))]
+    finer = tuple(replace(unit, skill=str(item.extra.get("finer", ""))) for item, unit in units)
+    if any(unit.skill for unit in finer):
+        found.append(Metric(f"{name} by finer skill", finer))
+    return found

@@ -119,9 +119,11 @@ class CircularRule(ChoiceRule):
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         groups = group_by(scored, "group")
-        complete = [group for group in groups if len(group) == group[0].item.extra["rotations"]]
+        complete = {
+            key: group for key, group in groups.items() if len(group) == group[0].item.extra["rotations"]
+        }
         unrotated = [one for one in scored if one.item.id == one.item.extra["group"]]
-        return [*accuracy_of_groups(complete or groups, "group", "circular"), *accuracy(unrotated)]
+        return [*accuracy_of_groups(complete or groups, "circular"), *accuracy(unrotated)]
 
 
 def rotations(item: BenchmarkItem) -> Iterator[BenchmarkItem]:

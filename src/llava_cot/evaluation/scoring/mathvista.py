@@ -10,7 +10,7 @@ from typing import Any
 
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError
-from llava_cot.evaluation.scoring import cluster_of
+from llava_cot.evaluation.scoring import unit_of
 from llava_cot.evaluation.scoring.choice import NO_OPTION, infer_option
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredBy, ScoredItem, Unit
 from llava_cot.models.base import Prompt
@@ -91,12 +91,11 @@ class MathVistaRule:
         tasks: dict[str, list[Unit]] = {}
         skills: dict[str, list[Unit]] = {}
         for one in scored:
-            item = one.item
-            unit = Unit(item.id, one.score.value, item.skill, cluster_of(item))
+            unit = unit_of(one)
             overall.append(unit)
-            if task := str(item.extra.get("task", "")):
+            if task := str(one.item.extra.get("task", "")):
                 tasks.setdefault(task, []).append(unit)
-            for skill in _list(item.extra.get("skills", "")):
+            for skill in _list(one.item.extra.get("skills", "")):
                 skills.setdefault(skill, []).append(unit)
         return [Metric(name, tuple(units)) for name, units in ({"overall": overall} | tasks | skills).items()]
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from llava_cot.evaluation.scoring import cluster_of
+from llava_cot.evaluation.scoring import unit_of
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
@@ -69,15 +70,15 @@ class MMVetRule:
         """
         found: dict[str, list[Unit]] = {"overall": [], **{name: [] for name in _CAPABILITIES}}
         for one in scored:
-            item, value = one.item, one.score.value
-            cluster = cluster_of(item)
-            capabilities = str(item.extra.get("capability", ""))
+            unit = unit_of(one)
+            capabilities = str(one.item.extra.get("capability", ""))
             groups = ["overall", *(name for name in _CAPABILITIES if name in capabilities)]
             for name in groups:
-                found[name].append(Unit(item.id, value, item.skill, cluster))
+                found[name].append(unit)
             if combination := capabilities.replace(",", "_"):
-                key = f"{item.id} again" if combination in groups else item.id
-                found.setdefault(combination, []).append(Unit(key, value, item.skill, cluster))
+                if combination in groups:
+                    unit = replace(unit, key=f"{unit.key} again")
+                found.setdefault(combination, []).append(unit)
         return [Metric(name, tuple(units)) for name, units in found.items() if units]
 
 

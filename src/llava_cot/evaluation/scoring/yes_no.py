@@ -88,6 +88,6 @@ class HallusionRule(YesNoRule):
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return [
             *accuracy(scored, "aAcc"),
-            *accuracy_of_groups(group_by(scored, "figure"), "figure", "fAcc"),
-            *accuracy_of_groups(group_by(scored, "asked"), "asked", "qAcc"),
+            *accuracy_of_groups(group_by(scored, "figure"), "fAcc"),
+            *accuracy_of_groups(group_by(scored, "asked"), "qAcc"),
         ]
