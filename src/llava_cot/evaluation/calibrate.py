@@ -55,7 +55,7 @@ async def sample_scores(
         number, item = numbered
         seeded = request.with_seed(seed_of(request.sampling.seed, item.id))
         async with pool.open(item.pictures) as images:
-            question = item.with_images(await images())
+            question = item.question(await images())
             found[number] = await retry(lambda: _score(Search(seeded, model, question, judge), stage))
         on_progress(len(found))
 

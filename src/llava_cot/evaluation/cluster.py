@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
@@ -25,7 +24,7 @@ from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure, missing_package
 from llava_cot.models.base import Model
 from llava_cot.search.request import Request
-from llava_cot.search.resources import Resources
+from llava_cot.search.resources import Resources, absolute
 
 LOCAL = "local"  # the address of a cluster that is started on this machine, and ends with the process
 _TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to a given address only if this is set
@@ -131,10 +130,8 @@ class Cluster:
     def _wait_for_one(self) -> str:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            self._check_starting()
-            for member in self._members:
-                if member.ready:
-                    return str(self._ray.get(member.opening))
+            if ready := self._ready():
+                return str(self._ray.get(ready[0].opening))
             time.sleep(_POLL_SECONDS)
         raise ModelFailure(
             f"no worker of the Ray cluster was ready within {_START_SECONDS / 60:g} minutes; "
@@ -143,16 +140,14 @@ class Cluster:
 
     async def _take(self) -> _Member:
         """Return the ready worker with the fewest questions, once there is one."""
-        while True:
-            self._check_starting()
-            if ready := [member for member in self._members if member.ready]:
-                member = min(ready, key=lambda one: one.busy)
-                member.busy += 1
-                return member
+        while not (ready := self._ready()):
             await asyncio.sleep(_POLL_SECONDS)
+        member = min(ready, key=lambda one: one.busy)
+        member.busy += 1
+        return member
 
-    def _check_starting(self) -> None:
-        """See which workers have opened their model. Raises ModelFailure if none is left."""
+    def _ready(self) -> list[_Member]:
+        """Return the workers that have opened their model. Raises ModelFailure if no worker is left."""
         for member in [one for one in self._members if not one.ready]:
             if self._ray.wait([member.opening], timeout=0)[0]:
                 try:
@@ -162,6 +157,7 @@ class Cluster:
                     self._drop(member, error)
         if not self._members:
             raise ModelFailure(f"no worker of the Ray cluster is left: {self._last_error}")
+        return [member for member in self._members if member.ready]
 
     def _drop(self, member: _Member, error: Exception) -> None:
         self._last_error = _reason(getattr(error, "cause", None) or error)
@@ -225,16 +221,14 @@ def _absolute(spec: str) -> str:
     """Return the model's spec with an absolute path, for workers in other folders. Raises ModelError."""
     from llava_cot.models.endpoint.config import find_providers, load_config
 
-    kind, colon, folder = spec.partition(":") if spec.startswith("vllm:") else ("", "", spec)
-    path = Path(folder).expanduser()
-    if path.is_dir():
-        return f"{kind}{colon}{path.resolve()}"
-    if find_providers(spec, load_config()):
+    prefix = "vllm:" if spec.startswith("vllm:") else ""
+    found = prefix + absolute(spec.removeprefix(prefix))
+    if found == spec and find_providers(spec, load_config()):
         raise ModelError(
             f"{spec} is a server, which needs no Ray: name several servers with commas between their "
             "addresses, and leave --ray out"
         )
-    return spec
+    return found
 
 
 def _check_port(address: str) -> None:

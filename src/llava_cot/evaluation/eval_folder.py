@@ -10,7 +10,10 @@ The kinds of entries, with their keys:
     trace       [benchmark, model, method, seed, id]: the trace, without the data of its pictures
     wall        the same key: seconds of the run's time
     picture     sha256: the small copy, a data URL
-    score       the same key as the trace: see `score_row`
+    score       the same key: the fields of `AnswerScore` (`extracted` as "said"), the scorer's name, and what
+                no scorer changes: `conclusion`, `kept` (whether the format is valid), `absent` stages,
+                `lengths`, `sampled` and `others` (see `scorer.best_of_others`), `usage`, `wall` and, except
+                in old folders, `candidates`
     failure     the same: why there is no trace; ignored once there is one
     scorer      [scorer, hash of the prompt, attempt]: its reply
 """
@@ -18,7 +21,7 @@ The kinds of entries, with their keys:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -27,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from llava_cot.core.trace import Trace
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, StoreError
-from llava_cot.evaluation.types import AnswerScore, Benchmark, BenchmarkItem, RunKey
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
 from llava_cot.models.base import Sampling
 
 if TYPE_CHECKING:
@@ -35,28 +38,21 @@ if TYPE_CHECKING:
 
 _PURPOSE = {"purpose": "evaluation"}
 _NEW_SAMPLING = ("top_k", "min_p", "repetition_penalty")
-_SCORE_FIELDS = ("value", "by", "said", "reason", "scorer")
 
 
 def trace_key(run: RunKey, id: str) -> str:
     """Return the key of a question's trace and score."""
-    return json.dumps([run.benchmark, run.model, run.method, run.seed, id])
+    return json.dumps([*run, id])
 
 
 def read_trace_key(key: str) -> tuple[RunKey, str]:
     """Return the run and the question's id of a key."""
-    benchmark, model, method, seed, id = json.loads(key)
-    return RunKey(benchmark, model, method, seed), id
+    *run, id = json.loads(key)
+    return RunKey(*run), id
 
 
-class EvalFolder:
-    """The store of one run folder. A context manager, which holds the folder's lock until its end.
-
-    Methods raise StoreError where the folder is in use, damaged, or cannot be written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+class EvalFolder(Store):
+    """The store of one run folder."""
 
     @classmethod
     def existing(cls, folder: Path) -> EvalFolder:
@@ -64,19 +60,17 @@ class EvalFolder:
         if not (folder / STORE_FILE).is_file():
             raise DataError(f"{folder} holds no runs; `llava-cot eval ... --out {folder}` makes them")
         opened = cls(folder)
-        if opened.store.settings().items() >= _PURPOSE.items():
+        if opened.settings().items() >= _PURPOSE.items():
             return opened
-        opened.store.close()
+        opened.close()
         raise DataError(f"{folder} was not written by `llava-cot eval`; name a folder that was")
 
-    def __enter__(self) -> EvalFolder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
-
     def check(self, plan: EvalPlan) -> None:
-        """Raise StoreError if the plan does not fit what the folder holds."""
+        """Raise StoreError if the plan does not fit what the folder holds, DataError if it fits no folder."""
+        names = [benchmark.name for benchmark in plan.benchmarks]
+        for name in names:
+            if names.count(name) > 1:
+                raise DataError(f"two benchmarks have the name {name}; use a folder of runs for each")
         fmt, sampling = plan.fmt, plan.sampling
         settings = {
             **_PURPOSE,
@@ -89,7 +83,7 @@ class EvalFolder:
         for name in _NEW_SAMPLING:  # folders of version 0.1.0 do not have these
             if (value := getattr(sampling, name)) != getattr(Sampling(), name):
                 settings[name.replace("_", "-")] = f"{value:g}"
-        self.store.match_settings(settings)
+        self.match_settings(settings)
         for model in plan.models:
             self._check_model(model.name, model.spec, plan.answer_source)
         for spec in plan.specs:
@@ -113,71 +107,64 @@ class EvalFolder:
             )
         if not ids:
             raise StoreError(f"the benchmark {benchmark.name} has no questions")
-        now = {
-            "title": benchmark.title, "page": benchmark.page, "note": benchmark.note,
-            "rule": benchmark.rule.name, "hash": digest.hexdigest(), "ids": ids,
-        }  # fmt: skip
-        known = self.store.get(benchmark.name, "benchmark")
+        rule, known = benchmark.rule.name, self.get(benchmark.name, "benchmark")
         if known is None:
             for item in islice(benchmark.items(), limit):
-                self.store.put(json.dumps([benchmark.name, item.id]), "item", _item_json(item))
-            self.store.put(benchmark.name, "benchmark", now)
-        elif known["hash"] != now["hash"]:
+                self.put(json.dumps([benchmark.name, item.id]), "item", _item_json(item))
+            about = {"title": benchmark.title, "page": benchmark.page, "note": benchmark.note, "rule": rule}
+            self.put(benchmark.name, "benchmark", {**about, "hash": digest.hexdigest(), "ids": ids})
+        elif known["hash"] != digest.hexdigest():
             raise StoreError(
                 f"the folder has runs of {benchmark.name} with other questions; use the same file, or "
                 "another folder"
             )
-        elif known["rule"] != now["rule"]:
+        elif known["rule"] != rule:
             raise StoreError(
                 f"the folder has runs of {benchmark.name} scored by the rule {known['rule']}, and this run "
-                f"uses {now['rule']}; use the same, or another folder"
+                f"uses {rule}; use the same, or another folder"
             )
         return ids
 
     def add_run(self, run: RunKey, spec: str, source: str, resources: Mapping[str, str]) -> None:
         """Store what a run is of: its model (`spec`, and where its answer is) and its method's resources."""
-        self.store.put(run.model, "model", {"opened": spec, "answer": source})
+        self.put(run.model, "model", {"opened": spec, "answer": source})
         if resources:
-            self.store.put(run.method, "method", dict(resources))
-        self.store.put(json.dumps([run.benchmark, run.model, run.method, run.seed]), "setting", None)
+            self.put(run.method, "method", dict(resources))
+        self.put(json.dumps(run), "setting", None)
 
     def runs(self) -> list[RunKey]:
         """Return the folder's runs, in the order in which they were started."""
-        return [RunKey(*json.loads(key)) for key in self.store.keys("setting")]
+        return [RunKey(*json.loads(key)) for key in self.keys("setting")]
 
     def add_trace(self, key: str, trace: Trace, wall: float) -> None:
         """Store a trace, after its pictures and `wall`, the seconds that it took of the run."""
         for image in trace.question.images:
-            if image.data is not None and self.store.get(image.sha256, "picture") is None:
-                self.store.put(image.sha256, "picture", image.data)
-        self.store.put(key, "wall", wall)
+            if image.data is not None and self.get(image.sha256, "picture") is None:
+                self.put(image.sha256, "picture", image.data)
+        self.put(key, "wall", wall)
         without_data = {"question": {"images": {"__all__": {"data"}}}}
-        self.store.put(key, "trace", trace.model_dump(mode="json", exclude=without_data))
+        self.put(key, "trace", trace.model_dump(mode="json", exclude=without_data))
 
     def trace(self, key: str, *, pictures: bool = False) -> Trace | None:
         """Return a trace, with its pictures if `pictures`; None if there is none."""
-        found = self.store.get(key, "trace")
+        found = self.get(key, "trace")
         if found is None:
             return None
         for image in found["question"]["images"] if pictures else ():
-            image["data"] = self.store.get(image["sha256"], "picture")
+            image["data"] = self.get(image["sha256"], "picture")
         return Trace.model_validate(found, strict=False)
 
     def item(self, benchmark: str, id: str) -> BenchmarkItem:
         """Return a question without its pictures. Raises KeyError if there is none."""
-        found = self.store.get(json.dumps([benchmark, id]), "item")
+        found = self.get(json.dumps([benchmark, id]), "item")
         if found is None:
             raise KeyError(id)
-        return _read_item(id, found)
-
-    def items(self) -> Iterator[tuple[str, str, BenchmarkItem]]:
-        """Yield (benchmark, id, question) of all questions."""
-        for key, found in self.store.items("item"):
-            benchmark, id = json.loads(key)
-            yield benchmark, id, _read_item(id, found)
+        return BenchmarkItem(
+            id, found["text"], tuple(found["options"]), found["answer"], (), found["skill"], found["extra"]
+        )
 
     def _check_model(self, name: str, spec: str, source: str) -> None:
-        known = self.store.get(name, "model") or {"opened": spec, "answer": source}
+        known = self.get(name, "model") or {"opened": spec, "answer": source}
         if known["opened"] != spec:
             raise StoreError(
                 f"the model {name} of this folder is {known['opened']}, and this run opens {spec}; give it "
@@ -190,11 +177,9 @@ class EvalFolder:
             )
 
     def _check_method(self, name: str, resources: Mapping[str, str]) -> None:
-        known = self.store.get(name, "method")
-        if known is None:
-            if all(run.method != name for run in self.runs()):
-                return
-            known = {}
+        if all(run.method != name for run in self.runs()):
+            return
+        known = self.get(name, "method") or {}
         for option in {**resources, **known}:
             was, now = known.get(option, "none"), resources.get(option, "none")
             if was != now:
@@ -202,28 +187,6 @@ class EvalFolder:
                     f"the folder has runs of {name} with {option} {was}, and this run has {now}; use the "
                     "same, or another folder"
                 )
-
-
-def score_row(score: AnswerScore, scorer: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry of the kind "score".
-
-    `facts` do not depend on the score: `conclusion`, `kept` (whether the format is valid), `absent`,
-    `lengths`, `sampled`, `others` (see `scorer.best_of_others`), `usage`, `wall` and, except in old entries,
-    `candidates`.
-    """
-    values = (score.value, score.by, score.extracted, score.reason, scorer)
-    return {**facts, **dict(zip(_SCORE_FIELDS, values, strict=True))}
-
-
-def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a score entry, for another score."""
-    return {name: value for name, value in row.items() if name not in _SCORE_FIELDS}
-
-
-def _read_item(id: str, found: Mapping[str, Any]) -> BenchmarkItem:
-    return BenchmarkItem(
-        id, found["text"], tuple(found["options"]), found["answer"], (), found["skill"], found["extra"]
-    )
 
 
 def _item_json(item: BenchmarkItem) -> dict[str, Any]:

@@ -15,9 +15,6 @@ from llava_cot.evaluation.benchmarks import rule_named
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, ScoredItem
 
-_UNREAD = BenchmarkItem("", "")  # holds a question's place in the order
-_PENDING = "it has not been asked yet"
-
 
 @dataclass(frozen=True)
 class QuestionResult:
@@ -73,7 +70,7 @@ class RunResults:
         """Return the results of all questions, in the benchmark's order."""
         found = self._results[run]
         return [
-            found.get(item.id) or _failed(item.id, item.skill, _PENDING)
+            found.get(item.id) or _failed(item.id, item.skill, "it has not been asked yet")
             for item in self._items[run.benchmark].values()
         ]
 
@@ -110,18 +107,15 @@ class RunResults:
         self._open.close()
 
     def _read(self, path: Path, folder: EvalFolder) -> None:
-        store = folder.store
-        for name, found in store.items("benchmark"):
+        for name, found in folder.items("benchmark"):
+            if name not in self._benchmarks:
+                self._items[name] = {id: folder.item(name, id) for id in found["ids"]}
             known = self._benchmarks.setdefault(name, found)
             if (known["hash"], known["rule"]) != (found["hash"], found["rule"]):
                 raise DataError(
                     f"{path} has other questions of {name}, or another rule, than a folder before it; "
                     "report on them separately"
                 )
-            self._items.setdefault(name, dict.fromkeys(found["ids"], _UNREAD))
-        for benchmark, id, item in folder.items():
-            if id in self._items.get(benchmark, ()):
-                self._items[benchmark][id] = item
         for run in folder.runs():
             if run in self._folders:
                 raise DataError(
@@ -130,22 +124,22 @@ class RunResults:
                 )
             self._folders[run], self._results[run] = folder, {}
             self._check_names(path, folder, run)
-        for key, why in store.items("failure"):
+        for key, why in folder.items("failure"):
             run, id = read_trace_key(key)
             self._results[run][id] = _failed(id, self._items[run.benchmark][id].skill, why)
-        for key, row in store.items("score"):
+        for key, row in folder.items("score"):
             run, id = read_trace_key(key)
             self._results[run][id] = _result(id, self._items[run.benchmark][id].skill, row)
 
     def _check_names(self, path: Path, folder: EvalFolder, run: RunKey) -> None:
-        opened = folder.store.get(run.model, "model")["opened"]
+        opened = folder.get(run.model, "model")["opened"]
         before = self._models.setdefault(run.model, opened)
         if before != opened:
             raise DataError(
                 f"the model {run.model} in {path} is {opened}, and in a folder before it {before}; report on "
                 "them separately"
             )
-        resources = folder.store.get(run.method, "method") or {}
+        resources = folder.get(run.method, "method") or {}
         others = self._resources.setdefault(run.method, resources)
         if others != resources:
             raise DataError(

@@ -14,7 +14,7 @@ from time import perf_counter
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import check_store_folder
-from llava_cot.errors import DataError, ModelError
+from llava_cot.errors import ModelError
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
 from llava_cot.evaluation.scorer import FolderScores, retry
@@ -78,28 +78,19 @@ def evaluate(
     """
     check_store_folder(folder)
     with EvalFolder(folder) as opened:
-        ids = _prepare(opened, plan)
+        opened.check(plan)
+        ids = {one.name: opened.add_benchmark(one, plan.limit) for one in plan.benchmarks}
         scores = FolderScores(opened, plan.fmt, scorer)
         asyncio.run(_score_pending(scores, on_progress, on_interrupt))
         run = _Evaluation(opened, plan, ids, scores, on_progress, on_interrupt)
         abandoned = []
-        pending = [model for model in plan.models if run.has_pending(model)]
+        pending = [model for model in plan.models if next(run.pending(model), None)]
         with plan.resources.open() if pending else nullcontext(Resources()) as resources:
             for model in pending:
                 with model.open() as (answer, at_once):
                     if asyncio.run(run.answer_all(model, answer, at_once, resources)):
                         abandoned.append(model.name)
         return EvalOutcome(run.failed, scores.failed, run.last_error or scores.last_error, tuple(abandoned))
-
-
-def _prepare(folder: EvalFolder, plan: EvalPlan) -> dict[str, list[str]]:
-    """Return the ids of the questions by benchmark. Raises ValueError if the plan does not fit the folder."""
-    folder.check(plan)
-    names = [benchmark.name for benchmark in plan.benchmarks]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"two benchmarks have the name {name}; use a folder of runs for each")
-    return {benchmark.name: folder.add_benchmark(benchmark, plan.limit) for benchmark in plan.benchmarks}
 
 
 async def _score_pending(
@@ -144,19 +135,16 @@ class _Evaluation:
         self._folder, self._plan, self._ids, self._scores = folder, plan, ids, scores
         self._on_progress, self._on_interrupt = on_progress, on_interrupt
         self._clock = SharedClock()
-        self._answered = set(folder.store.keys("trace"))
-        self._means: dict[RunKey, list[float]] = defaultdict(lambda: [0.0, 0.0])  # sum, count
+        self._answered = set(folder.keys("trace"))
+        self._means: dict[RunKey, tuple[float, int]] = defaultdict(lambda: (0.0, 0))  # sum, count
         self._usd = 0.0
-        for key, row in folder.store.items("score"):
+        for key, row in folder.items("score"):
             self._count(read_trace_key(key)[0], row["value"])
             self._usd += row["usage"]["usd"] or 0.0
         runs = {run for model in plan.models for run, _, _ in plan.runs(model.name)}
         self._total = sum(len(ids[run.benchmark]) for run in runs)
         self._done = sum(read_trace_key(key)[0] in runs for key in self._answered)
         self._new = 0
-
-    def has_pending(self, model: PlannedModel) -> bool:
-        return next(self._pending(model), None) is not None
 
     async def answer_all(
         self, model: PlannedModel, answer: AnswerFunction, at_once: int, resources: Resources
@@ -168,7 +156,7 @@ class _Evaluation:
             self._folder.add_run(run, model.spec, plan.answer_source, described)
         pool = ImagePool()  # belongs to this event loop
         error = await run_interruptible(
-            self._pending(model),
+            self.pending(model),
             lambda question: self._answer(question, answer, resources, pool),
             at_once,
             lambda: False,
@@ -176,7 +164,7 @@ class _Evaluation:
         )
         return error is not None
 
-    def _pending(self, model: PlannedModel) -> Iterator[_PendingQuestion]:
+    def pending(self, model: PlannedModel) -> Iterator[_PendingQuestion]:
         for run, benchmark, spec in self._plan.runs(model.name):
             if all(trace_key(run, id) in self._answered for id in self._ids[benchmark.name]):
                 continue  # without reading the benchmark once more
@@ -195,9 +183,8 @@ class _Evaluation:
         except (ValueError, OSError) as error:  # the question's pictures may be unreadable, too
             self.last_error = f"{question.item.id}: {error}"
             self.failed += 1
-            self._folder.store.put(question.key, "failure", str(error))
-            self._count(question.run, 0.0)
-            self._report(question.run)
+            self._folder.put(question.key, "failure", str(error))
+            self._report(question.run, 0.0)
             return self.last_error if isinstance(error, ModelError) else None
         finally:
             wall = self._clock.stop(started)
@@ -207,8 +194,7 @@ class _Evaluation:
         self._new += 1
         self._usd += trace.usage.usd or 0.0
         score = await self._scores.score_new(question.key, question.item, question.rule, trace, wall)
-        self._count(question.run, score.value)
-        self._report(question.run)
+        self._report(question.run, score.value)
         return None
 
     async def _ask(
@@ -217,19 +203,19 @@ class _Evaluation:
         spec, seed = question.spec, seed_of(question.run.seed, question.item.id)
         request = self._plan.requests[spec].with_seed(seed)
         async with pool.open(question.item.pictures) as images:
-            loaded = question.item.with_images(await images())
+            loaded = question.item.question(await images())
             return await answer(loaded, request, resources.fitting(spec.method, spec.judge))
 
     def _count(self, run: RunKey, value: float) -> None:
-        mean = self._means[run]
-        mean[0] += value
-        mean[1] += 1
+        total, count = self._means[run]
+        self._means[run] = total + value, count + 1
 
-    def _report(self, run: RunKey) -> None:
-        value, count = self._means[run]
+    def _report(self, run: RunKey, value: float) -> None:
+        self._count(run, value)
+        total, count = self._means[run]
         usd = self._usd + self._scores.usd
         self._on_progress(
-            EvalProgress(self._done, self._total, self._new, self.failed, run, value / count, usd)
+            EvalProgress(self._done, self._total, self._new, self.failed, run, total / count, usd)
         )
 
 

@@ -13,7 +13,7 @@ from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
 from llava_cot.data.store import Store
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation.benchmarks import rule_named
-from llava_cot.evaluation.eval_folder import EvalFolder, facts_of, read_trace_key, score_row
+from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
 from llava_cot.models.base import Model, Prompt, Sampling, seed_of
 
@@ -120,27 +120,23 @@ class Scorer:
         digest = sha256(json.dumps([[m.role, m.text] for m in prompt.messages]).encode()).hexdigest()
         key = json.dumps([self.name, digest, attempt])
         known = self._store.get(key, "scorer")
-        if known is None:
-            sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_MAX_TOKENS, seed=seed_of(digest, attempt))
-            if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                raise ModelFailure(
-                    f"{self.name} failed {MAX_FAILURES_IN_A_ROW} times in a row and is not asked again"
-                )
-            try:
-                [reply] = await retry(lambda: self._model.sample(prompt, 1, sampling))
-            except ModelError:
-                self._failures_in_a_row += 1
-                raise
-            self._failures_in_a_row = 0
-            known = {
-                "text": reply.text,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "usd": reply.usd,
-            }
-            self._store.put(key, "scorer", known)
-            self.usd += reply.usd or 0.0
-        return str(known["text"])
+        if known is not None:
+            return str(known["text"])
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise ModelFailure(
+                f"{self.name} failed {MAX_FAILURES_IN_A_ROW} times in a row and is not asked again"
+            )
+        sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_MAX_TOKENS, seed=seed_of(digest, attempt))
+        try:
+            [reply] = await retry(lambda: self._model.sample(prompt, 1, sampling))
+        except ModelError:
+            self._failures_in_a_row += 1
+            raise
+        self._failures_in_a_row = 0
+        fields = ("text", "prompt_tokens", "completion_tokens", "usd")
+        self._store.put(key, "scorer", {name: getattr(reply, name) for name in fields})
+        self.usd += reply.usd or 0.0
+        return reply.text
 
 
 class FolderScores:
@@ -154,7 +150,7 @@ class FolderScores:
         self.failed = 0
         self.last_error: str | None = None
         self._folder, self._fmt = folder, fmt
-        self._scorer = Scorer(scorer, folder.store) if scorer else None
+        self._scorer = Scorer(scorer, folder) if scorer else None
 
     @property
     def usd(self) -> float:
@@ -165,33 +161,32 @@ class FolderScores:
         """Return the keys of answers without a score, and of those that another scorer would score."""
         name = self._scorer.name if self._scorer else None
         scored, pending = set(), []
-        for key, row in self._folder.store.items("score"):
+        for key, row in self._folder.items("score"):
             scored.add(key)
             if row["by"] in ("scorer", "unsettled") and row["scorer"] != name:
                 pending.append(key)
-        return pending + [key for key in self._folder.store.keys("trace") if key not in scored]
+        return pending + [key for key in self._folder.keys("trace") if key not in scored]
 
     async def score_pending(self, key: str) -> str | None:
         """Score an answer of an earlier run. Returns the scorer's error, if it failed."""
         run, id = read_trace_key(key)
         item = self._folder.item(run.benchmark, id)
-        store = self._folder.store
-        rule = rule_named(store.get(run.benchmark, "benchmark")["rule"], run.benchmark)
-        row, failed = store.get(key, "score"), self.failed
+        rule = rule_named(self._folder.get(run.benchmark, "benchmark")["rule"], run.benchmark)
+        row, failed = self._folder.get(key, "score"), self.failed
         if row is not None:
-            await self._score(key, item, rule, facts_of(row))
+            await self._score(key, item, rule, row)
         elif (trace := self._folder.trace(key)) is not None:
-            await self.score_new(key, item, rule, trace, store.get(key, "wall"))
+            await self.score_new(key, item, rule, trace, self._folder.get(key, "wall"))
         return self.last_error if self.failed > failed else None
 
     async def score_new(
         self, key: str, item: BenchmarkItem, rule: ScoringRule, trace: Trace, wall: float
     ) -> AnswerScore:
         """Score an answer whose trace has just been stored."""
-        source = self._folder.store.get(read_trace_key(key)[0].model, "model")["answer"]
+        source = self._folder.get(read_trace_key(key)[0].model, "model")["answer"]
         conclusion = extract_answer(trace.text, self._fmt, source)
         sampled, others = best_of_others(trace, item, rule, self._fmt, source, conclusion)
-        facts = {
+        row = {
             "kept": not validate(trace.text, self._fmt),
             "absent": [name for name, text in trace.stages.items() if text is None],
             "lengths": {name: len(text) for name, text in trace.stages.items() if text is not None},
@@ -202,18 +197,18 @@ class FolderScores:
             "usage": trace.usage.model_dump(mode="json"),
             "wall": wall,
         }
-        return await self._score(key, item, rule, facts)
+        return await self._score(key, item, rule, row)
 
     async def _score(
-        self, key: str, item: BenchmarkItem, rule: ScoringRule, facts: dict[str, Any]
+        self, key: str, item: BenchmarkItem, rule: ScoringRule, row: dict[str, Any]
     ) -> AnswerScore:
-        name = self._scorer.name if self._scorer else None
+        """Score an answer by the facts in `row`, and store these with the score."""
+        name, ask = (self._scorer.name, self._scorer.ask) if self._scorer else (None, None)
         try:
-            found = await score_answer(
-                rule, item, facts["conclusion"], self._scorer.ask if self._scorer else None
-            )
+            found = await score_answer(rule, item, row["conclusion"], ask)
         except ModelError as error:
             self.failed, self.last_error = self.failed + 1, f"the scorer: {error}"
             found, name = AnswerScore(0.0, "unsettled", reason=str(error)), ""  # no scorer's name: pending
-        self._folder.store.put(key, "score", score_row(found, name, facts))
+        score = {"value": found.value, "by": found.by, "said": found.extracted, "reason": found.reason}
+        self._folder.put(key, "score", {**row, **score, "scorer": name})
         return found

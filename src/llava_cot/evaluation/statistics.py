@@ -183,11 +183,10 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     statsmodels' `multipletests` does the same, at the price of 150 MB of packages (pandas, formulaic).
     """
-    adjusted, least = [0.0] * len(ps), 0.0
-    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
-        adjusted[i] = least
-    return adjusted
+    order = np.argsort(ps)
+    adjusted = np.empty(len(ps))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, np.sort(ps) * np.arange(len(ps), 0, -1)))
+    return [float(p) for p in adjusted]
 
 
 def _stats() -> Any:
@@ -201,12 +200,12 @@ def _stats() -> Any:
 def _by_key(units: Sequence[Unit]) -> _Values:
     if not units:
         raise ValueError("there is nothing to average; a score needs at least one question")
-    values: dict[str, list[float]] = {}
-    clusters: dict[str, str] = {}
+    groups: dict[str, list[Unit]] = {}
     for unit in units:
-        values.setdefault(unit.key, []).append(unit.value)
-        clusters[unit.key] = unit.cluster
-    return {key: (clusters[key], sum(found) / len(found)) for key, found in values.items()}
+        groups.setdefault(unit.key, []).append(unit)
+    return {
+        key: (same[-1].cluster, sum(one.value for one in same) / len(same)) for key, same in groups.items()
+    }
 
 
 def _by_name(metrics: Sequence[Metric]) -> dict[str, list[Unit]]:
@@ -220,11 +219,9 @@ def _by_name(metrics: Sequence[Metric]) -> dict[str, list[Unit]]:
 
 def _table(groups: Sequence[Mapping[str, tuple[str, float]]]) -> tuple[_Array, _Array]:
     """Return the sums and counts of the values of each cluster in each group: (clusters, groups)."""
-    rows: dict[str, int] = {}
-    for group in groups:
-        for cluster, _ in group.values():
-            rows.setdefault(cluster, len(rows))
-    sums, counts = np.zeros((len(rows), len(groups))), np.zeros((len(rows), len(groups)))
+    clusters = dict.fromkeys(cluster for group in groups for cluster, _ in group.values())
+    rows = {cluster: row for row, cluster in enumerate(clusters)}
+    sums, counts = np.zeros((2, len(rows), len(groups)))
     for column, group in enumerate(groups):
         for cluster, value in group.values():
             sums[rows[cluster], column] += value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from llava_cot.core.images import LoadedImage, load_image
 from llava_cot.core.question import Question
@@ -17,8 +17,7 @@ from llava_cot.models.base import Prompt
 ScoredBy = Literal["match", "scorer", "unsettled", "absent", "failed"]
 
 
-@dataclass(frozen=True, order=True)
-class RunKey:
+class RunKey(NamedTuple):
     """One run: a benchmark, a model, a method's spec and the sampling seed."""
 
     benchmark: str
@@ -43,14 +42,13 @@ class BenchmarkItem:
     skill: str = ""  # the category by which the benchmark reports
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def question(self) -> Question:
-        """Read the pictures and return the question. Raises ImageError, DataError, OSError."""
-        return self.with_images(
-            tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures)
-        )
+    def question(self, images: tuple[LoadedImage, ...] | None = None) -> Question:
+        """Return the question with these images; by default, its pictures are read.
 
-    def with_images(self, images: tuple[LoadedImage, ...]) -> Question:
-        """Return the question with pictures that have been read already."""
+        Raises ImageError, DataError or OSError for a picture that cannot be read.
+        """
+        if images is None:
+            images = tuple(load_image(picture.read(), name=picture.name) for picture in self.pictures)
         return Question(self.text, images, self.id, self.options, self.answer)
 
 

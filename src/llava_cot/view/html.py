@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llava_cot.core.trace import ImageRecord, Trace
+from llava_cot.core.wording import plural, writable
 from llava_cot.view import describe
 
 # Rounds are columns up to these numbers, else rows: with more, columns get too narrow to read. The rounds of
@@ -29,11 +30,8 @@ _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]+")
 
 def trace_page(trace: Trace) -> str:
     """Render one self-contained HTML page that shows the whole trace."""
-    style = stylesheet()
     page = _environment().get_template("page.html.j2")
-    return page.render(
-        trace=trace, style=Markup(style), style_hash=csp_hash(style), body=trace_fragment(trace)
-    )
+    return page.render(trace=trace, body=trace_fragment(trace), **inline(stylesheet()))
 
 
 def trace_fragment(
@@ -77,9 +75,17 @@ def read_asset(name: str) -> str:
     return files("llava_cot.view").joinpath(name).read_text(encoding="utf-8")
 
 
-def csp_hash(text: str) -> str:
-    """The SHA-256 hash by which a content security policy allows an inline style or script."""
-    return b64encode(sha256(text.encode()).digest()).decode()
+def inline(style: str, script: str = "") -> dict[str, str]:
+    """A page's style and script for its template, with the hashes by which its policy allows them."""
+    hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
+    names = ("style", "script", "style_hash", "script_hash")
+    return dict(zip(names, (Markup(style), Markup(script), *hashes), strict=True))
+
+
+def cut(text: str, most: int) -> str:
+    """Text that a file can hold, cut after so many characters with a note of how many more there are."""
+    text = writable(text)
+    return text if len(text) <= most else f"{text[:most]} … ({plural(len(text) - most, 'more character')})"
 
 
 def image_data_url(image: ImageRecord) -> str | None:

@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from llava_cot.core.images import jpeg_url, load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
-from llava_cot.core.wording import plural, writable
+from llava_cot.core.wording import plural
 from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, DataView, Finding, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
-from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment
+from llava_cot.view.html import cut, inline, read_asset, stylesheet, template_environment
 from llava_cot.view.summaries import checked_size
 
 _MAX_SIDE = 384  # pixels of a picture's longer side: about 20 kB each
@@ -31,8 +31,6 @@ _MAX_TEXT = 10_000  # characters of one text
 
 def records_page(view: DataView) -> str:
     """Render one self-contained HTML page of the chosen records."""
-    style = stylesheet() + read_asset("records.css")
-    script = read_asset("records.js")
     page = _environment().get_template("records.html.j2")
     records = [examined for examined in view.chosen if examined.line.record is not None]
     return page.render(
@@ -43,21 +41,13 @@ def records_page(view: DataView) -> str:
         kinds=list(dict.fromkeys(kind_of(name) for name in view.report.names())),
         meaning=FINDING_KINDS,
         size=checked_size(view.report),
-        style=Markup(style),
-        style_hash=csp_hash(style),
-        script=Markup(script),
-        script_hash=csp_hash(script),
+        **inline(stylesheet() + read_asset("records.css"), read_asset("records.js")),
     )
 
 
 def _shown(value: Any) -> Any:
     """A value as the page shows it: plain strings printable and cut; `Markup` is our own and stays."""
-    if type(value) is not str:
-        return value
-    text = writable(value)
-    if len(text) <= _MAX_TEXT:
-        return text
-    return f"{text[:_MAX_TEXT]} … ({plural(len(text) - _MAX_TEXT, 'more character')})"
+    return cut(value, _MAX_TEXT) if type(value) is str else value
 
 
 def _pictures(examined: CheckedLine) -> list[tuple[str, Markup | None, int, int]]:

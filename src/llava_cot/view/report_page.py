@@ -12,8 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from llava_cot.core.files import output_file, write_whole
 from llava_cot.core.wording import one_line, plural, writable
 from llava_cot.errors import DataError
@@ -21,7 +19,7 @@ from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
 from llava_cot.evaluation.report.contents import contents
 from llava_cot.evaluation.report.document import Cell, ReportPlot, ReportSection, ReportTable
 from llava_cot.evaluation.results import RunResults
-from llava_cot.view.html import csp_hash, read_asset, stylesheet, template_environment
+from llava_cot.view.html import inline, read_asset, stylesheet, template_environment
 from llava_cot.view.report_charts import STYLE, draw, draw_file
 from llava_cot.view.report_questions import EmbeddedQuestions, OnProgress, embed_questions
 
@@ -76,7 +74,6 @@ def write_report(
 
 def report_page(title: str, sections: Sequence[ReportSection], embedded: EmbeddedQuestions) -> str:
     """Render the report as one self-contained HTML page."""
-    style = stylesheet() + STYLE + read_asset("report.css")
     script = "{\n" + read_asset("report.js") + "}\n"  # a scope of its own
     template = template_environment(_shown, draw=draw).get_template("report.html.j2")
     return template.render(
@@ -86,10 +83,7 @@ def report_page(title: str, sections: Sequence[ReportSection], embedded: Embedde
             for section in sections
         ],
         embedded=embedded,
-        style=Markup(style),
-        style_hash=csp_hash(style),
-        script=Markup(script),
-        script_hash=csp_hash(script),
+        **inline(stylesheet() + STYLE + read_asset("report.css"), script),
     )
 
 

@@ -10,15 +10,15 @@ import random
 import zlib
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from llava_cot.core.trace import Trace
-from llava_cot.core.wording import plural, writable
 from llava_cot.evaluation.report.arms import Arm, arms_on
 from llava_cot.evaluation.results import QuestionResult, RunResults
-from llava_cot.view.html import image_data_url, trace_fragment
+from llava_cot.view.html import cut, image_data_url, trace_fragment
 
 _MOST_CHARACTERS = 60_000_000  # of blocks and pictures; browsers get slow with larger pages
 _TEXT, _CONCLUSION = 4000, 600  # characters of a question and of a conclusion in the index
@@ -32,7 +32,7 @@ class EmbeddedQuestions:
 
     index: str = ""  # all questions and answers, packed
     blocks: dict[int, str] = field(default_factory=dict)  # a question's packed traces, by its number
-    pictures: list[str] = field(default_factory=list)  # data URLs, each once
+    pictures: dict[str, int] = field(default_factory=dict)  # data URLs with their numbers
     decided: dict[Arm, Counter[str]] = field(default_factory=dict)  # how each arm's duels were decided
     questions: int = 0  # how many there are
 
@@ -54,17 +54,16 @@ def embed_questions(
     At most `most` questions are embedded, and as many as `size` characters hold. They are drawn at random,
     with a fixed seed, from all benchmarks in turn.
     """
-    found = EmbeddedQuestions(decided={arm: Counter() for arm in arms})
-    ids = _question_ids(arms)
-    found.questions = len(ids)
-    numbers: dict[str, int] = {}  # of the pictures, by their data
+    benchmarks = dict.fromkeys(arm.benchmark for arm in arms)
+    ids = [(benchmark, id) for benchmark in benchmarks for id in arms_on(arms, benchmark)[0].values]
+    found = EmbeddedQuestions(decided={arm: Counter() for arm in arms}, questions=len(ids))
     pictures: dict[int, list[int]] = {}
     used = 0
     for done, number in enumerate(_drawing_order(ids)):
         benchmark, id = ids[number]
         traces = _question_traces(results, arms_on(arms, benchmark), id, found.decided)
         if used < size and (most is None or found.shown < most):
-            pictures[number], added = _embed_pictures(found, numbers, list(traces.values()))
+            pictures[number], added = _embed_pictures(found.pictures, traces.values())
             fragments = {
                 key: trace_fragment(trace, f"t{number}.{key}", with_question=False)
                 for key, trace in traces.items()
@@ -78,10 +77,8 @@ def embed_questions(
     return found
 
 
-def _embed_pictures(
-    found: EmbeddedQuestions, numbers: dict[str, int], traces: Sequence[Trace]
-) -> tuple[list[int], int]:
-    """Return the numbers of a question's pictures, and how many characters were added."""
+def _embed_pictures(numbers: dict[str, int], traces: Iterable[Trace]) -> tuple[list[int], int]:
+    """Number a question's pictures. Returns the numbers, and how many characters are new."""
     images = next((trace.question.images for trace in traces if trace.question.images), ())
     mine, added = [], 0
     for image in images:
@@ -89,8 +86,7 @@ def _embed_pictures(
         if data is None:
             continue
         if data not in numbers:
-            numbers[data] = len(found.pictures)
-            found.pictures.append(data)
+            numbers[data] = len(numbers)
             added += len(data)
         mine.append(numbers[data])
     return mine, added
@@ -102,25 +98,14 @@ def _pack(value: Any) -> str:
     return b64encode(zlib.compress(text, 9)).decode()
 
 
-def _question_ids(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """Return (benchmark, id) of all questions, in order."""
-    return [
-        (benchmark, id)
-        for benchmark in dict.fromkeys(arm.benchmark for arm in arms)
-        for id in arms_on(arms, benchmark)[0].values
-    ]
-
-
 def _drawing_order(ids: Sequence[tuple[str, str]]) -> list[int]:
     """Return the questions' numbers: each benchmark's in a random order (fixed seed), benchmarks in turn."""
-    groups: dict[str, list[int]] = {}
-    for number, (benchmark, _) in enumerate(ids):
-        groups.setdefault(benchmark, []).append(number)
     rng = random.Random(0)
-    ranked = []
-    for numbers in groups.values():
+    ranked: list[tuple[int, int]] = []
+    for _, group in groupby(range(len(ids)), key=lambda number: ids[number][0]):
+        numbers = list(group)
         rng.shuffle(numbers)
-        ranked += list(enumerate(numbers))
+        ranked += enumerate(numbers)
     return [number for _, number in sorted(ranked)]
 
 
@@ -154,14 +139,14 @@ def _index_entry(
         "benchmark": benchmark,
         "id": id,
         "skill": item.skill,
-        "text": _shortened(item.text, _TEXT),
-        "options": [_shortened(option, _CONCLUSION) for option in item.options],
-        "answer": None if item.answer is None else _shortened(item.answer, _CONCLUSION),
+        "text": cut(item.text, _TEXT),
+        "options": [cut(option, _CONCLUSION) for option in item.options],
+        "answer": None if item.answer is None else cut(item.answer, _CONCLUSION),
         "pictures": pictures,
         "answers": [
-            {"arm": number, "key": f"{place}.{n}", "seed": key.seed, **_answer(by_id[id])}
+            {"arm": number, "key": f"{place}.{n}", "seed": seed, **_answer(by_id[id])}
             for place, (number, arm) in enumerate(numbered)
-            for n, (key, by_id) in enumerate(zip(arm.keys, arm.by_id, strict=True))
+            for n, (seed, by_id) in enumerate(arm.by_seed.items())
             if id in by_id
         ],
     }
@@ -175,10 +160,5 @@ def _answer(result: QuestionResult) -> dict[str, Any]:
         "reason": result.score.reason,
         "failure": result.failure,
     }
-    shown = {key: _shortened(text, _CONCLUSION) for key, text in texts.items() if text}
+    shown = {key: cut(text, _CONCLUSION) for key, text in texts.items() if text}
     return {"value": round(result.score.value, 4), "by": result.score.by, **shown}
-
-
-def _shortened(text: str, most: int) -> str:
-    text = writable(text)
-    return text if len(text) <= most else f"{text[:most]} … ({plural(len(text) - most, 'more character')})"

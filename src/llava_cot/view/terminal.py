@@ -55,15 +55,10 @@ class LiveView:
     def __init__(
         self, fmt: StageFormat, *, out: Console | None, err: Console | None, show_search: bool = False
     ) -> None:
-        self._fmt = fmt
-        self._out = out
-        self._err = err
-        self._show_search = show_search
+        self._out, self._err, self._show_search = out, err, show_search
         self._streamer = StageStreamer(fmt)
-        self._streamed = False
-        self._line_open = False
+        self._streamed = self._line_open = self._status_shown = False
         self._blank_line = True
-        self._status_shown = False
         self._stage = ""
         self._candidates: list[Candidate] = []
         self._verdicts: list[Verdict] = []

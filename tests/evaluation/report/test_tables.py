@@ -166,7 +166,7 @@ def test_differences_are_paired_and_adjusted_within_a_benchmark() -> None:
     assert (two.difference.value, two.difference.won, two.difference.lost) == (50, 20, 0)
     assert two.p == pytest.approx(2 * two.difference.p)  # the smaller of two
     assert four.p == four.difference.p == 1
-    table = score_tables.differences_table(found, rows, against)
+    table = score_tables.differences_table(found, rows)
     assert row(table, "stage-beam-2")["difference"].text == "+50.0"
     assert row(table, "stage-beam-2")["better on"] == Cell("50.0%", "20 of 40")
     assert row(table, "single")["difference"].text == "baseline"
@@ -232,7 +232,7 @@ def test_agreement_pairs_the_seeds_that_both_have() -> None:
     assert outcome_tables.pair_counts(one, two) == outcome_tables.PairCounts(
         both=2, first=2, second=2, neither=2
     )
-    table = outcome_tables.agreement_table([one, two], {two: one})
+    table = outcome_tables.agreement_table({two: one}, [one, two])
     assert [cell.text for cell in table.rows[0]] == ["single", "stage-beam-2", *["25.0%"] * 4, "50.0%"]
     other = arms_of(Given({RunKey("b", "m", "greedy", 7): "1100"}))[0]
     assert outcome_tables.pair_counts(one, other) == outcome_tables.PairCounts(

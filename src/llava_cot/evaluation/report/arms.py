@@ -81,9 +81,10 @@ class Arm:
         return tuple(result for result in self.results if result.failure is None)
 
     @cached_property
-    def by_id(self) -> tuple[dict[str, QuestionResult], ...]:
-        """The results of each seed, by the question's id."""
-        return tuple({result.item: result for result in run} for run in self.runs)
+    def by_seed(self) -> dict[int, dict[str, QuestionResult]]:
+        """The results by the seed, and by the question's id."""
+        results = ({result.item: result for result in run} for run in self.runs)
+        return {key.seed: run for key, run in zip(self.keys, results, strict=True)}
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -99,7 +100,7 @@ def arms_of(results: RunResults, runs: Collection[RunKey] | None = None) -> list
     """Join the runs that differ only in their seed, all or these. Raises DataError if there are none."""
     groups: dict[tuple[str, str, str], list[RunKey]] = {}
     for key in results.runs if runs is None else runs:
-        groups.setdefault((key.benchmark, key.model, key.method), []).append(key)
+        groups.setdefault(key[:3], []).append(key)
     if not groups:
         raise DataError("no question has been answered here yet; `llava-cot eval` answers them")
     return [
@@ -239,24 +240,23 @@ class SummaryRow:
 
 def summarize(results: RunResults, runs: Collection[RunKey]) -> list[SummaryRow]:
     """Return a row for each benchmark, model and method among the runs, in their order."""
-    return [_row(arm) for arm in arms_of(results, runs)] if runs else []
-
-
-def _row(arm: Arm) -> SummaryRow:
-    cost = cost_of(arm)
-    prices = [result.usage.usd for result in arm.answered if result.usage.usd is not None]
-    scored = arm.headline and all(metric.units for metric in arm.headline)
-    return SummaryRow(
-        benchmark=arm.benchmark,
-        model=arm.model,
-        method=arm.method,
-        seeds=len(arm.keys),
-        questions=len(arm.results) // len(arm.keys),
-        score=headline(arm.headline) if scored else None,
-        tokens=cost.written if cost else 0.0,
-        calls=cost.calls if cost else 0.0,
-        seconds=(cost.seconds or 0.0) if cost else 0.0,
-        usd=sum(prices) / len(arm.answered) if prices else None,
-        failed=len(arm.results) - len(arm.answered),
-        unsettled=sum(result.score.by == "unsettled" for result in arm.results),
-    )
+    rows = []
+    for arm in arms_of(results, runs) if runs else ():
+        cost = cost_of(arm)
+        prices = [result.usage.usd for result in arm.answered if result.usage.usd is not None]
+        scored = arm.headline and all(metric.units for metric in arm.headline)
+        rows.append(
+            SummaryRow(
+                *arm.keys[0][:3],
+                seeds=len(arm.keys),
+                questions=len(arm.results) // len(arm.keys),
+                score=headline(arm.headline) if scored else None,
+                tokens=cost.written if cost else 0.0,
+                calls=cost.calls if cost else 0.0,
+                seconds=(cost.seconds or 0.0) if cost else 0.0,
+                usd=sum(prices) / len(arm.answered) if prices else None,
+                failed=len(arm.results) - len(arm.answered),
+                unsettled=sum(result.score.by == "unsettled" for result in arm.results),
+            )
+        )
+    return rows

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from llava_cot.core.wording import plural
 from llava_cot.evaluation.report import outcome_tables, score_tables
-from llava_cot.evaluation.report.arms import Arm, ArmCost, arm_label, arms_on, cost_of, families
+from llava_cot.evaluation.report.arms import Arm, arm_label, arms_on, cost_of, families
 from llava_cot.evaluation.report.document import (
     BarGroup,
     BarPlot,
@@ -60,7 +60,7 @@ def contents(
     sections = [ReportSection("Scores", tuple(first))]
     for place, benchmark in enumerate(benchmarks, 1):
         stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
-        parts = _benchmark(stem, arms_on(arms, benchmark), scores, baselines, decided, paper)
+        parts = _benchmark(stem, arms_on(arms, benchmark), scores, decided, paper)
         note = (notes[benchmark],) if notes.get(benchmark) else ()
         sections.append(ReportSection(benchmark, (*note, *(part for part in parts if part is not None))))
     return sections
@@ -89,15 +89,14 @@ def _missing(arms: Sequence[Arm]) -> Iterator[str]:
 def _benchmark(
     stem: str,
     arms: Sequence[Arm],
-    scores: Mapping[Arm, score_tables.ArmScore],
-    baselines: Mapping[Arm, Arm],
+    scores: Mapping[Arm, ArmScore],
     decided: Mapping[Arm, Counter[str]],
     paper: bool,
 ) -> Iterator[ReportTable | ReportPlot | None]:
     names = list(dict.fromkeys(metric.name for metric in arms[0].metrics))
     skills = {name: found for name in names if (found := score_tables.skill_scores(arms, name))}
     main = arms[0].headline_names[0]
-    yield score_tables.differences_table(arms, scores, baselines)
+    yield score_tables.differences_table(arms, scores)
     yield score_tables.metrics_table(arms)
     yield from _plots(stem, arms, scores, skills.get(main, []))
     yield outcome_tables.costs_table(arms)
@@ -105,8 +104,8 @@ def _benchmark(
         reported = paper_skills(arms[0].benchmark) if paper and name == main else []
         yield score_tables.skills_table(name, arms, found, reported)
     if len(arms) > 1:
-        if any(arm in baselines for arm in arms):
-            yield outcome_tables.agreement_table(arms, baselines)
+        if baselines := {arm: base for arm in arms if (base := scores[arm].baseline)}:
+            yield outcome_tables.agreement_table(baselines, arms)
         yield outcome_tables.reach_table(arms)
     yield outcome_tables.oracle_table(arms)
     yield outcome_tables.format_table(arms)
@@ -118,40 +117,20 @@ def _plots(
     stem: str, arms: Sequence[Arm], scores: Mapping[Arm, ArmScore], skills: Sequence[SkillScores]
 ) -> Iterator[ReportPlot]:
     """Yield the plots of one benchmark; `stem` begins the names of their files."""
-    benchmark = arms[0].benchmark
     costs = {arm: cost for arm in arms if (cost := cost_of(arm)) is not None}
+    tokens = {arm: cost.written for arm, cost in costs.items() if cost.written}
+    if tokens:
+        yield _line_plot(
+            f"{stem}-tokens", "Score by tokens", "tokens written a question", arms, scores, tokens
+        )
     timed = all(cost.seconds is not None for cost in costs.values())  # one axis shows one kind of seconds
-
-    def over(
-        what: Callable[[ArmCost], float | None], title: str, axis: str, file: str
-    ) -> Iterator[ReportPlot]:
-        found = {arm: x for arm, cost in costs.items() if (x := what(cost))}
-        if found:
-            yield LinePlot(
-                name=f"{stem}-{file}",
-                title=title,
-                alt=f"{benchmark}: {title}",
-                lines=_lines(arms, scores, found, lambda arm: f"{amount(found[arm])} {axis}", labels=True),
-                x_name=axis,
-                note=f"{_NUMBERS} {_SINGLE}",
-            )
-
-    yield from over(lambda cost: cost.written, "Score by tokens", "tokens written a question", "tokens")
-    seconds = "seconds of the run a question" if timed else "seconds from a question's start to its end"
-    yield from over(
-        lambda cost: cost.seconds if timed else cost.in_flight, "Score by time", seconds, "seconds"
-    )
+    seconds = {arm: x for arm, cost in costs.items() if (x := cost.seconds if timed else cost.in_flight)}
+    if seconds:
+        axis = "seconds of the run a question" if timed else "seconds from a question's start to its end"
+        yield _line_plot(f"{stem}-seconds", "Score by time", axis, arms, scores, seconds)
     counts = {arm: float(arm.n) for arm in arms if arm.budget is None}
     if len(set(counts.values())) > 1:
-        yield LinePlot(
-            name=f"{stem}-n",
-            title="Score by N",
-            alt=f"{benchmark}: Score by N",
-            lines=_lines(list(counts), scores, counts, lambda arm: f"N = {arm.n}", labels=False),
-            x_name="N",
-            counts=True,
-            note=_SINGLE,
-        )
+        yield _line_plot(f"{stem}-n", "Score by N", "N", list(counts), scores, counts, counts=True)
     if skills:
         shown = skills[: max(1, _MOST_BARS // len(arms))]
         notes = [f"Of {arms[0].headline_names[0]}."] if len(arms[0].headline_names) > 1 else []
@@ -159,31 +138,41 @@ def _plots(
         yield BarPlot(
             name=f"{stem}-skills",
             title="Score by skill",
-            alt=f"{benchmark}: Score by skill",
+            alt=f"{arms[0].benchmark}: Score by skill",
             groups=tuple(BarGroup(skill.name or "none named", skill.scores) for skill in shown),
             series=tuple(arm_label(arm, arms) for arm in arms),
             note=" ".join(notes),
         )
 
 
-def _lines(
+def _line_plot(
+    name: str,
+    title: str,
+    x_name: str,
     arms: Sequence[Arm],
     scores: Mapping[Arm, ArmScore],
-    places: Mapping[Arm, float],
-    place: Callable[[Arm], str],
-    *,
-    labels: bool,
-) -> tuple[PlotLine, ...]:
-    """A line for each family; `places` are the x of the arms, and `place` says what x is in a tooltip."""
+    xs: Mapping[Arm, float],
+    counts: bool = False,
+) -> LinePlot:
+    """Return a plot of the arms that have an x, a line for each family; with `counts` x is N."""
 
     def point(arm: Arm) -> PlotPoint:
         score = scores[arm].score
-        tooltip = f"{arm_label(arm, arms)}: {number(score.value)} ({interval(score)}), {place(arm)}"
-        label = str(arm.budget or arm.n) if labels and arm.n > 1 else ""
-        return PlotPoint(places[arm], score, label, tooltip)
+        x = f"N = {arm.n}" if counts else f"{amount(xs[arm])} {x_name}"
+        tooltip = f"{arm_label(arm, arms)}: {number(score.value)} ({interval(score)}), {x}"
+        label = "" if counts or arm.n == 1 else str(arm.budget or arm.n)
+        return PlotPoint(xs[arm], score, label, tooltip)
 
     lines = (
-        PlotLine(name, tuple(point(arm) for arm in members if arm in places))
-        for name, members in families(arms)
+        PlotLine(family, tuple(point(arm) for arm in members if arm in xs))
+        for family, members in families(arms)
     )
-    return tuple(line for line in lines if line.points)
+    return LinePlot(
+        name=name,
+        title=title,
+        alt=f"{arms[0].benchmark}: {title}",
+        lines=tuple(line for line in lines if line.points),
+        x_name=x_name,
+        counts=counts,
+        note=_SINGLE if counts else f"{_NUMBERS} {_SINGLE}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -98,6 +99,11 @@ def cells(*texts: str) -> tuple[Cell, ...]:
 def score_cell(score: MeanEstimate, mark: CellMark = "") -> Cell:
     """Return a cell with a score and its interval: "53.0" over "50.1 to 55.9"."""
     return Cell(number(score.value), interval(score), mark)
+
+
+def share_cells(parts: Iterable[int], whole: int) -> tuple[Cell, ...]:
+    """Return a cell for each part, with its percentage over its number."""
+    return tuple(Cell(share(part, whole), f"{part:,}") for part in parts)
 
 
 def interval(estimate: MeanEstimate | PairedDifference) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple
 
 from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
-from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share
+from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share, share_cells
 from llava_cot.evaluation.types import ScoredBy
 
 RIGHT = 0.5  # an answer counts as right from this score on; `report.js` has it, too
 
-_SCORED_BY = {
+_SCORED_BY: dict[ScoredBy, str] = {
     "match": "its words",
     "scorer": "a scorer",
     "unsettled": "nothing",
@@ -40,60 +39,48 @@ def costs_table(arms: Sequence[Arm]) -> ReportTable:
             shown = [*(amount(part) for part in parts), usd]
         count = Cell(f"{failed:,}", mark="worse" if failed else "")
         rows.append((name_cell(arm), *cells(*shown, f"{len(arm.results):,}"), count))
-    head = ("method", "candidates", "tokens written", "tokens read", "model calls", "seconds")
-    more = ("seconds in flight", "money", "asked", "failed")
+    head = (
+        "method", "candidates", "tokens written", "tokens read", "model calls", "seconds",
+        "seconds in flight", "money", "asked", "failed",
+    )  # fmt: skip
     note = (
         "Over the questions that were answered. Tokens and calls are those of all candidates and all duels, "
         "chosen or not. Seconds are the run's: where questions run together, each second is divided among "
         "them. Seconds in flight are from a question's start to its end."
     )
-    return ReportTable("Cost of a question", (*head, *more), tuple(rows), note=note)
+    return ReportTable("Cost of a question", head, tuple(rows), note=note)
 
 
-@dataclass(frozen=True)
-class PairCounts:
-    """How often two arms are right on the same question: both, only one of them, or neither.
-
-    Of several seeds, those that both have are paired, or else the seeds in their order.
-    """
+class PairCounts(NamedTuple):
+    """How often two arms are right on the same question: both, only one of them, or neither."""
 
     both: int
     first: int
     second: int
     neither: int
 
-    @property
-    def count(self) -> int:
-        return self.both + self.first + self.second + self.neither
-
 
 def pair_counts(first: Arm, second: Arm) -> PairCounts:
-    ours = {key.seed: run for key, run in zip(first.keys, first.by_id, strict=True)}
-    theirs = {key.seed: run for key, run in zip(second.keys, second.by_id, strict=True)}
+    """Compare the runs of the seeds that both arms have, or if there are none, the runs in their order."""
+    ours, theirs = first.by_seed, second.by_seed
     shared = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     outcomes = Counter(
         (result.score.value >= RIGHT, other[id].score.value >= RIGHT)
-        for run, other in shared or zip(first.by_id, second.by_id, strict=False)
+        for run, other in shared or zip(ours.values(), theirs.values(), strict=False)
         for id, result in run.items()
         if id in other
     )
-    return PairCounts(
-        both=outcomes[True, True],
-        first=outcomes[True, False],
-        second=outcomes[False, True],
-        neither=outcomes[False, False],
-    )
+    return PairCounts(*(outcomes[one, other] for one in (True, False) for other in (True, False)))
 
 
-def agreement_table(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> ReportTable:
+def agreement_table(baselines: Mapping[Arm, Arm], arms: Sequence[Arm]) -> ReportTable:
     """Each arm and its baseline: both right, one of them, neither."""
     rows = []
-    for arm, base in ((arm, baselines[arm]) for arm in arms if arm in baselines):
+    for arm, base in baselines.items():
         pairs = pair_counts(base, arm)
-        counts = (pairs.both, pairs.first, pairs.second, pairs.neither)
         names = cells(arm_label(base, arms), arm_label(arm, arms))
-        same = Cell(share(pairs.both + pairs.neither, pairs.count))
-        rows.append((*names, *(Cell(share(part, pairs.count), f"{part:,}") for part in counts), same))
+        same = Cell(share(pairs.both + pairs.neither, sum(pairs)))
+        rows.append((*names, *share_cells(pairs, sum(pairs)), same))
     head = ("baseline", "method", "both right", "only the baseline", "only the method", "neither", "agree")
     note = (
         "An answer counts as right from half of the full score on. The HTML page compares any two methods, "
@@ -112,7 +99,7 @@ def reach_table(arms: Sequence[Arm]) -> ReportTable:
         "by some": sum(0 < count < len(arms) for count in right),
         "by none": sum(count == 0 for count in right),
     }
-    rows = [(*cells(name, share(count, len(items))), Cell(f"{count:,}")) for name, count in found.items()]
+    rows = [cells(name, share(count, len(items)), f"{count:,}") for name, count in found.items()]
     note = "Over all methods and models of this benchmark; several seeds of one are averaged first."
     return ReportTable("Questions answered correctly", ("", "share", "questions"), tuple(rows), note=note)
 
@@ -124,12 +111,12 @@ def oracle_table(arms: Sequence[Arm]) -> ReportTable | None:
         known = [(r.item, r.oracle, r.score.value) for r in arm.results if r.oracle is not None]
         if not known:
             continue
-        oracle = 100 * sum(best for _, best, _ in known) / len(known)
-        chosen = 100 * sum(value for _, _, value in known) / len(known)
+        items, best, values = zip(*known, strict=True)
+        oracle, chosen = 100 * sum(best) / len(known), 100 * sum(values) / len(known)
         vote = next((o for o in arms if (o.model, o.method) == (arm.model, f"majority-{arm.n}")), None)
         voted = "–"
         if vote is not None:
-            shared = {item for item, _, _ in known} & vote.values.keys()
+            shared = set(items) & vote.values.keys()
             voted = number(100 * sum(vote.values[item] for item in shared) / max(1, len(shared)))
         shown = (number(chosen), voted, number(oracle), number(oracle - chosen))
         rows.append((name_cell(arm), *cells(f"{len(known):,}", *shown)))
@@ -163,27 +150,22 @@ def scored_by_table(arms: Sequence[Arm]) -> ReportTable:
     """How the scores of all questions were decided."""
     rows = []
     for arm in arms:
-        counts = Counter(result.score.by for result in arm.results)
-        shown = [Cell(share(counts[by], len(arm.results)), f"{counts[by]:,}") for by in get_args(ScoredBy)]
-        rows.append((name_cell(arm), *shown))
+        by = Counter(result.score.by for result in arm.results)
+        rows.append((name_cell(arm), *share_cells([by[name] for name in _SCORED_BY], by.total())))
     note = (
         "What decided the score of a conclusion: its words alone, a scorer (a model), or nothing, because "
         "there was no scorer or its replies could not be read. All but the first two count as wrong."
     )
-    head = ("method", *(_SCORED_BY[by] for by in get_args(ScoredBy)))
-    return ReportTable("How scores were decided", head, tuple(rows), note=note)
+    return ReportTable("How scores were decided", ("method", *_SCORED_BY.values()), tuple(rows), note=note)
 
 
 def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> ReportTable | None:
     """How the duels between candidates were decided; None where no method judges."""
     rows = []
     for arm in arms:
-        counts = decided.get(arm, Counter())
-        if not counts:
-            continue
-        total, answered = counts.total(), len(arm.answered)
-        shown = [Cell(share(counts[by], total), f"{counts[by]:,}") for by in _DECIDED_BY]
-        rows.append((name_cell(arm), Cell(f"{total / answered:.1f}"), *shown))
+        if by := decided.get(arm):
+            each = Cell(f"{by.total() / len(arm.answered):.1f}")
+            rows.append((name_cell(arm), each, *share_cells([by[name] for name in _DECIDED_BY], by.total())))
     if not rows:
         return None
     note = (

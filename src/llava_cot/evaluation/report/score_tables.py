@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+import yaml
 
 from llava_cot.evaluation.report.arms import Arm, arm_label, arms_on, name_cell
 from llava_cot.evaluation.report.document import (
@@ -47,16 +48,16 @@ _PAIRED = (
 
 @dataclass(frozen=True)
 class ArmScore:
-    """An arm's score; `difference` from the baseline with its adjusted `p`, None for the baseline itself."""
+    """An arm's score, and if there is a baseline the difference from it, with its adjusted `p`."""
 
-    arm: Arm
     score: MeanEstimate
+    baseline: Arm | None = None
     difference: PairedDifference | None = None
-    p: float | None = None
+    p: float = 1.0
 
     @property
     def mark(self) -> CellMark:
-        if self.difference is None or self.p is None:
+        if self.difference is None:
             return "baseline"
         if self.p >= _SIGNIFICANT:
             return ""
@@ -65,13 +66,13 @@ class ArmScore:
 
 def arm_scores(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> dict[Arm, ArmScore]:
     """Score all arms; p-values are adjusted within each benchmark."""
-    found = {arm: ArmScore(arm, headline(arm.headline)) for arm in arms}
+    found = {arm: ArmScore(headline(arm.headline)) for arm in arms}
     for benchmark in dict.fromkeys(arm.benchmark for arm in arms):
         pairs = [(arm, baselines[arm]) for arm in arms_on(arms, benchmark) if arm in baselines]
         differences = [paired_headline(base.headline, arm.headline) for arm, base in pairs]
         adjusted = holm([difference.p for difference in differences])
-        for (arm, _), difference, p in zip(pairs, differences, adjusted, strict=True):
-            found[arm] = ArmScore(arm, found[arm].score, difference, p)
+        for (arm, base), difference, p in zip(pairs, differences, adjusted, strict=True):
+            found[arm] = ArmScore(found[arm].score, base, difference, p)
     return found
 
 
@@ -102,15 +103,13 @@ def _mean(values: Sequence[float | None], mark: CellMark = "") -> tuple[Cell, ..
     return (Cell(number(sum(known) / len(known)) if len(known) == len(values) else "–", mark=mark),)
 
 
-def differences_table(
-    arms: Sequence[Arm], scores: Mapping[Arm, ArmScore], baselines: Mapping[Arm, Arm]
-) -> ReportTable:
+def differences_table(arms: Sequence[Arm], scores: Mapping[Arm, ArmScore]) -> ReportTable:
     """The arms of one benchmark against their baselines."""
     rows = []
     for arm in arms:
         one, found = scores[arm], scores[arm].difference
         row = [name_cell(arm), score_cell(one.score, one.mark)]
-        if found is None or one.p is None:
+        if found is None:
             row += [Cell("baseline", mark="baseline"), *cells("–", "–", "–")]
         else:
             row += [
@@ -119,14 +118,11 @@ def differences_table(
                 Cell(share(found.won, found.count), f"{found.won:,} of {found.count:,}"),
                 Cell(share(found.lost, found.count), f"{found.lost:,} of {found.count:,}"),
             ]
-        row.append(Cell(str(len(arm.keys))))
-        rows.append(tuple(row))
-    used = dict.fromkeys(
-        f"{base.model} {base.method}" for base in (baselines.get(arm) for arm in arms) if base
-    )
-    count = sum(arm in baselines for arm in arms)
+        rows.append((*row, Cell(str(len(arm.keys)))))
+    used = [base for arm in arms if (base := scores[arm].baseline)]
+    names = ", ".join(dict.fromkeys(f"{base.model} {base.method}" for base in used))
     head = ("method", "score", "difference", "p", "better on", "worse on", "seeds")
-    note = _PAIRED.format(names=", ".join(used), count=f"{count} comparisons") if used else ""
+    note = _PAIRED.format(names=names, count=f"{len(used)} comparisons") if used else ""
     return ReportTable("Against the baseline", head, tuple(rows), note=note)
 
 
@@ -211,39 +207,28 @@ class PaperResult:
     model: str
     method: str
     source: str
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float]
 
 
 def paper_results(benchmarks: Sequence[str]) -> list[PaperResult]:
     """Return the paper's results on these benchmarks; a row that has none of them is left out."""
-    found = []
-    for table in _read()["results"]:
-        for row in table["rows"]:
-            scores = dict(zip(table["benchmarks"], row["scores"], strict=True))
-            shown = {name: one for name, one in scores.items() if name in benchmarks and one is not None}
-            if shown:
-                found.append(_paper_result(table, row, shown))
-    return found
+    return [row for table in _tables("results") for row in _rows(table, benchmarks)]
 
 
 def paper_skills(benchmark: str) -> list[PaperResult]:
     """Return the paper's results on a benchmark by skill."""
-    return [
-        _paper_result(table, row, dict(zip(table["skills"], row["scores"], strict=True)))
-        for table in _read()["skills"]
-        if table["benchmark"] == benchmark
-        for row in table["rows"]
-    ]
+    tables = [table for table in _tables("skills") if table["benchmark"] == benchmark]
+    return [row for table in tables for row in _rows(table, table["columns"])]
 
 
-def _paper_result(table: Any, row: Any, scores: Mapping[str, float]) -> PaperResult:
-    return PaperResult(row["model"], row["method"], _SOURCE.format(source=table["source"]), scores)
-
-
-@cache
-def _read() -> dict[str, Any]:
-    import yaml
-
+def _tables(kind: str) -> Any:
     text = files("llava_cot.evaluation.report").joinpath("paper.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    return yaml.safe_load(text)[kind]
+
+
+def _rows(table: Any, columns: Sequence[str]) -> Iterator[PaperResult]:
+    for row in table["rows"]:
+        values = zip(table["columns"], row["scores"], strict=True)
+        scores = {name: value for name, value in values if name in columns and value is not None}
+        if scores:
+            yield PaperResult(row["model"], row["method"], _SOURCE.format(source=table["source"]), scores)
