@@ -38,29 +38,19 @@ MODELS: Registry[Callable[..., OpenedModel]] = Registry("llava_cot.models", "kin
 
 @dataclass(frozen=True)
 class ModelName:
-    """What a model's name stands for.
-
-    Attributes:
-        kind: "built-in" for a model in the package, "plugin" for an entry of `MODELS`, "vllm" for a folder
-            that vLLM runs, "folder" for a checkpoint's folder, "server" for one or several servers.
-        rest: The folder, or what follows the colon.
-        plugin: The entry's name.
-        servers: The servers.
-    """
+    """What a model's name stands for."""
 
     kind: Literal["built-in", "plugin", "vllm", "folder", "server"]
-    rest: str
-    plugin: str = ""
+    rest: str  # the folder, or what follows the colon
+    plugin: str = ""  # the name of an entry of `MODELS`
     servers: tuple[Provider, ...] = ()
 
 
 def parse_model(spec: str | Path) -> ModelName:
     """Find out what a model's name stands for: the first kind of `ModelName` that it fits, in that order.
 
-    A name that fits none is taken for a folder, which does not exist. A `Path` is always a folder.
-
-    Raises:
-        ModelError: A server's address or its configuration is wrong.
+    A name that fits none is taken for a folder, which does not exist. A `Path` is always a folder. Raises
+    ModelError if a server's address or its configuration is wrong.
     """
     if isinstance(spec, Path):
         return ModelName("folder", str(spec))
@@ -172,9 +162,7 @@ def open_reward(
     Args:
         spec: The folder of a sequence-classification checkpoint with one label, or a server as for
             `open_model`. An address that ends in /classify, /pooling or /score uses that path.
-        model_name: As for `open_model`.
-        device: As for `open_model`, for folders.
-        dtype: As for `open_model`, for folders.
+        model_name, device, dtype: As for `open_model`; the last two are for folders.
 
     Raises:
         ModelError: The model cannot be opened, or is no reward model.

@@ -112,11 +112,10 @@ class ScriptedModel:
         if on_text is not None:
             for word in words:
                 on_text(word)
+        ids = tuple(self._vocabulary.setdefault(word, len(self._vocabulary)) for word in words)
         return Continuation(
             text=text,
-            tokens=tuple(self._vocabulary.setdefault(w, len(self._vocabulary)) for w in words)
-            if self._ids
-            else (),
+            tokens=ids if self._ids else (),
             logprob=-float(len(text)) if self._ids else None,
             finish=finish,
             prompt_tokens=self.count_tokens(prompt),

@@ -21,11 +21,9 @@ _CONTEXT = 4
 
 
 class Vocabulary:
-    """What token ids mean as text. Special tokens are text like any other.
+    """What the first `size` token ids, which a model can generate, mean as text.
 
-    Args:
-        tokenizer: A tokenizer of transformers.
-        size: How many token ids the model can generate.
+    Special tokens are text like any other.
     """
 
     def __init__(self, tokenizer: Any, size: int) -> None:

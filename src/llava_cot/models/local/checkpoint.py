@@ -26,25 +26,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that is loaded.
+    """A checkpoint that is loaded."""
 
-    Attributes:
-        model: The model in evaluation mode on its device.
-        processor: Its processor.
-        context: The longest text it takes, in tokens.
-    """
-
-    model: Any
+    model: Any  # in evaluation mode, on its device
     processor: Any
-    context: int
+    context: int  # the longest text it takes, in tokens
 
 
 def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     """Load a checkpoint from local files. Raises ModelError."""
     where = place(device, dtype)
     config, processor = load_processor(folder)
-    model = load_weights(AutoModelForImageTextToText, folder, where)
-    return Checkpoint(model, processor, _context(config))
+    return Checkpoint(load_weights(AutoModelForImageTextToText, folder, where), processor, _context(config))
 
 
 def load_processor(folder: Path) -> tuple[Any, Any]:
@@ -61,8 +54,17 @@ def load_processor(folder: Path) -> tuple[Any, Any]:
 def load_config(folder: Path) -> Any:
     """The configuration of a checkpoint that has its weights. Raises ModelError."""
     _check_files(folder)
-    with quiet():
-        return _config(folder)
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        try:
+            raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError:
+            raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
+        if isinstance(raw, dict) and "auto_map" in raw:
+            raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
+        raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
 
 
 def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
@@ -77,7 +79,10 @@ def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
 def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
     """The device and the dtype that the options name. Raises ModelError."""
     found = _device(device)
-    return found, _dtype(dtype, found)
+    check_dtype(dtype)
+    if dtype == "auto":
+        return found, torch.float32 if found.type == "cpu" else "auto"
+    return found, _DTYPES[dtype]
 
 
 def _device(name: str) -> torch.device:
@@ -92,13 +97,6 @@ def _device(name: str) -> torch.device:
     if not there.get(place.type, False) or too_many:
         raise ModelError(f"this machine has no device {name!r}; choose auto for the best available")
     return place
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype | str:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    check_dtype(name)
-    return _DTYPES[name]
 
 
 def check_dtype(name: str) -> None:
@@ -131,34 +129,16 @@ def _check_files(folder: Path) -> None:
         raise ModelError(f"{folder} has no weights: model.safetensors is missing")
 
 
-def _config(folder: Path) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        try:
-            raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except ValueError:
-            raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
-        if isinstance(raw, dict) and "auto_map" in raw:
-            raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
-        raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
-    return config
-
-
 def _processor(folder: Path, config: Any) -> Any:
     """The checkpoint's processor; without its video part where that cannot be loaded."""
+    auto: Any = AutoProcessor
     try:
-        auto: Any = AutoProcessor
         processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        processor = None
-        if type(config) in PROCESSOR_MAPPING:
+        try:
             stills = _without_video(PROCESSOR_MAPPING[type(config)])
-            try:
-                processor = stills.from_pretrained(folder, local_files_only=True)
-            except Exception:
-                processor = None
-        if processor is None:
+            processor = stills.from_pretrained(folder, local_files_only=True)
+        except Exception:
             raise ModelError(
                 f"{folder} has no processor that can be loaded ({first_sentence(error)}); "
                 "add the files of the original checkpoint"

@@ -26,10 +26,7 @@ _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 class ConstraintCompiler:
     """Compiles constraints for one model. May be used from any thread.
 
-    Args:
-        tokenizer: The model's tokenizer.
-        size: How many token ids can be drawn.
-        ends: Those of them that end an answer.
+    The first `size` token ids can be drawn, and `ends` end an answer.
     """
 
     def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
@@ -112,9 +109,8 @@ class ConstraintState:
         """
         rows = np.ones((1 + len(guess), self._size), dtype=np.bool_)
         taken = 0
-        for place in range(len(rows)):
+        for place, token in enumerate([*guess, None]):
             rows[place] = self._next()
-            token = guess[place] if place < len(guess) else None
             if token is None or not rows[place, token] or token in self._ends:
                 break
             self.take(token)

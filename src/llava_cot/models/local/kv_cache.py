@@ -25,19 +25,12 @@ _COLUMNS = 256
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """Where each layer's keys and values lie in a `BatchCache`.
+    """Where each layer's keys and values lie in a `BatchCache`."""
 
-    Attributes:
-        layers: How many layers the model's cache has.
-        planes: For each tensor, the (layer, 0 for keys or 1 for values) of its planes.
-        shapes: For each tensor, the (heads, width) of its planes.
-        cross: The layers that attend to images.
-    """
-
-    layers: int
-    planes: tuple[tuple[tuple[int, int], ...], ...]
-    shapes: tuple[tuple[int, int], ...]
-    cross: tuple[int, ...]
+    layers: int  # how many the model's cache has
+    planes: tuple[tuple[tuple[int, int], ...], ...]  # of each tensor: layer, and 0 for keys or 1 for values
+    shapes: tuple[tuple[int, int], ...]  # of each tensor's planes: heads, width
+    cross: tuple[int, ...]  # the layers that attend to images
     dtype: torch.dtype
     device: torch.device
 
@@ -66,7 +59,7 @@ class BatchCache:
         self._at = (0, 0, 0)
         self._where: tuple[Tensor, Tensor] | None = None
         layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
-        self._cross_layers = [_ImageLayer() for _ in layout.cross]
+        self._cross_layers = [_ImageLayer() for _ in layout.cross]  # type: ignore[no-untyped-call]
         for index, layer in zip(layout.cross, self._cross_layers, strict=True):
             layers[index] = layer
         self.cache = Cache(layers=layers)
@@ -193,9 +186,6 @@ def _zeros(shape: tuple[int, ...], layout: CacheLayout) -> Tensor:
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """A layer of the cache as transformers sees it."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         pass
 
@@ -207,7 +197,7 @@ class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
     """Keys and values of tokens, to which each forward pass adds."""
 
     def __init__(self, batch: BatchCache, index: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
         self.keys = self.values = torch.empty(0)  # Mllama looks at their size
         self._batch, self._index = batch, index

@@ -30,8 +30,7 @@ _PATCH = 3 * 14 * 14
 class Network:
     """A loaded model. Opening it runs one token, to learn the shapes of its caches.
 
-    Raises:
-        ModelError: This engine cannot run the architecture.
+    Raises ModelError if this engine cannot run the architecture.
     """
 
     def __init__(self, model: Any) -> None:

@@ -43,9 +43,7 @@ class Uniforms:
 class SeenTokens:
     """The tokens of one sample's prompt and of the sample so far, which the repetition penalty is for.
 
-    Args:
-        ids: The prompt's ids. Those that cannot be drawn, such as an image's in some models, are left out.
-        size: How many token ids can be drawn.
+    Ids from `size` on, such as an image's in some models, cannot be drawn and are left out.
     """
 
     def __init__(self, ids: Sequence[int], size: int) -> None:
@@ -126,9 +124,7 @@ def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[floa
     scaled = (logits / temperature).log_softmax(-1)
     for count in (*(few for few in _SORTED if 2 * few < size), size):
         best, tokens = scaled.topk(count) if count < size else scaled.sort(descending=True)
-        if (
-            cut
-        ):  # the tokens that top-k leaves: the k likeliest and those that are as likely as the last of them
+        if cut:  # what top-k leaves: the k likeliest tokens, and those that are as likely as the last of them
             inside = best >= best.gather(1, top_k.clamp(max=count).long() - 1)
             closed = (top_k <= count) & ~inside[:, -1:]
         mass = best.exp_().cumsum(-1)
