@@ -54,7 +54,16 @@ from llava_cot.models.endpoint.capabilities import Capabilities, save
 
 IN_FLIGHT = 256
 WAIT = 0.5
-_ABLE = Capabilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
+_ABLE = Capabilities(
+    "continue",
+    many=False,
+    stops=True,
+    top_logprobs=0,
+    seed=True,
+    limit="max_tokens",
+    json_schema="none",
+    option_fields=(),
+)
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
 _LATE = 0.2  # seconds that a reply may be late

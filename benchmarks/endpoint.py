@@ -44,7 +44,16 @@ from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Provider
 
 IN_FLIGHT = 256
-_ABLE = Capabilities("continue", many=False, stops=True, top_logprobs=0, seed=True, limit="max_tokens")
+_ABLE = Capabilities(
+    "continue",
+    many=False,
+    stops=True,
+    top_logprobs=0,
+    seed=True,
+    limit="max_tokens",
+    json_schema="none",
+    option_fields=(),
+)
 _STALL = 20.0  # seconds that the model waits for a reply
 _SIDE = 336
 

@@ -22,17 +22,18 @@ _T = TypeVar("_T")
 
 
 class BackgroundLoop:
-    """Runs coroutines in its thread. Every method may be called from any event loop, or from none.
+    """Runs coroutines in its thread, until `close` or until the last reference to this is gone.
 
     Args:
         name: The thread's name.
-        end: Awaited in the thread once all work has been canceled: at `close`, or when the last reference to
-            this is gone.
+        end: Awaited in the thread after all work has been canceled.
         patience: Seconds to wait then for the thread. None, without a limit, if it may be inside torch: were
             it there when the interpreter ends, the process would abort.
     """
 
-    def __init__(self, name: str, end: Callable[[], Awaitable[None]], patience: float | None = 30.0) -> None:
+    def __init__(
+        self, name: str, end: Callable[[], Awaitable[None]] | None = None, patience: float | None = 30.0
+    ) -> None:
         self._loop, self._ended = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=_serve, args=(self._loop, self._ended), name=name, daemon=True)
         self._thread.start()
@@ -53,10 +54,7 @@ class BackgroundLoop:
     async def run_streaming(
         self, work: Callable[[OnText | None], Coroutine[Any, Any, _T]], on_text: OnText | None
     ) -> _T:
-        """Run a coroutine that may stream text: `on_text` is called in the caller's loop.
-
-        If `on_text` fails, the coroutine is canceled and this raises what it raised.
-        """
+        """Run a coroutine that may stream to `on_text`, in the caller's loop. Raises what that raises."""
         if on_text is None:
             return await self.run(work(None))
         loop, waiting = asyncio.get_running_loop(), asyncio.current_task()
@@ -82,13 +80,12 @@ class BackgroundLoop:
                 raise failures[0] from None
             raise
 
-    def run_blocking(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The same for callers outside an event loop."""
-        future = self._start(work)
+    def open(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run the first coroutine and block until it is done. If it fails, the thread ends."""
         try:
-            return future.result()
+            return self._start(work).result()
         except BaseException:
-            future.cancel()
+            self.close()
             raise
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
@@ -125,13 +122,10 @@ def _close(
     loop: asyncio.AbstractEventLoop,
     thread: threading.Thread,
     ended: threading.Event,
-    end: Callable[[], Awaitable[None]],
+    end: Callable[[], Awaitable[None]] | None,
     patience: float | None,
 ) -> bool:
-    """End the thread. True if an interrupt came meanwhile.
-
-    This waits for an event first, since a `join` that is interrupted takes the thread for ended.
-    """
+    """End the thread. True if an interrupt came meanwhile."""
 
     async def finish() -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -139,7 +133,8 @@ def _close(
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         try:
-            await end()
+            if end is not None:
+                await end()
         finally:
             loop.stop()
 
@@ -147,7 +142,7 @@ def _close(
     interrupted = False
     while thread is not threading.current_thread():
         try:
-            if ended.wait(patience):
+            if ended.wait(patience):  # an interrupted `join` would take the thread for ended
                 thread.join()
             break
         except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -62,17 +62,8 @@ class VllmModel:
 
     vLLM applies min-p before top-k and top-p, unlike transformers; everything else has the same order.
 
-    Args:
-        folder: The checkpoint's folder.
-        device: The device that this vLLM was built for, or "auto".
-        dtype: "float32", "bfloat16", "float16" or "auto".
-        cache_mb: Memory for keys and values, in MiB.
-        max_batch: Most sequences that are decoded together.
-        double_bos: Begin prompts with the token for the beginning of text twice.
-        share: Without it, nothing is cached between calls, and samples are computed one after the other.
-
-    Raises:
-        ModelError: vLLM is not installed, or cannot open the checkpoint.
+    The options are those of `open_model`; a `device` other than "auto" must be the one that this vLLM was
+    built for. Raises ModelError if vLLM is not installed, or cannot open the checkpoint.
     """
 
     constraints: tuple[ConstraintKind, ...] = ("json",)
@@ -103,16 +94,15 @@ class VllmModel:
         self._numbers = itertools.count()
         self._engines: list[Any] = []  # one, until it is shut down
         self._loop = BackgroundLoop("llava-cot vllm", partial(shut_down, self._engines))
-        try:
-            self._loop.run_blocking(start(self._engines, folder, settings))
-        except BaseException:
-            self._loop.close()
-            raise
+        self._loop.open(start(self._engines, folder, settings))
         engine_config = self._engines[0].model_config
         self.context: int = engine_config.max_model_len  # no more than its memory holds
         self._size: int = engine_config.get_vocab_size()
         self._vocabulary = Vocabulary(processor.tokenizer, self._size)
-        ends = end_tokens(generation_config(folder), config, processor.tokenizer)
+        generation = None
+        with suppress(OSError):  # it has no such file
+            generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        ends = end_tokens(generation, config, processor.tokenizer)
         self._ends = frozenset(end for end in ends if end < self._size)
 
     async def sample(
@@ -215,7 +205,8 @@ class VllmModel:
 
     async def _inputs(self, prompt: Prompt) -> tuple[Any, tuple[int, ...]]:
         """The prompt as vLLM renders it from ids and images, and the ids of the prefix."""
-        ids, prefix_length = self._encoder.with_placeholders(prompt)
+        prefix = self._encoder.prefix_ids(prompt)
+        ids = (*self._encoder.ids_with_placeholders(prompt.messages), *prefix)
         check_ids(self.name, ids, self.context, self._size)
         params: dict[str, Any] = {"prompt_token_ids": list(ids)}
         images = [image for message in prompt.messages for image in message.images]
@@ -230,7 +221,7 @@ class VllmModel:
         if length >= self.context:
             raise too_long(self.name, length, self.context)
         self._lengths[prompt] = length
-        return inputs, ids[len(ids) - prefix_length :]
+        return inputs, prefix
 
     async def _generate(self, inputs: Any, params: dict[str, Any], *, whole: bool) -> Any:
         """The output of one request, whole or as it arrives. Closing the generator ends the request."""
@@ -320,11 +311,3 @@ async def shut_down(engines: list[Any]) -> None:
     while engines:
         engines.pop().shutdown()
     gc.collect()  # an engine refers to itself, and logs errors if it is collected at the interpreter's exit
-
-
-def generation_config(folder: Path) -> Any:
-    """A checkpoint's generation configuration; None if it has none."""
-    try:
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:
-        return None

@@ -121,8 +121,8 @@ class RowEncoder:
             extra, head = self._image_tokens(sizes, messages[0])
             ids, labels = self._label(
                 messages,
-                lambda m: self._encoder.with_placeholders(Prompt(m))[0],
-                self._encoder.conversation_with_placeholders,
+                self._encoder.ids_with_placeholders,
+                lambda m: self._encoder.ids_with_placeholders(m, generation_prompt=False),
             )
         first = next(i for i, label in enumerate(labels) if label != IGNORE)
         return RowSize(len(ids) + extra, head, first + extra)
@@ -143,7 +143,7 @@ class RowEncoder:
             prompt = Prompt((replace(first, images=blanks),))
             encoded = self._encoder.encode(prompt)
             assert encoded.head is not None
-            extra = len(encoded.ids) - len(self._encoder.with_placeholders(prompt)[0])
+            extra = len(encoded.ids) - len(self._encoder.ids_with_placeholders(prompt.messages))
             self._image_sizes[sizes] = extra, len(encoded.head.ids)
         return self._image_sizes[sizes]
 

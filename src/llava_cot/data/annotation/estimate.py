@@ -115,6 +115,4 @@ def price_of(spec: str, model_name: str | None) -> Price:
     if not providers and not here:
         raise DataError(f"{spec} is not a folder, an address or the name of a server in endpoints.yaml")
     found = config.prices.get(model_name or providers[0].model or "") if providers else None
-    return lambda read, written: (
-        None if found is None else (read * found.input + written * found.output) / 1e6
-    )
+    return lambda read, written: None if found is None else found.of(read, written)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from llava_cot.errors import ModelError, ModelFailure, ServerFailure, ServerRefusal
-from llava_cot.models.base import ConstraintKind, Continuation, OnText, Prompt, Sampling
+from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.http import ATTEMPTS, LONGEST_RETRY_AFTER, pause
@@ -59,12 +59,7 @@ class _Server:
 
 
 class LoadBalancer:
-    """Assigns calls to servers, by how busy and how fast these are. May be used from any thread.
-
-    Args:
-        servers: How many servers there are.
-        clock: The time in seconds.
-    """
+    """Assigns calls to servers, by how busy and how fast these are. May be used from any thread."""
 
     def __init__(self, servers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._servers = [_Server() for _ in range(servers)]
@@ -87,25 +82,22 @@ class LoadBalancer:
         """
         with self._lock:
             now = self._clock()
-            if all(server.failures >= _GONE for server in self._servers) and not self._due(now):
-                reasons = "; ".join(server.why for server in self._servers)
-                raise ModelFailure(f"none of the {len(self._servers)} servers answers: {reasons}")
-            for i in self._due(now):
-                if i not in avoid:
-                    return self._assign(i, now, about, trial=True)
+            due = self._due(now)
             well = [i for i, server in enumerate(self._servers) if not server.failures]
-            choice = [i for i in well if i not in avoid] or well
-            if not choice:
-                if due := self._due(now):
-                    return self._assign(due[0], now, about, trial=True)
+            if trials := [i for i in due if i not in avoid] or ([] if well else due):
+                return self._assign(trials[0], now, about, trial=True)
+            if not well:
+                if all(server.failures >= _GONE for server in self._servers):
+                    reasons = "; ".join(server.why for server in self._servers)
+                    raise ModelFailure(f"none of the {len(self._servers)} servers answers: {reasons}")
                 ends = [server.rests_until - now for server in self._servers if not server.on_trial]
                 return max(min([*ends, 1.0]), _CHECK_AGAIN)
+            choice = [i for i in well if i not in avoid] or well
             best = min(choice, key=self._wait)
-            home = self._homes.get(about)
-            if home is not None and home in choice:
-                few = self._servers[home].in_flight < _FEW
-                if few or self._wait(home) <= _BUSIER * self._wait(best):
-                    best = home
+            home = self._homes.get(about, best)
+            few = self._servers[home].in_flight < _FEW
+            if home in choice and (few or self._wait(home) <= _BUSIER * self._wait(best)):
+                best = home
             self._homes[about] = best
             return self._assign(best, now, about)
 
@@ -182,16 +174,8 @@ class BalancedModel:
 
     A call goes to the server that should answer first, or to the one that has its images from earlier calls.
     If it fails there, it goes to another server at once, twelve times in all, and the failed server rests. A
-    capability is used if all servers have it.
-
-    Args:
-        providers: The servers.
-        name: The model's name; None for the servers' only model.
-        prices: What models cost, by name.
-        fresh: Find out again what the servers can do.
-
-    Raises:
-        ModelError: A server cannot be used, or they are not alike.
+    capability is used if all servers have it. `name`, `prices` and `fresh` are those of `EndpointModel`.
+    Raises ModelError if a server cannot be used, or if they are not alike.
     """
 
     def __init__(
@@ -210,16 +194,10 @@ class BalancedModel:
                 self._models.append(model)
             _align(self._models)
             opened.pop_all()
-        self.name = self._models[0].name
+        first = self._models[0]  # in all of these, the others are like it
+        self.name, self.price = first.name, first.price
+        self.constraints, self.sampling_options = first.constraints, first.sampling_options
         self._balancer = LoadBalancer(len(self._models))
-
-    @property
-    def constraints(self) -> tuple[ConstraintKind, ...]:
-        return self._models[0].constraints
-
-    @property
-    def sampling_options(self) -> tuple[str, ...]:
-        return self._models[0].sampling_options
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
@@ -295,9 +273,6 @@ class BalancedModel:
         """The length that a server reported for a prompt of `choose`; 0 for any other."""
         return next(filter(None, (model.count_tokens(prompt) for model in self._models)), 0)
 
-    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        return self._models[0].price(prompt_tokens, completion_tokens)
-
     def describe(self) -> str:
         """Each server, its model and which of its capabilities are used, one line each."""
         return "\n\n".join(model.describe() for model in self._models)
@@ -317,8 +292,7 @@ def _subject(prompt: Prompt) -> Hashable:
 def _align(models: Sequence[EndpointModel]) -> None:
     """Limit all models to the capabilities that each of them has.
 
-    Raises:
-        ModelError: They have different models, or differ in a way that shows which server answered.
+    Raises ModelError if they have different models, or differ in a way that shows which server answered.
     """
     first = models[0]
     for other in models[1:]:

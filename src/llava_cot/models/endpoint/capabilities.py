@@ -6,13 +6,15 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from llava_cot.core.files import write_whole
-from llava_cot.errors import ModelError, ServerRefusal
+from llava_cot.errors import ServerRefusal
 from llava_cot.models.base import Constraint, Prompt
 from llava_cot.models.endpoint.prompts import (
     OPTION_FIELDS,
@@ -22,9 +24,8 @@ from llava_cot.models.endpoint.prompts import (
     constraint_fields,
     messages,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, named_stop, text_of
+from llava_cot.models.endpoint.replies import KEEP_STOP, Json, named_stop, text_of
 
-Json = dict[str, Any]
 # Sends the fields of a chat completion and returns the reply. Raises ModelError.
 Send = Callable[[Json], Awaitable[Json]]
 
@@ -47,41 +48,24 @@ _TRIED = {"top_k": 50, "min_p": 0.01, "repetition_penalty": 1.01, "repeat_penalt
 # A schema that no reply has by chance: the line's first word, as the value of a field.
 _SCHEMA = Constraint(
     "json",
-    json.dumps(
-        {
-            "type": "object",
-            "properties": {"tree": {"type": "string", "enum": ["amber"]}},
-            "required": ["tree"],
-            "additionalProperties": False,
-        }
-    ),
+    '{"type": "object", "properties": {"tree": {"type": "string", "enum": ["amber"]}}, '
+    '"required": ["tree"], "additionalProperties": false}',
 )
 _SCHEMA_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one model behind one address can do.
+    """What one model behind one address can do."""
 
-    Attributes:
-        prefix: How the server continues the assistant's text.
-        many: Whether a request can have several samples.
-        stops: Whether the reply includes or names the stop string at which it stopped.
-        top_logprobs: How many tokens' log-probabilities it gives at each position (0: none).
-        seed: Whether it takes a seed.
-        limit: Its name for the token limit.
-        json_schema: The field in which it takes a JSON schema for the reply.
-        option_fields: The fields for top-k, min-p and repetition penalty that it has.
-    """
-
-    prefix: PromptFormat
-    many: bool
-    stops: bool
-    top_logprobs: int
-    seed: bool
-    limit: str
-    json_schema: SchemaField = "none"
-    option_fields: tuple[OptionField, ...] = ()
+    prefix: PromptFormat  # how the server continues the assistant's text
+    many: bool  # a request can have several samples
+    stops: bool  # the reply includes or names the stop string at which it stopped
+    top_logprobs: int  # how many tokens' log-probabilities it gives at each position (0: none)
+    seed: bool  # it takes a seed
+    limit: str  # its name for the token limit
+    json_schema: SchemaField  # the field in which it takes a JSON schema for the reply
+    option_fields: tuple[OptionField, ...]  # those for top-k, min-p and repetition penalty that it has
 
     @property
     def sampling_options(self) -> tuple[str, ...]:
@@ -98,21 +82,17 @@ _IN_WORDS: dict[PromptFormat, str] = {
 
 def describe(found: Capabilities) -> dict[str, str]:
     """What a server can do, in words."""
-    top = found.top_logprobs
+    stops = "included or named" if found.stops else "neither included nor named: samples are cut here"
+    top, schema = found.top_logprobs, found.json_schema
+    logprobs = f"of the {top} likeliest tokens" if top else "none: no judge logits or likelihood"
     return {
         "assistant's text": _IN_WORDS[found.prefix],
         "samples": "several per request" if found.many else "one per request",
-        "stop strings": "included or named"
-        if found.stops
-        else "neither included nor named: samples are cut here",
-        "log-probabilities": f"of the {top} likeliest tokens"
-        if top
-        else "none: no judge logits or likelihood",
+        "stop strings": stops,
+        "log-probabilities": logprobs,
         "seed": "taken" if found.seed else "refused: no run can be repeated",
         "token limit": found.limit,
-        "JSON schema": "not enforced: no method msg"
-        if found.json_schema == "none"
-        else f"enforced ({found.json_schema})",
+        "JSON schema": "not enforced: no method msg" if schema == "none" else f"enforced ({schema})",
         "sampling options": ", ".join(("temperature", "top_p", *found.sampling_options)),
     }
 
@@ -237,29 +217,14 @@ def _file(url: str, model: str) -> Path:
 def load(url: str, model: str) -> Capabilities | None:
     """What was found before; None if nothing was, or if an earlier version of this package found less."""
     try:
-        known = json.loads(_file(url, model).read_text(encoding="utf-8"))
-        known["option_fields"] = tuple(known["option_fields"])
-        return Capabilities(**{field.name: known[field.name] for field in fields(Capabilities)})
-    except (OSError, ValueError, KeyError, TypeError):
+        return TypeAdapter(Capabilities).validate_json(_file(url, model).read_bytes())
+    except (OSError, ValueError):
         return None
 
 
 def save(url: str, model: str, found: Capabilities) -> None:
     """Save for the next time. Where nothing can be written, the requests are sent again then."""
     file = _file(url, model)
-    try:
+    with suppress(OSError, ValueError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps({"url": url, "model": model} | asdict(found), indent=1) + "\n")
-    except (OSError, ValueError):
-        pass
-
-
-def only_name(listed: Json, url: str) -> tuple[str, str]:
-    """The model's name and its owner, from a list with one model. Raises ModelError if there are several."""
-    models = [m for m in listed["data"] if isinstance(m, dict) and isinstance(m.get("id"), str)]
-    if len(models) == 1:
-        return models[0]["id"], str(models[0].get("owned_by", ""))
-    if not models:
-        raise ModelError(f"{url} lists no models; name one with --model-name")
-    names = ", ".join(m["id"] for m in models[:10]) + (", ..." if len(models) > 10 else "")
-    raise ModelError(f"{url} has {len(models)} models; choose one with --model-name: {names}")

@@ -19,24 +19,18 @@ from llava_cot.models.base import (
     no_option,
     request_seed,
 )
-from llava_cot.models.endpoint.capabilities import (
-    Capabilities,
-    describe,
-    find_capabilities,
-    load,
-    only_name,
-    save,
-)
+from llava_cot.models.endpoint.capabilities import Capabilities, describe, find_capabilities, load, save
 from llava_cot.models.endpoint.config import Price, Provider
-from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json
+from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient
 from llava_cot.models.endpoint.prompts import (
     constraint_fields,
     encode_images,
+    estimate_tokens,
     joined,
     messages,
     option_fields,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, StreamedReply, continuations, scores
+from llava_cot.models.endpoint.replies import KEEP_STOP, Json, StreamedReply, continuations, scores
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
@@ -58,9 +52,6 @@ class EndpointModel:
         fresh: Find out again what the server can do.
         attempts: How often a request is tried.
 
-    Attributes:
-        capabilities: What the server can do.
-
     Raises:
         ModelError: The server cannot be used.
     """
@@ -78,27 +69,14 @@ class EndpointModel:
         self._provider = provider
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._http = HttpClient(provider, provider.url, attempts)
-        try:
-            found = self._http.loop.run_blocking(self._open(name or provider.model, fresh))
-        except BaseException:
-            self.close()
-            raise
-        self.name, self.capabilities = found
+        self.name, self.capabilities = self._http.loop.open(self._open(name or provider.model, fresh))
         self._price = prices.get(self.name)
 
     async def _open(self, name: str | None, fresh: bool) -> tuple[str, Capabilities]:
         owner = ""
         if name is None:
-            try:
-                listed = await self._http.get("/models", needs="data")
-            except ServerRefusal as refusal:
-                if refusal.status != 404:
-                    raise
-                raise ModelError(
-                    f"{self.url}/models does not exist, so the model's name is not known; give --model-name, "
-                    "and the address that ends before /chat/completions"
-                ) from None
-            name, owner = only_name(listed, self.url)
+            hint = "give --model-name, and the address that ends before /chat/completions"
+            name, owner = await self._http.only_model("/models", hint)
         known = None if fresh else load(self.url, name)
         if known is None:
             named = {"model": name}
@@ -117,15 +95,12 @@ class EndpointModel:
     async def _owner(self, name: str) -> str:
         """Who serves the model, if the server lists it."""
         try:
-            listed = await self._http.get("/models", needs="data")
+            models = await self._http.models("/models")
         except ServerRefusal as refusal:
             if refusal.status in (401, 403):
                 raise
             return ""
-        for model in listed["data"]:
-            if isinstance(model, dict) and model.get("id") == name:
-                return str(model.get("owned_by", ""))
-        return ""
+        return next((str(one.get("owned_by", "")) for one in models if one["id"] == name), "")
 
     @property
     def constraints(self) -> tuple[ConstraintKind, ...]:
@@ -177,7 +152,7 @@ class EndpointModel:
     ) -> list[Continuation]:
         """Samples `number` and on, in one request."""
         body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
-        tokens = _estimate(prompt, n * sampling.max_tokens)
+        tokens = estimate_tokens(prompt, n * sampling.max_tokens)
         reply = await self._http.post(_CHAT, body, tokens, needs="choices")
         return self._read(reply, prompt, sampling)
 
@@ -193,7 +168,8 @@ class EndpointModel:
         body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         reply = StreamedReply(sampling.stop, stream)
-        await self._http.stream(_CHAT, body, _estimate(prompt, sampling.max_tokens), reply.restart)
+        tokens = estimate_tokens(prompt, sampling.max_tokens)
+        await self._http.stream(_CHAT, body, tokens, reply.restart)
         [sample] = self._read(reply.reply, prompt, sampling)
         if not reply.send(sample.text):
             raise ModelFailure(
@@ -224,7 +200,7 @@ class EndpointModel:
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
         body["top_logprobs"] = self.capabilities.top_logprobs
-        reply = await self._http.post(_CHAT, body, _estimate(prompt, _CHOICE_TOKENS), needs="choices")
+        reply = await self._http.post(_CHAT, body, estimate_tokens(prompt, _CHOICE_TOKENS), needs="choices")
         found = scores(reply, options)
         if found is None:
             raise self._no_logprobs()
@@ -242,9 +218,7 @@ class EndpointModel:
         return self._lengths.get(prompt) or 0
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        if self._price is None:
-            return None
-        return (prompt_tokens * self._price.input + completion_tokens * self._price.output) / 1e6
+        return None if self._price is None else self._price.of(prompt_tokens, completion_tokens)
 
     def describe(self) -> str:
         """The server, its model and what they can do, one line each."""
@@ -256,10 +230,3 @@ class EndpointModel:
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""
         self._http.loop.close()
-
-
-def _estimate(prompt: Prompt, written: int) -> int:
-    """About how many tokens a request takes, before the server has reported any."""
-    characters = sum(len(message.text) for message in prompt.messages) + len(prompt.prefix)
-    images = sum(len(message.images) for message in prompt.messages)
-    return characters // 4 + 1000 * images + written

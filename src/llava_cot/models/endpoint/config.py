@@ -30,29 +30,17 @@ def _listed(value: Any) -> Any:
 
 
 class Provider(_Frozen):
-    """A server, or several that share the calls, and their settings.
+    """A server, or several that share the calls, and their settings."""
 
-    Attributes:
-        url: The address, or several with commas between them (in the file, a list).
-        model: The model's name.
-        key_env: The environment variable that holds the key.
-        in_flight: Most requests at once.
-        requests_per_minute: Most requests in any minute.
-        tokens_per_minute: Most tokens in any minute.
-        seconds: Longest wait for a whole reply.
-        image_side: Most pixels of an image's longer side.
-        prefix: How the server continues the assistant's text, in place of what is found out.
-        option_fields: The fields for top-k, min-p and repetition penalty that it has, likewise.
-    """
-
-    url: Annotated[str, BeforeValidator(_listed)]
+    url: Annotated[str, BeforeValidator(_listed)]  # or several with commas between them (in the file, a list)
     model: str | None = None
-    key_env: str = KEY_ENV
-    in_flight: int = Field(default=64, ge=1)
-    requests_per_minute: int | None = Field(default=None, ge=1)
+    key_env: str = KEY_ENV  # the environment variable that holds the key
+    in_flight: int = Field(default=64, ge=1)  # most requests at once
+    requests_per_minute: int | None = Field(default=None, ge=1)  # most in any minute
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    seconds: float = Field(default=600.0, gt=0)
-    image_side: int | None = Field(default=None, ge=1)
+    seconds: float = Field(default=600.0, gt=0)  # longest wait for a whole reply
+    image_side: int | None = Field(default=None, ge=1)  # most pixels of an image's longer side
+    # These two replace what would be found out by requests (`Capabilities`).
     prefix: PromptFormat | None = None
     option_fields: tuple[OptionField, ...] | None = None
 
@@ -62,6 +50,9 @@ class Price(_Frozen):
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+
+    def of(self, read: int, written: int) -> float:
+        return (read * self.input + written * self.output) / 1e6
 
 
 class EndpointConfig(_Frozen):
@@ -126,9 +117,7 @@ def _checked(url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ModelError(
-            "the address of the server is not well formed; give one like http://localhost:8000/v1"
-        )
+        raise ModelError("the server's address is not well formed; give one like http://localhost:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ModelError(
             f"the address of the server at {parts.hostname} has a user, a query or a fragment in it; give it "

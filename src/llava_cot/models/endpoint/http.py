@@ -1,4 +1,4 @@
-"""HTTP to one server: requests, their rate limits and their retries. Knows nothing of a reply but its JSON.
+"""HTTP to one server: requests, their rate limits and their retries.
 
 Requests run in a background loop, so that callers in any number of event loops share the connections and one
 set of limits, and a loop that ends closes no connection. The client is aiohttp's, since httpx's pool looks at
@@ -24,11 +24,12 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx
 
-from llava_cot.errors import ModelFailure, ServerFailure, ServerRefusal
+from llava_cot.core.wording import plural
+from llava_cot.errors import ModelError, ModelFailure, ServerFailure, ServerRefusal
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.endpoint.config import Provider, key_of
+from llava_cot.models.endpoint.replies import Json
 
-Json = dict[str, Any]
 # Called with each event of a streamed reply.
 OnChunk = Callable[[Json], None]
 
@@ -136,15 +137,9 @@ class Connections:
 
 
 class HttpClient:
-    """Requests to one server. Its coroutines run in `loop`, which all callers use.
+    """Requests to the server at `url`, which are tried up to `attempts` times.
 
-    Args:
-        provider: The server's limits, and where its key is.
-        url: Its address.
-        attempts: How often a request is tried: once where another server can take it instead.
-
-    Raises:
-        ModelError: The server's key is missing.
+    Its coroutines run in `loop`, which all callers use. Raises ModelError if the server's key is missing.
     """
 
     def __init__(self, provider: Provider, url: str, attempts: int = ATTEMPTS) -> None:
@@ -158,12 +153,30 @@ class HttpClient:
         self._tokens_per_request: float | None = None  # running mean
         self.loop = BackgroundLoop("llava-cot requests", self._connections.close)
 
-    async def get(self, path: str, needs: str) -> Json:
-        """A JSON object that has a list under the key `needs`. Raises ModelError."""
-        return await self._retry(lambda: self._whole("GET", path, None, 0, needs))
+    async def models(self, path: str) -> list[Json]:
+        """The models that the server lists at a path. Raises ModelError."""
+        listed = await self._retry(lambda: self._whole("GET", path, None, 0, "data"))
+        return [one for one in listed["data"] if isinstance(one, dict) and isinstance(one.get("id"), str)]
+
+    async def only_model(self, path: str, hint: str) -> tuple[str, str]:
+        """The name and the owner of the server's only model. `hint` helps if there is no such path."""
+        try:
+            models = await self.models(path)
+        except ServerRefusal as refusal:
+            if refusal.status != 404:
+                raise
+            raise ModelError(
+                f"{self._url}{path} does not exist, so the model's name is not known; {hint}"
+            ) from None
+        if len(models) == 1:
+            return models[0]["id"], str(models[0].get("owned_by", ""))
+        if not models:
+            raise ModelError(f"{self._url} lists no models; name one with --model-name")
+        names = ", ".join(one["id"] for one in models[:10]) + (", ..." if len(models) > 10 else "")
+        raise ModelError(f"{self._url} has {len(models)} models; choose one with --model-name: {names}")
 
     async def post(self, path: str, body: Json, tokens: int, needs: str) -> Json:
-        """The same for a request of at most about `tokens` tokens."""
+        """The reply to a request of about `tokens` tokens, with a list under `needs`. Raises ModelError."""
         content = json.dumps(body).encode()
         return await self._retry(lambda: self._whole("POST", path, content, tokens, needs))
 
@@ -179,7 +192,7 @@ class HttpClient:
             except _Transient as failure:
                 if attempt == self._attempts - 1 or failure.after > LONGEST_RETRY_AFTER:
                     wait = f", and asks to wait {failure.after:.0f} seconds" if failure.after else ""
-                    tries = "1 attempt" if attempt == 0 else f"{attempt + 1} attempts"
+                    tries = plural(attempt + 1, "attempt")
                     raise ServerFailure(
                         f"{self._url} failed at {tries}: {failure}{wait}; try again later", failure.after
                     ) from None

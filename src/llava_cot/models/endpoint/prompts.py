@@ -49,14 +49,7 @@ _JPEG = b"\xff\xd8"  # how one begins
 def messages(
     prompt: Prompt, way: PromptFormat, stops: Sequence[str], image_side: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The messages of a request, and the fields that go with them.
-
-    Args:
-        prompt: What to continue.
-        way: The server's prompt format.
-        stops: The stop strings of the request.
-        image_side: The most pixels of an image's longer side.
-    """
+    """The messages of a request, and the fields that go with them. `image_side` limits images, in pixels."""
     turns: list[dict[str, Any]] = []
     for message in prompt.messages:
         parts: list[dict[str, Any]] = [
@@ -90,6 +83,13 @@ def _only_part(stops: Sequence[str], prefix: str) -> str:
         return ""
     later = f" (or, if that part is not needed, {' or '.join(marks[1:])})" if marks[1:] else ""
     return f"{ONLY_PART} {marks[0]}{later}."
+
+
+def estimate_tokens(prompt: Prompt, written: int) -> int:
+    """About how many tokens a request takes, before the server has reported any."""
+    characters = sum(len(message.text) for message in prompt.messages) + len(prompt.prefix)
+    images = sum(len(message.images) for message in prompt.messages)
+    return characters // 4 + 1000 * images + written
 
 
 def joined(prefix: str, text: str, way: PromptFormat) -> str:
@@ -154,22 +154,15 @@ def _as_file(image: LoadedImage, side: int | None) -> bool:
 
 
 def _encoded(image: LoadedImage, side: int | None) -> str:
-    picture = image.pil
     if image.file is not None and _as_file(image, side):
-        return _url("jpeg" if image.file.startswith(_JPEG) else "png", image.file)
-    if side is not None and max(picture.size) > side:
-        scale = side / max(picture.size)
-        width, height = (max(1, round(length * scale)) for length in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    if picture.width * picture.height <= _PNG_PIXELS:
-        kind = "png"
-        picture.save(data, "PNG")
+        kind, data = "jpeg" if image.file.startswith(_JPEG) else "png", image.file
     else:
-        kind = "jpeg"
-        picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return _url(kind, data.getvalue())
-
-
-def _url(kind: str, data: bytes) -> str:
+        picture, buffer = image.pil, io.BytesIO()
+        if side is not None and max(picture.size) > side:
+            scale = side / max(picture.size)
+            width, height = (max(1, round(length * scale)) for length in picture.size)
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        kind = "png" if picture.width * picture.height <= _PNG_PIXELS else "jpeg"
+        picture.save(buffer, kind, quality=_JPEG_QUALITY, subsampling=0)  # PNG ignores both options
+        data = buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -25,13 +25,8 @@ def continuations(
 
     Each sample counts the whole prompt's tokens, as a local model does; the prompt's price is paid once and
     divided among them. Servers report the tokens of all samples of a reply as one sum: it is divided by the
-    counts of log-probabilities, else by the lengths of the texts.
-
-    Args:
-        reply: The server's reply.
-        stops: The stop strings of the request.
-        price: Cost in dollars of prompt and completion tokens.
-        join: Makes each text the continuation of the prompt's prefix.
+    counts of log-probabilities, else by the lengths of the texts. `join` makes each text the continuation of
+    the prompt's prefix.
     """
     choices = sorted(_dicts(reply["choices"]), key=lambda choice: choice.get("index") or 0)
     texts = [text_of(choice) for choice in choices]

@@ -16,10 +16,10 @@ from PIL import Image
 from llava_cot.core.question import load_image
 from llava_cot.errors import ModelError, ModelFailure, ServerRefusal
 from llava_cot.models.base import Prompt, Reward
-from llava_cot.models.endpoint.capabilities import only_name
 from llava_cot.models.endpoint.config import Price, Provider
-from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient, Json
-from llava_cot.models.endpoint.prompts import encode_images, messages
+from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient
+from llava_cot.models.endpoint.prompts import encode_images, estimate_tokens, messages
+from llava_cot.models.endpoint.replies import Json
 
 _NOT_SERVED = frozenset({400, 404, 405, 422, 501})
 
@@ -38,14 +38,13 @@ def _conversation(prompt: Prompt, answer: str, side: int | None) -> Json:
 
 
 def _pair(prompt: Prompt, answer: str, side: int | None) -> Json:
-    parts = [part for turn in messages(prompt, "trailing", (), side)[0] for part in _parts(turn["content"])]
+    parts: list[Json] = []
+    for turn in messages(prompt, "trailing", (), side)[0]:
+        content = turn["content"]
+        parts += [{"type": "text", "text": content}] if isinstance(content, str) else content
     images = any(part["type"] != "text" for part in parts)
     first = {"content": parts} if images else "\n".join(part["text"] for part in parts)
     return {"text_1": first, "text_2": answer}
-
-
-def _parts(content: Any) -> list[Json]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
 def _of_last_token(result: Json) -> Any:
@@ -67,18 +66,9 @@ class EndpointReward:
     Rewards are requested as they leave the network (`use_activation` false): between 0 and 1, all good ones
     would be 1.
 
-    Args:
-        provider: The server. An address that ends in one of the paths uses that path.
-        name: The model's name; None for the provider's, or for the server's only model.
-        prices: What models cost, by name.
-        attempts: How often a request is tried.
-
-    Attributes:
-        path: The path in use.
-        images: Whether the server takes images for its model. Without, questions are sent without them.
-
-    Raises:
-        ModelError: The server gives no rewards.
+    An address that ends in one of the paths uses that `path`. Questions are sent without images if the server
+    takes no `images` for its model. The arguments are those of `EndpointModel`. Raises ModelError if the
+    server gives no rewards.
     """
 
     def __init__(
@@ -93,61 +83,49 @@ class EndpointReward:
         self._side = provider.image_side
         self._prices = prices
         self._http = HttpClient(provider, self.url, attempts)
-        try:
-            found = self._http.loop.run_blocking(self._open(name or provider.model, given))
-        except BaseException:
-            self.close()
-            raise
-        self.name, self.path, self.images = found
+        self.name, self.path, self.images = self._http.loop.open(self._open(name or provider.model, given))
 
     async def _open(self, name: str | None, given: str | None) -> tuple[str, str, bool]:
         """The model's name, the path that gives rewards, and whether images are taken there."""
-        name = name or only_name(await self._listed(), self.url)[0]
-        question, answer = "What is 1 + 1?", "2"
-        seen = Prompt.of(question, [load_image(Image.new("RGB", (64, 64)))])
+        if not name:
+            name, _ = await self._http.only_model("/v1/models", "give it")
+        question = Prompt.of("What is 1 + 1?")
+        seen = Prompt.of("What is 1 + 1?", [load_image(Image.new("RGB", (64, 64)))])
         refusals = []
         for way in [given] if given else _PATHS:
             for path in (way, f"/v1{way}"):
-                try:
-                    await self._request(name, path, Prompt.of(question), answer)
-                except ServerRefusal as refusal:
-                    if refusal.status not in _NOT_SERVED:
-                        raise
-                    if refusal.status != 404:
-                        refusals.append(f"{path} {refusal.status}")
-                    continue
-                try:
-                    await self._request(name, path, seen, answer)
-                except ServerRefusal as refusal:
-                    if refusal.status not in _NOT_SERVED:
-                        raise
-                    return name, path, False
-                return name, path, True
+                status = await self._try(name, path, question)
+                if status is None:
+                    return name, path, await self._try(name, path, seen) is None
+                if status != 404:
+                    refusals.append(f"{path} {status}")
         statuses = f" ({', '.join(refusals)})" if refusals else ""
         raise ModelError(
             f"{self.url} gives no rewards for {name}: it answers at none of "
             f"{', '.join([given] if given else _PATHS)}{statuses}; serve a reward model there"
         )
 
-    async def _listed(self) -> Json:
+    async def _try(self, name: str, path: str, prompt: Prompt) -> int | None:
+        """Request a reward. Returns the status of the reply if it says that there are no rewards here."""
         try:
-            return await self._http.get("/v1/models", needs="data")
+            await self._request(name, path, prompt, "2")
         except ServerRefusal as refusal:
-            if refusal.status != 404:
+            if refusal.status not in _NOT_SERVED:
                 raise
-        raise ModelError(f"{self.url}/v1/models does not exist, so the model's name is not known; give it")
+            return refusal.status
+        return None
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
-        sent = prompt if self.images else _without_images(prompt)
-        return await self._http.loop.run(self._request(self.name, self.path, sent, answer))
+        if not self.images:
+            prompt = Prompt(tuple(replace(message, images=()) for message in prompt.messages))
+        return await self._http.loop.run(self._request(self.name, self.path, prompt, answer))
 
     async def _request(self, name: str, path: str, prompt: Prompt, answer: str) -> Reward:
         way = _PATHS[path.removeprefix("/v1")]
         await encode_images(prompt, self._side)
         body = {"model": name, **way.body(prompt, answer, self._side), "use_activation": False}
-        length = sum(len(message.text) for message in prompt.messages) + len(answer)
-        images = sum(len(message.images) for message in prompt.messages)
-        reply = await self._http.post(path, body, length // 4 + 1000 * images, needs="data")
+        tokens = estimate_tokens(replace(prompt, prefix=answer), 0)
+        reply = await self._http.post(path, body, tokens, needs="data")
         return self._read(reply, way, path, name)
 
     def _read(self, reply: Json, way: _Path, path: str, name: str) -> Reward:
@@ -166,12 +144,8 @@ class EndpointReward:
         read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         tokens = read if isinstance(read, int) else 0
         price = self._prices.get(name)
-        return Reward(float(numbers[0]), tokens, None if price is None else tokens * price.input / 1e6)
+        return Reward(float(numbers[0]), tokens, None if price is None else price.of(tokens, 0))
 
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""
         self._http.loop.close()
-
-
-def _without_images(prompt: Prompt) -> Prompt:
-    return replace(prompt, messages=tuple(replace(message, images=()) for message in prompt.messages))

@@ -18,6 +18,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from llava_cot.core.question import LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
+from llava_cot.models.local.checkpoint import first_sentence
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 # Cached tensors of heads that wait to be run; they are computed anew where they are dropped.
@@ -34,29 +35,18 @@ class Head:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as token ids.
+    """A prompt as token ids."""
 
-    Attributes:
-        ids: All ids, with as many for an image as the model reads. They begin with the head's, if there are
-            images, and end with those of the assistant's text so far.
-        head: The part up to the last image; None without images.
-        prefix_length: How many ids, at the end, are the assistant's text so far.
-        messages: The prompt's messages.
-    """
-
-    ids: tuple[int, ...]
-    head: Head | None
-    prefix_length: int
+    ids: tuple[int, ...]  # with as many for an image as the model reads
+    head: Head | None  # what the ids begin with; None without images
+    prefix_length: int  # how many ids, at the end, are the assistant's text so far
     messages: tuple[Message, ...]
 
 
 class Encoder:
     """Encodes prompts for one checkpoint. May be used from any thread.
 
-    Args:
-        processor: The checkpoint's processor.
-        config: Its configuration.
-        double_bos: Begin prompts with the token for the beginning of text twice.
+    With `double_bos`, prompts begin with the token for the beginning of text twice.
     """
 
     def __init__(self, processor: Any, config: Any, double_bos: bool) -> None:
@@ -69,7 +59,7 @@ class Encoder:
         self._image_ids = frozenset(token for token in ids if isinstance(token, int))
         # Whether the text after a head can be encoded alone; tested at the first prompt with images.
         self._splits: bool | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
         self._heads: LRUCache[Any, Head] = LRUCache(256)
         self._tensors: LRUCache[Head, dict[str, Tensor]] = LRUCache(_TENSOR_BYTES, _bytes)
@@ -88,24 +78,21 @@ class Encoder:
             encoded = self._encoded.get(key)
             if encoded is None:
                 encoded = self._encoded[key] = self._encode(messages)
-            rest = self._prefix(prompt)
+        rest = self.prefix_ids(prompt)
         ids, head = encoded
         return Encoded((*ids, *rest), head, len(rest), messages)
-
-    def render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
-        """The template's text, with `generation_prompt` up to where an answer begins. Raises ModelError."""
-        with self._lock:
-            return self._render(messages, generation_prompt)
 
     def conversation_ids(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """The ids of a whole conversation that ends with an answer. Raises ModelError."""
         with self._lock:
             return self._encode(messages, generation_prompt=False)[0]
 
-    def conversation_with_placeholders(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """The same with one id per image."""
+    def ids_with_placeholders(
+        self, messages: tuple[Message, ...], generation_prompt: bool = True
+    ) -> tuple[int, ...]:
+        """The ids with one per image, for engines that place images themselves. Raises ModelError."""
         with self._lock:
-            text, begins, bos = self._begin(messages, generation_prompt=False)
+            text, begins, bos = self._begin(messages, generation_prompt)
             return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
 
     def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
@@ -115,32 +102,23 @@ class Encoder:
             images = [image for message in messages for image in message.images]
             return self._process(text, images, not begins)
 
-    def text_ids(self, text: str) -> tuple[int, ...]:
+    def text_ids(self, text: str) -> list[int]:
         """The ids of a text by itself."""
         with self._lock:
-            return tuple(self._plain(text))
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
-    def with_placeholders(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
-        """The ids with one per image, as engines take them that place images themselves.
-
-        Returns:
-            The ids, and how many of them, at the end, are the assistant's text so far.
-
-        Raises:
-            ModelError: The chat template cannot take the prompt.
-        """
-        with self._lock:
-            text, begins, bos = self._begin(prompt.messages)
-            rest = self._prefix(prompt)
-            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins), *rest), len(rest)
+    def prefix_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of the assistant's text so far."""
+        if prompt.prefix_tokens is not None:
+            return prompt.prefix_tokens
+        return tuple(self.text_ids(prompt.prefix)) if prompt.prefix else ()
 
     def option_ids(self, prefix: str, option: str) -> list[int]:
         """The ids of an option as in one text with the prefix, where the prefix keeps its own ids there."""
-        with self._lock:
-            alone, before = self._plain(option), self._plain(prefix) if prefix else []
-            both = self._plain(prefix + option) if prefix else alone
+        before, both = self.text_ids(prefix), self.text_ids(prefix + option)
         cut = len(before)
-        return both[cut:] if prefix and both[:cut] == before and len(both) > cut else alone
+        return both[cut:] if both[:cut] == before and len(both) > cut else self.text_ids(option)
 
     def head_tensors(self, encoded: Encoded) -> dict[str, Tensor]:
         """The model's inputs for the head. This drops them: they are computed anew for the next call."""
@@ -151,22 +129,11 @@ class Encoder:
             tensors: dict[str, Tensor] = self._tensors.pop(encoded.head)
             return tensors
 
-    def _prefix(self, prompt: Prompt) -> tuple[int, ...]:
-        if prompt.prefix_tokens is not None:
-            return prompt.prefix_tokens
-        return tuple(self._plain(prompt.prefix)) if prompt.prefix else ()
-
-    def _begin(
-        self, messages: Sequence[Message], generation_prompt: bool = True
-    ) -> tuple[str, bool, list[int]]:
+    def _begin(self, messages: Sequence[Message], generation_prompt: bool) -> tuple[str, bool, list[int]]:
         """The template's text, whether a beginning-of-text token is in it, and ids to put before it."""
-        text = self._render(messages, generation_prompt)
+        text = self.render(messages, generation_prompt)
         begins = bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
         return text, begins, [self._tokenizer.bos_token_id] if begins and self._double_bos else []
-
-    def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
 
     def _encode(
         self, messages: tuple[Message, ...], again: bool = False, generation_prompt: bool = True
@@ -177,19 +144,16 @@ class Encoder:
             ids = self._tokenizer.encode(text, add_special_tokens=not begins)
             return (*bos, *ids), None
         shas = tuple(image.sha256 for image in images)
-        at = (
-            text.rfind(self._image_mark) + len(self._image_mark)
-            if self._image_mark and self._image_mark in text
-            else 0
-        )
+        before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
+        key = (before + mark, shas)
         head = None
         rest: list[int] = []
-        if at and self._splits is not False:
-            rest = self._plain(self._image_mark + text[at:])[1:]
-            head = None if again or self._splits is None else self._heads.get((text[:at], shas))
+        if mark and self._splits is not False:
+            rest = self.text_ids(mark + after)[1:]
+            head = None if again or self._splits is None else self._heads.get(key)
             if head is None:
-                tensors = self._process(text[:at], images, not begins)
-                head = self._heads[text[:at], shas] = self._store(tensors, bos, shas)
+                tensors = self._process(before + mark, images, not begins)
+                head = self._heads[key] = self._store(tensors, bos, shas)
         if self._splits is None or head is None:
             whole = self._process(text, images, not begins)
             ids = whole["input_ids"][0].tolist()
@@ -211,29 +175,33 @@ class Encoder:
         self._tensors[head] = tensors
         return head
 
-    def _render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
-        """The chat template's text. Image marks in the messages' own texts are dropped."""
+    def render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
+        """The chat template's text, with `generation_prompt` up to where an answer begins.
+
+        Image marks in the messages' own texts are dropped. Raises ModelError.
+        """
         turns = []
         for message in messages:
             words = message.text.replace(self._image_mark, "") if self._image_mark else message.text
             content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
             turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
         try:
-            text: str = self._processor.apply_chat_template(
-                turns, add_generation_prompt=generation_prompt, tokenize=False
-            )
+            with self._lock:
+                text: str = self._processor.apply_chat_template(
+                    turns, add_generation_prompt=generation_prompt, tokenize=False
+                )
         except Exception as error:
-            raise ModelError(f"the chat template cannot take the prompt: {_reason(error)}") from None
+            raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
         return text
 
     def _process(self, text: str, images: list[LoadedImage], special: bool) -> dict[str, Tensor]:
-        pil_images = [image.pil for image in images]
+        pictures = [image.pil for image in images] or None
         try:
             made = self._processor(
-                text=[text], images=pil_images or None, return_tensors="pt", add_special_tokens=special
+                text=[text], images=pictures, return_tensors="pt", add_special_tokens=special
             )
         except Exception as error:
-            raise ModelError(f"the processor cannot take the images: {_reason(error)}") from None
+            raise ModelError(f"the processor cannot take the images: {first_sentence(error)}") from None
         return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 
     def _divide(self, whole: dict[str, Tensor], ids: list[int]) -> tuple[dict[str, Tensor], list[int]]:
@@ -249,8 +217,3 @@ class Encoder:
 def _bytes(tensors: dict[str, Tensor]) -> int:
     """Their size for the cache, which refuses what is larger than all of it."""
     return min(sum(tensor.nbytes for tensor in tensors.values()), _TENSOR_BYTES)
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

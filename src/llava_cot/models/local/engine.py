@@ -45,27 +45,16 @@ _PATIENCE = 4
 
 @dataclass
 class EngineStats:
-    """What the engine has done so far.
+    """What the engine has done so far."""
 
-    Attributes:
-        encodings: Images encoded.
-        prefill_tokens: Tokens run by prefills.
-        cached_tokens: Tokens that prefills took from the prefix cache.
-        prefills: Prefill passes.
-        decode_steps: Decoding passes.
-        rows: Rows of all decoding passes together.
-        guessed: Tokens guessed by prompt lookup.
-        accepted: Guessed tokens that came true.
-    """
-
-    encodings: int = 0
-    prefill_tokens: int = 0
-    cached_tokens: int = 0
-    prefills: int = 0
-    decode_steps: int = 0
-    rows: int = 0
-    guessed: int = 0
-    accepted: int = 0
+    encodings: int = 0  # images encoded
+    prefill_tokens: int = 0  # tokens run by prefills
+    cached_tokens: int = 0  # tokens that prefills took from the prefix cache
+    prefills: int = 0  # prefill passes
+    decode_steps: int = 0  # decoding passes
+    rows: int = 0  # rows of all decoding passes together
+    guessed: int = 0  # tokens guessed by prompt lookup
+    accepted: int = 0  # guessed tokens that came true
 
 
 @dataclass(eq=False)
@@ -157,12 +146,12 @@ class Engine:
             sequence.call.fail(error)
 
     def _drop(self) -> None:
-        """Remove the sequences of dropped calls."""
-        if any(sequence.call.dropped for sequence in self._waiting):
-            self._waiting = deque(sequence for sequence in self._waiting if not sequence.call.dropped)
+        """Remove the sequences of calls that are done."""
+        if self._waiting:
+            self._waiting = deque(sequence for sequence in self._waiting if not sequence.call.done())
         for batch in self._batches.values():
             for row in reversed(range(len(batch.samples))):
-                if batch.samples[row].call.dropped:
+                if batch.samples[row].call.done():
                     self._leave(batch, row)
 
     # Admission
@@ -335,7 +324,7 @@ class Engine:
         samples, room = batch.samples, batch.cache.capacity[1] - 1
         if not self._share:
             return [[] for _ in samples]
-        most = [min(sample.left - 1, room - len(sample.ids)) for sample in samples]
+        most = [min(sample.builder.left - 1, room - len(sample.ids)) for sample in samples]
         return self._lookup.guess_together([sample.ids for sample in samples], most)
 
     def _decode(self, batch: _Batch) -> None:

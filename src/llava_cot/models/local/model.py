@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from llava_cot.models.base import (
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, load_checkpoint
 from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintState
 from llava_cot.models.local.encoding import Encoded, Encoder
-from llava_cot.models.local.engine import Engine, EngineStats
+from llava_cot.models.local.engine import Engine
 from llava_cot.models.local.network import Network
 from llava_cot.models.local.sampler import SeenTokens
 from llava_cot.models.local.sequences import EngineCall, EngineSequence, SampledSequence, ScoredSequence
@@ -46,17 +46,7 @@ MakeSequences = Callable[[EngineCall, OnText | None], list[EngineSequence]]
 class LocalModel:
     """A checkpoint in a folder, as a `llava_cot.models.base.Model`.
 
-    Args:
-        folder: The checkpoint's folder.
-        device: "cpu", "cuda", "cuda:1", "mps" or "auto".
-        dtype: "float32", "bfloat16", "float16" or "auto".
-        cache_mb: Memory of all caches, in MiB.
-        max_batch: Most sequences that are decoded together.
-        double_bos: Begin prompts with the token for the beginning of text twice.
-        share: Without it, nothing is batched or cached: each sample is computed by itself from nothing.
-
-    Raises:
-        ModelError: The checkpoint cannot be opened.
+    The options are those of `open_model`. Raises ModelError if the checkpoint cannot be opened.
     """
 
     constraints: tuple[ConstraintKind, ...] = ("grammar", "json")
@@ -75,29 +65,26 @@ class LocalModel:
     ) -> None:
         check_memory(cache_mb, max_batch)
         self.name = folder.resolve().name
-        self._loop = BackgroundLoop("llava-cot engine", _nothing, patience=None)
-        try:
-            # In that thread: had another one computed with the model, OpenMP would keep a second set of
-            # threads, and with more of them than processors each waits longer for the others.
-            opened = self._loop.run_blocking(
-                _open(folder, device, dtype, cache_mb * 2**20, max_batch, double_bos, share)
-            )
-        except BaseException:
-            self.close()
-            raise
-        self._driver = _Driver(opened.engine)
-        model, processor = opened.checkpoint.model, opened.checkpoint.processor
-        self.context = opened.checkpoint.context
-        self._engine, self._encoder = opened.engine, opened.encoder
-        self._size = opened.network.vocabulary
+        self._loop = BackgroundLoop("llava-cot engine", patience=None)
+
+        async def load() -> tuple[Checkpoint, Network]:
+            checkpoint = load_checkpoint(folder, device, dtype)
+            return checkpoint, Network(checkpoint.model)
+
+        # In that thread: had another one computed with the model, OpenMP would keep a second set of threads,
+        # and with more of them than processors each waits longer for the others.
+        checkpoint, network = self._loop.open(load())
+        model, processor = checkpoint.model, checkpoint.processor
+        self.context = checkpoint.context
+        self._encoder = Encoder(processor, model.config, double_bos)
+        self._engine = Engine(network, self._encoder.head_tensors, cache_mb * 2**20, max_batch, share)
+        self.stats = self._engine.stats
+        self._driver = _Driver(self._engine)
+        self._size = network.vocabulary
         self._vocabulary = Vocabulary(processor.tokenizer, self._size)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._compiler = ConstraintCompiler(processor.tokenizer, self._size, self._ends)
-
-    @property
-    def stats(self) -> EngineStats:
-        return self._engine.stats
 
     @property
     def cache_bytes(self) -> int:
@@ -134,9 +121,8 @@ class LocalModel:
         if len(encoded.ids) + max(map(len, ids)) > self.context:
             raise too_long(self.name, len(encoded.ids), self.context)
         # Options of one token are scored by one pass.
-        groups = [[i for i, option in enumerate(ids) if len(option) == 1]]
-        groups = [group for group in groups if group] + [[i] for i, o in enumerate(ids) if len(o) > 1]
-
+        short = [i for i, option in enumerate(ids) if len(option) == 1]
+        groups = ([short] if short else []) + [[i] for i, option in enumerate(ids) if len(option) > 1]
         found = await self._run(
             len(groups),
             lambda call, _: [
@@ -144,12 +130,8 @@ class LocalModel:
                 for part, group in enumerate(groups)
             ],
         )
-        by_option = {
-            i: score
-            for group, scores in zip(groups, found, strict=True)
-            for i, score in zip(group, scores, strict=True)
-        }
-        return [by_option[i] for i in range(len(ids))]
+        scores = dict(zip(chain(*groups), chain(*found), strict=True))
+        return [scores[i] for i in range(len(ids))]
 
     async def _run(self, parts: int, sequences: MakeSequences, on_text: OnText | None = None) -> list[Any]:
         self._driver.announce()
@@ -173,23 +155,6 @@ class LocalModel:
         return encoded
 
 
-@dataclass(frozen=True)
-class _Opened:
-    checkpoint: Checkpoint
-    network: Network
-    encoder: Encoder
-    engine: Engine
-
-
-async def _open(
-    folder: Path, device: str, dtype: str, memory: int, max_batch: int, double_bos: bool, share: bool
-) -> _Opened:
-    loaded = load_checkpoint(folder, device, dtype)
-    network = Network(loaded.model)
-    encoder = Encoder(loaded.processor, loaded.model.config, double_bos)
-    return _Opened(loaded, network, encoder, Engine(network, encoder.head_tensors, memory, max_batch, share))
-
-
 class _Driver:
     """Steps an engine, in the event loop of its thread, while it has sequences."""
 
@@ -205,23 +170,12 @@ class _Driver:
         self._caller = asyncio.get_running_loop()
 
     async def run(self, parts: int, sequences: MakeSequences, stream: OnText | None) -> list[Any]:
-        """Run the sequences of one call. Returns their results in order. Canceling this drops the call."""
+        """Run the sequences of one call. Returns their results in order."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-
-        def finish(result: list[Any] | BaseException) -> None:
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
-        call = EngineCall(parts, finish)
-        self._engine.add(sequences(call, stream))
+        self._engine.add(sequences(EngineCall(parts, future), stream))
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._step())
-        try:
-            return await future
-        finally:
-            call.dropped = True
+        return await future
 
     async def _step(self) -> None:
         await self._settle()
@@ -251,7 +205,3 @@ class _Driver:
                 caller.call_soon_threadsafe(look, 0, self._announced)
                 async with asyncio.timeout(0.05):
                     await quiet.wait()
-
-
-async def _nothing() -> None:
-    """There is nothing to close once all calls have been canceled."""

@@ -54,26 +54,15 @@ class LocalReward:
     """A checkpoint in a folder, as a `llava_cot.models.base.RewardModel`.
 
     Images are read if the checkpoint has a processor for them, else left out. A reward does not depend on
-    what else is requested at the same time.
-
-    Args:
-        folder: The checkpoint's folder.
-        device: As for `LocalModel`.
-        dtype: As for `LocalModel`.
-
-    Raises:
-        ModelError: The checkpoint cannot be opened, or is no reward model.
+    what else is requested at the same time. The options are those of `open_reward`. Raises ModelError if the
+    checkpoint cannot be opened, or is no reward model.
     """
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = folder.resolve().name
         self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
-        self._loop = BackgroundLoop("llava-cot rewards", _nothing, patience=None)
-        try:
-            self._network = self._loop.run_blocking(_open(folder, device, dtype))
-        except BaseException:
-            self.close()
-            raise
+        self._loop = BackgroundLoop("llava-cot rewards", patience=None)
+        self._network = self._loop.open(_open(folder, device, dtype))
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
         return await self._loop.run(self._reward((*prompt.messages, Message("assistant", answer))))
@@ -121,10 +110,6 @@ class LocalReward:
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
         self._loop.close()
-
-
-async def _nothing() -> None:
-    """There is nothing to close once all work has been canceled."""
 
 
 async def _open(folder: Path, device: str, dtype: str) -> _Network:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from asyncio import Future
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,88 +25,73 @@ _WORTH = 64
 
 
 class EngineCall:
-    """One call of the model, which has several parts.
+    """One call of the model: `future` gets the results of all its parts, or the first failure.
 
-    `finish` is called once, with the results of all parts or with the first failure. `dropped` is set when
-    there is a result, and by a caller that stops waiting.
+    A caller that stops waiting cancels the future, so the call is `done` then too.
     """
 
-    def __init__(self, parts: int, finish: Callable[[list[Any] | BaseException], None]) -> None:
+    def __init__(self, parts: int, future: Future[list[Any]]) -> None:
         self._results: list[Any] = [None] * parts
         self._left = parts
-        self._finish = finish
-        self.dropped = False
+        self._future = future
+        self.done = future.done
 
     def settle(self, part: int, result: Any) -> None:
         self._results[part] = result
         self._left -= 1
-        if self._left == 0 and not self.dropped:
-            self.dropped = True
-            self._finish(self._results)
+        if self._left == 0 and not self.done():
+            self._future.set_result(self._results)
 
     def fail(self, error: BaseException) -> None:
-        if not self.dropped:
-            self.dropped = True
-            self._finish(error)
+        if not self.done():
+            self._future.set_exception(error)
 
 
+@dataclass(eq=False)
 class EngineSequence:
-    """A part of a call: `ids` are run, and the logits of the last `logits_to_keep` are needed.
+    """A part of a call: `ids` are run, and the logits of the last `logits_to_keep` are needed."""
 
-    The engine sets `root`, which holds what the head of `ids` left behind.
-    """
-
-    root: PrefixRoot
-
-    def __init__(
-        self, call: EngineCall, part: int, encoded: Encoded, ids: Sequence[int], logits_to_keep: int = 1
-    ) -> None:
-        self.call = call
-        self.part = part
-        self.encoded = encoded
-        self.ids = list(ids)
-        self.logits_to_keep = logits_to_keep
+    call: EngineCall
+    part: int
+    encoded: Encoded
+    ids: list[int] = field(init=False)
+    logits_to_keep: int = field(init=False, default=1)
+    root: PrefixRoot = field(init=False)  # what the head of `ids` left behind; set by the engine
 
 
+@dataclass(eq=False)
 class ScoredSequence(EngineSequence):
     """The log-probabilities of options that follow the same ids.
 
     These are several options of one token each, or one option of several, all but the last of which are run.
     """
 
-    def __init__(
-        self, call: EngineCall, part: int, encoded: Encoded, options: Sequence[Sequence[int]]
-    ) -> None:
-        super().__init__(call, part, encoded, [*encoded.ids, *options[0][:-1]], len(options[0]))
-        self._options = options
+    options: Sequence[Sequence[int]]
+
+    def __post_init__(self) -> None:
+        self.ids = [*self.encoded.ids, *self.options[0][:-1]]
+        self.logits_to_keep = len(self.options[0])
 
     def read(self, logits: Tensor) -> None:
         """Settle this part with one number per option, from logits [logits_to_keep, vocabulary]."""
         logprobs = logits.log_softmax(-1)
         places = list(range(self.logits_to_keep))
-        scores = [float(logprobs[places, list(option)].sum()) for option in self._options]
+        scores = [float(logprobs[places, list(option)].sum()) for option in self.options]
         self.call.settle(self.part, scores)
 
 
+@dataclass(eq=False)
 class SampledSequence(EngineSequence):
     """A continuation being sampled; `ids` grows. `builder` makes a continuation of its tokens."""
 
-    def __init__(
-        self,
-        call: EngineCall,
-        part: int,
-        encoded: Encoded,
-        sampling: Sampling,
-        builder: SampleBuilder,
-        constraint: ConstraintState | None = None,
-        seen: SeenTokens | None = None,
-    ) -> None:
-        super().__init__(call, part, encoded, encoded.ids)
-        self.sampling = sampling
-        self._constraint = constraint
-        self._seen = seen
-        self._uniforms = Uniforms(sampling.seed, sampling.first + part)
-        self._builder = builder
+    sampling: Sampling
+    builder: SampleBuilder
+    constraint: ConstraintState | None
+    seen_tokens: SeenTokens | None
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.encoded.ids)
+        self._uniforms = Uniforms(self.sampling.seed, self.sampling.first + self.part)
         self._ended = False
 
     @property
@@ -113,14 +99,9 @@ class SampledSequence(EngineSequence):
         """How many of its ids have been run: not the one drawn last, unless an end token followed it."""
         return len(self.ids) if self._ended else len(self.ids) - 1
 
-    @property
-    def left(self) -> int:
-        """How many tokens it may still have."""
-        return self._builder.left
-
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens."""
-        return self._uniforms.at(self._builder.count, count)
+        return self._uniforms.at(self.builder.count, count)
 
     def allowed(self, guess: Sequence[int]) -> NDArray[np.bool_] | None:
         """What its constraint allows next, and after each token of a guess: [1 + len(guess), vocabulary].
@@ -128,25 +109,25 @@ class SampledSequence(EngineSequence):
         None without a constraint, or if that fails, which fails the call.
         """
         try:
-            return None if self._constraint is None else self._constraint.allowed(guess)
+            return None if self.constraint is None else self.constraint.allowed(guess)
         except ModelError as error:
             self.call.fail(error)
             return None
 
     def seen(self, guess: Sequence[int]) -> NDArray[np.bool_] | None:
         """What it has seen now, and after each token of a guess; None without a repetition penalty."""
-        return None if self._seen is None else self._seen.masks(guess)
+        return None if self.seen_tokens is None else self.seen_tokens.masks(guess)
 
     def take(self, token: int, logprob: float) -> bool:
         """Take the next token. True if it is the last, which settles this part."""
-        whole = self._builder.take(token, logprob)
+        whole = self.builder.take(token, logprob)
         self._ended = whole is not None and whole.finish == "eos"
         if not self._ended:
             self.ids.append(token)
-            if self._constraint is not None:
-                self._constraint.take(token)
-            if self._seen is not None:
-                self._seen.take(token)
+            if self.constraint is not None:
+                self.constraint.take(token)
+            if self.seen_tokens is not None:
+                self.seen_tokens.take(token)
         if whole is not None:
             self.call.settle(self.part, whole)
         return whole is not None
