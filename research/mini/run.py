@@ -22,7 +22,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from transformers import MllamaForConditionalGeneration, set_seed
 
-from llava_cot.core.files import write_whole
+from llava_cot.core.files import check_new_folder, write_whole
 from llava_cot.errors import DataError
 from llava_cot.models.local.checkpoint import quiet
 from llava_cot.models.registry import open_model
@@ -131,8 +131,7 @@ def begin(recipe: MiniRecipe, whole: MiniRecipe, resume: bool) -> None:
     )
     file = out / _FILE
     if not file.is_file():
-        if out.is_file() or (out.is_dir() and any(out.iterdir())):
-            raise DataError(f"{out} holds other files; name a new or empty folder as out")
+        check_new_folder(out)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(settings, indent=1) + "\n")
         return

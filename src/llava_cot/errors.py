@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ImageError(ValueError):
     """An image cannot be used: unreadable, too large, or not allowed."""
@@ -49,6 +52,15 @@ class ServerFailure(ModelFailure):
     def __init__(self, message: str, after: float) -> None:
         super().__init__(message)
         self.after = after
+
+
+@contextmanager
+def needs_extra(what: str, extra: str, kind: type[Exception] = DataError) -> Iterator[None]:
+    """For the import of optional packages inside. Raises `kind`, with the command that installs them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise kind(missing_package(what, error.name, extra=extra)) from None
 
 
 def missing_package(what: str, package: str | None, *, extra: str) -> str:

@@ -91,8 +91,8 @@ def test_infinite_scores_survive(tmp_path: Path, value: float) -> None:
         (b"{}", "question"),
         (TRACE.model_dump_json().encode()[:-10], "JSON"),
         (TRACE.model_dump_json().replace('"version":1', '"version":2').encode(), "version"),
-        (TRACE.model_dump_json().replace('"winner":1', '"winner":"x"').encode(), "verdicts.0.winner"),
-        (TRACE.model_dump_json().replace('"winner":1', '"winner":1,"more":1').encode(), "verdicts.0.more"),
+        (TRACE.model_dump_json().replace('"winner":1', '"winner":"x"').encode(), "verdicts[0].winner"),
+        (TRACE.model_dump_json().replace('"winner":1', '"winner":1,"more":1').encode(), "verdicts[0].more"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, data: bytes, word: str) -> None:

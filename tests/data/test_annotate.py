@@ -9,13 +9,15 @@ import random
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from teachers import CORRECT, INCORRECT, Priced, asked, judging, moody, questions, replying, staged
 
-from llava_cot.data.annotation.annotate import AnnotationProgress, annotate, annotate_to
+from llava_cot.data.annotation import annotate
+from llava_cot.data.annotation.annotate import AnnotationProgress, annotate_to
 from llava_cot.data.annotation.procedure import AnnotationBudget, parse_budget
 from llava_cot.data.annotation.teachers import ModelTeacher, SceneTeacher
 from llava_cot.data.record import Picture, Record, Turn
@@ -144,10 +146,10 @@ class Refusing(Priced):
 
 def test_a_failure_leaves_the_question_pending(tmp_path: Path) -> None:
     done = annotate_to(tmp_path, questions(5), ModelTeacher(Refusing(ModelFailure("in vain"), 2)), at_once=1)
-    assert (done.end.failed, done.end.gave_up, done.summary.pending, done.summary.records) == (2, False, 2, 3)
+    assert (done.failed, done.gave_up, done.summary.pending, done.summary.records) == (2, False, 2, 3)
     assert "**Not complete:** 2 of the records" in (tmp_path / "README.md").read_text()
     again = annotate_to(tmp_path, questions(5), ModelTeacher(Refusing(ModelFailure("in vain"), 0)))
-    assert (again.end.failed, again.summary.pending, again.summary.records) == (0, 0, 5)
+    assert (again.failed, again.summary.pending, again.summary.records) == (0, 0, 5)
     assert [line["id"] for line in lines(tmp_path / "train.jsonl")] == [f"q/{i}" for i in range(5)]
 
 
@@ -155,7 +157,7 @@ def test_a_failure_leaves_the_question_pending(tmp_path: Path) -> None:
 def test_many_in_a_row_end_it(tmp_path: Path, error: ModelError) -> None:
     model = Refusing(error)
     done = annotate_to(tmp_path, questions(100), ModelTeacher(model), at_once=4)
-    assert done.end.gave_up and done.end.why == str(error)
+    assert done.gave_up and done.why == str(error)
     assert MAX_FAILURES_IN_A_ROW <= len(model.calls) <= MAX_FAILURES_IN_A_ROW + 4
     again = annotate_to(tmp_path, questions(100), ModelTeacher(Refusing(error, 0)))
     assert (again.summary.records, again.summary.rejected.total(), again.summary.pending) == (100, 0, 0)
@@ -166,10 +168,10 @@ def test_budgets(tmp_path: Path) -> None:
     done = annotate_to(
         tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(questions=10), at_once=4
     )
-    assert (done.summary.records, done.summary.pending, done.end.why) == (
+    assert (done.summary.records, done.summary.pending, done.why) == (
         10, 30, "the budget of 10 questions is spent")  # fmt: skip
     done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
-    assert 0.30 <= (done.cost.usd or 0) <= 0.30 + 4 * 0.01 and done.end.why == "the budget of $0.3 is spent"
+    assert 0.30 <= (done.cost.usd or 0) <= 0.30 + 4 * 0.01 and done.why == "the budget of $0.3 is spent"
     done = annotate_to(tmp_path, records, ModelTeacher(model), budget=AnnotationBudget(usd=0.30), at_once=4)
     assert done.cost.usd == pytest.approx(0.01 * len(model.calls))
     done = annotate_to(tmp_path, records, ModelTeacher(model))
@@ -228,8 +230,8 @@ def test_interrupted_at_any_write_it_ends_with_the_same_set(
         model = Priced(moody)
         for left, after in kills:
             Dying.left, Dying.after = left, after
-            with contextlib.suppress(Killed), Dying(killed) as store:
-                asyncio.run(annotate(records, ModelTeacher(model), store, at_once=at_once))
+            with contextlib.suppress(Killed), patch.object(annotate, "Store", Dying):
+                run(model, records, killed, at_once=at_once)
         run(model, records, killed)
         assert files(killed) == files(calm)
         times = Counter((call.prompt, call.sampling.seed) for call in model.calls)
@@ -241,8 +243,8 @@ def test_a_kill_between_the_calls_repeats_neither(tmp_path: Path) -> None:
     model = replying(lambda question, judge, time: CORRECT if judge else staged("nought"))
     for left in (2, 2):  # after the first call's reply, then after the second's
         Dying.left, Dying.after = left, False
-        with contextlib.suppress(Killed), Dying(tmp_path) as store:
-            asyncio.run(annotate(questions(1), ModelTeacher(model), store))
+        with contextlib.suppress(Killed), patch.object(annotate, "Store", Dying):
+            run(model, questions(1), tmp_path)
     # The second reply was lost twice before it was saved; the first never again.
     assert [judging(call.prompt) for call in model.calls] == [False, True, True]
     run(model, questions(1), tmp_path)

@@ -12,8 +12,8 @@ from PIL import Image
 from teachers import CORRECT, INCORRECT, Priced, moody, questions, replying, staged
 
 from llava_cot.core.stages import parse
-from llava_cot.data.annotation import data_card as card
 from llava_cot.data.annotation.annotate import annotate_to
+from llava_cot.data.annotation.output import _quantile
 from llava_cot.data.annotation.teachers import ModelTeacher
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn, from_json, to_json
@@ -131,7 +131,7 @@ def test_the_card(tmp_path: Path) -> None:
 def test_quantiles(lengths: list[int], share: float) -> None:
     from collections import Counter
 
-    found = card._quantile(Counter(lengths), share)
+    found = _quantile(Counter(lengths), share)
     assert sum(length <= found for length in lengths) >= share * len(lengths) - 1e-9
     assert sum(length < found for length in lengths) < share * len(lengths)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 from base64 import b64encode
@@ -16,7 +15,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
-from llava_cot.data.checks.check import _drawn, choose_lines
+from llava_cot.data.checks.check import choose_lines
+from llava_cot.data.reading import random_items
 from llava_cot.view.records_page import records_page
 
 HOSTILE = (
@@ -147,10 +147,9 @@ def test_what_is_chosen_is_by_the_seed_and_can_be_findings_alone(tmp_path: Path)
 
 
 def test_every_thing_is_as_likely_to_be_drawn() -> None:
-    rng = random.Random(0)
-    drawn = Counter(thing for _ in range(6000) for thing in _drawn(range(10), 3, rng)[0])
+    drawn = Counter(thing for seed in range(6000) for thing in random_items(range(10), 3, seed)[0])
     assert all(abs(count - 1800) < 150 for count in drawn.values())
-    assert _drawn(iter(()), 3, rng) == ([], 0)
+    assert random_items(iter(()), 3, 0) == ([], 0)
 
 
 def test_the_filter_in_a_browser(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_several_servers_are_named_in_the_file_or_with_commas(file: Path) -> Non
         ("providers: {lab: {model: big}}", "providers.lab.url: Field required"),
         ("providers: {lab: {url: 'http://x', in_flight: 0}}", "providers.lab.in_flight: "),
         ("prices: {big: 3}", "prices.big: "),
-        ("[1]", "the file: "),
+        ("[1]", "cannot be used: Input should be "),
     ],
 )
 def test_a_file_that_cannot_be_used(file: Path, text: str, words: str) -> None:

@@ -123,7 +123,7 @@ def test_a_batch_has_the_losses_of_its_rows(checkpoint: Checkpoint, tmp_path: Pa
 
     def losses(rows: list[TrainingRow]) -> tuple[float, float]:
         """Ours, of the last positions alone, and the model's own."""
-        batch = collate(rows)
+        batch = collate([rows])
         keep = batch.pop("logits_to_keep")
         whole = checkpoint.model(**batch)
         labels = batch.pop("labels")

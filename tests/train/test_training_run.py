@@ -63,7 +63,7 @@ def loss_of(folder: Path, data: Path) -> float:
     checkpoint = load_checkpoint(folder, "cpu", "float32")
     encoder = RowEncoder(checkpoint, "staged")
     records = [one for one in RecordFile(data) if one.pictures][:6]
-    batch = Collator(0)([encoder.row(one) for one in records])
+    batch = Collator(0)([[encoder.row(one) for one in records]])
     labels, keep = batch.pop("labels"), batch.pop("logits_to_keep")
     return float(answer_loss(checkpoint.model(**batch, logits_to_keep=keep).logits, labels, keep))
 

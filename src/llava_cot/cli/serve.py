@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import CacheMb, Device, Dtype, ModelName, ModelSpec, Stages, new_app, options_from
-from llava_cot.errors import missing_package
+from llava_cot.errors import needs_extra
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
@@ -48,11 +48,9 @@ def serve(
     cache_mb: CacheMb = 2048,
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
-    try:
+    with needs_extra("the server", "serve"):
         from llava_cot.server.api import api_url, listen, run_server
         from llava_cot.server.service import ServerSettings
-    except ModuleNotFoundError as error:
-        raise ValueError(missing_package("the server", error.name, extra="serve")) from None
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.search.resources import read_resources
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import new_app
-from llava_cot.errors import missing_package
+from llava_cot.errors import needs_extra
 
 app = new_app()
 
@@ -32,10 +32,8 @@ def train(
             f"python -m research.mini {recipe}"
         )
     settings = make_recipe(fields, TrainRecipe, recipe)
-    try:
+    with needs_extra("training", "train"):
         from llava_cot.train import training_run
-    except ModuleNotFoundError as error:
-        raise ValueError(missing_package("training", error.name, extra="train")) from None
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import show_training
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from llava_cot.core.wording import first_fault
 from llava_cot.errors import DataError
 
 
@@ -24,6 +25,16 @@ def output_file(path: str | Path) -> Path:
     if not os.access(target.parent, os.W_OK):
         raise ValueError(f"cannot write {path}: the folder {target.parent} may not be written to")
     return target
+
+
+def check_new_folder(folder: Path, ours: Collection[str] = ()) -> None:
+    """Check that a folder is new, or empty but for files of the names `ours`. Raises DataError."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a new or empty folder")
+    inside = folder.iterdir() if folder.is_dir() else ()
+    other = next((path.name for path in inside if path.name not in ours), None)
+    if other is not None:
+        raise DataError(f"{folder} holds other files ({other}); name a new or empty folder")
 
 
 def write_whole(path: str | Path, text: str) -> None:
@@ -86,16 +97,4 @@ def make_recipe(settings: Any, kind: type[Model], name: str | Path, what: str = 
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise DataError(f"the {what} {name}: {_sentence(error)}") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first fault: "sources[2].count: ..."."""
-    fault = error.errors(include_url=False)[0]
-    where = ""
-    for part in fault["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}"
-    if fault["type"] == "extra_forbidden":
-        return f"{where.lstrip('.')}: there is no such field"
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"{where.lstrip('.')}: {reason}" if where else reason
+        raise DataError(f"the {what} {name}: {first_fault(error)}") from None

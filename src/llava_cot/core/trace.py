@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llava_cot.core.files import write_whole
+from llava_cot.core.wording import first_fault
 
 
 class _Record(BaseModel):
@@ -178,6 +179,4 @@ class Trace(_Record):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise ValueError(f"{name} is not a trace: {where}: {first['msg']}") from None
+            raise ValueError(f"{name} is not a trace: {first_fault(error)}") from None

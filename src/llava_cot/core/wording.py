@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
 # words may hold escape sequences, and a terminal would obey them.
@@ -28,6 +32,15 @@ def shortened(text: str, most: int = 40) -> str:
     """One line of at most so many characters."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, and where: "sources[2].count: Input should be ..."."""
+    fault = error.errors(include_url=False)[0]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+    unknown = fault["type"] == "extra_forbidden"
+    reason = "there is no such field" if unknown else fault["msg"].removeprefix("Value error, ")
+    return f"{where.lstrip('.')}: {reason}" if where else reason
 
 
 def plural(count: int, noun: str) -> str:

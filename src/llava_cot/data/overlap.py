@@ -18,7 +18,7 @@ from llava_cot.core.images import ImageLimits, load_image
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record
 from llava_cot.data.sources.tsv import read_tsv
-from llava_cot.errors import DataError, ImageError, missing_package
+from llava_cot.errors import DataError, ImageError, needs_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +61,8 @@ def fingerprint(data: bytes, name: str = "picture", *, perceptual: bool = True) 
 
 def perceptual_hash(image: Image) -> int:
     """The perceptual hash of a picture, of `HASH_BITS` bits. Raises DataError without the library for it."""
-    try:
+    with needs_extra("comparing pictures", "data"):
         import imagehash
-    except ModuleNotFoundError as error:
-        raise DataError(missing_package("comparing pictures", error.name, extra="data")) from None
     return int(str(imagehash.phash(image, hash_size=16)), 16)
 
 
@@ -146,6 +144,14 @@ class BenchmarkIndex:
         """The number of different questions."""
         return len(self._questions)
 
+    def add_all(self, name: object, records: list[Record], found: Mapping[str, ExaminedPicture]) -> None:
+        """Add records of the benchmark `name`. Raises DataError if one of their pictures was not readable."""
+        for record in records:
+            for picture in record.pictures:
+                if found[picture.name].why:
+                    raise DataError(f"the benchmark {name} cannot be excluded: {found[picture.name].why}")
+            self.add(record, fingerprints(record, found))
+
     def add(self, record: Record, pictures: Sequence[Fingerprint]) -> None:
         """Add a benchmark's record, with the fingerprints of its pictures."""
         numbers = {self._number(picture) for picture in pictures} or {-1}
@@ -206,6 +212,12 @@ def examine_pictures(
     return found | {name: future.result() for name, future in waiting.items()}
 
 
+def fingerprints(record: Record, found: Mapping[str, ExaminedPicture]) -> list[Fingerprint]:
+    """The fingerprints of the record's pictures, without those that cannot be read."""
+    prints = (found[picture.name].fingerprint for picture in record.pictures)
+    return [it for it in prints if it is not None]
+
+
 def _examine(picture: Picture, perceptual: bool) -> ExaminedPicture:
     most = ImageLimits().max_bytes
     try:
@@ -238,20 +250,12 @@ def load_benchmarks(
     try:
         for path in paths:
             for records in batches(_benchmark_records(path)):
-                pictures = examine_pictures(records, pool, perceptual=True)
-                for record in records:
-                    found.add(record, [_readable(path, pictures[it.name]) for it in record.pictures])
+                found.add_all(path, records, examine_pictures(records, pool, perceptual=True))
                 done += len(records)
                 on_progress(done)
     finally:
         pool.shutdown(cancel_futures=True)
     return found
-
-
-def _readable(path: Path, picture: ExaminedPicture) -> Fingerprint:
-    if picture.fingerprint is None:
-        raise DataError(f"a picture of the benchmark {path} cannot be read: {picture.why}")
-    return picture.fingerprint
 
 
 def _benchmark_records(path: Path) -> Iterator[Record]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llava_cot.core.files import path_inside
 from llava_cot.core.stages import parse
@@ -14,6 +15,7 @@ from llava_cot.data.record import Picture, Record, Turn, from_json
 from llava_cot.data.sources.chats import read_conversation
 from llava_cot.errors import DataError
 
+T = TypeVar("T")
 DATA_FILES = ("train.jsonl", "questions.jsonl")
 
 
@@ -178,3 +180,18 @@ def _check_types(record: Record) -> None:
         raise DataError("it is no record: a question has more than 26 options, one a letter")
     if not isinstance(record.extra, Mapping):
         raise DataError("it is no record: `extra` is not an object")
+
+
+def random_items(items: Iterable[T], count: int, seed: int) -> tuple[list[T], int]:
+    """`count` of the items, each set of them equally likely, in their order; and the number of all.
+
+    Reservoir sampling (Vitter, 1985, algorithm R).
+    """
+    rng, drawn = random.Random(seed), list[tuple[int, T]]()
+    number = -1
+    for number, item in enumerate(items):
+        if len(drawn) < count:
+            drawn.append((number, item))
+        elif (place := rng.randrange(number + 1)) < count:
+            drawn[place] = (number, item)
+    return [item for _, item in sorted(drawn, key=lambda pair: pair[0])], number + 1

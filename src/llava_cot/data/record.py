@@ -6,7 +6,7 @@ import filecmp
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from json import dumps
 from pathlib import Path
 from string import ascii_uppercase
@@ -165,6 +165,11 @@ def from_json(line: Mapping[str, Any], root: Path) -> Record:
         raise DataError(
             f"this is no record of llava-cot ({type(error).__name__}: {error}): {str(line)[:200]}"
         ) from None
+
+
+def digest(*texts: str, size: int = 16) -> bytes:
+    """A hash of texts, of so many bytes."""
+    return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
 def annotated(record: Record, responses: Mapping[int, str]) -> Record:

@@ -10,11 +10,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
-from llava_cot.data.record import Record
+from llava_cot.core.files import check_new_folder
+from llava_cot.data.record import Record, digest
 from llava_cot.errors import StoreError
 
 STORE_FILE = "store.db"
@@ -35,13 +35,9 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
 
 def check_store_folder(folder: Path) -> None:
-    """Check, without a change, that a store can be created or resumed in a folder. Raises StoreError."""
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file; name a folder for the set")
-    if folder.is_dir() and not (folder / STORE_FILE).is_file():
-        other = next(folder.iterdir(), None)
-        if other is not None:
-            raise StoreError(f"{folder} holds other files ({other.name}); name a new or empty folder")
+    """Check, without a change, that a store can be created or resumed in a folder. Raises DataError."""
+    if not (folder / STORE_FILE).is_file():
+        check_new_folder(folder)
 
 
 class Store:
@@ -159,9 +155,8 @@ class Store:
             self._db.execute("CREATE TEMP TABLE named (digest BLOB PRIMARY KEY) WITHOUT ROWID")
 
         def first(name: str) -> bool:
-            digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             with self._errors():
-                added = self._db.execute("INSERT OR IGNORE INTO temp.named VALUES (?)", (digest,))
+                added = self._db.execute("INSERT OR IGNORE INTO temp.named VALUES (?)", (digest(name),))
                 return added.rowcount == 1
 
         return first

@@ -21,7 +21,7 @@ from typing import Any
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
-from llava_cot.errors import ModelError, ModelFailure, missing_package
+from llava_cot.errors import ModelError, ModelFailure, needs_extra
 from llava_cot.models.base import Model
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources, absolute
@@ -201,10 +201,8 @@ def divide(
 
 def join(address: str) -> tuple[Any, bool]:
     """Return the module `ray`, joined to a cluster, and whether that was done now. Raises ModelError."""
-    try:
+    with needs_extra("a Ray cluster", "ray", ModelError):
         ray: Any = import_module("ray")
-    except ImportError:
-        raise ModelError(missing_package("a Ray cluster", "ray", extra="ray")) from None
     if ray.is_initialized():
         return ray, False
     _check_port(address)

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from llava_cot.core.files import write_whole
+from llava_cot.core.wording import first_fault
 from llava_cot.search.judges.base import Judge
 
 # Standard deviations above the mean (arXiv 2411.10440, version 6, and its script): two fifths of normally
@@ -112,20 +113,14 @@ def load_calibration(path: str | Path) -> Calibration:
     try:
         found = Calibration(**data)
     except (ValidationError, TypeError) as error:
-        raise ValueError(f"{path} is not a calibration: {_fault(error)}") from None
+        fault = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ValueError(f"{path} is not a calibration: {fault}") from None
     if written is not None and not _same(written, found.cut_off):
         raise ValueError(
             f"the cut_off in {path} is not mean + {Z} x deviation, which is {found.cut_off:g}; change mean "
             "or deviation, and remove cut_off"
         )
     return found
-
-
-def _fault(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _same(written: object, computed: float) -> bool:

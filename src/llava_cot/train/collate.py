@@ -93,9 +93,9 @@ class Collator:
     def __init__(self, pad: int) -> None:
         self._pad = pad
 
-    def __call__(self, rows: Sequence[TrainingRow] | Sequence[list[TrainingRow]]) -> dict[str, Any]:
-        """Collate rows, or lists of them, as a data set of whole batches gives them."""
-        flat = [row for one in rows for row in (one if isinstance(one, list) else [one])]
+    def __call__(self, rows: Sequence[list[TrainingRow]]) -> dict[str, Any]:
+        """Collate the rows of all lists into one batch."""
+        flat = [*chain.from_iterable(rows)]
         longest = max(row.length for row in flat)
         batch: dict[str, Any] = {"labels": cat([_padded(row.labels, longest, IGNORE) for row in flat])}
         for name in flat[0].inputs:

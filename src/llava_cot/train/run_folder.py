@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from llava_cot.core.files import write_whole
+from llava_cot.core.files import check_new_folder, write_whole
 from llava_cot.data.record import Record
 from llava_cot.errors import DataError
 from llava_cot.train.encode import RowEncoder, target_text
@@ -50,8 +50,8 @@ class RunFolder:
     def check(self, recipe: TrainRecipe, resume: bool) -> None:
         """Raise DataError if this recipe may not start, or with `resume` continue, a run here."""
         if not self._start.is_file():
-            if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()) and not resume):
-                raise DataError(f"{self.path} holds other files; name a new or empty folder as out")
+            if self.path.is_file() or not resume:
+                check_new_folder(self.path)
             return
         if not resume:
             raise DataError(

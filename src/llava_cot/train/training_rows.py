@@ -101,32 +101,19 @@ class TrainingPlan:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-class RowDataset(Dataset[TrainingRow]):
-    """Rows in a given order, each encoded when it is read."""
-
-    def __init__(self, encoder: RowEncoder, rows: RowSet, order: Sequence[int], max_tokens: int) -> None:
-        self._encoder, self._rows, self._order, self._max_tokens = encoder, rows, order, max_tokens
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, at: int) -> TrainingRow:
-        return self._encoder.row(self._rows.records[self._order[at]], self._max_tokens)
-
-
 class BatchDataset(Dataset[list[TrainingRow]]):
-    """Whole batches of rows, each encoded when it is read."""
+    """Rows in batches, given by their numbers; each is encoded when it is read."""
 
     def __init__(
         self, encoder: RowEncoder, rows: RowSet, batches: Sequence[Sequence[int]], max_tokens: int
     ) -> None:
-        self._rows = [RowDataset(encoder, rows, batch, max_tokens) for batch in batches]
+        self._encoder, self._rows, self._batches, self._max_tokens = encoder, rows, batches, max_tokens
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._batches)
 
     def __getitem__(self, at: int) -> list[TrainingRow]:
-        return [self._rows[at][i] for i in range(len(self._rows[at]))]
+        return [self._encoder.row(self._rows.records[i], self._max_tokens) for i in self._batches[at]]
 
 
 def plan_run(

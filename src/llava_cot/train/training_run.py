@@ -22,7 +22,7 @@ from llava_cot.train.encode import RowEncoder
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
-from llava_cot.train.training_rows import BatchDataset, OnNote, RowDataset, TrainingPlan, plan_run
+from llava_cot.train.training_rows import BatchDataset, OnNote, TrainingPlan, plan_run
 from llava_cot.train.weights import add_lora, freeze, gather, layer_classes, save_adapter, save_model
 
 
@@ -61,8 +61,7 @@ def train(
             "fsdp needs several processes: `torchrun --nproc-per-node N -m llava_cot train RECIPE`, "
             "or leave it out"
         )
-    if not here.is_main_process:
-        note = _ignore
+    note = note if here.is_main_process else lambda text: None
     base = BUILT_IN.get(recipe.model) or Path(recipe.model).expanduser()
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
@@ -135,7 +134,7 @@ def _trainer(
             model=model,
             args=arguments,
             data_collator=Collator(tokenizer.pad_token_id or 0),
-            train_dataset=RowDataset(encoder, plan.rows, plan.order, plan.max_tokens),
+            train_dataset=BatchDataset(encoder, plan.rows, [[i] for i in plan.order], plan.max_tokens),
             eval_dataset=held if recipe.evaluate else None,
             callbacks=[monitor],
         )
@@ -161,7 +160,3 @@ def _facts(plan: TrainingPlan, history: list[dict[str, float]]) -> dict[str, flo
         found = [line[name] for line in history if name in line]
         facts |= {name: found[-1]} if found else {}
     return facts
-
-
-def _ignore(text: str) -> None:
-    pass

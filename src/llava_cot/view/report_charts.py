@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from llava_cot.core.wording import writable
-from llava_cot.errors import DataError, missing_package
+from llava_cot.errors import needs_extra
 from llava_cot.evaluation.report.document import BarPlot, LinePlot, ReportPlot, interval, number
 from llava_cot.evaluation.statistics import MeanEstimate
 
@@ -63,12 +63,10 @@ def draw(plot: ReportPlot) -> Markup:
 
     Raises ValueError for a plot without points or bars, and DataError if matplotlib is not installed.
     """
-    try:
+    with needs_extra("plots", "eval"):
         from matplotlib import rc_context
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
-    except ImportError:
-        raise DataError(missing_package("plots", "matplotlib", extra="eval")) from None
     with rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the viewer's font draws the text
         figure = Figure(layout="constrained", dpi=72)

@@ -74,7 +74,7 @@ def annotation_end(folder: Path, done: annotate.AnnotationResult) -> Iterator[st
         parts.append(f"${done.cost.usd:,.2f} in all")
     yield f"wrote {folder}: {' · '.join(parts)}"
     if summary.pending:
-        why = one_line(done.end.why or f"{done.end.failed:,} failed")
+        why = one_line(done.why or f"{done.failed:,} failed")
         yield f"still pending: {plural(summary.pending, 'record')} ({why}); {_RESUME}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.data.record import Record, Turn
+from llava_cot.data.record import Record
 from llava_cot.data.sources import base, row_files
 from llava_cot.errors import DataError
 
@@ -38,11 +38,12 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", [{}, {"text": 3.5}, [], None, {"text": None}])
 def test_a_row_of_another_kind_is_named_with_its_place(row: object) -> None:
-    def make(row: dict[str, str]) -> Iterator[Record]:
-        yield Record("1", (Turn(base.text(row["text"])),))
-
-    with pytest.raises(DataError, match=r"^a.jsonl, line 7: this is not as expected \(\w+Error: "):
-        list(row_files.each(Path("a.jsonl"), [("line 7", row)], make))
+    expected = r"^a.jsonl, line 7: this is not as expected \(\w+Error: "
+    with (
+        pytest.raises(DataError, match=expected),
+        row_files.row_errors(Path("a.jsonl"), "line 7", row),
+    ):
+        base.text(row["text"])  # type: ignore[index, call-overload]
 
 
 @pytest.mark.parametrize(

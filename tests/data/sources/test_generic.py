@@ -14,7 +14,7 @@ from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.data.sources import SOURCES
 from llava_cot.data.sources.entry import SourceEntry, expanded, open_source
 from llava_cot.data.sources.hf import _answer, read_hf
-from llava_cot.data.sources.tsv import read_tsv
+from llava_cot.data.sources.tsv import read_tsv, tsv_rows
 from llava_cot.errors import DataError
 from llava_cot.scenes.items import make_item
 
@@ -266,3 +266,14 @@ def test_a_source_of_another_package_works_in_a_recipe(
     assert [record.id for record in open_source(entry).records()] == ["theirs/train/1"]
     with pytest.raises(ValueError, match=r"there is no source 'ours'; choose one of .*, theirs, tsv"):
         SourceEntry(source="ours", root=tmp_path, count=1)
+
+
+def test_tsv_rows_come_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text('id\ttext\n1\t"two\nlines"\n2\n')
+    rows = tsv_rows(file, ("id", "text"))
+    assert next(rows) == ("line 3", {"id": "1", "text": "two\nlines"})
+    with pytest.raises(DataError, match=r"a.tsv, line 4: the row is not as long"):
+        next(rows)
+    with pytest.raises(DataError, match=r"a.tsv, line 1: there is no column answer among"):
+        list(tsv_rows(file, ("answer",)))

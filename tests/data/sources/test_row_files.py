@@ -159,14 +159,3 @@ def test_a_whole_json_file_is_named_with_its_line(tmp_path: Path) -> None:
     file.write_text("{\n1}")
     with pytest.raises(DataError, match=r"a.json, line 2: this is no JSON"):
         row_files.json_value(file)
-
-
-def test_csv_rows_come_with_their_places(tmp_path: Path) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text('id,text\n1,"two\nlines"\n2\n')
-    rows = row_files.csv_rows(file, ("id", "text"))
-    assert next(rows) == ("line 3", {"id": "1", "text": "two\nlines"})
-    with pytest.raises(DataError, match=r"a.csv, line 4: the row is not as long"):
-        next(rows)
-    with pytest.raises(DataError, match=r"a.csv, line 1: there is no column answer among"):
-        list(row_files.csv_rows(file, ("answer",)))

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llava_cot.core.files import write_whole
-from llava_cot.data.annotation.data_card import data_card
 from llava_cot.data.annotation.estimate import Estimate, Price, estimate
-from llava_cot.data.annotation.output import AnnotationSummary, check_installed, write_set
+from llava_cot.data.annotation.output import AnnotationSummary, check_installed, data_card, write_set
 from llava_cot.data.annotation.procedure import (
     RETRIED,
     AnnotationBudget,
@@ -28,15 +27,6 @@ from llava_cot.data.record import Record, record_key
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import STORE_FILE, Store, check_store_folder, unique_records
 from llava_cot.errors import AnnotationStopped, DataError, ModelFailure
-
-
-@dataclass(frozen=True)
-class AnnotationEnd:
-    """How a run ended: why before all records were done, and how many records failed and stay pending."""
-
-    why: str | None
-    failed: int
-    gave_up: bool  # the teacher failed too many times in a row
 
 
 @dataclass
@@ -60,7 +50,9 @@ class AnnotationResult:
 
     summary: AnnotationSummary
     cost: CallCost
-    end: AnnotationEnd
+    why: str | None  # it ended before all records were done
+    failed: int  # records, which stay pending
+    gave_up: bool  # the teacher failed too many times in a row
 
 
 def check_folder(folder: Path) -> None:
@@ -101,16 +93,12 @@ def annotate_to(
         )
     check_folder(folder)
     with Store(folder) as store:
-        end = asyncio.run(
-            annotate(
-                records, teacher, store,
-                at_once=at_once, budget=budget, on_progress=on_progress, on_interrupt=on_interrupt,
-            )
-        )  # fmt: skip
-        summary = write_set(records, store, folder)
-        cost = cost_of(store)
-        write_whole(folder / "README.md", data_card(summary, teacher, cost, end.why))
-    return AnnotationResult(summary, cost, end)
+        store.match_settings({"purpose": "annotating"} | teacher.settings)
+        run = _AnnotationRun(teacher, store, TeacherCalls(store, budget or AnnotationBudget()), on_progress)
+        failure = asyncio.run(run.all(records, at_once, on_interrupt))
+        summary, cost, why = write_set(records, store, folder), cost_of(store), failure or run.calls.ended
+        write_whole(folder / "README.md", data_card(summary, teacher, cost, why))
+    return AnnotationResult(summary, cost, why, run.progress.failed, failure is not None)
 
 
 def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estimate:
@@ -123,30 +111,6 @@ def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estim
         return estimate(records, store, price)
 
 
-async def annotate(
-    records: Iterable[Record],
-    teacher: Teacher,
-    store: Store,
-    *,
-    at_once: int = 256,
-    budget: AnnotationBudget | None = None,
-    on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
-    on_interrupt: Callable[[], None] = lambda: None,
-) -> AnnotationEnd:
-    """Annotate what a store does not have yet; see `annotate_to`. Records are taken lazily."""
-    store.match_settings({"purpose": "annotating"} | teacher.settings)
-    run = _AnnotationRun(teacher, store, TeacherCalls(store, budget or AnnotationBudget()), on_progress)
-
-    def interrupt() -> None:
-        run.calls.stop = run.calls.stop or "it was interrupted"
-        on_interrupt()
-
-    failure = await run_interruptible(
-        run.pending(records), run.one, at_once, lambda: run.calls.ended is not None, interrupt
-    )
-    return AnnotationEnd(failure or run.calls.ended, run.progress.failed, failure is not None)
-
-
 @dataclass(frozen=True)
 class _AnnotationRun:
     """One run over a set: its calls, its pictures, and its progress."""
@@ -157,6 +121,19 @@ class _AnnotationRun:
     on_progress: Callable[[AnnotationProgress], None]
     images: ImagePool = field(default_factory=ImagePool)
     progress: AnnotationProgress = field(default_factory=AnnotationProgress)
+
+    async def all(
+        self, records: Iterable[Record], at_once: int, on_interrupt: Callable[[], None]
+    ) -> str | None:
+        """Annotate what the store does not have yet; returns the teacher's last failure if it gave up."""
+
+        def interrupt() -> None:
+            self.calls.stop = self.calls.stop or "it was interrupted"
+            on_interrupt()
+
+        return await run_interruptible(
+            self.pending(records), self.one, at_once, lambda: self.calls.ended is not None, interrupt
+        )
 
     def pending(self, records: Iterable[Record]) -> Iterator[tuple[str, Record]]:
         """The records that are not done, with their keys."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from llava_cot.data.annotation.procedure import (
     saved_outcomes,
 )
 from llava_cot.data.annotation.teachers import judge_prompt, write_prompt
+from llava_cot.data.reading import random_items
 from llava_cot.data.record import Record, record_key
 from llava_cot.data.store import Store, unique_records
 from llava_cot.errors import DataError
@@ -61,19 +61,18 @@ class Estimate:
 
 def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
     """Estimate the cost of the records that are pending in a store. Keeps only a sample of them in memory."""
-    rng, sample = random.Random(0), list[Record]()
-    pending = questions = unanswered = 0
-    for record, first in unique_records(records, store):
-        if not first or saved_outcomes(store, record_key(record)) is not None:
-            continue
-        pending += 1
-        answered = sum(bool(turn.answer) for turn in record.turns)
-        questions += answered
-        unanswered += len(record.turns) - answered
-        if len(sample) < SAMPLE:
-            sample.append(record)
-        elif (place := rng.randrange(pending)) < SAMPLE:
-            sample[place] = record
+    questions = unanswered = 0
+
+    def pending() -> Iterator[Record]:
+        nonlocal questions, unanswered
+        for record, first in unique_records(records, store):
+            if first and saved_outcomes(store, record_key(record)) is None:
+                answered = sum(bool(turn.answer) for turn in record.turns)
+                questions += answered
+                unanswered += len(record.turns) - answered
+                yield record
+
+    sample, count = random_items(pending(), SAMPLE, seed=0)
     seen = store.counts().get(call_kind("write", 1), 0)
     if seen >= _ENOUGH:
         known, base = cost_of(store, CALL_KINDS), seen
@@ -82,7 +81,7 @@ def estimate(records: Iterable[Record], store: Store, price: Price) -> Estimate:
     share = questions / base if base else 0.0
     read, written = round(known.prompt_tokens * share), round(known.completion_tokens * share)
     cost = CallCost(round(known.calls * share), read, written, price(read, written))
-    return Estimate(pending, questions, unanswered, seen, cost)
+    return Estimate(count, questions, unanswered, seen, cost)
 
 
 def _guess(sample: list[Record]) -> CallCost:

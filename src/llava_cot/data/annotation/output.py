@@ -1,20 +1,23 @@
-"""An annotated set on disk: `train.jsonl`, `train.parquet`, `rejects.jsonl` and pictures; see `write_set`."""
+"""An annotated set on disk: `train.jsonl`, `train.parquet`, `rejects.jsonl`, pictures, and a data card."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path, PurePosixPath
+from statistics import fmean
 from typing import Any, TextIO
 
 from llava_cot.core.files import path_inside, whole
 from llava_cot.core.stages import parse
-from llava_cot.data.annotation.procedure import ATTEMPTS, TurnOutcome, call_kind, saved_outcomes
+from llava_cot.data.annotation.procedure import ATTEMPTS, CallCost, TurnOutcome, call_kind, saved_outcomes
+from llava_cot.data.annotation.teachers import Teacher
 from llava_cot.data.record import (
     Picture,
     Record,
@@ -74,29 +77,37 @@ def write_set(records: Iterable[Record], store: Store, folder: Path) -> Annotati
             return files.enter_context(part.open("w", encoding="utf-8"))
 
         train, rejects = text_file("train.jsonl"), text_file("rejects.jsonl")
-        table = files.enter_context(_Parquet(files.enter_context(whole(folder / "train.parquet"))))
-        for record, first in unique_records(records, store):
-            if not first:
-                summary.repeated += 1
-                reason = "an earlier record has its id"
-                rejects.write(_line({"id": record.id, "why": "repeated", "reason": reason}))
-                continue
-            key = record_key(record)
-            outcomes = saved_outcomes(store, key)
-            if outcomes is None:
-                summary.pending += 1
-                continue
-            for reject in _rejects(record, key, outcomes, store):
-                summary.rejected[reject["why"]] += 1
-                rejects.write(_line(reject))
-            responses = {number: it.text for number, it in enumerate(outcomes) if it.text is not None}
-            if responses:
-                pictures = tuple(place_in_set(picture, folder) for picture in record.pictures)
-                written = replace(annotated(record, responses), pictures=pictures)
-                train.write(_line(to_json(written)))
-                table.add(written)
-                _count(summary, written)
+        table = files.enter_context(whole(folder / "train.parquet"))
+        _write_table(table, _written(records, store, folder, summary, train, rejects))
     return summary
+
+
+def _written(
+    records: Iterable[Record], store: Store, folder: Path, summary: AnnotationSummary, train: TextIO,
+    rejects: TextIO,
+) -> Iterator[Record]:  # fmt: skip
+    """The annotated records. Their lines, those of rejected turns, and all counts are written on the way."""
+    for record, first in unique_records(records, store):
+        if not first:
+            summary.repeated += 1
+            reason = "an earlier record has its id"
+            rejects.write(_line({"id": record.id, "why": "repeated", "reason": reason}))
+            continue
+        key = record_key(record)
+        outcomes = saved_outcomes(store, key)
+        if outcomes is None:
+            summary.pending += 1
+            continue
+        for reject in _rejects(record, key, outcomes, store):
+            summary.rejected[reject["why"]] += 1
+            rejects.write(_line(reject))
+        responses = {number: it.text for number, it in enumerate(outcomes) if it.text is not None}
+        if responses:
+            pictures = tuple(place_in_set(picture, folder) for picture in record.pictures)
+            written = replace(annotated(record, responses), pictures=pictures)
+            train.write(_line(to_json(written)))
+            _count(summary, written)
+            yield written
 
 
 def _line(value: dict[str, Any]) -> str:
@@ -146,74 +157,155 @@ def place_in_set(picture: Picture, folder: Path) -> Picture:
     return Picture(str(name), target)
 
 
-class _Parquet:
-    """The Parquet file of a set, written as it goes; complete when closed. Raises OSError.
+def _write_table(path: Path, records: Iterable[Record]) -> None:
+    """Write records with their pictures as Parquet. Raises OSError.
 
     The column `extra` is JSON as text, since sources have different fields.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Features, Image, List, Value
 
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-        from datasets import Features, Image, List, Value
-
-        text = Value("string")
-        questions = {"question": text, "answer": text, "options": List(text), "hints": text}
-        features = {
-            "id": text,
-            "images": List(Image()),
-            "conversations": List({"from": text, "value": text}),
-            "questions": List(questions),
-            **dict.fromkeys(("source", "licence", "extra"), text),
-        }
-        self._schema = Features(features).arrow_schema
-        self._table = pa.Table
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
-
-    def add(self, record: Record) -> None:
-        """Add a record, whose pictures are read."""
-        images = [{"bytes": picture.read(), "path": picture.name} for picture in record.pictures]
-        row = {
-            "id": record.id,
-            "images": images,
-            "conversations": to_json(record)["conversations"],
-            "questions": [
-                {"question": t.question, "answer": t.answer, "options": list(t.options), "hints": t.hints}
-                for t in record.turns
-            ],
-            "source": record.source,
-            "licence": record.license,
-            "extra": json.dumps(dict(record.extra)),
-        }
-        self._rows.append(_sound(row))
-        self._bytes += sum(len(image["bytes"]) for image in images)
-        if len(self._rows) >= _MAX_ROWS or self._bytes >= _MAX_BYTES:
-            self._write()
-
-    def _write(self) -> None:
-        if self._rows:
-            self._writer.write_table(self._table.from_pylist(self._rows, schema=self._schema))
-        self._rows, self._bytes = [], 0
-
-    def __enter__(self) -> _Parquet:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._write()
-        finally:
-            self._writer.close()
+    text = Value("string")
+    features = {
+        "id": text,
+        "images": List(Image()),
+        "conversations": List({"from": text, "value": text}),
+        "questions": List({"question": text, "answer": text, "options": List(text), "hints": text}),
+        **dict.fromkeys(("source", "licence", "extra"), text),
+    }
+    schema = Features(features).arrow_schema
+    with pq.ParquetWriter(path, schema, compression="zstd") as table:
+        rows: list[dict[str, Any]] = []
+        size = 0
+        for record in records:
+            rows.append(_table_row(record))
+            size += sum(len(image["bytes"]) for image in rows[-1]["images"])
+            if len(rows) >= _MAX_ROWS or size >= _MAX_BYTES:
+                table.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows, size = [], 0
+        if rows:
+            table.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _sound(value: Any) -> Any:
-    """The value with texts that UTF-8 can hold: half of a surrogate pair, as JSON may have, becomes "?"."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {key: _sound(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_sound(item) for item in value]
-    return value
+def _table_row(record: Record) -> dict[str, Any]:
+    row = {
+        "id": record.id,
+        "images": [{"path": picture.name} for picture in record.pictures],
+        "conversations": to_json(record)["conversations"],
+        "questions": [
+            {"question": t.question, "answer": t.answer, "options": t.options, "hints": t.hints}
+            for t in record.turns
+        ],
+        "source": record.source,
+        "licence": record.license,
+        "extra": json.dumps(dict(record.extra)),
+    }
+    # Parquet holds UTF-8 only: half of a surrogate pair, which JSON may have, becomes "?".
+    sound: dict[str, Any] = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+    for image, picture in zip(sound["images"], record.pictures, strict=True):
+        image["bytes"] = picture.read()
+    return sound
+
+
+# The licenses that the hub knows, by the same names in lower case; any other is "other".
+_HUB = {
+    "Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "GPL-3.0"
+}  # fmt: skip
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_FILES = """\
+`train.jsonl` has a line for each record; the paths in it are relative to this folder. `train.parquet` has
+the same with the pictures in it; `datasets.load_dataset` of this folder loads it. The rejected turns are in
+`rejects.jsonl`, with the reasons.
+"""
+_REASONS = {
+    "no answer": "the turn has no standard answer",
+    "not the teacher's": "the teacher cannot answer such questions",
+    "picture": "a picture cannot be read",
+    "refused": "the teacher's server refused the question",
+    "format": "the stages were not complete and in order",
+    "leak": "the text mentions the standard answer or the hints",
+    "conclusion": "the conclusion was judged to be another answer",
+    "no verdict": "the verdict could not be read",
+}
+
+
+def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ended: str | None) -> str:
+    """The text of `README.md`, with the header that the Hugging Face hub reads.
+
+    `ended` says why the work ended early, if it did.
+    """
+    counts: list[tuple[str, object]] = [
+        ("records", summary.records),
+        ("annotated turns", summary.turns),
+        ("rejected turns", summary.rejected.total()),
+        ("pictures of the records", summary.pictures),
+    ]
+    if summary.pending:
+        counts.append(("records still pending", summary.pending))
+    if summary.repeated:
+        counts.append(("records skipped, with the id of another", summary.repeated))
+    made_by: list[tuple[str, object]] = [
+        *teacher.settings.items(),
+        ("calls", cost.calls),
+        ("tokens read", cost.prompt_tokens),
+        ("tokens written", cost.completion_tokens),
+        ("US dollars", f"{cost.usd:.2f}" if cost.usd is not None else "no price known"),
+    ]
+    rejected = [(_REASONS.get(why, why), number) for why, number in sorted(summary.rejected.items())]
+    lengths = [
+        (name, f"{fmean(words.elements()):.1f}", _quantile(words, 0.5), _quantile(words, 0.95))
+        for name, words in summary.words.items()
+        if words
+    ]
+    sources = [
+        (source or "not named", license or "not stated", number)
+        for (source, license), number in sorted(summary.sources.items())
+    ]
+    parts = [_header(summary), "# Staged answers\n"]
+    if summary.pending:
+        why = f" ({ended})" if ended else ""
+        parts.append(
+            f"**Not complete:** {summary.pending:,} of the records are still to be annotated{why}. "
+            "Run the same command to resume.\n"
+        )
+    parts += [
+        "Questions with answers in four stages (summary, caption, reasoning, conclusion), in the layout of "
+        "LLaVA-CoT-100k, made by `llava-cot data annotate`.\n",
+        _table("", ("", ""), counts),
+        _table("Rejected", ("", ""), rejected),
+        _table("Words in each stage", ("stage", "mean", "median", "95% have at most"), lengths),
+        _table("Made by", ("", ""), made_by),
+        _table("Sources", ("source", "license of its authors", "records"), sources, names=2),
+        _FILES,
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _header(summary: AnnotationSummary) -> str:
+    licenses = {license for _, license in summary.sources}
+    license = licenses.pop().lower() if len(licenses) == 1 and licenses <= _HUB else "other"
+    size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
+    return (
+        f"---\nlicense: {license}\ntask_categories:\n- visual-question-answering\n"
+        f"size_categories:\n- {size}\ntags:\n- chain-of-thought\n- llava-cot\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.parquet\n---\n"
+    )
+
+
+def _quantile(lengths: Counter[int], share: float) -> int:
+    return sorted(lengths.elements())[max(ceil(share * lengths.total()) - 1, 0)]
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], names: int = 1) -> str:
+    """A table under its title, the first `names` columns aligned left; empty without rows."""
+    if not rows:
+        return ""
+    rule = ["---"] * names + ["---:"] * (len(head) - names)
+    cells = ([f"{v:,}" if isinstance(v, int) else _cell(str(v)) for v in row] for row in rows)
+    lines = ["".join(f"| {it} " if it else "| " for it in row) + "|" for row in (head, rule, *cells)]
+    return "\n".join([*([f"## {title}\n"] if title else []), *lines, ""])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
 
@@ -77,8 +77,7 @@ class ModelTeacher:
         return await self._sample(judge_prompt(record.turns[number], conclusion), _JUDGING, seed)
 
     async def _sample(self, prompt: Prompt, how: Sampling, seed: int) -> TeacherReply:
-        sampling = Sampling(how.temperature, how.top_p, max_tokens=how.max_tokens, seed=seed)
-        [one] = await self._model.sample(prompt, 1, sampling)
+        [one] = await self._model.sample(prompt, 1, replace(how, seed=seed))
         return TeacherReply(one.text, one.finish, one.prompt_tokens, one.completion_tokens, one.usd)
 
 

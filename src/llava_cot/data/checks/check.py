@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from llava_cot.core.answer_matching import agrees
-from llava_cot.core.stages import LLAVA_COT, Answer, StageFormat, parse, validate
+from llava_cot.core.stages import LLAVA_COT, StageFormat, parse, validate
 from llava_cot.data.checks.giveaways import leaks, refusal
 from llava_cot.data.overlap import (
     BenchmarkIndex,
     ExaminedPicture,
     batches,
     examine_pictures,
+    fingerprints,
     question_key,
     reading_threads,
 )
-from llava_cot.data.reading import DataLine, data_file, read_lines
-from llava_cot.data.record import DUELS, Record, Turn
+from llava_cot.data.reading import DataLine, data_file, random_items, read_lines
+from llava_cot.data.record import DUELS, Record, Turn, digest
 
 # The kinds of findings, in the order in which they are reported.
 FINDING_KINDS = {
@@ -37,7 +36,6 @@ FINDING_KINDS = {
     "duplicate": "questions that an earlier line asks about the same picture",
     "benchmark": "questions of a benchmark",
 }
-T = TypeVar("T")
 MOST = 1000  # findings of a kind that a report lists; all are counted
 _OVERLAPS = {"picture": "its picture is in a benchmark", "text": "its question is in a benchmark"}
 
@@ -177,81 +175,60 @@ class _Checks:
         record = line.record
         if record is None:
             return CheckedLine(line, (Finding("line", line.number, None, None, line.problem),))
-        examined = [pictures[picture.name] for picture in record.pictures]
-        findings = [*_same_id(line.number, record, self._ids), *_pictures(line, record, examined)]
+        findings: list[Finding] = []
         agreeing = undecided = 0
+
+        def find(kind: str, what: str, detail: str = "", turn: int | None = None) -> None:
+            findings.append(Finding(kind, line.number, record.id, turn, what, detail))
+
+        if (earlier := self._ids.setdefault(digest(record.id), line.number)) != line.number:
+            find("id", f"line {earlier} has this id")
+        for name in line.outside:
+            find("picture", f"the picture {name!r} lies outside of the folder", "outside")
+        for picture in record.pictures:
+            if pictures[picture.name].fingerprint is None:
+                there = picture.file is not None and picture.file.is_file()
+                find("picture", pictures[picture.name].why, "unreadable" if there else "missing")
         for number, turn in enumerate(record.turns):
             if turn.response is None or record.source == DUELS:  # a judge's reply has no stages
                 continue
             answer = parse(turn.response, self._fmt)
-            findings += _response(line.number, record.id, number, turn, answer, self._fmt)
-            conclusion = answer.conclusion
-            if not conclusion or not turn.answer:
+            for departure in validate(answer.text, self._fmt):
+                find("stages", departure.detail, departure.kind, number)
+            if words := refusal(answer, turn.answer):
+                find("refusal", f"it says {words!r}", turn=number)
+            for stage, words in leaks(answer, turn.text):
+                find("leak", f"{words!r} in the {stage or 'response'}", stage or "", number)
+            if not answer.conclusion or not turn.answer:
                 continue
-            agreement = agrees(conclusion, turn.answer, turn.options)
+            agreement = agrees(answer.conclusion, turn.answer, turn.options)
             agreeing += agreement is True
             undecided += agreement is None
             if agreement is False:
-                what = f"{conclusion!r} where the answer is {_standard(turn)}"
-                findings.append(Finding("contradiction", line.number, record.id, number, what))
-        prints = [it.fingerprint for it in examined if it.fingerprint is not None]
-        if not line.outside and len(prints) == len(examined):
-            hashes = [it.sha256 for it in prints]
-            findings += _duplicates(line.number, record, hashes, self._questions)
+                what = f"{answer.conclusion!r} where the answer is {_standard(turn)}"
+                find("contradiction", what, turn=number)
+        prints = fingerprints(record, pictures)
+        if not line.outside and len(prints) == len(record.pictures):
+            for number, what in self._duplicates(line.number, record, [it.sha256 for it in prints]):
+                find("duplicate", what, turn=number)
         if self._benchmarks is not None and (by := self._benchmarks.overlap(record, prints)):
-            findings.append(Finding("benchmark", line.number, record.id, None, _OVERLAPS[by], by))
+            find("benchmark", _OVERLAPS[by], by)
         return CheckedLine(line, tuple(findings), agreeing, undecided)
 
-
-def _digest(*texts: str) -> bytes:
-    text = "\0".join(texts).encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=16).digest()
-
-
-def _same_id(number: int, record: Record, ids: dict[bytes, int]) -> Iterator[Finding]:
-    first = ids.setdefault(_digest(record.id), number)
-    if first != number:
-        yield Finding("id", number, record.id, None, f"line {first} has this id")
-
-
-def _pictures(line: DataLine, record: Record, examined: list[ExaminedPicture]) -> Iterator[Finding]:
-    for name in line.outside:
-        what = f"the picture {name!r} lies outside of the folder"
-        yield Finding("picture", line.number, record.id, None, what, "outside")
-    for picture, found in zip(record.pictures, examined, strict=True):
-        if found.fingerprint is None:
-            detail = "unreadable" if picture.file is not None and picture.file.is_file() else "missing"
-            yield Finding("picture", line.number, record.id, None, found.why, detail)
-
-
-def _response(
-    line: int, id: str, number: int, turn: Turn, answer: Answer, fmt: StageFormat
-) -> Iterator[Finding]:
-    for departure in validate(answer.text, fmt):
-        yield Finding("stages", line, id, number, departure.detail, departure.kind)
-    if words := refusal(answer, turn.answer):
-        yield Finding("refusal", line, id, number, f"it says {words!r}")
-    for stage, words in leaks(answer, turn.text):
-        yield Finding("leak", line, id, number, f"{words!r} in the {stage or 'response'}", stage or "")
+    def _duplicates(self, line: int, record: Record, hashes: list[str]) -> Iterator[tuple[int, str]]:
+        """Turns that ask about the same pictures what an earlier one asks, in this record or before."""
+        seen: set[bytes] = set()
+        for number, turn in enumerate(record.turns):
+            key = digest(*hashes, question_key(replace(record, turns=(turn,))))
+            first = self._questions.setdefault(key, line)
+            if first != line or key in seen:
+                yield number, f"line {first} asks {'the same about the same picture' if hashes else 'it'}"
+            seen.add(key)
 
 
 def _standard(turn: Turn) -> str:
     """The standard answer for people: with the option's text, if it is a letter."""
     return repr(turn.answer) + (f" ({turn.answer_option})" if turn.answer_option is not None else "")
-
-
-def _duplicates(
-    number: int, record: Record, hashes: list[str], questions: dict[bytes, int]
-) -> Iterator[Finding]:
-    """Questions about the same pictures as an earlier one, in this record or before."""
-    seen: set[bytes] = set()
-    for turn in range(len(record.turns)):
-        key = _digest(*hashes, question_key(replace(record, turns=record.turns[turn : turn + 1])))
-        first = questions.setdefault(key, number)
-        if first != number or key in seen:
-            what = f"line {first} asks the same about the same picture" if hashes else f"line {first} asks it"
-            yield Finding("duplicate", number, record.id, turn, what)
-        seen.add(key)
 
 
 @dataclass(frozen=True)
@@ -290,24 +267,9 @@ def choose_lines(
             if checked.findings or not only_findings:
                 yield checked
 
-    chosen, _ = _drawn(lines(), count, random.Random(seed))
-    rejects, rejected = _drawn(_rejects(folder / "rejects.jsonl"), count, random.Random(seed))
+    chosen, _ = random_items(lines(), count, seed)
+    rejects, rejected = random_items(_rejects(folder / "rejects.jsonl"), count, seed)
     return DataView(report, tuple(chosen), tuple(rejects), rejected)
-
-
-def _drawn(things: Iterable[T], count: int, rng: random.Random) -> tuple[list[T], int]:
-    """`count` of the things, each set of them equally likely, in their order; and the number of all.
-
-    Reservoir sampling (Vitter, 1985, algorithm R).
-    """
-    drawn: list[tuple[int, T]] = []
-    number = -1
-    for number, thing in enumerate(things):
-        if len(drawn) < count:
-            drawn.append((number, thing))
-        elif (place := rng.randrange(number + 1)) < count:
-            drawn[place] = (number, thing)
-    return [thing for _, thing in sorted(drawn, key=lambda item: item[0])], number + 1
 
 
 def _rejects(file: Path) -> Iterable[dict[str, Any]]:

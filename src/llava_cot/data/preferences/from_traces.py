@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
+from llava_cot.core.files import check_new_folder
 from llava_cot.core.images import load_image
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Trace
@@ -65,7 +66,9 @@ def make_preferences(
         ValueError: A file is no trace.
     """
     files = trace_files(traces)
-    _claim(out)
+    # What an interrupted run left may be there.
+    check_new_folder(out, {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"})
+    out.mkdir(parents=True, exist_ok=True)
     parts = [out / f"{name}.part" for name in (PAIRS, ANSWERS)]
     writer = _Writer(out, keep_wrong)
     try:
@@ -186,17 +189,6 @@ def _key(line: dict[str, Any], *order: str) -> bytes:
 
 def _digest(*what: Any) -> bytes:
     return sha256(json.dumps(what).encode()).digest()[:16]
-
-
-def _claim(out: Path) -> None:
-    """Make the folder. Raises DataError if it holds files that no interrupted run left."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; name a folder for the data")
-    out.mkdir(parents=True, exist_ok=True)
-    ours = {"images", f"{PAIRS}.part", f"{PAIRS}.kept", f"{ANSWERS}.part"}
-    other = next((path.name for path in out.iterdir() if path.name not in ours), None)
-    if other is not None:
-        raise DataError(f"{out} holds other files ({other}); name a new or empty folder for the data")
 
 
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,(.*)", re.DOTALL)

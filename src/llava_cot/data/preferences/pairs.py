@@ -34,9 +34,8 @@ def pairs(trace: Trace, *, keep_wrong: bool = False) -> tuple[list[PreferencePai
     """The pairs of a trace, and how many are left out by reason.
 
     There is one for each decided duel, and one for each group of scored candidates: the best and the worst of
-        the same judge, stage and parent. No more is inferred, such as that a winner would have beaten
-        candidates that it never met. `keep_wrong` keeps pairs whose winner concludes with another answer than
-        the reference.
+    the same judge, stage and parent. No more is inferred, such as that a winner would have beaten candidates
+    that it never met. `keep_wrong` keeps pairs whose winner concludes with another answer than the reference.
     """
     fmt = format_of(trace)
     left: Counter[str] = Counter()

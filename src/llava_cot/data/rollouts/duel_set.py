@@ -64,13 +64,11 @@ def make_duels(
     at_once: int = 64,
     on_progress: Callable[[AnnotationProgress], None] = lambda progress: None,
 ) -> DuelsResult:
-    """Search the questions that are pending in a folder, `limit` in all, and write its files; see
-    `write_files`.
+    """Search the pending questions of a folder, `limit` in all, then write its files (`write_files`).
 
     Only the first turn of each record is used: a later one may depend on it, and a search has one question.
-        The folder is new, empty, or of an earlier run with the same model and settings. Records are iterated
-        over twice, so not an iterator. `at_once` questions are in progress; `on_progress` is called after
-        each.
+    The folder is new, empty, or of an earlier run with the same model and settings. Records are iterated over
+    twice, so not an iterator. `at_once` questions are in progress; `on_progress` is called after each.
 
     Raises:
         DataError, StoreError, OSError: It cannot be done.
@@ -153,9 +151,20 @@ def why_not(record: Record) -> str | None:
     return None
 
 
-def checkable(records: Iterable[Record], limit: int | None) -> Iterator[Record]:
-    """The first `limit` records whose answers can be checked."""
-    return islice((record for record in records if why_not(record) is None), limit)
+def checkable(
+    records: Iterable[Record], limit: int | None, left_out: Counter[str] | None = None
+) -> Iterator[Record]:
+    """The first `limit` records whose answers can be checked; `left_out` counts the others before these."""
+    counts = Counter[str]() if left_out is None else left_out
+
+    def all_of_them() -> Iterator[Record]:
+        for record in records:
+            if (why := why_not(record)) is None:
+                yield record
+            else:
+                counts[why] += 1
+
+    return islice(all_of_them(), limit)
 
 
 def _settings_of(model: str, settings: DuelSettings) -> dict[str, str]:
@@ -189,7 +198,7 @@ def write_files(
     summary = DuelsSummary()
     with whole(folder / "train.jsonl") as part:
         with part.open("w", encoding="utf-8") as lines:
-            for record, first in unique_records(_counted(records, limit, summary), store):
+            for record, first in unique_records(checkable(records, limit, summary.left_out), store):
                 if not first:
                     summary.left_out["the id of an earlier one"] += 1
                     continue
@@ -207,18 +216,6 @@ def write_files(
         report = {"settings": _settings_of(model, settings)} | counts
         write_whole(folder / "duels.json", json.dumps(report, indent=2) + "\n")
     return summary
-
-
-def _counted(records: Iterable[Record], limit: int | None, summary: DuelsSummary) -> Iterator[Record]:
-    """The checkable records; the others before the last of them are counted as left out."""
-
-    def counted() -> Iterator[Record]:
-        for record in records:
-            if (why := why_not(record)) is not None:
-                summary.left_out[why] += 1
-            yield record
-
-    return checkable(counted(), limit)
 
 
 def _examples(record: Record, found: dict[str, Any], folder: Path, model: str) -> Iterator[Record]:

@@ -38,8 +38,8 @@ class DuelSettings:
     """What a set depends on, besides its questions and model. Raises DataError for impossible settings.
 
     The summary is not among the stages by default: an answer seldom succeeds or fails by it, so many of its
-        labels would be chance (docs/how-to/train-the-self-judge.md). The sampling is wider than a search's
-        (0.6 and 0.9), so that candidates differ where the model is unsure.
+    labels would be chance (docs/how-to/train-the-self-judge.md). The sampling is wider than a search's (0.6
+    and 0.9), so that candidates differ where the model is unsure.
     """
 
     candidates: int = 4  # of each stage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +17,10 @@ from llava_cot.data.overlap import (
     Fingerprint,
     batches,
     examine_pictures,
+    fingerprints,
     question_key,
 )
-from llava_cot.data.record import Picture, Record, holds_picture, place_picture, to_json
+from llava_cot.data.record import Picture, Record, digest, holds_picture, place_picture, to_json
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError
 
@@ -36,13 +36,14 @@ class SamplingProgress(Protocol):
 
 @dataclass(frozen=True)
 class Finder:
-    """Examines records of sources, puts their pictures into a folder, and remembers what it finds.
+    """Examines records of sources and puts their pictures into a folder.
 
-    Pictures are compared by their looks only if `perceptual`, which benchmarks need.
+    What it finds out is in the store, so that a draw can be resumed. Pictures are compared by their looks
+    only if `perceptual`, which benchmarks need.
     """
 
     folder: Path
-    known: ExaminedCandidates
+    store: Store
     pool: ThreadPoolExecutor
     on_progress: SamplingProgress
     perceptual: bool
@@ -53,41 +54,40 @@ class Finder:
         """Read a benchmark; returns its number of records. Raises DataError if a picture cannot be read."""
         done = 0
         for batch in batches(records, _BATCH):
-            found = self._examine(f"exclude {name}", batch)
-            for record in batch:
-                why = next((found[it.name].why for it in record.pictures if found[it.name].why), None)
-                if why is not None:
-                    raise DataError(f"the benchmark {name} cannot be excluded: {why}")
-                self._benchmarks.add(record, _fingerprints(record, found))
+            self._benchmarks.add_all(name, batch, self._examine(f"exclude {name}", batch))
             done += len(batch)
             self.on_progress(f"{name}: reading", done)
         return done
 
     def find_out(self, label: str, records: Iterable[Record], chosen: frozenset[Place], seed: int) -> None:
         """Examine the chosen ones of a source's records that are not known yet."""
-        known = self.known.places(label)
+        known = {bytes.fromhex(key) for key in self.store.keys(f"record {label}")}
         done, total = len(chosen & known), len(chosen)
         self.on_progress(f"{label}: pictures", done, total)
         for batch in batches(_at_places(label, records, set(chosen - known), seed), _BATCH):
             found = self._examine(label, [record for _, record in batch])
-            self.known.add(label, [self._candidate(label, at, record, found) for at, record in batch])
+            fresh = [self._candidate(label, at, record, found) for at, record in batch]
+            values = ((it.place.hex(), [it.rejected, it.content, it.line]) for it in fresh)
+            self.store.put_all(f"record {label}", values)
             done += len(batch)
             self.on_progress(f"{label}: pictures", done, total)
 
     def _examine(self, label: str, records: list[Record]) -> dict[str, ExaminedPicture]:
         """The fingerprints of pictures by name, saved at once."""
         names = {picture.name for record in records for picture in record.pictures}
-        known = {name: seen for name in names if (seen := self.known.picture(label, name)) is not None}
+        saved = ((name, self.store.get(name, f"picture {label}")) for name in names)
+        known = {name: Fingerprint(it[0], int(it[1], 16)) for name, it in saved if it is not None}
         found = examine_pictures(records, self.pool, known=known, perceptual=self.perceptual)
-        fresh = [(name, it.fingerprint) for name, it in found.items() if name not in known]
-        self.known.add_pictures(label, ((name, seen) for name, seen in fresh if seen is not None))
+        fresh = ((name, it.fingerprint) for name, it in found.items() if name not in known)
+        values = ((name, [it.sha256, f"{it.phash:x}"]) for name, it in fresh if it is not None)
+        self.store.put_all(f"picture {label}", values)
         return found
 
     def _candidate(
         self, label: str, at: Place, record: Record, found: dict[str, ExaminedPicture]
     ) -> DrawCandidate:
         """What is known of a record; its pictures are put into the folder unless it is rejected."""
-        prints = _fingerprints(record, found)
+        prints = fingerprints(record, found)
         if len(prints) < len(record.pictures):
             return DrawCandidate(at, "unreadable", "", "")
         overlap = self._benchmarks.overlap(record, prints)
@@ -97,8 +97,8 @@ class Finder:
             self._place(label, picture, found[picture.name].data)
         pictures = tuple(replace(picture, name=_path_of(picture.name)) for picture in record.pictures)
         content = repr((sorted(it.sha256 for it in prints), question_key(record)))
-        digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return DrawCandidate(at, "", digest, json.dumps(to_json(replace(record, pictures=pictures))))
+        line = json.dumps(to_json(replace(record, pictures=pictures)))
+        return DrawCandidate(at, "", digest(content).hex(), line)
 
     def _place(self, label: str, picture: Picture, data: bytes | None) -> None:
         path = _path_of(picture.name)
@@ -116,11 +116,6 @@ class Finder:
 
 def _path_of(name: str) -> str:
     return f"{FOLDER}/{name.removeprefix(FOLDER + '/')}"
-
-
-def _fingerprints(record: Record, found: dict[str, ExaminedPicture]) -> list[Fingerprint]:
-    prints = (found[picture.name].fingerprint for picture in record.pictures)
-    return [it for it in prints if it is not None]
 
 
 def _at_places(
@@ -149,7 +144,7 @@ def place(seed: int, label: str, record: Record) -> Place:
     """
     questions = tuple(turn.question for turn in record.turns)
     content = (seed, label, record.id, questions, tuple(picture.name for picture in record.pictures))
-    return hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return digest(repr(content))
 
 
 def first(
@@ -189,36 +184,12 @@ class DrawCandidate:
     line: str
 
 
-class ExaminedCandidates:
-    """What is known about each source's records and pictures, in a store, so that a draw can be resumed."""
+def examined(store: Store, label: str) -> Iterator[DrawCandidate]:
+    """The records of a source that a `Finder` has examined, by their places."""
+    for key, value in store.items(f"record {label}", by_key=True):
+        yield DrawCandidate(bytes.fromhex(key), *value)
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
-    def places(self, label: str) -> set[Place]:
-        """The places of the records that were examined."""
-        return {bytes.fromhex(key) for key in self._store.keys(f"record {label}")}
-
-    def add(self, label: str, candidates: Iterable[DrawCandidate]) -> None:
-        """Save records of a source, all of them or none."""
-        values = ((it.place.hex(), [it.rejected, it.content, it.line]) for it in candidates)
-        self._store.put_all(f"record {label}", values)
-
-    def add_pictures(self, label: str, pictures: Iterable[tuple[str, Fingerprint]]) -> None:
-        """Save fingerprints of a source's pictures by name, all of them or none."""
-        values = ((name, [found.sha256, f"{found.phash:x}"]) for name, found in pictures)
-        self._store.put_all(f"picture {label}", values)
-
-    def picture(self, label: str, name: str) -> Fingerprint | None:
-        """The fingerprint of a picture that was examined."""
-        found = self._store.get(name, f"picture {label}")
-        return None if found is None else Fingerprint(found[0], int(found[1], 16))
-
-    def in_order(self, label: str) -> Iterator[DrawCandidate]:
-        """The source's records by their places."""
-        for key, value in self._store.items(f"record {label}", by_key=True):
-            yield DrawCandidate(bytes.fromhex(key), *value)
-
-    def line(self, label: str, place: Place) -> str:
-        """The line of JSON of a record that was examined."""
-        return str(self._store.get(place.hex(), f"record {label}")[2])
+def examined_line(store: Store, label: str, place: Place) -> str:
+    """The line of JSON of a record that a `Finder` has examined."""
+    return str(store.get(place.hex(), f"record {label}")[2])

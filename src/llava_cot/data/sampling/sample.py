@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -12,15 +11,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core.files import read_recipe, write_whole
+from llava_cot.core.files import check_new_folder, read_recipe, write_whole
 from llava_cot.data.overlap import reading_threads
 from llava_cot.data.sampling.finding import (
     FOLDER,
     DrawCandidate,
-    ExaminedCandidates,
     Finder,
     Place,
     SamplingProgress,
+    examined,
+    examined_line,
     first,
     place,
 )
@@ -109,16 +109,15 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgre
     queues = [_first_candidates(source, count, recipe.seed, on_progress) for source, count in opened]
     with Store(folder) as store:
         _match_recipe(store, folder, recipe)
-        known = ExaminedCandidates(store)
         (folder / QUESTIONS).unlink(missing_ok=True)
         pool = reading_threads()
         try:
-            finder = Finder(folder, known, pool, on_progress, perceptual=bool(benchmarks))
+            finder = Finder(folder, store, pool, on_progress, perceptual=bool(benchmarks))
             excluded = [
                 {"name": it.name, "title": it.title, "questions": finder.exclude(it.name, it.records())}
                 for it in benchmarks
             ]
-            drawn = _draw(queues, recipe.seed, finder, known, on_progress)
+            drawn = _draw(queues, recipe.seed, finder, on_progress)
         finally:
             pool.shutdown(cancel_futures=True)
         report = {
@@ -127,7 +126,7 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgre
             "sources": [queue.outcome.to_json() for queue in queues],
             "exclude": excluded,
         }
-        _write(folder, report, drawn, known)
+        _write(folder, report, drawn, store)
     for file in folder.glob(STORE_FILE + "*"):
         file.unlink()
     return report
@@ -135,10 +134,6 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgre
 
 def _is_complete(folder: Path, written: dict[str, Any]) -> bool:
     """Whether the sample is there already. Raises DataError if the folder holds something else."""
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder for the sample")
     if (folder / STORE_FILE).exists():
         return False
     if (folder / QUESTIONS).is_file() and (folder / REPORT).is_file():
@@ -149,11 +144,7 @@ def _is_complete(folder: Path, written: dict[str, Any]) -> bool:
         if found == written:
             return True
         raise DataError(f"{folder} holds the sample of another recipe; name a new folder, or remove it")
-    other = next(folder.iterdir(), None)
-    if other is not None:
-        raise DataError(
-            f"{folder} holds other files ({other.name}); name a new or empty folder for the sample"
-        )
+    check_new_folder(folder)
     return False
 
 
@@ -194,7 +185,6 @@ def _draw(
     queues: Iterable[_Queue],
     seed: int,
     finder: Finder,
-    known: ExaminedCandidates,
     on_progress: SamplingProgress,
 ) -> list[tuple[Place, str]]:
     """The places that are drawn, with the name of the source, in order."""
@@ -204,7 +194,7 @@ def _draw(
         name = queue.source.name
         while True:
             finder.find_out(name, queue.source.records(), queue.chosen, seed)
-            candidates = (it for it in known.in_order(name) if it.place in queue.chosen)
+            candidates = (it for it in examined(finder.store, name) if it.place in queue.chosen)
             mine = _take(candidates, queue.count, seen, queue.outcome)
             if len(mine) == queue.count:
                 break
@@ -243,9 +233,7 @@ def _take(
     return drawn
 
 
-def _write(
-    folder: Path, report: dict[str, Any], drawn: Iterable[tuple[Place, str]], known: ExaminedCandidates
-) -> None:
+def _write(folder: Path, report: dict[str, Any], drawn: Iterable[tuple[Place, str]], store: Store) -> None:
     """Write the questions and the report, and remove the pictures of records that were not drawn."""
     ids: set[str] = set()
     pictures: set[str] = set()
@@ -253,7 +241,7 @@ def _write(
     part = folder / (QUESTIONS + ".part")
     with part.open("wb") as lines:
         for at, name in drawn:
-            line = json.loads(known.line(name, at))
+            line = json.loads(examined_line(store, name, at))
             line["id"] = _free(line["id"], ids)
             ids.add(line["id"])
             names = [line["image"]] if "image" in line else line.get("images", [])
@@ -280,10 +268,9 @@ def _free(id: str, taken: set[str]) -> str:
 
 
 def _remove_others(folder: Path, files_to_keep: set[Path]) -> None:
-    for path, inner, files in os.walk(folder, topdown=False):
-        for file in (Path(path, name) for name in files):
-            if file not in files_to_keep:
-                file.unlink()
-        for empty in (Path(path, name) for name in inner):
-            if next(empty.iterdir(), None) is None:
-                empty.rmdir()
+    for path in sorted(folder.rglob("*"), reverse=True):  # the files of a folder before it
+        if not path.is_dir():
+            if path not in files_to_keep:
+                path.unlink()
+        elif next(path.iterdir(), None) is None:
+            path.rmdir()

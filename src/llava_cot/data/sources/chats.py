@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +16,9 @@ from urllib.parse import unquote_to_bytes
 
 from llava_cot.core.files import path_inside
 from llava_cot.core.stages import parse
-from llava_cot.data.record import Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn, digest
 from llava_cot.data.sources.base import LazyPicture, Source, file_name, picture, suffix
-from llava_cot.data.sources.row_files import each, json_items, json_lines, parquet_rows
+from llava_cot.data.sources.row_files import json_items, json_lines, parquet_rows, row_errors
 from llava_cot.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -47,7 +46,9 @@ def read_chats(path: Path, root: Path | None = None, name: str = "chats") -> Ite
     """
     folder = root or (path if path.is_dir() else path.parent)
     for file in chat_files(path):
-        yield from each(file, _rows(file), lambda row: [chat_record(row, folder, name)])
+        for place, row in _rows(file):
+            with row_errors(file, place, row):
+                yield chat_record(row, folder, name)
 
 
 def chat_files(path: Path) -> list[Path]:
@@ -82,8 +83,7 @@ def chat_record(row: Mapping[str, Any], root: Path, name: str) -> Record:
 
 def unique_id(id: Any, name: str, *content: object) -> str:
     """The id of a row, its own or the source's name, with a hash of its content."""
-    digest = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    return f"{name if id is None else id}-{digest}"
+    return f"{name if id is None else id}-{digest(repr(content), size=6).hex()}"
 
 
 def row_picture(image: Any, root: Path, name: str, fallback: str) -> Picture:
@@ -231,21 +231,19 @@ def _hinted(turns: tuple[Turn, ...], hints: str | Sequence[str] | None) -> tuple
 def _read_100k(root: Path, split: str) -> Iterator[Record]:
     """`train.jsonl`, and `image.zip` in parts, which unpacks to folders like "pisc/image" beside it."""
     file = root / f"{split}.jsonl"
-    return each(file, json_lines(file), lambda row: [_record_100k(row, root)])
-
-
-def _record_100k(row: dict[str, Any], root: Path) -> Record:
-    found = read_conversation(row)
-    for image in found.images:
-        folder = path_inside(root, image).parent
-        if not folder.is_dir():
-            raise DataError(
-                f"there is no folder {folder} for the picture {image}; join and unpack the pictures there: "
-                "cat image.zip.part-* > image.zip && unzip image.zip"
-            )
-    name, license = LLAVA_COT_100K.name, LLAVA_COT_100K.license
-    pictures = tuple(picture(name, root, image) for image in found.images)
-    return Record(str(row["id"]), found.turns, pictures, name, license)
+    for place, row in json_lines(file):
+        with row_errors(file, place, row):
+            found = read_conversation(row)
+            for image in found.images:
+                folder = path_inside(root, image).parent
+                if not folder.is_dir():
+                    raise DataError(
+                        f"there is no folder {folder} for the picture {image}; join and unpack the pictures "
+                        "there: cat image.zip.part-* > image.zip && unzip image.zip"
+                    )
+            name, license = LLAVA_COT_100K.name, LLAVA_COT_100K.license
+            pictures = tuple(picture(name, root, image) for image in found.images)
+            yield Record(str(row["id"]), found.turns, pictures, name, license)
 
 
 LLAVA_COT_100K = Source(

@@ -40,11 +40,6 @@ _FIELDS = {
 Column = Literal["id", "question", "answer", "options", "image", "hints"]
 
 
-def source_names() -> list[str]:
-    """The names that `source` may have in a recipe, those of other packages included."""
-    return [*SOURCES, *_OTHER_FOLDERS, *_FIELDS]
-
-
 class SourceEntry(BaseModel):
     """One source of a recipe: where it is, and how many of its records are drawn."""
 
@@ -70,7 +65,7 @@ class SourceEntry(BaseModel):
 
     @model_validator(mode="after")
     def _check_fields(self) -> SourceEntry:
-        names = source_names()
+        names = [*SOURCES, *_OTHER_FOLDERS, *_FIELDS]
         if self.source not in names:
             raise ValueError(f"there is no source {self.source!r}; choose one of {', '.join(sorted(names))}")
         required, optional = _FIELDS.get(self.source, (("root",), ("split",)))

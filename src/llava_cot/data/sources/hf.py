@@ -10,9 +10,9 @@ from typing import Any
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import letter
 from llava_cot.data.sources.chats import as_list, chat_record, row_picture, unique_id, without_marks
-from llava_cot.data.sources.row_files import each
+from llava_cot.data.sources.row_files import row_errors
 from llava_cot.data.sources.tsv import parse_list
-from llava_cot.errors import DataError, missing_package
+from llava_cot.errors import DataError, needs_extra
 
 # Where a recipe names no column, the first of these that exists.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -47,15 +47,14 @@ def read_hf(
     rows = _open(path, split, config)
     chosen = dict(columns or {})
     root = Path(path) if os.path.isdir(path) else Path("/nonexistent")
-    numbered = ((f"row {number}", row) for number, row in enumerate(_guarded(rows, path), 1))
-    yield from each(Path(path), numbered, lambda row: [_record(row, chosen, root, name)])
+    for number, row in enumerate(_guarded(rows, path), 1):
+        with row_errors(Path(path), f"row {number}", row):
+            yield _record(row, chosen, root, name)
 
 
 def _open(path: str, split: str, config: str | None) -> Any:
-    try:
+    with needs_extra(f"opening {path}", "data"):
         import datasets
-    except ModuleNotFoundError as error:
-        raise DataError(missing_package(f"opening {path}", error.name, extra="data")) from None
     folder = Path(path)
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():

@@ -9,7 +9,7 @@ from typing import Any
 
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import Source, letter, picture, text
-from llava_cot.data.sources.row_files import each, json_items, json_value, numbered
+from llava_cot.data.sources.row_files import json_items, json_value, row_errors
 from llava_cot.errors import DataError
 
 _SHAREGPT4V = "sharegpt4v/sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"
@@ -22,20 +22,18 @@ def _read_sharegpt4v(root: Path, split: str) -> Iterator[Record]:
     Conversations without a picture are left out, as in LLaVA-CoT-100k. Ids in the file are those of its
     pictures and repeat, so the number of the entry follows them.
     """
-
-    def make(item: tuple[int, dict[str, Any]]) -> Iterator[Record]:
-        number, row = item
-        if row.get("image") is None:
-            return
-        image = text(row["image"])
-        yield SHAREGPT4V.record(
-            id=f"{split}/{text(row['id'])}-{number}",
-            turns=tuple(_turns(row["conversations"])),
-            pictures=(picture("sharegpt4v", root, image),),
-            extra={"collection": image.split("/")[0]},
-        )
-
-    yield from each(root / _SHAREGPT4V, numbered(json_items(root / _SHAREGPT4V)), make)
+    file = root / _SHAREGPT4V
+    for number, (place, row) in enumerate(json_items(file)):
+        with row_errors(file, place, row):
+            if row.get("image") is None:
+                continue
+            image = text(row["image"])
+            yield SHAREGPT4V.record(
+                id=f"{split}/{text(row['id'])}-{number}",
+                turns=tuple(_turns(row["conversations"])),
+                pictures=(picture("sharegpt4v", root, image),),
+                extra={"collection": image.split("/")[0]},
+            )
 
 
 def _turns(messages: list[dict[str, Any]]) -> Iterator[Turn]:
@@ -48,30 +46,23 @@ def _turns(messages: list[dict[str, Any]]) -> Iterator[Turn]:
 
 def _read_aokvqa(root: Path, split: str) -> Iterator[Record]:
     """The authors' folders `aokvqa` (questions) and `coco` (pictures of COCO 2017), side by side."""
-
-    def make(row: dict[str, Any]) -> Iterator[Record]:
-        options = tuple(text(choice) for choice in row["choices"])
-        direct = [text(answer) for answer in row["direct_answers"]]
-        yield AOKVQA.record(
-            id=f"{split}/{text(row['question_id'])}",
-            turns=(
-                Turn(
-                    question=text(row["question"]),
-                    answer=letter(row["correct_choice_idx"], options),
-                    options=options,
-                    hints="\n".join(text(rationale) for rationale in row["rationales"]) or None,
-                ),
-            ),
-            pictures=(picture("aokvqa", root, f"coco/{split}2017/{row['image_id']:012}.jpg"),),
-            extra={
-                # Of the ten answers without options, the most frequent; of several, the first.
-                "direct_answer": Counter(direct).most_common(1)[0][0],
-                "difficult_direct_answer": row["difficult_direct_answer"],
-            },
-        )
-
     file = root / "aokvqa" / f"aokvqa_v1p0_{split}.json"
-    yield from each(file, json_items(file), make)
+    for place, row in json_items(file):
+        with row_errors(file, place, row):
+            options = tuple(text(choice) for choice in row["choices"])
+            answer = letter(row["correct_choice_idx"], options)
+            hints = "\n".join(text(rationale) for rationale in row["rationales"])
+            direct = Counter(text(answer) for answer in row["direct_answers"])
+            yield AOKVQA.record(
+                id=f"{split}/{text(row['question_id'])}",
+                turns=(Turn(text(row["question"]), answer, options, hints or None),),
+                pictures=(picture("aokvqa", root, f"coco/{split}2017/{row['image_id']:012}.jpg"),),
+                extra={
+                    # Of the ten answers without options, the most frequent; of several, the first.
+                    "direct_answer": direct.most_common(1)[0][0],
+                    "difficult_direct_answer": row["difficult_direct_answer"],
+                },
+            )
 
 
 def _read_pisc(root: Path, split: str) -> Iterator[Record]:
@@ -82,24 +73,22 @@ def _read_pisc(root: Path, split: str) -> Iterator[Record]:
     """
     pairs = json_value(root / "relationship.json")
     boxes = {text(image["id"]): image for image in json_value(root / "annotation_image_info.json")}
-
-    def make(id: object) -> Iterator[Record]:
-        image = text(id)
-        if image not in boxes:
-            raise DataError(f"picture {image} is not in annotation_image_info.json")
-        shown = picture("pisc", root, f"image/{int(image):05}.jpg")
-        for pair, relation in pairs.get(image, {}).items():
-            first, second = (int(person) for person in pair.split())
-            question = _relation_question(boxes[image], first, second)
-            yield PISC.record(
-                id=f"{split}/{image}-{first}-{second}",
-                turns=(Turn(question, letter(relation - 1, RELATIONS), RELATIONS),),
-                pictures=(shown,),
-                extra={"type": RELATIONS[relation - 1]},
-            )
-
     file = root / "relationship_split" / f"relation_{split}idx.json"
-    yield from each(file, json_items(file), make)
+    for place, id in json_items(file):
+        with row_errors(file, place, id):
+            image = text(id)
+            if image not in boxes:
+                raise DataError(f"picture {image} is not in annotation_image_info.json")
+            shown = picture("pisc", root, f"image/{int(image):05}.jpg")
+            for pair, relation in pairs.get(image, {}).items():
+                first, second = (int(person) for person in pair.split())
+                question = _relation_question(boxes[image], first, second)
+                yield PISC.record(
+                    id=f"{split}/{image}-{first}-{second}",
+                    turns=(Turn(question, letter(relation - 1, RELATIONS), RELATIONS),),
+                    pictures=(shown,),
+                    extra={"type": RELATIONS[relation - 1]},
+                )
 
 
 def _relation_question(image: dict[str, Any], first: int, second: int) -> str:

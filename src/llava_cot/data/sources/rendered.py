@@ -6,11 +6,11 @@ import io
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.sources.base import LazyPicture, Source, picture, text
-from llava_cot.data.sources.row_files import each, json_items, numbered
+from llava_cot.data.sources.row_files import json_items, row_errors
 
 if TYPE_CHECKING:
     from llava_cot.scenes.world import Scene
@@ -18,32 +18,29 @@ if TYPE_CHECKING:
 
 def _read_clevr(root: Path, split: str) -> Iterator[Record]:
     """The folder `CLEVR_v1.0`. Its file of 700,000 questions has over a gigabyte."""
-
-    def make(row: dict[str, Any]) -> Iterator[Record]:
-        yield CLEVR.record(
-            id=f"{split}/{text(row['question_index'])}",
-            turns=(Turn(text(row["question"]), text(row["answer"])),),
-            pictures=(picture("clevr", root, f"images/{split}/{text(row['image_filename'])}"),),
-            # The last function of a question's program gives the kind of answer: a count, a color, ...
-            extra={"type": row["program"][-1]["function"], "family": row["question_family_index"]},
-        )
-
     file = root / "questions" / f"CLEVR_{split}_questions.json"
-    yield from each(file, json_items(file, "questions"), make)
+    for place, row in json_items(file, "questions"):
+        with row_errors(file, place, row):
+            yield CLEVR.record(
+                id=f"{split}/{text(row['question_index'])}",
+                turns=(Turn(text(row["question"]), text(row["answer"])),),
+                pictures=(picture("clevr", root, f"images/{split}/{text(row['image_filename'])}"),),
+                # The last function of a question's program gives the kind of answer: a count, a color, ...
+                extra={"type": row["program"][-1]["function"], "family": row["question_family_index"]},
+            )
 
 
 def _read_math(root: Path, split: str) -> Iterator[Record]:
-    def make(row: dict[str, Any]) -> Iterator[Record]:
-        image = f"CLEVR_v1.0/images/{text(row['split'])}/{text(row['image_filename'])}"
-        yield CLEVR_MATH.record(
-            id=f"{split}/{text(row['question_index'])}",
-            turns=(Turn(text(row["question"]), text(row["answer"])),),
-            pictures=(picture("clevr_math", root, image),),
-            extra={"type": text(row["template_filename"]).removesuffix(".json")},
-        )
-
     file = root / f"clevr-math-{split}.json"
-    yield from each(file, json_items(file, "questions"), make)
+    for place, row in json_items(file, "questions"):
+        with row_errors(file, place, row):
+            image = f"CLEVR_v1.0/images/{text(row['split'])}/{text(row['image_filename'])}"
+            yield CLEVR_MATH.record(
+                id=f"{split}/{text(row['question_index'])}",
+                turns=(Turn(text(row["question"]), text(row["answer"])),),
+                pictures=(picture("clevr_math", root, image),),
+                extra={"type": text(row["template_filename"]).removesuffix(".json")},
+            )
 
 
 CLEVR = Source(
@@ -69,36 +66,31 @@ CLEVR_MATH = Source(
 def _read_chartqa(root: Path, split: str) -> Iterator[Record]:
     """Questions by people (`human`) and by a model (`augmented`), in the folder "ChartQA Dataset"."""
     for origin in ("human", "augmented"):
-
-        def make(item: tuple[int, dict[str, Any]], origin: str = origin) -> Iterator[Record]:
-            number, row = item
-            yield CHARTQA.record(
-                id=f"{split}/{origin}-{number}",
-                turns=(Turn(text(row["query"]), text(row["label"])),),
-                pictures=(picture("chartqa", root, f"{split}/png/{text(row['imgname'])}"),),
-                extra={"type": origin},
-            )
-
         file = root / split / f"{split}_{origin}.json"
-        yield from each(file, numbered(json_items(file)), make)
+        for number, (place, row) in enumerate(json_items(file)):
+            with row_errors(file, place, row):
+                yield CHARTQA.record(
+                    id=f"{split}/{origin}-{number}",
+                    turns=(Turn(text(row["query"]), text(row["label"])),),
+                    pictures=(picture("chartqa", root, f"{split}/png/{text(row['imgname'])}"),),
+                    extra={"type": origin},
+                )
 
 
 def _read_docvqa(root: Path, split: str) -> Iterator[Record]:
     """The folders of the archives `spdocvqa_qas` and `spdocvqa_images`, side by side."""
-
-    def make(row: dict[str, Any]) -> Iterator[Record]:
-        answers = [text(answer) for answer in row["answers"]]
-        # The questions name "documents/x.png", after an older archive that had the pictures there.
-        page = text(row["image"]).removeprefix("documents/")
-        yield DOCVQA.record(
-            id=f"{split}/{text(row['questionId'])}",
-            turns=(Turn(text(row["question"]), answers[0]),),
-            pictures=(picture("docvqa", root, f"spdocvqa_images/{page}"),),
-            extra={"types": list(row["question_types"]), "answers": answers},
-        )
-
     file = root / "spdocvqa_qas" / f"{split}_v1.0_withQT.json"
-    yield from each(file, json_items(file, "data"), make)
+    for place, row in json_items(file, "data"):
+        with row_errors(file, place, row):
+            answers = [text(answer) for answer in row["answers"]]
+            # The questions name "documents/x.png", after an older archive that had the pictures there.
+            page = text(row["image"]).removeprefix("documents/")
+            yield DOCVQA.record(
+                id=f"{split}/{text(row['questionId'])}",
+                turns=(Turn(text(row["question"]), answers[0]),),
+                pictures=(picture("docvqa", root, f"spdocvqa_images/{page}"),),
+                extra={"types": list(row["question_types"]), "answers": answers},
+            )
 
 
 CHARTQA = Source(

@@ -1,45 +1,32 @@
-"""Rows of files, one at a time: JSON, JSONL, CSV and Parquet, each row with its place for error messages."""
+"""Rows of files, one at a time: JSON, JSONL and Parquet, each row with its place for error messages."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
-from llava_cot.data.record import Record
-from llava_cot.errors import DataError, missing_package
+from llava_cot.errors import DataError, needs_extra
 
-Row = TypeVar("Row")
 _CHUNK = 1 << 16  # bytes of a JSON file that are parsed at once
 _PARQUET_ROWS = 64  # in memory together; each may hold pictures
 
 
-def each(
-    file: Path, rows: Iterable[tuple[str, Row]], make: Callable[[Row], Iterable[Record]]
-) -> Iterator[Record]:
-    """Yield the records that `make` makes of rows, each given with its place in the file, such as "line 3".
+@contextmanager
+def row_errors(file: Path, place: str, row: object) -> Iterator[None]:
+    """For the reading of one row inside: any error that an unexpected row causes (KeyError and so on).
 
-    `make` may raise the errors that an unexpected row causes (KeyError and so on). Raises DataError that
-    names file and place for these.
+    Raises DataError that names the file and the place in it, such as "line 3".
     """
-    for place, row in rows:
-        try:
-            yield from make(row)
-        except DataError as error:
-            raise DataError(f"{file}, {place}: {error}") from None
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            kind = type(error).__name__
-            raise DataError(
-                f"{file}, {place}: this is not as expected ({kind}: {error}): {str(row)[:200]}"
-            ) from None
-
-
-def numbered(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, tuple[int, Row]]]:
-    """The rows with their number from 0, for data sets whose questions have no ids."""
-    for number, (place, row) in enumerate(rows):
-        yield place, (number, row)
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{file}, {place}: {error}") from None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"{file}, {place}: this is not as expected ({why}): {str(row)[:200]}") from None
 
 
 def json_value(file: Path) -> Any:
@@ -91,7 +78,8 @@ def json_pairs(file: Path) -> Iterator[tuple[str, tuple[str, Any]]]:
 
 def _parsed(file: Path, function: str, *path: str) -> Iterator[Any]:
     """What one of ijson's functions yields. Numbers are int (of 64 bits) and float, as from `json.loads`."""
-    ijson = _ijson()
+    with needs_extra("reading large JSON files", "data"):
+        import ijson
     try:
         with _after_mark(file) as data:
             yield from getattr(ijson, function)(data, *path, buf_size=_CHUNK, use_float=True)
@@ -103,7 +91,8 @@ def _parsed(file: Path, function: str, *path: str) -> Iterator[Any]:
 
 def _broken_line(file: Path) -> int:
     """The line where a file stops being JSON. ijson does not say, so the file is parsed again by lines."""
-    ijson = _ijson()
+    import ijson
+
     line, events = 1, ijson.sendable_list()
     parser = ijson.basic_parse_coro(events)
     with _after_mark(file) as data:
@@ -124,14 +113,6 @@ def _after_mark(file: Path) -> BinaryIO:
     return data
 
 
-def _ijson() -> Any:
-    try:
-        import ijson
-    except ModuleNotFoundError as error:
-        raise DataError(missing_package("reading large JSON files", error.name, extra="data")) from None
-    return ijson
-
-
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
     """The lines of a text file. Raises DataError for one that is not UTF-8."""
     with file.open("rb") as lines:
@@ -142,36 +123,11 @@ def text_lines(file: Path) -> Iterator[tuple[str, str]]:
                 raise DataError(f"{file}, line {number}: this is no UTF-8 text ({error.reason})") from None
 
 
-def csv_rows(
-    file: Path, columns: tuple[str, ...], delimiter: str = ","
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file with a header.
-
-    Raises DataError if one of `columns` is missing, or a row is longer or shorter than the header.
-    """
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-        try:
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{file}, line 1: there is no column {', '.join(missing)} among {reader.fieldnames}"
-                )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(f"{file}, line {reader.line_num}: the row is not as long as the header")
-                yield f"line {reader.line_num}", row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{file}, line {reader.line_num + 1}: {error}") from None
-
-
 def parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a Parquet file. Raises DataError for another file, and without pyarrow."""
-    try:
+    with needs_extra(f"reading {file}", "data"):
         import pyarrow as arrow
         from pyarrow.parquet import ParquetFile
-    except ModuleNotFoundError as error:
-        raise DataError(missing_package(f"reading {file}", error.name, extra="data")) from None
     try:
         with ParquetFile(file) as table:
             number = 0

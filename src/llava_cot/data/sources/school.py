@@ -6,14 +6,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import Source, letter, picture, text
 from llava_cot.data.sources.chats import read_conversation
-from llava_cot.data.sources.row_files import each, json_lines, json_pairs, json_value, numbered, text_lines
+from llava_cot.data.sources.row_files import json_lines, json_pairs, json_value, row_errors, text_lines
 
 _GEOQA_PLUS = "opensource/geoqa+.jsonl"
+_TOPICS = ("subject", "topic", "grade")  # of ScienceQA's problems
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,23 @@ def _read_ai2d(root: Path, split: str) -> Iterator[Record]:
     the words' places, so such a picture is drawn when it is read.
     """
     test = {line.strip() for _, line in text_lines(root / "ai2d_test_ids.csv")}
-
-    def make(page: dict[str, Any]) -> Iterator[Record]:
-        name = text(page["imageName"])
-        if (name.removesuffix(".png") in test) != (split == "test"):
-            return
-        original = picture("ai2d", root, f"images/{name}")
-        for question, about in page["questions"].items():
-            # The options that differ; "{}" stands for none.
-            options = tuple(dict.fromkeys(text(option) for option in about["answerTexts"] if option != "{}"))
-            right = options.index(text(about["answerTexts"][about["correctAnswer"]]))
-            yield AI2D.record(
-                id=f"{split}/{text(about['questionId'])}",
-                turns=(Turn(question, letter(right, options), options),),
-                pictures=(_lettered(root, name) if about["abcLabel"] else original,),
-                extra={"type": "letters" if about["abcLabel"] else "words"},
-            )
-
     for file in sorted((root / "questions").glob("*.json"), key=_page_number):
-        yield from each(file, [("all of it", json_value(file))], make)
+        page = json_value(file)
+        with row_errors(file, "all of it", page):
+            name = text(page["imageName"])
+            if (name.removesuffix(".png") in test) != (split == "test"):
+                continue
+            original = picture("ai2d", root, f"images/{name}")
+            for question, about in page["questions"].items():
+                # The options that differ; "{}" stands for none.
+                options = tuple(dict.fromkeys(text(it) for it in about["answerTexts"] if it != "{}"))
+                right = options.index(text(about["answerTexts"][about["correctAnswer"]]))
+                yield AI2D.record(
+                    id=f"{split}/{text(about['questionId'])}",
+                    turns=(Turn(question, letter(right, options), options),),
+                    pictures=(_lettered(root, name) if about["abcLabel"] else original,),
+                    extra={"type": "letters" if about["abcLabel"] else "words"},
+                )
 
 
 def _page_number(file: Path) -> tuple[int, str]:
@@ -95,36 +93,21 @@ def _read_scienceqa(root: Path, split: str) -> Iterator[Record]:
     Problems without a picture are left out, as in LLaVA-CoT-100k.
     """
     chosen = set(json_value(root / "pid_splits.json")[split])
-
-    def make(pair: tuple[str, dict[str, Any]]) -> Iterator[Record]:
-        id, problem = pair
-        if id not in chosen or not problem["image"]:
-            return
-        options = tuple(text(choice) for choice in problem["choices"])
-        # What the data set calls a hint is part of the question: a passage, or how to read the picture.
-        question = (text(problem["hint"]), text(problem["question"]))
-        hints = (text(problem["lecture"]), text(problem["solution"]))
-        yield SCIENCEQA.record(
-            id=f"{split}/{id}",
-            turns=(
-                Turn(
-                    question="\n".join(filter(None, question)),
-                    answer=letter(problem["answer"], options),
-                    options=options,
-                    hints="\n\n".join(filter(None, hints)) or None,
-                ),
-            ),
-            pictures=(picture("scienceqa", root, f"images/{split}/{id}/{text(problem['image'])}"),),
-            extra={
-                "type": problem["category"],
-                "subject": problem["subject"],
-                "topic": problem["topic"],
-                "grade": problem["grade"],
-            },
-        )
-
     file = root / "problems.json"
-    yield from each(file, json_pairs(file), make)
+    for place, (id, problem) in json_pairs(file):
+        with row_errors(file, place, problem):
+            if id not in chosen or not problem["image"]:
+                continue
+            options = tuple(text(choice) for choice in problem["choices"])
+            # What the data set calls a hint is part of the question: a passage, or how to read the picture.
+            question = "\n".join(filter(None, (text(problem["hint"]), text(problem["question"]))))
+            hints = "\n\n".join(filter(None, (text(problem["lecture"]), text(problem["solution"]))))
+            yield SCIENCEQA.record(
+                id=f"{split}/{id}",
+                turns=(Turn(question, letter(problem["answer"], options), options, hints or None),),
+                pictures=(picture("scienceqa", root, f"images/{split}/{id}/{text(problem['image'])}"),),
+                extra={"type": problem["category"]} | {key: problem[key] for key in _TOPICS},
+            )
 
 
 def _read_geoqa_plus(root: Path, split: str) -> Iterator[Record]:
@@ -133,19 +116,17 @@ def _read_geoqa_plus(root: Path, split: str) -> Iterator[Record]:
     LLaVA-CoT-100k names its pictures as this version does ("geoqa+/images/N.png"); the release of GeoQA+'s
     own authors is in Chinese, with the pictures in pickles. The options stand in the question's text.
     """
-
-    def make(item: tuple[int, dict[str, Any]]) -> Iterator[Record]:
-        number, row = item
-        conversation = read_conversation(row)
-        paths = [f"data/geoqa+/{text(image)}" for image in conversation.images]
-        yield GEOQA_PLUS.record(
-            id=f"{split}/{text(row['id'])}-{number}",
-            turns=conversation.turns,
-            pictures=tuple(picture("geoqa_plus", root, path) for path in paths),
-            extra={},
-        )
-
-    yield from each(root / _GEOQA_PLUS, numbered(json_lines(root / _GEOQA_PLUS)), make)
+    file = root / _GEOQA_PLUS
+    for number, (place, row) in enumerate(json_lines(file)):
+        with row_errors(file, place, row):
+            conversation = read_conversation(row)
+            paths = [f"data/geoqa+/{text(image)}" for image in conversation.images]
+            yield GEOQA_PLUS.record(
+                id=f"{split}/{text(row['id'])}-{number}",
+                turns=conversation.turns,
+                pictures=tuple(picture("geoqa_plus", root, path) for path in paths),
+                extra={},
+            )
 
 
 AI2D = Source(

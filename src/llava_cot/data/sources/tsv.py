@@ -18,7 +18,7 @@ from string import ascii_uppercase
 
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import LazyPicture, file_name, picture
-from llava_cot.data.sources.row_files import csv_rows, each
+from llava_cot.data.sources.row_files import row_errors
 from llava_cot.errors import DataError
 
 _MAX_FIELD = 1 << 30  # characters; the csv module's own limit is less than a picture
@@ -38,14 +38,31 @@ def read_tsv(
     name = name or path.stem
     shared = _shared_images(path)
     folder = root or path.parent
-    rows = tsv_rows(path, ("index", "question"))
-    return each(path, rows, lambda row: [_record(row, shared, folder, name, keep)])
+    for place, row in tsv_rows(path, ("index", "question")):
+        with row_errors(path, place, row):
+            yield _record(row, shared, folder, name, keep)
 
 
-def tsv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a file, each with its place. Raises DataError if one of `columns` is missing."""
+def tsv_rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a TSV file with a header, each with its place.
+
+    Raises DataError if one of `columns` is missing, or a row is longer or shorter than the header.
+    """
     csv.field_size_limit(_MAX_FIELD)
-    return csv_rows(path, columns, "\t")
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines, delimiter="\t", strict=True)
+        try:
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{file}, line 1: there is no column {', '.join(missing)} among {reader.fieldnames}"
+                )
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(f"{file}, line {reader.line_num}: the row is not as long as the header")
+                yield f"line {reader.line_num}", row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{file}, line {reader.line_num + 1}: {error}") from None
 
 
 def _shared_images(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from llava_cot.core.wording import first_fault
 from llava_cot.errors import ModelError
 from llava_cot.models.endpoint.prompts import OptionField, PromptFormat
 
@@ -81,9 +82,7 @@ def _read(file: Path) -> EndpointConfig:
     try:
         return EndpointConfig.model_validate({} if data is None else data)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{file} cannot be used: {where}: {first['msg']}") from None
+        raise ModelError(f"{file} cannot be used: {first_fault(error)}") from None
 
 
 def find_providers(spec: str, config: EndpointConfig) -> list[Provider]:
