@@ -71,11 +71,9 @@ async def _score(search: Search, stage: str) -> float | None:
     while node.after <= at:
         [node] = await grow(search, [node], 1, node.after)
     candidate = node.candidate
-    if (
-        candidate is None
-        or candidate.stage != stage
-        or parse(candidate.text, search.fmt).stages[stage] is None
-    ):
+    if candidate is None or candidate.stage != stage:
+        return None
+    if parse(candidate.text, search.fmt).stages[stage] is None:
         return None
     [score] = await search.scores([candidate])
     return score

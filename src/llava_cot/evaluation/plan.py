@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import product
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
@@ -59,10 +60,8 @@ class EvalPlan:
 
     def runs(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
         """Yield all runs of one model, in order."""
-        for benchmark in self.benchmarks:
-            for spec in self.specs:
-                for seed in self.seeds:
-                    yield RunKey(benchmark.name, model, spec.name, seed), benchmark, spec
+        for benchmark, spec, seed in product(self.benchmarks, self.specs, self.seeds):
+            yield RunKey(benchmark.name, model, spec.name, seed), benchmark, spec
 
 
 def plan_models(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -155,13 +156,16 @@ class _Evaluation:
             described = plan.resources.describe(spec.method, spec.judge)
             self._folder.add_run(run, model.spec, plan.answer_source, described)
         pool = ImagePool()  # belongs to this event loop
-        error = await run_interruptible(
-            self.pending(model),
-            lambda question: self._answer(question, answer, resources, pool),
-            at_once,
-            lambda: False,
-            self._on_interrupt,
-        )
+
+        async def ask(question: _PendingQuestion) -> Trace:
+            spec, seed = question.spec, seed_of(question.run.seed, question.item.id)
+            async with pool.open(question.item.pictures) as images:
+                loaded = question.item.question(await images())
+                request = plan.requests[spec].with_seed(seed)
+                return await answer(loaded, request, resources.fitting(spec.method, spec.judge))
+
+        work = partial(self._answer, ask=ask)
+        error = await run_interruptible(self.pending(model), work, at_once, lambda: False, self._on_interrupt)
         return error is not None
 
     def pending(self, model: PlannedModel) -> Iterator[_PendingQuestion]:
@@ -174,12 +178,12 @@ class _Evaluation:
                     yield _PendingQuestion(key, run, spec, item, benchmark.rule)
 
     async def _answer(
-        self, question: _PendingQuestion, answer: AnswerFunction, resources: Resources, pool: ImagePool
+        self, question: _PendingQuestion, ask: Callable[[_PendingQuestion], Awaitable[Trace]]
     ) -> str | None:
         """Answer and score one question. Returns the model's error, if it failed."""
         started = self._clock.start()
         try:
-            trace = await retry(lambda: self._ask(question, answer, resources, pool))
+            trace = await retry(lambda: ask(question))
         except (ValueError, OSError) as error:  # the question's pictures may be unreadable, too
             self.last_error = f"{question.item.id}: {error}"
             self.failed += 1
@@ -196,15 +200,6 @@ class _Evaluation:
         score = await self._scores.score_new(question.key, question.item, question.rule, trace, wall)
         self._report(question.run, score.value)
         return None
-
-    async def _ask(
-        self, question: _PendingQuestion, answer: AnswerFunction, resources: Resources, pool: ImagePool
-    ) -> Trace:
-        spec, seed = question.spec, seed_of(question.run.seed, question.item.id)
-        request = self._plan.requests[spec].with_seed(seed)
-        async with pool.open(question.item.pictures) as images:
-            loaded = question.item.question(await images())
-            return await answer(loaded, request, resources.fitting(spec.method, spec.judge))
 
     def _count(self, run: RunKey, value: float) -> None:
         total, count = self._means[run]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any, Literal, TypeVar, get_args
 
 from llava_cot.core.stages import StageFormat, parse, validate
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
-from llava_cot.data.store import Store
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation.benchmarks import rule_named
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key
@@ -100,62 +100,20 @@ async def score_answer(
     return AnswerScore(0.0, "unsettled", reason=reason)
 
 
-class Scorer:
-    """The model that scores what text cannot decide. Each reply is stored, so none is paid for twice.
-
-    `usd` is what the stored replies have cost, over all runs of the folder.
-    """
-
-    def __init__(self, model: Model, store: Store) -> None:
-        self.name = model.name
-        self.usd = store.total("scorer", "usd")
-        self._model, self._store = model, store
-        self._failures_in_a_row = 0
-
-    async def ask(self, prompt: Prompt, attempt: int) -> str:
-        """Return the reply to a prompt, from the store if it is there. Attempt 0 is greedy.
-
-        Raises ModelError.
-        """
-        digest = sha256(json.dumps([[m.role, m.text] for m in prompt.messages]).encode()).hexdigest()
-        key = json.dumps([self.name, digest, attempt])
-        known = self._store.get(key, "scorer")
-        if known is not None:
-            return str(known["text"])
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise ModelFailure(
-                f"{self.name} failed {MAX_FAILURES_IN_A_ROW} times in a row and is not asked again"
-            )
-        sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_MAX_TOKENS, seed=seed_of(digest, attempt))
-        try:
-            [reply] = await retry(lambda: self._model.sample(prompt, 1, sampling))
-        except ModelError:
-            self._failures_in_a_row += 1
-            raise
-        self._failures_in_a_row = 0
-        fields = ("text", "prompt_tokens", "completion_tokens", "usd")
-        self._store.put(key, "scorer", {name: getattr(reply, name) for name in fields})
-        self.usd += reply.usd or 0.0
-        return reply.text
-
-
 class FolderScores:
     """Scores the answers of a folder: new ones, and all again where another scorer is used.
 
-    `failed` counts the answers on which the scorer failed, the last because of `last_error`; these stay
-    pending.
+    A scorer's replies are stored, so that none is paid for twice; `usd` is what they have cost in all runs of
+    the folder. `failed` counts the answers on which the scorer failed, the last because of `last_error`;
+    these stay pending.
     """
 
     def __init__(self, folder: EvalFolder, fmt: StageFormat, scorer: Model | None) -> None:
         self.failed = 0
         self.last_error: str | None = None
-        self._folder, self._fmt = folder, fmt
-        self._scorer = Scorer(scorer, folder) if scorer else None
-
-    @property
-    def usd(self) -> float:
-        """What the scorer's replies have cost."""
-        return self._scorer.usd if self._scorer else 0.0
+        self.usd = folder.total("scorer", "usd") if scorer else 0.0
+        self._folder, self._fmt, self._scorer = folder, fmt, scorer
+        self._failures_in_a_row = 0
 
     def pending(self) -> list[str]:
         """Return the keys of answers without a score, and of those that another scorer would score."""
@@ -203,7 +161,8 @@ class FolderScores:
         self, key: str, item: BenchmarkItem, rule: ScoringRule, row: dict[str, Any]
     ) -> AnswerScore:
         """Score an answer by the facts in `row`, and store these with the score."""
-        name, ask = (self._scorer.name, self._scorer.ask) if self._scorer else (None, None)
+        scorer = self._scorer
+        name, ask = (scorer.name, partial(self._reply, scorer)) if scorer else (None, None)
         try:
             found = await score_answer(rule, item, row["conclusion"], ask)
         except ModelError as error:
@@ -212,3 +171,26 @@ class FolderScores:
         score = {"value": found.value, "by": found.by, "said": found.extracted, "reason": found.reason}
         self._folder.put(key, "score", {**row, **score, "scorer": name})
         return found
+
+    async def _reply(self, scorer: Model, prompt: Prompt, attempt: int) -> str:
+        """Return the reply to a prompt, stored or new. Attempt 0 is greedy. Raises ModelError."""
+        digest = sha256(json.dumps([[m.role, m.text] for m in prompt.messages]).encode()).hexdigest()
+        key = json.dumps([scorer.name, digest, attempt])
+        known = self._folder.get(key, "scorer")
+        if known is not None:
+            return str(known["text"])
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise ModelFailure(
+                f"{scorer.name} failed {MAX_FAILURES_IN_A_ROW} times in a row and is not asked again"
+            )
+        sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_MAX_TOKENS, seed=seed_of(digest, attempt))
+        try:
+            [reply] = await retry(lambda: scorer.sample(prompt, 1, sampling))
+        except ModelError:
+            self._failures_in_a_row += 1
+            raise
+        self._failures_in_a_row = 0
+        fields = ("text", "prompt_tokens", "completion_tokens", "usd")
+        self._folder.put(key, "scorer", {name: getattr(reply, name) for name in fields})
+        self.usd += reply.usd or 0.0
+        return reply.text

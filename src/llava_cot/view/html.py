@@ -93,11 +93,11 @@ def image_data_url(image: ImageRecord) -> str | None:
     return image.data if image.data and _DATA_URL.fullmatch(image.data) else None
 
 
-def template_environment(finalize: Callable[..., Any] | None = None, **names: Any) -> Environment:
+def template_environment(clean: Callable[[str], str] = str, **names: Any) -> Environment:
     """A Jinja environment that escapes every value and fails on unknown names.
 
     Args:
-        finalize: Applied to every value before it is escaped.
+        clean: Applied to every plain string before it is escaped. `Markup` is our own and stays.
         names: Functions and values that the templates may use.
     """
     made = Environment(
@@ -106,7 +106,7 @@ def template_environment(finalize: Callable[..., Any] | None = None, **names: An
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=finalize,
+        finalize=lambda value: clean(value) if type(value) is str else value,
     )
     made.globals.update(names)
     return made
@@ -114,17 +114,7 @@ def template_environment(finalize: Callable[..., Any] | None = None, **names: An
 
 @lru_cache
 def _environment() -> Environment:
-    functions = (
-        describe.candidate_facts,
-        describe.describe_request,
-        describe.describe_round,
-        describe.format_score,
-        describe.losing_candidate,
-        describe.verdict_reason,
-        image_data_url,
-    )
-    names: dict[str, Any] = {function.__name__: function for function in functions}
-    return template_environment(**names)
+    return template_environment(describe=describe, image_data_url=image_data_url)
 
 
 def _layout(rounds: Sequence[describe.SearchRound]) -> str:

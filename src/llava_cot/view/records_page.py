@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from llava_cot.core.images import jpeg_url, load_image
 from llava_cot.core.stages import LLAVA_COT, parse, validate
 from llava_cot.core.wording import plural
-from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, DataView, Finding, kind_of
+from llava_cot.data.checks.check import FINDING_KINDS, CheckedLine, DataView, kind_of
 from llava_cot.data.record import Picture, Turn
 from llava_cot.errors import ImageError
 from llava_cot.view.html import cut, inline, read_asset, stylesheet, template_environment
@@ -31,9 +29,18 @@ _MAX_TEXT = 10_000  # characters of one text
 
 def records_page(view: DataView) -> str:
     """Render one self-contained HTML page of the chosen records."""
-    page = _environment().get_template("records.html.j2")
+    environment = template_environment(
+        lambda text: cut(text, _MAX_TEXT),
+        as_written=_as_written,
+        final=LLAVA_COT.final,
+        other_fields=_other_fields,
+        pictures=_pictures,
+        plural=plural,
+        right=_right_option,
+        stages=_stages,
+    )
     records = [examined for examined in view.chosen if examined.line.record is not None]
-    return page.render(
+    return environment.get_template("records.html.j2").render(
         view=view,
         records=records,
         broken=[examined for examined in view.chosen if examined.line.record is None],
@@ -43,11 +50,6 @@ def records_page(view: DataView) -> str:
         size=checked_size(view.report),
         **inline(stylesheet() + read_asset("records.css"), read_asset("records.js")),
     )
-
-
-def _shown(value: Any) -> Any:
-    """A value as the page shows it: plain strings printable and cut; `Markup` is our own and stays."""
-    return cut(value, _MAX_TEXT) if type(value) is str else value
 
 
 def _pictures(examined: CheckedLine) -> list[tuple[str, Markup | None, int, int]]:
@@ -70,10 +72,6 @@ def _stages(turn: Turn) -> dict[str, str | None]:
     return parse(turn.response or "").stages
 
 
-def _staged(turn: Turn) -> bool:
-    return any(text is not None for text in _stages(turn).values())
-
-
 def _as_written(turn: Turn) -> str | None:
     """The response itself, if it is not just its well-formed stages."""
     return turn.response if turn.response is not None and validate(turn.response) else None
@@ -85,33 +83,7 @@ def _right_option(turn: Turn) -> int | None:
     return places.get(turn.answer or "")
 
 
-def _findings_of(examined: CheckedLine, turn: int | None) -> list[Finding]:
-    return [finding for finding in examined.findings if finding.turn == turn]
-
-
-def _finding_kinds(examined: CheckedLine) -> str:
-    """The kinds of the findings, for the filter."""
-    return " ".join(dict.fromkeys(finding.kind for finding in examined.findings))
-
-
 def _other_fields(reject: Mapping[str, Any]) -> str:
     """The fields of a reject other than id, turn and reason."""
     rest = {key: value for key, value in reject.items() if key not in ("id", "turn", "reason")}
     return json.dumps(rest, indent=1, ensure_ascii=False) if rest else ""
-
-
-@lru_cache
-def _environment() -> Environment:
-    return template_environment(
-        finalize=_shown,
-        as_written=_as_written,
-        final=LLAVA_COT.final,
-        finding_kinds=_finding_kinds,
-        findings_of=_findings_of,
-        other_fields=_other_fields,
-        pictures=_pictures,
-        plural=plural,
-        right=_right_option,
-        staged=_staged,
-        stages=_stages,
-    )

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from llava_cot.core.files import output_file, write_whole
 from llava_cot.core.wording import one_line, plural, writable
@@ -75,7 +74,7 @@ def write_report(
 def report_page(title: str, sections: Sequence[ReportSection], embedded: EmbeddedQuestions) -> str:
     """Render the report as one self-contained HTML page."""
     script = "{\n" + read_asset("report.js") + "}\n"  # a scope of its own
-    template = template_environment(_shown, draw=draw).get_template("report.html.j2")
+    template = template_environment(writable, draw=draw).get_template("report.html.j2")
     return template.render(
         title=title,
         sections=[
@@ -89,11 +88,6 @@ def report_page(title: str, sections: Sequence[ReportSection], embedded: Embedde
 
 def _kind(part: ReportTable | ReportPlot | str) -> str:
     return "table" if isinstance(part, ReportTable) else "plot" if isinstance(part, ReportPlot) else "text"
-
-
-def _shown(value: Any) -> Any:
-    """Make a text of data printable; markup is ours."""
-    return writable(value) if type(value) is str else value
 
 
 def _title(arms: Sequence[Arm]) -> str:

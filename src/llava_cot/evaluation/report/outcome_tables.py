@@ -179,5 +179,4 @@ def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> Rep
 def _stages(arms: Sequence[Arm]) -> list[str]:
     """All stages, in the order of the answers that have the most."""
     found = sorted((result for arm in arms for result in arm.answered), key=lambda r: -len(r.stage_lengths))
-    names = dict.fromkeys(name for result in found[:1] for name in result.stage_lengths)
-    return list(names | dict.fromkeys(name for r in found for name in (*r.stage_lengths, *r.absent_stages)))
+    return list(dict.fromkeys(name for r in found for name in (*r.stage_lengths, *r.absent_stages)))
