@@ -39,8 +39,8 @@ from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 # calls takes a few rounds from one result to the next calls.
 _QUIET_ROUNDS = 12
 
-# Makes the sequences of a call, which stream by the second argument.
-MakeSequences = Callable[[EngineCall, OnText | None], list[EngineSequence]]
+# Makes a part of a call, by its number; the last argument is where the call streams to.
+MakeSequence = Callable[[EngineCall, int, OnText | None], EngineSequence]
 
 
 class LocalModel:
@@ -109,9 +109,7 @@ class LocalModel:
             seen = SeenTokens(encoded.ids, self._size) if penalized else None
             return SampledSequence(call, number, encoded, sampling, builder, states[number], seen)
 
-        return await self._run(
-            n, lambda call, stream: [sequence(call, number, stream) for number in range(n)], on_text
-        )
+        return await self._run(n, sequence, on_text)
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         encoded = self._encode(prompt)
@@ -125,19 +123,14 @@ class LocalModel:
         groups = ([short] if short else []) + [[i] for i, option in enumerate(ids) if len(option) > 1]
         found = await self._run(
             len(groups),
-            lambda call, _: [
-                ScoredSequence(call, part, encoded, [ids[i] for i in group])
-                for part, group in enumerate(groups)
-            ],
+            lambda call, part, _: ScoredSequence(call, part, encoded, [ids[i] for i in groups[part]]),
         )
         scores = dict(zip(chain(*groups), chain(*found), strict=True))
         return [scores[i] for i in range(len(ids))]
 
-    async def _run(self, parts: int, sequences: MakeSequences, on_text: OnText | None = None) -> list[Any]:
+    async def _run(self, parts: int, make: MakeSequence, on_text: OnText | None = None) -> list[Any]:
         self._driver.announce()
-        return await self._loop.run_streaming(
-            lambda stream: self._driver.run(parts, sequences, stream), on_text
-        )
+        return await self._loop.run_streaming(lambda stream: self._driver.run(parts, make, stream), on_text)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encoder.encode(prompt).ids)
@@ -169,10 +162,11 @@ class _Driver:
         self._announced += 1
         self._caller = asyncio.get_running_loop()
 
-    async def run(self, parts: int, sequences: MakeSequences, stream: OnText | None) -> list[Any]:
+    async def run(self, parts: int, make: MakeSequence, stream: OnText | None) -> list[Any]:
         """Run the sequences of one call. Returns their results in order."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._engine.add(sequences(EngineCall(parts, future), stream))
+        call = EngineCall(parts, future)
+        self._engine.add([make(call, part, stream) for part in range(parts)])
         if self._stepping is None or self._stepping.done():
             self._stepping = asyncio.create_task(self._step())
         return await future
