@@ -40,12 +40,9 @@ class MeanEstimate:
 
 
 @dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(MeanEstimate):
     """The second mean minus the first, with its 95% interval, in percentage points."""
 
-    value: float
-    low: float
-    high: float
     p: float  # two-sided
     test: Literal["McNemar", "sign flip"]
     won: int  # keys on which the second is better

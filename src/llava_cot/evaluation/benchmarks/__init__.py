@@ -16,7 +16,7 @@ from string import ascii_uppercase
 from llava_cot.core.answer_matching import numbers, option_of
 from llava_cot.core.plugins import Registry
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.record import Picture, Record
+from llava_cot.data.record import Picture
 from llava_cot.data.sources.row_files import json_value
 from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError, missing_package
@@ -182,15 +182,12 @@ def _open_own(path: Path, rule: str | None) -> Benchmark:
 def _own_items(path: Path, tsv: bool, rule: str) -> Iterator[BenchmarkItem]:
     records = read_tsv(path, keep=_SKILL_FIELDS) if tsv else RecordFile(path)
     for record in records:
-        item = item_of(record, path, _skill(record), hint=tsv)
+        skills = (str(record.extra[key]) for key in _SKILL_FIELDS if record.extra.get(key))
+        item = item_of(record, path, next(skills, record.source), hint=tsv)
         try:
             yield _with_letter(item, rule)
         except DataError as error:
             raise DataError(f"{path}, question {record.id}: {error}") from None
-
-
-def _skill(record: Record) -> str:
-    return next((str(record.extra[key]) for key in _SKILL_FIELDS if record.extra.get(key)), record.source)
 
 
 def _with_letter(item: BenchmarkItem, rule: str) -> BenchmarkItem:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference
+from llava_cot.evaluation.statistics import MeanEstimate
 
 CellMark: TypeAlias = Literal["", "baseline", "better", "worse", "best", "reported"]
 
@@ -106,12 +106,12 @@ def share_cells(parts: Iterable[int], whole: int) -> tuple[Cell, ...]:
     return tuple(Cell(share(part, whole), f"{part:,}") for part in parts)
 
 
-def interval(estimate: MeanEstimate | PairedDifference) -> str:
+def interval(estimate: MeanEstimate) -> str:
     """Write the limits: "50.1 to 55.9"."""
     return f"{number(estimate.low)} to {number(estimate.high)}"
 
 
-def signed_interval(difference: PairedDifference | MeanEstimate) -> str:
+def signed_interval(difference: MeanEstimate) -> str:
     """Write the limits of a difference: "−0.2 to +1.8"."""
     return f"{signed(difference.low)} to {signed(difference.high)}"
 
