@@ -8,6 +8,7 @@ compression.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -71,8 +72,6 @@ def normalize(text: str) -> str:
 
     Signs within a word stay ("3.5", "x-1", "50%"), so that different numbers stay different.
     """
-    import unicodedata
-
     words = unicodedata.normalize("NFKC", text).replace("<image>", " ").casefold().split()
     return " ".join(word for word in (word.strip(_MARKS) for word in words) if word)
 

@@ -41,21 +41,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Turn:
-    """One question of a conversation, and what is known about its answer.
+    """One question of a conversation, and what is known about its answer."""
 
-    Attributes:
-        question: Without its options.
-        answer: The standard answer, an option's letter where there are options; None if it is not known.
-        options: In order, without letters.
-        hints: Help for a teacher (a lecture, a rationale); the model never sees them.
-        response: The staged text, once a teacher has written it.
-    """
-
-    question: str
-    answer: str | None = None
-    options: tuple[str, ...] = ()
-    hints: str | None = None
-    response: str | None = None
+    question: str  # without its options
+    answer: str | None = None  # the standard answer if it is known: an option's letter, if there are any
+    options: tuple[str, ...] = ()  # in order, without letters
+    hints: str | None = None  # help for a teacher (a lecture, a rationale); the model never sees them
+    response: str | None = None  # the staged text, once a teacher has written it
 
     @property
     def text(self) -> str:
@@ -72,23 +64,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Record:
-    """One conversation about some pictures, or none.
+    """One conversation about some pictures, or none."""
 
-    Attributes:
-        id: Unique within its data set.
-        turns: One or more.
-        pictures: Shown before the first question.
-        source: The name of the source that it came from.
-        license: What its authors publish it under: an SPDX identifier where there is one, empty if they do
-            not say.
-        extra: What else the source has, such as the type of question: plain JSON, for reports to group by.
-    """
-
-    id: str
-    turns: tuple[Turn, ...]
-    pictures: tuple[Picture, ...] = ()
-    source: str = ""
-    license: str = ""
+    id: str  # unique within its data set
+    turns: tuple[Turn, ...]  # one or more
+    pictures: tuple[Picture, ...] = ()  # shown before the first question
+    source: str = ""  # the name of the source that it came from
+    license: str = ""  # that of its authors: an SPDX identifier where there is one, empty if they do not say
+    # What else the source has, such as the type of question: plain JSON, for reports to group by.
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

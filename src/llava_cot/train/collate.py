@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import chain, count
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, cat
 
 from llava_cot.models.local.encoding import PER_TOKEN
@@ -112,21 +113,14 @@ class Collator:
 
 
 def _padded(tensor: Tensor, length: int, value: int) -> Tensor:
-    missing = length - tensor.shape[1]
-    if not missing:
-        return tensor
-    return cat([tensor, tensor.new_full((tensor.shape[0], missing, *tensor.shape[2:]), value)], 1)
+    """Pad the second dimension."""
+    return F.pad(tensor, [0, 0] * (tensor.ndim - 2) + [0, length - tensor.shape[1]], value=value)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Concatenate along the first dimension; pad the others with zeros."""
     shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
-    if all(list(part.shape[1:]) == shape for part in parts):
-        return cat(list(parts))
-    made = parts[0].new_zeros(sum(len(part) for part in parts), *shape)
-    row = 0
-    for part in parts:
-        place: list[Any] = [slice(row, row + len(part)), *(slice(0, size) for size in part.shape[1:])]
-        made[tuple(place)] = part
-        row += len(part)
-    return made
+    missing = [[most - size for most, size in zip(shape, part.shape[1:], strict=True)] for part in parts]
+    # `F.pad` takes the last dimension first, and for each how much comes before and after.
+    sides = [[side for size in reversed(sizes) for side in (0, size)] for sizes in missing]
+    return cat([F.pad(part, side) if any(side) else part for part, side in zip(parts, sides, strict=True)])

@@ -66,11 +66,7 @@ class RunFolder:
                 )
 
     def start(self, recipe: TrainRecipe, **facts: Any) -> None:
-        """Write down the recipe and other facts that must not change.
-
-        Raises:
-            DataError: The run was started with other facts.
-        """
+        """Write down the recipe and facts. Raises DataError if the run was started with other facts."""
         if self._start.is_file():
             started = self._facts()
             for name, value in facts.items():
@@ -153,8 +149,10 @@ class RunMonitor(TrainerCallback):
             return
         for file in (self._folder.log, self._folder.samples):
             cut_after(file, state.global_step)
-        self._seconds = _last_seconds(self._folder)
-        self._log = self._folder.log.open("a", encoding="utf-8")
+        log = self._folder.log
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        self._seconds = float(json.loads(lines[-1])["seconds"]) if lines else 0.0
+        self._log = log.open("a", encoding="utf-8")
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -258,8 +256,3 @@ def sample_answers(
         )
     model.train(was_training)
     return samples
-
-
-def _last_seconds(folder: RunFolder) -> float:
-    lines = folder.log.read_text(encoding="utf-8").splitlines() if folder.log.is_file() else []
-    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0

@@ -214,10 +214,7 @@ def select(
     """The rows to learn, the rows held out for evaluation, and the counts.
 
     A record longer than `max_tokens` is dropped, cut at its end, or refused, as the recipe says. One that
-    would be cut before its first learned token is dropped.
-
-    Raises:
-        DataError: A record is refused, or none is left.
+    would be cut before its first learned token is dropped. Raises DataError if one is refused, or none left.
     """
     rows, held, counts = RowSet(), RowSet(), RowCounts(records=len(records))
     share = recipe.evaluate.share if recipe.evaluate and recipe.evaluate.share else 0.0

@@ -104,11 +104,10 @@ def annotate_to(
 def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estimate:
     """Estimate what is still pending in a folder, and what it would cost. Raises DataError and StoreError."""
     check_folder(folder)
-    if (folder / STORE_FILE).is_file():
-        with Store(folder) as store:
+    with tempfile.TemporaryDirectory() as empty:
+        store_folder = folder if (folder / STORE_FILE).is_file() else Path(empty)
+        with Store(store_folder) as store:
             return estimate(records, store, price)
-    with tempfile.TemporaryDirectory() as nowhere, Store(Path(nowhere)) as store:
-        return estimate(records, store, price)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class _DuelsRun:
                 yield key, record
             else:
                 self.progress.done += 1
-                self._report()
+                self.on_progress(replace(self.progress))
 
     async def one(self, item: tuple[str, Record]) -> str | None:
         """Search one question; returns the model's failure, if there was one."""
@@ -114,13 +114,13 @@ class _DuelsRun:
         except (ImageError, ModelError) as error:
             self.progress.failed += 1
             self.why = f"{record.id}: {error}"
-            self._report()
+            self.on_progress(replace(self.progress))
             return None if isinstance(error, ImageError) else self.why
         self.store.put(key, _FOUND, found)
         self.progress.usd += found["usd"] or 0.0
         self.progress.done += 1
         self.progress.fresh += 1
-        self._report()
+        self.on_progress(replace(self.progress))
         return None
 
     async def _search(self, key: str, record: Record, images: tuple[LoadedImage, ...]) -> dict[str, Any]:
@@ -136,9 +136,6 @@ class _DuelsRun:
             "completion_tokens": found.usage.completion_tokens,
             "usd": found.usage.usd,
         }
-
-    def _report(self) -> None:
-        self.on_progress(replace(self.progress))
 
 
 def why_not(record: Record) -> str | None:

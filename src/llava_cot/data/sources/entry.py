@@ -108,19 +108,16 @@ class DataRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_entries(self) -> DataRecipe:
-        for number, entry in enumerate(self.sources):
-            if entry.count is None:
-                raise ValueError(f"sources[{number}] ({entry.label}) needs `count`, a number or 'all'")
-        for number, entry in enumerate(self.exclude):
-            if entry.count is not None:
-                raise ValueError(
-                    f"exclude[{number}] ({entry.label}) takes no `count`: all of a benchmark counts"
-                )
-        for part in ("sources", "exclude"):
-            labels = [entry.label for entry in getattr(self, part)]
-            for label in labels:
-                if labels.count(label) > 1:
-                    raise ValueError(f"two {part} are called {label!r}; give one of them a `name`")
+        for part, entries in (("sources", self.sources), ("exclude", self.exclude)):
+            labels = [entry.label for entry in entries]
+            for number, entry in enumerate(entries):
+                where = f"{part}[{number}] ({entry.label})"
+                if part == "sources" and entry.count is None:
+                    raise ValueError(f"{where} needs `count`, a number or 'all'")
+                if part == "exclude" and entry.count is not None:
+                    raise ValueError(f"{where} takes no `count`: all of a benchmark counts")
+                if labels.count(entry.label) > 1:
+                    raise ValueError(f"two {part} are called {entry.label!r}; give one of them a `name`")
         return self
 
     def located(self, base: Path) -> DataRecipe:

@@ -44,15 +44,14 @@ def read_hf(
     Raises:
         DataError: It cannot be opened, or a row has no question.
     """
-    rows = _open(path, split, config)
     chosen = dict(columns or {})
     root = Path(path) if os.path.isdir(path) else Path("/nonexistent")
-    for number, row in enumerate(_guarded(rows, path), 1):
+    for number, row in enumerate(_rows(path, split, config), 1):
         with row_errors(Path(path), f"row {number}", row):
             yield _record(row, chosen, root, name)
 
 
-def _open(path: str, split: str, config: str | None) -> Any:
+def _rows(path: str, split: str, config: str | None) -> Iterator[Mapping[str, Any]]:
     with needs_extra(f"opening {path}", "data"):
         import datasets
     folder = Path(path)
@@ -63,24 +62,16 @@ def _open(path: str, split: str, config: str | None) -> Any:
                 if split not in saved:
                     raise DataError(f"{path} has no split {split!r}; it has {', '.join(saved)}")
                 saved = saved[split]
-            return saved.to_iterable_dataset().decode(False)
-        return datasets.load_dataset(path, config, split=split, streaming=True).decode(False)
+            yield from saved.to_iterable_dataset().decode(False)
+        else:
+            yield from datasets.load_dataset(path, config, split=split, streaming=True).decode(False)
     except DataError:
         raise
     except Exception as error:  # as many kinds as there are formats and networks
-        raise _unreadable(path, error) from None
-
-
-def _guarded(rows: Any, path: str) -> Iterator[Mapping[str, Any]]:
-    try:
-        yield from rows
-    except Exception as error:  # whatever the format's reader raises
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str, error: Exception) -> DataError:
-    reason = (str(error).strip() or "no reason given").splitlines()[0]
-    return DataError(f"the data set {path} cannot be read ({type(error).__name__}: {reason[:300]})")
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise DataError(
+            f"the data set {path} cannot be read ({type(error).__name__}: {reason[:300]})"
+        ) from None
 
 
 def _record(row: Mapping[str, Any], columns: Mapping[str, str], root: Path, name: str) -> Record:

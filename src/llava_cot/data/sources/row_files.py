@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -130,10 +131,8 @@ def parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         from pyarrow.parquet import ParquetFile
     try:
         with ParquetFile(file) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
+            batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=_PARQUET_ROWS))
+            for number, row in enumerate(chain.from_iterable(batches), 1):
+                yield f"row {number}", row
     except arrow.ArrowException as error:
         raise DataError(f"{file} is no Parquet file that can be read ({error})") from None
