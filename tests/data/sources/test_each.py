@@ -12,7 +12,6 @@ from PIL import Image
 
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources import SOURCES
-from llava_cot.data.sources.school import LetteredPicture
 from llava_cot.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -87,8 +86,7 @@ def test_ai2d_has_pictures_in_order_of_their_numbers_and_parts_them_by_the_list(
 
 def test_ai2d_draws_the_letters_that_a_question_speaks_of() -> None:
     (picture,) = read("ai2d")[1].pictures
-    assert isinstance(picture, LetteredPicture)
-    assert (picture.name, picture.letters) == ("ai2d/abc_images/2.png", (("A", (4, 4, 28, 20)),))
+    assert picture.name == "ai2d/abc_images/2.png"
     drawn = np.asarray(Image.open(io.BytesIO(picture.read())).convert("L"))
     before = np.asarray(Image.open(FIXTURES / "ai2d/images/2.png").convert("L"))
     changed = np.argwhere(drawn != before)

@@ -199,9 +199,7 @@ def by_chance(rated: Sequence[RatedCandidate], sure: float) -> float:
 def scene_of(record: Record) -> SceneItem | None:
     """The scene that a record asks about; None if it asks about none, or not as this version does."""
     item, turn = named_item(record.id), record.turns[0]
-    if item is None:
-        return None
-    return item if item.has_question(turn.question, turn.options, turn.answer) else None
+    return item if item and item.has_question(turn.question, turn.options, turn.answer) else None
 
 
 @dataclass(frozen=True)

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.sources.base import Source, letter, picture, text
+from llava_cot.data.sources.base import LazyPicture, Source, letter, picture, text
 from llava_cot.data.sources.chats import read_conversation
 from llava_cot.data.sources.row_files import json_lines, json_pairs, json_value, row_errors, text_lines
 
 _GEOQA_PLUS = "opensource/geoqa+.jsonl"
 _TOPICS = ("subject", "topic", "grade")  # of ScienceQA's problems
-
-
-@dataclass(frozen=True)
-class LetteredPicture(Picture):
-    """A diagram with letters in place of its words: their boxes in pixels, left, top, right, bottom."""
-
-    original: Path = Path()
-    letters: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
-
-    def read(self) -> bytes:
-        """The bytes of a PNG. Raises OSError and ImageError."""
-        from PIL import ImageDraw, ImageFont
-
-        from llava_cot.core.images import load_image
-
-        image = load_image(self.original).pil.copy()
-        pen = ImageDraw.Draw(image)
-        for sign, (left, top, right, bottom) in self.letters:
-            pen.rectangle((left, top, right, bottom), fill="white", outline="black")
-            height = min(bottom - top, 1.5 * (right - left) / len(sign))
-            font = ImageFont.load_default(max(height, 6.0))  # smaller ones cannot be read
-            pen.text(((left + right) / 2, (top + bottom) / 2), sign, fill="black", font=font, anchor="mm")
-        data = io.BytesIO()
-        image.save(data, "PNG")
-        return data.getvalue()
 
 
 def _read_ai2d(root: Path, split: str) -> Iterator[Record]:
@@ -73,18 +48,35 @@ def _page_number(file: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 0, file.name)
 
 
-def _lettered(root: Path, name: str) -> LetteredPicture:
+def _lettered(root: Path, name: str) -> Picture:
+    """The diagram with letters in place of its words."""
+    original = picture("ai2d", root, f"images/{name}").file or Path()
     boxes = json_value(root / "annotations" / f"{name}.json")["text"].values()
-    letters = []
-    for box in boxes:
-        (left, top), (right, bottom) = box["rectangle"]
-        if left < right and top < bottom:  # a few boxes are empty
-            letters.append((text(box["replacementText"]), (left, top, right, bottom)))
-    return LetteredPicture(
-        f"ai2d/abc_images/{name}",
-        original=picture("ai2d", root, f"images/{name}").file or Path(),
-        letters=tuple(letters),
-    )
+    letters = [
+        (text(box["replacementText"]), (left, top, right, bottom))
+        for box in boxes
+        for (left, top), (right, bottom) in [box["rectangle"]]
+        if left < right and top < bottom  # a few boxes are empty
+    ]
+    return LazyPicture(f"ai2d/abc_images/{name}", make=partial(_draw_letters, original, letters))
+
+
+def _draw_letters(original: Path, letters: list[tuple[str, tuple[float, float, float, float]]]) -> bytes:
+    """A PNG of the diagram with letters in boxes: left, top, right, bottom in pixels. Raises ImageError."""
+    from PIL import ImageDraw, ImageFont
+
+    from llava_cot.core.images import load_image
+
+    image = load_image(original).pil.copy()
+    pen = ImageDraw.Draw(image)
+    for sign, (left, top, right, bottom) in letters:
+        pen.rectangle((left, top, right, bottom), fill="white", outline="black")
+        height = min(bottom - top, 1.5 * (right - left) / len(sign))
+        font = ImageFont.load_default(max(height, 6.0))  # smaller ones cannot be read
+        pen.text(((left + right) / 2, (top + bottom) / 2), sign, fill="black", font=font, anchor="mm")
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
 
 
 def _read_scienceqa(root: Path, split: str) -> Iterator[Record]:
