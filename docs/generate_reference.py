@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/reference: commands, methods, judges, fields of recipes and requests.
+"""Writes the generated parts of docs/reference: commands, names, methods, judges, fields of recipes, requests.
 
     python docs/generate_reference.py            # write them
     python docs/generate_reference.py --check    # exit status 1 if a page is out of date
@@ -21,6 +21,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import llava_cot
 from llava_cot.cli.main import app
 from llava_cot.data.sources.entry import DataRecipe
 from llava_cot.search.judges import JUDGES
@@ -82,6 +83,27 @@ def _row(name: str, text: str) -> tuple[str, str, str]:
     for registry in ("methods", "judges"):
         text = text.replace(f"{{{registry}}};", f"One of the [{registry}]({registry}.md);")
     return f"`{name}`", text, default
+
+
+# The public names
+
+# Names without a docstring of their own.
+_UNDOCUMENTED = {
+    "JUDGES": "The judges by name.",
+    "LLAVA_COT": "The paper's stage format: summary, caption, reasoning and conclusion.",
+    "METHODS": "The methods by name.",
+    "__version__": "The version of the package.",
+    "ask_sync": "`ask` for code that is not asynchronous.",
+}
+
+
+def names() -> str:
+    """A row for each name that `llava_cot` exports."""
+    rows = [
+        (f"`{name}`", _UNDOCUMENTED.get(name) or _first_sentence(getattr(llava_cot, name)))
+        for name in sorted(llava_cot.__all__, key=str.lower)
+    ]
+    return table(("name", "what it is"), rows)
 
 
 # Methods and judges
@@ -204,6 +226,7 @@ def parts() -> dict[str, str]:
     """The generated parts by name."""
     return {
         "commands": "".join(commands()),
+        "names": names(),
         "methods": methods(),
         "judges": judges(),
         "train-recipe": recipe(TrainRecipe),

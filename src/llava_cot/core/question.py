@@ -13,7 +13,7 @@ __all__ = ["ImageError", "ImageLimits", "ImageSource", "LoadedImage", "Question"
 
 @dataclass(frozen=True)
 class Question:
-    """A question.
+    """A text and the images that it is about.
 
     Attributes:
         text: The question itself.

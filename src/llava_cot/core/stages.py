@@ -30,7 +30,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageFormat:
-    """Ordered stages.
+    """The stages of an answer in order, each with its tags.
 
     Attributes:
         stages: The stages, with distinct lower-case names other than "sentence". Their tags are non-empty,

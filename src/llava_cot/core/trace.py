@@ -126,8 +126,9 @@ class StageTags(_Record):
 
 
 class Trace(_Record):
-    """One question, answered. `chosen` is the path of kept candidates, whose texts make up `text`.
+    """The record of one answered question.
 
+    `chosen` is the path of kept candidates, whose texts make up `text`.
     `judge_model` is the model that the judge used; None where it used none, and in older traces.
     `budget` is the most tokens of the question, judging included; None for no such bound.
     `reasoner` is the second model of `prism`, which answered from what `model` had seen.

@@ -76,8 +76,9 @@ class Constraint:
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Sampling:
-    """How to sample. The defaults are the paper's (published script: 0.6, 0.9, 2,048 new tokens).
+    """The options of sampling, such as temperature and seed.
 
+    The defaults are the paper's (published script: 0.6, 0.9, 2,048 new tokens).
     The options apply in the order of transformers' `generate`: constraint, repetition penalty, temperature,
     top-k, top-p, min-p. With `stop`, text ends at the first of these strings, which stays in it, less any
     white space at its end. Sample i of a call is drawn from (`seed`, `first` + i) alone, whatever else shares
