@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/reference: commands, names, methods, judges, fields of recipes, requests.
+"""Writes the generated parts of docs/reference: commands, names, methods, judges, recipes and requests.
 
     python docs/generate_reference.py            # write them
     python docs/generate_reference.py --check    # exit status 1 if a page is out of date
