@@ -1,4 +1,4 @@
-"""5. Does it pay to spend more on some questions than on others?
+"""5. Does it help to spend more on some questions than on others?
 
 An adaptive method is compared with the same method with as many candidates for every question, at the same
 mean number of tokens. Between two values of N that is the line between them: using the larger N for a random
@@ -99,7 +99,7 @@ def adaptive(arms: Arms, model: str) -> ReportSection:
         x_name="tokens written a question",
         note="The numbers are N or budgets.",
     )
-    return ReportSection("5. Does an adaptive budget pay?", (*sentences, plot, table))
+    return ReportSection("5. Does an adaptive budget help?", (*sentences, plot, table))
 
 
 def ladder(arms: Arms, model: str, spec: Spec) -> list[Arm]:
@@ -180,4 +180,4 @@ def _difference(found: PairedDifference | None, below: str) -> Cell:
 def _outcome(found: PairedDifference) -> str:
     if found.low <= 0 <= found.high:
         return f"{points(found)}: not distinguishable from zero"
-    return f"{points(found)}: it {'pays' if found.value > 0 else 'does not pay'}"
+    return f"{points(found)}: it {'helps' if found.value > 0 else 'does not help'}"

@@ -52,7 +52,7 @@ def reproduce(
         typer.Option(min=1, metavar="P", help="Processes; for mini one a processor, for others 1."),
     ] = None,
 ) -> None:
-    """Put the paper's claims to the test on mini, or three of the four on a model of your own."""
+    """Test the paper's claims on mini, or on your model (without the claim about training)."""
     import os
     import sys
 

@@ -56,7 +56,7 @@ def calibrate(
             "--from",
             metavar="FROM",
             help="A benchmark, or a file or folder of questions of your own; or traces (.json) that hold "
-            "scores, repeatable. If not given, scenes that nothing is tested on.",
+            "scores, repeatable. By default scenes:validation.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,

@@ -31,7 +31,7 @@ VERBS = {
     "judge": "Measure judges.",
     "models": "Look at models behind servers.",
     "scenes": "Write images of made-up scenes with questions, answers and annotations.",
-    "reproduce": "Put the paper's claims to the test on mini, or three of the four on a model of your own.",
+    "reproduce": "Test the paper's claims on mini, or on your model (without the claim about training).",
 }
 
 

@@ -23,7 +23,7 @@ def check(
     server: Annotated[str, typer.Argument(help="An address, or a name in endpoints.yaml.")],
     model_name: ModelName = None,
 ) -> None:
-    """Find out again what a server can do, and save it for the next time."""
+    """Detect again what a server supports, and save it for later runs."""
     from llava_cot.models.endpoint.capabilities import capabilities_folder
     from llava_cot.models.registry import open_endpoint
 

@@ -28,7 +28,7 @@ CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in Mi
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on standard error.")]
 
 
 def new_app(help: str | None = None) -> typer.Typer:

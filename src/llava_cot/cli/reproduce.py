@@ -22,7 +22,7 @@ def _study() -> typer.Typer:
 
     @missing.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def reproduce() -> None:
-        """Put the paper's claims to the test (from a clone of the repository)."""
+        """Test the paper's claims (from a clone of the repository)."""
         raise ValueError(
             "reproduce runs the repository's research/paper, which the package does not have; run it from a "
             "clone, installed with: make install EXTRAS=eval"

@@ -185,12 +185,14 @@ class ResourceOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reasoner: str | None = Field(
-        default=None, description="Another model, as --model, for methods in which one reasons."
+        default=None, description="A second model, as --model, that reasons in methods such as prism."
     )
     judge_model: str | None = Field(
         default=None, description="Another model that judges; a reward model for the judge reward."
     )
-    examples: str | None = Field(default=None, description="Worked examples for cot-few-shot (YAML).")
+    examples: str | None = Field(
+        default=None, description="Worked examples for the method cot-few-shot (YAML)."
+    )
     calibration: str | None = Field(
         default=None,
         description="The judge's calibration, for methods with a cut-off; see `judge calibrate`.",

@@ -99,7 +99,7 @@ def test_the_section_has_gains_and_savings() -> None:
     assert equal.startswith(
         "adaptive-majority-10 against the line between single and majority-10, at equal tokens: +41.7 points"
     )
-    assert equal.endswith(": it pays.")
+    assert equal.endswith(": it helps.")
     assert full.startswith("adaptive-majority-10 against majority-10: 0.0 points (")
     assert full.endswith("for 25.0% of its tokens.")
     [shown] = [part for part in section.parts if isinstance(part, ReportTable)]
@@ -115,4 +115,4 @@ def test_an_interval_with_zero_is_not_called_a_gain() -> None:
     assert equal.startswith("adaptive-majority-4 against single, at equal tokens: 0.0 points")
     assert equal.endswith("not distinguishable from zero.")
     worse = arms(*found.values(), arm("mini", "adaptive-majority-8", [0.0] * 20, tokens=90))
-    assert any(told.endswith("it does not pay.") for told in said(budgets.adaptive(worse, "mini")))
+    assert any(told.endswith("it does not help.") for told in said(budgets.adaptive(worse, "mini")))
