@@ -26,7 +26,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
-	@echo "Installing llava-cot and its dependencies: a few minutes, the first time ..."
+	@echo "Installing llava-cot and its dependencies: a few minutes, the first time, torch the longest ..."
 	@$(BIN)/$(PIP) install -c constraints.txt -e . | $(NAMES)
 	@touch $@
 	@echo "Installed. To have llava-cot on the PATH: source $(VENV)/bin/activate"
@@ -40,7 +40,7 @@ $(VENV)/.installed-%: $(VENV)/.installed
 demo: install
 	@echo "Opening the built-in model, mini, and searching with 4 candidates for each stage ..."
 	@$(BIN)/llava-cot ask examples/scene.png "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. How many objects are left now?" \
-		--method stage-beam -n 4 --show-search
+		--method stage-beam -n 4 --temperature 1 --seed 8 --show-search
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llava_cot.core.question import Question, load_image
     from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format
     from llava_cot.core.trace import Candidate, Trace, Usage
+    from llava_cot.errors import DataError, ImageError, ModelError, RequestError
     from llava_cot.models.base import Model, Prompt, Sampling
     from llava_cot.models.registry import open_model
     from llava_cot.search.ask import answer, ask, ask_sync
@@ -30,6 +31,7 @@ _HOMES = {
     "core.question": ("Question", "load_image"),
     "core.stages": ("LLAVA_COT", "StageFormat", "make_format"),
     "core.trace": ("Candidate", "Trace", "Usage"),
+    "errors": ("DataError", "ImageError", "ModelError", "RequestError"),
     "models.base": ("Model", "Prompt", "Sampling"),
     "models.registry": ("open_model",),
     "search.ask": ("answer", "ask", "ask_sync"),
@@ -46,13 +48,17 @@ __all__ = [
     "LLAVA_COT",
     "METHODS",
     "Candidate",
+    "DataError",
+    "ImageError",
     "Judge",
     "JudgeScore",
     "Model",
+    "ModelError",
     "Preference",
     "Prompt",
     "Question",
     "Request",
+    "RequestError",
     "Resources",
     "Sampling",
     "Search",

@@ -71,7 +71,8 @@ def missing_package(what: str, package: str | None, *, extra: str) -> str:
         package: The package's name.
         extra: The optional dependencies of this package that include it.
     """
-    return f"{what} needs {package}, which is not installed; in the clone, run: pip install -e '.[{extra}]'"
+    install = f"pip install -c constraints.txt -e '.[{extra}]'"
+    return f"{what} needs {package}, which is not installed; in the clone, run: {install}"
 
 
 class RequestError(ValueError):

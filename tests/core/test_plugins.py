@@ -116,6 +116,7 @@ def test_an_entry_of_the_package_is_not_replaced(path: Path) -> None:
         ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_"),
         ("def (", "SyntaxError: "),
         ("raise RuntimeError('first line\\nsecond line')", "RuntimeError: first line second line"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
         ("", "AttributeError: "),
     ],
 )
@@ -130,6 +131,9 @@ def test_a_faulty_package_is_named_in_one_sentence(path: Path, code: str, fault:
     sentence = str(caught.value)
     assert sentence.startswith("the thing 'bad' of the package faulty-things cannot be loaded: ")
     assert fault in sentence and "\n" not in sentence
+    (path / "faulty_things.py").write_text("BAD = 2")  # it is not imported again
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        registry["bad"]
 
 
 def test_an_entry_point_that_registers_another_name_is_refused(path: Path) -> None:
@@ -146,7 +150,54 @@ def test_an_unknown_name_is_answered_with_those_that_there_are(path: Path) -> No
     assert str(registry.unknown("blue")) == "there is no thing 'blue'; choose one of own, red"
 
 
+@pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "a@b", "A", "1", "x\ny", None, 5])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="cannot name a thing; use lower-case letters"):
+        things().add(name, 1)
+
+
 # The registries of methods and judges, in a process of its own.
+
+FIRST_ACCESS = """
+import threading
+from llava_cot.search.request import make_request
+
+failures = []
+start = threading.Barrier(8)
+
+def look() -> None:
+    start.wait()
+    try:
+        make_request("stage-beam", judge="logits")
+    except ValueError as error:
+        failures.append(error)
+
+threads = [threading.Thread(target=look) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert not failures, failures
+"""
+
+
+def test_threads_may_look_up_at_the_same_time() -> None:
+    subprocess.run([sys.executable, "-c", FIRST_ACCESS], check=True)
+
+
+def test_the_packages_own_judge_is_not_taken_before_it_is_looked_up() -> None:
+    code = (
+        "from llava_cot import JUDGES, Judge, judge\n"
+        "class Other(Judge):\n"
+        "    async def score(self, question, stage, context, candidate, *, seed): ...\n"
+        "try: judge('self')(Other)\n"
+        "except ValueError as error: print(error)\n"
+        "print(*JUDGES)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "there is already a judge 'self'; choose another name",
+        "self logits likelihood reward rules verifier",
+    ]
+
 
 PLUGIN = """
     from llava_cot import JudgeScore, Judge, judge, method

@@ -356,7 +356,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(
         DataError,
-        match=rf"needs {missing}, which is not installed; in the clone, run: pip install -e '.\[data\]'",
+        match=rf"needs {missing}, which is .*: pip install -c constraints.txt -e '.\[data\]'",
     ):
         sampling.sample(file, source / "out", silent)
 

@@ -232,7 +232,7 @@ def test_easy_vqa_as_it_is_installed() -> None:
 
 def test_easy_vqa_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"in the clone, run: pip install -e '\.\[eval\]'"):
+    with pytest.raises(DataError, match=r"in the clone, run: pip install -c constraints.txt -e '\.\[eval\]'"):
         open_benchmark("easy-vqa")
 
 

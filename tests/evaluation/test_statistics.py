@@ -268,5 +268,7 @@ def test_the_mean_is_in_its_interval(drawn: list[tuple[int, int]]) -> None:
 
 def test_without_scipy_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"statistics needs scipy.*pip install -e '\.\[eval\]'"):
+    with pytest.raises(
+        DataError, match=r"statistics needs scipy.*pip install -c constraints.txt -e '\.\[eval\]'"
+    ):
         statistics.check_scipy()

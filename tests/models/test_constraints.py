@@ -212,7 +212,8 @@ async def test_without_llguidance_a_form_is_refused_with_what_to_install(
     monkeypatch.setitem(sys.modules, "llguidance", None)
     model = LocalModel(one.folder, device="cpu")
     with pytest.raises(
-        ModelError, match=r"needs llguidance, .* in the clone, run: pip install -e '\.\[structured\]'"
+        ModelError,
+        match=r"needs llguidance, .* pip install -c constraints.txt -e '\.\[structured\]'",
     ):
         await model.sample(Prompt(MESSAGES[0]), 1, replace(WARM, constraint=FINITE))
     assert await model.sample(Prompt(MESSAGES[0]), 1, WARM)

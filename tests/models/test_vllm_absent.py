@@ -17,7 +17,7 @@ def test_a_model_for_vllm_is_refused_with_what_to_install(
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(
         ModelError,
-        match=r"^a model named vllm:FOLDER needs vllm, .* in the clone, run: pip install -e '\.\[vllm\]'$",
+        match=r"^a model named vllm:FOLDER needs vllm, .* of its own: docs/how-to/use-vllm\.md$",
     ):
         open_model(f"vllm:{tmp_path}")
 

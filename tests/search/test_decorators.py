@@ -14,8 +14,9 @@ from llava_cot.errors import RequestError
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES
+from llava_cot.search.judges.self_judge import SelfJudge
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import parse_spec, possible_judges, possible_methods
+from llava_cot.search.request import parse_spec, possible_judges, possible_methods, runs_alone
 from llava_cot.search.resources import Resources
 
 
@@ -152,7 +153,7 @@ def test_a_judge_whose_scores_are_no_probabilities_is_refused_where_they_are_nee
 
 def test_a_judge_that_uses_a_model_is_given_it() -> None:
     @judge("asker", uses="model")
-    class Asker(Judge):
+    class Asker(SelfJudge):
         pass
 
     from llava_cot.search.ask import make_judge
@@ -170,7 +171,65 @@ def test_names_are_taken_once() -> None:
     with pytest.raises(ValueError, match="there is already a method 'single'; choose another name"):
         method("single")(mine)
     with pytest.raises(ValueError, match="there is already a judge 'self'; choose another name"):
-        judge("self")(type("Mine", (Judge,), {}))
-    method("mine")(mine)
+        judge("self")(type("Mine", (SelfJudge,), {}))
+    method("mine", n=3)(mine)
+    method("mine", n=4)(mine)  # its module is reloaded
+    assert METHODS["mine"].n == 4
+    mine.__module__ = "another"
     with pytest.raises(ValueError, match="there is already a method 'mine'"):
         method("mine")(mine)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["greedy", "weighted-majority", "best-of", "single-n", "mine-4", "mine-within", "Mine", "a@b", "", "x y"],
+)
+def test_a_name_that_a_spec_could_not_give_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a method"):
+
+        @method(name)
+        async def mine(search: Search) -> None: ...
+
+
+def test_what_cannot_be_declared_is_refused_at_once() -> None:
+    async def mine(search: Search) -> None: ...
+
+    with pytest.raises(ValueError, match="n = 0"):
+        method("mine", n=0)(mine)
+    with pytest.raises(ValueError, match="resource 'glasses'; there are reasoner"):
+        method("mine", requires=("glasses",))(mine)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be an async function"):
+        method("mine")(lambda search: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="must be a subclass of Judge"):
+        judge("mine")(dict)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="must define prefer or score"):
+        judge("mine")(type("Mute", (Judge,), {}))
+    assert "mine" not in METHODS and "mine" not in JUDGES
+
+
+def test_one_class_is_one_judge() -> None:
+    class Fixed(Judge):
+        async def score(
+            self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
+        ) -> JudgeScore:
+            return JudgeScore(1.0)
+
+    judge("one")(Fixed)
+    with pytest.raises(ValueError, match="Fixed is already the judge 'one'"):
+        judge("two")(Fixed)
+
+
+def test_a_methods_own_judge_is_checked_too() -> None:
+    @method("mine", judge="typo")
+    async def mine(search: Search) -> None: ...
+
+    with pytest.raises(RequestError, match="there is no judge 'typo'") as caught:
+        make_request("mine")
+    assert caught.value.field == "judge"
+    assert not runs_alone("mine") and "self" in possible_judges("mine")
+
+    @method("ours", judge="self", scores=True)
+    async def ours(search: Search) -> None: ...
+
+    with pytest.raises(RequestError, match="needs scores, and self gives none"):
+        make_request("ours")

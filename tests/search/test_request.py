@@ -1,11 +1,14 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playing import SEARCHES, resources_for
 
+from llava_cot.errors import RequestError
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import Spec, parse_spec
+from llava_cot.search.request import Spec, make_request, parse_spec
 
 searches = st.builds(
     lambda search, n, budget: Spec(
@@ -94,3 +97,46 @@ def test_greedy_is_single_at_temperature_0() -> None:
 def test_what_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told.replace("(", r"\(")):
         parse_spec(text).request()
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"method": ""}, "there is no method ''"),
+        (
+            {"method": "stage-beem"},
+            "there is no method 'stage-beem'; did you mean stage-beam? There are ",
+        ),
+        ({"method": "best-of-4"}, "best-of-4 names a method and n; give best-of-n and 4 apart"),
+        ({"n": 10**20}, "n is 100000000000000000000; give at most 100,000"),
+        ({"judge": "logit"}, "there is no judge 'logit'; did you mean logits?"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_explained(choices: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        make_request(**choices)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("choices", "field"),
+    [
+        ({"n": 2.0}, "n"),
+        ({"n": True}, "n"),
+        ({"n": "2"}, "n"),
+        ({"method": ["single"]}, "method"),
+        ({"judge": 3}, "judge"),
+        ({"method": "majority", "budget": 1.5}, "budget"),
+        ({"sampling": {"seed": 1}}, "sampling"),
+        ({"fmt": "think,answer"}, "fmt"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_field(choices: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError, match=rf"^{field} is ") as caught:
+        make_request(**choices)
+    assert caught.value.field == field
+
+
+def test_an_alias_is_the_method_everywhere() -> None:
+    assert make_request("weighted-majority").method == "weighted-best-of-n"
+    assert parse_spec("weighted-majority-4").request().method == "weighted-best-of-n"

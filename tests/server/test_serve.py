@@ -95,8 +95,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: os.PathLike[str]) -
     )
     assert done.returncode == 2
     assert (
-        b"the server needs fastapi, which is not installed; in the clone, run: pip install -e '.[serve]'"
-        in done.stderr
+        b"the server needs fastapi, which is not installed; in the clone, run: "
+        b"pip install -c constraints.txt -e '.[serve]'" in done.stderr
     )
 
 

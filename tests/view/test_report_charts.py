@@ -106,5 +106,5 @@ def test_plots_of_nothing_are_refused() -> None:
 
 def test_without_matplotlib_the_error_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(DataError, match=r"plots needs matplotlib.*pip install -e '\.\[eval\]'"):
+    with pytest.raises(DataError, match=r"plots needs matplotlib.* -c constraints.txt -e '\.\[eval\]'"):
         draw(line_plot([PlotLine("a", (PlotPoint(5, MeanEstimate(50, 40, 60)),))]))

@@ -38,16 +38,17 @@ app = new_app()
 @options_from("resources", ResourceOptions)
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 def ask(
+    *,
     image: Annotated[str, typer.Argument(help="A path, a URL, '-' for standard input, 'none' for no image.")],
     question: Annotated[str, typer.Argument(help="The question.")],
-    search: SearchOptions,
-    resources: ResourceOptions,
-    sampling: Sampling,
     more: Annotated[
         list[str] | None, typer.Option("--image", metavar="IMAGE", help="One more image; may be repeated.")
     ] = None,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
+    search: SearchOptions,
+    sampling: Sampling,
+    resources: ResourceOptions,
     stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -32,8 +32,7 @@ _OPTIONS = [name for name in SAMPLING_OPTIONS if name != "seed"]
 @options_from("resources", ResourceOptions)
 @options_from("sampling", Sampling, _OPTIONS)
 def evaluate(
-    resources: ResourceOptions,
-    sampling: Sampling,
+    *,
     benchmarks: Annotated[
         list[str],
         typer.Argument(
@@ -88,6 +87,8 @@ def evaluate(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local.")
     ] = None,
+    sampling: Sampling,
+    resources: ResourceOptions,
     stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -34,7 +34,7 @@ def verbs() -> None:
 @app.command()
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 def calibrate(
-    sampling: Sampling,
+    *,
     judge: Annotated[
         str,
         typer.Option(
@@ -61,6 +61,7 @@ def calibrate(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,
     stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
+    sampling: Sampling,
     stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

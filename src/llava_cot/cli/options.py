@@ -52,8 +52,8 @@ def complete_methods(incomplete: str = "") -> list[str]:
 
 def complete_specs(incomplete: str) -> list[str]:
     """The specs of methods that begin so, each with the method's own n."""
-    from llava_cot.search.methods import METHODS
-    from llava_cot.search.request import GREEDY, parse_spec
+    from llava_cot.search.methods.base import GREEDY, METHODS
+    from llava_cot.search.request import parse_spec
 
     return _beginning([GREEDY, *(parse_spec(name).name for name, _ in METHODS.items())], incomplete)
 

@@ -18,7 +18,7 @@ app = new_app()
 @app.command()
 @options_from("resources", ResourceOptions)
 def serve(
-    resources: ResourceOptions,
+    *,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -42,6 +42,7 @@ def serve(
     raw: Annotated[
         bool, typer.Option("--raw", help="Reply with the tagged text, not just the conclusion.")
     ] = False,
+    resources: ResourceOptions,
     stages: Stages = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -64,9 +65,11 @@ def serve(
         allow_urls=allow_urls,
         api_key=_key(api_key_env) if api_key_env is not None else None,
     )
-    with closing(listen(host, port)) as listening, spec.open_with(model, model_name) as (opened, ready):
-        print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
-        run_server(opened, settings, listening, ready)
+    with closing(listen(host, port)) as listening:
+        print(f"opening {model} ...", file=sys.stderr, flush=True)
+        with spec.open_with(model, model_name) as (opened, ready):
+            print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
+            run_server(opened, settings, listening, ready)
 
 
 def _key(name: str) -> str:

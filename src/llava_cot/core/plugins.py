@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -11,6 +14,7 @@ from typing import Generic, TypeVar
 from llava_cot.core.wording import one_line
 
 T = TypeVar("T")
+_NAME = re.compile("[a-z][a-z0-9_-]*")
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -33,20 +37,29 @@ class Registry(Mapping[str, T], Generic[T]):
         self.group = group
         self.noun = noun
         self._modules = tuple(modules)
-        self._imported = False
+        self._imported = not modules
+        self._begun = False
+        self._importing = threading.RLock()
         self._decorated = decorated
         self._entries: dict[str, T] = {}
         self._homes: dict[str, str] = {}
         self._entry_points: dict[str, EntryPoint] | None = None
+        self._faults: dict[str, str] = {}  # of entry points that cannot be loaded
 
     def add(self, name: str, entry: T, module: str = "") -> None:
-        """Register an entry, defined in `module`. A cell of a notebook, or a script, may define it again.
+        """Register an entry, defined in `module`, which may define it again when it is reloaded.
 
         Raises:
-            ValueError: The name is taken by another entry.
+            ValueError: The name is taken by another entry, or is not a name.
         """
-        redefined = module == self._homes.get(name) == "__main__"
-        if name in self._entries and self._entries[name] is not entry and not redefined:
+        if module not in self._modules:
+            self._import_own()  # before another package can take one of their names
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a {self.noun}; use lower-case letters, digits, - and _, a letter first"
+            )
+        again = module and module == self._homes.get(name)
+        if name in self._entries and self._entries[name] is not entry and not again:
             raise ValueError(f"there is already a {self.noun} {name!r}; choose another name")
         self._entries[name] = entry
         self._homes[name] = module
@@ -83,12 +96,18 @@ class Registry(Mapping[str, T], Generic[T]):
     def _import_own(self) -> None:
         if self._imported:
             return
-        self._imported = True  # first, since a module may look up an entry as it is imported
-        for module in self._modules:
-            import_module(module)
-        order = {module: number for number, module in enumerate(self._modules)}
-        names = sorted(self._entries, key=lambda name: order.get(self._homes.get(name, ""), len(order)))
-        self._entries = {name: self._entries[name] for name in names}
+        with (
+            self._importing
+        ):  # other threads wait; a module that looks up an entry as it is imported does not
+            if self._imported or self._begun:
+                return
+            self._begun = True
+            for module in self._modules:
+                import_module(module)
+            order = {module: number for number, module in enumerate(self._modules)}
+            names = sorted(self._entries, key=lambda name: order.get(self._homes.get(name, ""), len(order)))
+            self._entries = {name: self._entries[name] for name in names}
+            self._imported = True
 
     def _external(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:
@@ -97,22 +116,29 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _load(self, name: str) -> None:
         """Import the entry point. It may register itself by a decorator, or be the entry."""
-        point = self._external()[name]
-        try:
-            loaded = point.load()
-        except Exception as error:  # any fault of the other package, named so that the user can remove it
-            raise ValueError(
-                f"the {self.noun} {name!r} of the package {point.dist.name if point.dist else point.value} "
-                f"cannot be loaded: {type(error).__name__}: {one_line(str(error))}"
-            ) from error
-        if not self._decorated:
-            self._entries.setdefault(name, loaded)
-        if name not in self._entries:
-            raise ValueError(
-                f"the entry point {point.value} in {self.group} registers no {self.noun} {name!r}; give both "
-                "the same name"
-            )
+        if name not in self._faults:
+            point = self._external()[name]
+            try:
+                loaded = point.load()
+                if not self._decorated and name not in self._entries:
+                    self.add(name, loaded)
+            except (Exception, SystemExit) as error:  # named, so that the user can remove the package
+                package = point.dist.name if point.dist else point.value
+                reason = f"{type(error).__name__}: {one_line(str(error))}"
+                self._faults[name] = (
+                    f"the {self.noun} {name!r} of the package {package} cannot be loaded: {reason}"
+                )
+            else:
+                if name in self._entries:
+                    return
+                self._faults[name] = (
+                    f"the entry point {point.value} in {self.group} registers no {self.noun} {name!r}; give "
+                    "both the same name"
+                )
+        raise ValueError(self._faults[name])
 
     def unknown(self, name: str) -> ValueError:
-        """The error for a name that is not registered."""
-        return ValueError(f"there is no {self.noun} {name!r}; choose one of {', '.join(self)}")
+        """The error for a name that is not registered, with the one that it resembles."""
+        similar = get_close_matches(name, self, 1)
+        meant = f"did you mean {similar[0]}? There are" if similar else "choose one of"
+        return ValueError(f"there is no {self.noun} {name!r}; {meant} {', '.join(self)}")

@@ -35,8 +35,12 @@ def shortened(text: str, most: int = 40) -> str:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, and where: "sources[2].count: Input should be ..."."""
-    fault = error.errors(include_url=False)[0]
+    """The first thing that pydantic found wrong, and where: "sources[2].count: Input should be ...".
+
+    An unknown field comes first: it may be another one misspelled, which then seems to be absent.
+    """
+    faults = error.errors(include_url=False)
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     unknown = fault["type"] == "extra_forbidden"
     reason = "there is no such field" if unknown else fault["msg"].removeprefix("Value error, ")

@@ -22,7 +22,7 @@ from typing import Any
 from cachetools import LRUCache
 from transformers import GenerationConfig
 
-from llava_cot.errors import ModelError, ModelFailure, missing_package
+from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.background import BackgroundLoop, gather_or_cancel
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
@@ -247,7 +247,10 @@ class VllmModel:
 def platform_settings(device: str, dtype: str) -> dict[str, Any]:
     """Settings that depend on what vLLM was built for. Raises ModelError, also if vLLM is not installed."""
     if find_spec("vllm") is None:
-        raise ModelError(missing_package("a model named vllm:FOLDER", "vllm", extra="vllm"))
+        raise ModelError(
+            "a model named vllm:FOLDER needs vllm, which is not installed; it needs an environment of its "
+            "own: docs/how-to/use-vllm.md"
+        )
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until it reads that itself

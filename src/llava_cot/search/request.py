@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.errors import RequestError
 from llava_cot.models.base import Sampling
 from llava_cot.search.calibration import has_cut_off
 from llava_cot.search.judges.base import JUDGES, Judge
-from llava_cot.search.methods.base import METHODS, Method, ResourceName, short_name
+from llava_cot.search.methods.base import ALIASES, GREEDY, METHODS, Method, ResourceName, short_name
 from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, option, other_judge
 
 DEFAULT_METHOD = "stage-beam"  # the paper's
-GREEDY = "greedy"  # the spec of `single` at temperature 0
-_ALIASES = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
+MAX_N = 100_000  # candidates; more are a slip of the keyboard
 _NUMBERED = re.compile(r"(.+)-([1-9][0-9]{0,8})")
 _WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
 
@@ -96,14 +95,19 @@ def make_request(
     Raises:
         RequestError: The choices cannot work; the error names the field.
     """
-    method = method or DEFAULT_METHOD
+    _check_types(method, n, judge, budget, sampling, fmt)
+    method = DEFAULT_METHOD if method is None else ALIASES.get(method, method)
     if method not in METHODS:
+        named = _NUMBERED.fullmatch(method)
+        if named and (known := _method(named[1])):
+            raise RequestError("method", f"{method} names a method and n; give {known} and {named[2]} apart")
         raise RequestError("method", str(METHODS.unknown(method)))
-    declared = METHODS[method]
+    declared = _declaration(method)
     if n is None:
         n = declared.n
-    if n < 1:
-        raise RequestError("n", f"n is {n}; a question needs at least one candidate")
+    if not 1 <= n <= MAX_N:
+        least = "a question needs at least one candidate" if n < 1 else f"give at most {MAX_N:,}"
+        raise RequestError("n", f"n is {n}; {least}")
     if declared.single and n != 1:
         raise RequestError(
             "n", f"the method {method} takes one sample, not {n}; use n = 1, or choose a search"
@@ -115,23 +119,53 @@ def make_request(
         )
     if budget is not None and budget < 1:
         raise RequestError("budget", f"the budget is {budget} tokens; give at least 1")
-    _check_judge(declared, judge)
+    if judge is not None and declared.judge is None:
+        raise RequestError("judge", f"the method {method} uses no judge; drop it, or choose a search")
     judge = declared.judge if judge is None else judge
+    _check_judge(declared, judge)
     _check_resources(declared, judge, Resources() if resources is None else resources)
     return Request(method, n, judge, sampling or Sampling(), budget, fmt)
+
+
+def _check_types(
+    method: object, n: object, judge: object, budget: object, sampling: object, fmt: object
+) -> None:
+    """Raises RequestError for a value of the wrong type, which HTTP and the command line cannot pass."""
+    name = None if isinstance(judge, Judge) else judge
+    try:
+        SearchOptions(method=method, n=n, judge=name, budget=budget)  # type: ignore[arg-type]
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        field = str(fault["loc"][0])
+        raise RequestError(field, f"{field} is {fault['input']!r}: {fault['msg']}") from None
+    if sampling is not None and not isinstance(sampling, Sampling):
+        raise RequestError("sampling", f"sampling is a {type(sampling).__name__}; give a Sampling")
+    if not isinstance(fmt, StageFormat):
+        raise RequestError(
+            "fmt", f"fmt is a {type(fmt).__name__}; give a StageFormat, as make_format makes it"
+        )
+
+
+def _declaration(method: str) -> Method:
+    try:
+        return METHODS[method]
+    except ValueError as error:  # of another package
+        raise RequestError("method", str(error)) from None
 
 
 def _check_judge(declared: Method, judge: str | Judge | None) -> None:
     """Raises RequestError for a judge that cannot work with the method."""
     method = declared.name
-    if judge is not None and declared.judge is None:
-        raise RequestError("judge", f"the method {method} uses no judge; drop it, or choose a search")
     if judge is None:
         return
     if isinstance(judge, Judge):
         name, scores, probability = judge.name, judge.can_score, judge.probability
     elif judge in JUDGES:
-        name, scores, probability = judge, JUDGES[judge].scores, JUDGES[judge].probability
+        try:
+            known = JUDGES[judge]
+        except ValueError as error:  # of another package
+            raise RequestError("judge", str(error)) from None
+        name, scores, probability = judge, known.scores, known.probability
     else:
         raise RequestError("judge", str(JUDGES.unknown(judge)))
     if declared.scores and not scores:
@@ -154,8 +188,9 @@ def _check_resources(
     """Raises RequestError for a resource that is required and missing, or of another judge."""
     calibration = resources.calibration
     measured = calibration.judge if calibration and "calibration" in declared.resources else None
-    if measured is not None and isinstance(judge, str) and measured != judge:
-        raise RequestError("calibration", other_judge(measured, judge))
+    used = judge.name if isinstance(judge, Judge) else judge
+    if measured is not None and used is not None and measured != used:
+        raise RequestError("calibration", other_judge(measured, used))
     for user, name in required(declared.name, judge):
         if not resources.has(name):
             field = "judge" if user == judge else "method"
@@ -277,7 +312,7 @@ def parse_spec(text: str) -> Spec:
         raise RequestError(
             "method", f"there is no method {text!r}; choose one of {GREEDY}, {', '.join(names)} (N from 1)"
         )
-    declared = METHODS[method]
+    declared = _declaration(method)
     return Spec(
         method,
         declared.n if number is None else number,
@@ -289,4 +324,4 @@ def parse_spec(text: str) -> Spec:
 
 def _method(name: str) -> str | None:
     known = {GREEDY: "single"} | {short_name(name): name for name in METHODS} | {m: m for m in METHODS}
-    return known.get(_ALIASES.get(name, name))
+    return known.get(ALIASES.get(name, name))

@@ -271,8 +271,8 @@ def absolute(spec: str) -> str:
 
 
 def _fitting(calibration: Calibration | None, method: str, judge: str | None) -> Calibration | None:
-    fits = calibration is None or calibration.judge == (judge or METHODS[method].judge)
-    return calibration if fits else None
+    own = METHODS[method].judge if method in METHODS else None
+    return calibration if calibration is None or calibration.judge == (judge or own) else None
 
 
 def _unused(name: ResourceName) -> str:

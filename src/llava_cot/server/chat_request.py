@@ -11,6 +11,7 @@ from typing import Any
 from llava_cot.core.images import ImageLimits, LoadedImage, is_data_url, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.wording import shortened
 from llava_cot.errors import RequestError
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.search.methods import METHODS
@@ -106,7 +107,7 @@ def read_choices(
     """
     named, greedy = _read_name(name, model)
     search = search or SearchOptions()
-    if named.method and (search.method or search.n):
+    if named.method is not None and (search.method, search.n) != (None, None):
         raise ApiError(
             400,
             f"the model {name} names a method and so does search; use {model} as the model, "
@@ -114,23 +115,25 @@ def read_choices(
             param="search",
         )
     for field in ("judge", "budget"):
-        if getattr(named, field) and getattr(search, field):
+        if getattr(named, field) is not None and getattr(search, field) is not None:
             raise ApiError(
                 400, f"the model {name} names a {field} and so does search; drop one of them", param="search"
             )
-    merged = {field: getattr(named, field) or getattr(search, field) for field in SearchOptions.model_fields}
+    merged = search.model_dump() | {
+        field: value for field, value in named.model_dump().items() if value is not None
+    }
     if greedy:
         sampling = replace(sampling or Sampling(), temperature=0.0)
-    method = merged["method"] or DEFAULT_METHOD
-    if method in METHODS:
-        resources = resources.fitting(method, merged["judge"])
+    resources = resources.fitting(
+        DEFAULT_METHOD if merged["method"] is None else merged["method"], merged["judge"]
+    )
     try:
         return make_request(**merged, sampling=sampling, fmt=fmt, resources=resources)
     except RequestError as error:
         if getattr(named, error.field, None) is None:
             raise request_error(error, f"search.{error.field}") from None
         if error.needs is None:
-            raise _unknown_model(name, model) from None
+            raise _unknown_model(name, model, error) from None
         raise request_error(error, "model") from None
 
 
@@ -155,8 +158,8 @@ def _read_name(name: str, model: str) -> tuple[SearchOptions, bool]:
         raise _unknown_model(name, model)
     try:
         spec = parse_spec(spec_text)
-    except ValueError:
-        raise _unknown_model(name, model) from None
+    except RequestError as error:
+        raise _unknown_model(name, model, error) from None
     for what, value, most in (
         ("candidates", spec.n, MAX_CANDIDATES),
         ("tokens of budget", spec.budget or 0, MAX_BUDGET),
@@ -168,11 +171,12 @@ def _read_name(name: str, model: str) -> tuple[SearchOptions, bool]:
     return options, spec.temperature == 0
 
 
-def _unknown_model(name: str, model: str) -> ApiError:
-    shown = name if len(name) <= 80 else name[:77] + "..."
+def _unknown_model(name: str, model: str, reason: RequestError | None = None) -> ApiError:
+    why = "" if reason is None else f" ({reason})"
     return ApiError(
         404,
-        f"there is no model {shown!r} here; /v1/models lists names, such as {model}:stage-beam-4",
+        f"there is no model {shortened(name, 80)!r} here{why}; /v1/models lists names, such as "
+        f"{model}:stage-beam-4",
         param="model",
         code="model_not_found",
     )

@@ -367,7 +367,7 @@ def test_where_a_cut_off_comes_from() -> None:
             None,
             "scores of the judge marks have no known scale; .*judge calibrate --judge marks`",
         ),
-        (named("marks"), Calibration("reward", 0, 1), "made for the judge reward, but this is marks"),
+        (named("marks"), Calibration("reward", 0, 1), "made for the judge reward, but this run uses marks"),
         (
             named("reward", "a"),
             Calibration("reward", 0, 1, judge_model="b"),

@@ -12,7 +12,8 @@ from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.evaluation.statistics import MeanEstimate, headline
 from llava_cot.evaluation.types import Metric, RunKey
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import GREEDY, Spec, parse_spec
+from llava_cot.search.methods.base import GREEDY
+from llava_cot.search.request import Spec, parse_spec
 
 _ONE_ANSWER = ("single", GREEDY)
 

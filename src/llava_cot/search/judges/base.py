@@ -183,10 +183,19 @@ def judge(
         prompted: Its prompts can be replaced by --judge-prompts.
 
     Raises:
-        ValueError: There is another judge of this name.
+        ValueError: There is another judge of this name, or this class is another judge.
+        TypeError: It is no subclass of `Judge`, or defines neither `prefer` nor `score`.
     """
 
     def register(cls: J) -> J:
+        if not (isinstance(cls, type) and issubclass(cls, Judge)):
+            raise TypeError(f"the judge {name} must be a subclass of Judge")
+        if cls.prefer is Judge.prefer and cls.score is Judge.score:
+            raise TypeError(f"the judge {name} must define prefer or score")
+        if cls.__dict__.get("name") not in (None, name):
+            raise ValueError(
+                f"{cls.__name__} is already the judge {cls.name!r}; give {name!r} a subclass of its own"
+            )
         cls.name, cls.probability = name, probability
         can_score = cls.score is not Judge.score if scores is None else scores
         JUDGES.add(name, JudgeType(name, cls, uses, can_score, probability, prompted), cls.__module__)

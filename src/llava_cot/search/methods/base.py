@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Literal, get_args
 
 from llava_cot.core.plugins import Registry
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 ResourceName = Literal["reasoner", "judge_model", "examples", "calibration", "judge_prompts"]
 
 Run = Callable[["Search"], Awaitable[None]]
+
+GREEDY = "greedy"  # the spec of `single` at temperature 0
+ALIASES = {"weighted-majority": "weighted-best-of-n"}  # one rule has two names
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,13 @@ def method(
         accepts: Resources that it can use.
 
     Raises:
-        ValueError: There is another method of this name.
+        ValueError: There is another method of this name, or what is declared cannot be.
+        TypeError: The function is not async.
     """
 
     def register(run: Run) -> Run:
+        if not run.__module__.startswith(f"{__package__}."):
+            _check_declaration(name, run, n, (*requires, *accepts))
         declared = Method(
             name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts
         )
@@ -114,3 +122,21 @@ def method(
         return run
 
     return register
+
+
+def _check_declaration(name: str, run: Run, n: int, resources: tuple[str, ...]) -> None:
+    """Check what another package declares: the name is not read as a spec, and a request can be made."""
+    if not iscoroutinefunction(run):
+        raise TypeError(f"the method {name} must be an async function of a Search")
+    others = [known for known in METHODS if known != name]
+    taken = {GREEDY, *ALIASES, *map(short_name, others)} - set(others)
+    if name in taken or short_name(name) in others or re.search("-[0-9]+(@|$)|-within$", name):
+        raise ValueError(
+            f"{name!r} cannot name a method, since it would be read as a spec; choose another name"
+        )
+    if n < 1:
+        raise ValueError(f"the method {name} declares n = {n}; a question needs at least one candidate")
+    for resource in resources:
+        if resource not in get_args(ResourceName):
+            known = ", ".join(get_args(ResourceName))
+            raise ValueError(f"the method {name} declares the resource {resource!r}; there are {known}")
