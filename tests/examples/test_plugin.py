@@ -82,7 +82,6 @@ class Installed:
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            assert process.stderr.readline() == "opening logged:mini ...\n"
             line = process.stderr.readline()
             found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", line)
             assert found, line + process.stderr.read()

@@ -66,7 +66,8 @@ def serve(
         api_key=_key(api_key_env) if api_key_env is not None else None,
     )
     with closing(listen(host, port)) as listening:
-        print(f"opening {model} ...", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"opening {model} ...", file=sys.stderr, flush=True)
         with spec.open_with(model, model_name) as (opened, ready):
             print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
             run_server(opened, settings, listening, ready)
