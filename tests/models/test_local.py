@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tiny
+import torch
 from opening import Tiny, noise
+from torch import Tensor
 
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.base import Message, Prompt, Sampling
+from llava_cot.models.local import engine
 from llava_cot.models.local.model import LocalModel
+from llava_cot.models.local.sampler import draw
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 WARM = Sampling(temperature=1.0, top_p=0.95, max_tokens=20, seed=3)
@@ -316,3 +321,25 @@ async def test_the_beginning_of_text_is_doubled_on_demand(
         assert once.ids[0] == mllama.processor.tokenizer.bos_token_id
     scores = await asyncio.gather(*(m.choose(PROMPTS[1], ("a", "b")) for m in (twice, mllama.model)))
     assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+
+
+async def test_a_sample_that_is_not_a_number_fails_alone(
+    mllama: Tiny, fresh: Callable[..., LocalModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = await tokens(mllama.model, WARM)
+    model, bad = fresh(), 666
+
+    def spoil(logits: Tensor, options: Sequence[Sampling], *others: Any) -> tuple[list[int], list[float]]:
+        for row, sampling in enumerate(options):
+            if sampling.seed == bad and model.stats.decode_steps > 3:
+                logits = logits.index_fill(0, torch.tensor([row]), torch.nan)
+        return draw(logits, options, *others)
+
+    monkeypatch.setattr(engine, "draw", spoil)
+    found, failed = await asyncio.gather(
+        tokens(model, WARM), model.sample(PROMPTS[1], 2, replace(WARM, seed=bad)), return_exceptions=True
+    )
+    assert found == expected
+    assert isinstance(failed, ModelFailure) and "not a number" in str(failed)
+    await idle(model)
+    assert await tokens(model, WARM) == expected

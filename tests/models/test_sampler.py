@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,26 @@ def test_random_numbers_depend_on_the_seed_and_the_number_of_the_sample_alone() 
     assert len({tuple(first(seed, index)) for seed in (0, 1, 2**63 - 1, -1) for index in (0, 1)}) == 8
     assert all(0 <= number < 1 for number in first(0, 0))
     assert Uniforms(1, 2).at(70, 5) == first(1, 2)[70:75]
+
+
+@pytest.mark.parametrize("penalty", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1.0])
+def test_no_penalty_makes_a_logit_infinite(penalty: float, temperature: float) -> None:
+    logits = torch.tensor([[3e38, -1e30, 0.0], [1.0, -1.0, 0.0]])
+    sampling = Sampling(temperature, 1.0, repetition_penalty=penalty)
+    seen = [0, 1], torch.tensor([[True, True, False]] * 2)
+    tokens, logprobs = draw(logits, [sampling] * 2, [0.5, 0.5], None, seen)
+    assert tokens[0] == 0 and tokens[1] in (0, 1, 2)
+    assert all(map(math.isfinite, logprobs))
+
+
+@pytest.mark.parametrize("size", [5, 3000])
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"min_p": 0.1}])
+def test_a_row_that_is_not_a_number_changes_no_other_row(size: int, options: dict[str, Any]) -> None:
+    logits = torch.randn(3, size, generator=torch.Generator().manual_seed(4))
+    sampling = [Sampling(1.0, 0.9, **options)] * 3
+    expected, _ = draw(logits, sampling, [0.1, 0.5, 0.9])
+    logits[1] = torch.nan
+    tokens, logprobs = draw(logits, sampling, [0.1, 0.5, 0.9])
+    assert tokens[::2] == expected[::2] and 0 <= tokens[1] < size
+    assert [math.isnan(logprob) for logprob in logprobs] == [False, True, False]

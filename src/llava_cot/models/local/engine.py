@@ -41,6 +41,7 @@ _TOKENS = 8192
 # Where more than _CROWD rows run per waiting sequence, those wait for others, at most _PATIENCE steps.
 _CROWD = 8
 _PATIENCE = 4
+_NOT_A_NUMBER = "the model computed a value that is not a number; try the dtype float32"
 
 
 @dataclass
@@ -366,16 +367,19 @@ class Engine:
             _row_masks([sample.allowed(guess) for sample, guess in pairs], guesses, logits.device),
             _row_masks([sample.seen(guess) for sample, guess in pairs], guesses, logits.device),
         )
-        if any(map(math.isnan, logprobs)):
-            raise ModelFailure("the model computed a value that is not a number; try the dtype float32")
-        drawn, done = zip(tokens, logprobs, strict=True), []
+        drawn, done, failed = zip(tokens, logprobs, strict=True), [], set()
         for row, (sample, guess) in enumerate(pairs, first):
-            start = len(sample.ids)
-            if self._take(sample, guess, [next(drawn) for _ in range(1 + len(guess))]):
+            start, own = len(sample.ids), [next(drawn) for _ in range(1 + len(guess))]
+            if any(math.isnan(logprob) for _, logprob in own):
+                self._fail([sample], ModelFailure(_NOT_A_NUMBER))
+                failed.add(row)
+            if row in failed or self._take(sample, guess, own):
                 done.append(row)
             self._lookup.learn(sample.ids, start)
         for row in reversed(done):
-            self._leave(batch, row)
+            if row in failed:  # what lies behind a later sequence must be finite
+                batch.cache.clear(row)
+            self._leave(batch, row, remember=row not in failed)
 
     def _take(
         self, sample: SampledSequence, guess: Sequence[int], drawn: Sequence[tuple[int, float]]
@@ -389,10 +393,11 @@ class Engine:
             self.stats.accepted += 1
         return False
 
-    def _leave(self, batch: _Batch, row: int) -> None:
+    def _leave(self, batch: _Batch, row: int, remember: bool = True) -> None:
         """Remove a row and cache its prefix. The last row takes its place."""
         sample = batch.samples[row]
-        self._remember(sample.root, sample.ids[: sample.computed], batch.cache, row)
+        if remember:
+            self._remember(sample.root, sample.ids[: sample.computed], batch.cache, row)
         last = batch.samples.pop()
         if sample is not last:
             batch.cache.copy(len(batch.samples), row, row + 1, len(last.ids))

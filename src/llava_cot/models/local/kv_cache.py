@@ -118,6 +118,11 @@ class BatchCache:
         for buffer in self._kv:
             buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
 
+    def clear(self, row: int) -> None:
+        """Fill a row with zeros."""
+        for buffer in self._kv:
+            buffer[:, row] = 0
+
     def set_images(self, first: int, crosses: Sequence[Tensor]) -> None:
         """Set the image features of rows `first` and on, before a forward pass on just these.
 

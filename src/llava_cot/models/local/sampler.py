@@ -21,6 +21,8 @@ _SORTED = (8, 64, 1024)
 _BLOCK = 64
 # Below it, dividing by the temperature could overflow; the likeliest token is certain long before.
 _COLDEST = 1e-4
+# A penalized logit is at most this, which no temperature makes infinite.
+_LARGEST = torch.finfo(torch.float32).max * _COLDEST / 2
 
 # Rows of the logits, and for each of these rows a Boolean per token: [rows named, vocabulary].
 RowMasks = tuple[Sequence[int], Tensor]
@@ -78,7 +80,8 @@ def draw(
         seen: What rows with a repetition penalty have seen.
 
     Returns:
-        The tokens, and their log-probabilities at temperature 1 without constraint and penalty.
+        The tokens, and their log-probabilities at temperature 1 without constraint and penalty; a row with a
+        logit that is not a number has that for its log-probability, and any token.
     """
     logprobs = logits.log_softmax(-1)
     if allowed is not None:
@@ -105,7 +108,7 @@ def _penalized(logits: Tensor, options: Sequence[Sampling], seen: RowMasks) -> T
     penalties = [options[row].repetition_penalty for row in seen[0]]
     penalty = torch.tensor(penalties, dtype=torch.float32, device=logits.device)[:, None]
     some = logits[rows]
-    changed = torch.where(some < 0, some * penalty, some / penalty)
+    changed = torch.where(some < 0, some * penalty, some / penalty).clamp(max=_LARGEST)
     return logits.index_copy(0, rows, torch.where(seen[1], changed, some))
 
 
@@ -137,7 +140,8 @@ def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[floa
         if count == size or bool(settled.all()):
             break
     # The set ends with the token that reaches top-p, or what there is of it: none after it has any chance.
-    last = torch.searchsorted(mass, torch.minimum(reach, mass[:, -1:]))
+    # A row of values that are no numbers gives any place, also one beyond the end.
+    last = torch.searchsorted(mass, torch.minimum(reach, mass[:, -1:])).clamp(max=count - 1)
     if cut:
         last = torch.minimum(last, ((inside & likely).sum(-1, keepdim=True) - 1).clamp(min=0))
     picked = torch.searchsorted(mass, uniform * mass.gather(1, last), right=True)
