@@ -2,10 +2,12 @@
 
 import pickle
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+import llava_cot
 from llava_cot.errors import ModelError
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
@@ -30,7 +32,12 @@ from llava_cot.models.scripted import ScriptedModel
         ({"min_p": 2}, "min_p is 2; give a number of at least 0 and at most 1"),
         ({"top_k": -1}, "top_k is -1; give a whole number of at least 0"),
         ({"top_k": 1.5}, "top_k is 1.5; give a whole number of at least 0"),
-        ({"repetition_penalty": 0}, "repetition_penalty is 0; give a number of more than 0"),
+        (
+            {"repetition_penalty": 0},
+            "repetition_penalty is 0; give a number of at least 0.01 and at most 100",
+        ),
+        ({"repetition_penalty": 1e-38}, "repetition_penalty is 1e-38; give a number of at least 0.01"),
+        ({"repetition_penalty": 101}, "repetition_penalty is 101; give a number of at least 0.01"),
         ({"max_tokens": 0}, "max_tokens is 0; give a whole number of at least 1 (longest sample, in tokens)"),
         ({"seed": "x"}, "seed is x; give a whole number"),
         ({"topk": 1}, "there is no sampling option 'topk'; choose one of temperature, top_p, top_k, "),
@@ -69,3 +76,9 @@ async def test_a_model_refuses_options_that_it_does_not_declare() -> None:
     await model.sample(Prompt.of("q"), 1, Sampling(top_k=3))
     assert model.calls[0].sampling.top_k == 3
     assert sampling_options_of(ScriptedModel({})) == OPTIONAL_SAMPLING
+
+
+def test_an_option_that_not_every_model_has_is_named_in_few_files() -> None:
+    sources = [path.read_text() for path in Path(llava_cot.__file__).parent.rglob("*.py")]
+    for option in OPTIONAL_SAMPLING:
+        assert 1 <= sum(option in source for source in sources) <= 5, option

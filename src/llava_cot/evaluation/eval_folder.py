@@ -31,13 +31,12 @@ from llava_cot.core.trace import Trace
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, StoreError
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
-from llava_cot.models.base import Sampling
+from llava_cot.models.base import optional_sampling
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.plan import EvalPlan
 
 _PURPOSE = {"purpose": "evaluation"}
-_NEW_SAMPLING = ("top_k", "min_p", "repetition_penalty")
 
 
 def trace_key(run: RunKey, id: str) -> str:
@@ -80,9 +79,8 @@ class EvalFolder(Store):
             "max-tokens": str(sampling.max_tokens),
             "limit": "none" if plan.limit is None else str(plan.limit),
         }
-        for name in _NEW_SAMPLING:  # folders of version 0.1.0 do not have these
-            if (value := getattr(sampling, name)) != getattr(Sampling(), name):
-                settings[name.replace("_", "-")] = f"{value:g}"
+        for name, value in optional_sampling(sampling).items():  # folders of version 0.1.0 do not have these
+            settings[name.replace("_", "-")] = f"{value:g}"
         self.match_settings(settings)
         for model in plan.models:
             self._check_model(model.name, model.spec, plan.answer_source)

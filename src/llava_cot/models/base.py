@@ -104,7 +104,10 @@ class Sampling:
         Field(ge=0, le=1, description="Drop tokens less likely than this share of the likeliest; 0 is off."),
     ] = 0.0
     repetition_penalty: Annotated[
-        float, Field(gt=0, description="Penalty on tokens of the prompt and the answer so far; 1 is off.")
+        float,
+        Field(
+            ge=0.01, le=100, description="Penalty on tokens of the prompt and the answer so far; 1 is off."
+        ),
     ] = 1.0
     max_tokens: Annotated[int, Field(ge=1, description="Longest sample, in tokens.")] = 2048
     seed: Annotated[int, Field(description="Seed of the random numbers.")] = 0
@@ -113,7 +116,11 @@ class Sampling:
     constraint: Constraint | None = None
 
 
-SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
+SAMPLING_OPTIONS = tuple(
+    name
+    for name, field in Sampling.__pydantic_fields__.items()  # type: ignore[attr-defined]
+    if field.description
+)
 # Options that not every model honors. Off by default, so that models without them work.
 OPTIONAL_SAMPLING = ("top_k", "min_p", "repetition_penalty")
 _DEFAULTS = {field.name: field.default for field in fields(Sampling)}

@@ -35,6 +35,7 @@ from llava_cot.models.base import (
     check_ids,
     check_memory,
     no_option,
+    optional_sampling,
     request_seed,
     too_long,
 )
@@ -129,9 +130,7 @@ class VllmModel:
         params: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
+            **optional_sampling(sampling),  # whose names and defaults are vLLM's
             "max_tokens": sampling.max_tokens,
             "seed": request_seed(sampling.seed, sampling.first + number),
             "stop": [stop for stop in sampling.stop if stop],

@@ -18,7 +18,6 @@ from llava_cot.errors import ServerRefusal
 from llava_cot.models.base import Constraint, Prompt
 from llava_cot.models.endpoint.prompts import (
     OPTION_FIELDS,
-    OptionField,
     PromptFormat,
     SchemaField,
     constraint_fields,
@@ -38,13 +37,12 @@ _TOKENS = 16
 # Servers are recognized by `owned_by` in /v1/models; what they do does not depend on the model's skill.
 _FORMATS: dict[str, PromptFormat] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
 _NAME_THE_STOP = ("vllm", "sglang")
-_OPTIONS: dict[str, tuple[OptionField, ...]] = {
-    "vllm": ("top_k", "min_p", "repetition_penalty"),
-    "sglang": ("top_k", "min_p", "repetition_penalty"),
-    "llamacpp": ("top_k", "min_p", "repeat_penalty"),
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "vllm": tuple(names[0] for names in OPTION_FIELDS.values()),
+    "sglang": tuple(names[0] for names in OPTION_FIELDS.values()),
+    "llamacpp": tuple(names[-1] for names in OPTION_FIELDS.values()),
 }
-# Valid values that change nothing much.
-_TRIED = {"top_k": 50, "min_p": 0.01, "repetition_penalty": 1.01, "repeat_penalty": 1.01}
+_TRIED = 1  # a valid value of each option
 # A schema that no reply has by chance: the line's first word, as the value of a field.
 _SCHEMA = Constraint(
     "json",
@@ -65,7 +63,7 @@ class Capabilities:
     seed: bool  # it takes a seed
     limit: str  # its name for the token limit
     json_schema: SchemaField  # the field in which it takes a JSON schema for the reply
-    option_fields: tuple[OptionField, ...]  # those for top-k, min-p and repetition penalty that it has
+    option_fields: tuple[str, ...]  # those for top-k, min-p and repetition penalty that it has
 
     @property
     def sampling_options(self) -> tuple[str, ...]:
@@ -190,14 +188,14 @@ async def _json_schema(send: Send, base: Json, owner: str) -> SchemaField:
     return "none"
 
 
-async def _option_fields(send: Send, base: Json, owner: str) -> tuple[OptionField, ...]:
+async def _option_fields(send: Send, base: Json, owner: str) -> tuple[str, ...]:
     """The fields that the server knows: it refuses a value of a wrong type, and takes a valid one."""
     if owner in _OPTIONS:
         return _OPTIONS[owner]
 
     async def known(name: str) -> bool:
         wrong = await _try(send, base | {name: "no number"})
-        return wrong is None and await _try(send, base | {name: _TRIED[name]}) is not None
+        return wrong is None and await _try(send, base | {name: _TRIED}) is not None
 
     names = [name for names in OPTION_FIELDS.values() for name in names]
     found = await asyncio.gather(*map(known, names))

@@ -6,6 +6,7 @@ The file names the environment variables that hold the keys; it never holds a ke
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -15,10 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from llava_cot.core.wording import first_fault
 from llava_cot.errors import ModelError
-from llava_cot.models.endpoint.prompts import OptionField, PromptFormat
+from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat
 
 # For addresses without a configuration. Not a name that other programs use: their key is not for any server.
 KEY_ENV = "LLAVA_COT_API_KEY"
+_OptionField = Annotated[str, Field(pattern=f"^({'|'.join(chain(*OPTION_FIELDS.values()))})$")]
 _PRICES = Path(__file__).parent / "prices.yaml"
 
 
@@ -43,7 +45,7 @@ class Provider(_Frozen):
     image_side: int | None = Field(default=None, ge=1)  # most pixels of an image's longer side
     # These two replace what would be found out by requests (`Capabilities`).
     prefix: PromptFormat | None = None
-    option_fields: tuple[OptionField, ...] | None = None
+    option_fields: tuple[_OptionField, ...] | None = None
 
 
 class Price(_Frozen):

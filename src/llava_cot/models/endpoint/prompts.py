@@ -20,19 +20,16 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from llava_cot.core.question import LoadedImage
-from llava_cot.models.base import Constraint, Prompt, Sampling, optional_sampling
+from llava_cot.models.base import OPTIONAL_SAMPLING, Constraint, Prompt, Sampling, optional_sampling
 
 PromptFormat = Literal["continue", "trailing", "none"]
 # The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
 SchemaField = Literal["response_format", "structured_outputs", "guided_json", "none"]
-OptionField = Literal["top_k", "min_p", "repetition_penalty", "repeat_penalty"]
 
-# The fields of the options that not every server has. llama.cpp has its own name for the last, and counts
-# tokens of the whole context only with a second field.
-OPTION_FIELDS: dict[str, tuple[OptionField, ...]] = {
-    "top_k": ("top_k",),
-    "min_p": ("min_p",),
-    "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
+# The fields of the options that not every server has, the name in most servers first. llama.cpp has its own
+# name for one, and counts tokens of the whole context only with a second field.
+OPTION_FIELDS: dict[str, tuple[str, ...]] = {name: (name,) for name in OPTIONAL_SAMPLING} | {
+    "repetition_penalty": ("repetition_penalty", "repeat_penalty")
 }
 _WHOLE_CONTEXT = {"repeat_penalty": {"repeat_last_n": -1}}
 
