@@ -14,8 +14,8 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 # Words of version 0.1.0 that have a plain one in the glossary (docs/glossary.md).
 OLD_WORDS = {
     "abilities", "ability", "asked", "beside", "colour", "dialect", "dialects", "drafts", "equip",
-    "equipment", "equipped", "equipping", "extras", "fills", "forcing", "graded", "insist", "kept",
-    "lane", "lanes", "neighbour", "neighbours", "owe", "owed", "owes", "owing", "said", "told",
+    "equipment", "equipped", "equipping", "extras", "fills", "forcing", "graded", "insist", "jobs", "kept",
+    "labelled", "lane", "lanes", "neighbour", "neighbours", "owe", "owed", "owes", "owing", "said", "told",
     "weigh", "whom", "whose",
 }  # fmt: skip
 # Fields of files and replies that version 0.1.0 wrote: their names are part of the format.

@@ -202,7 +202,7 @@ async def test_at_most_so_many_pairs_and_none_of_equal_texts() -> None:
     for pairs in (1, 3):
         got = await found(slips_at("caption"), candidates=8, pairs=pairs, stages=("caption",))
         duels = [one for one in got.examples if one.kind == "duel"]
-        assert len(duels) == pairs < got.tallies["caption"].labelled
+        assert len(duels) == pairs < got.tallies["caption"].labeled
         assert all(len(set(responses(one))) == 2 for one in duels)
     same = staged(lambda stage, before, rng: "2" if stage == "conclusion" else "so")
     got = await found(same)

@@ -139,7 +139,7 @@ def test_a_model_that_keeps_failing_is_skipped_and_its_questions_count_as_wrong(
     with RunResults([tmp_path]) as results:
         found = results.results(results.runs[0])
         assert len(found) == 50 and all(one.score.by == "failed" for one in found)
-        assert [one.failure for one in found[19:21]] == ["gone", "it has not been asked yet"]
+        assert [one.failure for one in found[19:21]] == ["gone", "it has no answer yet"]
 
 
 def test_unscored_answers_are_scored_without_the_model(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def decoded(model: ScriptedModel, tokens: list[int]) -> str | None:
     return None
 
 
-def told(event: Any) -> str:
+def described(event: Any) -> str:
     """An event in a word or two."""
     name = EVENTS[type(event)]
     match name:
@@ -149,7 +149,7 @@ def whole_number(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def asked_of(model: ScriptedModel) -> list[Any]:
+def calls_of(model: ScriptedModel) -> list[Any]:
     """How many calls there were, and a digest of all that they asked, in whatever order."""
 
     def seen(prompt: Prompt) -> tuple[object, ...]:
@@ -196,7 +196,7 @@ def whole(prefix: str, rng: random.Random, tags: dict[str, tuple[str, str]]) -> 
     return apart + "\n\n".join(parts)
 
 
-def spoilt(text: str, rng: random.Random) -> str:
+def corrupted(text: str, rng: random.Random) -> str:
     """The same with what goes wrong."""
     match rng.randrange(8):
         case 0:
@@ -245,7 +245,7 @@ def script(noisy: bool, tags: dict[str, tuple[str, str]] = _TAGS) -> Callable[[P
             fields = {name: rng.choice(_WORDS[name]) for name in tags}
             return json.dumps(fields)[: rng.choice((1000, 1000, 60))]
         text = whole(prompt.prefix, rng, tags)
-        return spoilt(text, rng) if noisy and not prompt.prefix.rstrip().endswith("</CAPTION>") else text
+        return corrupted(text, rng) if noisy and not prompt.prefix.rstrip().endswith("</CAPTION>") else text
 
     return play
 
@@ -291,7 +291,7 @@ def examples() -> tuple[Example, ...]:
     )
 
 
-def extras(method: str, judge: str | None, noisy: bool = False, **more: Any) -> Resources:
+def resources_of(method: str, judge: str | None, noisy: bool = False, **more: Any) -> Resources:
     """What the method and the judge want."""
     kind = METHODS[method]
     given = {
@@ -319,7 +319,7 @@ def search(
         trace = asyncio.run(
             ask(
                 model, None, asked, method=method, judge=judge, resources=given,
-                on_event=lambda event: heard.append(told(event)), **chosen_options(settings),
+                on_event=lambda event: heard.append(described(event)), **chosen_options(settings),
             )
         )  # fmt: skip
     except ValueError as error:
@@ -328,7 +328,7 @@ def search(
     models = {"asked": model, "reasoner": given.reasoner, "judge_model": given.judge_model}
     scripts = {name: one for name, one in models.items() if isinstance(one, ScriptedModel)}
     found = {"trace": of_trace(trace, *scripts.values()), "events": events.rstrip("\x1f").split("\x1f")}
-    return found | {name: asked_of(one) for name, one in scripts.items()}
+    return found | {name: calls_of(one) for name, one in scripts.items()}
 
 
 def scripted_cases() -> dict[str, Case]:
@@ -336,7 +336,7 @@ def scripted_cases() -> dict[str, Case]:
 
     def add(name: str, method: str, judge: str | None, seed: int, model: ScriptedModel, **how: Any) -> None:
         noisy = how.pop("noisy", False)
-        given = extras(method, judge or METHODS[method].judge, noisy, **how.pop("extras", {}))
+        given = resources_of(method, judge or METHODS[method].judge, noisy, **how.pop("extras", {}))
         how = {"seed": seed} | how
         cases[name] = lambda: search(model, question(seed), method, judge, given, **how)
 

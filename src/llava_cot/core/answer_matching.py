@@ -1,4 +1,4 @@
-"""Whether a conclusion agrees with the standard answer, told from the words alone.
+"""Whether a conclusion agrees with the standard answer, by the words alone.
 
 Where the words do not settle it ("sofa" for "couch", a free description), the result is None: callers count
 that separately, never as right or wrong.

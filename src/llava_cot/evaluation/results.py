@@ -41,8 +41,8 @@ class QuestionResult:
 class RunResults:
     """The runs of one folder or several, as one. A context manager, which holds the folders' locks.
 
-    Scores and questions are in memory, traces are read when they are asked for. A question that was not asked
-    yet counts as one on which the model failed.
+    Scores and questions are in memory, traces are read when they are needed. A question without an answer
+    counts as one on which the model failed.
 
     Raises DataError or StoreError for a folder without runs or in use by another process, and for folders
     that do not fit together: the same run twice, or one name for different questions, models or resources.
@@ -70,7 +70,7 @@ class RunResults:
         """Return the results of all questions, in the benchmark's order."""
         found = self._results[run]
         return [
-            found.get(item.id) or _failed(item.id, item.skill, "it has not been asked yet")
+            found.get(item.id) or _failed(item.id, item.skill, "it has no answer yet")
             for item in self._items[run.benchmark].values()
         ]
 

@@ -80,7 +80,7 @@ def caption_verdict(a: Sequence[str], b: Sequence[str], truth: Sequence[str]) ->
 
 
 def _reason(place: int, descriptions: Sequence[str | None]) -> str:
-    """Names one word, where one word tells the two objects apart, or else the whole objects."""
+    """Names one word, where the two objects differ in one word, or else the whole objects."""
     where = ("in response 1", "in response 2", "in the image")
     words = [what.split(" ") if what else [] for what in descriptions]
     differing = [column for column in zip(*words, strict=False) if column[0] != column[1]]

@@ -46,7 +46,7 @@ def _before(stage: str, fmt: StageFormat) -> tuple[str, ...]:
 
 
 def in_stages(text: str, fmt: StageFormat) -> bool:
-    """Whether a model wrote stages by itself, as one that was trained on them does whatever it is asked."""
+    """Whether a model wrote stages by itself, as one that was trained on them does at any prompt."""
     return bool(find_tags(text, fmt.pairs))
 
 

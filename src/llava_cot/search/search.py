@@ -124,7 +124,7 @@ class Search:
         self._judge = judge
         self._on_event = on_event
         self._round_sampling = request.sampling
-        self._sampled = 0  # in this round, from what is kept
+        self._sampled = 0  # in this round, after the path
         self._judged: dict[str, JudgeScore] = {}  # of this round, by path
         self._streamed = ""  # by the only sample, since the last candidate was kept
         self._candidates: list[Candidate] = []

@@ -86,7 +86,7 @@ class StagedTrainer(Trainer):
     """A Trainer whose loss is the mean over all labeled tokens of an optimizer step.
 
     That holds for any number of devices and micro-batches, and for every architecture; some of transformers'
-    own losses ignore the number of tokens and weigh each micro-batch alike.
+    own losses ignore the number of tokens and give each micro-batch the same weight.
 
     `factor` is that of the learning rate at a step; without it the arguments' schedule counts.
     """

@@ -91,8 +91,8 @@ def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
     yield " · ".join(parts)
     for stage, tally in summary.stages.items():
         chance = f", {tally['by_chance']:.1f} by chance" if tally["by_chance"] else ""
-        labelled = f"{tally['labelled']:,} labeled{chance}"
-        yield f"  {stage}: {tally['duels']:,} of {labelled}, of {tally['pairs']:,} pairs"
+        labeled = f"{tally['labelled']:,} labeled{chance}"
+        yield f"  {stage}: {tally['duels']:,} of {labeled}, of {tally['pairs']:,} pairs"
     for why, count in summary.left_out.items():
         yield f"left out: {plural(count, 'record')} with {why}"
     if summary.pending:

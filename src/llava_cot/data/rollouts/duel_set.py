@@ -130,7 +130,12 @@ class _DuelsRun:
         found = await examples_of(question, scene_of(record), self.model, self.settings, rng)
         return {
             "examples": [asdict(example) for example in found.examples],
-            "stages": {stage: asdict(tally) for stage, tally in found.tallies.items()},
+            "stages": {
+                stage: {
+                    "labelled" if name == "labeled" else name: count for name, count in vars(tally).items()
+                }
+                for stage, tally in found.tallies.items()
+            },
             "calls": found.usage.model_calls,
             "prompt_tokens": found.usage.prompt_tokens,
             "completion_tokens": found.usage.completion_tokens,

@@ -81,7 +81,7 @@ class StageTally:
 
     candidates: int = 0
     pairs: int = 0
-    labelled: int = 0
+    labeled: int = 0
     by_chance: float = 0.0
 
 
@@ -173,7 +173,7 @@ class _DuelSearch:
             a, b = pair if self.rng.random() < 0.5 else pair[::-1]
             label = self.labeler.label(stage, prefix, a, b)
             tally.pairs += 1
-            tally.labelled += label is not None
+            tally.labeled += label is not None
             if label is not None and len(examples) < self.settings.pairs:
                 prompt = duel_prompt(self.rollouts.question, stage, prefix.text, a.text, b.text, LLAVA_COT)
                 reply = choice_reply(label.choice, label.reason)

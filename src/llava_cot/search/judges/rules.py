@@ -21,7 +21,9 @@ Ruling = tuple[str, str]
 
 @judge("rules", probability=True)
 class RulesJudge(Judge):
-    """Prefers what keeps more rules. Scores are the share kept, of those that apply to the answer so far.
+    """Prefers the text that violates fewer rules.
+
+    Scores are the share of rules passed, of those that apply to the answer so far.
 
     arithmetic: every equation in it holds; applies if it has any. options: the conclusion gives one of the
     question's options; applies if both are there. format: the stages are as they should be, except absent

@@ -24,7 +24,7 @@ async def msg(search: Search) -> None:
     """Sample one whole answer that is constrained to every stage of the format, in order.
 
     A model that can follow a grammar writes the tags themselves, and gets the question as it is. One that can
-    follow only a JSON schema is told to, and its reply is put into the tags, without its token ids. With
+    follow only a JSON schema gets a schema, and its reply is put into the tags, without its token ids. With
     options, the final stage is one of them or its letter.
 
     Raises:

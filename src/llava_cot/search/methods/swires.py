@@ -16,7 +16,7 @@ from llava_cot.search.tree import Node, grow, ranked, score, select
 
 @dataclass(frozen=True)
 class SwiresNumbers:
-    """The numbers of SWIRES beside n, the captions of a round, of which the better half are kept (2 of 4).
+    """The numbers of SWIRES except n, the captions of a round, of which the better half are kept (2 of 4).
 
     Attributes:
         returns: The most returns to the captions.
@@ -51,8 +51,8 @@ async def swires_script(search: Search) -> None:
 async def retrace(search: Search, numbers: SwiresNumbers) -> None:
     """Search the final stage and the two before it; earlier stages are sampled once.
 
-    A candidate that skips stages or ends early is scored as it stands, beside those that go on. Stages after
-    the final one are not sampled.
+    A candidate that skips stages or ends early is scored as it is, together with those that continue.
+    Stages after the final one are not sampled.
 
     Raises:
         ValueError: The format has fewer than three stages up to the final one, or the judge has no cut-off.
