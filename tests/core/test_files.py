@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from llava_cot.core.files import output_file, write_whole
+from llava_cot.core.files import output_file, read_yaml, write_whole
+from llava_cot.errors import DataError
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -36,3 +38,23 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"^cannot write "):
         output_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: {c: 1, c: 2}", "the key c is there twice in what begins in line 2; remove one"),
+        ("day: 2020-13-45", "month must be in 1..12"),
+        ('a: "\\ud800"', "the text in line 1 has half a character"),
+    ],
+)
+def test_yaml_that_means_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=re.escape(f"the recipe {file}: {words}")):
+        read_yaml(file)
+
+
+def test_keys_that_are_merged_are_not_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base: &base {a: 1}\nmade: {<<: *base, a: 2}")
+    assert read_yaml(tmp_path / "r.yaml")["made"] == {"a": 2}

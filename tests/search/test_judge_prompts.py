@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from playing import tagged
 
@@ -199,9 +199,7 @@ def test_a_file_replaces_what_it_has_and_leaves_the_rest(file: Path) -> None:
     assert text.endswith("BBB\n\nExplain, then end with WINNER=A or WINNER=B.")
 
 
-def test_an_empty_file_and_a_copy_of_the_default_change_nothing(tmp_path: Path) -> None:
-    (tmp_path / "empty.yaml").write_text("")
-    assert load_judge_prompts(tmp_path / "empty.yaml") == PROMPTS
+def test_a_copy_of_the_default_changes_nothing() -> None:
     shipped = Path(judge_prompts.__file__).with_suffix(".yaml")
     assert load_judge_prompts(shipped) == PROMPTS
 
@@ -251,8 +249,10 @@ def test_no_reply_raises_in_any_form(reply: str, choice: str, choices: list[str]
         prompts = JudgePrompts(**PROMPTS.model_dump() | {"choice": choice, "choices": choices})
     except ValueError:
         first, second = (text.strip().lower() for text in choices)
-        assert not first or not second or first == second
+        assert not choice.strip() or not first or not second or first == second
         return
+    # Where the lead is part of what is around it, what is the lead is a matter of taste.
+    assume(not any(choice.strip().lower() in text.lower() for text in (reply, *choices)))
     assert prompts.parse_choice(reply) in (1, 2, None)
     for number, option in enumerate(choices, 1):
         assert prompts.parse_choice(f"{reply}\n{choice}{option}") in (number, None)
@@ -293,6 +293,12 @@ def test_the_judge_logits_scores_the_options_of_the_file(file: Path) -> None:
     ("text", "field", "words"),
     [
         ("[", "", "is not YAML"),
+        ("", "", "has no fields"),
+        ("# nothing yet", "", "has no fields"),
+        ("choice: A\nchoices: [A, B]\nchoice: B", "", "the key choice is there twice"),
+        ("criteria:\n  answer: A\n  answer: B", "", "the key answer is there twice in what begins in line 2"),
+        ('question: "\\ud800"', "", "the text in line 1 has half a character"),
+        ("choice: '  '", "choice", "give some text"),
         ("- criteria", "", "has no fields; write those that differ"),
         ("Which is better?", "", "has no fields"),
         ("criterion: x", "criterion", "there is no such field"),
@@ -301,13 +307,13 @@ def test_the_judge_logits_scores_the_options_of_the_file(file: Path) -> None:
         ("criteria: {caption: }", "criteria.caption", "string"),
         ("response_1:", "response_1", "string"),
         ("reply_form: [a]", "reply_form", "string"),
-        ("choice: ''", "choice", "at least 1 character"),
+        ("choice: ''", "choice", "give some text"),
         ("choices: [A]", "choices[1]", "required"),
         ("choices: [A, B, C]", "choices", "at most 2 items"),
         ("choices: [1, 2]", "choices[0]", "string"),
         ("choices: [A, ' a']", "choices", "two different texts"),
         ("choices: ['', B]", "choices", "two different texts"),
-        ("verdicts: [yes, no]", "verdicts[0]", "string"),
+        ("verdicts: [yes, no]", "verdicts", "YAML reads yes, no, true, false, on and off as Booleans; put"),
         ("verdicts: [right, right]", "verdicts", "two different texts"),
         ("other_hint: [a]", "other_hint[1]", "required"),
     ],
@@ -330,3 +336,43 @@ def test_a_missing_file_and_one_of_bytes(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match=r"bytes\.yaml (cannot be read|is not YAML)"):
         load_judge_prompts(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("options", "reply", "choice"),
+    [
+        (("A", "B"), "Winner: A", 1),
+        (("A", "B"), "**Winner:** B.", 2),
+        (("A", "B"), 'Winner: "A"', 1),
+        (("A", "B"), "Winner:\n\nB", 2),
+        (("A", "B"), "Winner: {A}", 1),
+        (("A", "B"), "Winner: A\nWinner: B", 2),
+        (("A", "B"), "Winner: A and a good one", 1),
+        (("A", "B"), "Winner: B. Not Winner: A", 2),
+        (("A", "B"), "Winner: A or B", None),
+        (("A", "B"), "Winner: A/B", None),
+        (("A", "B"), "Winner: A and B", None),
+        (("A", "B"), "'Winner: A' or 'Winner: B'", None),
+        (("A", "B"), "Not Winner: A", None),
+        (("A", "B"), "It is not Winner: A", None),
+        (("A", "B"), "Winner: A. Winner:", None),
+        (("A", "B"), "Winner: Assistant A", None),
+        (("Assistant A", "Assistant B"), "Winner: Assistant B", 2),
+        (("Assistant A", "Assistant B"), "Winner: B", None),
+        (("*A", "_B"), "Winner: *A", 1),
+        (("*A", "_B"), "Winner: _B", 2),
+        (("*A", "A"), "Winner: *A", 1),
+        (("A", "A+"), "Winner: A+", 2),
+        (("yes", "no"), "Winner: yes/no", None),
+        (("yes", "no"), "Winner: no, yes was wrong", 2),
+        (("1", "2"), "Winner: 1.5", None),
+        (("1", "2"), "Winner: 12", None),
+    ],
+)
+def test_a_custom_form_is_read_as_carefully_as_the_default(
+    options: tuple[str, str], reply: str, choice: int | None
+) -> None:
+    prompts = JudgePrompts(**PROMPTS.model_dump() | {"choice": "Winner:", "choices": options})
+    assert prompts.parse_choice(reply) == choice
+    checks = JudgePrompts(**PROMPTS.model_dump() | {"verdict": " Winner: ", "verdicts": options})
+    assert checks.parse_check(reply) is (None if choice is None else choice == 1)

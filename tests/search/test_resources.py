@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused_before_a_model_is_opened(
     call: Any, models: Models, tmp_path: Path, arguments: str, words: str
 ) -> None:
     (tmp_path / "file").write_text("likelihood 1")
-    (tmp_path / "prompts").write_text("{}")
+    (tmp_path / "prompts").write_text("choice: 'Winner:'")
     given = arguments.replace("FILE", str(tmp_path / "file")).replace("PROMPTS", str(tmp_path / "prompts"))
     status, out, err = call("ask", "none", "How many?", *given.split())
     assert (status, out, err.count("\n"), models) == (2, "", 1, [])

@@ -73,17 +73,40 @@ def path_inside(root: Path, name: str) -> Path:
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Refuses repeated keys, of which YAML would take the last, and text that no file can hold."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            line = node.start_mark.line + 1
+            raise ValueError(f"the key {twice} is there twice in what begins in line {line}; remove one")
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(
+                f"the text in line {node.start_mark.line + 1} has half a character; write it out"
+            )
+        return value
+
+
 def read_yaml(path: str | Path, what: str = "recipe") -> Any:
     """The content of a YAML file. Raises DataError that names the file and `what` it is."""
     file = Path(path)
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loaded = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise DataError(f"there is no {what} {file}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the {what} {file} cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise DataError(f"the {what} {file} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # of the loader, also of a date that does not exist
+        raise DataError(f"the {what} {file}: {error}") from None
     return {} if loaded is None else loaded
 
 

@@ -6,15 +6,17 @@ last, so that duels share a prefix. The default wording is in `judge_prompts.yam
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from llava_cot.core.files import make_recipe, read_yaml
 from llava_cot.errors import DataError
@@ -40,7 +42,7 @@ class JudgePrompts(BaseModel):
     response_1: str
     response_2: str
     reply_form: str
-    choice: str = Field(min_length=1)
+    choice: str
     choices: tuple[str, str]
     check_reasoning: str
     check_reasoning_without_caption: str
@@ -48,8 +50,22 @@ class JudgePrompts(BaseModel):
     other_check: str
     response: str
     check_form: str
-    verdict: str = Field(min_length=1)
+    verdict: str
     verdicts: tuple[str, str]
+
+    @field_validator("choice", "verdict")
+    @classmethod
+    def _not_blank(cls, lead: str) -> str:
+        if not lead.strip():
+            raise ValueError("give some text, after which a reply names one of two options")
+        return lead
+
+    @field_validator("choices", "verdicts", mode="before")
+    @classmethod
+    def _no_booleans(cls, options: Any) -> Any:
+        if isinstance(options, list) and any(isinstance(option, bool) for option in options):
+            raise ValueError("YAML reads yes, no, true, false, on and off as Booleans; put them in quotes")
+        return options
 
     @field_validator("choices", "verdicts")
     @classmethod
@@ -88,15 +104,20 @@ class JudgePrompts(BaseModel):
         """1 or 2, the response that the reply chooses last; None if it is cut, chooses neither or both."""
         if (self.choice, self.choices) == (default_prompts().choice, default_prompts().choices):
             return parse_choice(reply)
-        found = _last_literal(reply, self.choice, self.choices)
+        found = _parse_custom(reply, self.choice, self.choices)
         return None if found is None else _number(str(found + 1))
 
     def parse_check(self, reply: str) -> bool | None:
         """Whether the reply's last verdict is the first of `verdicts`; None if it gives none, or both."""
         if (self.verdict, self.verdicts) == (default_prompts().verdict, default_prompts().verdicts):
             return parse_check(reply)
-        found = _last_literal(reply, self.verdict, self.verdicts)
+        found = _parse_custom(reply, self.verdict, self.verdicts)
         return None if found is None else found == 0
+
+    @property
+    def digest(self) -> str:
+        """A hash of the wording."""
+        return sha256(json.dumps(self.model_dump(mode="json")).encode()).hexdigest()[:16]
 
     def constant_pieces(self) -> tuple[str, ...]:
         """The constant pieces of duels and reasoning checks, as they stand in prompts.
@@ -144,7 +165,7 @@ def load_judge_prompts(path: str | Path) -> JudgePrompts:
     """
     what = "file of judge prompts"
     given = read_yaml(path, what)
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or not given:
         raise DataError(
             f"the {what} {path} has no fields; write those that differ from the default, such as criteria"
         )
@@ -171,16 +192,6 @@ def choice_reply(choice: int, reason: str = "") -> str:
 def check_reply(correct: bool, reason: str = "") -> str:
     """A reply that gives a verdict in the default form, after its reason if there is one."""
     return f"{reason} Verdict: {'correct' if correct else 'incorrect'}.".lstrip()
-
-
-def _last_literal(reply: str, lead: str, options: tuple[str, str]) -> int | None:
-    """The index of the option that follows the last `lead` in a reply of a custom form."""
-    leads = list(re.finditer(re.escape(lead), reply, re.IGNORECASE))
-    rest = reply[leads[-1].end() :].lstrip(" *_`:([") if leads else ""
-    found = [
-        i for i, option in enumerate(options) if re.match(rf"{re.escape(option.strip())}(?!\w)", rest, re.I)
-    ]
-    return found[0] if len(found) == 1 else None
 
 
 _GAP = r"[\s*_\[\](){}:#\"'`<>-]"
@@ -210,13 +221,7 @@ _ECHO = re.compile(r"[\s\".'*]{0,8}or[\s\"'*]{0,8}(?:since\b.{0,12})?(?:I\s)?", 
 
 def parse_choice(reply: str) -> Literal[1, 2] | None:
     """1 or 2, the response that the reply chooses last; None if it is cut, chooses neither or both."""
-    last: re.Match[str] | None = None
-    undecided = False
-    for match in _CHOICE.finditer(reply):
-        if _NEGATED.search(reply, max(0, match.start() - 24), match.start()):
-            continue
-        undecided = bool(_OTHER.match(reply, match.end())) or _echoes(reply, last, match)
-        last = match
+    last, undecided = _last(reply, _CHOICE, _OTHER, negatable=True)
     if last is not None:
         return None if undecided else _number(last[1])
     bare = _BARE_CHOICE.fullmatch(_last_line(reply))
@@ -225,15 +230,45 @@ def parse_choice(reply: str) -> Literal[1, 2] | None:
 
 def parse_check(reply: str) -> bool | None:
     """Whether the reply's last verdict is "correct"; None if it gives none, or both."""
-    last: re.Match[str] | None = None
-    undecided = False
-    for match in _CHECK.finditer(reply):
-        undecided = _echoes(reply, last, match)
-        last = match
+    last, undecided = _last(reply, _CHECK)
     if last is not None:
         return None if undecided else last[1] is None
     bare = _BARE_CHECK.fullmatch(_last_line(reply))
     return bare[1] is None if bare else None
+
+
+def _parse_custom(reply: str, lead: str, options: tuple[str, str]) -> int | None:
+    """The index of the option that follows the last `lead` in a reply of a custom form."""
+    last, undecided = _last(reply, _custom(lead.strip(), options), negatable=True)
+    if last is None or last["option"] is None or undecided:
+        return None
+    found = [i for i, one in enumerate(options) if re.fullmatch(re.escape(one.strip()), last["option"], re.I)]
+    return found[0] if len(found) == 1 else None
+
+
+@cache
+def _custom(lead: str, options: tuple[str, str]) -> re.Pattern[str]:
+    """A lead, and the option after it unless the other one is joined to that; the longer option goes first."""
+    start, lead = r"(?<!\w)" if re.match(r"\w", lead) else "", re.escape(lead)
+    first, second = sorted((re.escape(option.strip()) for option in options), key=len, reverse=True)
+    joined = rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}"
+    end = r"(?!\w|\.[0-9])"
+    either = f"{first}{end}(?!{joined}{second}{end})|{second}{end}(?!{joined}{first}{end})"
+    return re.compile(rf"{start}{lead}(?:{_GAP}{{0,8}}?(?P<option>{either}))?", re.IGNORECASE)
+
+
+def _last(
+    reply: str, pattern: re.Pattern[str], other: re.Pattern[str] | None = None, *, negatable: bool = False
+) -> tuple[re.Match[str] | None, bool]:
+    """The last verdict, those that are negated apart, and whether it names both alternatives."""
+    last: re.Match[str] | None = None
+    undecided = False
+    for match in pattern.finditer(reply):
+        if negatable and _NEGATED.search(reply, max(0, match.start() - 24), match.start()):
+            continue
+        undecided = bool(other and other.match(reply, match.end())) or _echoes(reply, last, match)
+        last = match
+    return last, undecided
 
 
 def _echoes(reply: str, before: re.Match[str] | None, match: re.Match[str]) -> bool:
