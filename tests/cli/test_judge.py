@@ -16,6 +16,7 @@ from llava_cot.core.trace import Score, Trace
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import load_calibration
+from llava_cot.search.judge_prompts import load_judge_prompts
 
 Run = Callable[..., Result]
 
@@ -113,8 +114,13 @@ def test_scores_that_are_all_alike_are_told(
         (("--from", "nowhere"), "likelihood", "no benchmark 'nowhere'"),
         (("--from", "scenes", "--from", "easy-vqa"), "likelihood", "names 2 sets of questions; give one"),
         (("--from", "scenes", "--from", "t.json"), "likelihood", "give either"),
+        (
+            ("--judge-prompts", "p.yaml", "--from", "t.json"),
+            "likelihood",
+            "is for new samples",
+        ),
         (("--from", "missing.json"), "likelihood", "cannot read the trace missing.json"),
-        (("--temperature", "-1"), "likelihood", "temperature is -1"),
+        (("--temperature", "-1"), "likelihood", "--temperature is -1"),
     ],
 )
 def test_what_is_refused_and_leaves_nothing(
@@ -129,3 +135,12 @@ def test_what_is_refused_and_leaves_nothing(
 def test_a_file_that_could_not_be_written_is_refused_before_the_work(calibrate: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no folder"):
         calibrate("--from", "nowhere", out=tmp_path / "no" / "c.json")
+
+
+def test_the_wording_of_the_judge_is_part_of_its_calibration(calibrate: Run, tmp_path: Path) -> None:
+    wording, file = tmp_path / "prompts.yaml", tmp_path / "c.json"
+    wording.write_text('verdict: "Mark:"')
+    calibrate("--limit", "3", judge="logits")
+    assert "prompts" not in file.read_text() and load_calibration(file).prompts is None
+    calibrate("--limit", "3", "--judge-prompts", wording, judge="logits")
+    assert load_calibration(file).prompts == load_judge_prompts(wording).digest

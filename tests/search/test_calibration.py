@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.search.calibration import Calibration, Z, load_calibration
+from llava_cot.search.calibration import Calibration, Z, cut_off, load_calibration, prompts_of
+from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
+from llava_cot.search.judges.base import JudgeSetup
+from llava_cot.search.judges.logits import LogitsJudge
+from llava_cot.search.judges.reward_judge import RewardJudge
 
 finite = st.floats(-1e6, 1e6)
 
@@ -58,3 +62,18 @@ def test_what_is_none(tmp_path: Path, text: str, told: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read the calibration .*: No such file"):
         load_calibration(tmp_path / "none.json")
+
+
+def test_a_calibration_is_for_one_wording_of_the_judge() -> None:
+    other = JudgePrompts(**default_prompts().model_dump() | {"verdict": "Mark:"})
+    default, custom = LogitsJudge(), LogitsJudge(JudgeSetup(prompts=other))
+    assert prompts_of(default) is None and prompts_of(custom) == other.digest
+    assert prompts_of(RewardJudge(JudgeSetup(prompts=other))) is None
+    made = {judge: Calibration("logits", 0.5, 0.0, prompts=prompts_of(judge)) for judge in (default, custom)}
+    for judge in made:
+        for measured, calibration in made.items():
+            if judge is measured:
+                assert cut_off(judge, calibration) == 0.5
+            else:
+                with pytest.raises(ValueError, match="made for the judge logits with other judge prompts"):
+                    cut_off(judge, calibration)

@@ -18,6 +18,7 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.search.resources import ResourceOptions
 
 app = new_app("Measure judges.")
 
@@ -32,6 +33,7 @@ def verbs() -> None:
 
 
 @app.command()
+@options_from("resources", ResourceOptions, ["judge_model", "judge_prompts"])
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 def calibrate(
     *,
@@ -46,10 +48,7 @@ def calibrate(
     out: Annotated[str, typer.Option(metavar="FILE", help="The file to write, for --calibration.")],
     model: Annotated[str, typer.Option(help="Whose samples are scored, as for `ask`.")] = "mini",
     model_name: ModelName = None,
-    judge_model: Annotated[
-        str | None,
-        typer.Option(metavar="R", help="The model that the judge uses; by default the model itself."),
-    ] = None,
+    resources: ResourceOptions,
     sources: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,9 +75,10 @@ def calibrate(
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.calibrate import make_calibration, sample_scores, scores_in_traces
     from llava_cot.search.ask import make_judge
+    from llava_cot.search.calibration import prompts_of
     from llava_cot.search.judges import JUDGES
     from llava_cot.search.request import make_request
-    from llava_cot.search.resources import ResourceOptions, for_requests, read_resources
+    from llava_cot.search.resources import for_requests, read_resources
     from llava_cot.view.progress import ProgressDisplay
 
     target = output_file(out)
@@ -90,6 +90,8 @@ def calibrate(
     given = sources or [_UNTESTED]
     traces = [Path(source) for source in given if source.endswith(".json")]
     if traces:
+        if resources.judge_prompts is not None:
+            raise ValueError("--judge-prompts is for new samples, and traces do not say theirs; drop it")
         if len(traces) < len(given):
             raise ValueError("--from names traces and questions; give either, since they are counted apart")
         sample, models = scores_in_traces(islice(read_traces(traces), limit), judge, stage)
@@ -98,12 +100,11 @@ def calibrate(
         if len(given) > 1:
             raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
         benchmark = open_benchmark(given[0])
-        named = ResourceOptions(judge_model=judge_model)
-        spec = read_resources(named, device=device, dtype=dtype)
+        spec = read_resources(resources, device=device, dtype=dtype)
         request = make_request("best-of-n", n=1, judge=judge, sampling=sampling, fmt=fmt, resources=spec)
         spec = for_requests(spec, [request])
-        with spec.open_with(model, model_name) as (opened, resources), ProgressDisplay() as progress:
-            made = make_judge(judge, opened, request, resources)
+        with spec.open_with(model, model_name) as (opened, ready), ProgressDisplay() as progress:
+            made = make_judge(judge, opened, request, ready)
             sample = asyncio.run(
                 sample_scores(
                     request, opened, made, islice(benchmark.items(), limit), stage=stage, at_once=_AT_ONCE,
@@ -111,8 +112,9 @@ def calibrate(
                 )
             )  # fmt: skip
             found = make_calibration(
-                sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=sampling.seed
-            )
+                sample, judge, stage, model=opened.name, judge_model=made.model_name, seed=sampling.seed,
+                prompts=prompts_of(made),
+            )  # fmt: skip
     found.save(target)
     above = sum(score > found.cut_off for score in sample.scores)
     print(

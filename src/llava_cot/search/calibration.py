@@ -13,7 +13,8 @@ from pydantic.dataclasses import dataclass
 
 from llava_cot.core.files import write_whole
 from llava_cot.core.wording import first_fault
-from llava_cot.search.judges.base import Judge
+from llava_cot.search.judge_prompts import default_prompts
+from llava_cot.search.judges.base import JUDGES, Judge
 
 # Standard deviations above the mean (arXiv 2411.10440, version 6, and its script): two fifths of normally
 # distributed scores lie above.
@@ -33,6 +34,7 @@ class Calibration:
         judge_model: The model that the judge used, if it used one.
         stage: The stage that was scored.
         seed: The seed of the samples.
+        prompts: A hash of the judge's prompts (`prompts_of`); None for the default wording.
     """
 
     judge: str
@@ -43,6 +45,7 @@ class Calibration:
     judge_model: str | None = None
     stage: str = "reasoning"
     seed: int | None = None
+    prompts: str | None = None
 
     @property
     def cut_off(self) -> float:
@@ -51,7 +54,10 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all. Raises ValueError or OSError."""
-        write_whole(path, json.dumps(asdict(self) | {"cut_off": self.cut_off}, indent=1) + "\n")
+        fields = asdict(self) | {"cut_off": self.cut_off}
+        if self.prompts is None:
+            del fields["prompts"]
+        write_whole(path, json.dumps(fields, indent=1) + "\n")
 
 
 # Of InternLM-XComposer2.5-7B-Reward on reasonings about MMStar (the same paper and script). Any other reward
@@ -67,11 +73,17 @@ def has_cut_off(judge: str) -> bool:
     return judge in ABSOLUTE or judge == PAPER.judge
 
 
+def prompts_of(judge: Judge) -> str | None:
+    """A hash of the wording of a judge that asks in words of its own; None for the default, or no words."""
+    prompted, prompts = judge.name in JUDGES and JUDGES[judge.name].prompted, judge.setup.prompts
+    return prompts.digest if prompted and prompts != default_prompts() else None
+
+
 def cut_off(judge: Judge, calibration: Calibration | None) -> float:
     """The score above which a candidate is good enough: by the calibration, or the judge's known scale.
 
     Raises:
-        ValueError: The judge has no known scale, or the calibration is of another judge or judge model.
+        ValueError: The judge has no known scale, or the calibration is of another judge, model or wording.
     """
     command = f"`llava-cot judge calibrate --judge {judge.name}`"
     if calibration is None:
@@ -93,6 +105,11 @@ def cut_off(judge: Judge, calibration: Calibration | None) -> float:
         raise ValueError(
             f"the calibration was made for the judge {judge.name} with the model {measured}, which now uses "
             f"{used}; make one with {command}"
+        )
+    if calibration.prompts != prompts_of(judge):
+        raise ValueError(
+            f"the calibration was made for the judge {judge.name} with other judge prompts; make one with "
+            f"{command} and the same --judge-prompts"
         )
     return calibration.cut_off
 

@@ -248,7 +248,7 @@ def _parse_custom(reply: str, lead: str, options: tuple[str, str]) -> int | None
 
 @cache
 def _custom(lead: str, options: tuple[str, str]) -> re.Pattern[str]:
-    """A lead, and the option after it unless the other one is joined to that; the longer option goes first."""
+    """A lead, and the option after it unless the other one is joined to it; the longer option goes first."""
     start, lead = r"(?<!\w)" if re.match(r"\w", lead) else "", re.escape(lead)
     first, second = sorted((re.escape(option.strip()) for option in options), key=len, reverse=True)
     joined = rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}"

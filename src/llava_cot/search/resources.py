@@ -144,9 +144,10 @@ class ResourceSpec:
             values["examples"] = _digest_of(self.examples)
         if self.calibration is not None:
             of = self.calibration
-            values["calibration"] = f"of {of.judge}, mean {of.mean!r}, deviation {of.deviation!r}"
+            wording = f", prompts {of.prompts}" if of.prompts else ""
+            values["calibration"] = f"of {of.judge}, mean {of.mean!r}, deviation {of.deviation!r}{wording}"
         if self.judge_prompts is not None:
-            values["judge_prompts"] = _digest(self.judge_prompts.model_dump(mode="json"))
+            values["judge_prompts"] = self.judge_prompts.digest
         if self.judge_model_kind == "reward" and judge is not None and JUDGES[judge].uses != "reward model":
             used.discard("judge_model")
         if self.calibration is not None and self.calibration.judge != judge:
@@ -293,18 +294,8 @@ def _unused(name: ResourceName) -> str:
 
 def _digest_of(examples: tuple[Example, ...]) -> str:
     """A hash of everything that a model is shown of them."""
-    return _digest(
-        [
-            [
-                one.question.text,
-                one.question.options,
-                [image.sha256 for image in one.question.images],
-                one.answer,
-            ]
-            for one in examples
-        ]
-    )
-
-
-def _digest(value: object) -> str:
-    return sha256(json.dumps(value).encode()).hexdigest()[:16]
+    shown = [
+        [one.question.text, one.question.options, [image.sha256 for image in one.question.images], one.answer]
+        for one in examples
+    ]
+    return sha256(json.dumps(shown).encode()).hexdigest()[:16]
