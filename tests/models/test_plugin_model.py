@@ -11,10 +11,17 @@ import pytest
 from fake_package import install
 
 from llava_cot import open_model
+from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
-from llava_cot.models.registry import MODELS, ModelName, parse_model
+from llava_cot.models.base import Prompt
+from llava_cot.models.registry import MODELS, ModelName, open_reward, parse_model
+from llava_cot.models.scripted import ScriptedModel
+from llava_cot.search.ask import answer
+from llava_cot.search.request import make_request
+from llava_cot.search.resources import ResourceOptions, for_requests, read_resources
 
 MODULE = """
+from llava_cot.models.base import Reward
 from llava_cot.models.scripted import ScriptedModel
 
 class Echo(ScriptedModel):
@@ -25,8 +32,15 @@ class Echo(ScriptedModel):
     def close(self):
         self.options = None
 
+class Rewarding(Echo):
+    async def reward(self, prompt, answer):
+        return Reward(float(len(answer)))
+
 def open_echo(name, **options):
     return Echo(name, options)
+
+def open_rewarding(name, **options):
+    return Rewarding(name, options)
 """
 
 
@@ -34,6 +48,7 @@ def open_echo(name, **options):
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = {
         "echo": "echo_models:open_echo",
+        "rewarding": "echo_models:open_rewarding",
         "broken": "echo_models:nothing",
         "http": "echo_models:open_echo",
     }
@@ -84,3 +99,23 @@ def test_addresses_and_paths_are_not_kinds(tmp_path: Path) -> None:
     (tmp_path / "echo:folder").mkdir()
     with pytest.raises(ModelError, match=r"config\.json"):
         open_model(tmp_path / "echo:folder")
+
+
+async def test_one_that_gives_rewards_is_a_reward_model() -> None:
+    with closing(open_reward("rewarding:r", device="cpu")) as reward:
+        assert (await reward.reward(Prompt.of("q"), "abc")).value == 3.0
+    with pytest.raises(ModelError, match="echo:r gives no rewards; name a reward model"):
+        open_reward("echo:r")
+
+
+@pytest.mark.parametrize(
+    ("judge", "kind"), [("reward", "rewarding"), ("self", "rewarding"), ("self", "echo")]
+)
+async def test_it_judges_in_either_way(judge: str, kind: str) -> None:
+    spec = read_resources(ResourceOptions(judge_model=f"{kind}:r"))
+    request = make_request("best-of-n", n=2, judge=judge, resources=spec)
+    with for_requests(spec, [request]).open() as resources:
+        trace = await answer(
+            request, ScriptedModel(lambda p, rng: str(rng.random())), Question("q"), resources
+        )
+    assert trace.judge_model == "r"

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Model
+from llava_cot.models.base import Model, RewardModel
 from llava_cot.models.endpoint.config import Provider, find_providers, load_config
 
 if TYPE_CHECKING:
     from llava_cot.models.endpoint.balancing import BalancedModel
     from llava_cot.models.endpoint.client import EndpointModel
-    from llava_cot.models.endpoint.reward_endpoint import EndpointReward
-    from llava_cot.models.local.reward_local import LocalReward
 
 # The models in the package, by name. research/mini tells how they are made.
 BUILT_IN = {"mini": Path(__file__).resolve().parent / "mini"}
@@ -26,6 +24,13 @@ _OWN_KINDS = ("http", "https", "vllm")
 
 class OpenedModel(Model, Protocol):
     """A model as `open_model` returns it."""
+
+    def close(self) -> None:
+        """Free what the model holds. Calls after this one fail."""
+
+
+class OpenedReward(RewardModel, Protocol):
+    """A reward model as `open_reward` returns it."""
 
     def close(self) -> None:
         """Free what the model holds. Calls after this one fail."""
@@ -156,18 +161,25 @@ def _open_servers(
 
 def open_reward(
     spec: str | Path, *, model_name: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> LocalReward | EndpointReward:
+) -> OpenedReward:
     """Open a reward model.
 
     Args:
-        spec: The folder of a sequence-classification checkpoint with one label, or a server as for
-            `open_model`. An address that ends in /classify, /pooling or /score uses that path.
+        spec: The folder of a sequence-classification checkpoint with one label, a model of another package
+            that has `reward`, or a server as for `open_model`. An address that ends in /classify, /pooling or
+            /score uses that path.
         model_name, device, dtype: As for `open_model`; the last two are for folders.
 
     Raises:
         ModelError: The model cannot be opened, or is no reward model.
     """
     name = parse_model(spec)
+    if name.kind == "plugin":
+        opened = open_model(spec, model_name=model_name, device=device, dtype=dtype)
+        if isinstance(opened, RewardModel):
+            return opened
+        opened.close()
+        raise ModelError(f"{spec} gives no rewards; name a reward model")
     if len(name.servers) > 1:
         raise ModelError(f"{spec} is several servers; give one for the reward model")
     if name.servers:
