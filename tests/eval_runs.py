@@ -80,7 +80,8 @@ async def answer_by(model: Model, question: Question, request: Request, resource
 
 def entry(model: Model, name: str = "scripted", spec: str | None = None, at_once: int = 8) -> PlannedModel:
     @contextmanager
-    def opened() -> Iterator[tuple[AnswerFunction, int]]:
+    def opened(check: Callable[[Model], None]) -> Iterator[tuple[AnswerFunction, int]]:
+        check(model)
         yield partial(answer_by, model), at_once
 
     return PlannedModel(name, spec or name, opened)

@@ -29,14 +29,14 @@ def test_an_address_is_no_name() -> None:
 
 def test_as_many_at_once_as_the_model_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with opened("mini")[0].open() as (_, at_once):
+    with opened("mini")[0].open(print) as (_, at_once):
         assert at_once == 64
 
     def script(prompt: Prompt, rng: random.Random) -> str:
         return "yes"
 
     with Double(ScriptedModel(script), owner="vllm") as double:
-        with opened(double.url)[0].open() as (_, at_once):
+        with opened(double.url)[0].open(print) as (_, at_once):
             assert at_once == 256
-        with opened(double.url, at_once=7)[0].open() as (_, at_once):
+        with opened(double.url, at_once=7)[0].open(print) as (_, at_once):
             assert at_once == 7

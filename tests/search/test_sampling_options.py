@@ -117,7 +117,11 @@ def test_from_the_command_line(
     [
         ("top_k", "-1", "top_k is -1; give a whole number of at least 0"),
         ("min_p", "1.5", "min_p is 1.5; give a number of at least 0 and at most 1"),
-        ("repetition_penalty", "0", "repetition_penalty is 0.0; give a number of more than 0"),
+        (
+            "repetition_penalty",
+            "0",
+            "repetition_penalty is 0.0; give a number of at least 0.01",
+        ),
     ],
 )
 def test_out_of_bounds(
@@ -136,7 +140,7 @@ def test_out_of_bounds(
     ):
         status, out, err = command(capsys, monkeypatch, *verb, flag, value)
         assert (status, out, model.calls) == (2, "", [])
-        assert err.startswith(f"llava-cot: {words}") and err.count("\n") == 1
+        assert err.startswith(f"llava-cot: {words.replace(option, flag)}") and err.count("\n") == 1
     status, reply = posted(server, **{option: float(value)})
     assert (status, reply["error"]["param"]) == (400, option)
 
@@ -209,3 +213,34 @@ async def test_another_model_without_them_refuses_before_any_call(used: str) -> 
             **kinds,
         )
     assert model.calls == other.calls == []
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [{"method": "single", "unused": "reasoner"}, {"method": "best-of-n", "judge": "logits", "n": 2}],
+)
+async def test_a_model_that_samples_nothing_may_be_without_them(kinds: dict[str, Any]) -> None:
+    other = ScriptedModel(noisy, lambda prompt, options: [-1.0, -2.0], sampling_options=())
+    resources = Resources(**{kinds.pop("unused", "judge_model"): other})
+    trace = await ask(
+        ScriptedModel(noisy), PICTURE, "How many?", sampling=Sampling(top_k=5), resources=resources, **kinds
+    )
+    assert trace.sampling == {"top_k": 5} and other.calls == []
+
+
+def test_a_run_is_refused_before_its_folder_is_made(tmp_path: Path) -> None:
+    model, folder = Moody(), tmp_path / "run"
+    model.sampling_options = ()
+    with pytest.raises(ModelError, match="scripted does not support top_k; leave it out"):
+        evaluate(folder, numbers(2), model, "single", sampling=Sampling(top_k=5))
+    assert not folder.exists() and model.calls == []
+    assert evaluate(folder, numbers(2), model, "single").failed == 0
+
+
+def test_the_spec_at_fault_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verb = ("eval", "scenes:validation", "--model", "mini", "--out", str(tmp_path / "out"))
+    specs = ("--method", "stage-beam-2", "--method", "best-of-2@nosuch")
+    status, _, err = command(capsys, monkeypatch, *verb, *specs)
+    assert status == 2 and err.startswith("llava-cot: best-of-2@nosuch: there is no judge 'nosuch'; choose")

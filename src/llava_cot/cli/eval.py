@@ -121,7 +121,13 @@ def evaluate(
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
     named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE)
     fmt = make_format(stages) if stages else LLAVA_COT
-    named = for_requests(named, [spec.request(sampling, fmt, named) for spec in specs])
+    requests = []
+    for spec in specs:
+        try:
+            requests.append(spec.request(sampling, fmt, named))
+        except ValueError as error:
+            raise ValueError(f"{spec.name}: {error}") from None
+    named = for_requests(named, requests)
     if ray is not None and named:
         raise ValueError(
             "--ray has each worker open one model only; leave it out, or run the methods that need more than "

@@ -158,7 +158,8 @@ def _make(settings: type, given: dict[str, Any]) -> Any:
         return settings(**given)
     except ValidationError as error:
         if settings is Sampling:
-            raise ValueError(explain_sampling(error)) from None
+            name, reason = explain_sampling(error).split(" ", 1)
+            raise ValueError(f"--{name.replace('_', '-')} {reason}") from None
         raise ValueError(error.errors()[0]["msg"]) from None
 
 

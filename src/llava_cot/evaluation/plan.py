@@ -17,7 +17,7 @@ from llava_cot.evaluation.scorer import AnswerSource
 from llava_cot.evaluation.types import Benchmark, RunKey
 from llava_cot.models.base import Model, Sampling
 from llava_cot.models.registry import open_model
-from llava_cot.search.ask import answer
+from llava_cot.search.ask import answer, prepare
 from llava_cot.search.request import Request, Spec
 from llava_cot.search.resources import Resources, ResourceSpec, absolute
 
@@ -32,11 +32,15 @@ AnswerFunction = Callable[[Question, Request, Resources], Awaitable[Trace]]
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A model of a plan; `open` gives the function that answers, and how many questions to have in flight."""
+    """A model of a plan.
+
+    `open` opens it, calls the argument with it where it is in this process, and gives the function that
+    answers, and how many questions to have in flight.
+    """
 
     name: str  # in reports
     spec: str  # what it is, whatever the current folder
-    open: Callable[[], AbstractContextManager[tuple[AnswerFunction, int]]]
+    open: Callable[[Callable[[Model], None]], AbstractContextManager[tuple[AnswerFunction, int]]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class EvalPlan:
     def requests(self) -> dict[Spec, Request]:
         """The request of each spec, except for its seed. Raises RequestError."""
         return {spec: spec.request(self.sampling, self.fmt, self.resources) for spec in self.specs}
+
+    def check(self, resources: Resources, model: Model) -> None:
+        """Raise ModelError if a model ignores a sampling option of the requests."""
+        for request in self.requests.values():
+            prepare(request, model, resources)
 
     def runs(self, model: str) -> Iterator[tuple[RunKey, Benchmark, Spec]]:
         """Yield all runs of one model, in order."""
@@ -90,7 +99,7 @@ def plan_models(
         raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
 
     @contextmanager
-    def here(spec: str) -> Iterator[tuple[AnswerFunction, int]]:
+    def here(spec: str, check: Callable[[Model], None]) -> Iterator[tuple[AnswerFunction, int]]:
         from llava_cot.models.endpoint.balancing import BalancedModel
         from llava_cot.models.endpoint.client import EndpointModel
 
@@ -102,6 +111,7 @@ def plan_models(
                     spec, model_name=model_name, device=device, dtype=dtype, in_flight=in_flight
                 )
                 model = stack.enter_context(closing(opened))
+            check(model)
             served = isinstance(model, EndpointModel | BalancedModel)
             yield (
                 lambda question, request, resources: answer(request, model, question, resources),
@@ -109,7 +119,7 @@ def plan_models(
             )
 
     @contextmanager
-    def on_cluster(spec: str) -> Iterator[tuple[AnswerFunction, int]]:
+    def on_cluster(spec: str, check: Callable[[Model], None]) -> Iterator[tuple[AnswerFunction, int]]:
         from llava_cot.evaluation.cluster import Cluster
 
         # Ray writes about calls that it repeats to standard output, which is for results.

@@ -14,13 +14,13 @@ from time import perf_counter
 
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_interruptible
-from llava_cot.data.store import check_store_folder
+from llava_cot.data.store import STORE_FILE, check_store_folder
 from llava_cot.errors import ModelError
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
 from llava_cot.evaluation.scorer import FolderScores, retry
 from llava_cot.evaluation.types import BenchmarkItem, RunKey, ScoringRule
-from llava_cot.models.base import Model, seed_of
+from llava_cot.models.base import Model, optional_sampling, seed_of
 from llava_cot.search.request import Spec
 from llava_cot.search.resources import Resources
 
@@ -47,7 +47,7 @@ class EvalOutcome:
     failed: int  # questions on which a model failed
     unscored: int  # answers on which the scorer failed
     last_error: str | None
-    abandoned: tuple[str, ...]  # models that failed so often in a row that they were not asked again
+    abandoned: tuple[str, ...]  # models that failed so often in a row that they got no more questions
 
 
 def evaluate(
@@ -78,6 +78,12 @@ def evaluate(
         KeyboardInterrupt: after a Ctrl-C, once the questions in flight are answered.
     """
     check_store_folder(folder)
+    if optional_sampling(plan.sampling) and not (folder / STORE_FILE).is_file():
+        # The folder will be bound to these options, so every model must honor them.
+        with plan.resources.open() as resources:
+            for model in plan.models:
+                with model.open(partial(plan.check, resources)):
+                    pass
     with EvalFolder(folder) as opened:
         opened.check(plan)
         ids = {one.name: opened.add_benchmark(one, plan.limit) for one in plan.benchmarks}
@@ -88,7 +94,7 @@ def evaluate(
         pending = [model for model in plan.models if next(run.pending(model), None)]
         with plan.resources.open() if pending else nullcontext(Resources()) as resources:
             for model in pending:
-                with model.open() as (answer, at_once):
+                with model.open(partial(plan.check, resources)) as (answer, at_once):
                     if asyncio.run(run.answer_all(model, answer, at_once, resources)):
                         abandoned.append(model.name)
         return EvalOutcome(run.failed, scores.failed, run.last_error or scores.last_error, tuple(abandoned))

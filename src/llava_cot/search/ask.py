@@ -85,12 +85,7 @@ async def answer(
     if not question.text.strip():
         raise ValueError("the question is empty; write what you want to know")
     resources = resources or Resources()
-    for used in (model, resources.reasoner, resources.judge_model):
-        if used is not None and not isinstance(used, RewardModel):
-            check_sampling(used, used.name, request.sampling)
-    judge = request.judge
-    if isinstance(judge, str):
-        judge = make_judge(judge, model, request, resources)
+    judge = prepare(request, model, resources)
     for image in question.images:
         await asyncio.to_thread(getattr, image, "small")  # the trace's small copy
     search = Search(request, model, question, judge, resources, on_event)
@@ -98,13 +93,24 @@ async def answer(
     return search.finish()
 
 
+def prepare(request: Request, model: Model, resources: Resources) -> Judge | None:
+    """The judge of a request, if any. Raises ModelError if a model ignores a sampling option that is set."""
+    reasoner = resources.reasoner if "reasoner" in request.declaration.resources else None
+    for used in (model, reasoner):
+        if used is not None:
+            check_sampling(used, used.name, request.sampling)
+    judge = request.judge
+    return make_judge(judge, model, request, resources) if isinstance(judge, str) else judge
+
+
 def make_judge(name: str, model: Model, request: Request, resources: Resources) -> Judge:
     """The judge of a request, which uses the judge model if that is of the right kind, else the model."""
     declared, other = JUDGES[name], resources.judge_model
     rewards = declared.uses == "reward model"
-    used: Model | RewardModel | None = None
-    if declared.uses != "nothing":
-        used = other if other is not None and isinstance(other, RewardModel) == rewards else model
+    used: Any = None
+    if declared.uses != "nothing":  # a model of another package may both sample and give rewards
+        fits = isinstance(other, RewardModel) if rewards else hasattr(other, "sample")
+        used = other if fits else model
     prompts = resources.judge_prompts or default_prompts()
     return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts))
 

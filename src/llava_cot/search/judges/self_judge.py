@@ -7,7 +7,7 @@ from dataclasses import replace
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate
-from llava_cot.models.base import Continuation, Prompt
+from llava_cot.models.base import Continuation, Prompt, check_sampling
 from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
 from llava_cot.search.judges.base import Judge, JudgeSetup, Opinion, Preference, cost, earlier, judge, shown
 
@@ -52,6 +52,8 @@ class SelfJudge(Judge):
     def __init__(self, setup: JudgeSetup | None = None, reply_tokens: int = REPLY_TOKENS) -> None:
         super().__init__(setup)
         self._sampling = replace(self.setup.sampling, max_tokens=reply_tokens, stop=())
+        if self.setup.model is not None:
+            check_sampling(self.model, self.model.name, self._sampling)
 
     async def check(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
