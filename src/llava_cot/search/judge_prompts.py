@@ -213,9 +213,8 @@ _BARE_CHECK = re.compile(rf"{_GAP}{{0,8}}(in|not )?correct{_GAP}{{0,8}}\.?{_GAP}
 _NEGATED = re.compile(
     r"(?:\bnot|n't|n’t|\bnever|\bcannot|\bthan|\binstead of)\s{1,4}(?:to\s{1,4})?$", re.IGNORECASE
 )
-_OTHER = re.compile(
-    rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}(?:response{_GAP}{{0,4}})?[12]\b", re.IGNORECASE
-)
+_JOINED = rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}"
+_OTHER = re.compile(rf"{_JOINED}(?:response{_GAP}{{0,4}})?[12]\b", re.IGNORECASE)
 _ECHO = re.compile(r"[\s\".'*]{0,8}or[\s\"'*]{0,8}(?:since\b.{0,12})?(?:I\s)?", re.IGNORECASE)
 
 
@@ -251,33 +250,24 @@ def _custom(lead: str, options: tuple[str, str]) -> re.Pattern[str]:
     """A lead, and the option after it unless the other one is joined to it; the longer option goes first."""
     start, lead = r"(?<!\w)" if re.match(r"\w", lead) else "", re.escape(lead)
     first, second = sorted((re.escape(option.strip()) for option in options), key=len, reverse=True)
-    joined = rf"{_GAP}{{0,4}}(?:/|\bor\b|\band\b){_GAP}{{0,4}}"
     end = r"(?!\w|\.[0-9])"
-    either = f"{first}{end}(?!{joined}{second}{end})|{second}{end}(?!{joined}{first}{end})"
+    either = f"{first}{end}(?!{_JOINED}{second}{end})|{second}{end}(?!{_JOINED}{first}{end})"
     return re.compile(rf"{start}{lead}(?:{_GAP}{{0,8}}?(?P<option>{either}))?", re.IGNORECASE)
 
 
 def _last(
     reply: str, pattern: re.Pattern[str], other: re.Pattern[str] | None = None, *, negatable: bool = False
 ) -> tuple[re.Match[str] | None, bool]:
-    """The last verdict, those that are negated apart, and whether it names both alternatives."""
+    """The last verdict that is not negated, and whether it names both, as the prompt itself does."""
     last: re.Match[str] | None = None
     undecided = False
     for match in pattern.finditer(reply):
         if negatable and _NEGATED.search(reply, max(0, match.start() - 24), match.start()):
             continue
-        undecided = bool(other and other.match(reply, match.end())) or _echoes(reply, last, match)
+        echo = last and match.start() - last.end() < 40 and _ECHO.fullmatch(reply, last.end(), match.start())
+        undecided = bool(echo or (other and other.match(reply, match.end())))
         last = match
     return last, undecided
-
-
-def _echoes(reply: str, before: re.Match[str] | None, match: re.Match[str]) -> bool:
-    """Whether two verdicts only repeat the two alternatives of the prompt's own sentence."""
-    return (
-        before is not None
-        and match.start() - before.end() < 40
-        and bool(_ECHO.fullmatch(reply, before.end(), match.start()))
-    )
 
 
 def _number(digit: str) -> Literal[1, 2]:
