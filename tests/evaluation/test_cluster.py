@@ -175,7 +175,8 @@ def test_an_address_without_a_cluster_fails_at_once(monkeypatch: pytest.MonkeyPa
 def test_without_ray_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        ModelError, match=r"needs ray, which is not installed; in the clone, run: pip install -e '.\[ray\]'"
+        ModelError,
+        match=r"not installed; in the clone, run: pip install -c constraints.txt -e '.\[ray\]'",
     ):
         Cluster("auto", "mini")
 

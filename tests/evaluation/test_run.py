@@ -244,7 +244,7 @@ def test_a_folder_does_not_mix_questions_rules_or_models(tmp_path: Path) -> None
 def test_a_model_that_cannot_be_opened_leaves_its_name_free(tmp_path: Path) -> None:
     work = plan(numbers(2), entry(Moody(), spec="missing"))
     broken = work.models[0].__class__(
-        "scripted", "missing", lambda: (_ for _ in ()).throw(ModelError("none"))
+        "scripted", "missing", lambda check: (_ for _ in ()).throw(ModelError("none"))
     )
     with pytest.raises(ModelError):
         evaluate(tmp_path, plan(numbers(2), broken))
