@@ -88,7 +88,7 @@ def call(
         (["--method", "majority", "--judge", "self"], "majority"),
         (["--temperature", "-1"], "temperature"),
         (["--temperature", "nan"], "temperature"),
-        (["--top-p", "0"], "top_p"),
+        (["--top-p", "0"], "--top-p is 0"),
         (["--max-tokens", "0"], "at least 1"),
         (["--device", "abacus"], "abacus"),
         (["--dtype", "int4"], "int4"),

@@ -152,7 +152,7 @@ def test_bad_input(tmp_path: Path) -> None:
     assert "majority uses no judge" in refusal("eval", source, *mini, "--method", "majority-2@self")
     assert "choose one of conclusion" in refusal("eval", source, *mini, "--answer", "first")
     assert "two models have the name mini" in refusal("eval", source, *mini, "--model", "mini=elsewhere")
-    assert "top_p is 2.0" in refusal("eval", source, *mini, "--top-p", "2")
+    assert "--top-p is 2.0" in refusal("eval", source, *mini, "--top-p", "2")
     assert "there is no scoring rule 'guess'" in refusal("eval", source, *mini, "--rule", "guess")
     assert "holds other files" in refusal("eval", source, "--model", "mini", "--out", source)
     assert "there is no folder nowhere" in refusal("eval", source, *mini, "--scorer", "nowhere")
