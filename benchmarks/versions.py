@@ -24,17 +24,36 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parents[1]
+BENCHMARKS = ["ask.py", "endpoint.py", "serve.py"]
 ARGUMENTS = {
     "ask.py": ["--n", "1", "4", "--questions", "4", "--repeats", "1"],
-    "endpoint.py": ["--quick"],
     "serve.py": ["--requests", "200"],
 }
 
 
-def run(checkout: Path, benchmark: str, arguments: list[str]) -> Any:
+# The overhead part of `endpoint.py`: its other part, faults, waits for minutes on purpose.
+OVERHEAD = """
+import asyncio, json, os, sys, tempfile
+from endpoint import overhead
+requests, repeats = map(int, sys.argv[1:])
+with tempfile.TemporaryDirectory() as os.environ["XDG_CACHE_HOME"]:
+    rows = [
+        vars(asyncio.run(overhead(requests, repeats, picture, wait)))
+        for picture in (False, True)
+        for wait in (0.0, 0.25)
+    ]
+print(json.dumps({"overhead": rows}))
+"""
+
+
+def run(checkout: Path, benchmark: str, quick: bool) -> Any:
     """The JSON of one benchmark of a checkout, run with that checkout's package."""
     environment = os.environ | {"PYTHONPATH": f"{checkout / 'src'}{os.pathsep}{checkout / 'benchmarks'}"}
-    command = [sys.executable, str(checkout / "benchmarks" / benchmark), "--json", *arguments]
+    if benchmark == "endpoint.py":
+        command = [sys.executable, "-c", OVERHEAD, *(("300", "1") if quick else ("2560", "3"))]
+    else:
+        arguments = ["--quick"] if quick else ARGUMENTS[benchmark]
+        command = [sys.executable, str(checkout / "benchmarks" / benchmark), "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=checkout, check=False)
     if done.returncode:
         sys.exit(f"{benchmark} of {checkout} failed:\n{done.stderr[-2000:]}")
@@ -65,17 +84,16 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="the checkout of the earlier version")
     parser.add_argument("after", type=Path, nargs="?", default=HERE, help="the other one; this by default")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=list(ARGUMENTS), default=list(ARGUMENTS))
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     checkouts = {"before": options.before.resolve(), "after": options.after.resolve()}
     measured: dict[str, dict[str, list[float]]] = {}
     for number in range(1 if options.quick else options.rounds):
         for benchmark in options.only:
-            arguments = ["--quick"] if options.quick else ARGUMENTS[benchmark]
             for side in ("before", "after") if number % 2 == 0 else ("after", "before"):
                 print(f"round {number + 1}: {benchmark}, {side}", file=sys.stderr)
-                for name, value in figures(benchmark, run(checkouts[side], benchmark, arguments)):
+                for name, value in figures(benchmark, run(checkouts[side], benchmark, options.quick)):
                     measured.setdefault(name, {"before": [], "after": []})[side].append(value)
     print("| figure | before | after | after / before, by round |\n| --- | ---: | ---: | --- |")
     for name, sides in measured.items():

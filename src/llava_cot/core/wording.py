@@ -37,10 +37,12 @@ def shortened(text: str, most: int = 40) -> str:
 def first_fault(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, and where: "sources[2].count: Input should be ...".
 
-    An unknown field comes first: it may be another one misspelled, which then seems to be absent.
+    An unknown field goes before an absent one at the same place, which may be the one that was meant.
     """
-    faults = error.errors(include_url=False)
-    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    fault, *others = error.errors(include_url=False)
+    if fault["type"] == "missing":
+        siblings = (one for one in others if one["loc"][:-1] == fault["loc"][:-1])
+        fault = next((one for one in siblings if one["type"] == "extra_forbidden"), fault)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     unknown = fault["type"] == "extra_forbidden"
     reason = "there is no such field" if unknown else fault["msg"].removeprefix("Value error, ")
