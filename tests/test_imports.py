@@ -97,7 +97,7 @@ def test_core_and_search_load_neither_torch_nor_transformers() -> None:
 
 
 def test_http_frameworks_are_used_by_the_server_alone() -> None:
-    http = {"fastapi", "starlette", "uvicorn", "prometheus_client", "gradio"}
+    http = {"fastapi", "starlette", "uvicorn", "prometheus_client"}
     for name, path in modules().items():
         if not name.startswith("llava_cot.server"):
             assert not names_imported(path) & http, name

@@ -1,28 +1,47 @@
-"""The web page in a real browser: Debian's chromium, headless."""
+"""The web page: its files, and its use in a real browser (Debian's chromium, headless)."""
 
 from __future__ import annotations
 
-import json
+import base64
+import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from gradio import processing_utils
 from playing import WORDS
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from serving import PATIENCE, Patient, Served, get, noisy, served, until
+from serving import PATIENCE, Patient, Served, get, noisy, running, served, until
 
+from llava_cot.core.images import ImageLimits
 from llava_cot.core.trace import Trace
+from llava_cot.models.base import Continuation, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.server.page import page_routes
+from llava_cot.server.schemas import MAX_BUDGET
 from llava_cot.server.service import ServerSettings
 
 CHROMIUM = shutil.which("chromium")
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
-FOCUSED = "(e => `${e.getAttribute('aria-label')} ${e.innerText}`)(document.activeElement)"
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)} {{alert}} <script>alert(3)</script>"
+FOCUSED = "(e => `${(e.labels ?? [])[0]?.innerText} ${e.innerText}`)(document.activeElement)"
+# Sends a file to the page as the clipboard or the mouse does.
+SEND = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+    const file = new File([bytes], "sent.png", {type: "image/png"});
+    const transfer = new DataTransfer();
+    transfer.items.add(file);
+    const event = name === "paste"
+        ? new ClipboardEvent(name, {clipboardData: transfer, bubbles: true})
+        : new DragEvent(name, {dataTransfer: transfer, bubbles: true});
+    document.body.dispatchEvent(event);
+}"""
+COPY = """async (url) => {
+    const picture = await (await fetch(url)).blob();
+    await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+}"""
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -43,37 +62,86 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
+    """A page whose script must not fail, and that must not break its own policy."""
+    faults: list[str] = []
     with browser.new_context() as context:
         context.set_default_timeout(PATIENCE * 1000)
-        yield context.new_page()
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Policy" in said.text else None)
+        page.on("dialog", lambda dialog: faults.append(dialog.message) or dialog.dismiss())
+        yield page
+    assert faults == []
 
 
 def visit(page: Page, server: Served) -> None:
     page.goto(server.root)
-    expect(page.get_by_label("Question")).to_be_visible()
+    expect(page.get_by_label("Question")).to_be_enabled()
 
 
-def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label).click()
-    page.get_by_role("option", name=option, exact=True).click()
+def ask(page: Page) -> None:
+    page.get_by_role("button", name="Ask").click()
 
 
 def answer(page: Page) -> Any:
     return page.locator("#answer")
 
 
+def expect_answer(page: Page) -> None:
+    expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
+
+
+def downloaded(page: Page) -> Trace:
+    with page.expect_download() as download:
+        page.get_by_text("Download the trace").click()
+    return Trace.load(download.value.path())
+
+
+# The files
+
+
+def test_every_file_has_the_policy_and_loads_nothing_from_elsewhere(server: Served) -> None:
+    addresses = {route.path for route in page_routes()}
+    assert {"/", "/static/page.js", "/static/page.css", "/static/trace.css"} < addresses
+    for address in addresses:
+        reply = get(server.root + address)
+        assert reply.status_code == 200 and reply.headers["x-content-type-options"] == "nosniff"
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+        if not address.endswith(".png"):
+            text = reply.text.replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?://|@import|\bon[a-z]+=|\bstyle=", text), address
+
+
+def test_the_controls_have_the_limits_of_the_server(server: Served) -> None:
+    html = get(server.root).text
+    assert f'data-max-bytes="{ImageLimits().max_bytes}"' in html
+    assert f'id="budget" type="number" min="1" max="{MAX_BUDGET}"' in html
+    assert f'step="0.05" value="{Sampling().temperature}"' in html
+
+
+def test_a_missing_trace_is_404(server: Served) -> None:
+    for address in ("/traces/nothing", "/traces/nothing.json"):
+        reply = get(server.root + address)
+        assert reply.status_code == 404 and "no such trace" in reply.json()["error"]["message"]
+
+
+# In the browser
+
+
 def test_clicking_through_a_question(page: Page, server: Served) -> None:
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url))
     visit(page, server)
-    page.set_input_files("input[type=file]", SCENE)
-    expect(page.locator("img[src*=scene]").first).to_be_visible()
+    expect(page.locator("header")).to_contain_text("Ask scripted about a picture.")
+    page.get_by_label("Picture").set_input_files(SCENE)
+    expect(page.get_by_alt_text("scene.png")).to_be_visible()
     page.get_by_label("Question").fill("How many?")
-    choose(page, "Judge", "likelihood")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_label("Judge").select_option("likelihood")
+    ask(page)
 
+    expect_answer(page)
     stages = answer(page).locator(".lc-stage h3")
-    expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
     assert [name.lower() for name in stages.all_inner_texts()] == list(WORDS)
     assert answer(page).locator(".lc-round").count() == 4
     assert answer(page).locator(".lc-card").count() == 4 * 4
@@ -81,9 +149,7 @@ def test_clicking_through_a_question(page: Page, server: Served) -> None:
     expect(answer(page).get_by_text("both texts are the same").first).to_be_visible()
     assert all(url.startswith((server.root, "data:", "blob:")) for url in loaded)
 
-    with page.expect_download() as download:
-        page.get_by_text("Download the trace").click()
-    trace = Trace.load(download.value.path())
+    trace = downloaded(page)
     assert (trace.method, trace.n, trace.judge) == ("stage-beam", 4, "likelihood")
     assert [image.width for image in trace.question.images] == [192]
     with page.expect_popup() as opened:
@@ -93,18 +159,40 @@ def test_clicking_through_a_question(page: Page, server: Served) -> None:
     assert opened.value.locator("img").evaluate("img => img.naturalWidth") == 192
 
 
+def test_all_choices_reach_the_search(page: Page, server: Served) -> None:
+    visit(page, server)
+    page.get_by_label("Method").select_option("majority")
+    expect(page.get_by_label("Judge")).to_be_hidden()
+    page.get_by_label("Candidates").fill("3")
+    page.get_by_label("Token budget").fill("5000")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Temperature").fill("1.25")
+    page.get_by_label("Seed").fill("-7")
+    page.get_by_label("Question").fill("How many?")
+    ask(page)
+    expect_answer(page)
+    trace = downloaded(page)
+    assert (trace.method, trace.n, trace.judge, trace.budget) == ("majority", 3, None, 5000)
+    assert (trace.temperature, trace.seed, trace.question.images) == (1.25, -7, ())
+
+
 def test_an_example_and_the_keyboard_are_enough(page: Page, server: Served) -> None:
     visit(page, server)
     page.get_by_text("Are there more purple objects").click()
     question = page.get_by_label("Question")
     expect(question).to_have_value("Are there more purple objects than large cylinders?")
-    expect(page.locator("img[src*=compare]").first).to_be_visible()
+    expect(page.get_by_alt_text("compare.png")).to_be_visible()
     question.focus()
+    page.keyboard.press("Shift+Enter")
+    expect(question).to_have_value(re.compile(r"cylinders\?\n$"))
+    page.keyboard.press("Backspace")
     page.keyboard.press("Enter")
-    expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
-    for name in ("Method", "Candidates", "Judge", "More", "Ask", "Stop"):
+    expect_answer(page)
+    assert len(downloaded(page).question.images) == 1
+    page.get_by_role("button", name="Remove", exact=True).focus()
+    for name in ("Question", "Method", "Candidates", "Judge", "More", "Ask"):
         reached = False
-        for _ in range(30):
+        for _ in range(10):
             page.keyboard.press("Tab")
             reached = name in page.evaluate(FOCUSED)
             if reached:
@@ -112,59 +200,139 @@ def test_an_example_and_the_keyboard_are_enough(page: Page, server: Served) -> N
         assert reached, name
 
 
+@pytest.mark.parametrize("name", ["paste", "drop"])
+def test_a_picture_is_pasted_or_dropped(page: Page, server: Served, name: str) -> None:
+    visit(page, server)
+    page.evaluate(SEND, [name, base64.b64encode(SCENE.read_bytes()).decode()])
+    expect(page.get_by_alt_text("sent.png")).to_be_visible()
+    page.get_by_label("Question").fill("How many?")
+    ask(page)
+    expect_answer(page)
+    assert [image.width for image in downloaded(page).question.images] == [192]
+
+
+def test_a_picture_is_taken_from_the_clipboard_and_removed(page: Page, server: Served) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit(page, server)
+    page.get_by_role("button", name="Paste").click()
+    expect(answer(page)).to_have_text("The clipboard holds no picture; copy one first.")
+    page.evaluate(COPY, f"{server.root}/static/examples/count.png")
+    page.get_by_role("button", name="Paste").click()
+    expect(page.get_by_alt_text("clipboard")).to_be_visible()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.locator("#preview")).to_be_hidden()
+    page.get_by_label("Question").fill("How many?")
+    ask(page)
+    expect_answer(page)
+    assert downloaded(page).question.images == ()
+
+
 def test_single_hides_the_judge(page: Page, server: Served) -> None:
     visit(page, server)
-    choose(page, "Method", "single")
-    expect(page.get_by_label("Judge")).to_be_hidden()
+    page.get_by_label("Method").select_option("single")
+    for label in ("Judge", "Candidates", "Token budget"):
+        expect(page.get_by_label(label)).to_be_hidden()
     page.get_by_label("Question").fill("How many?")
-    page.get_by_role("button", name="Ask").click()
-    expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
+    ask(page)
+    expect_answer(page)
     assert answer(page).locator(".lc-card").count() == 1
 
 
 def test_errors_are_shown_as_a_sentence(page: Page, server: Served, tmp_path: Path) -> None:
     visit(page, server)
-    page.get_by_role("button", name="Ask").click()
+    ask(page)
     expect(answer(page)).to_have_text("The question is empty; write what you want to know.")
     page.get_by_label("Question").fill("How many?")
     fake = tmp_path / "picture.png"
     fake.write_text("<html>no picture</html>")
-    page.set_input_files("input[type=file]", fake)
-    page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Ask").click()
-    expect(page.get_by_text("the picture is damaged, or the file is not a picture")).to_be_visible()
+    page.get_by_label("Picture").set_input_files(fake)
+    ask(page)
+    expect(answer(page).get_by_role("alert")).to_contain_text("it is a web page; give the address")
+    with fake.open("wb") as file:
+        file.truncate(ImageLimits().max_bytes + 1)
+    page.get_by_label("Picture").set_input_files(fake)
+    expect(answer(page).get_by_role("alert")).to_contain_text("more than the 20 MB allowed")
+
+
+def test_a_server_that_is_gone_is_reported(page: Page) -> None:
+    with served(ScriptedModel(noisy)) as server:
+        visit(page, server)
+    page.get_by_label("Question").fill("How many?")
+    ask(page)
+    expect(answer(page).get_by_role("alert")).to_have_text("The server cannot be reached; try again later.")
 
 
 def test_text_of_a_model_is_escaped(page: Page) -> None:
-    alerts: list[str] = []
-    page.on("dialog", lambda dialog: alerts.append(dialog.message) or dialog.dismiss())
     words = "".join(f"<{stage.upper()}>{HOSTILE}</{stage.upper()}>" for stage in WORDS)
     with served(ScriptedModel(lambda prompt, rng: words)) as server:
         visit(page, server)
-        choose(page, "Method", "single")
+        page.get_by_label("Method").select_option("single")
         page.get_by_label("Question").fill(HOSTILE)
-        page.get_by_role("button", name="Ask").click()
-        expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
+        ask(page)
+        expect_answer(page)
         assert answer(page).locator(".lc-stage p").all_inner_texts() == [HOSTILE] * 4
         assert answer(page).locator("img, script").count() == 0
-    assert alerts == []
 
 
-def test_stopping_and_leaving_cancel_the_work(browser: Browser, page: Page) -> None:
+def test_stopping_and_leaving_cancel_the_work(page: Page) -> None:
     model = Patient()
     with served(model) as server:
         visit(page, server)
         page.get_by_label("Question").fill("How many?")
-        page.get_by_role("button", name="Ask").click()
+        ask(page)
+        expect(answer(page)).to_contain_text("Searching: summary...")
         until(lambda: model.waiting > 0)
-        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Stop").press("Enter")
         expect(answer(page)).to_contain_text("Stopped.")
         until(lambda: model.waiting == 0)
-        page.get_by_role("button", name="Ask").click()
+        ask(page)
         expect(answer(page)).to_contain_text("Searching")
         page.close()
         until(lambda: model.waiting == 0)
-        assert server.counted('llava_cot_questions_total{outcome="gone"}') == 2
+        until(lambda: server.counted('llava_cot_questions_total{outcome="gone"}') == 2)
+
+
+def test_the_page_waits_in_the_queue_of_all_clients(page: Page) -> None:
+    model = Patient()
+    body = {"model": "scripted:single", "messages": [{"role": "user", "content": "How many?"}]}
+    with served(model, ServerSettings(max_running=1, max_waiting=2)) as server:
+        visit(page, server)
+        page.get_by_label("Question").fill("How many?")
+        with server.left(body):
+            until(lambda: model.waiting == 1)
+            ask(page)
+            expect(answer(page)).to_contain_text("Waiting for the server...")
+            until(lambda: server.counted("llava_cot_waiting") == 1)
+            ask(page)  # takes the place of the first
+            until(lambda: server.counted('llava_cot_questions_total{outcome="gone"}') == 1)
+        model.go.set()
+        expect_answer(page)
+
+
+class Halting(Patient):
+    """Waits only after the first stage."""
+
+    async def sample(self, prompt: Prompt, *arguments: Any, **named: Any) -> list[Continuation]:
+        waiting = super() if "<SUMMARY>" in prompt.prefix else super(Patient, self)
+        return await waiting.sample(prompt, *arguments, **named)
+
+
+def test_what_the_user_opens_stays_open_while_the_search_grows(page: Page) -> None:
+    model = Halting()
+    with served(model) as server:
+        visit(page, server)
+        page.get_by_label("Question").fill("How many?")
+        ask(page)
+        expect(answer(page)).to_contain_text("Searching: caption...")
+        won = answer(page).locator(".lc-kept").first.get_attribute("id")
+        lost = answer(page).locator(".lc-card:not(.lc-kept)").first.get_attribute("id")
+        for name in (won, lost):
+            page.locator(f"#{name} summary").click()
+        model.go.set()
+        expect_answer(page)
+        assert page.locator(f"#{lost}").evaluate("card => card.open") is True
+        assert page.locator(f"#{won}").evaluate("card => card.open") is False
+        assert lost in page.evaluate("document.activeElement.closest('details').id")
 
 
 def test_it_is_readable_on_a_phone(browser: Browser, server: Served) -> None:
@@ -174,61 +342,36 @@ def test_it_is_readable_on_a_phone(browser: Browser, server: Served) -> None:
         visit(page, server)
         page.get_by_label("Question").fill("How many?")
         page.get_by_role("button", name="Ask").tap()
-        expect(answer(page).get_by_text("Link to this answer")).to_be_visible()
+        expect_answer(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert answer(page).locator(".lc-stage p").first.bounding_box()["width"] > 250
 
 
-def test_with_a_key_the_page_needs_a_password(browser: Browser) -> None:
-    with served(ScriptedModel(noisy), ServerSettings(api_key="s3crét")) as server:
-        for path in ("/", "/config", "/gradio_api/queue/data", "/traces.html"):
-            refused = get(server.root + path)
-            assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
-        for wrong in (("anyone", "wrong"), ("s3crét", "")):
-            assert get(server.root, auth=wrong).status_code == 401
-        for wrong in ("Basic", "Basic é", "Basic " + "A" * 99, "Bearer s3crét"):
-            assert get(server.root, headers={"Authorization": wrong.encode()}).status_code == 401
-        with browser.new_context(http_credentials={"username": "anyone", "password": "s3crét"}) as context:
-            page = context.new_page()
-            visit(page, server)
-            page.get_by_label("Question").fill("How many?")
-            page.get_by_role("button", name="Ask").click()
-            page.get_by_text("Link to this answer").wait_for(timeout=PATIENCE * 1000)
+def test_with_a_key_the_page_asks_for_it(page: Page) -> None:
+    with served(ScriptedModel(noisy), ServerSettings(api_key="s3crét 鍵")) as server:
+        assert get(f"{server.url}/methods").status_code == 401
+        page.goto(server.root)
+        expect(answer(page)).to_have_text("This server needs an API key; enter it.")
+        expect(page.get_by_label("Question")).to_be_disabled()
+        for key, words in (
+            ("wrong", "The API key is wrong; enter the server's."),
+            ("s3crét 鍵", "Unlocked."),
+        ):
+            page.get_by_label("API key").fill(key)
+            page.get_by_role("button", name="Unlock").click()
+            expect(answer(page)).to_have_text(words)
+        expect(page.get_by_label("API key")).to_be_hidden()
+        page.get_by_label("Question").fill("How many?")
+        ask(page)
+        expect_answer(page)
+        assert "s3cr" not in page.url
+        page.reload()
+        expect(page.get_by_label("Question")).to_be_enabled()
 
 
-def test_no_file_is_read_or_fetched_by_its_name(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched: list[str] = []
-
-    async def fetch(url: str, *args: Any) -> str:
-        fetched.append(url)
-        return str(SCENE)
-
-    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
-    for path in ("https://example.org/a.png", "http://127.0.0.1/a.png", "/etc/passwd", __file__):
-        assert get(f"{server.root}/gradio_api/file={path}").status_code in (302, 403, 404)
-        assert ask_directly(server, path)["success"] is False
-    assert fetched == []
-
-
-def ask_directly(server: Served, path: str) -> dict[str, Any]:
-    """Send the page a request with a picture at this path; returns its last event."""
-    config = get(f"{server.root}/config").json()
-    [index] = [d["id"] for d in config["dependencies"] if len(d["inputs"]) == 8]
-    picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    data = [picture, "How many?", "single", 1, "self", None, 0.6, None]
-    join = {"data": data, "fn_index": index, "session_hash": "by-hand"}
-    httpx.post(f"{server.root}/gradio_api/queue/join", json=join).raise_for_status()
-    with httpx.stream(
-        "GET", f"{server.root}/gradio_api/queue/data?session_hash=by-hand", timeout=PATIENCE
-    ) as events:
-        for line in events.iter_lines():
-            event = json.loads(line.removeprefix("data: ")) if line else {}
-            if event.get("msg") == "process_completed":
-                return event
-    raise AssertionError("the page sent no last event")
-
-
-def test_a_missing_trace_is_404(server: Served) -> None:
-    for address in ("/traces/nothing", "/traces/nothing.json"):
-        reply = get(server.root + address)
-        assert reply.status_code == 404 and "no such trace" in reply.json()["error"]["message"]
+def test_an_open_page_does_not_hold_a_shutdown(page: Page) -> None:
+    with running() as (process, url):
+        visit(page, Served(url))
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, b"", b"")

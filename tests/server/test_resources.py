@@ -18,7 +18,6 @@ from llava_cot.search.calibration import Calibration
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import possible_judges, possible_methods
 from llava_cot.search.resources import Resources
-from llava_cot.server.page import _controls
 
 FULL = Resources(
     reasoner=ScriptedModel(lambda prompt, rng: tagged("conclusion", "from another")),
@@ -47,6 +46,11 @@ def full() -> Iterator[Served]:
 
 def names(server: Served) -> set[str]:
     return {model["id"] for model in get(f"{server.url}/models").json()["data"]}
+
+
+def described(server: Served) -> dict[str, Any]:
+    found: dict[str, Any] = get(f"{server.url}/methods").json()
+    return found
 
 
 def refused(server: Served, **settings: Any) -> tuple[int, str]:
@@ -129,7 +133,7 @@ def test_a_stream_of_two_models_is_one_answer(full: Served) -> None:
         full.ask(model="scripted:shower", stream=True)
 
 
-def test_the_page_lists_what_can_run() -> None:
+def test_what_can_run_depends_on_the_resources() -> None:
     assert not {"relay", "shower", "cutter"} & set(possible_methods(Resources()))
     assert set(METHODS) - set(possible_methods(FULL)) == {"shower", "cot-few-shot"}
     assert possible_judges("best-of-n", Resources())[0] == "self" and "asking" not in possible_judges(
@@ -138,9 +142,15 @@ def test_the_page_lists_what_can_run() -> None:
     assert "asking" in possible_judges("best-of-n", FULL)
     assert possible_judges("cutter", FULL) == ["likelihood"]
     assert possible_judges("majority", FULL) == []
-    n, judge, budget = _controls(FULL, "cutter", "self")
-    assert (n["visible"], budget["visible"], judge["value"]) == (True, True, "likelihood")
-    assert judge["choices"] == possible_judges("cutter", FULL)
-    n, judge, budget = _controls(FULL, "relay", "self")
-    assert (n["visible"], judge["visible"], budget["visible"]) == (False, False, False)
-    assert _controls(FULL, "best-of-n", "logits")[1]["value"] == "logits"
+
+
+def test_the_server_describes_its_methods(bare: Served, full: Served) -> None:
+    assert [card["id"] for card in described(bare)["data"]] == possible_methods(Resources())
+    found = described(full)
+    assert (found["model"], found["default"]) == ("scripted", "stage-beam")
+    cards = {card.pop("id"): card for card in found["data"]}
+    assert list(cards) == possible_methods(FULL)
+    cutter, relay = cards["cutter"], cards["relay"]
+    assert (cutter["single"], cutter["budgeted"], cutter["judges"]) == (False, True, ["likelihood"])
+    assert (relay["single"], relay["budgeted"], relay["judges"], relay["n"]) == (True, False, [], 1)
+    assert cards["best-of-n"]["judges"] == possible_judges("best-of-n", FULL)

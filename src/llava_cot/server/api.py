@@ -1,4 +1,4 @@
-"""The routes of the server (HTTP API, streamed replies, the page at all other addresses), and running it."""
+"""The routes of the server (HTTP API, streamed replies, the page), and running it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import math
-import re
 import signal
 import socket
 import time
@@ -25,21 +24,38 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model
+from llava_cot.search.request import DEFAULT_METHOD
 from llava_cot.search.resources import Resources
+from llava_cot.search.search import Event, OnEvent
 from llava_cot.server.api_errors import ErrorReply, api_error, error_response
-from llava_cot.server.auth import PagePassword, RequestGuard
+from llava_cot.server.auth import RequestGuard
 from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, make_reply, total_usage
-from llava_cot.server.chat_request import ChatQuestion, model_names, read_choices, read_request
-from llava_cot.server.page import make_page
-from llava_cot.server.schemas import ChatChunk, ChatReply, ChatRequest, Health, ModelCard, ModelList
+from llava_cot.server.chat_request import (
+    ChatQuestion,
+    method_cards,
+    model_names,
+    read_choices,
+    read_request,
+)
+from llava_cot.server.page import page_routes
+from llava_cot.server.schemas import (
+    ChatChunk,
+    ChatReply,
+    ChatRequest,
+    Health,
+    MethodList,
+    ModelCard,
+    ModelList,
+    StreamOptions,
+)
+from llava_cot.server.search_updates import Draw, SearchDrawer, finished_search
 from llava_cot.server.service import ServerSettings, Service, cancel_on_disconnect
 from llava_cot.view.html import trace_page
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter is for nginx
 _log = logging.getLogger(__name__)
 
-_Chunks = asyncio.Queue[ChatChunk | None]  # None ends it
-_API_PATH = re.compile(r"/(v1|health|metrics|traces|openapi\.json)(/|$)")
+_Chunks = asyncio.Queue[ChatChunk | Draw | None]  # None ends it
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorReply, "description": "The request is refused; the message says what to do"},
     "5XX": {"model": ErrorReply, "description": "The server failed"},
@@ -52,21 +68,11 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 def make_app(model: Model, settings: ServerSettings, resources: Resources | None = None) -> ASGIApp:
     """The server as an ASGI application: API and page. It does not close the model or the resources."""
     service = Service.of(model, resources or Resources(), settings)
-    api: ASGIApp = make_api(service)
-    page: ASGIApp = make_page(service)
-    if settings.api_key is not None:
-        page = PagePassword(page, settings.api_key)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # Of the two, only the page has work at startup and shutdown (lifespan events).
-        is_api = scope["type"] == "http" and _API_PATH.match(scope["path"])
-        await (api if is_api else page)(scope, receive, send)
-
-    return RequestGuard(app, settings.api_key)
+    return RequestGuard(make_api(service), settings.api_key)
 
 
 def make_api(service: Service) -> FastAPI:
-    """The HTTP API alone."""
+    """The HTTP API, and the page that uses it."""
     model, settings = service.model, service.settings
     started = int(time.time())
     # FastAPI's documentation pages load scripts from elsewhere, so only /openapi.json is served.
@@ -83,8 +89,7 @@ def make_api(service: Service) -> FastAPI:
         raw = settings.raw if body.raw is None else body.raw
         style = ReplyStyle(body.model, raw, bool(body.include_trace), question.stop)
         if body.stream:
-            options = body.stream_options
-            return await stream(service, question, style, http, bool(options and options.include_usage))
+            return await stream(service, question, style, http, body.stream_options or StreamOptions())
         traces = await cancel_on_disconnect(http, service.answer(question, [None] * question.choices))
         excluded = None if style.with_trace else {"choices": {"__all__": {"trace"}}}
         return JSONResponse(make_reply(traces, style).model_dump(exclude=excluded))
@@ -101,9 +106,14 @@ def make_api(service: Service) -> FastAPI:
         read_choices(name, model.name, service.resources)
         return ModelCard(id=name, created=started)
 
+    @api.get("/v1/methods")
+    async def methods() -> MethodList:
+        """List the methods that this server can run, each with its judges."""
+        return MethodList(model=model.name, default=DEFAULT_METHOD, data=method_cards(service.resources))
+
     @api.get("/traces/{name}.json", response_model=Trace)
     async def trace(name: str) -> Response:
-        """Return a trace of the web page. No key is needed, since its address is secret."""
+        """Return a trace that a stream named. No key is needed, since its address is secret."""
         return Response(service.traces.find(name), media_type="application/json")
 
     @api.get("/traces/{name}", include_in_schema=False)
@@ -120,6 +130,7 @@ def make_api(service: Service) -> FastAPI:
         """Return metrics in Prometheus' format. No key is needed."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    api.router.routes.extend(page_routes())
     return api
 
 
@@ -128,18 +139,18 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def stream(
-    service: Service, question: ChatQuestion, style: ReplyStyle, http: Request, with_usage: bool
+    service: Service, question: ChatQuestion, style: ReplyStyle, http: Request, options: StreamOptions
 ) -> StreamingResponse:
     """Answer a request; returns the response once its first chunk is there.
 
     Raises ApiError or ValueError if it fails before that, so that the reply can have an error status.
     """
     chunks: _Chunks = asyncio.Queue()
-    writers = [
-        ChunkWriter(index, service.settings.fmt, style, chunks.put_nowait)
+    listeners = [
+        _listener(index, service, style, chunks, bool(options.include_search))
         for index in range(question.choices)
     ]
-    work = asyncio.create_task(service.answer(question, writers))
+    work = asyncio.create_task(service.answer(question, listeners))
     work.add_done_callback(lambda _: chunks.put_nowait(None))
     try:
         first = await cancel_on_disconnect(http, chunks.get())
@@ -148,7 +159,21 @@ async def stream(
     except BaseException:
         work.cancel()
         raise
-    return _CancellingResponse(work, _events(work, chunks, first, style, with_usage))
+    return _CancellingResponse(work, _events(service, work, chunks, first, style, options))
+
+
+def _listener(index: int, service: Service, style: ReplyStyle, chunks: _Chunks, with_search: bool) -> OnEvent:
+    """Turns the events of one choice's search into chunks."""
+    writer = ChunkWriter(index, service.settings.fmt, style, chunks.put_nowait)
+    if not with_search:
+        return writer
+    drawer = SearchDrawer(index, style, service.queue, chunks.put_nowait)
+
+    def both(event: Event) -> None:
+        writer(event)
+        drawer(event)
+
+    return both
 
 
 class _CancellingResponse(StreamingResponse):
@@ -166,15 +191,16 @@ class _CancellingResponse(StreamingResponse):
 
 
 async def _events(
+    service: Service,
     work: asyncio.Task[list[Trace]],
     chunks: _Chunks,
-    first: ChatChunk | None,
+    first: ChatChunk | Draw | None,
     style: ReplyStyle,
-    with_usage: bool,
+    options: StreamOptions,
 ) -> AsyncIterator[str]:
     chunk = first
     while chunk is not None:
-        yield _event(_chunk_json(chunk))
+        yield _event(_chunk_json(chunk if isinstance(chunk, ChatChunk) else chunk()))
         chunk = await chunks.get()
     try:
         traces = work.result()
@@ -184,7 +210,10 @@ async def _events(
             _log.error("a streamed answer failed", exc_info=error)
         yield _event(ErrorReply(error=reply.body).model_dump())
         return
-    if with_usage:
+    if options.include_search:
+        for index, trace in enumerate(traces):
+            yield _event(_chunk_json(finished_search(index, trace, service.traces.add(trace), style)))
+    if options.include_usage:
         yield _event(_chunk_json(style.chunk(usage=total_usage(traces))))
     yield "data: [DONE]\n\n"
 

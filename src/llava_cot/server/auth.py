@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llava_cot.server.api_errors import ApiError, error_response
@@ -39,36 +37,6 @@ class RequestGuard:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, _limited(receive), send)
-
-
-class PagePassword:
-    """Lets only those see the web page who give the key as the password, with any user name."""
-
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        self._app = app
-        self._key = api_key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        authorization = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
-        if scope["type"] == "lifespan" or hmac.compare_digest(_password(authorization), self._key.encode()):
-            await self._app(scope, receive, send)
-            return
-        refused = PlainTextResponse(
-            "The password is the server's API key; the user name does not matter.",
-            401,
-            {"WWW-Authenticate": 'Basic realm="llava-cot", charset="UTF-8"'},
-        )
-        await refused(scope, receive, send)
-
-
-def _password(authorization: str) -> bytes:
-    """The password of HTTP's basic authentication; empty if there is none."""
-    scheme, _, given = authorization.partition(" ")
-    try:
-        pair = base64.b64decode(given.strip(), validate=True) if scheme.lower() == "basic" else b""
-    except ValueError:
-        return b""
-    return pair.partition(b":")[2]
 
 
 def _check_key(authorization: str, key: str) -> None:

@@ -20,6 +20,7 @@ from llava_cot.server.schemas import (
     FinishReason,
     ReplyChoice,
     ReplyMessage,
+    SearchUpdate,
     UsageReply,
 )
 from llava_cot.view.describe import final_stage
@@ -51,10 +52,17 @@ class ReplyStyle:
         """The trace, if the reply has it."""
         return json.loads(trace.model_dump_json()) if self.with_trace else None
 
-    def chunk(self, *choices: ChunkChoice, usage: UsageReply | None = None) -> ChatChunk:
+    def chunk(
+        self, *choices: ChunkChoice, usage: UsageReply | None = None, search: SearchUpdate | None = None
+    ) -> ChatChunk:
         """A chunk of the streamed reply."""
         return ChatChunk(
-            id=self.id, created=self.created, model=self.model, choices=list(choices), usage=usage
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            choices=list(choices),
+            usage=usage,
+            search=search,
         )
 
 

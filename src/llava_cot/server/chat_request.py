@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from llava_cot.core.images import ImageLimits, LoadedImage, is_data_url, load_image
@@ -21,11 +20,21 @@ from llava_cot.search.request import (
     SearchOptions,
     make_request,
     parse_spec,
+    possible_judges,
+    possible_methods,
     runs_alone,
 )
 from llava_cot.search.resources import Resources
 from llava_cot.server.api_errors import ApiError, request_error
-from llava_cot.server.schemas import MAX_BUDGET, MAX_CANDIDATES, ChatMessage, ChatRequest, ImagePart, TextPart
+from llava_cot.server.schemas import (
+    MAX_BUDGET,
+    MAX_CANDIDATES,
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    MethodCard,
+    TextPart,
+)
 
 MAX_IMAGES = 16
 # More than any model here reads; tokenizing longer texts would only delay other requests.
@@ -54,7 +63,7 @@ class ChatQuestion:
     """A checked request, except for its images, which are not loaded yet."""
 
     text: str
-    pictures: tuple[str | Path, ...]  # data URLs, http(s) URLs, or files that were uploaded
+    pictures: tuple[str, ...]  # data URLs, or http(s) URLs
     request: Request
     choices: int = 1  # answers, each with a seed of its own
     stop: tuple[str, ...] = ()  # strings that end the conclusion
@@ -68,7 +77,7 @@ class ChatQuestion:
         pixels = ImageLimits().max_pixels
         for number, picture in enumerate(self.pictures, 1):
             limits = ImageLimits(max_pixels=pixels)
-            name = f"number {number}" if isinstance(picture, Path) or is_data_url(picture) else None
+            name = f"number {number}" if is_data_url(picture) else None
             image = await asyncio.to_thread(load_image, picture, limits=limits, name=name)
             pixels -= image.pil.width * image.pil.height
             images.append(image)
@@ -149,6 +158,20 @@ def model_names(model: str, resources: Resources) -> list[str]:
     ]
 
 
+def method_cards(resources: Resources) -> list[MethodCard]:
+    """The methods that can run with these resources, with what each takes."""
+    return [
+        MethodCard(
+            id=name,
+            n=METHODS[name].n,
+            single=METHODS[name].single,
+            budgeted=METHODS[name].budgeted,
+            judges=possible_judges(name, resources),
+        )
+        for name in possible_methods(resources)
+    ]
+
+
 def _read_name(name: str, model: str) -> tuple[SearchOptions, bool]:
     """The choices in a model's name, and whether it is greedy. Raises ApiError."""
     if name == model:
@@ -214,14 +237,13 @@ def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
     texts = [part.text for part in parts if isinstance(part, TextPart) and part.text.strip()]
     urls = tuple(part.image_url.url for part in parts if isinstance(part, ImagePart))
     text = "\n".join(texts)
-    check_text(text)
+    _check_text(text)
     if len(urls) > MAX_IMAGES:
         raise _unusable(f"the question has {len(urls)} pictures; send at most {MAX_IMAGES}")
     return text, urls
 
 
-def check_text(text: str) -> None:
-    """Check a question's text. Raises ApiError."""
+def _check_text(text: str) -> None:
     if not text.strip():
         raise _unusable("the question is empty; write what you want to know")
     if len(text) > MAX_CHARACTERS:

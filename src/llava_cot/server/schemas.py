@@ -57,6 +57,9 @@ class SearchFields(SearchOptions):
 
 class StreamOptions(_Part):
     include_usage: bool | None = Field(default=None, description="Send the usage as the last chunk.")
+    include_search: bool | None = Field(
+        default=None, description="Send each choice's search as HTML, again and again while it grows."
+    )
 
 
 _SAMPLING: dict[str, FieldInfo] = Sampling.__pydantic_fields__  # type: ignore[attr-defined]
@@ -160,6 +163,15 @@ class ChunkChoice(BaseModel):
     trace: dict[str, Any] | None = None
 
 
+class SearchUpdate(BaseModel):
+    """The search of one choice as it is now."""
+
+    index: int
+    html: str = Field(description="The search as one article element; all text in it is escaped.")
+    stage: str | None = Field(default=None, description="What is searched; absent once it is complete.")
+    trace: str | None = Field(default=None, description="The id of the trace, once it is complete.")
+
+
 class ChatChunk(BaseModel):
     """One event of a stream."""
 
@@ -169,6 +181,7 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: UsageReply | None = None
+    search: SearchUpdate | None = None
 
 
 class ModelCard(BaseModel):
@@ -181,6 +194,24 @@ class ModelCard(BaseModel):
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[ModelCard]
+
+
+class MethodCard(BaseModel):
+    """A method that this server can run."""
+
+    id: str
+    object: Literal["method"] = "method"
+    n: int = Field(description="The number of candidates if none is given.")
+    single: bool = Field(description="It takes one sample, so that n is 1.")
+    budgeted: bool = Field(description="It can keep to a budget of tokens.")
+    judges: list[str] = Field(description="The judges that it can use, its own first.")
+
+
+class MethodList(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    default: str = Field(description="The method of a request that names none.")
+    data: list[MethodCard]
 
 
 class Health(BaseModel):
