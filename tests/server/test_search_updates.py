@@ -113,7 +113,10 @@ async def test_one_drawing_is_pending_at_most_and_many_streams_draw_less_often()
     assert len(drawn) == 1
     queue.running = 10_000
     began = time.perf_counter()
-    chunk = drawn.pop()()
+    drawing = asyncio.create_task(drawn.pop()())
+    await asyncio.sleep(0)
+    drawer(StageStarted("caption", 0))  # while it is drawn
+    chunk = await drawing
     took = time.perf_counter() - began
     assert chunk.search is not None and chunk.search.stage == "reasoning"
     drawer(StageStarted("caption", 0))

@@ -200,7 +200,7 @@ async def _events(
 ) -> AsyncIterator[str]:
     chunk = first
     while chunk is not None:
-        yield _event(_chunk_json(chunk if isinstance(chunk, ChatChunk) else chunk()))
+        yield _event(_chunk_json(chunk if isinstance(chunk, ChatChunk) else await chunk()))
         chunk = await chunks.get()
     try:
         traces = work.result()
@@ -212,7 +212,8 @@ async def _events(
         return
     if options.include_search:
         for index, trace in enumerate(traces):
-            yield _event(_chunk_json(finished_search(index, trace, service.traces.add(trace), style)))
+            last = await finished_search(index, trace, service.traces.add(trace), style)
+            yield _event(_chunk_json(last))
     if options.include_usage:
         yield _event(_chunk_json(style.chunk(usage=total_usage(traces))))
     yield "data: [DONE]\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from llava_cot.core.trace import Trace
 from llava_cot.search.search import Began, Event, Finished, Search
@@ -14,10 +14,11 @@ from llava_cot.server.service import RequestQueue
 from llava_cot.view.html import trace_fragment
 
 _PAUSE = 0.1  # seconds between two updates, at least
-# Drawing happens on the event loop. All streams together may spend one part in so many of the time on it.
+# Drawing takes time of the processor from the model and from other requests. All streams together may spend
+# one part in so many of the time on it.
 _SHARE = 10
 
-Draw = Callable[[], ChatChunk]
+Draw = Callable[[], Awaitable[ChatChunk]]
 
 
 class SearchDrawer:
@@ -38,33 +39,39 @@ class SearchDrawer:
     ) -> None:
         self._index, self._style, self._queue, self._send = index, style, queue, send
         self._search: Search | None = None
-        self._pending = False
+        self._pending = self._changed = False
         self._next = 0.0  # earliest time of the next drawing, by the event loop's clock
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Began):
             self._search = event.search
-        if self._pending or isinstance(event, Finished):
-            return
-        self._pending = True
-        asyncio.get_running_loop().call_at(self._next, self._send, self._draw)
+        self._changed = not isinstance(event, Finished)  # whose drawing is `finished_search`
+        self._schedule()
 
-    def _draw(self) -> ChatChunk:
+    def _schedule(self) -> None:
+        if self._changed and not self._pending:
+            self._pending = True
+            asyncio.get_running_loop().call_at(self._next, self._send, self._draw)
+
+    async def _draw(self) -> ChatChunk:
         assert self._search is not None  # Began is the first event
-        self._pending = False
-        began = time.perf_counter()
-        html = _draw(self._index, self._search.so_far(), running=True)
-        update = SearchUpdate(index=self._index, html=html, stage=self._search.stage)
+        self._changed = False
+        began, stage = time.perf_counter(), self._search.stage
+        html = await _drawing(self._index, self._search.so_far(), running=True)
         pause = max(_PAUSE, _SHARE * self._queue.running * (time.perf_counter() - began))
         self._next = asyncio.get_running_loop().time() + pause
-        return self._style.chunk(search=update)
+        self._pending = False
+        self._schedule()
+        return self._style.chunk(search=SearchUpdate(index=self._index, html=html, stage=stage))
 
 
-def finished_search(index: int, trace: Trace, id: str, style: ReplyStyle) -> ChatChunk:
+async def finished_search(index: int, trace: Trace, id: str, style: ReplyStyle) -> ChatChunk:
     """The last update of a choice: its whole search, and the id of the trace that was stored."""
-    html = _draw(index, trace, running=False)
+    html = await _drawing(index, trace, running=False)
     return style.chunk(search=SearchUpdate(index=index, html=html, trace=id))
 
 
-def _draw(index: int, trace: Trace, running: bool) -> str:
-    return str(trace_fragment(trace, f"choice-{index}", with_question=False, running=running))
+async def _drawing(index: int, trace: Trace, running: bool) -> str:
+    # A search of 1,024 candidates takes a tenth of a second, which the event loop cannot wait.
+    name = f"choice-{index}"
+    return await asyncio.to_thread(trace_fragment, trace, name, with_question=False, running=running)
