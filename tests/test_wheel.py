@@ -14,6 +14,13 @@ def test_the_wheel_is_the_package_alone() -> None:
     assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["src/llava_cot"]}
 
 
+def test_the_files_of_the_web_page_are_in_the_package() -> None:
+    static = PACKAGE / "server/static"
+    assert {path.name for path in static.iterdir()} == {
+        "examples", "icon.svg", "index.html", "page.css", "page.js",
+    }  # fmt: skip
+
+
 def test_only_minis_weights_are_in_the_package_and_it_is_small() -> None:
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     weights = [path.relative_to(PACKAGE).as_posix() for path in files if path.suffix in WEIGHTS]

@@ -260,6 +260,8 @@ def test_a_server_that_is_gone_is_reported(page: Page) -> None:
     page.get_by_label("Question").fill("How many?")
     ask(page)
     expect(answer(page).get_by_role("alert")).to_have_text("The server cannot be reached; try again later.")
+    page.get_by_text("Are there more purple objects").click()
+    expect(answer(page).get_by_role("alert")).to_be_visible()
 
 
 def test_text_of_a_model_is_escaped(page: Page) -> None:

@@ -160,8 +160,12 @@ for (const button of document.querySelectorAll("#examples button")) {
   button.addEventListener("click", async () => {
     at("question").value = button.textContent;
     const address = button.querySelector("img").src;
-    const data = await (await request(address)).blob();
-    choose(new File([data], address.split("/").pop(), { type: data.type }));
+    try {
+      const data = await (await request(address)).blob();
+      choose(new File([data], address.split("/").pop(), { type: data.type }));
+    } catch (error) {
+      fail(error);
+    }
   });
 }
 
