@@ -59,10 +59,12 @@ _ABLE = Capabilities(
     many=False,
     stops=True,
     top_logprobs=0,
+    choice_tokens=3,
     seed=True,
     limit="max_tokens",
     json_schema="none",
     option_fields=(),
+    randomness=("temperature", "top_p"),
 )
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")

@@ -49,10 +49,12 @@ _ABLE = Capabilities(
     many=False,
     stops=True,
     top_logprobs=0,
+    choice_tokens=3,
     seed=True,
     limit="max_tokens",
     json_schema="none",
     option_fields=(),
+    randomness=("temperature", "top_p"),
 )
 _STALL = 20.0  # seconds that the model waits for a reply
 _SIDE = 336

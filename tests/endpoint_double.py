@@ -9,7 +9,8 @@ import asyncio
 import json
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,13 @@ from llava_cot.models.base import Continuation, Message, Prompt, Sampling
 from llava_cot.models.endpoint.prompts import GO_ON, ONLY_PART
 from llava_cot.models.scripted import _WORD, ScriptedModel
 
-Fault = Literal["429", "500", "503", "400", "401", "break", "cut", "slow", "garbage", "html"]
+Fault = Literal[
+    *("429", "500", "503", "400", "401", "402", "403", "404", "break", "cut", "slow", "garbage", "html"),
+    # A body with an error of its own.
+    *("quota", "flagged", "no model", "error in 200"),
+    # What is wrong with the choices of a reply, or unusual.
+    *("error", "aborted", "filter", "refusal", "refusal part", "tools", "empty", "parts", "odd"),
+]
 LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
 _KEEP = {"include_stop_str_in_output", "no_stop_trim"}
@@ -33,7 +40,10 @@ class Double:
     `stops` is what becomes of a stop string: it is kept on request, named, or silently cut off. `strict`
     refuses fields that OpenAI does not have. `options` are the sampling fields that it has, and checks. Of
     the fields for a JSON schema, those in `schema_fields` are obeyed (by the script, once capabilities are
-    found out) and the others ignored, or refused. `faults` are what the next chat requests meet, in turn.
+    found out) and the others ignored, or refused. `refuses` has a status and a message for fields (joined by
+    "+") that are refused where a request has all of them. `limit` is its only name for the token limit, of
+    which fewer than `least` are refused, and with fewer than `thinks` the model does not begin its answer.
+    `faults` are what the next chat requests meet, in turn.
     """
 
     def __init__(
@@ -52,12 +62,18 @@ class Double:
         schema_fields: Sequence[str] = (),
         refuses_schemas: bool = False,
         options: Sequence[str] = (),
+        refuses: Mapping[str, tuple[int, str]] | None = None,
+        limit: Literal["max_tokens", "max_completion_tokens"] | None = None,
+        least: int = 0,
+        thinks: int = 0,
     ) -> None:
+        self.refuses, self.limit, self.least, self.thinks = refuses or {}, limit, least, thinks
         self.options = options
         self.schema_fields, self.refuses_schemas = schema_fields, refuses_schemas
         self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
         self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
         self.faults: deque[Fault] = deque()
+        self.lists = True  # whether the list of models may be read
         self.bodies: list[dict[str, Any]] = []
         self.usages: list[dict[str, int]] = []  # the usage of every reply
         self.broken_off = 0  # requests whose client went away
@@ -139,6 +155,8 @@ class Double:
         given = headers.get("authorization", "")
         if self.key is not None and given != f"Bearer {self.key}":
             return await _send(writer, 401, _error(f"Incorrect API key provided: {given}"))
+        if path == "/v1/models" and not self.lists:
+            return await _send(writer, 403, _error("This key may not list models."))
         if path == "/v1/models":
             data = [{"id": name, "object": "model", "owned_by": self.owner} for name in self.models]
             return await _send(writer, 200, {"object": "list", "data": data})
@@ -150,6 +168,9 @@ class Double:
         if fault is not None and fault.isdigit():
             extra = {"Retry-After": self.wait} if fault == "429" and self.wait is not None else {}
             return await _send(writer, int(fault), _error(f"made to fail with {fault}; {given}"), extra)
+        if fault in _BODIES:
+            status, error = _BODIES[fault]
+            return await _send(writer, status, {"error": error, "choices": None})
         if fault == "break":
             return writer.transport.abort()
         if fault in ("garbage", "html"):
@@ -165,6 +186,9 @@ class Double:
             return await _send(writer, 400, _error("List should have at most 4 items"))
         if fields.get("n", 1) > 1 and fields.get("temperature") == 0:
             return await _send(writer, 400, _error("n must be 1 when using greedy sampling"))
+        for names, (status, message) in self.refuses.items():
+            if {*names.split("+")} <= {*fields}:
+                return await _send(writer, status, _error(message))
         try:
             reply = await self._reply(fields)
         except ModelError as error:
@@ -172,6 +196,8 @@ class Double:
         if writer.is_closing():
             raise ConnectionResetError
         self.usages.append(reply["usage"])
+        if fault in _SPOILT:
+            _spoil(reply, fault)
         if fields.get("stream"):
             await self._stream(writer, reply, cut_off=fault == "cut")
         else:
@@ -191,13 +217,20 @@ class Double:
         prompt, read = self._prompt(fields)
         n = fields.get("n", 1) if self.many else 1
         stops = tuple(fields.get("stop", ()))
-        sampling = Sampling(max_tokens=fields["max_tokens"], stop=stops, seed=fields.get("seed", 0))
+        [limit] = {"max_tokens", "max_completion_tokens"} & set(fields)
+        if self.limit not in (None, limit):
+            raise ModelError(f"'{limit}' is not supported with this model. Use '{self.limit}' instead.")
+        if fields[limit] < self.least:
+            raise ModelError(f"Invalid '{limit}': expected a value of at least {self.least}.")
+        sampling = Sampling(max_tokens=fields[limit], stop=stops, seed=fields.get("seed", 0))
         if prompt.messages[-1].text.startswith("Copy this line"):
             line = '{"tree": "amber"}' if schemas & set(self.schema_fields) else LINE
             copying = ScriptedModel(lambda prompt, rng: line[len(prompt.prefix) :])
             samples = await copying.sample(prompt, n, sampling)
         else:
             samples = await self.model.sample(prompt, n, sampling)
+        if fields[limit] < self.thinks:
+            samples = [replace(sample, text="", finish="length") for sample in samples]
         choices = [await self._choice(i, sample, prompt, fields) for i, sample in enumerate(samples)]
         written = sum(sample.completion_tokens for sample in samples)
         usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -253,12 +286,18 @@ class Double:
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        [choice] = reply["choices"]
-        text = choice.pop("message")["content"]
-        logprobs = choice.pop("logprobs", None)
-        words = _WORD.findall(text)
-        chunks = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
-        chunks.append({"choices": [choice | {"delta": {}, "logprobs": logprobs}]})
+        words: list[str] = []
+        chunks: list[dict[str, Any]] = []
+        for choice in reply["choices"]:
+            message = choice.pop("message")
+            content, logprobs = message.pop("content"), choice.pop("logprobs", None)
+            del message["role"]
+            words = _WORD.findall(content) if isinstance(content, str) else []
+            chunks += [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
+            if isinstance(content, list):
+                chunks += [{"choices": [{"index": 0, "delta": {"content": [part]}}]} for part in content]
+            errors = {"error": reply["error"]} if "error" in reply else {}
+            chunks.append({"choices": [choice | {"delta": message, "logprobs": logprobs}], **errors})
         chunks.append({"choices": [], "usage": reply["usage"]})
         for number, chunk in enumerate(chunks):
             if cut_off and number == len(words) // 2:
@@ -303,6 +342,49 @@ def _chunk(writer: asyncio.StreamWriter, text: str) -> None:
 
 def _error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "double", "code": None}}
+
+
+_BODIES: dict[str | None, tuple[int, dict[str, Any]]] = {
+    "quota": (
+        429,
+        {"message": "You exceeded your current quota, please check your plan.", "code": "insufficient_quota"},
+    ),
+    "flagged": (400, {"message": "The prompt triggered a filter.", "code": "content_filter"}),
+    "no model": (404, {"message": "The model 'big' does not exist.", "code": "model_not_found"}),
+    "error in 200": (200, {"message": "Provider returned error", "code": 429}),
+}
+_SPOILT: dict[str | None, dict[str, Any]] = {
+    "error": {"finish_reason": "error"},
+    "aborted": {"finish_reason": "abort"},
+    "odd": {"finish_reason": "moved"},
+    "filter": {"finish_reason": "content_filter"},
+    "refusal": {},
+    "refusal part": {},
+    "tools": {"finish_reason": "tool_calls"},
+    "empty": {},
+    "parts": {},
+}
+
+
+def _spoil(reply: dict[str, Any], fault: str | None) -> None:
+    """Make the choices of a reply what a fault says."""
+    for choice in reply["choices"]:
+        choice |= _SPOILT[fault]
+        message = choice["message"]
+        if fault == "refusal":
+            message |= {"content": None, "refusal": "I'm sorry, I can't help."}
+        elif fault == "refusal part":
+            message["content"] = [{"type": "refusal", "refusal": "I'm sorry, I can't help."}]
+        elif fault in ("filter", "tools"):
+            message["content"] = None
+        elif fault == "parts":
+            words = _WORD.findall(message["content"])
+            message["content"] = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]
+            message["content"] += [{"type": "text", "text": word} for word in words]
+    if fault == "empty":
+        reply["choices"] = []
+    if fault == "error":
+        reply["error"] = {"code": 502, "message": "Provider disconnected"}
 
 
 def _message(turn: dict[str, Any]) -> Message:

@@ -38,12 +38,26 @@ class ModelFailure(ModelError):
     """A model failed at a valid request: out of memory, or its server gave up."""
 
 
-class ServerRefusal(ModelError):
-    """A server refuses a request, and would refuse it again. `status` is the HTTP status of its reply."""
+class ModelRefusal(ModelError):
+    """A model, or a filter of its server, declines to answer this prompt; it may answer others."""
 
-    def __init__(self, message: str, status: int) -> None:
+
+class ServerRefusal(ModelError):
+    """A server refuses a request, and would refuse it again.
+
+    Attributes:
+        status: The HTTP status of its reply.
+        field: The field of the request that the reply names as the reason, if it names one.
+    """
+
+    def __init__(self, message: str, status: int = 0, field: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.field = field
+
+
+class ModelUnavailable(ServerRefusal):
+    """A server refuses all requests: its quota is used up, the key is wrong, the model is gone."""
 
 
 class ServerFailure(ModelFailure):

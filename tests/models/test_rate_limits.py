@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from llava_cot.models.endpoint import http
-from llava_cot.models.endpoint.http import RateLimits
+from llava_cot.models.endpoint import rate_limits
+from llava_cot.models.endpoint.rate_limits import RateLimits
 
 
 @pytest.fixture(autouse=True)
 def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MINUTE", 0.5)
+    monkeypatch.setattr(rate_limits, "MINUTE", 0.5)
 
 
 async def times(given: RateLimits, count: int, guess: int, tokens: int | None = None) -> list[float]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from llava_cot.errors import ModelFailure, RequestError
+from llava_cot.errors import ModelFailure, ModelRefusal, ModelUnavailable, RequestError
 
 # The status for a client that has disconnected, as nginx logs it; nobody receives it.
 CLIENT_GONE = 499
@@ -60,7 +60,9 @@ def api_error(error: Exception) -> ApiError:
         return _invalid_body(error)
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, _plain_detail(error), headers=error.headers)
-    if isinstance(error, ModelFailure):
+    if isinstance(error, ModelRefusal):
+        return ApiError(400, str(error), code="content_filter")
+    if isinstance(error, ModelFailure | ModelUnavailable):
         return ApiError(503, str(error), code="model_failed")
     if isinstance(error, RequestError):
         return request_error(error, f"search.{error.field}")

@@ -13,7 +13,14 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
-from llava_cot.errors import ModelError, ModelFailure, ServerFailure, ServerRefusal
+from llava_cot.errors import (
+    ModelError,
+    ModelFailure,
+    ModelRefusal,
+    ModelUnavailable,
+    ServerFailure,
+    ServerRefusal,
+)
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Price, Provider
@@ -228,7 +235,7 @@ class BalancedModel:
         return await self._somewhere(prompt, lambda model: model.choose(prompt, options))
 
     async def _somewhere(self, prompt: Prompt, attempt: Callable[[EndpointModel], Awaitable[_T]]) -> _T:
-        about, reasons = _subject(prompt), dict[int, str]()
+        about, reasons, unavailable = _subject(prompt), dict[int, str](), set[int]()
         failed_at, rounds = set[int](), 0
         for _ in range(ATTEMPTS):
             call = await self._take(about, failed_at)
@@ -238,6 +245,10 @@ class BalancedModel:
                 if not self._try_another(call, error):
                     raise
                 reasons[call.number] = str(error)
+                if isinstance(error, ModelUnavailable):
+                    unavailable.add(call.number)
+                    if len(unavailable) == len(self._models):
+                        raise ModelUnavailable("; ".join(reasons.values()), error.status) from None
             except BaseException:
                 self._balancer.dropped(call)
                 raise
@@ -259,11 +270,11 @@ class BalancedModel:
     def _try_another(self, call: Assignment, error: ModelError) -> bool:
         """Whether another server may answer what this one did not. Reports the error to the balancer."""
         refusal = error.status if isinstance(error, ServerRefusal) else None
-        if isinstance(error, ModelFailure) or refusal in _FAULT_OF_SERVER:
+        if isinstance(error, ModelFailure | ModelUnavailable) or refusal in _FAULT_OF_SERVER:
             after = error.after if isinstance(error, ServerFailure) else 0.0
             self._balancer.failed(call, str(error), after)
             return True
-        if refusal is None:
+        if refusal is None and not isinstance(error, ModelRefusal):
             self._balancer.dropped(call)
         else:
             self._balancer.done(call, timed=False)
@@ -323,6 +334,8 @@ def _align(models: Sequence[EndpointModel]) -> None:
             many=all(one.many for one in can),
             stops=all(one.stops for one in can),
             top_logprobs=min(one.top_logprobs for one in can),
+            choice_tokens=max(one.choice_tokens for one in can),
+            randomness=tuple(name for name in own.randomness if all(name in one.randomness for one in can)),
             # Each gets its own field, and the replies match the same schema.
             json_schema="none" if any(one.json_schema == "none" for one in can) else own.json_schema,
             option_fields=tuple(name for name in own.option_fields if name in names),

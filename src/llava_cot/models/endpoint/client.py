@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from cachetools import LRUCache
 
-from llava_cot.errors import ModelError, ModelFailure, ServerRefusal
+from llava_cot.errors import ModelError, ModelFailure, ModelRefusal
 from llava_cot.models.background import gather_or_cancel
 from llava_cot.models.base import (
     ConstraintKind,
@@ -19,9 +19,10 @@ from llava_cot.models.base import (
     no_option,
     request_seed,
 )
-from llava_cot.models.endpoint.capabilities import Capabilities, describe, find_capabilities, load, save
+from llava_cot.models.endpoint.capabilities import Capabilities, describe, load, save
 from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient
+from llava_cot.models.endpoint.probe import find_capabilities
 from llava_cot.models.endpoint.prompts import (
     constraint_fields,
     encode_images,
@@ -30,14 +31,20 @@ from llava_cot.models.endpoint.prompts import (
     messages,
     option_fields,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, Json, StreamedReply, continuations, scores
+from llava_cot.models.endpoint.replies import (
+    KEEP_STOP,
+    Json,
+    StreamedReply,
+    check_reply,
+    continuations,
+    scores,
+)
 
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
 # OpenAI and vLLM refuse more stop strings; samples are cut here at those that are left out.
 _STOPS = 4
-# Tokens in which the choice among options must appear: some tokenizers put white space before it.
-_CHOICE_TOKENS = 3
+_LISTED = 2  # attempts at the list of models, which is of use only where there is one
 
 
 class EndpointModel:
@@ -81,11 +88,15 @@ class EndpointModel:
         if known is None:
             named = {"model": name}
 
-            async def send(fields: Json) -> Json:
-                return await self._http.post(_CHAT, named | fields, 100, needs="choices")
+            async def send(fields: Json, probed: Collection[str], attempts: int | None) -> Json:
+                return await self._http.post(
+                    _CHAT, named | fields, 100, needs="choices",
+                    check=check_reply, probed=probed, attempts=attempts,
+                )  # fmt: skip
 
-            known = await find_capabilities(send, owner or await self._owner(name))
-            save(self.url, name, known)
+            known, certain = await find_capabilities(send, owner or await self._owner(name))
+            if certain:
+                save(self.url, name, known)
         if self._provider.prefix is not None:
             known = replace(known, prefix=self._provider.prefix)
         if self._provider.option_fields is not None:
@@ -93,12 +104,10 @@ class EndpointModel:
         return name, known
 
     async def _owner(self, name: str) -> str:
-        """Who serves the model, if the server lists it."""
+        """Who serves the model, if the server lists it; some keys may use a model and not list it."""
         try:
-            models = await self._http.models("/models")
-        except ServerRefusal as refusal:
-            if refusal.status in (401, 403):
-                raise
+            models = await self._http.models("/models", _LISTED)
+        except ModelError:
             return ""
         return next((str(one.get("owned_by", "")) for one in models if one["id"] == name), "")
 
@@ -123,7 +132,8 @@ class EndpointModel:
     ) -> list[Continuation]:
         body = await self._body(prompt, sampling)
         # Several greedy samples in one request are refused by vLLM.
-        if stream is None and (n == 1 or (self.capabilities.many and sampling.temperature > 0)):
+        greedy = sampling.temperature == 0 and "temperature" in self.capabilities.randomness
+        if stream is None and (n == 1 or (self.capabilities.many and not greedy)):
             return await self._request(prompt, sampling, body, 0, n)
         parts = [self._request(prompt, sampling, body, i, 1) for i in range(1 if stream else 0, n)]
         if stream is not None:
@@ -134,9 +144,11 @@ class EndpointModel:
         side = self._provider.image_side
         await encode_images(prompt, side)
         turns, extra = messages(prompt, self.capabilities.prefix, sampling.stop, side)
-        body: Json = {"model": self.name, "messages": turns, **extra, "temperature": sampling.temperature}
+        body: Json = {"model": self.name, "messages": turns, **extra}
         body[self.capabilities.limit] = sampling.max_tokens
-        if sampling.top_p < 1:
+        if "temperature" in self.capabilities.randomness:
+            body["temperature"] = sampling.temperature
+        if "top_p" in self.capabilities.randomness and sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         body |= option_fields(sampling, self.capabilities.option_fields)
         if sampling.stop and self.capabilities.stops:
@@ -153,7 +165,7 @@ class EndpointModel:
         """Samples `number` and on, in one request."""
         body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
         tokens = estimate_tokens(prompt, n * sampling.max_tokens)
-        reply = await self._http.post(_CHAT, body, tokens, needs="choices")
+        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=self._check)
         return self._read(reply, prompt, sampling)
 
     async def _streamed(
@@ -169,7 +181,7 @@ class EndpointModel:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         reply = StreamedReply(sampling.stop, stream)
         tokens = estimate_tokens(prompt, sampling.max_tokens)
-        await self._http.stream(_CHAT, body, tokens, reply.restart)
+        await self._http.stream(_CHAT, body, tokens, reply.restart, lambda: self._check(reply.reply))
         [sample] = self._read(reply.reply, prompt, sampling)
         if not reply.send(sample.text):
             raise ModelFailure(
@@ -177,6 +189,13 @@ class EndpointModel:
                 "a different one; ask again"
             )
         return [sample]
+
+    def _check(self, reply: Json) -> None:
+        """`check_reply`, whose refusals name the model."""
+        try:
+            check_reply(reply)
+        except ModelRefusal as refusal:
+            raise ModelRefusal(f"{self.name} at {self.url} {refusal}") from None
 
     def _read(self, reply: Json, prompt: Prompt, sampling: Sampling) -> list[Continuation]:
         return continuations(
@@ -198,9 +217,11 @@ class EndpointModel:
         return await self._http.loop.run(self._choose(prompt, options))
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
-        body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=_CHOICE_TOKENS))
+        limit = self.capabilities.choice_tokens
+        body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=limit))
         body["top_logprobs"] = self.capabilities.top_logprobs
-        reply = await self._http.post(_CHAT, body, estimate_tokens(prompt, _CHOICE_TOKENS), needs="choices")
+        tokens = estimate_tokens(prompt, limit)
+        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=self._check)
         found = scores(reply, options)
         if found is None:
             raise self._no_logprobs()

@@ -1,4 +1,4 @@
-"""HTTP to one server: requests, their rate limits and their retries.
+"""HTTP to one server: requests, their retries, and what its errors lead to.
 
 Requests run in a background loop, so that callers in any number of event loops share the connections and one
 set of limits, and a loop that ends closes no connection. The client is aiohttp's, since httpx's pool looks at
@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,22 +22,37 @@ import aiohttp
 import httpx
 
 from llava_cot.core.wording import plural
-from llava_cot.errors import ModelError, ModelFailure, ServerFailure, ServerRefusal
+from llava_cot.errors import (
+    ModelError,
+    ModelFailure,
+    ModelRefusal,
+    ModelUnavailable,
+    ServerFailure,
+    ServerRefusal,
+)
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.endpoint.config import Provider, key_of
-from llava_cot.models.endpoint.replies import Json
+from llava_cot.models.endpoint.rate_limits import RateLimits, SentRequest
+from llava_cot.models.endpoint.refusals import (
+    TRANSIENT,
+    ServerError,
+    is_filtered,
+    is_unavailable,
+    named_field,
+    quote,
+    read_error,
+)
+from llava_cot.models.endpoint.replies import BrokenReply, Json
 
 # Called with each event of a streamed reply.
 OnChunk = Callable[[Json], None]
 
 _T = TypeVar("_T")
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-_RETRIED = frozenset({429, 500, 502, 503, 504})
 # With a server that fails three requests in ten, one question in a hundred thousand is lost.
 ATTEMPTS = 12
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # seconds; a server that asks for more is out of quota
-MINUTE = 60.0
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 _LINE_BYTES = 2**20  # of a streamed reply
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -52,55 +64,6 @@ class _Transient(Exception):
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
         self.after = after
-
-
-@dataclass
-class SentRequest:
-    """A request of the last minute; `tokens` is a guess until the server reports its usage."""
-
-    at: float
-    tokens: int
-
-
-class RateLimits:
-    """Limits of one server: requests in flight, and requests and tokens in any minute (None: no limit).
-
-    Lives in one event loop.
-    """
-
-    def __init__(
-        self, in_flight: int, requests_per_minute: int | None, tokens_per_minute: int | None
-    ) -> None:
-        self._slots = asyncio.Semaphore(in_flight)
-        self._requests = requests_per_minute
-        self._tokens = tokens_per_minute
-        self._sent: deque[SentRequest] = deque()
-        self._turn = asyncio.Lock()  # first come, first served
-
-    @asynccontextmanager
-    async def request(self, tokens: int) -> AsyncIterator[SentRequest]:
-        """Wait for a place for one request of about `tokens` tokens, and hold it."""
-        async with self._slots:
-            sent = SentRequest(time.monotonic(), tokens)
-            if self._requests is not None or self._tokens is not None:
-                async with self._turn:
-                    while (wait := self._wait(tokens)) > 0:
-                        await asyncio.sleep(wait)
-                    sent.at = time.monotonic()
-                    self._sent.append(sent)
-            yield sent
-
-    def _wait(self, tokens: int) -> float:
-        """Seconds until it is worth checking again; 0 if there is room now."""
-        now = time.monotonic()
-        while self._sent and self._sent[0].at <= now - MINUTE:
-            self._sent.popleft()
-        if not self._sent:
-            return 0.0  # a request that alone exceeds the limit would wait forever
-        full = self._requests is not None and len(self._sent) >= self._requests
-        if not full and self._tokens is not None:
-            full = sum(sent.tokens for sent in self._sent) + tokens > self._tokens
-        return max(self._sent[0].at + MINUTE - now, 0.001) if full else 0.0
 
 
 class Connections:
@@ -153,9 +116,9 @@ class HttpClient:
         self._tokens_per_request: float | None = None  # running mean
         self.loop = BackgroundLoop("llava-cot requests", self._connections.close)
 
-    async def models(self, path: str) -> list[Json]:
+    async def models(self, path: str, attempts: int | None = None) -> list[Json]:
         """The models that the server lists at a path. Raises ModelError."""
-        listed = await self._retry(lambda: self._whole("GET", path, None, 0, "data"))
+        listed = await self._retry(lambda: self._whole("GET", path, None, 0, "data"), attempts)
         return [one for one in listed["data"] if isinstance(one, dict) and isinstance(one.get("id"), str)]
 
     async def only_model(self, path: str, hint: str) -> tuple[str, str]:
@@ -175,22 +138,66 @@ class HttpClient:
         names = ", ".join(one["id"] for one in models[:10]) + (", ..." if len(models) > 10 else "")
         raise ModelError(f"{self._url} has {len(models)} models; choose one with --model-name: {names}")
 
-    async def post(self, path: str, body: Json, tokens: int, needs: str) -> Json:
-        """The reply to a request of about `tokens` tokens, with a list under `needs`. Raises ModelError."""
-        content = json.dumps(body).encode()
-        return await self._retry(lambda: self._whole("POST", path, content, tokens, needs))
+    async def post(
+        self,
+        path: str,
+        body: Json,
+        tokens: int,
+        needs: str,
+        *,
+        check: Callable[[Json], None] = lambda reply: None,
+        probed: Collection[str] = (),
+        attempts: int | None = None,
+    ) -> Json:
+        """Send a request and return its reply.
 
-    async def stream(self, path: str, body: Json, tokens: int, attempt: Callable[[], OnChunk]) -> None:
-        """Send a request whose reply is a stream of events; each attempt calls `attempt` for a reader."""
-        content = json.dumps(body).encode()
-        await self._retry(lambda: self._events(path, content, tokens, attempt()))
+        Args:
+            path: Where, below the address.
+            body: The fields.
+            tokens: About how many tokens it takes.
+            needs: The field of the reply that must hold a list.
+            check: Raises BrokenReply if another attempt is needed.
+            probed: Fields that are tried out: an internal error that names one is a refusal of it.
+            attempts: How often it is tried, if not as often as other requests.
 
-    async def _retry(self, once: Callable[[], Awaitable[_T]]) -> _T:
-        for attempt in range(self._attempts):
+        Raises:
+            ModelError: There is no such reply.
+        """
+        content = json.dumps(body).encode()
+
+        async def once() -> Json:
+            reply = await self._whole("POST", path, content, tokens, needs, body.keys(), probed)
+            check(reply)
+            return reply
+
+        return await self._retry(once, attempts)
+
+    async def stream(
+        self, path: str, body: Json, tokens: int, attempt: Callable[[], OnChunk], check: Callable[[], None]
+    ) -> None:
+        """Send a request whose reply is a stream of events.
+
+        Each attempt calls `attempt` for a reader, and `check` at its end, which raises BrokenReply if another
+        attempt is needed.
+        """
+        content = json.dumps(body).encode()
+
+        async def once() -> None:
+            await self._events(path, content, tokens, attempt(), body.keys())
+            check()
+
+        await self._retry(once)
+
+    async def _retry(self, once: Callable[[], Awaitable[_T]], attempts: int | None = None) -> _T:
+        last = (attempts or self._attempts) - 1
+        for attempt in range(last + 1):
             try:
-                return await once()
+                try:
+                    return await once()
+                except BrokenReply as broken:
+                    self._explain(broken.error, broken.reason)
             except _Transient as failure:
-                if attempt == self._attempts - 1 or failure.after > LONGEST_RETRY_AFTER:
+                if attempt == last or failure.after > LONGEST_RETRY_AFTER:
                     wait = f", and asks to wait {failure.after:.0f} seconds" if failure.after else ""
                     tries = plural(attempt + 1, "attempt")
                     raise ServerFailure(
@@ -199,25 +206,37 @@ class HttpClient:
                 await asyncio.sleep(failure.after + pause(attempt))
         raise AssertionError
 
-    async def _whole(self, method: str, path: str, content: bytes | None, tokens: int, needs: str) -> Json:
+    async def _whole(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        tokens: int,
+        needs: str,
+        fields: Collection[str] = (),
+        probed: Collection[str] = (),
+    ) -> Json:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> Json:
             try:
                 reply = json.loads(await response.read())
             except ValueError:
                 raise _Transient("its reply is not JSON") from None
             if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
-                raise _Transient(f"its reply has no {needs}{self._quote(reply)}")
+                self._explain(read_error(reply), f"its reply has no {needs}")
             self._count(sent, reply)
             return reply
 
-        return await self._send(method, path, content, tokens, read)
+        return await self._send(method, path, content, tokens, read, fields, probed)
 
-    async def _events(self, path: str, content: bytes, tokens: int, on_chunk: OnChunk) -> None:
+    async def _events(
+        self, path: str, content: bytes, tokens: int, on_chunk: OnChunk, fields: Collection[str]
+    ) -> None:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
-            done = False
+            done, instead = False, ""
             async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or not data:
+                    instead = instead or line  # an error may come as a whole body
                     continue
                 if data == "[DONE]":
                     done = True  # and read on: a connection is reused only if nothing is left in it
@@ -227,13 +246,13 @@ class HttpClient:
                 except ValueError:
                     raise _Transient("an event of its reply is not JSON") from None
                 if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
-                    raise _Transient(f"an event of its reply has no choices{self._quote(chunk)}")
+                    self._explain(read_error(chunk), "an event of its reply has no choices")
                 self._count(sent, chunk)
                 on_chunk(chunk)
             if not done:
-                raise _Transient("its reply was cut off")
+                self._explain(_error_in(instead), "its reply was cut off")
 
-        await self._send("POST", path, content, tokens, read)
+        await self._send("POST", path, content, tokens, read, fields)
 
     async def _send(
         self,
@@ -242,6 +261,8 @@ class HttpClient:
         content: bytes | None,
         tokens: int,
         read: Callable[[aiohttp.ClientResponse, SentRequest], Awaitable[_T]],
+        fields: Collection[str] = (),
+        probed: Collection[str] = (),
     ) -> _T:
         guess = tokens if self._tokens_per_request is None else int(self._tokens_per_request)
         seconds = self._provider.seconds
@@ -255,7 +276,7 @@ class HttpClient:
                 ):
                     self._reached = True
                     if response.status != 200:
-                        await self._refuse(response)
+                        await self._refuse(response, fields, probed)
                     return await read(response, sent)
             except aiohttp.ClientError as error:
                 why = str(error) or type(error).__name__
@@ -267,34 +288,49 @@ class HttpClient:
             except TimeoutError:
                 raise _Transient(f"it did not answer within {seconds:g} seconds") from None
 
-    async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:
-        status, body = response.status, await response.read()
-        try:
-            quote = self._quote(json.loads(body))
-        except ValueError:
-            quote = self._quote({"message": body[:300].decode(errors="replace")})
-        sentence = f"it answered {status}{quote}"
-        if status in _RETRIED:
-            raise _Transient(sentence, _retry_after(response.headers.get("retry-after", "")))
+    async def _refuse(
+        self, response: aiohttp.ClientResponse, fields: Collection[str], probed: Collection[str]
+    ) -> NoReturn:
+        status, body = response.status, (await response.read()).decode(errors="replace")
+        error = _error_in(body) or ServerError(" ".join(body[:300].split()))
+        after = _retry_after(response.headers.get("retry-after", ""))
+        self._classify(status, error, f"it answered {status}", after, fields, probed)
+
+    def _explain(self, error: ServerError | None, sentence: str) -> NoReturn:
+        """Raise what an error in a reply of status 200 means. Without a status of its own, it may pass."""
+        error = error or ServerError("")
+        status = error.status if error.status is not None and 400 <= error.status < 600 else 500
+        self._classify(status, error, sentence)
+
+    def _classify(
+        self,
+        status: int,
+        error: ServerError,
+        sentence: str,
+        after: float = 0.0,
+        fields: Collection[str] = (),
+        probed: Collection[str] = (),
+    ) -> NoReturn:
+        """Raise what an error means: _Transient, ModelUnavailable, ModelRefusal or ServerRefusal."""
+        field = named_field(error, probed if status in TRANSIENT else fields)
+        sentence += quote(error, self._key)
+        refused = f"{self._url} refused: {sentence}"
+        if is_unavailable(status, error, field, after):
+            raise ModelUnavailable(refused + self._hint(status), status, field)
+        if is_filtered(status, error):
+            raise ModelRefusal(refused)
+        if status in TRANSIENT and field is None:
+            raise _Transient(sentence, after)
+        raise ServerRefusal(refused + self._hint(status), status, field)
+
+    def _hint(self, status: int) -> str:
         variable = self._provider.key_env
         hints = {
             401: f"; put the right key into the environment variable {variable}",
             403: f"; check the key in the environment variable {variable}",
-            404: "; give the address that ends before /chat/completions, usually in /v1",
+            404: "; check --model-name, and give the address that ends before /chat/completions, as in /v1",
         }
-        raise ServerRefusal(f"{self._url} refused: {sentence}{hints.get(status, '')}", status)
-
-    def _quote(self, reply: Any) -> str:
-        """The message in an error's body, for the end of a sentence. A key in it is masked."""
-        found = reply
-        for name in ("error", "message", "detail"):
-            if isinstance(found, dict):
-                found = found.get(name, found)
-        text = " ".join(found.split()) if isinstance(found, str) else json.dumps(found) if found else ""
-        if self._key:
-            text = text.replace(self._key, "***")
-        text = text if len(text) <= 500 else text[:497] + "..."
-        return f": {text.rstrip('.')}" if text else ""
+        return hints.get(status, "")
 
     def _count(self, sent: SentRequest, reply: Json) -> None:
         """Replace the guess by the usage that the server reports."""
@@ -303,6 +339,14 @@ class HttpClient:
             sent.tokens = usage["total_tokens"]
             before = sent.tokens if self._tokens_per_request is None else self._tokens_per_request
             self._tokens_per_request = 0.9 * before + 0.1 * sent.tokens
+
+
+def _error_in(body: str) -> ServerError | None:
+    """The error in a body of JSON; None if it is none."""
+    try:
+        return read_error(json.loads(body))
+    except ValueError:
+        return None
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:

@@ -1,5 +1,5 @@
-"""Replies of the chat completions API as continuations and scores: stop strings, finish reasons, token counts
-and log-probabilities."""
+"""Replies of the chat completions API as continuations and scores: which of them are answers at all, stop
+strings, finish reasons, token counts and log-probabilities."""
 
 from __future__ import annotations
 
@@ -7,12 +7,77 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llava_cot.errors import ModelRefusal
 from llava_cot.models.base import Continuation, Finish, OnText
+from llava_cot.models.endpoint.refusals import ServerError, read_error
 
 Json = dict[str, Any]
 
 # vLLM includes the stop string with the first field, SGLang with the second; each ignores the other's.
 KEEP_STOP = {"include_stop_str_in_output": True, "no_stop_trim": True}
+
+# Values of `finish_reason`, in lower case: those of OpenAI, and what other servers and gateways (vLLM,
+# SGLang, OpenRouter, TGI, Together, Cohere, DeepSeek, Gemini, Anthropic, Zhipu) have in their place.
+_COMPLETE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"})
+_FAILED = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
+_REFUSED = frozenset(
+    {
+        "content_filter",
+        "refusal",
+        "safety",
+        "recitation",
+        "prohibited_content",
+        "blocklist",
+        "spii",
+        "sensitive",
+    }
+)
+_TOOL = frozenset({"tool_calls", "tool_call", "function_call", "tool_use", "malformed_function_call"})
+
+
+class BrokenReply(Exception):
+    """A reply that is no answer; another attempt may give one. `error` is what the server says about it."""
+
+    def __init__(self, reason: str, error: Any = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error: ServerError = read_error(error)
+
+
+def check_reply(reply: Json) -> None:
+    """Check that a reply has answers, complete or cut at the token limit.
+
+    Raises:
+        BrokenReply: It has none, or reports an error, or calls a tool, although none was offered.
+        ModelRefusal: The model refused, or a filter stopped it; the message has its words.
+    """
+    choices = _dicts(reply["choices"])
+    if not choices:
+        raise BrokenReply("its reply has no choices", reply.get("error"))
+    for choice in choices:
+        reason = _finish_reason(choice)
+        if reason in _FAILED or choice.get("error") or reply.get("error"):
+            error = choice.get("error") or reply.get("error")
+            raise BrokenReply(f"its reply ended with {reason if reason in _FAILED else 'an error'}", error)
+        if refusal := " ".join(_refusal(choice.get("message")).split()).rstrip("."):
+            raise ModelRefusal(f"refused to answer: {refusal}")
+        if reason in _REFUSED:
+            raise ModelRefusal(f"gave no answer (finish_reason {reason}: a filter stopped it)")
+        if reason in _TOOL:
+            raise BrokenReply("it called a tool instead of answering")
+
+
+def _finish_reason(choice: Json) -> str | None:
+    reason = choice.get("finish_reason")
+    return reason.casefold() if isinstance(reason, str) else None
+
+
+def _refusal(message: Any) -> str:
+    """The words in which a model refuses, in the message's own field or as parts of its content."""
+    if not isinstance(message, dict):
+        return ""
+    found = [message.get("refusal"), *(part.get("refusal") for part in _dicts(message.get("content")))]
+    return "".join(text for text in found if isinstance(text, str))
 
 
 def continuations(
@@ -57,7 +122,22 @@ def continuations(
 
 def text_of(choice: Json) -> str:
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else None
+    return _text(message.get("content")) if isinstance(message, dict) else ""
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content: a string, or a list of parts, of which those of other kinds (such as a
+    model's thinking) are left out."""
+    if isinstance(content, list):
+        parts = (part if isinstance(part, str) else _text_part(part) for part in content)
+        return "".join(parts)
+    return content if isinstance(content, str) else ""
+
+
+def _text_part(part: Any) -> str:
+    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "output_text"):
+        return ""
+    text = part.get("text")
     return text if isinstance(text, str) else ""
 
 
@@ -77,7 +157,9 @@ def cut(text: str, stops: Sequence[str], choice: Json) -> tuple[str, Finish]:
     named = named_stop(choice, stops)
     if named is not None:
         return (text + named).rstrip(), "stop"
-    return text, "length" if choice.get("finish_reason") == "length" else "eos"
+    reason = _finish_reason(choice)
+    # A reason that is not known does not make an answer complete; llama.cpp and older servers may give none.
+    return text, "eos" if reason is None or reason in _COMPLETE else "length"
 
 
 def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
@@ -160,16 +242,19 @@ class StreamedReply:
         self._text = ""
         self._pieces = 0
         self._tokens: list[Json] = []
+        self._refusal = ""
         self._choice: Json = {}
+        self._error: Any = None
         self._usage: Json | None = None
         return self._take
 
     def _take(self, chunk: Json) -> None:
         self._usage = chunk.get("usage") or self._usage
+        self._error = chunk.get("error") or self._error
         for choice in _dicts(chunk["choices"]):
             delta = choice.get("delta")
-            piece = delta.get("content") if isinstance(delta, dict) else None
-            if isinstance(piece, str) and piece:
+            self._refusal += _refusal(delta)
+            if isinstance(delta, dict) and (piece := _text(delta.get("content"))):
                 self._text += piece
                 self._pieces += 1
             self._tokens += _tokens(choice)
@@ -181,5 +266,7 @@ class StreamedReply:
     def reply(self) -> Json:
         """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
         usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
-        whole = {"index": 0, "message": {"content": self._text}, "logprobs": {"content": self._tokens}}
-        return {"choices": [self._choice | whole], "usage": usage}
+        message = {"content": self._text, "refusal": self._refusal}
+        whole = {"index": 0, "message": message, "logprobs": {"content": self._tokens}}
+        choices = [self._choice | whole] if self._choice else []
+        return {"choices": choices, "error": self._error, "usage": usage}
