@@ -55,12 +55,15 @@ def reproduce(
     """Test the paper's claims on mini, or on your model (without the claim about training)."""
     import os
     import sys
+    from collections import Counter
 
+    from llava_cot.core.wording import one_line
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.results import RunResults
     from llava_cot.evaluation.statistics import check_scipy
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.report_page import write_report
+    from llava_cot.view.summaries import by_reason
     from research.paper import claim_sections
     from research.paper.run_tasks import ReproductionSettings, run_tasks
     from research.paper.tasks import default_ablations, reproduction_tasks
@@ -100,9 +103,13 @@ def reproduce(
         for sentence in claim.parts:
             if isinstance(sentence, str):
                 print(f"  {sentence}")
-    if failed := sum(outcome.failed for outcome in outcomes):
-        error = next((outcome.last_error for outcome in outcomes if outcome.last_error), "")
-        print(f"{failed:,} answers are missing and count as wrong: {error}", file=sys.stderr)
+    missing = Counter[str]()
+    for outcome in outcomes:
+        missing.update(outcome.left_out.get("missing", {}))
+    for line in by_reason("missing", "answer", missing):
+        print(line, file=sys.stderr)
+    for reason in dict.fromkeys(reason for outcome in outcomes for reason in outcome.abandoned.values()):
+        print(f"a model was given up: {one_line(reason)}", file=sys.stderr)
     print(f"wrote {page}", file=sys.stderr)
-    if failed:
+    if missing:
         raise typer.Exit(1)

@@ -23,9 +23,17 @@ from llava_cot.data.annotation.teachers import ModelTeacher, SceneTeacher
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
 from llava_cot.data.store import STORE_FILE, Store
-from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
+from llava_cot.errors import (
+    DataError,
+    ModelError,
+    ModelFailure,
+    ModelRefusal,
+    ModelUnavailable,
+    StoreError,
+)
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.scenes.items import make_items
+from llava_cot.view.summaries import annotation_end
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -161,6 +169,71 @@ def test_many_in_a_row_end_it(tmp_path: Path, error: ModelError) -> None:
     assert MAX_FAILURES_IN_A_ROW <= len(model.calls) <= MAX_FAILURES_IN_A_ROW + 4
     again = annotate_to(tmp_path, questions(100), ModelTeacher(Refusing(error, 0)))
     assert (again.summary.records, again.summary.rejected.total(), again.summary.pending) == (100, 0, 0)
+
+
+def test_a_server_that_refuses_everything_ends_it_at_the_first_reply(tmp_path: Path) -> None:
+    annotate_to(tmp_path, questions(3), ModelTeacher(Refusing(ModelFailure("in vain"), 0)))
+    model = Refusing(ModelUnavailable("You exceeded your current quota", 429))
+    done = annotate_to(tmp_path, questions(50), ModelTeacher(model), at_once=4)
+    assert len(model.calls) <= 4 and done.gave_up and not done.complete
+    assert (done.summary.records, done.summary.pending, done.summary.rejected.total()) == (3, 47, 0)
+    [_, pending] = annotation_end(tmp_path, done)
+    assert pending.startswith("still pending: 47 records (You exceeded your current quota);")
+    assert "still to be annotated (You exceeded your current quota)" in (tmp_path / "README.md").read_text()
+    again = annotate_to(tmp_path, questions(50), ModelTeacher(Refusing(ModelFailure("in vain"), 0)))
+    assert (again.summary.records, again.summary.pending, again.complete) == (50, 0, True)
+
+
+def test_a_refusal_is_asked_once_more_and_is_then_a_reason_of_its_own(tmp_path: Path) -> None:
+    model = Refusing(ModelRefusal("tutor refused to answer: I'm sorry"), 2 * 30)
+    done = annotate_to(tmp_path, questions(32), ModelTeacher(model), at_once=1)
+    assert done.summary.rejected == {"refusal": 30}  # and none of the others is given up
+    assert (done.summary.records, done.failed, done.gave_up, done.complete) == (2, 0, False, True)
+    lines_of = lines(tmp_path / "rejects.jsonl")
+    assert (lines_of[0]["why"], lines_of[0]["reason"]) == ("refusal", "tutor refused to answer: I'm sorry")
+    assert "rejected: 30 turns: the teacher refused to answer" in list(annotation_end(tmp_path, done))
+    assert "| the teacher refused to answer | 30 |" in (tmp_path / "README.md").read_text()
+    calls = len(model.calls)
+    annotate_to(tmp_path, questions(32), ModelTeacher(model))
+    assert len(model.calls) == calls
+
+
+def test_refusals_count_for_a_budget_of_questions(tmp_path: Path) -> None:
+    model = Refusing(ModelRefusal("no"))
+    done = annotate_to(
+        tmp_path, questions(9), ModelTeacher(model), budget=AnnotationBudget(questions=4), at_once=1
+    )
+    assert (done.summary.pending, len(model.calls)) == (5, 8)
+
+
+def test_whatever_is_missing_is_summed_up_by_reason(tmp_path: Path) -> None:
+    model = replying(lambda question, judge, time: "It is so." if "is 0." in question else staged("1"))
+    records = [*questions(2), *questions(1), Record("none", (Turn("Why?"),))]
+    done = annotate_to(tmp_path, records, ModelTeacher(model))
+    assert done.complete
+    assert list(annotation_end(tmp_path, done))[1:] == [
+        "rejected: 1 turn: the stages were not complete and in order",
+        "rejected: 1 turn: the turn has no standard answer",
+        "left out: 1 record: an earlier record has the same id",
+    ]
+    nothing = annotate_to(tmp_path / "nothing", [records[0], records[3]], ModelTeacher(model))
+    assert not nothing.complete  # everything was rejected
+    failing = Refusing(ModelFailure("the server at one failed"), 3)
+    failed = annotate_to(tmp_path / "failed", questions(5), ModelTeacher(failing), at_once=1)
+    assert failed.failures == {"the server at one failed": 3} and not failed.complete
+    assert "failed: 3 records: the server at one failed" in list(annotation_end(tmp_path, failed))
+    assert "| the server at one failed | 3 |" in (tmp_path / "failed" / "README.md").read_text()
+
+
+def test_what_was_cut_off_is_told_apart(tmp_path: Path) -> None:
+    class Cut(Priced):
+        async def sample(
+            self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
+        ) -> list[Continuation]:
+            return [Continuation("", (), None, "length", 1, 2048)]
+
+    run(Cut(moody), questions(1), tmp_path)
+    assert rejects(tmp_path) == {("q/0", 0): "cut"}
 
 
 def test_budgets(tmp_path: Path) -> None:

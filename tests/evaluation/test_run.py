@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 from contextlib import closing
@@ -15,8 +16,16 @@ from teachers import staged
 from llava_cot import ask_sync
 from llava_cot.data.record import Picture
 from llava_cot.data.store import Store
-from llava_cot.errors import DataError, ModelError, ModelFailure, StoreError
+from llava_cot.errors import (
+    DataError,
+    ModelError,
+    ModelFailure,
+    ModelRefusal,
+    ModelUnavailable,
+    StoreError,
+)
 from llava_cot.evaluation.benchmarks import scenes
+from llava_cot.evaluation.eval_folder import LEFT_OUT_FILE
 from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
@@ -24,6 +33,7 @@ from llava_cot.models.base import Prompt, Sampling, seed_of
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_item
 from llava_cot.search.request import parse_spec
+from llava_cot.view.summaries import evaluation_end
 
 SPECS = ("single", "greedy", "majority-3", "best-of-3", "stage-beam-2@logits", "sentence-beam-2")
 
@@ -96,7 +106,7 @@ def test_a_failure_is_retried_twice_stored_and_counted_as_wrong(tmp_path: Path) 
         1,
         0,
         "numbers/2: out of memory",
-        (),
+        {},
     )
     setting = RunKey("numbers", "scripted", "single", 0)
     with RunResults([tmp_path]) as results:
@@ -128,18 +138,52 @@ def test_a_question_at_fault_is_not_the_model_s_failure(tmp_path: Path) -> None:
     benchmark = Benchmark("b", "B", "", lambda: iter([*bad, good]), numbers(1).rule)
     model = Moody()
     done = run(tmp_path / "out", benchmark, model)
-    assert (done.failed, done.abandoned, model.tries) == (30, (), 1)
+    assert (done.failed, done.abandoned, model.tries) == (30, {}, 1)
     assert "cannot read the image" in (done.last_error or "")
 
 
 def test_a_model_that_keeps_failing_is_skipped_and_its_questions_count_as_wrong(tmp_path: Path) -> None:
     gone = entry(Moody(failing=lambda prompt: ModelError("gone")), at_once=1)
     done = run(tmp_path, numbers(50), gone)
-    assert (done.failed, done.abandoned) == (20, ("scripted",))
+    assert (done.failed, done.abandoned) == (20, {"scripted": "numbers/19: gone"})
     with RunResults([tmp_path]) as results:
         found = results.results(results.runs[0])
         assert len(found) == 50 and all(one.score.by == "failed" for one in found)
         assert [one.failure for one in found[19:21]] == ["gone", "it has no answer yet"]
+
+
+def test_a_server_that_refuses_everything_ends_its_model_at_the_first_reply(tmp_path: Path) -> None:
+    def closed(prompt: Prompt) -> Exception | None:
+        return None if number(prompt) in "012" else ModelUnavailable("the quota is used up", 429)
+
+    two = replace(
+        plan(numbers(50), entry(Moody(failing=closed), at_once=1)),
+        models=(entry(Moody(failing=closed), at_once=1), entry(Moody(), "other", "other")),
+    )
+    done = evaluate(tmp_path, two)
+    assert (done.failed, done.abandoned) == (0, {"scripted": "the quota is used up"})
+    assert done.left_out == {"missing": {"it has no answer yet": 47}}
+    assert json.loads((tmp_path / LEFT_OUT_FILE).read_text()) == done.left_out
+    with RunResults([tmp_path]) as results:
+        mine, others = (results.results(setting) for setting in results.runs)
+        assert [one.failure is None for one in mine] == [True] * 3 + [False] * 47
+        assert all(one.failure is None for one in others)
+    model = Moody()
+    again = evaluate(tmp_path, replace(two, models=(entry(model), two.models[1])))
+    assert (model.tries, again.abandoned, again.left_out) == (47, {}, {})
+    assert not (tmp_path / LEFT_OUT_FILE).exists()
+
+
+def test_refusals_do_not_end_a_model_and_are_summed_up(tmp_path: Path) -> None:
+    def strict(prompt: Prompt) -> Exception | None:
+        return ModelRefusal("it refused to answer: no") if int(number(prompt)) < 30 else None
+
+    model = Moody(failing=strict)
+    done = run(tmp_path, numbers(40), entry(model, at_once=1))
+    assert (done.failed, done.abandoned, model.tries) == (30, {}, 40)
+    assert done.left_out == {"missing": {"it refused to answer: no": 30}}
+    lines = list(evaluation_end(tmp_path, done, (), scorer=False))
+    assert "missing: 30 answers: it refused to answer: no" in lines
 
 
 def test_unscored_answers_are_scored_without_the_model(tmp_path: Path) -> None:

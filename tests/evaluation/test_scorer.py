@@ -8,7 +8,7 @@ from pathlib import Path
 from eval_runs import Moody, contents, entry, numbers, run
 from teachers import staged
 
-from llava_cot.errors import ModelFailure
+from llava_cot.errors import ModelFailure, ModelUnavailable
 from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.evaluation.types import AnswerScore
 from llava_cot.models.base import Prompt
@@ -77,7 +77,7 @@ def test_a_new_scorer_rescores_the_whole_folder(tmp_path: Path) -> None:
 def test_a_scorer_s_failure_is_no_score_of_zero(tmp_path: Path) -> None:
     broken, model = Judge("kind", "Yes", failing=lambda prompt: ModelFailure("busy")), Moody(vague)
     done = run(tmp_path, benchmark(), model, scorer=broken)
-    assert (done.failed, done.unscored, done.last_error, done.abandoned) == (0, 4, "the scorer: busy", ())
+    assert (done.failed, done.unscored, done.last_error, done.abandoned) == (0, 4, "the scorer: busy", {})
     assert {one.score.by for one in found(tmp_path)} == {"unsettled"}
     broken.failing, broken.tries = lambda prompt: None, 0
     assert run(tmp_path, benchmark(), model, scorer=broken).unscored == 0
@@ -88,5 +88,18 @@ def test_a_scorer_s_failure_is_no_score_of_zero(tmp_path: Path) -> None:
 def test_a_scorer_that_keeps_failing_is_skipped_and_answering_continues(tmp_path: Path) -> None:
     gone = Judge("kind", "Yes", failing=lambda prompt: ModelFailure("gone"))
     done = run(tmp_path, benchmark(40), entry(Moody(vague), at_once=1), scorer=gone)
-    assert (done.failed, done.unscored, done.abandoned) == (0, 40, ())
+    assert (done.failed, done.unscored, done.abandoned) == (0, 40, {})
     assert gone.tries == 20 * 3
+
+
+def test_a_scorer_whose_server_refuses_everything_ends_the_run(tmp_path: Path) -> None:
+    closed = Judge("kind", "Yes", failing=lambda prompt: ModelUnavailable("the quota is used up", 429))
+    model = Moody(vague)
+    done = run(tmp_path, benchmark(40), entry(model, at_once=1), scorer=closed)
+    assert (done.scorer_unavailable, done.abandoned, closed.tries) == ("the quota is used up", {}, 1)
+    assert model.tries <= 2
+    again = run(tmp_path, benchmark(40), entry(model, at_once=1), scorer=closed)
+    assert again.scorer_unavailable and closed.tries == 2 and model.tries <= 2
+    open_again = Judge("kind", "Yes")
+    last = run(tmp_path, benchmark(40), entry(model), scorer=open_again)
+    assert (last.unscored, last.scorer_unavailable, model.tries) == (0, None, 40)

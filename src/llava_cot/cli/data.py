@@ -79,7 +79,7 @@ def annotate(
             on_progress=show_annotation(progress), on_interrupt=progress.interrupting,
         )  # fmt: skip
     progress.notes(annotation_end(folder, done))
-    raise typer.Exit(1 if done.failed or done.gave_up else 0)
+    raise typer.Exit(0 if done.complete else 1)
 
 
 @app.command()

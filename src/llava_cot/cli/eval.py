@@ -165,5 +165,5 @@ def evaluate(
     elif rows:
         print(*evaluation_table(rows, notes), sep="\n")
     progress.notes(evaluation_end(folder, outcome, rows, scorer=scorer is not None))
-    if outcome.failed or outcome.unscored or outcome.abandoned:
+    if outcome.failed or outcome.unscored or outcome.abandoned or outcome.scorer_unavailable:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from llava_cot.core.images import LoadedImage, load_image
 from llava_cot.data.record import Picture
-from llava_cot.errors import ImageError
+from llava_cot.errors import ImageError, ModelUnavailable
 
 _T = TypeVar("_T")
 # After so many failures without a success between them, the model is taken to be gone.
@@ -33,8 +33,9 @@ async def run_all(
 ) -> str | None:
     """Do the work on every item; returns the last failure if `MAX_FAILURES_IN_A_ROW` came in a row.
 
-    Then no more items are taken. Started work is always waited for, since it may have been paid for, also if
-    taking an item raises. Only an exception of `work` itself ends everything.
+    Then no more items are taken, nor after the first ModelUnavailable of `work`, whose message is returned.
+    Started work is always waited for, since it may have been paid for, also if taking an item raises. Only
+    another exception of `work` ends everything.
 
     Args:
         items: Taken lazily, as there is capacity for them.
@@ -44,12 +45,16 @@ async def run_all(
     """
     slots = asyncio.Semaphore(at_once)
     failures, last = 0, ""
+    unavailable: str | None = None
     taking_failed: Exception | None = None
 
     async def one(item: _T) -> None:
-        nonlocal failures, last
+        nonlocal failures, last, unavailable
         try:
             failure = await work(item)
+        except ModelUnavailable as error:
+            unavailable = unavailable or str(error)
+            return
         finally:
             slots.release()
         if failure is None:
@@ -66,7 +71,7 @@ async def run_all(
                     elif number % _YIELD_EVERY == 0:
                         await asyncio.sleep(0)
                     await slots.acquire()
-                    if stopped() or failures >= MAX_FAILURES_IN_A_ROW:
+                    if stopped() or unavailable is not None or failures >= MAX_FAILURES_IN_A_ROW:
                         break
                     group.create_task(one(item))
             except Exception as error:
@@ -75,6 +80,8 @@ async def run_all(
         raise errors.exceptions[0] from None
     if taking_failed is not None:
         raise taking_failed
+    if unavailable is not None:
+        return unavailable
     return last if failures >= MAX_FAILURES_IN_A_ROW else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from llava_cot.core.stages import parse
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_all
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, ModelError
 from llava_cot.evaluation.scorer import retry
 from llava_cot.evaluation.types import BenchmarkItem
 from llava_cot.models.base import Model, seed_of
@@ -59,7 +59,9 @@ async def sample_scores(
             found[number] = await retry(lambda: _score(Search(seeded, model, question, judge), stage))
         on_progress(len(found))
 
-    await run_all(enumerate(items), one, at_once, lambda: False)
+    failure = await run_all(enumerate(items), one, at_once, lambda: False)
+    if failure is not None:
+        raise ModelError(failure)
     ordered = [found[number] for number in sorted(found)]
     scores = tuple(score for score in ordered if score is not None)
     return ScoreSample(scores, len(ordered) - len(scores))

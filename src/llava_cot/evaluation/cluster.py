@@ -21,7 +21,7 @@ from typing import Any
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
-from llava_cot.errors import ModelError, ModelFailure, needs_extra
+from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable, needs_extra
 from llava_cot.models.base import Model
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources, absolute
@@ -298,7 +298,8 @@ class Worker:
         try:
             trace = await answer(request, model, question.unpack())
         except ValueError as error:  # not every exception can be sent to another process
-            raise (ModelFailure if isinstance(error, ModelFailure) else ModelError)(str(error)) from None
+            kinds = (ModelFailure, ModelUnavailable, ModelRefusal, ModelError)
+            raise next((kind for kind in kinds if isinstance(error, kind)), ModelError)(str(error)) from None
         return trace.model_dump_json()
 
     async def close(self) -> None:

@@ -16,17 +16,21 @@ The kinds of entries, with their keys:
                 in old folders, `candidates`
     failure     the same: why there is no trace; ignored once there is one
     scorer      [scorer, hash of the prompt, attempt]: its reply
+
+Beside the store is `left-out.json`, see `EvalFolder.left_out`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava_cot.core.files import write_whole
 from llava_cot.core.trace import Trace
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, StoreError
@@ -36,6 +40,8 @@ from llava_cot.models.base import optional_sampling
 if TYPE_CHECKING:
     from llava_cot.evaluation.plan import EvalPlan
 
+LEFT_OUT_FILE = "left-out.json"
+NO_ANSWER_YET = "it has no answer yet"
 _PURPOSE = {"purpose": "evaluation"}
 
 
@@ -160,6 +166,34 @@ class EvalFolder(Store):
         return BenchmarkItem(
             id, found["text"], tuple(found["options"]), found["answer"], (), found["skill"], found["extra"]
         )
+
+    def left_out(self, runs: Collection[RunKey] | None = None) -> dict[str, dict[str, int]]:
+        """Count what counts as wrong without having been judged wrong, by reason, the most frequent first.
+
+        "missing" has the questions without an answer, "not scored" the answers that no rule and no scorer
+        decided. By default of all runs of the folder.
+        """
+        chosen = [run for run in self.runs() if runs is None or run in runs]
+        found = {"missing": Counter[str](), "not scored": Counter[str]()}
+        answered = set(self.keys("trace"))
+        failed = dict(self.items("failure"))
+        for run in chosen:
+            for id in self.get(run.benchmark, "benchmark")["ids"]:
+                key = trace_key(run, id)
+                if key not in answered:
+                    found["missing"][failed.get(key, NO_ANSWER_YET)] += 1
+        for key, row in self.items("score"):
+            if row["by"] == "unsettled" and read_trace_key(key)[0] in chosen:
+                found["not scored"][row["reason"].partition("; the last: ")[0]] += 1
+        return {what: dict(counts.most_common()) for what, counts in found.items() if counts}
+
+    def write_left_out(self) -> None:
+        """Write `left_out` of all runs to the folder, as JSON; no file if nothing is left out."""
+        file, found = self._file.parent / LEFT_OUT_FILE, self.left_out()
+        if found:
+            write_whole(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        else:
+            file.unlink(missing_ok=True)
 
     def _check_model(self, name: str, spec: str, source: str) -> None:
         known = self.get(name, "model") or {"opened": spec, "answer": source}

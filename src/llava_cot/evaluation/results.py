@@ -12,7 +12,7 @@ from typing import Any
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import rule_named
-from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
+from llava_cot.evaluation.eval_folder import NO_ANSWER_YET, EvalFolder, read_trace_key, trace_key
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, ScoredItem
 
 
@@ -70,7 +70,7 @@ class RunResults:
         """Return the results of all questions, in the benchmark's order."""
         found = self._results[run]
         return [
-            found.get(item.id) or _failed(item.id, item.skill, "it has no answer yet")
+            found.get(item.id) or _failed(item.id, item.skill, NO_ANSWER_YET)
             for item in self._items[run.benchmark].values()
         ]
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from time import perf_counter
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import STORE_FILE, check_store_folder
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, ModelRefusal, ModelUnavailable
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key, trace_key
 from llava_cot.evaluation.plan import AnswerFunction, EvalPlan, PlannedModel
 from llava_cot.evaluation.scorer import FolderScores, retry
@@ -47,7 +47,12 @@ class EvalOutcome:
     failed: int  # questions on which a model failed
     unscored: int  # answers on which the scorer failed
     last_error: str | None
-    abandoned: tuple[str, ...]  # models that failed so often in a row that they got no more questions
+    # Models that got no more questions, each with the reason: they failed too often in a row, or their server
+    # refuses all requests.
+    abandoned: Mapping[str, str]
+    scorer_unavailable: str | None = None  # why the scorer's server refuses all requests, if it does
+    # What the folder's runs of this plan lack ("missing", "not scored"), by reason.
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -62,7 +67,8 @@ def evaluate(
 
     Traces, scores and a scorer's replies are stored as they arrive, so that an interrupted run can be
     resumed. Where a model fails on a question it is asked twice more; then the failure is stored, and the
-    next run asks again.
+    next run asks again. If a server refuses all requests (its quota, the key, the model), its model gets no
+    more questions; if it is the scorer's server, no model does.
 
     Args:
         folder: The run folder; made if it is not there.
@@ -90,14 +96,22 @@ def evaluate(
         scores = FolderScores(opened, plan.fmt, scorer)
         asyncio.run(_score_pending(scores, on_progress, on_interrupt))
         run = _Evaluation(opened, plan, ids, scores, on_progress, on_interrupt)
-        abandoned = []
+        abandoned = {}
         pending = [model for model in plan.models if next(run.pending(model), None)]
+        if scores.unavailable is not None:
+            pending = []
         with plan.resources.open() if pending else nullcontext(Resources()) as resources:
             for model in pending:
                 with model.open(partial(plan.check, resources)) as (answer, at_once):
-                    if asyncio.run(run.answer_all(model, answer, at_once, resources)):
-                        abandoned.append(model.name)
-        return EvalOutcome(run.failed, scores.failed, run.last_error or scores.last_error, tuple(abandoned))
+                    reason = asyncio.run(run.answer_all(model, answer, at_once, resources))
+                if scores.unavailable is not None:
+                    break
+                if reason is not None:
+                    abandoned[model.name] = reason
+        opened.write_left_out()
+        last_error = run.last_error or scores.last_error
+        left_out = opened.left_out(run.runs)
+        return EvalOutcome(run.failed, scores.failed, last_error, abandoned, scores.unavailable, left_out)
 
 
 async def _score_pending(
@@ -113,7 +127,9 @@ async def _score_pending(
         on_progress(EvalProgress(done, len(pending), done, usd=scores.usd))
         return error
 
-    await run_interruptible(pending, score, _SCORED_AT_ONCE, lambda: False, on_interrupt)
+    await run_interruptible(
+        pending, score, _SCORED_AT_ONCE, lambda: scores.unavailable is not None, on_interrupt
+    )
 
 
 @dataclass(frozen=True)
@@ -148,15 +164,15 @@ class _Evaluation:
         for key, row in folder.items("score"):
             self._count(read_trace_key(key)[0], row["value"])
             self._usd += row["usage"]["usd"] or 0.0
-        runs = {run for model in plan.models for run, _, _ in plan.runs(model.name)}
-        self._total = sum(len(ids[run.benchmark]) for run in runs)
-        self._done = sum(read_trace_key(key)[0] in runs for key in self._answered)
+        self.runs = {run for model in plan.models for run, _, _ in plan.runs(model.name)}
+        self._total = sum(len(ids[run.benchmark]) for run in self.runs)
+        self._done = sum(read_trace_key(key)[0] in self.runs for key in self._answered)
         self._new = 0
 
     async def answer_all(
         self, model: PlannedModel, answer: AnswerFunction, at_once: int, resources: Resources
-    ) -> bool:
-        """Answer all pending questions of a model. Returns whether it failed too often in a row."""
+    ) -> str | None:
+        """Answer all pending questions of a model. Returns why it was given up, if it was."""
         plan = self._plan
         for run, _, spec in plan.runs(model.name):
             described = plan.resources.describe(spec.method, spec.judge)
@@ -171,8 +187,13 @@ class _Evaluation:
                 return await answer(loaded, request, resources.fitting(spec.method, spec.judge))
 
         work = partial(self._answer, ask=ask)
-        error = await run_interruptible(self.pending(model), work, at_once, lambda: False, self._on_interrupt)
-        return error is not None
+        return await run_interruptible(
+            self.pending(model),
+            work,
+            at_once,
+            lambda: self._scores.unavailable is not None,
+            self._on_interrupt,
+        )
 
     def pending(self, model: PlannedModel) -> Iterator[_PendingQuestion]:
         for run, benchmark, spec in self._plan.runs(model.name):
@@ -190,12 +211,15 @@ class _Evaluation:
         started = self._clock.start()
         try:
             trace = await retry(lambda: ask(question))
+        except ModelUnavailable:  # no failure of the question, which stays pending
+            raise
         except (ValueError, OSError) as error:  # the question's pictures may be unreadable, too
             self.last_error = f"{question.item.id}: {error}"
             self.failed += 1
             self._folder.put(question.key, "failure", str(error))
             self._report(question.run, 0.0)
-            return self.last_error if isinstance(error, ModelError) else None
+            of_model = isinstance(error, ModelError) and not isinstance(error, ModelRefusal)
+            return self.last_error if of_model else None
         finally:
             wall = self._clock.stop(started)
         self._folder.add_trace(question.key, trace, wall)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from llava_cot.core.stages import StageFormat, parse, validate
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
-from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable
 from llava_cot.evaluation.benchmarks import rule_named
 from llava_cot.evaluation.eval_folder import EvalFolder, read_trace_key
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
@@ -105,12 +105,13 @@ class FolderScores:
 
     A scorer's replies are stored, so that none is paid for twice; `usd` is what they have cost in all runs of
     the folder. `failed` counts the answers on which the scorer failed, the last because of `last_error`;
-    these stay pending.
+    these stay pending. `unavailable` says why its server refuses all requests, once it does.
     """
 
     def __init__(self, folder: EvalFolder, fmt: StageFormat, scorer: Model | None) -> None:
         self.failed = 0
         self.last_error: str | None = None
+        self.unavailable: str | None = None
         self.usd = folder.total("scorer", "usd") if scorer else 0.0
         self._folder, self._fmt, self._scorer = folder, fmt, scorer
         self._failures_in_a_row = 0
@@ -166,6 +167,8 @@ class FolderScores:
         try:
             found = await score_answer(rule, item, row["conclusion"], ask)
         except ModelError as error:
+            if isinstance(error, ModelUnavailable):
+                self.unavailable = self.unavailable or str(error)
             self.failed, self.last_error = self.failed + 1, f"the scorer: {error}"
             found, name = AnswerScore(0.0, "unsettled", reason=str(error)), ""  # no scorer's name: pending
         score = {"value": found.value, "by": found.by, "said": found.extracted, "reason": found.reason}
@@ -186,8 +189,8 @@ class FolderScores:
         sampling = Sampling(0.5 * attempt, 1.0, max_tokens=_MAX_TOKENS, seed=seed_of(digest, attempt))
         try:
             [reply] = await retry(lambda: scorer.sample(prompt, 1, sampling))
-        except ModelError:
-            self._failures_in_a_row += 1
+        except ModelError as error:
+            self._failures_in_a_row += not isinstance(error, ModelRefusal)
             raise
         self._failures_in_a_row = 0
         fields = ("text", "prompt_tokens", "completion_tokens", "usd")

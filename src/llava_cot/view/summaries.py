@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from llava_cot.core.wording import one_line, plural, shortened
 from llava_cot.data.annotation import annotate
+from llava_cot.data.annotation.output import REASONS
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
 from llava_cot.evaluation.report.arms import SummaryRow
@@ -16,6 +18,7 @@ from llava_cot.evaluation.run import EvalOutcome, EvalProgress
 from llava_cot.view.progress import ProgressDisplay
 
 _EXAMPLES = 3  # of one finding
+_MOST_REASONS = 8  # that are printed
 _WIDTH = 110
 _RESUME = "run the command again to resume"
 _LOSSES = {"loss": "loss", "eval_loss": "evaluation loss"}
@@ -76,6 +79,21 @@ def annotation_end(folder: Path, done: annotate.AnnotationResult) -> Iterator[st
     if summary.pending:
         why = one_line(done.why or f"{done.failed:,} failed")
         yield f"still pending: {plural(summary.pending, 'record')} ({why}); {_RESUME}"
+    yield from by_reason("failed", "record", done.failures)
+    rejected = {REASONS.get(why, why): count for why, count in summary.rejected.items()}
+    yield from by_reason("rejected", "turn", rejected)
+    if summary.repeated:
+        yield from by_reason("left out", "record", {REASONS["repeated"]: summary.repeated})
+
+
+def by_reason(what: str, noun: str, reasons: Mapping[str, int]) -> Iterator[str]:
+    """A line for each of the most frequent reasons: "rejected: 3 turns: the verdict could not be read"."""
+    ordered = Counter(reasons).most_common()
+    for reason, count in ordered[:_MOST_REASONS]:
+        yield f"{what}: {plural(count, noun)}: {one_line(reason)}"
+    if others := ordered[_MOST_REASONS:]:
+        total = plural(sum(count for _, count in others), noun)
+        yield f"{what}: {total}: {plural(len(others), 'other reason')}"
 
 
 def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
@@ -109,10 +127,15 @@ def evaluation_end(
         scorer: Whether there was a model for answers that text comparison does not decide.
     """
     why = f"; the last: {one_line(done.last_error)}" if done.last_error else ""
-    for model in done.abandoned:
-        yield f"the model {model} failed too often in a row, and its other questions were skipped"
+    for model, reason in done.abandoned.items():
+        yield f"the model {model} was given up, and its other questions were skipped: {one_line(reason)}"
     if failed := sum(line.failed for line in lines):
         yield f"no answer to {plural(failed, 'question')}, which count as wrong{why}; {_RESUME}"
+    yield from by_reason("missing", "answer", done.left_out.get("missing", {}))
+    if scorer:
+        yield from by_reason("not scored", "answer", done.left_out.get("not scored", {}))
+    if done.scorer_unavailable:
+        yield f"the scorer was given up: {one_line(done.scorer_unavailable)}"
     if done.unscored:
         yield f"{plural(done.unscored, 'answer')} could not be scored{why}; {_RESUME}"
     elif unsettled := sum(line.unsettled for line in lines):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from llava_cot.data.annotation.teachers import Teacher
 from llava_cot.data.record import Record, record_key
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import STORE_FILE, Store, check_store_folder, unique_records
-from llava_cot.errors import AnnotationStopped, DataError, ModelFailure
+from llava_cot.errors import AnnotationStopped, DataError, ModelFailure, ModelUnavailable
 
 
 @dataclass
@@ -52,7 +53,15 @@ class AnnotationResult:
     cost: CallCost
     why: str | None  # it ended before all records were done
     failed: int  # records, which stay pending
-    gave_up: bool  # the teacher failed too many times in a row
+    gave_up: bool  # the teacher failed too many times in a row, or will not answer any more
+    failures: Mapping[str, int] = field(default_factory=dict)  # the failed records, by reason
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed, and not every turn was rejected."""
+        all_rejected = self.summary.rejected.total() > 0 and not self.summary.records
+        refused = self.summary.rejected["refused"]
+        return not (self.failed or self.gave_up or refused or all_rejected)
 
 
 def check_folder(folder: Path) -> None:
@@ -97,8 +106,9 @@ def annotate_to(
         run = _AnnotationRun(teacher, store, TeacherCalls(store, budget or AnnotationBudget()), on_progress)
         failure = asyncio.run(run.all(records, at_once, on_interrupt))
         summary, cost, why = write_set(records, store, folder), cost_of(store), failure or run.calls.ended
-        write_whole(folder / "README.md", data_card(summary, teacher, cost, why))
-    return AnnotationResult(summary, cost, why, run.progress.failed, failure is not None)
+        failures = dict(run.failures.most_common())
+        write_whole(folder / "README.md", data_card(summary, teacher, cost, why, failures))
+    return AnnotationResult(summary, cost, why, run.progress.failed, failure is not None, failures)
 
 
 def estimate_for(folder: Path, records: Iterable[Record], price: Price) -> Estimate:
@@ -120,6 +130,7 @@ class _AnnotationRun:
     on_progress: Callable[[AnnotationProgress], None]
     images: ImagePool = field(default_factory=ImagePool)
     progress: AnnotationProgress = field(default_factory=AnnotationProgress)
+    failures: Counter[str] = field(default_factory=Counter)
 
     async def all(
         self, records: Iterable[Record], at_once: int, on_interrupt: Callable[[], None]
@@ -156,8 +167,12 @@ class _AnnotationRun:
             return None
         except ModelFailure as failure:
             self.progress.failed += 1
+            self.failures[str(failure)] += 1
             self._report()
             return str(failure)
+        except ModelUnavailable as error:
+            self.calls.stop = self.calls.stop or str(error)
+            raise
         save_outcomes(self.store, key, outcomes)
         self.progress.fresh += 1
         self._count(outcomes)

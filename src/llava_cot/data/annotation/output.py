@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -119,7 +119,7 @@ def _rejects(record: Record, key: str, outcomes: list[TurnOutcome], store: Store
         if outcome.text is None:
             turn = record.turns[number]
             replies = [
-                {call: reply["text"] for call in ("write", "judge")
+                {call: reply.get("text", "") for call in ("write", "judge")
                  if (reply := store.get(f"{key} {number}", call_kind(call, attempt))) is not None}
                 for attempt in range(1, ATTEMPTS + 1)
             ]  # fmt: skip
@@ -218,22 +218,37 @@ _FILES = """\
 the same with the pictures in it; `datasets.load_dataset` of this folder loads it. The rejected turns are in
 `rejects.jsonl`, with the reasons.
 """
-_REASONS = {
+# Why turns and records are left out, in words.
+REASONS = {
     "no answer": "the turn has no standard answer",
     "not the teacher's": "the teacher cannot answer such questions",
     "picture": "a picture cannot be read",
     "refused": "the teacher's server refused the question",
+    "refusal": "the teacher refused to answer",
+    "cut": "the text was cut off at the limit of tokens",
     "format": "the stages were not complete and in order",
     "leak": "the text mentions the standard answer or the hints",
     "conclusion": "the conclusion was judged to be another answer",
     "no verdict": "the verdict could not be read",
+    "repeated": "an earlier record has the same id",
 }
 
 
-def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ended: str | None) -> str:
+def data_card(
+    summary: AnnotationSummary,
+    teacher: Teacher,
+    cost: CallCost,
+    ended: str | None,
+    failures: Mapping[str, int] | None = None,
+) -> str:
     """The text of `README.md`, with the header that the Hugging Face hub reads.
 
-    `ended` says why the work ended early, if it did.
+    Args:
+        summary: What the set has.
+        teacher: Who wrote it.
+        cost: What its calls cost.
+        ended: Why the work ended early, if it did.
+        failures: How many records failed in the last run, and stay pending, by reason.
     """
     counts: list[tuple[str, object]] = [
         ("records", summary.records),
@@ -252,7 +267,7 @@ def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ende
         ("tokens written", cost.completion_tokens),
         ("US dollars", f"{cost.usd:.2f}" if cost.usd is not None else "no price known"),
     ]
-    rejected = [(_REASONS.get(why, why), number) for why, number in sorted(summary.rejected.items())]
+    rejected = [(REASONS.get(why, why), number) for why, number in sorted(summary.rejected.items())]
     lengths = [
         (name, f"{fmean(words.elements()):.1f}", _quantile(words, 0.5), _quantile(words, 0.95))
         for name, words in summary.words.items()
@@ -274,6 +289,7 @@ def data_card(summary: AnnotationSummary, teacher: Teacher, cost: CallCost, ende
         "LLaVA-CoT-100k, made by `llava-cot data annotate`.\n",
         _table("", ("", ""), counts),
         _table("Rejected", ("", ""), rejected),
+        _table("Failed in the last run, and pending", ("", ""), list((failures or {}).items())),
         _table("Words in each stage", ("stage", "mean", "median", "95% have at most"), lengths),
         _table("Made by", ("", ""), made_by),
         _table("Sources", ("source", "license of its authors", "records"), sources, names=2),

@@ -24,6 +24,8 @@ from llava_cot.errors import (
     ImageError,
     ModelError,
     ModelFailure,
+    ModelRefusal,
+    ModelUnavailable,
     TeacherDeclined,
 )
 from llava_cot.models.base import seed_of
@@ -32,7 +34,16 @@ from llava_cot.search.judge_prompts import parse_check
 ATTEMPTS = 2  # the paper's
 Call = Literal["write", "judge"]
 Why = Literal[
-    "no answer", "not the teacher's", "picture", "refused", "format", "leak", "conclusion", "no verdict"
+    "no answer",
+    "not the teacher's",
+    "picture",
+    "refused",
+    "refusal",
+    "cut",
+    "format",
+    "leak",
+    "conclusion",
+    "no verdict",
 ]
 # Tried again when work is resumed: it has cost nothing, and the picture or the server may be repaired.
 RETRIED: tuple[Why, ...] = ("picture", "refused")
@@ -111,9 +122,14 @@ class TeacherCalls:
     async def make(
         self, key: str, call: Call, attempt: int, ask: Callable[[], Awaitable[TeacherReply]]
     ) -> TeacherReply:
-        """The reply to a call, from the store if it is there. Raises AnnotationStopped, and like `ask`."""
+        """The reply to a call, from the store if it is there. Raises AnnotationStopped, and like `ask`.
+
+        A refusal of the model is saved like a reply: it may have cost as much.
+        """
         kind = call_kind(call, attempt)
         known = self._store.get(key, kind)
+        if known is not None and "refusal" in known:
+            raise ModelRefusal(known["refusal"])
         if known is not None:
             return TeacherReply(**known)
         begins = kind == call_kind("write", 1)
@@ -121,6 +137,9 @@ class TeacherCalls:
         self._begun += begins
         try:
             reply = await ask()
+        except ModelRefusal as refusal:
+            self._store.put(key, kind, {"refusal": str(refusal)})
+            raise
         except BaseException:
             self._begun -= begins
             raise
@@ -169,7 +188,7 @@ async def annotate_turns(
 ) -> list[TurnOutcome]:
     """Annotate each turn of a record, in order. The teacher sees the earlier turns that were not rejected.
 
-    Raises ModelFailure and AnnotationStopped; the replies until then are saved.
+    Raises ModelFailure, ModelUnavailable and AnnotationStopped; the replies until then are saved.
     """
     outcomes: list[TurnOutcome] = []
     earlier: list[tuple[str, str]] = []
@@ -180,7 +199,7 @@ async def annotate_turns(
             outcome = TurnOutcome(why="not the teacher's", reason=str(declined))
         except ImageError as error:
             outcome = TurnOutcome(why="picture", reason=str(error))
-        except ModelFailure:
+        except (ModelFailure, ModelUnavailable):
             raise
         except ModelError as refusal:
             outcome = TurnOutcome(why="refused", reason=str(refusal))
@@ -206,14 +225,17 @@ async def _turn(
     for attempt in range(1, ATTEMPTS + 1):
         seed = seed_of(name, attempt)
         write = partial(teacher.write, record, number, earlier, images, seed)
-        outcome = _check_form(await calls.make(name, "write", attempt, write), turn)
-        if outcome.text is None:
-            continue
-        conclusion = outcome.conclusion
-        if same(conclusion, turn):
-            return outcome
-        judge = partial(teacher.judge, record, number, conclusion, seed)
-        rejected = _check_meaning(await calls.make(name, "judge", attempt, judge), conclusion)
+        try:
+            outcome = _check_form(await calls.make(name, "write", attempt, write), turn)
+            if outcome.text is None:
+                continue
+            conclusion = outcome.conclusion
+            if same(conclusion, turn):
+                return outcome
+            judge = partial(teacher.judge, record, number, conclusion, seed)
+            rejected = _check_meaning(await calls.make(name, "judge", attempt, judge), conclusion)
+        except ModelRefusal as refusal:
+            rejected = TurnOutcome(why="refusal", reason=str(refusal))
         if rejected is None:
             return outcome
         outcome = rejected
@@ -223,8 +245,10 @@ async def _turn(
 def _check_form(written: TeacherReply, turn: Turn) -> TurnOutcome:
     departures = validate(written.text)
     if departures:
-        cut = "; it was cut off at the limit of tokens" if written.finish == "length" else ""
-        return TurnOutcome(why="format", reason=departures[0].detail + cut)
+        if written.finish == "length":
+            detail = departures[0].detail
+            return TurnOutcome(why="cut", reason=f"{detail}; it was cut off at the limit of tokens")
+        return TurnOutcome(why="format", reason=departures[0].detail)
     answer = parse(written.text)
     for _, words in leaks(answer, turn.text):
         return TurnOutcome(why="leak", reason=f"it speaks of what only the teacher was given: {words!r}")

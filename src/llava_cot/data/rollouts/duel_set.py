@@ -22,7 +22,7 @@ from llava_cot.data.rollouts.duels import DuelSettings, examples_of
 from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.data.schedule import ImagePool, run_all
 from llava_cot.data.store import Store, check_store_folder, unique_records
-from llava_cot.errors import ImageError, ModelError
+from llava_cot.errors import ImageError, ModelError, ModelRefusal, ModelUnavailable
 from llava_cot.models.base import Model
 from llava_cot.search.judge_prompts import default_prompts
 
@@ -111,11 +111,13 @@ class _DuelsRun:
         try:
             async with self.images.open(record.pictures) as images:
                 found = await self._search(key, record, await images())
+        except ModelUnavailable:
+            raise
         except (ImageError, ModelError) as error:
             self.progress.failed += 1
             self.why = f"{record.id}: {error}"
             self.on_progress(replace(self.progress))
-            return None if isinstance(error, ImageError) else self.why
+            return None if isinstance(error, ImageError | ModelRefusal) else self.why
         self.store.put(key, _FOUND, found)
         self.progress.usd += found["usd"] or 0.0
         self.progress.done += 1
