@@ -35,6 +35,7 @@ NUMBERS = ("2", "3", "4")
         ("$1,000.00", "1000", ()),
         ("50 %", "50", ()),
         ("0.5", "1/2", ()),
+        ("3 million", "3000000", ()),
         ("There are 3 cubes and 2 balls.", "3", ()),
         ("Yes, there are 3.", "yes", ()),
         ("No, there is not a red cube.", "no", ()),
@@ -91,7 +92,6 @@ def test_the_answer_is_contradicted(conclusion: str, answer: str, options: tuple
         ("Tt", "TT", ()),
         ("3.14", "3.1416", ()),
         ("50 %", "0.5", ()),
-        ("3 million", "3000000", ()),
         ("A dog runs over a field.", "The picture shows an animal outdoors.", ()),
         ("", "3", ()),
         ("3", "", ()),
@@ -127,4 +127,4 @@ def test_any_text_is_taken(conclusion: str, answer: str, options: list[str]) -> 
 def test_numbers_agree_by_value_alone(given: int, expected: int) -> None:
     agreement = agrees(f"{given:,}.0", str(expected))
     assert (agreement is True) == (given == expected)
-    assert (agreement is None) == (given != expected and (given == 100 * expected or expected == 100 * given))
+    assert agreement is not None

@@ -9,15 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from fractions import Fraction
 from string import ascii_uppercase
 
-_WORDS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-)  # fmt: skip
-_SMALL = {word: Fraction(value) for value, word in enumerate(_WORDS)}
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])")
-_NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_SMALL)})\b")
+from llava_cot.core.numbers import Number, compare_numbers, find_numbers, read_number
+
 _COLORS = (
     "red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan",
 )  # fmt: skip
@@ -43,9 +38,6 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-
-# What makes "3" another number.
-_SCALE = re.compile(r"\b(?:hundred|thousand|million|billion|trillion|dozen|half|quarter)s?\b")
 
 # A longer text with other numbers or names in it may mean anything.
 _SHORT = 12
@@ -73,12 +65,12 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
         return None
     if given == expected:
         return None if _differ_by_case(conclusion, answer) else True
-    value = _value(expected)
-    if value is not None:
-        return _of_numbers(given, value)
+    number = read_number(answer)
+    if number is not None:
+        return _of_numbers(conclusion, number)
     if letter := _ALONE.fullmatch(answer):
         return _of_letter(conclusion, letter[1])
-    return _of_words(given, expected)
+    return _of_words(conclusion, answer)
 
 
 def normal(text: str) -> str:
@@ -91,12 +83,10 @@ def normal(text: str) -> str:
 
 def same(a: str, b: str) -> bool:
     """Whether two texts are the same in their normal form, numbers by their value."""
-    return _same(normal(a), normal(b))
-
-
-def numbers(text: str) -> set[Fraction]:
-    """The numbers in a text, small ones also in words."""
-    return set(_values(unicodedata.normalize("NFKC", text).casefold()))
+    if normal(a) == normal(b):
+        return bool(normal(a))
+    first, second = read_number(a), read_number(b)
+    return first is not None and second is not None and compare_numbers(first, second) is True
 
 
 def _differ_by_case(conclusion: str, answer: str) -> bool:
@@ -107,14 +97,14 @@ def _differ_by_case(conclusion: str, answer: str) -> bool:
 
 def option_of(answer: str, options: Sequence[str]) -> int | None:
     """The number of the option that a standard answer names, from 0; None if it names none."""
-    same = [i for i, option in enumerate(options) if _same(normal(answer), normal(option))]
-    if len(same) == 1 and not _ALONE.fullmatch(answer):
-        return same[0]
+    meant = [i for i, option in enumerate(options) if same(answer, option)]
+    if len(meant) == 1 and not _ALONE.fullmatch(answer):
+        return meant[0]
     if found := _ALONE.fullmatch(answer) or _LEADING.match(answer):
         index = ascii_uppercase.index(found[1] or found[2])
         if index < len(options):
             return index
-    return same[0] if len(same) == 1 else None
+    return meant[0] if len(meant) == 1 else None
 
 
 def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | None:
@@ -125,18 +115,18 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
             return False
         if len(named) > 1:
             return None
-        rest = normal(_LEADING.sub("", conclusion, count=1))
-        other = any(_same(rest, normal(option)) for i, option in enumerate(options) if i != right)
-        return not other or _same(rest, normal(options[right]))
+        rest = _LEADING.sub("", conclusion, count=1)
+        other = any(same(rest, option) for i, option in enumerate(options) if i != right)
+        return not other or same(rest, options[right])
     given = normal(conclusion)
-    same = [i for i, option in enumerate(options) if _same(given, normal(option))]
-    if not same:
+    meant = [i for i, option in enumerate(options) if same(conclusion, option)]
+    if not meant:
         if _NEGATION.search(given):
             return None
-        same = _mentioned(given, [normal(option) for option in options])
-    if right in same:
-        return True if len(same) == 1 else None
-    return False if same else None
+        meant = _mentioned(given, [normal(option) for option in options])
+    if right in meant:
+        return True if len(meant) == 1 else None
+    return False if meant else None
 
 
 def _letters(text: str, letters: str) -> list[str]:
@@ -167,23 +157,22 @@ def _of_letter(conclusion: str, letter: str) -> bool | None:
     return None if letter in named or not named else False
 
 
-def _of_numbers(given: str, value: Fraction) -> bool | None:
-    values = _values(given)
-    if value in values:
-        return None if _NEGATION.search(given) and len(set(values)) > 1 else True
-    if not values or len(given.split()) > _SHORT or _SCALE.search(given):
+def _of_numbers(conclusion: str, number: Number) -> bool | None:
+    """Compare with a number: the conclusion is one, or has it among its numbers."""
+    whole = read_number(conclusion)
+    found = find_numbers(conclusion) if whole is None else [whole]
+    equal = [None if other is None else compare_numbers(other, number) for other in found]
+    if True in equal:
+        others = {(other.value, other.unit) for other in found if other is not None}
+        return None if _NEGATION.search(normal(conclusion)) and len(others) > 1 else True
+    if not found or len(conclusion.split()) > _SHORT or None in equal:
         return None
-    return None if any(_near(other, value) for other in values) else False
+    return False
 
 
-def _near(given: Fraction, value: Fraction) -> bool:
-    """Whether one may be the other rounded (3.14 for 3.1416; 2012 is not 2013), or in per cent."""
-    whole = given.denominator == value.denominator == 1
-    return (not whole and abs(given - value) * 100 <= abs(value)) or value in (given * 100, given / 100)
-
-
-def _of_words(given: str, expected: str) -> bool | None:
-    if _value(given) is not None and not _values(expected):
+def _of_words(conclusion: str, answer: str) -> bool | None:
+    given, expected = normal(conclusion), normal(answer)
+    if read_number(conclusion) is not None and not find_numbers(answer):
         return False
     group = next((group for group in _EXCLUSIVE if expected in group), None)
     if group is not None:
@@ -204,35 +193,5 @@ def _of_words(given: str, expected: str) -> bool | None:
 
 
 def _as_words(text: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
-
-
-def _same(a: str, b: str) -> bool:
-    """Whether two normal texts are the same, numbers by their value."""
-    if a == b:
-        return bool(a)
-    value = _value(a)
-    return value is not None and value == _value(b)
-
-
-def _value(text: str) -> Fraction | None:
-    """The number that a normal text is, as a whole: "3", "three", "$3.00", "3 %"."""
-    bare = re.sub(r"^[$€£¥]\s*|\s*[%°]$", "", text)
-    if bare in _SMALL:
-        return _SMALL[bare]
-    return _parsed(bare) if _NUMBER.fullmatch(bare) else None
-
-
-def _values(text: str) -> list[Fraction]:
-    """The numbers in a normal text."""
-    found = [_parsed(number) for number in _NUMBER.findall(text)]
-    return [value for value in found if value is not None] + [
-        _SMALL[word] for word in _NUMBER_WORD.findall(text)
-    ]
-
-
-def _parsed(number: str) -> Fraction | None:
-    try:
-        return Fraction(number.replace(",", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
+    """A text as whole words; digits at its ends are whole numbers ("3:2" is not in "3:25")."""
+    return re.compile(rf"(?<!\w)(?<!\d[.,:/-]){re.escape(text)}(?!\w)(?![.,:/-]\d)")

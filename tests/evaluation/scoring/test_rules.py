@@ -116,7 +116,7 @@ def test_the_prompt_of_words_has_the_right_option_with_its_text() -> None:
         (EXACT, "3", "3.5", 0),
         (EXACT, "couch", "", 0),
         (NUMBER, "14", "It is 14.0 in all.", 1),
-        (NUMBER, "14", "fourteen", None),
+        (NUMBER, "14", "fourteen", 1),
         (NUMBER, "1200", "$1,200", 1),
         (NUMBER, "14", "7 + 7 = 14", None),
         (NUMBER, "-2", "2", 0),

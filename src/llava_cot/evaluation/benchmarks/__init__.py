@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
-from llava_cot.core.answer_matching import numbers, option_of
+from llava_cot.core.answer_matching import option_of
+from llava_cot.core.numbers import read_number
 from llava_cot.core.plugins import Registry
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture
@@ -202,6 +203,6 @@ def _with_letter(item: BenchmarkItem, rule: str) -> BenchmarkItem:
         raise DataError("it has no options, which the rule choice needs; choose another with --rule")
     if rule == "yes-no" and answer.strip().lower() not in ("yes", "no"):
         raise DataError(f"its answer {answer!r} is neither yes nor no; choose another with --rule")
-    if rule == "number" and len(numbers(answer)) != 1:
+    if rule == "number" and read_number(answer) is None:
         raise DataError(f"its answer {answer!r} is not a number; choose another with --rule")
     return item

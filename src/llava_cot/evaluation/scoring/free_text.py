@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from llava_cot.core.answer_matching import agrees, normal, numbers, option_of, same
+from llava_cot.core.answer_matching import agrees, normal, option_of, same
+from llava_cot.core.numbers import compare_numbers, find_numbers, read_number
 from llava_cot.core.question import Question, question_text
 from llava_cot.evaluation.scoring import AccuracyRule
 from llava_cot.evaluation.scoring.choice import ChoiceRule
@@ -58,8 +59,10 @@ def _exact(item: BenchmarkItem, conclusion: str) -> bool:
 
 
 def _number(item: BenchmarkItem, conclusion: str) -> bool | None:
-    found = numbers(conclusion)
-    return found == numbers(item.answer or "") if len(found) == 1 else None
+    given, right = find_numbers(conclusion), read_number(item.answer or "")
+    if len(given) != 1 or given[0] is None or right is None:
+        return None
+    return compare_numbers(given[0], right)
 
 
 def _words(item: BenchmarkItem, conclusion: str) -> bool | None:

@@ -1,0 +1,315 @@
+"""Numbers as people write them: read whole or not at all, and compared by value and unit.
+
+Libraries were tried on the forms of `tests/core/test_numbers.py`. quantulum3 0.10, math-verify 0.9 and babel
+2.19 take a part of some for the number (3 of "3:2", 1.234 of "1.234,56", 2012 of a date), and the first takes
+seconds to load; text2num 3.1 reads cardinals only, in a text from which they have already been cut.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+
+from llava_cot.core.number_words import VOCABULARY, words_at
+from llava_cot.core.units import (
+    CURRENCIES,
+    MONEY,
+    MONEY_LETTERS,
+    SCALE_LETTERS,
+    SCALES,
+    TEMPERATURES,
+    UNIT_NAMES,
+    UNITS,
+    unit_at,
+    unit_name,
+)
+
+# Powers beyond this are not read: they would be computed in full.
+_MAX_EXPONENT = 400
+_MAX_LENGTH = 1000  # of a token, in characters; Python reads no integer of more than 4,300 digits
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its unit.
+
+    Attributes:
+        value: Its exact value, in its unit.
+        unit: A name in `units.UNITS`; "" for none.
+        others: Its other readings: "3K" is 3,000, or 3 kelvin; "50%" is also 0.5.
+    """
+
+    value: Fraction
+    unit: str = ""
+    others: tuple[tuple[Fraction, str], ...] = ()
+
+
+def read_number(text: str) -> Number | None:
+    """The number that a text is as a whole; None for anything else.
+
+    Signs, thousands separators, decimals, fractions, powers, scientific notation, scale words and letters,
+    English number words, digits of any script, currencies, percent and common units are read. Ranges, ratios,
+    dates and versions are not, nor is "1,5", which may be a decimal or a list.
+    """
+    tokens = _tokens(text)
+    number, end = _number_at(tokens, 0) if tokens else (None, 0)
+    return number if end == len(tokens) else None
+
+
+def find_numbers(text: str) -> list[Number | None]:
+    """The numbers in a text, in order.
+
+    None stands for something that is not read whole ("3:2", "B2", "3-5"), or that is no one number: "more
+    than 3", "3 or 4", "hundreds".
+    """
+    tokens = _tokens(text)
+    found: list[Number | None] = []
+    at = last = 0  # last: the end of the number before
+    while at < len(tokens):
+        number, end = _number_at(tokens, at)
+        if end > at and not _is_pronoun(tokens, at, end):
+            link = " ".join(tokens[last:at]).lower() if found else ""
+            alternative = link in _ALTERNATIVES or (link == "and" and found[-1] is None)
+            if alternative:
+                found[-1] = None
+            vague = alternative or link in _OF or _is_bounded(tokens, at, end)
+            found.append(None if vague else number)
+            last = end
+        at = max(end, at + 1)
+    return found
+
+
+def compare_numbers(a: Number, b: Number) -> bool | None:
+    """Whether two numbers are equal; None if they may be: one is rounded, or has another reading.
+
+    Units of one dimension are converted. A unit that only one of them has makes no difference.
+    """
+    if _equal((a.value, a.unit), (b.value, b.unit)):
+        return True
+    readings = [(x, y) for x in ((a.value, a.unit), *a.others) for y in ((b.value, b.unit), *b.others)]
+    if any(_equal(x, y) for x, y in readings):
+        return None
+    common = _in_common_unit((a.value, a.unit), (b.value, b.unit))
+    if common is None:
+        return None if {UNITS[a.unit][0], UNITS[b.unit][0]} <= TEMPERATURES else False
+    x, y = sorted(common, key=abs)
+    if not a.unit and not b.unit and abs(x) < 1 and x * 100 == y and x:
+        return None  # a share, and the same in per cent
+    rounded = (x.denominator, y.denominator) != (1, 1) and abs(x - y) * 100 <= max(abs(x), abs(y))
+    return None if rounded else False  # 3.14 may be 3.1416; 2012 is not 2013
+
+
+_Reading = tuple[Fraction, str]
+
+
+def _equal(a: _Reading, b: _Reading) -> bool:
+    common = _in_common_unit(a, b)
+    return common is not None and common[0] == common[1]
+
+
+def _in_common_unit(a: _Reading, b: _Reading) -> tuple[Fraction, Fraction] | None:
+    """Both values in one unit; None if the units have different dimensions."""
+    if a[1] == b[1] or not a[1] or not b[1]:
+        return a[0], b[0]
+    (kind, factor), (other_kind, other_factor) = UNITS[a[1]], UNITS[b[1]]
+    return (a[0] * factor, b[0] * other_factor) if kind == other_kind else None
+
+
+# From text to tokens
+
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
+_VULGAR = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
+_PLAIN = str.maketrans(
+    {
+        "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "٫": ".", "٬": ",", "’": "'",
+        "×": "x", "·": "x", "⋅": "x",
+    }
+)  # fmt: skip
+_LATEX = (
+    (re.compile(r"\\[dt]?frac\s*\{\s*([^{}]*)\}\s*\{\s*([^{}]*)\}"), r" \1/\2 "),
+    (re.compile(r"\\(?:boxed|text|mathrm|mathbf)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\\(?:times|cdot)\b"), "x"),
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b"), "°"),
+    (re.compile(r"\^\s*\{\s*([-+]?\d+)\s*\}"), r"^\1"),
+    (re.compile(r"\\([%$])"), r"\1"),
+    (re.compile(r"\\[,;:! ()]|~"), " "),
+)
+_IN_DOLLARS = re.compile(r"\s*\$([^$]*)\$[\s.]*")
+_GROUPS = re.compile("(?<=[0-9])[\u00a0\u2007\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+_TIMES_TEN = re.compile(r"(?<=[0-9])\s*[x*]\s*10\s*\^\s*\(?([-+]?[0-9]+)\)?")
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_BESIDE_CJK = re.compile(f"(?<=[0-9.%])(?=[{_CJK}])|(?<=[{_CJK}])(?=[-+$0-9{_CJK}])")
+_MARKS = "*_`\"'()[]{}|"
+_STOPS = ",;:!?。、"
+
+
+def _tokens(text: str) -> list[str]:
+    """The words of a text in plain characters, without marks and punctuation at their ends."""
+    text = _SUPERSCRIPT.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
+    text = _GROUPS.sub("", _VULGAR.sub(" ", text))
+    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+    if not text.isascii():
+        text = "".join(str(unicodedata.decimal(char, char)) for char in text)
+    if found := _IN_DOLLARS.fullmatch(text):
+        text = found[1]
+    if "\\" in text or "^" in text:
+        for pattern, plain in _LATEX:
+            text = pattern.sub(plain, text)
+    text = _BESIDE_CJK.sub(" ", _TIMES_TEN.sub(r"e\1", text))
+    tokens: list[str] = []
+    for word in text.split():
+        token = word.rstrip("." + _STOPS + _MARKS).lstrip("=~≈" + _STOPS + _MARKS)
+        parts = token.split("-")
+        tokens += parts if all(part.lower() in VOCABULARY for part in parts) else [token] if token else []
+    return tokens
+
+
+# From tokens to numbers
+
+_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,3}(?:'[0-9]{3})+|[0-9]+)"
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign>[-+])? (?P<currency>us\$|[$€£¥₹₩])? (?P<inner>[-+])?
+    (?>
+        (?P<european>[0-9]{{1,3}}(?:(?:\.[0-9]{{3}})+,[0-9]+|(?:\.[0-9]{{3}}){{2,}}))
+      | (?P<top>{_WHOLE})/(?P<bottom>{_WHOLE})
+      | (?P<base>{_WHOLE})\^\(?(?P<power>[-+]?[0-9]+)\)?
+      | (?P<plain>(?:{_WHOLE}(?:\.[0-9]+)?|\.[0-9]+)(?:e[-+]?[0-9]+)?)
+    )
+    (?![0-9]|[.,:/^'][0-9])
+    (?P<rest>.*)
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_COMPOUND = re.compile(r"-[a-z]+(?:-[a-z]+)*", re.IGNORECASE)  # "5-sided", "3-year-old"
+_DECADE = re.compile(r"[0-9]{3}0s")
+_GROUP = re.compile(r"[0-9]{3}(?:\.[0-9]+)?")
+_HAS_DIGIT = re.compile("[0-9]")
+
+
+def _number_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
+    """The number that begins at this token, and where it ends.
+
+    None with a later end is something that is not read whole; None with this very place is no number.
+    """
+    start, negative = at, False
+    if tokens[at].lower() in ("minus", "negative") and at + 1 < len(tokens):
+        start, negative = at + 1, True
+    currency = CURRENCIES.get(tokens[start].lower(), "")
+    if currency:
+        start += 1
+        if start == len(tokens) or not _HAS_DIGIT.search(tokens[start]):
+            return None, at
+    digits = _HAS_DIGIT.search(tokens[start])
+    number, end = _digits_at(tokens, start) if digits else _in_words(tokens, start)
+    if end == start:
+        return None, at
+    after_minus = start and tokens[start - 1] == "-"  # a difference, or an item of a list
+    if number is None or after_minus or (negative and number.value < 0) or (currency and number.unit):
+        return None, end
+    value, unit, others = number.value, currency or number.unit, number.others
+    if not others and (not unit or UNITS[unit][0] in MONEY):
+        while end < len(tokens) and tokens[end].lower() in SCALES:
+            value *= SCALES[tokens[end].lower()]
+            end += 1
+    if not unit:
+        unit, end = unit_at(tokens, end)
+    if unit == "%":
+        others = (*others, (value / 100, ""))
+    sign = -1 if negative else 1
+    return Number(sign * value, unit, tuple((sign * other, name) for other, name in others)), end
+
+
+def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
+    """As `_number_at`, of a token with digits, with what is attached to it."""
+    end = at + 1
+    found = _NUMBER.fullmatch(tokens[at][:_MAX_LENGTH])
+    value = None if found is None else _value(found)
+    too_long = len(tokens[at]) > _MAX_LENGTH
+    if found is None or value is None or too_long or (found["sign"] and found["inner"]):
+        return None, end
+    rest, plain = found["rest"], found["plain"] or ""
+    if not rest and plain.isdigit() and end < len(tokens):
+        if (part := re.fullmatch("([0-9]+)/([0-9]+)", tokens[end])) and int(part[1]) < int(part[2]):
+            value, end = value + Fraction(int(part[1]), int(part[2])), end + 1
+        elif len(plain) <= 3 and _GROUP.fullmatch(tokens[end]):  # groups of thousands, or a list
+            while end < len(tokens) and _GROUP.fullmatch(tokens[end]):
+                value, end = value * 1000 + Fraction(tokens[end]), end + 1
+                if "." in tokens[end - 1]:
+                    break
+            if at or end < len(tokens):
+                return None, end
+    value = -value if "-" in (found["sign"], found["inner"]) else value
+    unit = CURRENCIES[found["currency"].lower()] if found["currency"] else ""
+    if not rest:
+        return Number(value, unit), end
+    if rest in SCALE_LETTERS or (unit and rest in MONEY_LETTERS):
+        scaled = value * (SCALE_LETTERS.get(rest) or MONEY_LETTERS[rest])
+        others = ((value, UNIT_NAMES[rest]),) if rest in UNIT_NAMES and not unit else ()
+        return Number(scaled, unit, others), end
+    if rest.lower().lstrip("-") in SCALES:
+        return Number(value * SCALES[rest.lower().lstrip("-")], unit), end
+    name = unit_name(rest.lstrip("-"))
+    if name and not unit and not _DECADE.fullmatch(tokens[at]):
+        return Number(value, name), end
+    if _COMPOUND.fullmatch(rest) and not unit:
+        return Number(value, unit_name(rest.split("-")[1])), end
+    return None, end
+
+
+def _in_words(tokens: list[str], at: int) -> tuple[Number | None, int]:
+    value, end = words_at(tokens, at)
+    return None if value is None else Number(value), end
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    """The value of a match without its sign; None if it is too large, or divided by zero."""
+    european, top, bottom, base, power, plain = (
+        None if found[name] is None else found[name].replace("'", "").lower()
+        for name in ("european", "top", "bottom", "base", "power", "plain")
+    )
+    if european:
+        return Fraction(european.replace(".", "").replace(",", "."))
+    top, bottom, base, plain = (
+        None if part is None else part.replace(",", "") for part in (top, bottom, base, plain)
+    )
+    if top and bottom:
+        return Fraction(int(top), int(bottom)) if int(bottom) else None
+    digits, _, exponent = (base or plain or "0").replace(",", "").partition("e")
+    exponent = power or exponent or "0"
+    if abs(int(exponent)) * (len(digits) if base else 1) > _MAX_EXPONENT:
+        return None
+    if base:
+        return Fraction(digits) ** int(exponent) if int(digits) or int(exponent) >= 0 else None
+    return Fraction(digits) * Fraction(10) ** int(exponent)
+
+
+# Words around numbers
+
+_ALTERNATIVES = {"or", "to", "through", "-"}
+_OF = {"of", "of the", "out of", "out of the"}  # "3 of the 12" is 3
+_BOUNDS = {
+    "more than", "less than", "fewer than", "greater than", "larger than", "smaller than", "at least",
+    "at most", "up to", "no more", "over", "under", "nearly", "almost", "between",
+}  # fmt: skip
+_OPEN_ENDS = {"or more", "or less", "or fewer", "or so"}
+_BEFORE_PRONOUN = {"the", "no", "this", "that", "which", "any", "each", "every", "other", "another", "some"}
+_AFTER_PRONOUN = {"of", "on", "in", "at", "with", "that", "who", "which", "another", "side"}
+
+
+def _is_pronoun(tokens: list[str], at: int, end: int) -> bool:
+    """Whether a number is the word "one" in the place of a noun: "the one on the left"."""
+    if tokens[at].lower() != "one" or end != at + 1:
+        return False
+    before = tokens[at - 1].lower() if at else ""
+    after = tokens[end].lower() if end < len(tokens) else ""
+    return before in _BEFORE_PRONOUN or after in _AFTER_PRONOUN
+
+
+def _is_bounded(tokens: list[str], at: int, end: int) -> bool:
+    """Whether the words around a number make it a bound: "more than 3", "3 or more"."""
+    words = [token.lower() for token in tokens]
+    before = {" ".join(words[max(0, at - 2) : at]), words[at - 1] if at else ""}
+    return bool(before & _BOUNDS) or " ".join(words[end : end + 2]) in _OPEN_ENDS
