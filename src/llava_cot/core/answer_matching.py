@@ -1,4 +1,4 @@
-"""Whether a conclusion agrees with the standard answer, by the words alone.
+"""Whether a conclusion agrees with the standard answer, by comparing their words alone.
 
 Where the words do not settle it ("sofa" for "couch", a free description), the result is None: callers count
 that separately, never as right or wrong.
@@ -29,14 +29,17 @@ _EXCLUSIVE = (
 )
 _NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|rather than|instead of)\b|n't\b")
 
-# How a letter is named, if it can be nothing else; "A cube" and "I see" name none.
+# How a letter is named, if it can be nothing else; "A cube" and "I see" name none. In any case where the
+# options are known: "(b)".
 _ALONE = re.compile(r"\W*([A-Z])\W*")
-_LEADING = re.compile(r"\W*(?:\(([A-Z])\)|([A-Z])[.):](?=\s|$))")
+_ALONE_ANY_CASE = re.compile(_ALONE.pattern, re.IGNORECASE)
+_LEADING = re.compile(r"\W*(?:\(([A-Z])\)|([A-Z])(?:[.):](?=\s|$)|[。、]))", re.IGNORECASE)
 _NAMED = re.compile(
     r"\b(?:(?:answer|option|choice)(?: is| would be|:)?|choose|select|pick)"
     r"\s*(?:option |choice )?[\"'*(]*([A-Z])(?=[\"'*).,:;]|\s*$|\s+(?:is|as|because|since|which)\b)",
     re.IGNORECASE,
 )
+_NAMED_IN_CHINESE = re.compile(r"(?:答案|选项|选择|选)(?:是|为|:)?\s*\(?([A-Z])(?![A-Za-z])")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 
 # A longer text with other numbers or names in it may mean anything.
@@ -101,15 +104,37 @@ def option_of(answer: str, options: Sequence[str]) -> int | None:
     if len(meant) == 1 and not _ALONE.fullmatch(answer):
         return meant[0]
     if found := _ALONE.fullmatch(answer) or _LEADING.match(answer):
-        index = ascii_uppercase.index(found[1] or found[2])
+        index = ascii_uppercase.index((found[1] or found[2]).upper())
         if index < len(options):
             return index
     return meant[0] if len(meant) == 1 else None
 
 
+def chosen_option(conclusion: str, options: Sequence[str]) -> int | None:
+    """The number of the one option that a conclusion chooses, from 0; None if it chooses none or several."""
+    chosen = [i for i in range(len(options)) if _of_options(conclusion, i, options) is True]
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def canonical(answer: str, options: Sequence[str] = ()) -> str:
+    """One spelling for all answers that mean the same: an option's letter, a number's value, else its words.
+
+    "(B)", "**B**" and option B's text are "b"; "3", "3.0" and "three" are "3".
+    """
+    if (chosen := chosen_option(answer, options)) is not None:
+        return ascii_uppercase[chosen].lower()
+    if (number := read_number(answer)) is not None:
+        return f"{number.value} {number.unit}".rstrip()
+    return normal(answer)
+
+
 def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | None:
     letters = ascii_uppercase[: len(options)]
+    conclusion = unicodedata.normalize("NFKC", conclusion)
     named = _letters(conclusion, letters)
+    meant = [i for i, option in enumerate(options) if same(conclusion, option)]
+    if named and meant and [letters.find(letter) for letter in named] != meant:
+        return None  # the options are letters, in another order
     if named:
         if letters[right] not in named:
             return False
@@ -118,24 +143,25 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
         rest = _LEADING.sub("", conclusion, count=1)
         other = any(same(rest, option) for i, option in enumerate(options) if i != right)
         return not other or same(rest, options[right])
-    given = normal(conclusion)
-    meant = [i for i, option in enumerate(options) if same(conclusion, option)]
     if not meant:
+        given = normal(conclusion)
         if _NEGATION.search(given):
             return None
         meant = _mentioned(given, [normal(option) for option in options])
     if right in meant:
         return True if len(meant) == 1 else None
-    return False if meant else None
+    numeric = read_number(conclusion) is not None and all(map(read_number, options))
+    return False if meant or numeric else None
 
 
 def _letters(text: str, letters: str) -> list[str]:
     """The letters that a text names as its answer; one that no option has only if it can be nothing else."""
-    if found := _ALONE.fullmatch(text):
-        return [found[1]]
-    named = {letter for letter in _NAMED.findall(text) if letter in letters}
-    if found := _LEADING.match(text):
-        return sorted({*named, found[1] or found[2]})
+    if found := (_ALONE_ANY_CASE if letters != ascii_uppercase else _ALONE).fullmatch(text):
+        return [found[1].upper()]
+    named = {letter.upper() for letter in _NAMED.findall(text) if letter in letters}
+    named.update(letter for letter in _NAMED_IN_CHINESE.findall(text) if letter in letters)
+    if (found := _LEADING.match(text)) and (found[1] or found[2]).upper() in letters:
+        return sorted({*named, (found[1] or found[2]).upper()})
     return sorted(named or set(letters).intersection(_BRACKETED.findall(text)))
 
 

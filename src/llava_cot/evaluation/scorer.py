@@ -94,10 +94,15 @@ async def score_answer(
     reply = ""
     for attempt in range(_ATTEMPTS):
         reply = await ask(prompt, attempt)
-        if (found := rule.read(item, conclusion, reply)) is not None:
+        if (found := rule.read(item, conclusion, without_thinking(reply))) is not None:
             return found
     reason = f"none of {_ATTEMPTS} replies could be read; the last: {reply}"
     return AnswerScore(0.0, "unsettled", reason=reason)
+
+
+def without_thinking(reply: str) -> str:
+    """What a scorer says after its thoughts, which may name other answers."""
+    return reply.rpartition("</think>")[2].strip() if "</think>" in reply else reply
 
 
 class FolderScores:

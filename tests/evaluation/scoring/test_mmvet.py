@@ -16,6 +16,8 @@ RECORDED = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "eval" / "mmvet.json").read_text(encoding="utf-8")
 )
 RULE = MMVetRule()
+# Replies that VLMEvalKit does not read, though it is clear what they say.
+DRESSED = {"Grade: 0.4": 0.4, "[0.7]": 0.7, "0.5.": 0.5}
 
 
 def item(answer: str | None, capability: str = "rec", id: str = "1") -> BenchmarkItem:
@@ -25,10 +27,20 @@ def item(answer: str | None, capability: str = "rec", id: str = "1") -> Benchmar
 def test_grades_are_read_as_vlmevalkit_reads_them() -> None:
     for reply, grade in RECORDED["replies"]:
         found = RULE.read(item("a cat"), "a dog", reply)
-        if grade is None or grade == "nan":
+        if reply in DRESSED:
+            assert found == AnswerScore(DRESSED[reply], "scorer", reason=reply)
+        elif grade is None or grade == "nan":
             assert found is None, reply
         else:
             assert found == AnswerScore(grade, "scorer", reason=reply)
+
+
+@pytest.mark.parametrize(
+    "reply", ["Grade: 0.8", "**0.8**", "**Grade:** 0.8", "score = 0.8.", "The grade is 0.8"]
+)
+def test_a_grade_is_read_as_people_write_it(reply: str) -> None:
+    found = RULE.read(item("a cat"), "a dog", reply)
+    assert found == AnswerScore(0.8, "scorer", reason=reply)
 
 
 def test_what_follows_a_grade_on_another_line_is_cut_off() -> None:

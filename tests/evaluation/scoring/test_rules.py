@@ -133,6 +133,27 @@ def test_rules_for_free_answers(rule: ComparisonRule, answer: str, said: str, wo
     assert score is None or score.by == "match"
 
 
+SEX = replace(CHOICE, options=("male", "female"), answer="B")
+
+
+@pytest.mark.parametrize(
+    ("item", "said", "worth", "extracted"),
+    [
+        (SEX, "female", 1, "B"),
+        (SEX, "male", 0, "A"),
+        (SEX, "B。", 1, "B"),
+        (SEX, "(b)", 1, "B"),
+        (replace(SEX, options=("1", "3", "5", "7"), answer="A"), "12", 0, "12"),
+        (SEX, "a person", None, None),
+    ],
+)
+def test_options_of_own_questions(
+    item: BenchmarkItem, said: str, worth: int | None, extracted: str | None
+) -> None:
+    score = RULES["fitting"].match(item, said)
+    assert (score and (score.value, score.extracted)) == (None if worth is None else (worth, extracted))
+
+
 @pytest.mark.parametrize(
     ("said", "worth"), [("B", 1), ("a ball", 1), ("B. a ball", 1), ("A", 0), ("a tube", 0)]
 )

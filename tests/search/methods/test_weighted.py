@@ -146,6 +146,6 @@ async def test_mini_is_weighed_by_itself_and_by_rules() -> None:
             assert trace.scores[chosen].value == max(
                 score.value
                 for score, candidate in zip(trace.scores, trace.candidates, strict=True)
-                if ballot(candidate.text, LLAVA_COT) == ballot(trace.text, LLAVA_COT)
+                if ballot(candidate.text, asked, LLAVA_COT) == ballot(trace.text, asked, LLAVA_COT)
             )
             assert all(0 <= score.value <= 1 for score in trace.scores)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from playing import PICTURE, WHOLE, Referee, remainder, run_method, tagged
 
+from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, make_format
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError
@@ -103,11 +104,38 @@ async def test_ties_and_empty_votes_are_settled_by_the_seed() -> None:
     assert set(empty) == {(0,), (1,), (2,)}
 
 
-def test_a_ballot_is_the_answer_without_its_dress() -> None:
-    assert ballot(tagged("conclusion", " Two\n cubes. "), LLAVA_COT) == "two cubes"
-    assert ballot("Just 3.14", LLAVA_COT) == "just 3.14"
-    assert ballot(tagged("summary", "x"), LLAVA_COT) == ""
-    assert ballot("<think>a</think><answer>B</answer>", make_format("think,answer")) == "b"
+@pytest.mark.parametrize(
+    ("answers", "options", "same"),
+    [
+        (("(B)", "B", "**B**", "b.", "B。", "The answer is B.", "green", "B. green"), ("red", "green"), True),
+        (("(B)", "B", "**B**", "b"), (), True),
+        (("3", "3.0", "three", "3 ", "**3**", "３"), (), True),
+        (("12.5 cm", "12.5cm", "12 1/2 cm"), (), True),
+        ((" Two\n cubes. ", "two cubes", "The two cubes"), (), True),
+        (("3", "-3", "3 cm", "13", "3:2", "three cubes"), (), False),
+        (("A", "B", "red or green", "no idea"), ("red", "green"), False),
+        (("male", "female"), ("male", "female"), False),
+    ],
+)
+def test_a_ballot_is_what_the_answer_means(
+    answers: tuple[str, ...], options: tuple[str, ...], same: bool
+) -> None:
+    question = Question("?", options=options)
+    ballots = {ballot(tagged("conclusion", answer), question, LLAVA_COT) for answer in answers}
+    assert len(ballots) == (1 if same else len(answers))
+
+
+def test_a_ballot_is_of_the_final_stage() -> None:
+    question = Question("?")
+    assert ballot("Just 3.14", question, LLAVA_COT) == "just 3.14"
+    assert ballot(tagged("summary", "x"), question, LLAVA_COT) == ""
+    assert ballot("<think>a</think><answer>B</answer>", question, make_format("think,answer")) == "b"
+
+
+async def test_votes_of_one_meaning_are_added_up() -> None:
+    for method in ("majority", "adaptive-majority"):
+        trace = await run(method, concludes("4", "3", "three", "3.0", "4"), 5)
+        assert trace.answer == "3"
 
 
 async def test_best_of_n_keeps_what_the_judge_prefers() -> None:

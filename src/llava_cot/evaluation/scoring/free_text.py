@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from llava_cot.core.answer_matching import agrees, normal, option_of, same
+from llava_cot.core.answer_matching import agrees, chosen_option, normal, option_of, same
 from llava_cot.core.numbers import compare_numbers, find_numbers, read_number
 from llava_cot.core.question import Question, question_text
 from llava_cot.evaluation.scoring import AccuracyRule
@@ -74,8 +74,20 @@ NUMBER = ComparisonRule("number", _number)
 WORDS = ComparisonRule("words", _words)
 
 
+class OptionsRule(ChoiceRule):
+    """Options of the user's own questions, by letter or by text; stricter than VLMEvalKit's `ChoiceRule`."""
+
+    name = "options"
+
+    def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
+        right = _words(item, conclusion)
+        chosen = chosen_option(conclusion, item.options)
+        extracted = normal(conclusion) if chosen is None else ascii_uppercase[chosen]
+        return None if right is None else AnswerScore(float(right), "match", extracted)
+
+
 class FittingRule(AccuracyRule):
-    """`ChoiceRule` for a question with options, `WORDS` for any other."""
+    """`OptionsRule` for a question with options, `WORDS` for any other."""
 
     name = "fitting"
 
@@ -90,4 +102,4 @@ class FittingRule(AccuracyRule):
 
 
 def _rule_for(item: BenchmarkItem) -> ScoringRule:
-    return ChoiceRule() if item.options else WORDS
+    return OptionsRule() if item.options else WORDS

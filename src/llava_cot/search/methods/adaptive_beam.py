@@ -21,7 +21,7 @@ async def adaptive_stage_beam(search: Search) -> None:
     Samples without an answer agree with nothing.
     """
     candidates = await search.sample("answer", min(FIRST, search.n))
-    ballots = {ballot(candidate.text, search.fmt) for candidate in candidates}
+    ballots = {ballot(candidate.text, search.question, search.fmt) for candidate in candidates}
     if len(ballots) == 1 and "" not in ballots:
         search.keep(candidates[0])
     else:

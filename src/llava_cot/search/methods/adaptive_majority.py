@@ -29,9 +29,10 @@ async def adaptive_majority(search: Search) -> None:
     search.begin("answer")
     while count := min(needed(votes), search.n - len(candidates)):
         added = await search.more(count)
-        votes.update(filter(None, (ballot(candidate.text, search.fmt) for candidate in added)))
+        ballots = (ballot(candidate.text, search.question, search.fmt) for candidate in added)
+        votes.update(filter(None, ballots))
         candidates += added
-    search.keep(elect(candidates, search.fmt, search.rng))
+    search.keep(elect(candidates, search.question, search.fmt, search.rng))
 
 
 def needed(votes: Counter[str]) -> int:

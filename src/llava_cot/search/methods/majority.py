@@ -9,6 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from llava_cot.core.answer_matching import canonical
+from llava_cot.core.question import Question
 from llava_cot.core.stages import StageFormat, parse
 from llava_cot.core.trace import Candidate
 from llava_cot.search.methods.base import method
@@ -19,15 +21,17 @@ from llava_cot.search.search import Search
 async def majority(search: Search) -> None:
     """Sample n whole answers, or as many as the budget pays for, and keep the first of the most frequent."""
     candidates = await search.sample("answer")
-    search.keep(elect(candidates, search.fmt, search.rng))
+    search.keep(elect(candidates, search.question, search.fmt, search.rng))
 
 
-def elect(candidates: Sequence[Candidate], fmt: StageFormat, rng: random.Random) -> Candidate:
+def elect(
+    candidates: Sequence[Candidate], question: Question, fmt: StageFormat, rng: random.Random
+) -> Candidate:
     """The first candidate that has the most frequent extracted answer.
 
     A sample without an answer does not vote. Ties are settled by `rng`, and so is a vote without any ballot.
     """
-    ballots = [ballot(candidate.text, fmt) for candidate in candidates]
+    ballots = [ballot(candidate.text, question, fmt) for candidate in candidates]
     votes = Counter(filter(None, ballots))
     if not votes:
         return rng.choice(candidates)
@@ -36,7 +40,7 @@ def elect(candidates: Sequence[Candidate], fmt: StageFormat, rng: random.Random)
     return candidates[ballots.index(elected)]
 
 
-def ballot(text: str, fmt: StageFormat) -> str:
-    """The extracted answer without case, spacing and punctuation at its end; empty if there is none."""
-    answer = parse(text, fmt).answer or ""
-    return " ".join(answer.casefold().split()).rstrip(" .,;:!")
+def ballot(text: str, question: Question, fmt: StageFormat) -> str:
+    """The extracted answer in its canonical spelling; empty if there is none."""
+    answer = parse(text, fmt).answer
+    return canonical(answer, question.options) if answer else ""

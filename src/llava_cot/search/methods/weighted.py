@@ -24,7 +24,7 @@ async def weighted_best_of_n(search: Search) -> None:
     """
     candidates = await search.sample("answer")
     values = await search.scores(candidates)
-    ballots = [ballot(candidate.text, search.fmt) for candidate in candidates]
+    ballots = [ballot(candidate.text, search.question, search.fmt) for candidate in candidates]
     weights = values if search.judge.probability else softmax(values)
     elected = elect_weighted(ballots, weights, search.rng)
     electors = [i for i in range(len(candidates)) if ballots[i] == elected]
