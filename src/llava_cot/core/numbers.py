@@ -140,7 +140,7 @@ _IN_DOLLARS = re.compile(r"\s*\$([^$]*)\$[\s.]*")
 _GROUPS = re.compile("(?<=[0-9])[\u00a0\u2007\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s*[x*]\s*10\s*\^\s*\(?([-+]?[0-9]+)\)?")
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
-_BESIDE_CJK = re.compile(f"(?<=[0-9.%])(?=[{_CJK}])|(?<=[{_CJK}])(?=[-+$0-9{_CJK}])")
+_AROUND_CJK = re.compile(f"(?<=[0-9.%])(?=[{_CJK}])|(?<=[{_CJK}])(?=[-+$0-9{_CJK}])")
 _MARKS = "*_`\"'()[]{}|"
 _STOPS = ",;:!?。、"
 
@@ -157,7 +157,7 @@ def _tokens(text: str) -> list[str]:
     if "\\" in text or "^" in text:
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
-    text = _BESIDE_CJK.sub(" ", _TIMES_TEN.sub(r"e\1", text))
+    text = _AROUND_CJK.sub(" ", _TIMES_TEN.sub(r"e\1", text))
     tokens: list[str] = []
     for word in text.split():
         token = word.rstrip("." + _STOPS + _MARKS).lstrip("=~≈" + _STOPS + _MARKS)

@@ -15,7 +15,8 @@ from llava_cot.models.base import Prompt
 
 _CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 # A grade as a scorer writes it: "0.8", "Grade: 0.8", "**0.8**"; more than VLMEvalKit reads.
-_DRESS = re.compile(r"[*\[\]()]|^\W*(?:the\s+)?(?:grade|score)\s*(?:is|:|=)?", re.IGNORECASE)
+_MARKS = str.maketrans("", "", "*_[]()")
+_LEAD = re.compile(r"(?:the\s+)?(?:grade|score)\s*(?:is|:|=)?", re.IGNORECASE)
 _SEVERAL = re.compile(r"<(?:AND|OR)>")
 _TASK = """\
 Grade an answer to a question about a picture by comparing it with the reference. You do not see the \
@@ -58,9 +59,9 @@ class MMVetRule:
         return Prompt.of("\n\n".join((_TASK, *(_example(*example) for example in (*_EXAMPLES, question)))))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        first = _DRESS.sub("", reply.strip().partition("\n")[0])
+        first = reply.strip().partition("\n")[0].translate(_MARKS).strip()
         try:
-            grade = float(first.strip().rstrip("."))
+            grade = float(_LEAD.sub("", first, count=1).strip().rstrip("."))
         except ValueError:
             return None
         return AnswerScore(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
