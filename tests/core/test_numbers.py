@@ -13,7 +13,7 @@ from llava_cot.core.numbers import Number, compare_numbers, find_numbers, read_n
 
 # Each line: a number, and texts that are equal to it, " | " between them.
 EQUAL = """
-0 | zero | 0.0 | −0 | none | ٠
+0 | zero | 0.0 | −0 | ٠
 5 | five | 5.0 | +5 | 5. | (5) | **5** | "5" | \\boxed{5} | $5$ | ５ | ٥ | ५ | 5th | ≈5 | = 5
 -5 | −5 | –5 | minus five | negative 5 | -5.00 | －5
 21 | twenty-one | twenty one | Twenty-One | 21st | ２１
@@ -76,7 +76,7 @@ UNDECIDED = """
 UNREAD = (
     "3:2", "3-5", "3–5", "12:30", "2012-05-03", "1/2/2020", "3.1.2", "1,5", "1,23", "12,34", "B2", "v1.2",
     "x3", "4x4", "5±0.1", ">5", "5+", "--5", "1990s", "twenty twenty", "nineteen eighty four", "1e999999",
-    "9^99999", "1/0", "+", "-", "", "cm", "third", "1.2.3.4", "555-1234", "0x1F", "3D", "1,2345",
+    "9^99999", "1/0", "+", "-", "", "cm", "none", "third", "1.2.3.4", "555-1234", "0x1F", "3D", "1,2345",
     "12'34", "five six", "9" * 5000,
 )  # fmt: skip
 

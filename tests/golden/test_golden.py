@@ -1,4 +1,9 @@
-"""Nothing that is answered has changed since `record.py` was run: see `cases.py` for what is compared."""
+"""Nothing that is answered has changed since `record.py` was run: see `cases.py` for what is compared.
+
+Six cases were recorded again on purpose, since votes and options are now read by what they mean ("3" and the
+letter of the option "3" are one vote): `weighted-best-of-n@logits 1 noisy`, `@rules 1 clean` and `1 noisy`,
+`adaptive-stage-beam other format`, `swires@rules 1 noisy` and `swires-script@rules 1 noisy`.
+"""
 
 from __future__ import annotations
 

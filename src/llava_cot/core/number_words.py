@@ -33,8 +33,6 @@ def words_at(tokens: Sequence[str], at: int) -> tuple[Fraction | None, int]:
     words = [token.lower() for token in tokens]
     if words[at] in _INDEFINITE:
         return None, at + 1
-    if words == ["none"]:
-        return Fraction(0), 1
     start = at + (words[at] in ("a", "an"))
     end = start
     while end < len(words) and (words[end] in VOCABULARY or _joins(words, start, end)):
