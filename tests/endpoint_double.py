@@ -26,6 +26,8 @@ Fault = Literal[
     *("quota", "flagged", "no model", "error in 200"),
     # What is wrong with the choices of a reply, or unusual.
     *("error", "aborted", "filter", "refusal", "refusal part", "tools", "empty", "parts", "odd"),
+    # Streams that hold other events, or are none.
+    *("ping", "unstreamed"),
 ]
 LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
@@ -198,8 +200,8 @@ class Double:
         self.usages.append(reply["usage"])
         if fault in _SPOILT:
             _spoil(reply, fault)
-        if fields.get("stream"):
-            await self._stream(writer, reply, cut_off=fault == "cut")
+        if fields.get("stream") and fault != "unstreamed":
+            await self._stream(writer, reply, cut_off=fault == "cut", ping=fault == "ping")
         else:
             await _send(writer, 200, reply, cut_off=fault == "cut")
 
@@ -282,7 +284,9 @@ class Double:
             choice["logprobs"] = {"content": content}
         return choice
 
-    async def _stream(self, writer: asyncio.StreamWriter, reply: dict[str, Any], cut_off: bool) -> None:
+    async def _stream(
+        self, writer: asyncio.StreamWriter, reply: dict[str, Any], cut_off: bool, ping: bool
+    ) -> None:
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
@@ -303,6 +307,8 @@ class Double:
             if cut_off and number == len(words) // 2:
                 writer.transport.abort()
                 return
+            if ping:
+                _chunk(writer, ': waiting\n\nevent: ping\ndata: {"type": "ping"}\n\n')
             _chunk(writer, f"data: {json.dumps(chunk)}\n\n")
             await writer.drain()
             await asyncio.sleep(0)

@@ -205,6 +205,16 @@ async def test_an_end_for_an_unknown_reason_is_not_complete(on_text: Any) -> Non
         assert (sample.text, sample.finish) == (WORDS, "length")
 
 
+@pytest.mark.parametrize("fault", ["ping", "unstreamed"])
+async def test_a_stream_may_hold_other_events_or_be_a_whole_reply(fault: Any) -> None:
+    pieces: list[str] = []
+    with double() as server, opened(server) as model:
+        server.faults.append(fault)
+        [sample] = await model.sample(QUESTION, 1, Sampling(), pieces.append)
+        assert (sample.text, sample.finish, len(server.bodies)) == (WORDS, "eos", 1)
+        assert "".join(pieces) == WORDS and sample.completion_tokens == server.usages[-1]["completion_tokens"]
+
+
 async def test_options_are_not_scored_by_a_reply_that_is_no_answer() -> None:
     with double() as server, opened(server) as model:
         server.faults.append("filter")

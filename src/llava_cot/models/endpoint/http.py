@@ -42,7 +42,7 @@ from llava_cot.models.endpoint.refusals import (
     quote,
     read_error,
 )
-from llava_cot.models.endpoint.replies import BrokenReply, Json
+from llava_cot.models.endpoint.replies import BrokenReply, Json, as_chunk
 
 # Called with each event of a streamed reply.
 OnChunk = Callable[[Json], None]
@@ -55,6 +55,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # seconds; a server that asks for more is out of quota
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 _LINE_BYTES = 2**20  # of a streamed reply
+_OTHER_FIELDS = ("data:", "event:", "id:", "retry:", ":")  # of an event; the last is a comment
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -236,7 +237,9 @@ class HttpClient:
             async for line in _lines(response):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or not data:
-                    instead = instead or line  # an error may come as a whole body
+                    # A whole body, of an error or of a server that does not stream, has no such fields.
+                    if len(instead) < _LINE_BYTES and not line.startswith(_OTHER_FIELDS):
+                        instead += line
                     continue
                 if data == "[DONE]":
                     done = True  # and read on: a connection is reused only if nothing is left in it
@@ -245,12 +248,19 @@ class HttpClient:
                     chunk = json.loads(data)
                 except ValueError:
                     raise _Transient("an event of its reply is not JSON") from None
+                if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
+                    continue  # an event of another kind, such as a ping
                 if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
                     self._explain(read_error(chunk), "an event of its reply has no choices")
                 self._count(sent, chunk)
                 on_chunk(chunk)
-            if not done:
+            if done:
+                return
+            whole = as_chunk(instead)
+            if whole is None:
                 self._explain(_error_in(instead), "its reply was cut off")
+            self._count(sent, whole)
+            on_chunk(whole)
 
         await self._send("POST", path, content, tokens, read, fields)
 

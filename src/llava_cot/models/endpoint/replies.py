@@ -3,6 +3,7 @@ strings, finish reasons, token counts and log-probabilities."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -208,6 +209,17 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
     ends = [total * sum(lengths[: i + 1]) // whole for i in range(len(lengths))]
     ends[-1:] = [total] if ends else []
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def as_chunk(body: str) -> Json | None:
+    """A whole reply as the only event of a stream; None if a text is no reply."""
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(reply, dict) or not _dicts(reply.get("choices")):
+        return None
+    return reply | {"choices": [{**one, "delta": one.get("message")} for one in _dicts(reply["choices"])]}
 
 
 class StreamedText:
