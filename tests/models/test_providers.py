@@ -50,7 +50,10 @@ def opened(server: Double) -> Iterator[EndpointModel]:
 )
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
 async def test_temperature_and_top_p_are_sent_as_far_as_the_model_takes_them(
-    refuses: dict[str, tuple[int, str]], taken: tuple[str, ...], temperature: float
+    refuses: dict[str, tuple[int, str]],
+    taken: tuple[str, ...],
+    temperature: float,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with double(refuses=refuses) as server, opened(server) as model:
         assert model.capabilities.randomness == taken
@@ -58,8 +61,9 @@ async def test_temperature_and_top_p_are_sent_as_far_as_the_model_takes_them(
         assert [sample.text for sample in samples] == [WORDS] * 2
         for body in server.bodies:
             assert {"temperature", "top_p"} & set(body) == set(taken)
-        left_out = "left out: the model refuses it" in model.describe()
-        assert left_out == (len(taken) < 2)
+        for told, words in ((model.describe(), "since the model refuses it: "), (caplog.text, "refuses ")):
+            left_out = " and ".join(name for name in ("temperature", "top_p") if name not in taken)
+            assert (words + left_out in told) == (len(taken) < 2)
 
 
 @pytest.mark.parametrize(

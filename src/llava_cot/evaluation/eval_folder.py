@@ -187,9 +187,15 @@ class EvalFolder(Store):
                 found["not scored"][row["reason"].partition("; the last: ")[0]] += 1
         return {what: dict(counts.most_common()) for what, counts in found.items() if counts}
 
-    def write_left_out(self) -> None:
-        """Write `left_out` of all runs to the folder, as JSON; no file if nothing is left out."""
-        file, found = self._file.parent / LEFT_OUT_FILE, self.left_out()
+    def write_left_out(self, given_up: Mapping[str, str]) -> None:
+        """Write `left_out` of all runs to the folder, as JSON, and why models were given up in the last run.
+
+        There is no file if nothing is left out.
+        """
+        file = self._file.parent / LEFT_OUT_FILE
+        found: dict[str, Mapping[str, Any]] = {**self.left_out()}
+        if given_up:
+            found["given up"] = given_up
         if found:
             write_whole(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         else:

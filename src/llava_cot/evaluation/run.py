@@ -108,7 +108,8 @@ def evaluate(
                     break
                 if reason is not None:
                     abandoned[model.name] = reason
-        opened.write_left_out()
+        scorer_given_up = {} if scores.unavailable is None else {"the scorer": scores.unavailable}
+        opened.write_left_out(abandoned | scorer_given_up)
         last_error = run.last_error or scores.last_error
         left_out = opened.left_out(run.runs)
         return EvalOutcome(run.failed, scores.failed, last_error, abandoned, scores.unavailable, left_out)

@@ -34,6 +34,11 @@ class Capabilities:
     randomness: tuple[str, ...]  # which of temperature and top_p it takes, in one request
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The options of every request that the model refuses."""
+        return tuple(name for name in RANDOMNESS if name not in self.randomness)
+
+    @property
     def sampling_options(self) -> tuple[str, ...]:
         """The `OPTIONAL_SAMPLING` that it has a field for."""
         return tuple(option for option, names in OPTION_FIELDS.items() if {*names} & {*self.option_fields})
@@ -65,8 +70,8 @@ def describe(found: Capabilities) -> dict[str, str]:
 
 def _options(found: Capabilities) -> str:
     taken = ", ".join((*found.randomness, *found.sampling_options)) or "none"
-    left_out = [name for name in RANDOMNESS if name not in found.randomness]
-    return f"{taken} ({' and '.join(left_out)} left out: the model refuses it)" if left_out else taken
+    left_out = " and ".join(found.left_out)
+    return f"{taken} (left out, since the model refuses it: {left_out})" if left_out else taken
 
 
 def capabilities_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -40,6 +41,7 @@ from llava_cot.models.endpoint.replies import (
     scores,
 )
 
+_log = logging.getLogger(__name__)
 _CHAT = "/chat/completions"
 _COUNTED = 1024  # prompts whose length is remembered
 # OpenAI and vLLM refuse more stop strings; samples are cut here at those that are left out.
@@ -101,6 +103,11 @@ class EndpointModel:
             known = replace(known, prefix=self._provider.prefix)
         if self._provider.option_fields is not None:
             known = replace(known, option_fields=self._provider.option_fields)
+        if known.left_out:
+            _log.warning(
+                "%s at %s refuses %s in its requests: left out, so the model's own setting applies",
+                name, self.url, " and ".join(known.left_out),
+            )  # fmt: skip
         return name, known
 
     async def _owner(self, name: str) -> str:
