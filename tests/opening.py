@@ -48,7 +48,7 @@ class Tiny:
         images = [image.pil for message in messages for image in message.images]
         text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         made = self.processor(
-            text=[text], images=images or None, return_tensors="pt", add_special_tokens=False
+            text=[text], images=[images] if images else None, return_tensors="pt", add_special_tokens=False
         )
         return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 

@@ -17,9 +17,13 @@ from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3Processor,
+    Llama4TextConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionProcessor,
     LlavaProcessor,
     MllamaConfig,
     MllamaForConditionalGeneration,
@@ -28,12 +32,17 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen2Config,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
+    SiglipVisionConfig,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -124,6 +133,18 @@ def _mllama() -> tuple[Any, Any]:
     return MllamaForConditionalGeneration(config), processor
 
 
+def clip() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
+        projection_dim=16,
+    )
+
+
 def _llava() -> tuple[Any, Any]:
     tokenizer = make_tokenizer("<image>")
     image = tokenizer.convert_tokens_to_ids("<image>")
@@ -135,17 +156,8 @@ def _llava() -> tuple[Any, Any]:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-        projection_dim=16,
-    )
     config = LlavaConfig(
-        vision_config=vision,
+        vision_config=clip(),
         text_config=LlamaConfig(**_text(tokenizer)),
         image_token_index=image,
         image_seq_length=16,
@@ -233,18 +245,70 @@ def _idefics3(**text: Any) -> tuple[Any, Any]:
     return Idefics3ForConditionalGeneration(config), processor
 
 
+def _llava_onevision() -> tuple[Any, Any]:
+    tokenizer = make_tokenizer("<image>", "<video>")
+    image, video = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
+    grid = [[16, 16], [16, 32], [32, 16], [32, 32]]
+    images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=grid)
+    processor = _without_video(LlavaOnevisionProcessor)(
+        images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full"
+    )
+    vision = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
+        vision_use_head=False,
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=Qwen2Config(**_text(tokenizer)),
+        image_token_index=image,
+        video_token_index=video,
+        image_grid_pinpoints=grid,
+    )
+    return LlavaOnevisionForConditionalGeneration(config), processor
+
+
+def _llama4() -> tuple[Any, Any]:
+    """LLaVA on a text model of Llama 4, whose own processor needs torchvision."""
+    _, processor = _llava()
+    text = Llama4TextConfig(
+        **_text(processor.tokenizer),
+        head_dim=8,
+        intermediate_size_mlp=48,
+        moe_layers=[],  # of two experts alike, rounding would choose
+        no_rope_layers=[1, 0, 0],
+        attention_chunk_size=CONTEXT,
+        floor_scale=4,
+        attn_scale=0.4,
+    )
+    config = LlavaConfig(
+        vision_config=clip(),
+        text_config=text,
+        image_token_index=processor.image_token_id,
+        image_seq_length=16,
+    )
+    return LlavaForConditionalGeneration(config), processor
+
+
 _MAKERS: dict[str, tuple[Callable[..., tuple[Any, Any]], str]] = {
     "mllama": (_mllama, "<|image|>"),
     "llava": (_llava, "<image>"),
     "qwen2.5-vl": (_qwen25, "<|vision_start|><|image_pad|><|vision_end|>"),
     "qwen3-vl": (_qwen3, "<|vision_start|><|image_pad|><|vision_end|>"),
     "idefics3": (_idefics3, "<image>"),
+    "llava-onevision": (_llava_onevision, "<image>"),
+    "llama4": (_llama4, "<image>"),
 }
-KINDS = tuple(_MAKERS)
+KINDS = ("mllama", "llava", "qwen2.5-vl", "qwen3-vl", "idefics3")
+ALL_KINDS = tuple(_MAKERS)  # with those that differ in the engine alone
 
 
 def make(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
-    """Save a checkpoint of one of `KINDS` in `folder`, and give the folder back.
+    """Save a checkpoint of one of `ALL_KINDS` in `folder`, and give the folder back.
 
     `text` are other settings of the text model, which idefics3 takes.
     """

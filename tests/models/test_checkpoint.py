@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from opening import Tiny
 from safetensors.torch import load_file, save_file
+from transformers import Lfm2Config, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
 from llava_cot import open_model
 from llava_cot.errors import ModelError
+from llava_cot.models.local import checkpoint
 
 
 @pytest.fixture
@@ -116,6 +119,65 @@ def test_no_processor(copy: Path) -> None:
 def test_no_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
     assert "no processor" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "opencv-python"),
+        (ModuleNotFoundError("No module named 'timm.layers'", name="timm.layers"), "timm"),
+        (
+            ImportError("\nX requires the Torchvision library but it was not found in your environment. See"),
+            "torchvision",
+        ),
+        (ImportError("Y requires the PyAv library but it was not found.\n`pip install av`"), "av"),
+        (
+            ImportError("Package `num2words` is required. Install it with `pip install num2words`."),
+            "num2words",
+        ),
+        (ImportError("cannot use it", name="mamba_ssm"), "mamba-ssm"),
+    ],
+)
+@pytest.mark.parametrize("loader", ["AutoProcessor", "AutoModelForImageTextToText", "AutoConfig"])
+def test_a_missing_library_is_named(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, loader: str, error: Exception, package: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(getattr(checkpoint, loader), "from_pretrained", fail)
+    if loader == "AutoProcessor":
+        monkeypatch.setattr(LlavaProcessor, "from_pretrained", fail)
+    message = refusal(copy)
+    assert message == f"{copy} needs {package}, which is not installed; run: pip install {package}"
+
+
+def test_a_tokenizer_without_its_files_needs_no_library(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Couldn't make it. You need to have sentencepiece or tiktoken installed to convert.")
+
+    monkeypatch.setattr(checkpoint.AutoProcessor, "from_pretrained", fail)
+    monkeypatch.setattr(LlavaProcessor, "from_pretrained", fail)
+    assert "no processor" in refusal(copy)
+    (copy / "tokenizer.model").write_bytes(b"")
+    assert "needs sentencepiece" in refusal(copy)
+
+
+def test_a_state_space_model_is_called_that(tmp_path: Path, opened: Callable[[str], Tiny]) -> None:
+    text = Lfm2Config(
+        vocab_size=400,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+    )
+    config = LlavaConfig(vision_config=tiny.clip(), text_config=text, image_token_index=399)
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
+    opened("llava").processor.save_pretrained(tmp_path)
+    message = refusal(tmp_path)
+    assert "a state-space model" in message and "conv" in message and "vllm:FOLDER" in message
 
 
 def test_no_chat_template(copy: Path) -> None:

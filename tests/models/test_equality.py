@@ -14,6 +14,7 @@ from opening import Tiny, noise
 
 from llava_cot.models.base import Continuation, Message, Prompt, Sampling
 from llava_cot.models.local.model import LocalModel
+from llava_cot.models.local.network import Network
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 LONG = "What color is the small metal sphere left of the cube, and how many objects are there? " * 3
@@ -34,7 +35,7 @@ CASES: dict[str, tuple[Message, ...]] = {
 }
 
 
-@pytest.fixture(params=tiny.KINDS)
+@pytest.fixture(params=tiny.ALL_KINDS)
 def kind(request: pytest.FixtureRequest, opened: Callable[[str], Tiny]) -> Tiny:
     return opened(request.param)
 
@@ -180,3 +181,18 @@ async def test_the_winners_cache_serves_what_follows(kind: Tiny) -> None:
     await kind.model.sample(replace(prompt, prefix_tokens=first.tokens), 2, GREEDY)
     # The last token of a sample was drawn, not run.
     assert kind.model.stats.prefill_tokens == before + 1
+
+
+async def test_a_model_that_goes_by_the_length_of_the_cache_runs_alone(
+    opened: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Llama 4 would without the engine's own places."""
+    kind = opened("llama4")
+    assert kind.model._engine._max_rows > 1
+    monkeypatch.setattr(Network, "_scale_queries", lambda self: False)
+    model = LocalModel(kind.folder, device="cpu")
+    assert model._engine._max_rows == 1
+    expected = [kind.generate(case, GREEDY.max_tokens) for case in CASES.values()]
+    for continuations, tokens in zip(await all_cases(model, 2, GREEDY), expected, strict=True):
+        assert all(generated(continuation, kind) == tokens for continuation in continuations)
+    model.close()

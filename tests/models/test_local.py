@@ -78,7 +78,7 @@ async def test_a_small_batch_and_a_small_memory_change_no_token(
     ):
         model = fresh(**settings)
         model._engine._room = memory
-        model._engine._prefixes._limit = memory
+        model._engine._prefixes.limit = memory
         running = asyncio.create_task(tokens(model, WARM))
         while not running.done():
             assert model.cache_bytes <= 2 * memory + 20_000  # what is being added
@@ -116,16 +116,6 @@ async def test_an_answer_ends_with_the_context(mllama: Tiny) -> None:
 async def test_ids_that_the_model_does_not_have_are_refused(mllama: Tiny) -> None:
     with pytest.raises(ModelError, match="does not know"):
         await mllama.model.sample(Prompt((Message("user", "How?"),), "", (10**6,)), 1, GREEDY)
-
-
-async def test_what_marks_an_image_is_dropped_from_a_text(opened: Callable[[str], Tiny]) -> None:
-    for kind in tiny.KINDS:
-        model = opened(kind).model
-        place = opened(kind).processor.image_token
-        for images in ((), (noise(1),)):
-            marked = await model.sample(Prompt.of(f"How {place}many?", images), 1, GREEDY)
-            clean = await model.sample(Prompt.of("How many?", images), 1, GREEDY)
-            assert (marked[0].prompt_tokens, marked[0].text) == (clean[0].prompt_tokens, clean[0].text)
 
 
 async def test_a_sample_stops_at_a_stop_string(mllama: Tiny) -> None:

@@ -64,6 +64,7 @@ def load_config(folder: Path) -> Any:
             raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
         if isinstance(raw, dict) and "auto_map" in raw:
             raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
+        _name_library(folder, error)
         raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
 
 
@@ -141,7 +142,9 @@ def _processor(folder: Path, config: Any) -> Any:
         try:
             stills = _without_video(PROCESSOR_MAPPING[type(config)])
             processor = stills.from_pretrained(folder, local_files_only=True)
-        except Exception:
+        except Exception as second:
+            _name_library(folder, second)
+            _name_library(folder, error)
             raise ModelError(
                 f"{folder} has no processor that can be loaded ({first_sentence(error)}); "
                 "add the files of the original checkpoint"
@@ -174,6 +177,7 @@ def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype
                 output_loading_info=True,
             )
     except Exception as error:
+        _name_library(folder, error)
         raise ModelError(
             f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
             "download the checkpoint again"
@@ -196,6 +200,31 @@ def _context(config: Any) -> int:
         windows = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
         limits += [window for window in windows if window]
     return int(min(limits))
+
+
+# How transformers and Python say that a library is missing, the first group naming it.
+_MISSING = (
+    r"pip install (?:-\S+ )*[`'\"]?([A-Za-z][\w.-]*)",
+    r"requires (?:the )?[`'\"]?([A-Za-z][\w.-]*)[`'\"]? library",
+    r"No module named ['\"]?([A-Za-z][\w-]*)",
+    r"need to have [`'\"]?([A-Za-z][\w.-]*)",
+)
+_PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "mamba_ssm": "mamba-ssm", "flash_attn": "flash-attn"}
+
+
+def _name_library(folder: Path, error: BaseException) -> None:
+    """Raise ModelError, with the command that installs it, if an error is about a missing library."""
+    # transformers says "need to have" also of a tokenizer whose files are missing.
+    slow = "need to have" in str(error) and any(folder.glob("*.model"))
+    if not isinstance(error, ImportError) and not slow:
+        return
+    found = (re.search(pattern, str(error)) for pattern in _MISSING)
+    name = next((match[1].rstrip(".") for match in found if match), getattr(error, "name", None))
+    if name:
+        package = _PACKAGES.get(name, name.lower())
+        raise ModelError(
+            f"{folder} needs {package}, which is not installed; run: pip install {package}"
+        ) from None
 
 
 def first_sentence(error: BaseException) -> str:

@@ -1,17 +1,20 @@
 """Prompts as token ids and image tensors, by a checkpoint's chat template and processor.
 
 A prompt is cut in two: the *head*, everything up to its last image, which runs with pixels, and plain tokens
-after it.
+after it. Where it can be cut depends on the checkpoint and on the prompt alone.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cachetools import LRUCache
+from PIL import Image
 from torch import Tensor
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
@@ -19,10 +22,13 @@ from llava_cot.core.question import LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import first_sentence
+from llava_cot.models.local.plain_text import MARK, PlainText
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 # Cached tensors of heads that wait to be run; they are computed anew where they are dropped.
 _TENSOR_BYTES = 512 * 2**20
+# What the test of cutting asks about; no request of a user decides it.
+_BLANK = LoadedImage("blank", "blank", Image.new("RGB", (64, 64)))
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,12 @@ class Encoder:
         self._double_bos = double_bos
         self._image_mark = getattr(processor, "image_token", None) or ""
         sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
-        ids = (getattr(source, name, None) for source, name in sources)
+        ids = [getattr(source, name, None) for source, name in sources]
+        ids += getattr(processor, "image_token_ids", None) or []
         self._image_ids = frozenset(token for token in ids if isinstance(token, int))
-        # Whether the text after a head can be encoded alone; tested at the first prompt with images.
-        self._splits: bool | None = None
+        names = (value for name, value in vars(processor).items() if name.endswith("token"))
+        spellings = [name for name in (self._image_mark, *names) if isinstance(name, str)]
+        self._plain = PlainText(self._tokenizer, spellings)
         self._lock = threading.RLock()
         self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
         self._heads: LRUCache[Any, Head] = LRUCache(256)
@@ -93,7 +101,9 @@ class Encoder:
         """The ids with one per image, for engines that place images themselves. Raises ModelError."""
         with self._lock:
             text, begins, bos = self._begin(messages, generation_prompt)
-            return (*bos, *self._tokenizer.encode(text, add_special_tokens=not begins))
+            if any(message.images for message in messages):
+                return (*bos, *self._plain.encode(text, not begins))
+            return (*bos, *self._without_images(text, not begins))
 
     def conversation_tensors(self, messages: tuple[Message, ...]) -> dict[str, Tensor]:
         """The model's inputs for a whole conversation with its images, one row. Raises ModelError."""
@@ -103,22 +113,25 @@ class Encoder:
             return self._process(text, images, not begins)
 
     def text_ids(self, text: str) -> list[int]:
-        """The ids of a text by itself."""
+        """The ids of a part of a rendered text by itself. Raises ModelError."""
         with self._lock:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+            return self._plain.encode(text)
+
+    def _answer_ids(self, text: str) -> list[int]:
+        """The ids of a part of an answer. Raises ModelError."""
+        return self.text_ids(self._plain.mark(text, answer=True))
 
     def prefix_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the assistant's text so far."""
         if prompt.prefix_tokens is not None:
             return prompt.prefix_tokens
-        return tuple(self.text_ids(prompt.prefix)) if prompt.prefix else ()
+        return tuple(self._answer_ids(prompt.prefix)) if prompt.prefix else ()
 
     def option_ids(self, prefix: str, option: str) -> list[int]:
         """The ids of an option as in one text with the prefix, where the prefix keeps its own ids there."""
-        before, both = self.text_ids(prefix), self.text_ids(prefix + option)
+        before, both = self._answer_ids(prefix), self._answer_ids(prefix + option)
         cut = len(before)
-        return both[cut:] if both[:cut] == before and len(both) > cut else self.text_ids(option)
+        return both[cut:] if both[:cut] == before and len(both) > cut else self._answer_ids(option)
 
     def head_tensors(self, encoded: Encoded) -> dict[str, Tensor]:
         """The model's inputs for the head. This drops them: they are computed anew for the next call."""
@@ -140,29 +153,53 @@ class Encoder:
     ) -> tuple[tuple[int, ...], Head | None]:
         text, begins, bos = self._begin(messages, generation_prompt)
         images = [image for message in messages for image in message.images]
+        special = not begins
         if not images:
-            ids = self._tokenizer.encode(text, add_special_tokens=not begins)
-            return (*bos, *ids), None
+            return (*bos, *self._without_images(text, special)), None
         shas = tuple(image.sha256 for image in images)
         before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
         key = (before + mark, shas)
         head = None
-        rest: list[int] = []
-        if mark and self._splits is not False:
-            rest = self.text_ids(mark + after)[1:]
-            head = None if again or self._splits is None else self._heads.get(key)
+        rest = self._rest(before, after, special) if mark and self._cuts else None
+        if rest is not None:
+            head = None if again else self._heads.get(key)
             if head is None:
-                tensors = self._process(before + mark, images, not begins)
-                head = self._heads[key] = self._store(tensors, bos, shas)
-        if self._splits is None or head is None:
-            whole = self._process(text, images, not begins)
-            ids = whole["input_ids"][0].tolist()
-            self._splits = head is not None and list(head.ids) + rest == bos + ids
-            if not self._splits:
-                tensors, rest = self._divide(whole, ids)
-                head = self._store(tensors, bos, shas)
-        assert head is not None
+                with suppress(ModelError):  # a processor that refuses a part of the text gets all of it
+                    head = self._store(self._process(before + mark, images, special), bos, shas)
+                    self._heads[key] = head
+        if head is None or rest is None:
+            whole = self._process(text, images, special)
+            tensors, rest = self._divide(whole, whole["input_ids"][0].tolist())
+            head = self._store(tensors, bos, shas)
         return (*head.ids, *rest), head
+
+    def _without_images(self, text: str, special: bool) -> list[int]:
+        """The ids of a whole text. A processor may add to them: Molmo2's adds the beginning of text."""
+        try:
+            made = self._process(text, [], special)
+        except ModelError:  # it needs images
+            return self._plain.encode(text, special)
+        ids: list[int] = made["input_ids"][0].tolist()
+        return ids
+
+    def _rest(self, before: str, after: str, special: bool) -> list[int] | None:
+        """The ids of what follows the last image's mark; None if they depend on what is before it."""
+        head = before + self._image_mark
+        rest = self.text_ids(self._image_mark + after)[1:]
+        parts = [*self._plain.encode(head, special), *rest]
+        return rest if parts == self._plain.encode(head + after, special) else None
+
+    @cached_property
+    def _cuts(self) -> bool:
+        """Whether the processor makes the same of a text up to its image as of the whole text."""
+        try:
+            text, begins, _ = self._begin([Message("user", "What is it?", (_BLANK,))], generation_prompt=True)
+            before, mark, after = text.rpartition(self._image_mark)
+            head, whole = (self._process(t, [_BLANK], not begins) for t in (before + mark, text))
+            ids: list[int] = head["input_ids"][0].tolist() + self.text_ids(mark + after)[1:]
+        except Exception:
+            return False
+        return ids == whole["input_ids"][0].tolist()
 
     def _store(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
         """Cache a head's tensors, with one more beginning-of-text token if the prompt has two."""
@@ -178,11 +215,11 @@ class Encoder:
     def render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
         """The chat template's text, with `generation_prompt` up to where an answer begins.
 
-        Image marks in the messages' own texts are dropped. Raises ModelError.
+        What the messages' own texts spell of special tokens is marked (`plain_text`). Raises ModelError.
         """
         turns = []
         for message in messages:
-            words = message.text.replace(self._image_mark, "") if self._image_mark else message.text
+            words = self._plain.mark(message.text, answer=message.role == "assistant")
             content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
             turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
         try:
@@ -195,14 +232,19 @@ class Encoder:
         return text
 
     def _process(self, text: str, images: list[LoadedImage], special: bool) -> dict[str, Tensor]:
-        pictures = [image.pil for image in images] or None
+        # Nested as transformers' own `apply_chat_template` does it: some processors count images by prompt.
+        pictures = [[image.pil for image in images]] if images else None
+        marked = MARK in text
+        processor = self._plain.marked_processor(self._processor) if marked else self._processor
         try:
-            made = self._processor(
-                text=[text], images=pictures, return_tensors="pt", add_special_tokens=special
-            )
+            made = processor(text=[text], images=pictures, return_tensors="pt", add_special_tokens=special)
         except Exception as error:
             raise ModelError(f"the processor cannot take the images: {first_sentence(error)}") from None
-        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in made.items() if isinstance(value, Tensor)}
+        if not marked:
+            return tensors
+        own = tensors["input_ids"][0] != self._plain.mark_id
+        return {name: value[:, own] if name in PER_TOKEN else value for name, value in tensors.items()}
 
     def _divide(self, whole: dict[str, Tensor], ids: list[int]) -> tuple[dict[str, Tensor], list[int]]:
         """A processed prompt, cut after its last image token."""

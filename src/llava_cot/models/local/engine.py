@@ -27,6 +27,7 @@ from llava_cot.models.local.prefix_cache import PrefixCache, PrefixRoot
 from llava_cot.models.local.prompt_lookup import PromptLookup
 from llava_cot.models.local.sampler import RowMasks, draw
 from llava_cot.models.local.sequences import (
+    EngineCall,
     EngineSequence,
     Prefill,
     SampledSequence,
@@ -41,6 +42,7 @@ _TOKENS = 8192
 # Where more than _CROWD rows run per waiting sequence, those wait for others, at most _PATIENCE steps.
 _CROWD = 8
 _PATIENCE = 4
+Inputs = dict[str, Tensor]  # the network's, for one head
 _NOT_A_NUMBER = "the model computed a value that is not a number; try the dtype float32"
 
 
@@ -74,17 +76,18 @@ class Engine:
         head_tensors: Makes the network's inputs for the head of a prompt.
         memory: Bytes of all caches; half is for the prefix cache, half for the sequences being decoded.
         max_rows: Most sequences that run together.
-        share: Without it, every sequence is run by itself from nothing.
+        share: Without it, or where the network needs it, every sequence is run by itself from nothing.
     """
 
     def __init__(
         self,
         network: Network,
-        head_tensors: Callable[[Encoded], dict[str, Tensor]],
+        head_tensors: Callable[[Encoded], Inputs],
         memory: int,
         max_rows: int,
         share: bool = True,
     ) -> None:
+        share = share and not network.by_length
         self.stats = EngineStats()
         self._network = network
         self._head_tensors = head_tensors
@@ -93,6 +96,7 @@ class Engine:
         self._share = share
         self._prefixes = PrefixCache(memory // 2 if share else 0)
         self._lookup = PromptLookup()
+        self._calls: set[EngineCall] = set()  # those that have neither results nor an error
         self._waiting: deque[EngineSequence] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
@@ -107,22 +111,26 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._waiting) or any(batch.samples for batch in self._batches.values())
 
-    def add(self, sequences: Iterable[EngineSequence]) -> None:
+    def add(self, sequences: Sequence[EngineSequence]) -> None:
+        self._calls.update(sequence.call for sequence in sequences)
         self._waiting.extend(sequences)
 
-    @torch.inference_mode()
     def step(self) -> None:
-        """Admit what waits and decode one token of every row. Failures go to the sequences' calls."""
-        with threads(1):  # the network takes more where it gains by them
-            self._drop()
-            if self._waiting and self._ripe():
-                self._admit()
-            for batch in list(self._batches.values()):
-                if batch.samples:
-                    try:
-                        self._decode(batch)
-                    except Exception as error:
-                        self._fail(batch.samples, error)
+        """Admit what waits and decode one token of every row. Failures go to the calls; none is raised."""
+        try:
+            # The network takes more threads where it gains by them.
+            with torch.inference_mode(), threads(1):
+                self._drop()
+                if self._waiting and self._ripe():
+                    self._admit()
+                for batch in list(self._batches.values()):
+                    if batch.samples:
+                        self._decode_or_fail(batch)
+                self._calls = {call for call in self._calls if not call.done()}
+                if self._calls and not self.busy:
+                    raise ModelFailure("the engine lost a question; ask it again")
+        except BaseException as error:
+            self.fail(error)
 
     def _ripe(self) -> bool:
         """Whether to admit what waits. A prefill delays all running rows, so few sequences wait for more."""
@@ -133,16 +141,19 @@ class Engine:
         return self._patience in (0, _PATIENCE)
 
     def fail(self, error: BaseException) -> None:
-        """Fail all that is waiting or running."""
-        self._fail([*self._waiting, *self._running()], error)
-        self._drop()
+        """Fail all calls and start anew with empty caches: what failed may have left them half changed."""
+        for call in self._calls:
+            call.fail(error)
+        self._calls = set()
+        self._waiting.clear()
+        self._batches = {}
+        self._prefixes = PrefixCache(self._prefixes.limit)
+        self._full = False
 
     def _running(self) -> list[SampledSequence]:
         return [sample for batch in self._batches.values() for sample in batch.samples]
 
     def _fail(self, sequences: Iterable[EngineSequence], error: BaseException) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            error = ModelFailure("the device ran out of memory; use a smaller cache_mb or max_batch")
         for sequence in sequences:
             sequence.call.fail(error)
 
@@ -153,7 +164,7 @@ class Engine:
         for batch in self._batches.values():
             for row in reversed(range(len(batch.samples))):
                 if batch.samples[row].call.done():
-                    self._leave(batch, row)
+                    self._leave(batch, row, remember=False)
 
     # Admission
 
@@ -161,15 +172,15 @@ class Engine:
         self._patience = 0
         free = self._max_rows - len(self._running())
         sequences = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-        prefills = self._prefills(sequences)
-        self._match(prefills)
-        for some in (shared_beginnings(prefills) if self._share else [], prefills):
-            self._match(some)
-            for group in group_prefills(some, _TOKENS) if self._share else [[prefill] for prefill in some]:
-                try:
-                    self._prefill(group)
-                except Exception as error:
-                    self._fail([sequence for prefill in group for sequence in prefill.sequences], error)
+        try:
+            prefills = self._prefills(sequences)
+            self._match(prefills)
+            for some in (shared_beginnings(prefills) if self._share else [], prefills):
+                self._match(some)
+                for group in group_prefills(some, _TOKENS) if self._share else [[one] for one in some]:
+                    self._prefill_or_fail(group)
+        except Exception as error:
+            self._fail(sequences, error)
 
     def _prefills(self, sequences: Sequence[EngineSequence]) -> list[Prefill]:
         """One prefill for all sequences with the same ids."""
@@ -180,43 +191,54 @@ class Engine:
         return list(prefills.values())
 
     def _rooted(self, sequences: Sequence[EngineSequence]) -> list[tuple[EngineSequence, PrefixRoot]]:
-        """The sequences with their roots. Heads that are not cached are run, those of one shape together."""
+        """The sequences with their roots. Heads that are not cached are run, those of one shape together.
+
+        If a head fails, so do all sequences that begin with it.
+        """
+        alike: dict[Any, list[EngineSequence]] = {}
+        for sequence in sequences:
+            alike.setdefault(self._head_key(sequence), []).append(sequence)
         roots: dict[Any, PrefixRoot] = {}
-        missing: dict[Any, dict[Any, EngineSequence]] = {}
-        tensors: dict[Any, dict[str, Tensor]] = {}
-        keys = [sequence.encoded.head if self._share else id(sequence) for sequence in sequences]
-        for key, sequence in zip(keys, sequences, strict=True):
-            if key in roots or key in tensors:
-                continue
-            root = self._prefixes.root(sequence.encoded.head) if self._share else None
-            if root is None and sequence.encoded.head is None:
+        missing: dict[Any, dict[Any, Inputs]] = {}
+        for key, some in alike.items():
+            head = some[0].encoded.head
+            root = self._prefixes.root(head) if self._share else None
+            if root is None and head is None:
                 root = PrefixRoot((), [], None)
                 self._prefixes.add_root(root)
             if root is not None:
                 roots[key] = root
                 continue
             try:
-                tensors[key] = self._head_tensors(sequence.encoded)
+                tensors = self._head_tensors(some[0].encoded)
             except Exception as error:
-                self._fail([sequence], error)
+                self._fail(some, error)
                 continue
-            shape = tuple((name, *tensor.shape[1:]) for name, tensor in sorted(tensors[key].items()))
-            missing.setdefault(shape, {})[key] = sequence
-        for alike in missing.values():
-            items = list(alike.items())
-            for start in range(0, len(items), _HEADS):
-                some = dict(items[start : start + _HEADS])
-                try:
-                    roots |= self._run_heads(some, tensors)
-                except Exception as error:
-                    self._fail(some.values(), error)
-        return [(sequence, roots[key]) for key, sequence in zip(keys, sequences, strict=True) if key in roots]
+            shape = tuple((name, *tensor.shape[1:]) for name, tensor in sorted(tensors.items()))
+            missing.setdefault(shape, {})[key] = tensors
+        passes = []
+        for inputs in missing.values():
+            items = list(inputs.items())
+            passes += [dict(items[start : start + _HEADS]) for start in range(0, len(items), _HEADS)]
+        while passes:
+            inputs = passes.pop(0)
+            try:
+                roots |= self._run_heads({key: alike[key][0] for key in inputs}, list(inputs.values()))
+            except Exception as error:
+                if len(inputs) > 1:  # one of the images may be at fault
+                    passes += [{key: tensors} for key, tensors in inputs.items()]
+                else:
+                    self._fail([sequence for key in inputs for sequence in alike[key]], error)
+        return [(one, roots[key]) for one in sequences if (key := self._head_key(one)) in roots]
+
+    def _head_key(self, sequence: EngineSequence) -> Any:
+        return sequence.encoded.head if self._share else id(sequence)
 
     def _run_heads(
-        self, sequences: dict[Any, EngineSequence], tensors: dict[Any, dict[str, Tensor]]
+        self, sequences: dict[Any, EngineSequence], inputs: Sequence[Inputs]
     ) -> dict[Any, PrefixRoot]:
         heads = [one.encoded.head for one in sequences.values() if one.encoded.head is not None]
-        roots = self._network.run_heads(heads, [tensors[key] for key in sequences])
+        roots = self._network.run_heads(heads, inputs)
         for root, head in zip(roots, heads, strict=True):
             self.stats.encodings += len(head.images)
             self.stats.prefill_tokens += len(head.ids)
@@ -231,8 +253,17 @@ class Engine:
             prefill.pieces = self._prefixes.match(prefill.root, prefill.ids[start:stop])
             prefill.cached = start + sum(piece[0].shape[2] for piece in prefill.pieces)
 
-    def _prefill(self, prefills: list[Prefill]) -> None:
+    def _prefill_or_fail(self, prefills: list[Prefill]) -> None:
         batch = self._batch(prefills[0].root)
+        first = len(batch.samples)
+        try:
+            self._prefill(batch, prefills)
+        except Exception as error:
+            self._fail([sequence for prefill in prefills for sequence in prefill.sequences], error)
+            del batch.samples[first:]
+            batch.cache.clear(first)
+
+    def _prefill(self, batch: _Batch, prefills: list[Prefill]) -> None:
         prefills = self._fitting(batch, sorted(prefills, key=lambda prefill: not prefill.samples))
         if not prefills:
             return
@@ -268,10 +299,13 @@ class Engine:
         sources = [i for i, prefill in enumerate(prefills) if prefill.samples]
         batch.samples += [prefills[i].samples[0] for i in sources]
         for i, prefill in enumerate(prefills):
+            if not prefill.samples and bool(logits[i].isnan().any()):
+                batch.cache.clear(first + i, first + i + 1)  # as a failed sample's row is
             for sequence in prefill.sequences:
                 sequence.root = prefill.root
-                if isinstance(sequence, ScoredSequence):
-                    sequence.read(logits[i, -sequence.logits_to_keep :])
+                if isinstance(sequence, ScoredSequence) and not sequence.read(logits[i]):
+                    self._fail([sequence], ModelFailure(_NOT_A_NUMBER))
+        for i, prefill in enumerate(prefills):
             more = prefill.samples[1:]
             if more:
                 row = len(batch.samples)
@@ -315,6 +349,15 @@ class Engine:
         return False
 
     # Decoding
+
+    def _decode_or_fail(self, batch: _Batch) -> None:
+        samples = list(batch.samples)
+        try:
+            self._decode(batch)
+        except Exception as error:
+            self._fail(samples, error)
+            self._batches = {f: b for f, b in self._batches.items() if b is not batch}
+            self._full = False
 
     def _roomy(self, batch: _Batch) -> bool:
         longest = max(len(sample.ids) for sample in batch.samples)
@@ -370,15 +413,19 @@ class Engine:
         drawn, done, failed = zip(tokens, logprobs, strict=True), [], set()
         for row, (sample, guess) in enumerate(pairs, first):
             start, own = len(sample.ids), [next(drawn) for _ in range(1 + len(guess))]
-            if any(math.isnan(logprob) for _, logprob in own):
-                self._fail([sample], ModelFailure(_NOT_A_NUMBER))
+            try:
+                if any(math.isnan(logprob) for _, logprob in own):
+                    raise ModelFailure(_NOT_A_NUMBER)
+                if self._take(sample, guess, own):
+                    done.append(row)
+            except Exception as error:
+                self._fail([sample], error)
                 failed.add(row)
-            if row in failed or self._take(sample, guess, own):
                 done.append(row)
             self._lookup.learn(sample.ids, start)
         for row in reversed(done):
             if row in failed:  # what lies behind a later sequence must be finite
-                batch.cache.clear(row)
+                batch.cache.clear(row, row + 1)
             self._leave(batch, row, remember=row not in failed)
 
     def _take(

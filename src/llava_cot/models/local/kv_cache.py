@@ -57,6 +57,7 @@ class BatchCache:
         self._cross: Tensor | None = None
         self._cross_in: list[Tensor | None] = []
         self._at = (0, 0, 0)
+        self.before = 0  # columns before the tokens of the next forward pass, in the longest row
         self._where: tuple[Tensor, Tensor] | None = None
         layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
         self._cross_layers = [_ImageLayer() for _ in layout.cross]  # type: ignore[no-untyped-call]
@@ -88,20 +89,19 @@ class BatchCache:
         return False
 
     def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
-        old = self._kv
-        self._kv = [
+        kv = [
             _zeros((len(p), rows, h, columns, w), self.layout)
             for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
         ]
-        for new, before in zip(self._kv, old, strict=False):
+        for new, before in zip(kv, self._kv, strict=False):
             new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
-        self.capacity = (rows, columns)
-        self._cross = None
-        self._planes = {
+        planes = {
             place: buffer[i]
-            for buffer, places in zip(self._kv, self.layout.planes, strict=True)
+            for buffer, places in zip(kv, self.layout.planes, strict=True)
             for i, place in enumerate(places)
         }
+        # Nothing has changed if what comes before fails, as where memory runs out.
+        self._kv, self._planes, self._cross, self.capacity = kv, planes, None, (rows, columns)
 
     def write(self, row: int, start: int, kv: KV) -> int:
         """Copy keys and values into a row from column `start` on. Returns the column after them."""
@@ -118,10 +118,10 @@ class BatchCache:
         for buffer in self._kv:
             buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
 
-    def clear(self, row: int) -> None:
-        """Fill a row with zeros."""
+    def clear(self, first: int, last: int | None = None) -> None:
+        """Fill rows `first` to `last` - 1, or to the end, with zeros."""
         for buffer in self._kv:
-            buffer[:, row] = 0
+            buffer[:, first:last] = 0
 
     def set_images(self, first: int, crosses: Sequence[Tensor]) -> None:
         """Set the image features of rows `first` and on, before a forward pass on just these.
@@ -150,13 +150,14 @@ class BatchCache:
                 self._cross_in[row] = cross
         return self._cross[:, first:stop]
 
-    def select(self, first: int, stop: int, columns: int, where: Tensor | None) -> None:
-        """Set the rows and columns that the next forward pass reads.
+    def select(self, first: int, stop: int, columns: int, tokens: int, where: Tensor | None) -> None:
+        """Set the rows and columns that the next forward pass, on some tokens a row, reads.
 
         `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
         ones of `columns` in every row.
         """
         self._at = (first, stop, columns)
+        self.before = columns - tokens
         self._where = None
         if where is not None:
             rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
@@ -216,7 +217,7 @@ class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
         return self._batch.columns, 0
 
     def get_seq_length(self) -> int:
-        return self._batch.columns - 1
+        return self._batch.before
 
 
 class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]

@@ -172,15 +172,15 @@ class _Driver:
         return await future
 
     async def _step(self) -> None:
-        await self._settle()
-        while self._engine.busy:
-            try:
+        try:
+            await self._settle()
+            while self._engine.busy:
                 self._engine.step()
-            except BaseException as error:
-                self._engine.fail(error)
-            # A new call reaches `run` in two rounds of the loop, and a result its caller.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+                # A new call reaches `run` in two rounds of the loop, and a result its caller.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        except Exception as error:
+            self._engine.fail(error)
 
     async def _settle(self) -> None:
         """Wait until the event loop of the last call makes no more calls, so that these start together."""

@@ -23,6 +23,7 @@ from llava_cot.models.local.prefix_cache import PrefixRoot
 # a thread takes tens of microseconds (benchmarks/ask.py on mini, two cores: 5.5 ms a step against 2.3), and
 # waiting for one whose processor is busy with another program takes milliseconds.
 _SHARED = 300_000
+_ANOTHER_LENGTH = 100_001
 # Pixel values that cost a vision encoder about as much work as a token: a patch, in three colors.
 _PATCH = 3 * 14 * 14
 
@@ -30,7 +31,8 @@ _PATCH = 3 * 14 * 14
 class Network:
     """A loaded model. Opening it runs one token, to learn the shapes of its caches.
 
-    Raises ModelError if this engine cannot run the architecture.
+    Raises ModelError if this engine cannot run the architecture. With `by_length`, results depend on the
+    length of the cache, so that they are right only for one sequence at a time.
     """
 
     def __init__(self, model: Any) -> None:
@@ -43,22 +45,46 @@ class Network:
         matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
         self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
         self._all_threads = torch.get_num_threads()
+        self._place = torch.zeros(1, 1)  # of each token in its text, [rows, tokens]
+        self._scales = self._scale_queries()
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         cross = tuple(getattr(model.config.get_text_config(), "cross_attention_layers", None) or ())
         self._patches: int = model.model.vision_model.num_patches if cross else 0
+        _check_attention(model.config)
         self.layout = self._learn(cross)
+
+    def _scale_queries(self) -> bool:
+        """Scale the queries of Llama 4 by each token's own place. True if the model is one that does.
+
+        transformers takes the places from the length of the cache, which says nothing of shorter rows.
+        """
+        tuned = (m for m in self._model.modules() if getattr(m, "attn_temperature_tuning", False))
+        found = [module for module in tuned if not module.use_rope]
+        for module in found:
+            module.attn_temperature_tuning = False
+
+            def scale(_: Any, __: Any, queries: Tensor, own: Any = module) -> Tensor:
+                place = self._place.to(queries.device).float()
+                by = torch.log1p(torch.floor((place + 1.0) / own.floor_scale)) * own.attn_scale + 1.0
+                scaled: Tensor = queries * by[:, :, None]
+                return scaled.to(queries.dtype)
+
+            module.q_proj.register_forward_hook(scale)
+        return bool(found)
 
     def _learn(self, cross: tuple[int, ...]) -> CacheLayout:
         cache: Any = DynamicCache()
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         try:
             with torch.inference_mode():
-                logits = self._run(cache, 1, input_ids=ids, position_ids=torch.zeros_like(ids))
+                logits = self._run(cache, 1, input_ids=ids, position_ids=ids)
             planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
             for index, layer in enumerate(cache.layers):
                 for part in (0, 1) if layer.is_initialized else ():
                     state = self._state(cache, (index, part))
                     planes.setdefault((state.shape[1], state.shape[3]), []).append((index, part))
+            with torch.inference_mode():
+                self.by_length = self._goes_by_length(cache, ids, cross)
         except Exception as error:
             kind = self._model.config.model_type
             raise ModelError(f"this engine cannot run the architecture {kind}: {error}") from None
@@ -66,6 +92,30 @@ class Network:
         layers = max(len(cache.layers), max(cross, default=-1) + 1)
         places = tuple(map(tuple, planes.values()))
         return CacheLayout(layers, places, tuple(planes), cross, self.dtype, self.device)
+
+    def _goes_by_length(self, cache: Any, ids: Tensor, cross: tuple[int, ...]) -> bool:
+        """Whether results depend on the length of the cache, for a cache that holds one token."""
+        mask = torch.zeros(1, 1, 1, 2, dtype=self.dtype, device=self.device)
+        own, read = cache.get_seq_length, []
+
+        def second(length: int) -> Tensor:
+            def get_seq_length(layer_idx: int = 0) -> int:
+                if layer_idx in cross:
+                    return int(own(layer_idx))
+                read.append(layer_idx)
+                return length
+
+            cache.get_seq_length = get_seq_length
+            one = torch.ones_like(ids)  # another token than the first: attention to equal ones tells nothing
+            return self._run(cache, 1, one, input_ids=one, position_ids=one, attention_mask=mask)
+
+        before = second(1)
+        if not read:
+            return False
+        for layer in cache.layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = layer.keys[:, :, :1], layer.values[:, :, :1]
+        return not torch.allclose(before, second(_ANOTHER_LENGTH))
 
     def run_heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[PrefixRoot]:
         """Run heads of one shape, with their images, in one pass."""
@@ -76,7 +126,7 @@ class Network:
             self._model.model.rope_deltas = None
         cache: Any = DynamicCache()
         pixels = sum(t.numel() for t in batch.values() if t.is_floating_point())
-        self._run(cache, 1, pixels, **batch)
+        self._run(cache, 1, None, pixels, **batch)
         deltas = self._model.model.rope_deltas if shifts else None
         kv = [torch.stack([self._state(cache, place) for place in some]) for some in self.layout.planes]
         crosses = [self._state(cache, (layer, part)) for layer in self.layout.cross for part in (0, 1)]
@@ -110,9 +160,10 @@ class Network:
         even = min(lengths) + 1 == columns
         mask = None if even else self._mask(place, columns)
         positions = place + self._shifts(roots) if any(root.shift for root in roots) else place
-        batch.select(0, len(tokens), columns, None if even else place)
+        batch.select(0, len(tokens), columns, 1, None if even else place)
         batch.set_images(0, [root.cross for root in roots if root.cross is not None])
-        return self._run(batch.cache, 1, input_ids=ids, position_ids=positions, attention_mask=mask)[:, 0]
+        inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+        return self._run(batch.cache, 1, place, **inputs)[:, 0]
 
     def extend(
         self,
@@ -138,13 +189,15 @@ class Network:
         ids, place, real = ids.to(self.device), place.to(self.device), real.to(self.device)
         positions = (place + self._shifts(roots)).masked_fill(~real, 0)
         more: dict[str, Any] = {"attention_mask": self._mask(place.clamp(min=0), columns)}
-        batch.select(first, first + rows, columns, place.masked_fill(~real, batch.capacity[1] - 1))
+        where = place.masked_fill(~real, batch.capacity[1] - 1)
+        batch.select(first, first + rows, columns, longest, where)
         if batch.features:
             batch.set_images(first, [root.cross for root in roots if root.cross is not None])
             # Without a mask, transformers would take attention to images for causal.
             shape = (rows, longest, 1, batch.features // self._patches)
             more["cross_attention_mask"] = torch.ones(shape, device=self.device)
-        return self._run(batch.cache, logits_to_keep, input_ids=ids, position_ids=positions, **more)
+        place = place.masked_fill(~real, 0)
+        return self._run(batch.cache, logits_to_keep, place, input_ids=ids, position_ids=positions, **more)
 
     def _shifts(self, roots: Sequence[PrefixRoot]) -> Tensor:
         return torch.tensor([[root.shift] for root in roots], device=self.device)
@@ -155,13 +208,41 @@ class Network:
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
 
-    def _run(self, cache: Any, logits_to_keep: int, pixels: int = 0, **inputs: Any) -> Tensor:
+    def _run(
+        self, cache: Any, logits_to_keep: int, place: Tensor | None = None, pixels: int = 0, **inputs: Any
+    ) -> Tensor:
+        """Run tokens at the places [rows, tokens] of their texts; None if they are the beginnings."""
         if self._takes_logits_to_keep:
             inputs["logits_to_keep"] = logits_to_keep
+        if self._scales:
+            self._place = torch.arange(inputs["input_ids"].shape[1])[None] if place is None else place
         size = max(inputs["input_ids"].numel(), pixels // _PATCH) * self._weights
         with threads(self._all_threads if size >= _SHARED else 1):
             logits: Tensor = self._model(past_key_values=cache, use_cache=True, **inputs).logits
         return logits[:, -logits_to_keep:].float()
+
+
+# Layers that keep one state of fixed size in place of keys and values of each token.
+_STATES = ("linear_attention", "mamba", "conv", "recurrent", "ssm", "hybrid")
+
+
+def _check_attention(config: Any) -> None:
+    """Raise ModelError for a model with layers that keep no keys and values of each token."""
+    text = config.get_text_config()
+    kinds = {
+        str(kind)
+        for name in ("layer_types", "layers_block_type")
+        for kind in getattr(text, name, None) or ()
+        if any(word in str(kind) for word in _STATES)
+    }
+    if "mamba" in text.model_type:
+        kinds.add(text.model_type)
+    if kinds:
+        raise ModelError(
+            f"this engine cannot run {config.model_type}, a state-space model: its layers of the kinds "
+            f"{', '.join(sorted(kinds))} keep no keys and values of each token; run it with vLLM "
+            "(vllm:FOLDER) or a server"
+        )
 
 
 @contextmanager

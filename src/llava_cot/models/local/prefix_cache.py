@@ -58,7 +58,7 @@ class PrefixCache:
     """Prefix trees by head, at most `limit` bytes in all. What was used longest ago is dropped first."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._roots: dict[Head | None, PrefixRoot] = {}
         self._clock = 0
         self.nbytes = 0
@@ -101,9 +101,10 @@ class PrefixCache:
     def _split(self, node: PrefixNode, at: int) -> PrefixNode:
         """Cut a node in two. Returns the first part, which becomes its parent."""
         assert node.parent is not None
-        upper = PrefixNode(node.ids[:at], [t[:, :, :at].clone() for t in node.kv], node.parent, node.used)
+        before, after = ([t[:, :, part].clone() for t in node.kv] for part in (slice(at), slice(at, None)))
+        upper = PrefixNode(node.ids[:at], before, node.parent, node.used)
         node.parent.children[node.ids[0]] = upper
-        node.ids, node.kv, node.parent = node.ids[at:], [t[:, :, at:].clone() for t in node.kv], upper
+        node.ids, node.kv, node.parent = node.ids[at:], after, upper
         upper.children[node.ids[0]] = node
         return upper
 
@@ -113,11 +114,11 @@ class PrefixCache:
 
     def _evict(self) -> None:
         """Drop nodes down to nine tenths of the limit, so that this does not run for every token."""
-        if self.nbytes <= self._limit:
+        if self.nbytes <= self.limit:
             return
         leaves = [(node.used, id(node), node) for root in self._roots.values() for node in _leaves(root)]
         heapq.heapify(leaves)
-        while leaves and self.nbytes > 0.9 * self._limit:
+        while leaves and self.nbytes > 0.9 * self.limit:
             _, _, node = heapq.heappop(leaves)
             self.nbytes -= node.nbytes
             if isinstance(node, PrefixRoot):

@@ -29,12 +29,14 @@ from llava_cot.models.local.checkpoint import (
     quiet,
 )
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
+from llava_cot.models.local.plain_text import PlainText
 
 _ROWS = 16
 # Requests made at the same time arrive within this; it is negligible next to a pass of the network.
 _SECONDS = 0.002
 
 Inputs = dict[str, Tensor]
+_Waiting = tuple[Inputs, asyncio.Future[float]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class LocalReward:
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = folder.resolve().name
-        self._waiting: list[tuple[Inputs, asyncio.Future[float]]] = []
+        self._waiting: list[_Waiting] = []
         self._loop = BackgroundLoop("llava-cot rewards", patience=None)
         self._network = self._loop.open(_open(folder, device, dtype))
 
@@ -83,29 +85,33 @@ class LocalReward:
         return Reward(value, tokens)
 
     def _run(self) -> None:
-        """Run the conversation that has waited longest, with those of the most similar lengths."""
-        self._waiting = [pair for pair in self._waiting if not pair[1].done()]
-        if not self._waiting:
-            return
-        first, _ = self._waiting[0]
+        """Run some of the conversations that wait. What fails fails them: no caller waits for ever."""
+        taken, self._waiting = self._waiting, []
+        try:
+            taken, self._waiting = self._alike([pair for pair in taken if not pair[1].done()])
+            values = _values(self._network, [row for row, _ in taken]) if taken else []
+            for (_, future), value in zip(taken, values, strict=True):
+                future.set_result(value)
+        except Exception as error:
+            failure = ModelFailure(f"the reward model {self.name} failed: {first_sentence(error)}")
+            for _, future in taken:
+                if not future.done():
+                    future.set_exception(failure)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _alike(self, waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+        """What has waited longest, with what has the most similar lengths; and the rest."""
+        if not waiting:
+            return [], []
+        first, _ = waiting[0]
         length = first["input_ids"].shape[1]
         alike = sorted(
-            (pair for pair in self._waiting if pair[0].keys() == first.keys()),
+            (pair for pair in waiting if pair[0].keys() == first.keys()),
             key=lambda pair: abs(pair[0]["input_ids"].shape[1] - length),
         )[: 1 if self._network.pad is None else _ROWS]
         taken = {id(future) for _, future in alike}
-        self._waiting = [pair for pair in self._waiting if id(pair[1]) not in taken]
-        try:
-            values = _values(self._network, [row for row, _ in alike])
-            for (_, future), value in zip(alike, values, strict=True):
-                future.set_result(value)
-        except Exception as error:
-            for _, future in alike:
-                future.set_exception(
-                    ModelFailure(f"the reward model {self.name} failed: {first_sentence(error)}")
-                )
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._run)
+        return alike, [pair for pair in waiting if id(pair[1]) not in taken]
 
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
@@ -154,14 +160,18 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
+    plain = PlainText(tokenizer)
+
     def encode(messages: tuple[Message, ...]) -> Inputs:
-        turns = [{"role": message.role, "content": message.text} for message in messages]
+        turns = [
+            {"role": m.role, "content": plain.mark(m.text, answer=m.role == "assistant")} for m in messages
+        ]
         try:
             text = tokenizer.apply_chat_template(turns, tokenize=False)
         except Exception as error:
             raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
         # The template includes the special tokens, as in the examples of reward models' own pages.
-        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
+        ids = torch.tensor([plain.encode(text)])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     return encode

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelFailure
 from llava_cot.models.base import Sampling
 from llava_cot.models.local.constraints import ConstraintState
 from llava_cot.models.local.encoding import Encoded
@@ -43,6 +45,11 @@ class EngineCall:
             self._future.set_result(self._results)
 
     def fail(self, error: BaseException) -> None:
+        """Give the caller an error, wrapped if a future refuses it or it would end an event loop."""
+        if isinstance(error, torch.OutOfMemoryError):
+            error = ModelFailure("the device ran out of memory; use a smaller cache_mb or max_batch")
+        elif isinstance(error, StopIteration) or not isinstance(error, Exception):
+            error = ModelFailure(f"the model failed: {error!r}")
         if not self.done():
             self._future.set_exception(error)
 
@@ -72,12 +79,18 @@ class ScoredSequence(EngineSequence):
         self.ids = [*self.encoded.ids, *self.options[0][:-1]]
         self.logits_to_keep = len(self.options[0])
 
-    def read(self, logits: Tensor) -> None:
-        """Settle this part with one number per option, from logits [logits_to_keep, vocabulary]."""
-        logprobs = logits.log_softmax(-1)
+    def read(self, logits: Tensor) -> bool:
+        """Settle this part with one number per option, from the last logits of [tokens, vocabulary].
+
+        False if these are not numbers.
+        """
+        logprobs = logits[-self.logits_to_keep :].log_softmax(-1)
         places = list(range(self.logits_to_keep))
         scores = [float(logprobs[places, list(option)].sum()) for option in self.options]
+        if any(math.isnan(score) for score in scores):
+            return False
         self.call.settle(self.part, scores)
+        return True
 
 
 @dataclass(eq=False)
@@ -110,7 +123,7 @@ class SampledSequence(EngineSequence):
         """
         try:
             return None if self.constraint is None else self.constraint.allowed(guess)
-        except ModelError as error:
+        except Exception as error:
             self.call.fail(error)
             return None
 
