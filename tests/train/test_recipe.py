@@ -37,8 +37,8 @@ def test_what_is_wrong_is_named(more: dict[str, object], told: str) -> None:
 
 def test_a_misspelled_field_is_named_before_the_one_that_is_missing() -> None:
     fields = {name: value for name, value in LEAST.items() if name != "data"}
-    with pytest.raises(DataError, match="datas: there is no such field"):
-        make_recipe(fields | {"datas": LEAST["data"]}, TrainRecipe, "a.yaml")
+    with pytest.raises(DataError, match="dataset: there is no such field"):
+        make_recipe(fields | {"dataset": LEAST["data"]}, TrainRecipe, "a.yaml")
 
 
 @pytest.mark.parametrize(
