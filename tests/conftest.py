@@ -48,7 +48,10 @@ SLOW = (
     "view/test_report_charts",
 )
 # The longest ones begin first, so that no core is left waiting for one at the end.
-FIRST = ("docs/test_commands", "train/test_training_run", "server/test_serve", "research/", "e2e/")
+FIRST = (
+    "docs/test_commands", "train/test_training_run", "test_endpoint_benchmark", "test_data_benchmark",
+    "server/test_serve", "research/", "e2e/",
+)  # fmt: skip
 
 
 def is_slow(path: Path) -> bool:

@@ -88,7 +88,8 @@ def test_the_search_is_shown_while_it_runs_and_leaving_stops_it() -> None:
         served(model) as server,
         httpx.stream("POST", f"{server.url}/chat/completions", json=BODY, timeout=PATIENCE) as reply,
     ):
-        first = json.loads(next(reply.iter_lines()).removeprefix("data: "))["search"]
+        lines = reply.iter_lines()  # as long as it is there, the connection stays open
+        first = json.loads(next(lines).removeprefix("data: "))["search"]
         assert first["stage"] == "summary" and "<article" in first["html"] and "trace" not in first
         until(lambda: model.waiting > 0)
         reply.close()
