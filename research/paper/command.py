@@ -106,6 +106,8 @@ def reproduce(
     missing = Counter[str]()
     for outcome in outcomes:
         missing.update(outcome.left_out.get("missing", {}))
+    if missing:
+        print(f"{missing.total():,} answers are missing and count as wrong:", file=sys.stderr)
     for line in by_reason("missing", "answer", missing):
         print(line, file=sys.stderr)
     for reason in dict.fromkeys(reason for outcome in outcomes for reason in outcome.abandoned.values()):
