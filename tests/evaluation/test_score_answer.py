@@ -44,6 +44,13 @@ async def test_a_scorer_is_called_again_after_an_unreadable_reply() -> None:
     assert len({text for text, _ in scorer.asked}) == 1
 
 
+async def test_the_thoughts_of_a_scorer_are_not_its_reply() -> None:
+    scorer = Scripted("<think>\n1.0\nNo, a part is missing.\n</think>\n\n0.5")
+    found = await score_answer(MMVetRule(), ITEM, "A red sign", scorer)
+    assert found == AnswerScore(0.5, "scorer", reason="0.5")
+    assert len(scorer.asked) == 1
+
+
 async def test_three_replies_that_cannot_be_read_leave_it_unsettled() -> None:
     scorer = Scripted("a", "b", "c", "1.0")
     found = await score_answer(MMVetRule(), ITEM, "A red sign", scorer)
