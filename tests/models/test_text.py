@@ -92,6 +92,12 @@ def test_white_space_is_shown_when_something_follows_it() -> None:
     assert shown == ["a", "", "", " \nb"]
 
 
+def test_tokens_without_text_leave_the_character_before_them_whole() -> None:
+    nothing = len(TOKENIZER) + 2
+    assert VOCABULARY.decode([nothing]) == ""
+    assert write([nothing, nothing, nothing, *spelled("a")], (), "é") is None
+
+
 ids = st.lists(st.integers(0, len(TOKENIZER) + 2), max_size=30)
 texts = st.text(alphabet="ab <>/.é\nβ", min_size=1, max_size=4)
 

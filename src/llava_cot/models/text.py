@@ -106,9 +106,11 @@ class SampleText:
         That is part of a character, and white space at the end if there are stops.
         """
         before = self._ids[max(0, self._from - _CONTEXT) : self._from]
-        ready = self._held + self._vocabulary.decode(self._ids[self._from :], before)
-        if ready.endswith(_UNFINISHED):
+        new = self._vocabulary.decode(self._ids[self._from :], before)
+        # Tokens without text stay, or they would push the characters before them out of the context.
+        if not new or new.endswith(_UNFINISHED):
             return ""
+        ready = self._held + new
         self._from = len(self._ids)
         settled = ready.rstrip() if self._stops else ready
         self._held = ready[len(settled) :]
