@@ -23,6 +23,7 @@ SLOW = (
     "evaluation/test_statistics",
     "examples/test_plugin.py",
     "golden/",
+    "models/test_balanced_model",
     "models/test_constraints",
     "models/test_encoding",
     "models/test_engine_faults",

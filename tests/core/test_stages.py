@@ -357,7 +357,7 @@ def test_noise_between_and_order_change_nothing(names: list[str], rng: random.Ra
     assert parse(text).stages == dict.fromkeys(LLAVA_COT.names) | written
 
 
-def test_a_million_hostile_characters_take_linear_time() -> None:
+def test_200_thousand_hostile_characters_take_linear_time() -> None:
     units = [
         "<",
         "<SUMMARY",
@@ -368,12 +368,12 @@ def test_a_million_hostile_characters_take_linear_time() -> None:
         "x<CONCLUSION>a<REASONING>b<CAPTION></CONCLUSION>c</CAPTION>",
     ]
     for unit in units:
-        many = unit * (1_000_000 // len(unit))
+        many = unit * (200_000 // len(unit))
         before = time.process_time()
         parse("<REASONING>" + many + "</REASONING>")
-        # Half a second is usual; a quadratic algorithm takes minutes.
+        # A tenth of a second is usual; a quadratic algorithm takes minutes.
         assert time.process_time() - before < 10
     before = time.process_time()
-    parse(" " * 1_000_000 + "<SUMMARY>" * 100_000)
-    validate("<SUMMARY>x</CAPTION><REASONING>" * 30_000)
+    parse(" " * 200_000 + "<SUMMARY>" * 20_000)
+    validate("<SUMMARY>x</CAPTION><REASONING>" * 6_000)
     assert time.process_time() - before < 10

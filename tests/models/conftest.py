@@ -30,3 +30,4 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("LLAVA_COT_API_KEY", raising=False)
     monkeypatch.setattr(http, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(http, "_LONGEST_WAIT", 0.02)
