@@ -175,12 +175,23 @@ class Encoder:
 
     def _without_images(self, text: str, special: bool) -> list[int]:
         """The ids of a whole text. A processor may add to them: Molmo2's adds the beginning of text."""
+        plain = self._plain.encode(text, special)
+        return (self._processed(text, special) or plain) if self._adds else plain
+
+    def _processed(self, text: str, special: bool) -> list[int]:
+        """What the processor makes of a text without images; nothing if it needs some."""
         try:
-            made = self._process(text, [], special)
-        except ModelError:  # it needs images
-            return self._plain.encode(text, special)
-        ids: list[int] = made["input_ids"][0].tolist()
+            ids: list[int] = self._process(text, [], special)["input_ids"][0].tolist()
+        except ModelError:
+            return []
         return ids
+
+    @cached_property
+    def _adds(self) -> bool:
+        """Whether the processor makes other ids of a text than the tokenizer does."""
+        text, begins, _ = self._begin([Message("user", "What is it?")], generation_prompt=True)
+        special = not begins
+        return self._processed(text, special) not in ([], self._plain.encode(text, special))
 
     def _rest(self, before: str, after: str, special: bool) -> list[int] | None:
         """The ids of what follows the last image's mark; None if they depend on what is before it."""
