@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -14,12 +15,15 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from teachers import CORRECT, INCORRECT, Priced, asked, judging, moody, questions, replying, staged
 
+from llava_cot.core.question import PLACE
 from llava_cot.data.annotation import annotate
 from llava_cot.data.annotation.annotate import AnnotationProgress, annotate_to
 from llava_cot.data.annotation.procedure import AnnotationBudget, parse_budget
 from llava_cot.data.annotation.teachers import ModelTeacher, SceneTeacher
+from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.schedule import MAX_FAILURES_IN_A_ROW
 from llava_cot.data.store import STORE_FILE, Store
@@ -111,6 +115,30 @@ def test_a_rejected_turn_removes_only_itself_and_later_ones_do_not_see_it(tmp_pa
     assert [message["value"] for message in line["conversations"][::2]] == [  # type: ignore[index]
         "Which number is 0.0?", "Which number is 0.2?"]  # fmt: skip
     assert rejects(tmp_path / "out") == {("q/0", 1): "format"}
+
+
+def test_a_picture_of_a_later_turn_is_shown_from_that_turn_on(tmp_path: Path) -> None:
+    [one] = questions(1, turns=3, root=tmp_path / "in")
+    names = [f"images/{number}.png" for number in range(3)]
+    for number, name in enumerate(names):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / "in" / name)
+    turns = tuple(replace(turn, question=f"{PLACE}{turn.question}") for turn in one.turns)
+    record = replace(
+        one, turns=turns, pictures=tuple(Picture(name, tmp_path / "in" / name) for name in names)
+    )
+    model = replying(
+        lambda question, judge, time: INCORRECT if judge else "?" if ".1" in question else staged("0")
+    )
+    run(model, [record], tmp_path / "out")
+    shown = {
+        asked(call.prompt)[-4:]: [len(m.images) for m in call.prompt.messages if m.role == "user"]
+        for call in model.calls
+        if not judging(call.prompt)
+    }
+    assert shown == {"0.0?": [1], "0.1?": [1, 1], "0.2?": [1, 2]}
+    [written] = RecordFile(tmp_path / "out")
+    assert [turn.text.count(PLACE) for turn in written.turns] == [1, 2] and len(written.pictures) == 3
 
 
 def test_what_cannot_be_asked_costs_nothing(tmp_path: Path) -> None:

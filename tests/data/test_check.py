@@ -160,16 +160,19 @@ def test_a_picture_that_leads_out_by_a_link(tmp_path: Path) -> None:
         ('{"id": "x"}', "no conversation"),
         ('{"id": "x", "conversations": [{"from": "gpt", "value": "a"}]}', "must alternate"),
         (
-            '{"id": "x", "conversations": [{"from": "human", "value": 1}, {"from": "gpt", "value": "a"}]}',
+            '{"id": "x", "conversations": [{"from": "human", "value": {}}, {"from": "gpt", "value": "a"}]}',
             "no record",
         ),
-        ('{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}', "no id"),
+        (
+            '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}',
+            "`id` is missing",
+        ),
         ('{"id": "x", "conversations": [], "questions": [{"question": "q"}]}', "no record"),
         ('{"id": "x", "conversations": [], "questions": 3}', "no record"),
-        ('{"id": "x", "question": "q", "options": 3}', "options are no list"),
-        ('{"id": "x", "question": 3}', "not a text"),
+        ('{"id": "x", "question": "q", "options": 3}', "`options` is a number, not a list"),
+        ('{"id": "x", "question": []}', "not a text"),
         ('{"id": {}, "conversations": [], "questions": []}', "not a text"),
-        ('{"id": "x", "image": {"a": 1}, "conversations": [], "questions": []}', "name is not a text"),
+        ('{"id": "x", "image": {"a": 1}, "question": "q"}', "a path, a data URL or bytes can be read"),
     ],
 )
 def test_a_line_that_is_no_record_stops_nothing(line: str, words: str, tmp_path: Path) -> None:

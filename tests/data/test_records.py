@@ -51,7 +51,7 @@ def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_other_json_is_refused_in_one_sentence() -> None:
-    with pytest.raises(DataError, match="no record of llava-cot"):
+    with pytest.raises(DataError, match="`questions` is missing"):
         from_json({"id": "1", "conversations": []}, ROOT)
 
 

@@ -10,12 +10,14 @@ import pytest
 import tiny
 from opening import Tiny, noise
 
+from llava_cot.core.question import PLACE
+from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt, Sampling
 from llava_cot.models.local.checkpoint import load_processor
 from llava_cot.models.local.encoding import Encoder
 
 PICTURES = (noise(1), noise(2, 30, 80))
-CASES = (
+CASES: tuple[tuple[Message, ...], ...] = (
     (Message("user", "How many?", PICTURES[:1]),),
     (Message("user", "Which?", PICTURES),),
     (Message("user", " Why?"),),
@@ -24,6 +26,8 @@ CASES = (
         Message("assistant", "There are 3."),
         Message("user", "And here?", PICTURES[1:]),
     ),
+    (Message("user", f"Which?\nA. {PLACE}\nB. {PLACE}", PICTURES),),
+    (Message("user", f"Is it {PLACE} there?", PICTURES[:1]),),
 )
 
 
@@ -43,8 +47,10 @@ def by_transformers(kind: Tiny, messages: tuple[Message, ...]) -> dict[str, Any]
         {
             "role": message.role,
             "content": [
-                *({"type": "image", "image": image.pil} for image in message.images),
-                {"type": "text", "text": message.text},
+                {"type": "text", "text": part}
+                if isinstance(part, str)
+                else {"type": "image", "image": part.pil}
+                for part in message.parts
             ],
         }
         for message in messages
@@ -150,3 +156,17 @@ def test_a_processor_that_needs_images_leaves_texts_to_the_tokenizer(
     encoder = fresh(opened("llava"))
     monkeypatch.setattr(type(encoder._processor), "__call__", refuse)
     assert encoder.encode(Prompt(CASES[2])).ids == before
+
+
+def test_a_template_that_moves_pictures_is_refused_where_their_order_matters(
+    opened: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fresh(opened("llava"))
+    template = (
+        "{% for m in messages %}{% for p in m.content if p.type == 'image' %}<image>{% endfor %}"
+        "{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
+    )
+    monkeypatch.setattr(encoder._processor, "chat_template", template)
+    assert encoder.encode(Prompt((Message("user", "Which?", PICTURES),))).head is not None
+    with pytest.raises(ModelError, match="cannot keep pictures at their places within a text"):
+        encoder.encode(Prompt((Message("user", f"Is {PLACE} like {PLACE}?", PICTURES),)))

@@ -16,11 +16,12 @@ from endpoint_double import Double, configure
 from PIL import Image
 
 from llava_cot import ask, ask_sync, open_model
-from llava_cot.core.question import Question, load_image
+from llava_cot.core.question import PLACE, Question, load_image
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
 from llava_cot.models.endpoint.client import EndpointModel
+from llava_cot.models.endpoint.prompts import messages
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.search import Event, TextDelta
 
@@ -126,6 +127,14 @@ async def test_images_arrive_whole_and_before_the_text() -> None:
         await ask(model, None, QUESTION, method="single")
     assert behind.calls[-1].prompt == Prompt.of(QUESTION.text, (PICTURE,))
     assert [part["type"] for part in server.bodies[-1]["messages"][-1]["content"]] == ["image_url", "text"]
+
+
+def test_images_within_a_text_are_sent_at_their_places() -> None:
+    prompt = Prompt.of(f"Is {PLACE} like {PLACE}", (PICTURE, PICTURE))
+    for way, last in (("continue", "image_url"), ("none", "text")):
+        turns, _ = messages(prompt, way, ("</SUMMARY>",), None)  # type: ignore[arg-type]
+        kinds = [part["type"] for part in turns[0]["content"]]
+        assert kinds[:4] == ["text", "image_url", "text", "image_url"] and kinds[-1] == last
 
 
 @pytest.mark.parametrize("way", WAYS)

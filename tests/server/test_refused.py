@@ -56,8 +56,12 @@ def ask(**settings: Any) -> dict[str, Any]:
     return {"model": "scripted", "messages": ASK} | settings
 
 
-def with_picture(url: str) -> dict[str, Any]:
-    part = {"type": "image_url", "image_url": {"url": url}}
+def with_part(part: dict[str, Any]) -> dict[str, Any]:
+    return ask(messages=[{"role": "user", "content": [part, {"type": "text", "text": "How many?"}]}])
+
+
+def with_picture(url: str, **more: Any) -> dict[str, Any]:
+    part = {"type": "image_url", "image_url": {"url": url} | more}
     return ask(messages=[{"role": "user", "content": [part, {"type": "text", "text": "How many?"}]}])
 
 
@@ -84,7 +88,40 @@ def said(*roles: str) -> dict[str, Any]:
         (ask(messages="hello"), 400, "messages: "),
         (ask(messages=[{"role": "user"}]), 400, "messages.0.content: Field required"),
         (ask(messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: "),
-        (ask(messages=[{"role": "user", "content": [{"type": "video"}]}]), 400, "messages.0.content"),
+        (
+            with_part({"type": "video"}),
+            400,
+            "messages.0.content.0.type: 'video' is not supported; send 'text', 'image",
+        ),
+        (with_part({"type": "input_image"}), 400, "'input_image' is not supported"),
+        (with_part({}), 400, "messages.0.content.0: "),
+        (with_part({"type": "image_url"}), 400, "messages.0.content.0.image_url: Field required"),
+        (with_part({"type": "image_url", "image_url": {}}), 400, "messages.0.content.0.image_url.url: "),
+        (with_part({"type": "image_url", "image_url": "data:image/png;base64,"}), 400, "it is empty"),
+        (with_part({"type": "image_url", "image_url": "x.png"}), 400, "not a URL"),
+        (
+            with_part({"type": "text", "text": "x", "txt": 1}),
+            400,
+            "messages.0.content.0.txt: there is no such",
+        ),
+        (with_picture("x", detail="low"), 400, "messages.0.content.0.image_url.detail: "),
+        (ask(messages=[{"role": "user", "content": 3}]), 400, "messages.0.content: "),
+        (ask(messages=[{"role": "user", "content": "a\ufdd1"}]), 400, "U+FDD1"),
+        (ask(temperatur_=0), 400, "temperatur_: there is no such field; did you mean temperature? drop it"),
+        (ask(max_token=5), 400, "max_token: there is no such field; did you mean max_tokens? drop it"),
+        (ask(frobnicate=1), 400, "frobnicate: there is no such field; drop it"),
+        (
+            ask(search={"method_": "single"}),
+            400,
+            "search.method_: there is no such field; did you mean method?",
+        ),
+        (
+            ask(stream_options={"include_usge": True}),
+            400,
+            "stream_options.include_usge: there is no such field",
+        ),
+        (ask(chat_template_kwargs={"enable_thinking": False}), 400, "chat_template_kwargs: there is no such"),
+        (ask(reasoning_effort="low"), 400, "reasoning_effort: there is no such field"),
         (ask(messages=[{"role": "user", "content": "\ud800"}]), 400, "half of a surrogate pair"),
         (ask(messages=[{"role": "user", "content": " "}]), 400, "the question is empty"),
         (ask(messages=[{"role": "user", "content": "x" * 200_001}]), 400, "at most 200000"),
@@ -155,7 +192,7 @@ def test_a_name_that_no_server_can_run_is_unknown(server: Served, name: str) -> 
 @pytest.mark.parametrize(
     "harmless",
     [
-        {"user": "me", "metadata": {}, "frobnicate": 1},
+        {"user": "me", "metadata": {}, "store": False, "frobnicate": None, "best_of": 1},
         {"tools": [], "tool_choice": "none", "logprobs": False, "response_format": {"type": "text"}},
         {"presence_penalty": 0.0, "frequency_penalty": 0, "logit_bias": None, "n": None, "stop": None},
         {"stream_options": None, "temperature": 0, "top_p": 1, "max_tokens": 10**9},
@@ -163,6 +200,34 @@ def test_a_name_that_no_server_can_run_is_unknown(server: Served, name: str) -> 
 )
 def test_fields_without_effect_are_accepted(server: Served, harmless: dict[str, Any]) -> None:
     assert post(server, ask(**harmless)).status_code == 200
+
+
+def test_pictures_stay_where_they_are_among_the_texts() -> None:
+    model = ScriptedModel(noisy)
+    urls = [
+        f"data:image/png;base64,{base64.b64encode(file(Image.new('RGB', (8, n)))).decode()}" for n in (3, 5)
+    ]
+    one, two = ({"type": "image_url", "image_url": url} for url in urls)
+
+    def texts(*words: str) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": word} for word in words]
+
+    which, a, b = texts("Which?", "A. ", "B. ")
+    system = {"role": "system", "content": "Be brief."}
+    cases: list[tuple[list[Any], list[Any]]] = [
+        ([{"role": "user", "content": [which, a, one, b, two]}], ["Which?\nA. ", 3, "B. ", 5]),
+        ([system, {"role": "user", "content": [one, two, which]}], [3, 5, "Be brief.\nWhich?"]),
+        ([system, {"role": "user", "content": [which, one]}], ["Be brief.\nWhich?", 3]),
+        (
+            [{"role": "system", "content": [one]}, {"role": "user", "content": [which, two]}],
+            [3, "\nWhich?", 5],
+        ),
+    ]
+    with served(model) as running:
+        for messages, parts in cases:
+            assert post(running, ask(model="scripted:single", messages=messages)).status_code == 200
+            found = model.calls[-1].prompt.messages[0].parts
+            assert [part if isinstance(part, str) else part.pil.height for part in found] == parts
 
 
 def test_unknown_addresses_and_http_methods(server: Served) -> None:

@@ -12,6 +12,7 @@ import tiny
 import torch
 from training import picture, record
 
+from llava_cot.core.question import PLACE
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.errors import DataError
 from llava_cot.models.base import Prompt
@@ -56,7 +57,16 @@ def cases(folder: Path) -> list[Record]:
         record(folder, 2, turns=3),
         record(folder, 3, pictures=2, turns=2),
         record(folder, 4, pictures=0, turns=2),
+        within(folder, 5),
     ]
+
+
+def within(folder: Path, number: int) -> Record:
+    """A record with pictures at places in its texts: one in the first turn, two in the third."""
+    one = record(folder, number, pictures=3, turns=3)
+    first, second, third = one.turns
+    third = replace(third, question=f"Which is {PLACE}?", options=("this", PLACE))
+    return replace(one, turns=(replace(first, question=f"Is it {PLACE}?"), second, third))
 
 
 def test_the_assistants_words_and_end_tokens_are_learned_and_nothing_else(
@@ -110,13 +120,16 @@ def test_a_prompt_has_the_ids_that_the_model_is_asked_with(
 
 
 def test_inputs_are_those_the_processor_makes_of_the_whole(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    for one in cases(tmp_path)[:3]:
+    for one in (*cases(tmp_path)[:3], within(tmp_path, 5)):
         row = RowEncoder(checkpoint, "staged").row(one)
         images = load_pictures(one)
         turns = [
             {
                 "role": m.role,
-                "content": [*({"type": "image"} for _ in m.images), {"type": "text", "text": m.text}],
+                "content": [
+                    {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+                    for part in m.parts
+                ],
             }
             for m in conversation(one, "staged", images)
         ]
@@ -218,3 +231,17 @@ def test_a_broken_picture_names_its_record(checkpoints: Opened, tmp_path: Path) 
         one = Record("made/7", (Turn("What?", "that"),), (shown,))
         with pytest.raises(DataError, match=rf"'made/7'.*{shown.name}"):
             encoder.row(one)
+
+
+def test_a_picture_of_a_later_turn_is_not_seen_in_an_earlier_one(tmp_path: Path) -> None:
+    one = within(tmp_path, 5)
+    images = load_pictures(one)
+    messages = conversation(one, "staged", images)
+    assert [[image.name for image in message.images] for message in messages[::2]] == [
+        [images[0].name], [], [images[1].name, images[2].name]]  # fmt: skip
+    first = replace(one.turns[0], response=None, answer=None)
+    later = conversation(replace(one, turns=(first, *one.turns[1:])), "staged", images)
+    assert [len(message.images) for message in later] == [1, 0, 2, 0], "it goes with the next turn"
+    last = replace(one.turns[2], response=None, answer=None)
+    cut = conversation(replace(one, turns=(*one.turns[:2], last)), "staged", images)
+    assert [len(message.images) for message in cut] == [1, 0, 0, 0]

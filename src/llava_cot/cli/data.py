@@ -145,7 +145,7 @@ _Benchmarks = Annotated[
     typer.Option(
         "--benchmark",
         metavar="PATH",
-        help="Find its questions: a TSV of VLMEvalKit, or a folder or .jsonl of records. Repeatable.",
+        help="Find its questions: a TSV of VLMEvalKit, or a folder or file of records. Repeatable.",
     ),
 ]
 

@@ -105,14 +105,14 @@ def option_of(answer: str, options: Sequence[str]) -> int | None:
         return meant[0]
     if found := _ALONE.fullmatch(answer) or _LEADING.match(answer):
         index = ascii_uppercase.index((found[1] or found[2]).upper())
-        if index < len(options):
+        if index < len(options) and options[index]:
             return index
     return meant[0] if len(meant) == 1 else None
 
 
 def chosen_option(conclusion: str, options: Sequence[str]) -> int | None:
     """The number of the one option that a conclusion chooses, from 0; None if it chooses none or several."""
-    chosen = [i for i in range(len(options)) if _of_options(conclusion, i, options) is True]
+    chosen = [i for i, option in enumerate(options) if option and _of_options(conclusion, i, options)]
     return chosen[0] if len(chosen) == 1 else None
 
 
@@ -150,7 +150,7 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
         meant = _mentioned(given, [normal(option) for option in options])
     if right in meant:
         return True if len(meant) == 1 else None
-    numeric = read_number(conclusion) is not None and all(map(read_number, options))
+    numeric = read_number(conclusion) is not None and all(map(read_number, filter(None, options)))
     return False if meant or numeric else None
 
 

@@ -62,12 +62,23 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def path_inside(root: Path, name: str) -> Path:
-    """The file of a relative name under a root. Raises DataError for a name that leads out of the root."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    target = (root / path).resolve()
-    if path.is_absolute() or not target.is_relative_to(root.resolve()):
+    """The file of a name under a root. Raises DataError for a name that leads out of the root."""
+    try:
+        target = (root / PurePosixPath(name.replace("\\", "/"))).resolve()
+    except (OSError, RuntimeError, ValueError):  # a zero byte, a loop of links
+        raise DataError(f"{name!r} is no path") from None
+    if not target.is_relative_to(root.resolve()):
         raise DataError(f"the picture {name!r} lies outside of {root}; a name is a path below it")
     return target
+
+
+def relative_name(root: Path, name: str) -> str:
+    """A path as a name relative to the root: an absolute one below it is shortened, any other stays."""
+    path = Path(name)
+    for base in (root.absolute(), root.resolve()):
+        if path.is_absolute() and path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return name
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -6,12 +6,11 @@ import re
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from llava_cot.core.wording import one_line
+from llava_cot.core.wording import meant, one_line
 
 T = TypeVar("T")
 _NAME = re.compile("[a-z][a-z0-9_-]*")
@@ -139,6 +138,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def unknown(self, name: str) -> ValueError:
         """The error for a name that is not registered, with the one that it resembles."""
-        similar = get_close_matches(name, self, 1)
-        meant = f"did you mean {similar[0]}? There are" if similar else "choose one of"
-        return ValueError(f"there is no {self.noun} {name!r}; {meant} {', '.join(self)}")
+        similar = meant(name, self)
+        listed = f"{similar}There are" if similar else "choose one of"
+        return ValueError(f"there is no {self.noun} {name!r}; {listed} {', '.join(self)}")

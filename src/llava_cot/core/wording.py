@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+# Where a picture stands in a text: a code point that Unicode keeps for internal use, so that nothing that
+# people write means it. Without any in a text, its pictures come before it.
+PLACE = "\ufdd1"
+_PICTURE = "[picture]"  # a place in a text that is shown without its pictures
 
 # C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
 # words may hold escape sequences, and a terminal would obey them.
@@ -14,8 +21,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def printable(text: str) -> str:
-    """Text without the control characters that would steer a terminal."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+    """Text without the control characters that would steer a terminal, with words in place of pictures."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", shown_places(text).replace("\r\n", "\n"))
+
+
+def shown_places(text: str) -> str:
+    """A text with words at its pictures' places."""
+    return text.replace(PLACE, _PICTURE)
 
 
 def writable(text: str) -> str:
@@ -32,6 +44,12 @@ def shortened(text: str, most: int = 40) -> str:
     """One line of at most so many characters."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The name that an unknown one resembles, as part of a sentence: "did you mean top_p? "; else nothing."""
+    similar = get_close_matches(name, list(known), 1)
+    return f"did you mean {similar[0]}? " if similar else ""
 
 
 def first_fault(error: ValidationError) -> str:

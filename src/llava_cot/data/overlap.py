@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from llava_cot.core.images import ImageLimits, load_image
-from llava_cot.data.reading import RecordFile
-from llava_cot.data.record import Picture, Record
+from llava_cot.core.question import PLACE
+from llava_cot.data.reading import SUFFIXES, RecordFile
+from llava_cot.data.record import IMAGE_MARK, Picture, Record
 from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError, ImageError, needs_extra
 
@@ -72,7 +73,9 @@ def normalize(text: str) -> str:
 
     Signs within a word stay ("3.5", "x-1", "50%"), so that different numbers stay different.
     """
-    words = unicodedata.normalize("NFKC", text).replace("<image>", " ").casefold().split()
+    words = (
+        unicodedata.normalize("NFKC", text).replace(IMAGE_MARK, " ").replace(PLACE, " ").casefold().split()
+    )
     return " ".join(word for word in (word.strip(_MARKS) for word in words) if word)
 
 
@@ -83,7 +86,9 @@ def question_key(record: Record) -> str:
 
 def _keys(record: Record) -> list[str]:
     return [
-        " | ".join([normalize(turn.question), *sorted(normalize(option) for option in turn.options)])
+        " | ".join(
+            [normalize(turn.question), *sorted(normalize(option) for option in turn.options if option)]
+        )
         for turn in record.turns
     ]
 
@@ -261,6 +266,6 @@ def _benchmark_records(path: Path) -> Iterator[Record]:
     if path.suffix.lower() == ".tsv":
         yield from read_tsv(path)
         return
-    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".jsonl"):
-        raise DataError(f"{path} is no benchmark; name a TSV of VLMEvalKit, or a folder or .jsonl of records")
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in SUFFIXES):
+        raise DataError(f"{path} is no benchmark; name a TSV of VLMEvalKit, or a folder or file of records")
     yield from RecordFile(path)

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.core.files import path_inside
+from llava_cot.core.files import path_inside, relative_name
+from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
-from llava_cot.data.record import Picture, Record, Turn, from_json
-from llava_cot.data.sources.chats import read_conversation
+from llava_cot.data.record import (
+    Picture,
+    Record,
+    Turn,
+    from_json,
+    object_field,
+    options_field,
+    picture_values,
+    text_field,
+)
+from llava_cot.data.sources.chats import place_marks, read_conversation, row_picture
+from llava_cot.data.sources.row_files import is_json_array, json_items
+from llava_cot.data.sources.tsv import lettered_options, parse_list, tsv_rows
 from llava_cot.errors import DataError
 
 T = TypeVar("T")
 DATA_FILES = ("train.jsonl", "questions.jsonl")
+SUFFIXES = (".jsonl", ".json", ".csv")
+_SKILLS = ("type", "skill", "category")  # of a question, by which `eval` reports
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,9 @@ class RecordFile:
             yield replace(record, turns=tuple(_answered(turn) for turn in record.turns))
 
     def __len__(self) -> int:
-        """The number of lines that are not empty; they are not parsed."""
+        """The number of records, or of lines that are not empty, which are not parsed."""
+        if self.file.suffix.lower() == ".csv" or is_json_array(self.file):
+            return sum(1 for _ in _places(self.file))
         with self.file.open("rb") as lines:
             return sum(bool(line.strip()) for line in lines)
 
@@ -76,14 +93,52 @@ def _answered(turn: Turn) -> Turn:
 
 
 def read_records(file: Path) -> Iterator[Record]:
-    """The records of a data file as they are. Raises DataError for a line that holds none."""
-    for line in read_lines(file):
-        where = f"{file}, line {line.number}"
-        if line.record is None:
-            raise DataError(f"{where}: {line.problem}")
-        if line.outside:
-            raise DataError(f"{where}: the picture {line.outside[0]!r} lies outside of the folder")
-        yield line.record
+    """The records of a data file as they are: of JSONL, a JSON list, or CSV with a header.
+
+    Raises DataError, with the file and the line, for what holds no record.
+    """
+    for where, record, problem, outside in _places(file):
+        if record is None:
+            raise DataError(f"{file}, {where}: {problem}")
+        if outside:
+            raise DataError(f"{file}, {where}: the picture {outside[0]!r} lies outside of the folder")
+        yield record
+
+
+def _places(file: Path) -> Iterator[tuple[str, Record | None, str, tuple[str, ...]]]:
+    """The records of a file, each with its place, or with what is wrong there."""
+    if file.suffix.lower() == ".csv":
+        rows: Iterator[tuple[str, Any]] = tsv_rows(file, ("question",), ",")
+    elif is_json_array(file):
+        rows = json_items(file)
+    else:
+        for line in read_lines(file):
+            yield f"line {line.number}", line.record, line.problem, line.outside
+        return
+    for number, (where, row) in enumerate(rows, 1):
+        try:
+            value = _csv_line(row, f"{file.stem}-{number}") if file.suffix.lower() == ".csv" else row
+            yield where, *_record(value, file.parent)
+        except DataError as error:
+            yield where, None, str(error), ()
+
+
+# The columns of CSV that are fields of a record; A, B, C ... are options, and any other goes into `extra`.
+_COLUMNS = ("id", "index", "question", "answer", "options", "hint", "hints", "image", "images", "image_path")
+
+
+def _csv_line(row: Mapping[str, str], id: str) -> dict[str, Any]:
+    """A row of CSV as a line of JSONL; an empty cell is the same as an absent one."""
+    filled = {name: value for name, value in row.items() if value}
+    listed = row.get("options", "")
+    options = parse_list(listed) if listed[:1] == "[" else listed or list(lettered_options(row))
+    images = [path for name in ("image", "images", "image_path") for path in parse_list(row.get(name, ""))]
+    others = {
+        n: v for n, v in filled.items() if n not in _COLUMNS and not (len(n) == 1 and n in ascii_uppercase)
+    }
+    fields: dict[str, Any] = {n: filled[n] for n in ("question", "answer", "hint", "hints") if n in filled}
+    id = filled.get("id") or filled.get("index") or id
+    return {"id": id, **fields, "options": options, "images": images, "extra": others}
 
 
 def read_lines(file: Path) -> Iterator[DataLine]:
@@ -99,9 +154,7 @@ def read_lines(file: Path) -> Iterator[DataLine]:
 def _line(number: int, end: int, data: bytes, root: Path) -> DataLine:
     try:
         value = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
-        if not isinstance(value, dict):
-            return DataLine(number, end, problem="it is no record, which is an object in braces")
-        record, outside = _record(value, root)
+        record, problem, outside = _record(value, root)
     except UnicodeDecodeError as error:
         return DataLine(number, end, problem=f"it is no UTF-8 text ({error.reason})")
     except RecursionError:
@@ -110,76 +163,71 @@ def _line(number: int, end: int, data: bytes, root: Path) -> DataLine:
         return DataLine(number, end, problem=str(error))
     except ValueError as error:
         return DataLine(number, end, problem=f"it is no JSON ({error})")
-    return DataLine(number, end, record, outside=outside)
+    return DataLine(number, end, record, problem, outside)
 
 
-def _record(line: Mapping[str, Any], root: Path) -> tuple[Record, tuple[str, ...]]:
-    """The record of a line in any of three forms, and its pictures outside of the root."""
-    names = _names(line)
-    bare = {key: value for key, value in line.items() if key not in ("image", "images")}
-    if isinstance(bare.get("id"), int):
-        bare["id"] = str(bare["id"])
-    if "questions" in bare:
-        record = from_json(bare, root)
-    elif "question" in bare:
-        record = _scene(bare)
-    else:
-        record = _chat({**bare, "images": names})
-    _check_types(record)
-    pictures, outside = [], []
-    for name in names:
-        try:
-            pictures.append(Picture(name, path_inside(root, name)))
-        except (DataError, ValueError):  # a ValueError: a name with a zero byte in it
-            outside.append(name)
-    return replace(record, pictures=tuple(pictures)), tuple(outside)
-
-
-def _names(line: Mapping[str, Any]) -> list[str]:
-    names = [line["image"]] if line.get("image") else line.get("images") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise DataError("it is no record: a picture's name is not a text")
-    return names
-
-
-def _scene(line: Mapping[str, Any]) -> Record:
-    """A line of `llava-cot scenes`: one question with its answer, and no response yet."""
-    options = line.get("options") or ()
-    if not isinstance(options, list | tuple):
-        raise DataError("it is no record: its options are no list")
-    turn = Turn(line["question"], line.get("answer"), tuple(options))
-    extra = {"type": line["type"]} if isinstance(line.get("type"), str) else {}
-    return Record(line.get("id", ""), (turn,), extra=extra)
-
-
-def _chat(line: Mapping[str, Any]) -> Record:
-    """A line of LLaVA-CoT-100k: questions and replies, staged or not; no standard answers."""
+def _record(line: Any, root: Path) -> tuple[Record, str, tuple[str, ...]]:
+    """The record of a line in any of three forms, and its pictures outside of the root. Raises DataError."""
+    if not isinstance(line, Mapping):
+        raise DataError("it is no record, which is an object in braces")
     try:
-        conversation = read_conversation(line)
+        images = picture_values(line)
+        bare = {key: value for key, value in line.items() if key not in ("image", "images")}
+        if bare.get("questions") is not None:
+            record = from_json(bare, root)
+        elif bare.get("question") is not None:
+            record = _question(bare, len(images))
+        else:
+            record, images = _chat(line)
+        _check(record, len(images))
+        pictures, outside = _pictures(record.id, images, root)
     except DataError as error:
         raise DataError(f"it is no record: {error}") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"it is no record ({type(error).__name__}: {error})") from None
+    return replace(record, pictures=pictures), "", outside
+
+
+def _pictures(id: str, images: Sequence[Any], root: Path) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+    """The pictures below the root, and the names of those outside of it. Raises DataError for others."""
+    pictures, outside = [], []
+    for number, image in enumerate(images):
+        if not isinstance(image, str) or not image or image[:5].lower() == "data:" or "://" in image[:20]:
+            pictures.append(row_picture(image, root, "images", f"{id}-{number}"))
+            continue
+        name = relative_name(root, image)
+        try:
+            pictures.append(Picture(name, path_inside(root, name)))
+        except DataError:
+            outside.append(name)
+    return tuple(pictures), tuple(outside)
+
+
+def _question(line: Mapping[str, Any], pictures: int) -> Record:
+    """A line with one question and its answer, and no response yet, such as those of `llava-cot scenes`."""
+    texts = text_field(line, "question", ""), options_field(line, "")
+    question, options = place_marks(*texts, pictures) if pictures else texts
+    hints = next((text_field(line, name, "") for name in ("hints", "hint") if line.get(name)), None)
+    turn = Turn(question, text_field(line, "answer", "", None), options, hints)
+    extra = object_field(line, "extra")
+    extra |= {name: line[name] for name in _SKILLS if isinstance(line.get(name), str)}
+    return Record(text_field(line, "id", ""), (turn,), extra=extra)
+
+
+def _chat(line: Mapping[str, Any]) -> tuple[Record, list[Any]]:
+    """A line of LLaVA-CoT-100k: questions and replies without standard answers; and its pictures."""
+    conversation = read_conversation(line)
     turns = tuple(
         replace(turn, answer=None, response=turn.response or turn.answer or "") for turn in conversation.turns
     )
-    return Record(line.get("id", ""), turns, source=line.get("source", ""))
+    record = Record(text_field(line, "id", ""), turns, source=text_field(line, "source", "", ""))
+    return record, list(conversation.images)
 
 
-def _check_types(record: Record) -> None:
-    """`from_json` takes values as they are. Raises DataError for one that is not a text."""
-    texts: list[Any] = [record.id, record.source, record.license]
-    for turn in record.turns:
-        texts += [turn.question, *turn.options]
-        texts += [text for text in (turn.answer, turn.hints, turn.response) if text is not None]
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError("it is no record: its id, or a text in it, is not a text")
+def _check(record: Record, pictures: int) -> None:
     if not record.id or not record.turns:
-        raise DataError(f"it is no record: it has no {'turns' if record.id else 'id'}")
-    if any(len(turn.options) > 26 for turn in record.turns):
-        raise DataError("it is no record: a question has more than 26 options, one a letter")
-    if not isinstance(record.extra, Mapping):
-        raise DataError("it is no record: `extra` is not an object")
+        raise DataError(f"it has no {'turns' if record.id else 'id'}")
+    places = sum(turn.text.count(PLACE) for turn in record.turns)
+    if places not in (0, pictures):
+        raise DataError(f"its texts have places for {places} pictures, and there are {pictures}")
 
 
 def random_items(items: Iterable[T], count: int, seed: int) -> tuple[list[T], int]:

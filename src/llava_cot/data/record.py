@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b, sha256
 from json import dumps
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from llava_cot.core.files import path_inside
-from llava_cot.core.question import Question, question_text
+from llava_cot.core.files import path_inside, relative_name
+from llava_cot.core.question import PLACE, Question, question_text
 from llava_cot.errors import DataError
 
+IMAGE_MARK = "<image>"  # where a picture stands in the texts of conversations, as LLaVA writes it
 DUELS = "duels"  # the source of records that train a judge
 
 
@@ -68,7 +69,8 @@ class Record:
 
     id: str  # unique within its data set
     turns: tuple[Turn, ...]  # one or more
-    pictures: tuple[Picture, ...] = ()  # shown before the first question
+    # At the `PLACE`s in the turns' texts; if there are none, before the first question.
+    pictures: tuple[Picture, ...] = ()
     source: str = ""  # the name of the source that it came from
     license: str = ""  # that of its authors: an SPDX identifier where there is one, empty if they do not say
     # What else the source has, such as the type of question: plain JSON, for reports to group by.
@@ -84,7 +86,8 @@ def to_json(record: Record) -> dict[str, Any]:
         image, images  the name of one picture, or of several, relative to the file's folder
         conversations  {from: human, value} and {from: gpt, value} in turn; gpt's value is the response, or
                        else the standard answer, or else empty
-        questions      for each turn {question, answer, options, hints, annotated}, without what is empty
+        questions      for each turn {question, answer, options, hints, annotated}, without what is empty;
+                       a picture within a text is U+FDD1 (`PLACE`) here, and <image> in conversations
         source, licence, extra
     """
     line: dict[str, Any] = {"id": record.id}
@@ -96,7 +99,10 @@ def to_json(record: Record) -> dict[str, Any]:
     line["conversations"] = [
         {"from": speaker, "value": value}
         for turn in record.turns
-        for speaker, value in (("human", turn.text), ("gpt", turn.response or turn.answer or ""))
+        for speaker, value in (
+            ("human", turn.text.replace(PLACE, IMAGE_MARK)),
+            ("gpt", turn.response or turn.answer or ""),
+        )
     ]
     line["questions"] = [
         {
@@ -117,37 +123,131 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(line: Mapping[str, Any], root: Path) -> Record:
-    """The record of a line that `to_json` made; its pictures are files under `root`.
+    """The record of a line as `to_json` makes it; its pictures are files under `root`.
 
-    Raises DataError if the line is another one, or names a picture outside of `root`.
+    Null is the same as absent, a number the same as its digits. Raises DataError, which names the field, if
+    the line is another one, or names a picture outside of `root`.
     """
-    try:
-        names = [line["image"]] if "image" in line else list(line.get("images", ()))
-        replies = [message["value"] for message in line["conversations"][1::2]]
-        turns = tuple(
-            Turn(
-                question=question["question"],
-                answer=question.get("answer"),
-                options=tuple(question.get("options", ())),
-                hints=question.get("hints"),
-                response=reply if question.get("annotated") else None,
-            )
-            for question, reply in zip(line["questions"], replies, strict=True)
-        )
-        return Record(
-            id=line["id"],
-            turns=turns,
-            pictures=tuple(Picture(name, path_inside(root, name)) for name in names),
-            source=line.get("source", ""),
-            license=line.get("licence", ""),
-            extra=line.get("extra", {}),
-        )
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
+    replies = objects_field(line, "conversations", "")[1::2]
+    questions = objects_field(line, "questions", "")
+    if len(replies) != len(questions):
         raise DataError(
-            f"this is no record of llava-cot ({type(error).__name__}: {error}): {str(line)[:200]}"
-        ) from None
+            f"`questions` has {len(questions)} entries, and `conversations` {len(replies)} replies"
+        )
+    turns = []
+    for number, (question, reply) in enumerate(zip(questions, replies, strict=True)):
+        at = f"questions[{number}]."
+        response = text_field(reply, "value", f"conversations[{2 * number + 1}].", "")
+        turns.append(
+            Turn(
+                question=text_field(question, "question", at),
+                answer=text_field(question, "answer", at, None),
+                options=options_field(question, at),
+                hints=text_field(question, "hints", at, None),
+                response=response if question.get("annotated") else None,
+            )
+        )
+    names = [relative_name(root, name) for name in picture_names(line)]
+    return Record(
+        id=text_field(line, "id", ""),
+        turns=tuple(turns),
+        pictures=tuple(Picture(name, path_inside(root, name)) for name in names),
+        source=text_field(line, "source", "", ""),
+        license=text_field(line, "licence", "", ""),
+        extra=object_field(line, "extra"),
+    )
+
+
+_Default = TypeVar("_Default", str, None)
+
+
+@overload
+def text_field(line: Mapping[str, Any], name: str, at: str) -> str: ...
+@overload
+def text_field(line: Mapping[str, Any], name: str, at: str, default: _Default) -> str | _Default: ...
+def text_field(line: Mapping[str, Any], name: str, at: str, default: Any = ...) -> Any:
+    """A field that holds a text, or a number, which becomes its digits; null is the same as absent.
+
+    Raises DataError for any other value, and for an absent field without a default; `at` stands before the
+    name in the message.
+    """
+    value = line.get(name)
+    if value is None:
+        if default is ...:
+            raise DataError(f"`{at}{name}` is missing")
+        return default
+    return _text(value, f"{at}{name}")
+
+
+def _text(value: object, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise _wrong(where, value, "a text")
+
+
+def options_field(line: Mapping[str, Any], at: str) -> tuple[str, ...]:
+    """The field `options`; null among them is a letter without an option. Raises DataError."""
+    options = line.get("options")
+    if options is None:
+        return ()
+    if not isinstance(options, list | tuple):
+        raise _wrong(f"{at}options", options, "a list")
+    if len(options) > len(ascii_uppercase):
+        raise DataError(f"`{at}options` has {len(options)} entries; give at most 26, one a letter")
+    return tuple("" if o is None else _text(o, f"{at}options[{i}]") for i, o in enumerate(options))
+
+
+def object_field(line: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A field that holds an object; empty where it is absent. Raises DataError."""
+    value = line.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise _wrong(name, value, "an object")
+    return dict(value or {})
+
+
+def objects_field(line: Mapping[str, Any], name: str, at: str) -> list[Mapping[str, Any]]:
+    """A field that holds a list of objects. Raises DataError."""
+    value = line.get(name)
+    if not isinstance(value, list | tuple):
+        raise _wrong(f"{at}{name}", value, "a list")
+    for number, one in enumerate(value):
+        if not isinstance(one, Mapping):
+            raise _wrong(f"{at}{name}[{number}]", one, "an object")
+    return list(value)
+
+
+def picture_values(line: Mapping[str, Any]) -> list[Any]:
+    """What the fields `image` and `images` hold, one value or a list each; equal lists count once."""
+    one, several = line.get("image"), line.get("images")
+    values = [v for v in (*as_list(one), *as_list(several)) if v is not None]
+    return values[: len(values) // 2] if one and as_list(one) == as_list(several) else values
+
+
+def as_list(value: Any) -> list[Any]:
+    """A field that may hold one value, several or none, as a list."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def picture_names(line: Mapping[str, Any]) -> list[str]:
+    """The paths in the fields `image` and `images`. Raises DataError."""
+    for value in (names := picture_values(line)):
+        if not isinstance(value, str) or not value:
+            raise _wrong("image", value, "the path of a file")
+    return names
+
+
+_KINDS = {dict: "an object", list: "a list", tuple: "a list", str: "a text", bool: "true or false"}
+
+
+def _wrong(where: str, value: object, wanted: str) -> DataError:
+    if value is None:
+        return DataError(f"`{where}` is missing")
+    kind = _KINDS.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+    return DataError(f"`{where}` is {'empty' if value == '' else kind}, not {wanted}")
 
 
 def digest(*texts: str, size: int = 16) -> bytes:
@@ -155,12 +255,32 @@ def digest(*texts: str, size: int = 16) -> bytes:
     return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
+def pictures_until(record: Record, number: int) -> int:
+    """How many of a record's pictures are seen in a turn, counted from 0: none of a later turn's."""
+    places = [turn.text.count(PLACE) for turn in record.turns]
+    return sum(places[: number + 1]) if any(places) else len(record.pictures)
+
+
+def with_turns(record: Record, numbers: Collection[int]) -> Record:
+    """The record with only the turns of these numbers. The pictures of others go with the next one."""
+    turns: list[Turn] = []
+    waiting = 0  # places of turns that are left out
+    for number, turn in enumerate(record.turns):
+        if number in numbers:
+            turns.append(replace(turn, question=PLACE * waiting + turn.question))
+            waiting = 0
+        else:
+            waiting += turn.text.count(PLACE)
+    return replace(record, turns=tuple(turns), pictures=record.pictures[: len(record.pictures) - waiting])
+
+
 def annotated(record: Record, responses: Mapping[int, str]) -> Record:
     """The record with only the turns that have a response, by their number, and with these."""
     turns = tuple(
-        replace(turn, response=responses[i]) for i, turn in enumerate(record.turns) if i in responses
+        replace(turn, response=responses[i]) if i in responses else turn
+        for i, turn in enumerate(record.turns)
     )
-    return replace(record, turns=turns)
+    return with_turns(replace(record, turns=turns), responses)
 
 
 def record_key(record: Record) -> str:

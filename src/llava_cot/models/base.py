@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from llava_cot.core.question import LoadedImage
+from llava_cot.core.question import PLACE, LoadedImage, in_order
 from llava_cot.errors import ModelError
 
 Finish = Literal["stop", "eos", "length"]
@@ -25,11 +25,17 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. Its images come before its text, so that prompts on one image share a prefix."""
+    """One turn. Its images come before its text, so that prompts on one image share a prefix, or at its
+    `PLACE`s."""
 
     role: Role
     text: str
     images: tuple[LoadedImage, ...] = ()
+
+    @property
+    def parts(self) -> list[str | LoadedImage]:
+        """Text and images in their order."""
+        return in_order(self.text, self.images)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,10 @@ class Continuation:
     prompt_tokens: int
     completion_tokens: int
     usd: float | None = None
+
+    def __post_init__(self) -> None:
+        if PLACE in self.text:  # else it would take a picture's place in a prompt with this text
+            object.__setattr__(self, "text", self.text.replace(PLACE, "\N{REPLACEMENT CHARACTER}"))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from string import ascii_uppercase
 
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, lettered
 from llava_cot.core.stages import StageFormat, parse, render, without_tags
 from llava_cot.core.tags import find_tags
 from llava_cot.models.base import Continuation, Message, Model, Prompt
@@ -60,10 +59,10 @@ def plain(text: str, fmt: StageFormat, stage: str | None) -> str:
 
 def answer_form(question: Question) -> str:
     """The form of the answer that a prompt requests."""
-    letters = ascii_uppercase[: len(question.options)]
+    letters = [letter for letter, _ in lettered(question.options)]
     if not letters:
         return "the answer alone, as briefly as the question allows"
-    named = f"{', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else letters
+    named = f"{', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else letters[0]
     return f"the letter of the right option alone: {named}"
 
 

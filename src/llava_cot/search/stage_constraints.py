@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import Any
 
 from pydantic_core import from_json
 
+from llava_cot.core.question import lettered
 from llava_cot.core.stages import StageFormat, render, without_tags
 from llava_cot.models.base import Constraint
 
@@ -62,8 +62,10 @@ def stage_schema(fmt: StageFormat, options: Sequence[str] = ()) -> Constraint:
 
 def choices(options: Sequence[str]) -> list[str]:
     """The texts that choose one of the options: a letter, or the option itself."""
-    words = [option.strip() for option in options]
-    return list(dict.fromkeys([*ascii_uppercase[: len(words)], *filter(None, words)]))
+    known = lettered(options)
+    return list(
+        dict.fromkeys([*(letter for letter, _ in known), *filter(None, (it.strip() for _, it in known))])
+    )
 
 
 def staged(reply: str, fmt: StageFormat) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from llava_cot.core.wording import meant, shortened, writable
 from llava_cot.errors import ModelFailure, ModelRefusal, ModelUnavailable, RequestError
+from llava_cot.server.schemas import SearchFields
 
 # The status for a client that has disconnected, as nginx logs it; nobody receives it.
 CLIENT_GONE = 499
@@ -105,5 +107,27 @@ def _invalid_body(error: RequestValidationError) -> ApiError:
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
-    where = ".".join(str(part) for part in first["loc"][1:]) or None
-    return ApiError(400, f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}", param=where)
+    where = _where(first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":
+        where = f"{where}.type"
+        reason = f"{shortened(first['ctx']['tag'])!r} is not supported; send {first['ctx']['expected_tags']}"
+    if first["type"] == "extra_forbidden":  # only `search` forbids them
+        path, _, name = where.rpartition(".")
+        return unknown_field(name, f"{path}.", SearchFields.model_fields)
+    return ApiError(400, f"{where or 'the body'}: {reason}", param=where or None)
+
+
+def _where(loc: tuple[int | str, ...]) -> str:
+    """The place of a fault, without the names of pydantic's choices among a content's kinds."""
+    names = [str(part) for part in loc[1:]]
+    if "content" in names:
+        at = names.index("content") + 1
+        names = [*names[:at], *names[at + 1 : at + 2], *names[at + 3 :]]
+    return ".".join(name for name in names if name != "ImageUrl")
+
+
+def unknown_field(name: str, path: str, known: Iterable[str]) -> ApiError:
+    """The reply to a field that there is not, with the one that it resembles; `path` stands before it."""
+    shown = f"{path}{writable(shortened(name, 80))}"
+    return ApiError(400, f"{shown}: there is no such field; {meant(name[:80], known)}drop it", param=shown)

@@ -7,8 +7,10 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from llava_cot.core.images import ImageLimits, LoadedImage, is_data_url, load_image
-from llava_cot.core.question import Question
+from llava_cot.core.question import PLACE, Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.wording import shortened
 from llava_cot.errors import RequestError
@@ -25,7 +27,7 @@ from llava_cot.search.request import (
     runs_alone,
 )
 from llava_cot.search.resources import Resources
-from llava_cot.server.api_errors import ApiError, request_error
+from llava_cot.server.api_errors import ApiError, request_error, unknown_field
 from llava_cot.server.schemas import (
     MAX_BUDGET,
     MAX_CANDIDATES,
@@ -33,7 +35,6 @@ from llava_cot.server.schemas import (
     ChatRequest,
     ImagePart,
     MethodCard,
-    TextPart,
 )
 
 MAX_IMAGES = 16
@@ -55,7 +56,16 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "modalities": (["text"],),
     "audio": (),
+    "best_of": (1,),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
 }
+# Fields that others send and that change no answer: who asks, bookkeeping, caches, the form of a stream.
+_HARMLESS = frozenset({
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "prompt_cache_retention", "parallel_tool_calls", "prediction", "priority", "request_id", "cache_prompt",
+    "cache_control", "include_obfuscation", "name",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def read_request(
     body: ChatRequest, model: str, fmt: StageFormat, allow_urls: bool, resources: Resources
 ) -> ChatQuestion:
     """Check a request to the server whose model has this name. Raises ApiError if it cannot be answered."""
-    _check_unsupported(body)
+    _check_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
         _check_url(url, allow_urls)
@@ -215,32 +225,61 @@ def _sampling(body: ChatRequest) -> Sampling:
     return Sampling(**{name: value for name, value in given.items() if value is not None})
 
 
-def _check_unsupported(body: ChatRequest) -> None:
-    given = body.model_extra or {}
-    for name, harmless in _UNSUPPORTED.items():
-        if given.get(name) is not None and given[name] not in harmless:
+def _check_fields(body: ChatRequest) -> None:
+    """Raise ApiError for a field that is neither used nor known to change nothing."""
+    _check_extra(body, "")
+    if body.stream_options is not None:
+        _check_extra(body.stream_options, "stream_options.")
+    for number, message in enumerate(body.messages):
+        _check_extra(message, f"messages.{number}.")
+        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            _check_extra(part, f"messages.{number}.content.{place}.")
+            if isinstance(part, ImagePart) and not isinstance(part.image_url, str):
+                _check_extra(part.image_url, f"messages.{number}.content.{place}.image_url.")
+
+
+def _check_extra(given: BaseModel, path: str) -> None:
+    for name, value in (given.model_extra or {}).items():
+        if value is None or name in _HARMLESS:
+            continue
+        if name not in _UNSUPPORTED:
+            raise unknown_field(name, path, type(given).model_fields)
+        if value not in _UNSUPPORTED[name]:
             raise ApiError(400, f"{name} is not supported by this server; drop it", param=name)
 
 
 def _read_messages(messages: list[ChatMessage]) -> tuple[str, tuple[str, ...]]:
-    """The text, instructions first, and the pictures' URLs."""
+    """The text, instructions first, and the pictures' URLs.
+
+    Pictures stay where they are among the texts. Those that begin the user's message come before all.
+    """
     users = [message for message in messages if message.role == "user"]
     if len(users) != 1 or messages[-1].role != "user" or any(m.role == "assistant" for m in messages):
         raise _unusable(
             "the server answers single questions: send one user message, the last, "
             "after any instructions, and no earlier turns"
         )
-    parts: list[TextPart | ImagePart] = []
+    urls: list[str] = []
+    texts: list[str] = []
     for message in messages:
-        content = message.content
-        parts += [TextPart(type="text", text=content)] if isinstance(content, str) else content
-    texts = [part.text for part in parts if isinstance(part, TextPart) and part.text.strip()]
-    urls = tuple(part.image_url.url for part in parts if isinstance(part, ImagePart))
-    text = "\n".join(texts)
-    _check_text(text)
+        texts.append("")
+        for part in [message.content] if isinstance(message.content, str) else message.content:
+            if isinstance(part, ImagePart):
+                urls.append(part.image_url if isinstance(part.image_url, str) else part.image_url.url)
+                texts[-1] += PLACE
+                continue
+            words = part if isinstance(part, str) else part.text
+            if PLACE in words:
+                raise _unusable("the question has U+FDD1 in it, which is no character; remove it")
+            if words.strip():
+                texts[-1] += words if texts[-1][-1:] in ("", PLACE) else f"\n{words}"
+    if texts[-1].startswith(PLACE * len(urls)):
+        texts[-1] = texts[-1].removeprefix(PLACE * len(urls))
+    text = "\n".join(filter(None, texts))
+    _check_text(text.replace(PLACE, ""))
     if len(urls) > MAX_IMAGES:
         raise _unusable(f"the question has {len(urls)} pictures; send at most {MAX_IMAGES}")
-    return text, urls
+    return text, tuple(urls)
 
 
 def _check_text(text: str) -> None:

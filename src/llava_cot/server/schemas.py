@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
@@ -19,11 +19,12 @@ MAX_STOPS = 4  # OpenAI's
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True)  # `chat_request` refuses unknown fields
 
 
 class ImageUrl(_Part):
     url: str = Field(description="A data URL, or an http(s) URL if the server allows these.")
+    detail: Literal["auto", "high"] | None = Field(default=None, description="Pictures are used whole.")
 
 
 class TextPart(_Part):
@@ -33,15 +34,21 @@ class TextPart(_Part):
 
 class ImagePart(_Part):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: ImageUrl | str = Field(description="The URL in an object, or by itself.")
 
 
 ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
+def _content_kind(content: object) -> str:
+    return "text" if isinstance(content, str) else "parts"
+
+
 class ChatMessage(_Part):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    content: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[ContentPart], Tag("parts")], Discriminator(_content_kind)
+    ]
 
 
 class SearchFields(SearchOptions):
@@ -78,7 +85,7 @@ _SamplingFields: Any = create_model(  # type: ignore[call-overload]
 
 
 class ChatRequest(_SamplingFields):  # type: ignore[misc]
-    """One question. Unknown fields are ignored, except those of OpenAI's that would change the answer."""
+    """One question. Unknown fields are refused, except those of OpenAI's that change no answer."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 

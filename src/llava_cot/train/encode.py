@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from llava_cot.core.images import LoadedImage, load_image, upright_size
+from llava_cot.core.question import PLACE
 from llava_cot.core.stages import LLAVA_COT, parse
 from llava_cot.core.tags import find_tags
-from llava_cot.data.record import Record, Turn
+from llava_cot.data.record import Record, Turn, pictures_until, with_turns
 from llava_cot.errors import DataError, ImageError, ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens
@@ -46,16 +47,21 @@ def target_text(turn: Turn, target: TrainTarget) -> str | None:
 
 
 def conversation(record: Record, target: TrainTarget, images: Sequence[LoadedImage]) -> tuple[Message, ...]:
-    """The record's turns as messages, with the images in the first; empty if there is nothing to learn.
+    """The record's turns as messages, with the images at their places; empty if there is nothing to learn.
 
-    Turns without a text to learn are left out.
+    Turns without a text to learn are left out; their images go with the next turn. `images` may be fewer than
+    the record's pictures: those that are seen.
     """
+    answers = {
+        n: text for n, turn in enumerate(record.turns) if (text := target_text(turn, target)) is not None
+    }
+    learned = with_turns(record, answers)
     messages: list[Message] = []
-    for turn in record.turns:
-        answer = target_text(turn, target)
-        if answer is not None:
-            question = Message("user", turn.text, () if messages else tuple(images))
-            messages += [question, Message("assistant", answer)]
+    shown = 0
+    for number, (turn, answer) in enumerate(zip(learned.turns, answers.values(), strict=True)):
+        until = pictures_until(learned, number)
+        messages += [Message("user", turn.text, tuple(images[shown:until])), Message("assistant", answer)]
+        shown = until
     return tuple(messages)
 
 
@@ -99,7 +105,7 @@ class RowEncoder:
             ids, labels = self._label(
                 messages, lambda m: self._encoder.encode(Prompt(m)).ids, self._encoder.conversation_ids
             )
-            head, tensors = self._head(messages[:1])
+            head, tensors = self._head(_until_last_image(messages))
         assert max_tokens is None or max_tokens >= head, "a row is never cut inside its images"
         ids, labels = ids[:max_tokens], labels[:max_tokens]
         return TrainingRow(_extended(tensors, ids, head), torch.tensor([labels]), head)
@@ -111,21 +117,25 @@ class RowEncoder:
         head, tensors = self._head(messages)
         return TrainingRow(_extended(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
 
-    def size(self, record: Record) -> RowSize | None:
-        """The size of the record's row, found without reading pixels; None if it has nothing to learn."""
-        sizes = _picture_sizes(record)
+    def size(self, record: Record, sizes: tuple[tuple[int, int], ...] | None = None) -> RowSize | None:
+        """The size of the record's row, found without reading pixels; None if it has nothing to learn.
+
+        `sizes` are width and height of each picture, where they are known.
+        """
+        sizes = _picture_sizes(record) if sizes is None else sizes
         messages = conversation(record, self._target, [_BLANK] * len(sizes))
         if not messages:
             return None
         with _as_data_error(record):
-            extra, head = self._image_tokens(sizes, messages[0])
+            extra, head = self._image_tokens(sizes, _until_last_image(messages))
+            before, _ = self._image_tokens(sizes[: len(messages[0].images)], messages[:1])
             ids, labels = self._label(
                 messages,
                 self._encoder.ids_with_placeholders,
                 lambda m: self._encoder.ids_with_placeholders(m, generation_prompt=False),
             )
         first = next(i for i, label in enumerate(labels) if label != IGNORE)
-        return RowSize(len(ids) + extra, head, first + extra)
+        return RowSize(len(ids) + extra, head, first + before)
 
     def _head(self, messages: tuple[Message, ...]) -> tuple[int, dict[str, Tensor]]:
         """The length of a prompt's head, which ends with the last image, and the model's inputs for it."""
@@ -134,17 +144,25 @@ class RowEncoder:
             len(encoded.head.ids), self._encoder.head_tensors(encoded)
         )  # fmt: skip
 
-    def _image_tokens(self, sizes: tuple[tuple[int, int], ...], first: Message) -> tuple[int, int]:
-        """How many tokens images of these sizes take beyond one each, and the length of the head."""
+    def _image_tokens(
+        self, sizes: tuple[tuple[int, int], ...], messages: tuple[Message, ...]
+    ) -> tuple[int, int]:
+        """How many tokens images of these sizes take beyond one each, and the length of the head.
+
+        `messages` end with the last image. They are the same for all records whose images come first.
+        """
         if not sizes:
             return 0, 0
-        if sizes not in self._image_sizes:
-            blanks = tuple(load_image(Image.new("RGB", size)) for size in sizes)
-            prompt = Prompt((replace(first, images=blanks),))
-            encoded = self._encoder.encode(prompt)
+        first = len(messages) == 1 and PLACE not in messages[0].text
+        if not first or sizes not in self._image_sizes:
+            blanks = iter([load_image(Image.new("RGB", size)) for size in sizes])
+            shown = tuple(replace(m, images=tuple(next(blanks) for _ in m.images)) for m in messages)
+            encoded = self._encoder.encode(Prompt(shown))
             assert encoded.head is not None
-            extra = len(encoded.ids) - len(self._encoder.ids_with_placeholders(prompt.messages))
-            self._image_sizes[sizes] = extra, len(encoded.head.ids)
+            found = len(encoded.ids) - len(self._encoder.ids_with_placeholders(shown)), len(encoded.head.ids)
+            if not first:
+                return found
+            self._image_sizes[sizes] = found
         return self._image_sizes[sizes]
 
     def _label(
@@ -190,6 +208,12 @@ class RowEncoder:
         if labels and labels[-1] not in self._ends:
             ids, labels = [*ids, self._end], [*labels, self._end]
         return ids, labels
+
+
+def _until_last_image(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A conversation up to the message with its last image; only the first message if it has none."""
+    last = max((number for number, message in enumerate(messages) if message.images), default=0)
+    return messages[: last + 1]
 
 
 def _extended(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llava_cot.core.trace import ImageRecord, Trace
-from llava_cot.core.wording import plural, writable
+from llava_cot.core.wording import plural, shown_places, writable
 from llava_cot.view import describe
 
 # Rounds are columns up to these numbers, else rows: with more, columns get too narrow to read. The rounds of
@@ -93,7 +93,7 @@ def image_data_url(image: ImageRecord) -> str | None:
     return image.data if image.data and _DATA_URL.fullmatch(image.data) else None
 
 
-def template_environment(clean: Callable[[str], str] = str, **names: Any) -> Environment:
+def template_environment(clean: Callable[[str], str] = shown_places, **names: Any) -> Environment:
     """A Jinja environment that escapes every value and fails on unknown names.
 
     Args:

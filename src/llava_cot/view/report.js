@@ -35,8 +35,11 @@ const pictures = (item) => {
 
 const options = (item) => {
   if (!item.options.length) return null;
-  const list = make("ol", "lc-options", ...item.options.map((option, number) =>
-    make("li", String.fromCharCode(65 + number) === item.answer ? "rp-option" : "", option)));
+  const list = make("ol", "lc-options", ...item.options.map((option, number) => {
+    const one = make("li", String.fromCharCode(65 + number) === item.answer ? "rp-option" : "", option);
+    one.value = number + 1;
+    return one;
+  }).filter((_, number) => item.options[number]));  // a letter may have no option
   list.type = "A";
   return list;
 };

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from string import ascii_uppercase
-
 from rich.console import Console, Group
 from rich.text import Text
 from rich.tree import Tree
 
+from llava_cot.core.question import lettered
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Candidate, Score, Trace, Verdict
 from llava_cot.core.wording import one_line, printable
@@ -178,7 +177,7 @@ def trace_tree(trace: Trace) -> Tree:
     """A saved trace as a tree for a rich console: rounds with candidates, duels and scores; answer; cost."""
     tree = Tree(Text(printable(trace.question.text), style="bold"), guide_style="dim")
     tree.add(Text(describe_request(trace), style="dim"))
-    for letter, option in zip(ascii_uppercase, trace.question.options, strict=False):
+    for letter, option in lettered(trace.question.options):
         tree.add(Text(f"{letter}. {one_line(option)}"))
     for image in trace.question.images:
         tree.add(Text(f"picture {one_line(image.name)}, {image.width} x {image.height}", style="dim"))

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llava_cot.data.record import Record
+from llava_cot.core.question import PLACE
+from llava_cot.data.record import Record, pictures_until
 from llava_cot.data.sources.chats import LLAVA_COT_100K, read_chats
 from llava_cot.errors import DataError
 
@@ -58,7 +59,7 @@ def test_sharegpt_in_a_json_array() -> None:
         ("What is it?", "A cube.", None),
         ("And its color?", "Red.", None),
     ]
-    assert second.turns[0].question == "Is it day?"
+    assert second.turns[0].question == f"Is it day?\n{PLACE}", "the mark of its picture comes last"
     assert first.pictures[0].name == second.pictures[0].name == "chats/coco/1.jpg"
     assert first.id != second.id, "public files repeat ids"
     assert first.id.startswith("000000000001-")
@@ -101,14 +102,34 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
         (message("<image> Which?"), "mark 1 pictures"),
         (message("Which?", image="../messages.jsonl"), "outside"),
         (message("Which?", image="/etc/passwd"), "outside"),
-        (message("Which?", image=3), "given as int"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "from 'tool'"),
+        (message("Which <image>?", images=["a.jpg", "b.jpg"]), "mark 1 of 2 pictures"),
+        (message("Which?", image=3), "given as '3'"),
+        (
+            message([{"type": "text", "text": 3.5}, {"type": "text"}]),
+            "`messages[0].content[1].text` is missing",
+        ),
+        (
+            message([{"type": "image_url", "image_url": {}}]),
+            "`messages[0].content[0].image_url.url` is missing",
+        ),
+        (message([{"type": "image_url"}]), "`messages[0].content[0].image_url` is missing"),
+        (message(["x"]), "`messages[0].content[0]` is a text, not an object"),
+        (message(None), "`messages[0].content` is missing"),
+        (message({"a": 1}), "`messages[0].content` is an object, not a text"),
+        (message("a\ufdd1b"), "U+FDD1"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` is 'tool'"),
+        (
+            {"messages": [{"role": "system", "content": [{"type": "image"}]}]},
+            "`messages[0].content` has a picture",
+        ),
+        ({"messages": {"role": "user"}}, "`messages` is an object, not a list"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),
         ({"conversations": [{"from": "human", "value": "x"}] * 2}, "must alternate"),
         ({"conversations": [{"from": "system", "value": "x"}]}, "the conversation is empty"),
         ({"text": "x"}, "there is no conversation"),
-        ({"conversations": [{"value": "x"}]}, "KeyError"),
-        ([1], "AttributeError"),
+        ({"conversations": [{"value": "x"}]}, "`conversations[0].from` is missing"),
+        ({"conversations": [{"from": True, "value": "x"}]}, "`conversations[0].from` is true or false"),
+        ([1], "a row is an object"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_with_its_file_and_line(
@@ -151,3 +172,50 @@ def test_percent_encoded_data_urls(tmp_path: Path) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode().replace("+", "%2B")
     (record,) = read_chats(written(tmp_path, message("Which?", image=url)))
     assert record.pictures[0].read() == JPEG and record.pictures[0].name.endswith(".jpg")
+
+
+def test_pictures_stay_where_they_are_among_the_texts(tmp_path: Path) -> None:
+    options = "Which shows a cat?\nA. <image>\nB. <image>"
+    parts = [
+        {"type": "text", "text": "Is "},
+        {"type": "image", "image": "coco/1.jpg"},
+        {"type": "text", "text": " like "},
+        {"type": "image_url", "image_url": "coco/2.jpg"},
+        {"type": "text", "text": "?"},
+        {"type": "text", "text": "Say it."},
+    ]
+    talk = [
+        {"role": "user", "content": "<image>What is it?"},
+        {"role": "assistant", "content": "It spells <image>."},
+        {"role": "user", "content": "<image>And this?"},
+        {"role": "assistant", "content": "A dog."},
+    ]
+    two = {"images": ["coco/1.jpg", "coco/2.jpg"]}
+    file = written(tmp_path, message(options, **two), message(parts), {"messages": talk} | two)
+    choices, like, later = read_chats(file, CHATS)
+    assert choices.turns[0].question == f"Which shows a cat?\nA. {PLACE}\nB. {PLACE}"
+    assert like.turns[0].question == f"Is {PLACE} like {PLACE}?\nSay it."
+    assert [turn.question for turn in later.turns] == [f"{PLACE}What is it?", f"{PLACE}And this?"]
+    assert later.turns[0].answer == "It spells <image>."
+    for record in (choices, like, later):
+        assert [picture.name for picture in record.pictures] == ["chats/coco/1.jpg", "chats/coco/2.jpg"]
+    assert [pictures_until(later, turn) for turn in (0, 1)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["<image>\n<image>\nWhich?", "<image> <image>Which?", "<image>Which?", "Which?"]
+)
+def test_pictures_before_the_first_question_need_no_place(tmp_path: Path, text: str) -> None:
+    [record] = read_chats(written(tmp_path, message(text, images=["coco/1.jpg", "coco/2.jpg"])), CHATS)
+    assert record.turns[0].question == "Which?" and len(record.pictures) == 2
+
+
+def test_null_is_absent_as_arrow_writes_it(tmp_path: Path) -> None:
+    parts = [
+        {"type": "image", "image": None, "text": None},
+        {"type": "text", "text": "Which?", "image": None},
+    ]
+    row = message(parts, images=["coco/1.jpg", None], image=None, system=None, hints=None, conversations=None)
+    row["messages"][1]["content"] = None
+    [record] = read_chats(written(tmp_path, row), CHATS)
+    assert (record.turns[0].question, record.turns[0].answer, len(record.pictures)) == ("Which?", None, 1)

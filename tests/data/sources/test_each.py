@@ -120,7 +120,7 @@ def test_geoqa_plus_is_read_from_conversations() -> None:
     [
         ({"conversations": []}, "line 1: there is no conversation"),
         ({"image": "../../../secret.png"}, "line 1: the picture .* outside"),
-        ({"image": 3.5}, "line 1: this is not as expected"),
+        ({"image": 3.5}, "line 1: expected a text, not '3.5'"),
         ({"image": None}, "line 1: the texts mark 1 pictures"),
     ],
 )

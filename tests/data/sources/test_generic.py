@@ -1,5 +1,6 @@
 """VLMEvalKit's files, Hugging Face data sets, our own folders and scenes; and an entry that names one."""
 
+import base64
 import io
 import json
 from importlib.metadata import EntryPoint
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from llava_cot.core.question import PLACE
 from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.data.sources import SOURCES
 from llava_cot.data.sources.entry import SourceEntry, expanded, open_source
@@ -40,6 +42,24 @@ def test_a_benchmark_with_paths() -> None:
     one, two = read_tsv(TSV / "Paths.tsv")
     assert one.pictures == (Picture("Paths/pictures/1.jpg", TSV / "pictures/1.jpg"),)
     assert len(two.pictures) == 2
+
+
+def test_a_letter_without_an_option_is_skipped_as_by_vlmevalkit(tmp_path: Path) -> None:
+    rows = ["1\tWhich?\tC\t\tTwo\tOne\tNone", "2\tWhich?\tA\tx\t\ty\t", "3\tWhich?\ty\t\t\t\t"]
+    (tmp_path / "x.tsv").write_text("index\tquestion\tanswer\tA\tB\tC\tD\n" + "\n".join(rows) + "\n")
+    first, second, free = read_tsv(tmp_path / "x.tsv")
+    assert first.turns[0].text == "Which?\nB. Two\nC. One\nD. None"
+    assert second.turns[0].text == "Which?\nA. x\nC. y"
+    assert (free.turns[0].options, free.turns[0].text) == ((), "Which?")
+
+
+def test_a_picture_may_be_a_data_url(tmp_path: Path) -> None:
+    url = f"data:image/jpeg;base64,{base64.b64encode(JPEG).decode()}"
+    (tmp_path / "x.tsv").write_text(f"index\tquestion\timage\n1\tWhich?\t{url}\n2\tAnd?\t{['x', url]}\n")
+    one, two = read_tsv(tmp_path / "x.tsv")
+    assert one.pictures[0].read() == JPEG == two.pictures[1].read()
+    with pytest.raises(DataError, match=r"the picture x/2-0\.jpg: its base64 is damaged"):
+        two.pictures[0].read()
 
 
 def test_pictures_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
@@ -115,6 +135,19 @@ def test_a_folder_of_files_with_columns_of_its_own(tmp_path: Path) -> None:
         list(read_hf(str(tmp_path)))
     with pytest.raises(DataError, match="no column 'Q' for the question"):
         list(read_hf(str(tmp_path), columns={"question": "Q"}))
+
+
+def test_null_among_options_and_marks_in_them(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "question": "<image>Which?", "choices": ["a", None, "c"], "image": "1.jpg"},
+        {"id": 2, "question": "Which?", "choices": ["<image>", None, "<image>"], "image": ["1.jpg", "2.jpg"]},
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    (two,) = read_hf(str(tmp_path))
+    assert two.turns[0].text == f"Which?\nA. {PLACE}\nC. {PLACE}"
+    (tmp_path / "train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (one,) = read_hf(str(tmp_path))
+    assert one.turns[0].text == "Which?\nA. a\nC. c"
 
 
 def test_a_folder_of_pictures_with_metadata(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def _written(
             rejects.write(_line(reject))
         responses = {number: it.text for number, it in enumerate(outcomes) if it.text is not None}
         if responses:
-            pictures = tuple(place_in_set(picture, folder) for picture in record.pictures)
-            written = replace(annotated(record, responses), pictures=pictures)
+            written = annotated(record, responses)
+            written = replace(written, pictures=tuple(place_in_set(it, folder) for it in written.pictures))
             train.write(_line(to_json(written)))
             _count(summary, written)
             yield written

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from llava_cot.core.stages import parse, render, validate
+from llava_cot.core.wording import PLACE, shown_places
 from llava_cot.data.annotation.teachers import Images, Teacher, TeacherReply, same
 from llava_cot.data.checks.giveaways import leaks
 from llava_cot.data.record import Record, Turn
@@ -206,7 +207,18 @@ async def annotate_turns(
         outcomes.append(outcome)
         if outcome.text is not None:
             earlier.append((record.turns[number].text, outcome.text))
+        else:
+            record = _shown_later(record, number)
     return outcomes
+
+
+def _shown_later(record: Record, number: int) -> Record:
+    """The record with the places of a rejected turn's pictures in front of the next turn."""
+    turns = list(record.turns)
+    if (places := turns[number].text.count(PLACE)) and number + 1 < len(turns):
+        turns[number + 1] = replace(turns[number + 1], question=PLACE * places + turns[number + 1].question)
+        turns[number] = replace(turns[number], question=shown_places(turns[number].question), options=())
+    return replace(record, turns=tuple(turns))
 
 
 async def _turn(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
 
-from llava_cot.core.question import LoadedImage
-from llava_cot.data.record import Record, Turn
+from llava_cot.core.question import PLACE, LoadedImage
+from llava_cot.data.record import Record, Turn, pictures_until
 from llava_cot.errors import TeacherDeclined
 from llava_cot.models.base import Finish, Message, Model, Prompt, Sampling
 
@@ -71,7 +71,8 @@ class ModelTeacher:
     async def write(
         self, record: Record, number: int, earlier: Earlier, images: Images, seed: int
     ) -> TeacherReply:
-        return await self._sample(write_prompt(record.turns[number], earlier, await images()), _WRITING, seed)
+        shown = (await images())[: pictures_until(record, number)]
+        return await self._sample(write_prompt(record.turns[number], earlier, shown), _WRITING, seed)
 
     async def judge(self, record: Record, number: int, conclusion: str, seed: int) -> TeacherReply:
         return await self._sample(judge_prompt(record.turns[number], conclusion), _JUDGING, seed)
@@ -170,13 +171,20 @@ _PAIRS = (("(", ")"), ("[", "]"), ("**", "**"), ('"', '"'), ("“", "”"), ("$"
 
 
 def write_prompt(turn: Turn, earlier: Sequence[tuple[str, str]], images: Sequence[LoadedImage]) -> Prompt:
-    """The prompt for the four stages of a turn; `earlier` has the questions and responses before it."""
+    """The prompt for the four stages of a turn; `earlier` has the questions and responses before it.
+
+    The images are those that this turn and earlier ones show, at their places or before all.
+    """
     messages: list[Message] = []
     for question, response in earlier:
         messages += [Message("user", question), Message("assistant", response)]
     messages.append(Message("user", _task(turn)))
-    first = Message("user", messages[0].text, tuple(images))
-    return Prompt((first, *messages[1:]))
+    left, places = list(images), sum(message.text.count(PLACE) for message in messages)
+    for number, message in enumerate(messages):
+        count = message.text.count(PLACE) + (0 if number else max(0, len(left) - places))
+        messages[number] = replace(message, images=tuple(left[:count]))
+        left = left[count:]
+    return Prompt(tuple(messages))
 
 
 def _task(turn: Turn) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from llava_cot.core.files import check_new_folder
 from llava_cot.core.images import load_image
-from llava_cot.core.question import Question, question_text
+from llava_cot.core.question import PLACE, Question, in_order, question_text
 from llava_cot.core.trace import Trace
 from llava_cot.data.preferences.pairs import PreferencePair, pairs, winning
 from llava_cot.data.record import Picture, Record, to_json
@@ -168,10 +168,14 @@ class _Writer:
 
 def _line(id: str, pair: PreferencePair, trace: Trace, names: list[str]) -> dict[str, Any]:
     question = question_text(Question(trace.question.text, options=trace.question.options))
+    content: Any = question
+    if PLACE in question:  # TRL puts the pictures of a plain text before it
+        parts = in_order(question, [{"type": "image"}] * len(names))
+        content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return {
         "id": id,
         "images": names,
-        "prompt": [{"role": "user", "content": question}],
+        "prompt": [{"role": "user", "content": content}],
         "chosen": [{"role": "assistant", "content": pair.prefix + pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.prefix + pair.rejected}],
         "prefix": pair.prefix,

@@ -17,7 +17,7 @@ from llava_cot.core.files import whole, write_whole
 from llava_cot.core.question import LoadedImage, Question
 from llava_cot.data.annotation.annotate import AnnotationProgress
 from llava_cot.data.annotation.output import place_in_set
-from llava_cot.data.record import DUELS, Record, Turn, record_key, to_json
+from llava_cot.data.record import DUELS, Record, Turn, pictures_until, record_key, to_json
 from llava_cot.data.rollouts.duels import DuelSettings, examples_of
 from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.data.schedule import ImagePool, run_all
@@ -109,7 +109,7 @@ class _DuelsRun:
         """Search one question; returns the model's failure, if there was one."""
         key, record = item
         try:
-            async with self.images.open(record.pictures) as images:
+            async with self.images.open(record.pictures[: pictures_until(record, 0)]) as images:
                 found = await self._search(key, record, await images())
         except ModelUnavailable:
             raise

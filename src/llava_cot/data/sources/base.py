@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-from llava_cot.core.files import path_inside
+from llava_cot.core.files import path_inside, relative_name
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.errors import DataError
 
@@ -78,12 +80,29 @@ class LazyPicture(Picture):
 
 
 def picture(source: str, root: Path, path: str) -> Picture:
-    """The picture at a path below the root, named "SOURCE/PATH".
+    """The picture at a path below the root, named "SOURCE/PATH" with the path from there.
 
     Raises DataError if the path leads out of the root. A file that is missing is noticed when it is read:
     large sets always lack a few, which sampling and annotation skip and count.
     """
-    return Picture(f"{source}/{path}", path_inside(root, path))
+    return Picture(f"{source}/{relative_name(root, path)}", path_inside(root, path))
+
+
+def decoded_data_url(url: str) -> bytes:
+    """The content of a data URL. Raises DataError."""
+    head, comma, payload = url.partition(",")
+    if not comma:
+        raise DataError(f"a data URL has no comma after its type: {url[:60]}")
+    data = unquote_to_bytes(payload)
+    return decoded_base64(data.decode("latin-1")) if head.lower().rstrip().endswith(";base64") else data
+
+
+def decoded_base64(text: str) -> bytes:
+    """The bytes that base64 stands for. Raises DataError."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"its base64 is damaged ({error}): {text[:40]}...") from None
 
 
 def suffix(data: bytes) -> str:
@@ -97,12 +116,12 @@ def file_name(text: str) -> str:
 
 
 def text(value: object) -> str:
-    """A string of a row, or a whole number in digits. Raises TypeError for anything else."""
+    """A string of a row, or a whole number in digits. Raises DataError for anything else."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise TypeError(f"expected a string, not {value!r}")
+    raise DataError(f"expected a text, not {str(value)[:100]!r}")
 
 
 def letter(index: int, options: tuple[str, ...]) -> str:

@@ -5,24 +5,32 @@ LLaVA-CoT-100k, the paper's own data set, is one of these. A system message is k
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from string import whitespace
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from llava_cot.core.files import path_inside
+from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
-from llava_cot.data.record import Picture, Record, Turn, digest
-from llava_cot.data.sources.base import LazyPicture, Source, file_name, picture, suffix
-from llava_cot.data.sources.row_files import json_items, json_lines, parquet_rows, row_errors
+from llava_cot.data.record import (
+    IMAGE_MARK,
+    Picture,
+    Record,
+    Turn,
+    as_list,
+    digest,
+    objects_field,
+    picture_values,
+    text_field,
+)
+from llava_cot.data.sources.base import LazyPicture, Source, decoded_data_url, file_name, picture, suffix
+from llava_cot.data.sources.row_files import is_json_array, json_items, json_lines, parquet_rows, row_errors
 from llava_cot.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
-IMAGE_MARK = "<image>"  # where a picture stands in a text; in a record, all stand before the first question
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
     "system": "system", "developer": "system",
@@ -62,14 +70,10 @@ def chat_files(path: Path) -> list[Path]:
 
 
 def _rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """The rows by the file's suffix; a .json file is a list, or JSONL."""
+    """The rows of a file: Parquet by its suffix, a JSON list, or JSONL."""
     if file.suffix == ".parquet":
         return parquet_rows(file)
-    if file.suffix == ".json":
-        with file.open(encoding="utf-8-sig", errors="replace") as text:
-            if text.read(1000).lstrip()[:1] == "[":
-                return json_items(file)
-    return json_lines(file)
+    return json_items(file) if is_json_array(file) else json_lines(file)
 
 
 def chat_record(row: Mapping[str, Any], root: Path, name: str) -> Record:
@@ -98,104 +102,161 @@ def row_picture(image: Any, root: Path, name: str, fallback: str) -> Picture:
         return Picture(f"{name}/{file_name(fallback)}.{suffix(image['bytes'])}", data=image["bytes"])
     if not isinstance(image, str) or not image:
         raise DataError(
-            f"a picture is given as {type(image).__name__}; a path, a data URL or bytes can be read"
+            f"a picture is given as {str(image)[:100]!r}; a path, a data URL or bytes can be read"
         )
     if image[:5].lower() == "data:":
         head = image[:100].partition(",")[0].lower()
         kind = head[5:].partition(";")[0].removeprefix("image/").replace("jpeg", "jpg")
-        return LazyPicture(f"{name}/{file_name(fallback)}.{file_name(kind)}", make=partial(_data_url, image))
+        return LazyPicture(
+            f"{name}/{file_name(fallback)}.{file_name(kind)}", make=partial(decoded_data_url, image)
+        )
     if "://" in image[:20]:
         raise DataError(f"the picture {image[:200]} is on the network; download it, and name the file")
     return picture(name, root, image)
 
 
-def _data_url(url: str) -> bytes:
-    head, _, payload = url.partition(",")
-    data = unquote_to_bytes(payload)
-    if not head.lower().rstrip().endswith(";base64"):
-        return data
-    try:
-        return base64.b64decode(data)
-    except binascii.Error as error:
-        raise DataError(f"the base64 of a data URL is damaged ({error}): {url[:60]}...") from None
-
-
 def read_conversation(row: Mapping[str, Any]) -> Conversation:
-    """Read the conversation of a row.
+    """Read the conversation of a row. Null is the same as absent.
+
+    Pictures keep their place among the texts; those that no mark places come before the first question.
 
     Args:
         row: Has `conversations` (`from`, `value`) or `messages` (`role`, `content`: a text, or parts of type
             text, image_url and image), and may have `image` or `images`, `system` and `hints`.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read; the message names the field.
     """
-    messages, images = _messages(row)
-    images = as_list(row.get("image")) + as_list(row.get("images")) + images
-    marks = sum(text.count(IMAGE_MARK) for _, text in messages)
-    if marks > len(images):
-        raise DataError(f"the texts mark {marks} pictures ({IMAGE_MARK}), and there are {len(images)}")
-    system = [row["system"]] if row.get("system") else []
-    system += [text for role, text in messages if role == "system"]
-    turns = _turns((role, text) for role, text in messages if role != "system")
-    return Conversation(_hinted(turns, row.get("hints")), tuple(images), "\n".join(system))
+    if not isinstance(row, Mapping):
+        raise DataError("a row is an object with `conversations` or `messages`")
+    messages = _messages(row)
+    system = [text_field(row, "system", "", "")]
+    system += [message.text for message in messages if message.role == "system"]
+    talk = [message for message in messages if message.role != "system"]
+    images = _placed(talk, picture_values(row))
+    turns = _turns(talk)
+    return Conversation(_hinted(turns, row.get("hints")), images, "\n".join(filter(None, system)))
 
 
-def _messages(row: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[Any]]:
-    """Roles and texts, and the pictures among the texts."""
-    images: list[Any] = []
+@dataclass
+class _Message:
+    """A message with `PLACE`s in its text, and what stands there: None for a picture that a field names."""
+
+    role: str
+    text: str
+    images: list[Any]
+
+
+def _messages(row: Mapping[str, Any]) -> list[_Message]:
     for key, speaker, content in (("conversations", "from", "value"), ("messages", "role", "content")):
         if row.get(key):
             messages = []
-            for message in row[key]:
-                role = _ROLES.get(message[speaker])
+            for number, message in enumerate(objects_field(row, key, "")):
+                at = f"{key}[{number}]."
+                named = text_field(message, speaker, at)
+                role = _ROLES.get(named)
                 if role is None:
-                    raise DataError(f"a message is from {message[speaker]!r}, not one of {', '.join(_ROLES)}")
-                text, more = _content(message[content])
-                images += more
-                messages.append((role, text))
-            return messages, images
+                    raise DataError(f"`{at}{speaker}` is {named!r}, not one of {', '.join(_ROLES)}")
+                found = _content(message, content, at, role)
+                if found.images and role != "user":
+                    raise DataError(
+                        f"`{at}{content}` has a picture, and only messages of the user can have one"
+                    )
+                messages.append(found)
+            return messages
     raise DataError(f"there is no conversation: neither `conversations` nor `messages` in {sorted(row)}")
 
 
-def _content(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
-    if isinstance(content, str):
-        return content, []
-    texts, images = [], []
-    for part in content:
-        if part["type"] == "text":
-            texts.append(part["text"])
-        elif part["type"] == "image_url":
-            url = part["image_url"]
-            images.append(url if isinstance(url, str) else url["url"])
-        elif part["type"] == "image":  # with the picture in it, or a mark for one in `images`
-            image = next((part[key] for key in ("image", "path", "url") if part.get(key)), None)
-            images += [] if image is None else [image]
-            texts += [IMAGE_MARK] if image is None else []
+def _content(message: Mapping[str, Any], name: str, at: str, role: str) -> _Message:
+    """A message's text and pictures. In those of the user, `<image>` marks the place of one."""
+    if not isinstance(message.get(name), list | tuple):
+        text = text_field(message, name, at, "") if role == "assistant" else text_field(message, name, at)
+        return _Message(role, *_marked(text, role))
+    texts, images = [""], list[Any]()
+    for number, part in enumerate(objects_field(message, name, at)):
+        where = f"{at}{name}[{number}]."
+        kind = text_field(part, "type", where)
+        if kind == "text":
+            text, marks = _marked(text_field(part, "text", where), role)
+            texts.append(text if not texts[-1] or texts[-1].endswith(PLACE) else f"\n{text}")
+            images += marks
+        elif kind in ("image_url", "image"):  # with the picture in it, or a mark for one in `images`
+            texts.append(PLACE)
+            images.append(_image_of(part, kind, where))
         else:
             raise DataError(
-                f"a part of a message is of type {part['type']!r}; texts and pictures can be read"
+                f"`{where}type` is {kind!r}; texts (text) and pictures (image_url, image) can be read"
             )
-    return "\n".join(texts), images
+    return _Message(role, "".join(texts), images)
 
 
-def as_list(value: Any) -> list[Any]:
-    """A field that may hold one value, several or none, as a list."""
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+def _image_of(part: Mapping[str, Any], kind: str, where: str) -> Any:
+    if kind == "image":
+        return next((part[key] for key in ("image", "path", "url") if part.get(key)), None)
+    url = part.get(kind)
+    return (
+        text_field(url, "url", f"{where}{kind}.")
+        if isinstance(url, Mapping)
+        else text_field(part, kind, where)
+    )
 
 
-def _turns(messages: Iterable[tuple[str, str]]) -> tuple[Turn, ...]:
+def _marked(text: str, role: str) -> tuple[str, list[Any]]:
+    if PLACE in text:
+        raise DataError("a text has U+FDD1 in it, which is no character; remove it")
+    if role != "user":
+        return text, []
+    return text.replace(IMAGE_MARK, PLACE), [None] * text.count(IMAGE_MARK)
+
+
+def _placed(messages: Sequence[_Message], named: list[Any]) -> tuple[Any, ...]:
+    """The pictures of a conversation in order, those that the row's fields name at their marks.
+
+    Where all come before the first question, the places are removed from the texts. Raises DataError.
+    """
+    users = [message for message in messages if message.role == "user"]
+    marks = sum(image is None for message in users for image in message.images)
+    if marks > len(named):
+        raise DataError(f"the texts mark {marks} pictures ({IMAGE_MARK}), and there are {len(named)}")
+    if users and marks < len(named):
+        first = users[0]
+        if marks and (marks > _leading(first.text) or any(user.images for user in users[1:])):
+            raise DataError(
+                f"the texts mark {marks} of {len(named)} pictures ({IMAGE_MARK}); mark all, or none"
+            )
+        first.text = PLACE * (len(named) - marks) + first.text
+        first.images[:0] = [None] * (len(named) - marks)
+    left = iter(named)
+    images = tuple(next(left) if image is None else image for user in users for image in user.images)
+    if users and _leading(users[0].text) == len(images):
+        users[0].text = users[0].text.lstrip(f"{PLACE}{whitespace}")
+    return images
+
+
+def _leading(text: str) -> int:
+    """How many pictures come before a text's first word."""
+    return text[: len(text) - len(text.lstrip(f"{PLACE}{whitespace}"))].count(PLACE)
+
+
+def place_marks(question: str, options: tuple[str, ...], pictures: int) -> tuple[str, tuple[str, ...]]:
+    """A question and its options, with pictures at the marks `<image>`. Raises DataError for other counts."""
+    message = _Message("user", *_marked("\0".join((question, *options)), "user"))
+    if message.images:
+        _placed([message], [None] * pictures)
+    question, *texts = message.text.split("\0")
+    return question.strip(), tuple(texts)
+
+
+def _turns(messages: Iterable[_Message]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     question: str | None = None
-    for role, text in messages:
-        if (role == "user") != (question is None):
+    for message in messages:
+        if (message.role == "user") != (question is None):
             raise DataError("user and assistant must alternate, the user first")
         if question is None:
-            question = without_marks(text)
+            question = message.text.strip()
         else:
-            turns.append(_with_reply(Turn(question), text))
+            turns.append(_with_reply(Turn(question), message.text))
             question = None
     if question is not None:
         turns.append(Turn(question))
@@ -212,16 +273,11 @@ def _with_reply(turn: Turn, reply: str) -> Turn:
     return replace(turn, answer=parsed.answer, response=reply)
 
 
-def without_marks(text: str) -> str:
-    """A text without the marks of its pictures' places."""
-    return text.replace(IMAGE_MARK + "\n", "").replace("\n" + IMAGE_MARK, "").replace(IMAGE_MARK, "").strip()
-
-
-def _hinted(turns: tuple[Turn, ...], hints: str | Sequence[str] | None) -> tuple[Turn, ...]:
+def _hinted(turns: tuple[Turn, ...], hints: Any) -> tuple[Turn, ...]:
     """The turns with hints: one text for the first, or a list with one for each."""
     if not hints:
         return turns
-    texts = [hints] if isinstance(hints, str) else list(hints)
+    texts = [text_field({"hints": hint}, "hints", "", None) for hint in as_list(hints)]
     if len(texts) > len(turns):
         raise DataError(f"there are {len(texts)} hints for {len(turns)} questions")
     hinted = [replace(turn, hints=hint or None) for turn, hint in zip(turns, texts, strict=False)]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.record import Record, Turn
+from llava_cot.data.record import Record, Turn, as_list
 from llava_cot.data.sources.base import letter
-from llava_cot.data.sources.chats import as_list, chat_record, row_picture, unique_id, without_marks
+from llava_cot.data.sources.chats import chat_record, place_marks, row_picture, unique_id
 from llava_cot.data.sources.row_files import row_errors
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError, needs_extra
@@ -82,10 +82,11 @@ def _record(row: Mapping[str, Any], columns: Mapping[str, str], root: Path, name
         raise DataError(
             f"there is no question; add `columns: {{question: ...}}` with one of {', '.join(row)}"
         )
-    options = tuple(map(str, _as_list(values["options"])))
+    options = tuple("" if option is None else str(option) for option in _as_list(values["options"]))
     hints = "\n".join(str(hint) for hint in _as_list(values["hints"]) if hint)
-    turn = Turn(without_marks(values["question"]), _answer(values["answer"], options), options, hints or None)
     images = [_relative(image, root) for image in _as_list(values["image"]) if image is not None]
+    question, shown = place_marks(values["question"], options, len(images))
+    turn = Turn(question, _answer(values["answer"], options), shown, hints or None)
     id = unique_id(values["id"], name, turn, images)
     pictures = tuple(row_picture(image, root, name, f"{id}-{n}") for n, image in enumerate(images))
     return Record(id, (turn,), pictures, name)

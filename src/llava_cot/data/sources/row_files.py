@@ -25,9 +25,12 @@ def row_errors(file: Path, place: str, row: object) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{file}, {place}: {error}") from None
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise DataError(f"{file}, {place}: this is not as expected ({why}): {str(row)[:200]}") from None
+    except KeyError as error:
+        raise DataError(f"{file}, {place}: there is no {error} in {str(row)[:200]}") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        # Words of Python, such as "'int' object has no attribute 'strip'", would help nobody.
+        why = f" ({error})" if type(error) is ValueError else ""
+        raise DataError(f"{file}, {place}: this is not as expected{why}: {str(row)[:200]}") from None
 
 
 def json_value(file: Path) -> Any:
@@ -49,6 +52,12 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{file}, {place}: this is no JSON ({error}): {line[:200]!r}") from None
             yield place, value
+
+
+def is_json_array(file: Path) -> bool:
+    """Whether the first character of a file that is no white space opens a JSON list."""
+    with file.open(encoding="utf-8-sig", errors="replace") as text:
+        return text.read(1000).lstrip()[:1] == "["
 
 
 def json_items(file: Path, key: str | None = None) -> Iterator[tuple[str, Any]]:

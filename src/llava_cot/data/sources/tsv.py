@@ -1,15 +1,13 @@
 """Benchmarks as VLMEvalKit keeps them: one TSV file with the pictures in base64.
 
 The columns are those that `vlmeval/dataset/image_base.py` reads: `index`, `question`, `image` (base64, a
-list of such, or the index of another row with the same picture) or `image_path`, the options under their
-letters, `answer`, `hint`, `category`.
+list of such, or the index of another row with the same picture; data URLs are read too) or `image_path`, the
+options under their letters, `answer`, `hint`, `category`. A letter without an option has an empty cell.
 """
 
 from __future__ import annotations
 
 import ast
-import base64
-import binascii
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from llava_cot.data.record import Picture, Record, Turn
-from llava_cot.data.sources.base import LazyPicture, file_name, picture
+from llava_cot.data.sources.base import LazyPicture, decoded_base64, decoded_data_url, file_name, picture
 from llava_cot.data.sources.row_files import row_errors
 from llava_cot.errors import DataError
 
@@ -43,14 +41,16 @@ def read_tsv(
             yield _record(row, shared, folder, name, keep)
 
 
-def tsv_rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a TSV file with a header, each with its place.
+def tsv_rows(
+    file: Path, columns: tuple[str, ...], delimiter: str = "\t"
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a TSV file (or with another delimiter) with a header, each with its place.
 
     Raises DataError if one of `columns` is missing, or a row is longer or shorter than the header.
     """
     csv.field_size_limit(_MAX_FIELD)
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t", strict=True)
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
         try:
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
@@ -82,14 +82,17 @@ def _shared_images(path: Path) -> dict[str, str]:
 def _record(
     row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str, keep: Sequence[str]
 ) -> Record:
-    options = []
-    for letter in ascii_uppercase:
-        if not row.get(letter):
-            break
-        options.append(row[letter])
-    turn = Turn(row["question"], row.get("answer") or None, tuple(options), row.get("hint") or None)
+    turn = Turn(row["question"], row.get("answer") or None, lettered_options(row), row.get("hint") or None)
     extra = {key: row[key] for key in keep if row.get(key)}
     return Record(f"{name}/{row['index']}", (turn,), _pictures(row, shared, root, name), name, extra=extra)
+
+
+def lettered_options(row: Mapping[str, object]) -> tuple[str, ...]:
+    """The options in the columns A, B, C ... of a row; an empty text where a letter has none."""
+    options = [str(row.get(letter) or "") for letter in ascii_uppercase]
+    while options and not options[-1]:
+        options.pop()
+    return tuple(options)
 
 
 def _pictures(
@@ -123,6 +126,6 @@ def parse_list(text: str) -> list[str]:
 
 def _decoded(data: str, name: str) -> bytes:
     try:
-        return base64.b64decode(data)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"the base64 of the picture {name} is damaged ({error})") from None
+        return decoded_data_url(data) if data[:5].lower() == "data:" else decoded_base64(data)
+    except DataError as error:
+        raise DataError(f"the picture {name}: {error}") from None

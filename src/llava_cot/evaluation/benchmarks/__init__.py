@@ -127,7 +127,7 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
         if not path.exists():
             raise DataError(
                 f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV file "
-                "in VLMEvalKit's format, or a folder or .jsonl file of records"
+                "in VLMEvalKit's format, or a folder or file of records"
             )
         return _open_own(path, rule)
     if rule is not None:
@@ -197,7 +197,8 @@ def _with_letter(item: BenchmarkItem, rule: str) -> BenchmarkItem:
     if item.options:
         index = option_of(answer, item.options)
         if index is None:
-            raise DataError(f"its answer {answer!r} is not among its options {', '.join(item.options)}")
+            options = ", ".join(filter(None, item.options))
+            raise DataError(f"its answer {answer!r} is not among its options {options}")
         item = replace(item, answer=ascii_uppercase[index])
     elif rule == "choice":
         raise DataError("it has no options, which the rule choice needs; choose another with --rule")

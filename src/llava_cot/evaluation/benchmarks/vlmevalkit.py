@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llava_cot.data.record import Picture, Record
+from llava_cot.data.record import Picture, Record, pictures_until
 from llava_cot.data.sources.tsv import parse_list, read_tsv, tsv_rows
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring.choice import INDEX_STEP, ChoiceRule, CircularRule, rotations
@@ -128,9 +128,10 @@ def item_of(
     if hint and turn.hints:
         more["question"] = text
         text = f"Hint: {turn.hints}\n{text}"
-    if record.pictures:
-        more["cluster"] = " ".join(_picture_name(picture) for picture in record.pictures)
-    return BenchmarkItem(record.id, text, turn.options, turn.answer, record.pictures, skill, more)
+    pictures = record.pictures[: pictures_until(record, 0)]
+    if pictures:
+        more["cluster"] = " ".join(_picture_name(picture) for picture in pictures)
+    return BenchmarkItem(record.id, text, turn.options, turn.answer, pictures, skill, more)
 
 
 def _picture_name(picture: Picture) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
+from llava_cot.core.question import lettered
 from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
@@ -60,9 +61,7 @@ class ChoiceRule(AccuracyRule):
 
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         """Show the question as the benchmark has it, without its hint, and the options."""
-        options = "\n".join(
-            f"{letter}. {option}" for letter, option in zip(ascii_uppercase, item.options, strict=False)
-        )
+        options = "\n".join(f"{letter}. {option}" for letter, option in lettered(item.options))
         question = item.extra.get("question", item.text)
         return Prompt.of(
             f"{_TASK}\nQuestion: {question}\nOptions:\n{options}\nAnswer: {conclusion.strip()}\nLetter:"
@@ -75,12 +74,15 @@ class ChoiceRule(AccuracyRule):
         return AnswerScore(float(letter == item.answer), "scorer", letter, reply.strip())
 
 
-def infer_option(text: str, options: Sequence[str]) -> str | None:
+def infer_option(text: str, options: Sequence[str], *, empty: bool = False) -> str | None:
     """Return the letter of the option that a text names; "Z" for a refusal, None for none or several.
+
+    An empty text is no option, or with `empty` one that every text contains, as in MathVista.
 
     As `can_infer` of VLMEvalKit (`vlmeval/utils/matching_util.py`), errors included: "A cube" names A.
     """
-    return _by_letter(text, ascii_uppercase[: len(options)]) or _by_words(text, options)
+    named = list(zip(ascii_uppercase, options, strict=False)) if empty else lettered(options)
+    return _by_letter(text, "".join(letter for letter, _ in named)) or _by_words(text, named)
 
 
 def _by_letter(text: str, letters: str) -> str | None:
@@ -97,12 +99,11 @@ def _by_letter(text: str, letters: str) -> str | None:
     return None
 
 
-def _by_words(text: str, options: Sequence[str]) -> str | None:
+def _by_words(text: str, options: Sequence[tuple[str, str]]) -> str | None:
     text = text.lower()
-    if len(text) > 2 * sum(map(len, options)):
+    if len(text) > 2 * sum(len(words) for _, words in options):
         return None
-    lettered = zip(ascii_uppercase, options, strict=False)
-    named = [letter for letter, words in lettered if words.lower() in text]
+    named = [letter for letter, words in options if words.lower() in text]
     return named[0] if len(named) == 1 else None
 
 
@@ -148,7 +149,8 @@ def rotations(item: BenchmarkItem) -> Iterator[BenchmarkItem]:
 def mentions_letters(item: BenchmarkItem) -> bool:
     """Whether rotating would change the meaning of an option: it is a letter, or has two letters as words.
 
-    Also true where there is nothing to rotate: fewer than two options, or no answer among them.
+    Also true where nothing can be rotated: fewer than two options, a letter without one, or no answer among
+    them.
     """
     letters = ascii_uppercase[: len(item.options)]
     if len(letters) < 2 or len(item.answer or "") != 1 or (item.answer or "") not in letters:

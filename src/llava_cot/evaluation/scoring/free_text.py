@@ -12,7 +12,7 @@ from string import ascii_uppercase
 
 from llava_cot.core.answer_matching import agrees, chosen_option, normal, option_of, same
 from llava_cot.core.numbers import compare_numbers, find_numbers, read_number
-from llava_cot.core.question import Question, question_text
+from llava_cot.core.question import Question, lettered, question_text
 from llava_cot.evaluation.scoring import AccuracyRule
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.scoring.yes_no import extract_yes_no
@@ -39,8 +39,8 @@ class ComparisonRule(AccuracyRule):
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
         question = question_text(Question(item.text, options=item.options))
         reference = item.answer or ""
-        if reference in ascii_uppercase[: len(item.options)]:
-            reference = f"{reference}. {item.options[ascii_uppercase.index(reference)]}"
+        if (option := dict(lettered(item.options)).get(reference)) is not None:
+            reference = f"{reference}. {option}"
         return Prompt.of(
             f"{_TASK}\n\nQuestion: {question}\nRight answer: {reference}\nAnswer: {conclusion.strip()}\nWord:"
         )

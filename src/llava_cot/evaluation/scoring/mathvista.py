@@ -104,7 +104,7 @@ def _compared(item: BenchmarkItem, text: str, by: ScoredBy) -> AnswerScore | Non
     """Score a text; None if it is no answer of the question's type."""
     reason = text if by == "scorer" else ""
     if _is_choice(item):
-        letter = infer_option(text, _list(_extra(item, "choices")))
+        letter = infer_option(text, _list(_extra(item, "choices")), empty=True)
         if letter is None:
             return None
         return AnswerScore(float(letter == _extra(item, "answer_option")), by, letter, reason)

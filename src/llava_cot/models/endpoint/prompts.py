@@ -50,11 +50,12 @@ def messages(
     turns: list[dict[str, Any]] = []
     for message in prompt.messages:
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_url(image, image_side)}}
-            for image in message.images
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": data_url(part, image_side)}}
+            for part in message.parts
         ]
-        text = {"type": "text", "text": message.text}
-        turns.append({"role": message.role, "content": [*parts, text] if parts else message.text})
+        turns.append({"role": message.role, "content": parts if message.images else parts[0]["text"]})
     answer = {"role": "assistant", "content": prompt.prefix}
     if way != "none":
         if not prompt.prefix:
@@ -68,8 +69,10 @@ def messages(
         last = turns[-1]["content"]
         if isinstance(last, str):
             turns[-1]["content"] = f"{last}\n\n{words}"
-        else:
+        elif last[-1]["type"] == "text":
             last[-1]["text"] += f"\n\n{words}"
+        else:
+            last.append({"type": "text", "text": words})
     return turns, {}
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from llava_cot.core.question import LoadedImage
+from llava_cot.core.question import PLACE, LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import first_sentence
@@ -230,9 +230,13 @@ class Encoder:
         """
         turns = []
         for message in messages:
-            words = self._plain.mark(message.text, answer=message.role == "assistant")
-            content: list[dict[str, str]] = [{"type": "image"} for _ in message.images]
-            turns.append({"role": message.role, "content": [*content, {"type": "text", "text": words}]})
+            content = [
+                {"type": "text", "text": self._plain.mark(part, answer=message.role == "assistant")}
+                if isinstance(part, str)
+                else {"type": "image"}
+                for part in message.parts
+            ]
+            turns.append({"role": message.role, "content": content})
         try:
             with self._lock:
                 text: str = self._processor.apply_chat_template(
@@ -240,7 +244,26 @@ class Encoder:
                 )
         except Exception as error:
             raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
+        if any(message.images and PLACE in message.text for message in messages):
+            self._check_order(text, turns)
         return text
+
+    def _check_order(self, text: str, turns: Sequence[dict[str, Any]]) -> None:
+        """Raise ModelError if a template has put pictures elsewhere than they are among the texts."""
+        at = 0
+        for part in (part for turn in turns for part in turn["content"]):
+            wanted = part["text"].strip() if part["type"] == "text" else self._image_mark
+            found = text.find(wanted, at)
+            if (
+                found < 0
+                or not self._image_mark
+                or (part["type"] == "text" and self._image_mark in text[at:found])
+            ):
+                raise ModelError(
+                    "the chat template of this model cannot keep pictures at their places within a text; put "
+                    "the pictures first, or choose another model"
+                )
+            at = found + len(wanted)
 
     def _process(self, text: str, images: list[LoadedImage], special: bool) -> dict[str, Tensor]:
         # Nested as transformers' own `apply_chat_template` does it: some processors count images by prompt.

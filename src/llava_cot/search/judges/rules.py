@@ -6,10 +6,9 @@ It uses no model and needs no reference, and so finds only some faults.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from string import ascii_uppercase
 
 from llava_cot.core.answer_matching import agrees
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, lettered
 from llava_cot.core.stages import SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate
 from llava_cot.search.judges.arithmetic import equations
@@ -47,7 +46,7 @@ def _rulings(question: Question, stage: str, text: str, fmt: StageFormat) -> Ite
         yield "arithmetic", ", ".join(equation.text for equation in found if not equation.holds)
     conclusion = parse(text, fmt).conclusion
     if question.options and conclusion:
-        letters = ascii_uppercase[: len(question.options)]
+        letters = [letter for letter, _ in lettered(question.options)]
         given = any(agrees(conclusion, letter, question.options) is True for letter in letters)
         yield "options", "" if given else "the conclusion is none of them"
     complete = stage == fmt.final or stage not in (*fmt.names, SENTENCE)
