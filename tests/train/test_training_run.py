@@ -278,7 +278,9 @@ def test_a_picture_that_is_cut_off_stops_the_run_in_one_sentence(
     told = done.stderr.decode()
     assert done.returncode == 2 and "Traceback" not in told, told
     expected = f"llava-cot: in the record 'made/5': cannot read the image {some[5].pictures[0].name}"
-    assert told.splitlines()[-1].startswith(expected)
+    assert (
+        told.splitlines()[-1].startswith(expected) and "repair the pictures, or set unreadable: drop" in told
+    )
 
 
 def test_rows_are_prepared_in_other_processes_just_so(folders: Folders, data: Path, tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_other_data_is_refused(folders: Folders, data: Path, tmp_path: Path) -> 
     train(wanted)
     (tmp_path / "out" / "train.json").unlink()
     (copy / "train.jsonl").write_text("".join(plain[1:]))
-    with pytest.raises(DataError, match="was started with data"):
+    with pytest.raises(DataError, match=r"the data have changed since .* \(missing: 'made/4'\)"):
         train(wanted, resume=True)
 
 

@@ -18,6 +18,7 @@ from llava_cot.data.record import Record, digest
 from llava_cot.errors import StoreError
 
 STORE_FILE = "store.db"
+STORE_FILES = (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm")
 _TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -116,6 +116,9 @@ class TrainRecipe(_Settings):
     over_long: Literal["drop", "cut", "refuse"] = Field(
         "drop", description="What to do with longer rows: drop them, cut them at the end, or stop."
     )
+    unreadable: Literal["refuse", "drop"] = Field(
+        "refuse", description="What to do with records whose pictures cannot be read: stop, or drop them."
+    )
     double_bos: bool = Field(
         False,
         description="Begin each row with two begin-of-text tokens, as the published LLaVA-CoT code does. Use "

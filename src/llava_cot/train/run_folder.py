@@ -16,8 +16,10 @@ from transformers import TrainerCallback, TrainerState
 
 from llava_cot.core.files import check_new_folder, write_whole
 from llava_cot.data.record import Record
+from llava_cot.data.store import STORE_FILES, Store
 from llava_cot.errors import DataError
 from llava_cot.train.encode import RowEncoder, target_text
+from llava_cot.train.examine import changes
 from llava_cot.train.recipe import TrainRecipe, TrainTarget
 
 # Called with the step, the number of steps, and the step's line of the log, which is empty at the start.
@@ -25,6 +27,8 @@ OnStep = Callable[[int, int, Mapping[str, Any]], None]
 
 _NAMES = {"train_tokens_per_second": "tokens_per_second", "num_input_tokens_seen": "tokens"}
 _MARK = "whole.json"
+_FACTS = {"processes": "a number of processes of", "base": "a base model whose files have the hash"}
+_ROW = "row"  # a kind of values in the store: the rows that the run was started with
 # These fields change nothing of what is learned, so they may differ when a run is resumed.
 _CHANGEABLE = ("out", "save_every", "keep", "workers", "log")
 
@@ -40,8 +44,24 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self.samples = self.path / "samples.jsonl"
         self.report = self.path / "train.json"
-        self.sizes = self.path / "sizes.json"
+        self.unreadable = self.path / "unreadable.jsonl"
         self._start = self.path / "run.json"
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """What was found of records, pictures and the base model; open, it keeps other processes out."""
+        assert self._store is not None, "open it first"
+        return self._store
+
+    def open(self) -> None:
+        """Open the store. Raises StoreError if another process has a run here."""
+        self._store = Store(self.path)
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        if self._store is not None:
+            self._store.close()
 
     @property
     def done(self) -> bool:
@@ -51,7 +71,7 @@ class RunFolder:
         """Raise DataError if this recipe may not start, or with `resume` continue, a run here."""
         if not self._start.is_file():
             if self.path.is_file() or not resume:
-                check_new_folder(self.path)
+                check_new_folder(self.path, (*STORE_FILES, self.unreadable.name))
             return
         if not resume:
             raise DataError(
@@ -65,17 +85,24 @@ class RunFolder:
                     f"the recipe now has {json.dumps(value)}; put it back, or name another folder as out"
                 )
 
-    def start(self, recipe: TrainRecipe, **facts: Any) -> None:
-        """Write down the recipe and facts. Raises DataError if the run was started with other facts."""
+    def start(self, recipe: TrainRecipe, rows: Sequence[Sequence[Any]], **facts: Any) -> None:
+        """Write down what a run is started with. Raises DataError if it was started with something else."""
         if self._start.is_file():
             started = self._facts()
             for name, value in facts.items():
-                if started[name] != value:
+                if started.get(name) != value:
                     raise DataError(
-                        f"the run in {self.path} was started with {name} {json.dumps(started[name])}, and "
-                        f"now it is {json.dumps(value)}; resume it with the same, or start another run"
+                        f"the run in {self.path} was started with {_FACTS[name]} {started.get(name)}, and "
+                        f"now it is {value}; resume it with the same, or start another run"
                     )
+            before = [row for _, row in self.store.items(_ROW)]
+            if before != [list(row) for row in rows]:
+                raise DataError(
+                    f"the data have changed since the run in {self.path} was started "
+                    f"({changes(before, rows)}); put them back, or start another run"
+                )
             return
+        self.store.put_all(_ROW, ((str(number), list(row)) for number, row in enumerate(rows)))
         write_whole(self._start, json.dumps({"recipe": recipe.model_dump(), **facts}, indent=1) + "\n")
 
     def _facts(self) -> Mapping[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,17 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import Dataset
 
 from llava_cot.core.files import write_whole
+from llava_cot.core.wording import plural
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Record
 from llava_cot.errors import DataError
 from llava_cot.train.collate import run_order
 from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
+from llava_cot.train.examine import Examined, OnNote, base_digest, examine
 from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.run_folder import RunFolder
 
-OnNote = Callable[[str], None]  # called with a sentence for the user
-_NOTE_EVERY = 10_000  # records
+_NAMED = 10  # records whose pictures cannot be used, in notes
 
 
 @dataclass
@@ -40,6 +41,7 @@ class RowCounts:
     held_out: int = 0
     not_reached: int = 0
     evaluation_left_out: int = 0
+    unreadable_dropped: int = 0
 
     def __str__(self) -> str:
         text = f"{self.records:,} records: {self.rows:,} rows of {self.tokens:,} tokens"
@@ -50,6 +52,7 @@ class RowCounts:
             (self.held_out, "held out for evaluation"),
             (self.not_reached, "rows come in none of the run's batches"),
             (self.evaluation_left_out, "over-long or without an answer left out of the evaluation"),
+            (self.unreadable_dropped, "with unreadable pictures dropped"),
         ):
             text += f", {count:,} {what}" if count else ""
         return text
@@ -57,11 +60,12 @@ class RowCounts:
 
 @dataclass
 class RowSet:
-    """Records with the size of each and how often it comes in an epoch."""
+    """Records with the size of each, how often it comes in an epoch, and a hash of its content."""
 
     records: list[Record] = field(default_factory=list)
     sizes: list[RowSize] = field(default_factory=list)
     repeats: list[float] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -74,10 +78,11 @@ class RowSet:
     def lengths(self) -> list[int]:
         return [size.length for size in self.sizes]
 
-    def add(self, record: Record, size: RowSize, repeat: float = 1.0) -> None:
+    def add(self, record: Record, size: RowSize, digest: str, repeat: float = 1.0) -> None:
         self.records.append(record)
         self.sizes.append(size)
         self.repeats.append(repeat)
+        self.digests.append(digest)
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,17 @@ class TrainingPlan:
     max_tokens: int  # the length at which rows are cut
     per_epoch: float  # rows, on average
     per_step: int  # rows, over all processes
+    base: str  # a hash of the checkpoint to start from
 
-    def digest(self) -> str:
-        """A hash of the rows to learn, which is that of the first run if a resumed one has the same data."""
-        parts = [
-            [record.id, size.length] for record, size in zip(self.rows.records, self.rows.sizes, strict=True)
+    def contents(self) -> list[list[Any]]:
+        """The rows to learn and to evaluate on: id, digest, length, and how often each comes in an epoch."""
+        return [
+            [record.id, digest, size.length, repeat, kind]
+            for kind, rows in (("train", self.rows), ("evaluate", self.held))
+            for record, digest, size, repeat in zip(
+                rows.records, rows.digests, rows.sizes, rows.repeats, strict=True
+            )
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class BatchDataset(Dataset[list[TrainingRow]]):
@@ -121,21 +130,21 @@ def plan_run(
     base: Path,
     context: int,
     encoder: RowEncoder,
-    cache: Path,
+    folder: RunFolder,
     here: PartialState,
     note: OnNote,
 ) -> TrainingPlan:
-    """Read and measure the records of a recipe, and plan the run.
+    """Read and examine the records of a recipe, and plan the run.
 
     Args:
         base: The folder of the checkpoint to start from.
         context: The most tokens that it takes.
-        cache: The file to keep the sizes of records in.
-        here: The processes; the first one measures for all.
-        note: Called with the progress of measuring.
+        folder: The run's folder, which keeps what was found.
+        here: The processes; the first one examines for all.
+        note: Called with the progress, and with records whose pictures cannot be used.
 
     Raises:
-        DataError: Records cannot be read, or too few are left.
+        DataError: Records cannot be read, or too few are left; the data of a run to be resumed have changed.
     """
     max_tokens = recipe.max_tokens or context
     if max_tokens > context:
@@ -147,16 +156,20 @@ def plan_run(
     repeats = [data.repeat for data, some in zip(recipe.data, read, strict=True) for _ in some]
     evaluated = [record for file in evaluation for record in file]
     found: list[Any] = [None]
+    digest = ""
     if here.is_main_process:
-        key = cache_key([file.file for file in (*files, *evaluation)], base, recipe)
-        found = [measure(encoder, [*records, *evaluated], cache, key, note)]
+        digest = base_digest(base, folder.store)
+        found = [examine(encoder, [*records, *evaluated], folder.store, recipe, digest, note)]
+        _list_unreadable(recipe, [*records, *evaluated], found[0], folder, note)
     if here.num_processes > 1:
         broadcast_object_list(found)
-    sizes: list[RowSize | None] = found[0]
-    rows, held, counts = select(recipe, records, sizes[: len(records)], repeats, max_tokens)
-    for record, size in zip(evaluated, sizes[len(records) :], strict=True):
-        if size is not None and size.length <= max_tokens:
-            held.add(record, size)
+    examined: list[Examined] = found[0]
+    rows, held, counts = select(recipe, records, examined[: len(records)], repeats, max_tokens)
+    for record, one in zip(evaluated, examined[len(records) :], strict=True):
+        if one.problem:
+            counts.unreadable_dropped += 1
+        elif one.size is not None and one.size.length <= max_tokens:
+            held.add(record, one.size, one.digest)
         else:
             counts.evaluation_left_out += 1
     if recipe.evaluate and not held:
@@ -173,41 +186,34 @@ def plan_run(
         seed=recipe.seed,
     )
     counts.not_reached = len(rows) - len(set(order))
-    return TrainingPlan(rows, held, counts, steps, order, max_tokens, per_epoch, per_step)
+    return TrainingPlan(rows, held, counts, steps, order, max_tokens, per_epoch, per_step, digest)
 
 
-def measure(
-    encoder: RowEncoder, records: Sequence[Record], cache: Path, key: str, note: OnNote
-) -> list[RowSize | None]:
-    """The size of each record, saved in the file `cache` under the key."""
-    if cache.is_file():
-        saved = json.loads(cache.read_text(encoding="utf-8"))
-        if saved["key"] == key and len(saved["sizes"]) == len(records):
-            return [RowSize(*size) if size else None for size in saved["sizes"]]
-    sizes = []
-    for done, record in enumerate(records, 1):
-        sizes.append(encoder.size(record))
-        if done % _NOTE_EVERY == 0:
-            note(f"measured {done:,} of {len(records):,} records")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    shown = [list(asdict(size).values()) if size else None for size in sizes]
-    write_whole(cache, json.dumps({"key": key, "sizes": shown}))
-    return sizes
-
-
-def cache_key(files: Sequence[Path], model: Path, recipe: TrainRecipe) -> str:
-    """A key that changes with everything that a size depends on."""
-    parts: list[Any] = [recipe.target, recipe.double_bos]
-    for file in (*files, *sorted(path for path in model.iterdir() if path.suffix in (".json", ".jinja"))):
-        about = file.stat()
-        parts.append([str(file.resolve()), about.st_size, about.st_mtime_ns])
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _list_unreadable(
+    recipe: TrainRecipe, records: Sequence[Record], found: Sequence[Examined], folder: RunFolder, note: OnNote
+) -> None:
+    """List the records whose pictures cannot be used. Raises DataError if the recipe does not drop them."""
+    folder.unreadable.unlink(missing_ok=True)
+    bad = [(record, one.problem) for record, one in zip(records, found, strict=True) if one.problem]
+    if not bad:
+        return
+    lines = (json.dumps({"id": record.id, "problem": problem}) + "\n" for record, problem in bad)
+    write_whole(folder.unreadable, "".join(lines))
+    for record, problem in bad[:_NAMED]:
+        note(f"in the record {record.id!r}: {problem}")
+    if len(bad) > _NAMED:
+        note(f"... and in {len(bad) - _NAMED:,} more; {folder.unreadable} has all of them")
+    if recipe.unreadable == "refuse":
+        raise DataError(
+            f"in the record {bad[0][0].id!r}: {bad[0][1]} ({plural(len(bad), 'record')} of this kind in "
+            f"{folder.unreadable}; repair the pictures, or set unreadable: drop)"
+        )
 
 
 def select(
     recipe: TrainRecipe,
     records: Sequence[Record],
-    sizes: Sequence[RowSize | None],
+    examined: Sequence[Examined],
     repeats: Sequence[float],
     max_tokens: int,
 ) -> tuple[RowSet, RowSet, RowCounts]:
@@ -218,7 +224,11 @@ def select(
     """
     rows, held, counts = RowSet(), RowSet(), RowCounts(records=len(records))
     share = recipe.evaluate.share if recipe.evaluate and recipe.evaluate.share else 0.0
-    for record, size, repeat in zip(records, sizes, repeats, strict=True):
+    for record, one, repeat in zip(records, examined, repeats, strict=True):
+        size = one.size
+        if one.problem:
+            counts.unreadable_dropped += 1
+            continue
         if size is None:
             counts.without_answer += 1
             continue
@@ -228,16 +238,16 @@ def select(
                     f"the record {record.id!r} takes {size.length:,} tokens, and {max_tokens:,} are allowed; "
                     "raise max_tokens, or set over_long to drop or cut"
                 )
-            if recipe.over_long == "drop" or size.first >= max_tokens:
+            if recipe.over_long == "drop" or size.first >= max_tokens or size.head > max_tokens:
                 counts.dropped_over_long += 1
                 continue
             counts.cut_over_long += 1
             size = RowSize(max_tokens, size.head, size.first)
         if share and random.Random(f"{recipe.seed}/held/{record.id}").random() < share:
             counts.held_out += 1
-            held.add(record, size)
+            held.add(record, size, one.digest)
         else:
-            rows.add(record, size, repeat)
+            rows.add(record, size, one.digest, repeat)
     counts.rows, counts.tokens = len(rows), sum(rows.lengths)
     if not rows:
         raise DataError(f"no row is left to train on ({counts})")

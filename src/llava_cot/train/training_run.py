@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,16 +17,19 @@ import torch
 from accelerate import PartialState
 
 from llava_cot.core.files import write_whole
-from llava_cot.errors import DataError
+from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.models.registry import BUILT_IN
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
+from llava_cot.train.examine import OnNote
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
-from llava_cot.train.training_rows import BatchDataset, OnNote, TrainingPlan, plan_run
+from llava_cot.train.training_rows import BatchDataset, TrainingPlan, plan_run
 from llava_cot.train.weights import add_lora, freeze, gather, layer_classes, save_adapter, save_model
+
+_FULL = 2**20  # bytes that are free on a full disk, at most
 
 
 def train(
@@ -44,7 +50,8 @@ def train(
         The folder of the trained model.
 
     Raises:
-        DataError: The recipe, its data or its folder cannot be used.
+        DataError: The recipe, its data or its folder cannot be used, or changed since the run was started.
+        StoreError: Another process has a run in the folder, or the disk is full.
         ModelError: The model cannot be loaded.
     """
     folder = RunFolder(recipe.out)
@@ -62,13 +69,23 @@ def train(
             "or leave it out"
         )
     note = note if here.is_main_process else lambda text: None
+    if here.is_main_process:
+        folder.open()
+    try:
+        with _full_disk(folder.path):
+            return _run(recipe, folder, here, note, on_step)
+    finally:
+        folder.close()
+
+
+def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
     base = BUILT_IN.get(recipe.model) or Path(recipe.model).expanduser()
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
-    plan = plan_run(recipe, base, checkpoint.context, encoder, folder.sizes, here, note)
+    plan = plan_run(recipe, base, checkpoint.context, encoder, folder, here, note)
     note(str(plan.counts))
     if here.is_main_process:
-        folder.start(recipe, processes=here.num_processes, data=plan.digest())
+        folder.start(recipe, plan.contents(), processes=here.num_processes, base=plan.base)
         folder.remove_incomplete()
     here.wait_for_everyone()
     trainer, monitor = _trainer(recipe, checkpoint, encoder, plan, folder, on_step)
@@ -97,6 +114,31 @@ def train(
     here.wait_for_everyone()
     note(f"the model is in {folder.model}")
     return folder.model
+
+
+@contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    """Raise StoreError, which says so, for an error inside whose cause is a full disk."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error, folder):
+            raise
+        raise StoreError(
+            f"the disk of {folder} is full; what was saved before is safe: make room, and continue with "
+            "--resume"
+        ) from error
+
+
+def _is_full(error: BaseException | None, folder: Path) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+            return True
+        # torch does not say why it cannot write
+        if type(error) is RuntimeError and folder.exists() and shutil.disk_usage(folder).free < _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def close() -> None:
