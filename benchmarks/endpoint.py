@@ -180,7 +180,7 @@ def table(measured: Sequence[Overhead], failing: Faults) -> str:
 
 
 def measure(quick: bool) -> tuple[list[Overhead], Faults]:
-    requests, repeats, questions, stall = (300, 1, 40, 2.0) if quick else (2560, 3, 500, _STALL)
+    requests, repeats, questions, stall = (100, 1, 40, 2.0) if quick else (2560, 3, 500, _STALL)
     measured = [
         asyncio.run(overhead(requests, repeats, picture, wait))
         for wait in (0.0, 0.25)

@@ -4,11 +4,15 @@ import contextlib
 import json
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,33 @@ def environment() -> dict[str, str]:
     return kept | {"HF_HUB_OFFLINE": "1", "LANG": "C.UTF-8", "XDG_CACHE_HOME": CACHE.name}
 
 
+@cache
+def _forking() -> socket.socket:
+    """What commands are sent to: see `forked.py`."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, ROOT / "tests/forked.py", str(theirs.fileno())]
+        subprocess.Popen(command, cwd=ROOT, env=environment(), pass_fds=[theirs.fileno()])
+    return ours
+
+
 def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """The finished command; its outputs are bytes."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(
-        command, input=stdin, capture_output=True, check=False, timeout=120, cwd=ROOT, env=environment()
-    )
+    command = [*map(str, arguments)]
+    request = {"arguments": command, "environment": environment(), "folder": str(ROOT)}
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        streams = [given.fileno(), out.fileno(), err.fileno()]
+        socket.send_fds(_forking(), [json.dumps(request).encode()], streams)
+        replies = _forking().makefile()
+        child = int(replies.readline())
+        stopping = threading.Timer(120, os.kill, (child, signal.SIGKILL))
+        stopping.start()
+        status = int(replies.readline())
+        stopping.cancel()
+        out.seek(0), err.seek(0)
+        return subprocess.CompletedProcess(command, status, out.read(), err.read())
 
 
 def figures(benchmark: str, *arguments: str) -> Any:

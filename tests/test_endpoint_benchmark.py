@@ -5,7 +5,7 @@ from command import figures
 
 def test_it_runs() -> None:
     result = figures("endpoint.py")
-    assert [one["requests"] for one in result["overhead"]] == [300] * 4
+    assert [one["requests"] for one in result["overhead"]] == [100] * 4
     assert all(0 < one["ours"] < one["httpx"] for one in result["overhead"] if one["wait"])
     faults = result["faults"]
     assert (faults["questions"], faults["answered"], faults["twice"]) == (40, 40, 0)
