@@ -106,7 +106,7 @@ def test_pictures_and_texts_reach_the_model(server: Served, model: ScriptedModel
         max_completion_tokens=77,
     )
     [message] = model.calls[-1].prompt.messages
-    assert (message.text, message.images) == ("Count.\nHow\nmany?", (PICTURE,))
+    assert message.parts == ["Count.\nHow", PICTURE, "many?"], "in their order"
     assert model.calls[-1].sampling.max_tokens == 77
     server.ask(model="scripted:single", max_tokens=66)
     assert model.calls[-1].sampling.max_tokens == 66

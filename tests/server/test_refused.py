@@ -104,7 +104,11 @@ def said(*roles: str) -> dict[str, Any]:
             400,
             "messages.0.content.0.txt: there is no such",
         ),
-        (with_picture("x", detail="low"), 400, "messages.0.content.0.image_url.detail: "),
+        (
+            with_picture("x", detayl="low"),
+            400,
+            "messages.0.content.0.image_url.detayl: there is no such field",
+        ),
         (ask(messages=[{"role": "user", "content": 3}]), 400, "messages.0.content: "),
         (ask(messages=[{"role": "user", "content": "a\ufdd1"}]), 400, "U+FDD1"),
         (ask(temperatur_=0), 400, "temperatur_: there is no such field; did you mean temperature? drop it"),

@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 class ImageUrl(_Part):
     url: str = Field(description="A data URL, or an http(s) URL if the server allows these.")
-    detail: Literal["auto", "high"] | None = Field(default=None, description="Pictures are used whole.")
+    detail: str | None = Field(default=None, description="Accepted; pictures are always used whole.")
 
 
 class TextPart(_Part):
