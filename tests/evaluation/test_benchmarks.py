@@ -158,7 +158,7 @@ def test_the_public_test_split_of_mmbench_has_no_answers(name: str) -> None:
     ("name", "rule", "words"),
     [
         ("mmsatr", None, "no benchmark 'mmsatr'; choose one of mmstar"),
-        ("mmstar", "choice", "authors' scoring rule"),
+        ("mmstar", "words", "authors' scoring rule"),
         ("scenes", "exact", "authors' scoring rule"),
         ("scenes:train", None, "no split 'train'"),
         (str(FIXTURES), None, r"no questions\.jsonl"),

@@ -73,7 +73,11 @@ def evaluate(
         str | None, typer.Option(metavar="DIR", help="The folder of the benchmarks' files.")
     ] = None,
     rule: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The scoring rule for questions of your own.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The scoring rule for questions of your own; or an old one of VLMEvalKit: choice-0.0.20.",
+        ),
     ] = None,
     model_name: ModelName = None,
     at_once: Annotated[

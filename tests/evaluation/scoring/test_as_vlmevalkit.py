@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from llava_cot.evaluation.benchmarks import open_benchmark
+from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks import open_benchmark, rule_named
 from llava_cot.evaluation.scoring.choice import infer_option
 from llava_cot.evaluation.scoring.yes_no import extract_yes_no
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
@@ -29,7 +30,48 @@ SHORT = {
 @pytest.mark.parametrize("case", RECORDED["choices"], ids=lambda case: case["options"][0])
 def test_every_text_names_the_option_that_it_names_there(case: dict[str, Any]) -> None:
     assert len(case["verdicts"]) > 60
-    assert {text: infer_option(text, case["options"]) for text in case["verdicts"]} == case["verdicts"]
+    old = {text: infer_option(text, case["options"], old=True) for text in case["verdicts"]}
+    assert old == case["verdicts"]
+    for text, letter in old.items():
+        if "answer is" not in text.lower():
+            assert infer_option(text, case["options"]) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter", "old"),
+    [
+        (
+            "The correct answer is B. Here's why: option A is too small, and option B fits best of them all.",
+            "B",
+            None,
+        ),
+        ("The answer is **C**, since A and D are not in the picture at all, as one can see.", "C", None),
+        ("the correct answer is\n**(D)** because neither A nor B nor C can be seen in it", "D", None),
+        ("Answer is A. So A and not B, which would be too large for what the picture has.", "A", None),
+        ("The answer is blue, A or B, as far as one can tell from what is in the picture.", None, None),
+        ("The answer is E. Or is it A? Or B? Nobody can tell by what is in the picture.", None, None),
+        ("The answer is B", "B", "B"),
+        ("Z. The answer is unknown", "Z", "Z"),
+    ],
+)
+def test_a_sentence_that_says_the_answer_counts_as_in_later_versions(
+    text: str, letter: str | None, old: str | None
+) -> None:
+    options = ["one", "two", "three", "four"]
+    assert infer_option(text, options) == letter
+    assert infer_option(text, options, old=True) == old
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "rule"),
+    [("mmstar", "choice-0.0.20"), ("mmbench-circular", "circular-0.0.20"), ("mathvista", "mathvista-0.0.20")],
+)
+def test_the_older_rule_can_be_chosen(benchmark: str, rule: str) -> None:
+    opened = open_benchmark(benchmark, FIXTURES / "LMUData", rule)
+    assert opened.rule.name == rule_named(rule, benchmark).name == rule
+    assert open_benchmark(benchmark, FIXTURES / "LMUData").rule.name == rule.removesuffix("-0.0.20")
+    with pytest.raises(DataError, match=f"--rule is for files of your own .or {rule} for {benchmark}"):
+        open_benchmark(benchmark, FIXTURES / "LMUData", "words")
 
 
 def test_the_recorded_texts_are_of_every_kind() -> None:

@@ -21,9 +21,10 @@ from llava_cot.data.record import Picture
 from llava_cot.data.sources.row_files import json_value
 from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError, missing_package
-from llava_cot.evaluation.benchmarks.vlmevalkit import TABLES, item_of, open_table
+from llava_cot.evaluation.benchmarks.vlmevalkit import TABLES, TsvBenchmark, item_of, open_table
 from llava_cot.evaluation.scoring.choice import ChoiceRule
 from llava_cot.evaluation.scoring.free_text import EXACT, NUMBER, WORDS, FittingRule
+from llava_cot.evaluation.scoring.mathvista import MathVistaRule
 from llava_cot.evaluation.scoring.yes_no import YesNoRule
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
@@ -113,7 +114,8 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
             name of one of VLMEvalKit's is that benchmark, unless `rule` is given.
         root: The folder of VLMEvalKit's files, or the file itself. By default the folder that the environment
             names, or VLMEvalKit's own.
-        rule: For a path: the name of the scoring rule.
+        rule: For a path: the name of the scoring rule. For a benchmark of VLMEvalKit with choices: its rule
+            in an older version ("choice-0.0.20").
 
     Raises:
         DataError: for an unknown name, a missing file, or a rule for a benchmark that has its own.
@@ -130,14 +132,27 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
                 "in VLMEvalKit's format, or a folder or file of records"
             )
         return _open_own(path, rule)
+    if table is not None and rule in (known := _rules_of(table)):
+        return replace(open_table(table, root), rule=known[rule])
     if rule is not None:
-        raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own")
+        own = (
+            f" (or {' or '.join(list(known)[1:])} for {name})" if table is not None and len(known) > 1 else ""
+        )
+        raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own{own}")
     if table is not None:
         return open_table(table, root)
     if name.startswith("scenes:"):
         return scenes(name.partition(":")[2])
     opened: Benchmark = BENCHMARKS[name]()
     return replace(opened, name=name)
+
+
+def _rules_of(table: TsvBenchmark) -> dict[str, ScoringRule]:
+    """The benchmark's rule by its name, and where scores depend on VLMEvalKit's version, its older rule."""
+    rules = [table.rule]
+    if isinstance(table.rule, ChoiceRule | MathVistaRule):
+        rules.append(type(table.rule)(old=True))
+    return {rule.name: rule for rule in rules}
 
 
 def rule_named(name: str, benchmark: str) -> ScoringRule:
@@ -148,8 +163,8 @@ def rule_named(name: str, benchmark: str) -> ScoringRule:
     if name in RULES:
         return RULES[name]
     for table in TABLES.values():
-        if table.rule.name == name:
-            return table.rule
+        if name in (rules := _rules_of(table)):
+            return rules[name]
     if benchmark in BENCHMARKS:
         opened: Benchmark = BENCHMARKS[benchmark]()
         if opened.rule.name == name:

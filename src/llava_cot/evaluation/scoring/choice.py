@@ -20,6 +20,7 @@ INDEX_STEP = 1_000_000  # the distance of a question's rotations in VLMEvalKit's
 
 _SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _LAST_WORDS = 4  # a letter must be among so many last words
+_SENTENCE = re.compile(r"(?i:answer\s+is)\s+\**\(?([A-Z])\b(?!')")
 _API_FAILURE = "Failed to obtain answer via API"  # VLMEvalKit's text for a failed model call
 _REFUSALS = (
     "Sorry, I can't help with images of people yet.",
@@ -50,13 +51,21 @@ Letter: Z
 """
 
 
+OLD = "0.0.20"  # of ms-vlmeval, by which published scores were made
+
+
 class ChoiceRule(AccuracyRule):
-    """The rule of multiple choice."""
+    """The rule of multiple choice. With `old`, as in ms-vlmeval 0.0.20; its name ends with that version."""
 
     name = "choice"
 
+    def __init__(self, old: bool = False) -> None:
+        self.old = old
+        if old:
+            self.name = f"{self.name}-{OLD}"
+
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
-        letter = infer_option(conclusion, item.options)
+        letter = infer_option(conclusion, item.options, old=self.old)
         return None if letter is None else AnswerScore(float(letter == item.answer), "match", letter)
 
     def prompt(self, item: BenchmarkItem, conclusion: str) -> Prompt:
@@ -68,35 +77,40 @@ class ChoiceRule(AccuracyRule):
         )
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        letter = infer_option(reply, item.options)
+        letter = infer_option(reply, item.options, old=self.old)
         if letter is None:
             return None
         return AnswerScore(float(letter == item.answer), "scorer", letter, reply.strip())
 
 
-def infer_option(text: str, options: Sequence[str], *, empty: bool = False) -> str | None:
+def infer_option(text: str, options: Sequence[str], *, empty: bool = False, old: bool = False) -> str | None:
     """Return the letter of the option that a text names; "Z" for a refusal, None for none or several.
 
     An empty text is no option, or with `empty` one that every text contains, as in MathVista.
 
-    As `can_infer` of VLMEvalKit (`vlmeval/utils/matching_util.py`), errors included: "A cube" names A.
+    As `can_infer` of VLMEvalKit (`vlmeval/utils/matching_util.py`), errors included: "A cube" names A. Since
+    its commit a67ace50 (June 17, 2026) it also reads "The correct answer is B. Here is why: ...", which
+    ms-vlmeval 0.0.20 does not; with `old`, neither does this. Its pattern takes the first letter of a word as
+    well ("the answer is blue"), which is not followed.
     """
     named = list(zip(ascii_uppercase, options, strict=False)) if empty else lettered(options)
-    return _by_letter(text, "".join(letter for letter, _ in named)) or _by_words(text, named)
+    letters = "".join(letter for letter, _ in named)
+    return _by_letter(text, letters, old) or _by_words(text, named)
 
 
-def _by_letter(text: str, letters: str) -> str | None:
+def _by_letter(text: str, letters: str, old: bool) -> str | None:
     if _API_FAILURE in text:
         return None
     if any(refusal in text for refusal in _REFUSALS):
         return NO_OPTION
     words = text.translate(_SEPARATORS).split()
     named = [letter for letter in letters if letter in words]
-    if not named:
-        return NO_OPTION if NO_OPTION in words else None
+    if not named and NO_OPTION in words:
+        return NO_OPTION
     if len(named) == 1 and words.index(named[0]) >= len(words) - _LAST_WORDS:
         return named[0]
-    return None
+    said = None if old else _SENTENCE.search(text)
+    return said[1] if said and said[1] in letters else None
 
 
 def _by_words(text: str, options: Sequence[tuple[str, str]]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from llava_cot.data.sources.tsv import parse_list
 from llava_cot.errors import DataError
 from llava_cot.evaluation.scoring import unit_of
-from llava_cot.evaluation.scoring.choice import NO_OPTION, infer_option
+from llava_cot.evaluation.scoring.choice import NO_OPTION, OLD, infer_option
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredBy, ScoredItem, Unit
 from llava_cot.models.base import Prompt
 
@@ -61,17 +61,23 @@ class MathVistaRule:
 
     An item's `extra` has `question_type` ("multi_choice" or "free_form"), `answer_type`, for a choice
     `choices` (a list, or its text) and `answer_option` (the letter), and for the metrics `task` and `skills`
-    (a list, its text, or a single skill). DataError is raised where one that scoring needs is missing.
+    (a list, its text, or a single skill). DataError is raised where one that scoring needs is missing. `old`
+    is as in `ChoiceRule`.
     """
 
     name = "mathvista"
     headline = ("overall",)
 
+    def __init__(self, old: bool = False) -> None:
+        self.old = old
+        if old:
+            self.name = f"{self.name}-{OLD}"
+
     def match(self, item: BenchmarkItem, conclusion: str) -> AnswerScore | None:
         chosen = _is_choice(item)
         if not chosen and (kind := _extra(item, "answer_type")) not in _NUMBERS:
             return AnswerScore(0.0, "match", reason=f"VLMEvalKit compares no answer of the type {kind!r}")
-        found = _compared(item, conclusion, "match")
+        found = _compared(item, conclusion, "match", self.old)
         if found is not None and not found.value and not chosen and kind == "float":
             return None  # a scorer may round it to the places that the hint asks for
         return found
@@ -83,7 +89,7 @@ class MathVistaRule:
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
         if reply.strip() == NO_OPTION:
             return AnswerScore(0.0, "scorer", NO_OPTION, reply)
-        return _compared(item, reply, "scorer")
+        return _compared(item, reply, "scorer", self.old)
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         """Average overall, by task and by skill; a question counts in each of its skills."""
@@ -100,11 +106,11 @@ class MathVistaRule:
         return [Metric(name, tuple(units)) for name, units in ({"overall": overall} | tasks | skills).items()]
 
 
-def _compared(item: BenchmarkItem, text: str, by: ScoredBy) -> AnswerScore | None:
+def _compared(item: BenchmarkItem, text: str, by: ScoredBy, old: bool) -> AnswerScore | None:
     """Score a text; None if it is no answer of the question's type."""
     reason = text if by == "scorer" else ""
     if _is_choice(item):
-        letter = infer_option(text, _list(_extra(item, "choices")), empty=True)
+        letter = infer_option(text, _list(_extra(item, "choices")), empty=True, old=old)
         if letter is None:
             return None
         return AnswerScore(float(letter == _extra(item, "answer_option")), by, letter, reason)
