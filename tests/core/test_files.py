@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_cot.core.files import output_file, read_yaml, write_whole
+from llava_cot.core.files import output_file, path_inside, read_yaml, relative_name, write_whole
 from llava_cot.errors import DataError
 
 
@@ -58,3 +58,15 @@ def test_yaml_that_means_something_else_is_refused(tmp_path: Path, text: str, wo
 def test_keys_that_are_merged_are_not_there_twice(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("base: &base {a: 1}\nmade: {<<: *base, a: 2}")
     assert read_yaml(tmp_path / "r.yaml")["made"] == {"a": 2}
+
+
+def test_an_absolute_path_below_a_root_is_a_name_in_it(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("a/b.png", str(tmp_path / "a/b.png")):
+        assert relative_name(tmp_path, name) == "a/b.png"
+        assert relative_name(tmp_path / "link", name) == "a/b.png"
+        assert path_inside(tmp_path, name) == tmp_path / "a/b.png"
+    for name in ("/etc/passwd", f"{tmp_path}/../x.png", "../x.png", "a\0b"):
+        with pytest.raises(DataError):
+            path_inside(tmp_path, relative_name(tmp_path, name))

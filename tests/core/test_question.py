@@ -18,9 +18,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llava_cot.core import download
+from llava_cot.core.answer_matching import agrees, chosen_option, option_of
 from llava_cot.core.images import upright_size
-from llava_cot.core.question import ImageLimits, LoadedImage, Question, load_image
+from llava_cot.core.question import (
+    PLACE,
+    ImageLimits,
+    LoadedImage,
+    Question,
+    in_order,
+    load_image,
+    question_text,
+)
 from llava_cot.errors import ImageError
+from llava_cot.evaluation.scoring.choice import infer_option
+from llava_cot.search.restaging import answer_form
+from llava_cot.search.stage_constraints import choices
 
 RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 
@@ -54,6 +66,35 @@ def refused(source: object, **options: object) -> str:
     message = str(caught.value)
     assert message.startswith("cannot read the image ") and "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "parts"),
+    [
+        ("a", (), ["a"]),
+        ("", (), [""]),
+        ("a", (1, 2), [1, 2, "a"]),
+        (f"a{PLACE}b{PLACE}", (1, 2), ["a", 1, "b", 2]),
+        (f"{PLACE}{PLACE}", (1, 2), [1, 2]),
+        (f"a{PLACE}b", (1, 2), [1, "a", 2, "b"]),
+        (f"a{PLACE}b{PLACE}c", (1,), ["a", 1, "b[picture]c"]),
+        (f"a{PLACE}b", (), ["a[picture]b"]),
+    ],
+)
+def test_a_text_and_its_images_in_order(text: str, images: tuple[int, ...], parts: list[object]) -> None:
+    assert in_order(text, images) == parts
+
+
+def test_a_letter_may_have_no_option() -> None:
+    options = ("", "left", "", "right")
+    assert question_text(Question("Which?", options=options)) == "Which?\nB. left\nD. right"
+    assert [option_of(letter, options) for letter in "ABCD"] == [None, 1, None, 3]
+    assert [chosen_option(said, options) for said in ("B", "(D)", "right", "A", "")] == [1, 3, 3, None, None]
+    assert agrees("A", "B", options) is False and agrees("left", "B", options) is True
+    assert agrees("7", "B", ("", "6", "8")) is False
+    assert answer_form(Question("Which?", options=options)).endswith("alone: B or D")
+    assert choices(options) == ["B", "D", "left", "right"]
+    assert [infer_option(text, options) for text in ("A", "It is B", "right")] == [None, "B", "D"]
 
 
 def test_the_same_picture_by_every_route(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from made_traces import STAGES, WORDS, sentences, single, staged, tree
 from PIL import Image
 
 from llava_cot.core.images import load_image
+from llava_cot.core.question import PLACE
 from llava_cot.core.trace import Check, ImageRecord, Score, Trace
 from llava_cot.data.checks.check import check
 from llava_cot.data.preferences.from_traces import PreferencesResult, make_preferences
@@ -291,6 +292,16 @@ def test_a_trace_without_its_picture_is_left_out(tmp_path: Path) -> None:
     _, made = make(tmp_path, single(), with_picture(None), with_picture("https://x.example/x.png"))
     assert (made.pairs, made.answers) == (0, 1)
     assert made.pairs_left == {"a picture is not in the trace": 8}
+
+
+def test_pictures_within_a_question_make_no_pair(tmp_path: Path) -> None:
+    trace = staged(2)
+    question = trace.question.model_copy(update={"text": f"How many are in {PLACE}?"})
+    out, made = make(tmp_path, trace.model_copy(update={"question": question}))
+    assert (made.pairs, made.answers) == (0, 1)
+    assert made.pairs_left == {"pictures stand within the question, and TRL puts them before it": 4}
+    [line] = read_lines(out / "train.jsonl")
+    assert line.record is not None and line.record.turns[0].question == question.text
 
 
 def test_a_file_without_a_line_is_not_written(tmp_path: Path) -> None:

@@ -280,3 +280,18 @@ def test_benchmarks_are_opened_without_slow_imports() -> None:
     code = "import llava_cot.evaluation.benchmarks, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "pandas", "datasets"} & set(done.stdout.split())
+
+
+def test_of_a_conversation_only_the_pictures_of_the_first_question_are_shown(tmp_path: Path) -> None:
+    talk = [("human", "<image>What is it?"), ("gpt", "cat"), ("human", "<image>And this?"), ("gpt", "dog")]
+    line = {"id": "1", "images": ["a.png", "b.png"]}
+    line["conversations"] = [{"from": who, "value": value} for who, value in talk]  # type: ignore[assignment]
+    (tmp_path / "own.jsonl").write_text(json.dumps(line) + "\n")
+    [item] = open_benchmark(str(tmp_path / "own.jsonl")).items()
+    assert [picture.name for picture in item.pictures] == ["a.png"]
+    (tmp_path / "own.csv").write_text("question,answer,A,B,C\nWhich?,C,red,,blue\n")
+    [item] = open_benchmark(str(tmp_path / "own.csv")).items()
+    assert (item.options, item.answer) == (("red", "", "blue"), "C")
+    (tmp_path / "own.csv").write_text("question,answer,A,B,C\nWhich?,B,red,,blue\n")
+    with pytest.raises(DataError, match="its answer 'B' is not among its options red, blue"):
+        list(open_benchmark(str(tmp_path / "own.csv")).items())

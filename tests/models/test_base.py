@@ -8,10 +8,12 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import llava_cot
+from llava_cot.core.question import PLACE
 from llava_cot.errors import ModelError
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
     SAMPLING_OPTIONS,
+    Continuation,
     Prompt,
     Sampling,
     check_sampling,
@@ -82,3 +84,8 @@ def test_an_option_that_not_every_model_has_is_named_in_few_files() -> None:
     sources = [path.read_text() for path in Path(llava_cot.__file__).parent.rglob("*.py")]
     for option in OPTIONAL_SAMPLING:
         assert 1 <= sum(option in source for source in sources) <= 5, option
+
+
+def test_a_model_cannot_write_the_place_of_a_picture() -> None:
+    written = Continuation(f"a{PLACE}b", (1,), -1.0, "eos", 3, 1)
+    assert written.text == "a\N{REPLACEMENT CHARACTER}b"

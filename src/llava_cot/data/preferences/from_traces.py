@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from llava_cot.core.files import check_new_folder
 from llava_cot.core.images import load_image
-from llava_cot.core.question import PLACE, Question, in_order, question_text
+from llava_cot.core.question import PLACE, Question, question_text
 from llava_cot.core.trace import Trace
 from llava_cot.data.preferences.pairs import PreferencePair, pairs, winning
 from llava_cot.data.record import Picture, Record, to_json
@@ -110,6 +110,9 @@ class _Writer:
         self.made.traces += 1
         found, left = pairs(trace, keep_wrong=self._keep_wrong)
         turn, reason = winning(trace)
+        if any(PLACE in text for text in (trace.question.text, *trace.question.options)):
+            left["pictures stand within the question, and TRL puts them before it"] += len(found)
+            found = []
         names = save_pictures(trace, self._out) if found or turn else []
         if names is None:
             left["a picture is not in the trace"] += len(found)
@@ -168,14 +171,10 @@ class _Writer:
 
 def _line(id: str, pair: PreferencePair, trace: Trace, names: list[str]) -> dict[str, Any]:
     question = question_text(Question(trace.question.text, options=trace.question.options))
-    content: Any = question
-    if PLACE in question:  # TRL puts the pictures of a plain text before it
-        parts = in_order(question, [{"type": "image"}] * len(names))
-        content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return {
         "id": id,
         "images": names,
-        "prompt": [{"role": "user", "content": content}],
+        "prompt": [{"role": "user", "content": question}],
         "chosen": [{"role": "assistant", "content": pair.prefix + pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.prefix + pair.rejected}],
         "prefix": pair.prefix,
