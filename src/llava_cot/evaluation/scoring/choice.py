@@ -109,8 +109,8 @@ def _by_letter(text: str, letters: str, old: bool) -> str | None:
         return NO_OPTION
     if len(named) == 1 and words.index(named[0]) >= len(words) - _LAST_WORDS:
         return named[0]
-    said = None if old else _SENTENCE.search(text)
-    return said[1] if said and said[1] in letters else None
+    sentence = None if old else _SENTENCE.search(text)
+    return sentence[1] if sentence and sentence[1] in letters else None
 
 
 def _by_words(text: str, options: Sequence[tuple[str, str]]) -> str | None:
