@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, environment
+from endpoint_double import Double
+from playing import WHOLE, remainder
 
 from llava_cot.cli.main import VERBS
 from llava_cot.evaluation.benchmarks import BENCHMARKS
+from llava_cot.models.registry import open_endpoint
+from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
 
@@ -55,6 +59,33 @@ def completed(typed: str) -> list[str]:
 )
 def test_names_are_offered(typed: str, offered: list[str]) -> None:
     assert completed(typed) == offered
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("--method adaptive-best-of-n --judge ", ["logits", "rules", "verifier"]),
+        ("--method weighted-best-of-n --judge l", ["logits", "likelihood"]),
+        ("--method majority --judge ", []),
+    ],
+)
+def test_a_judge_fits_the_method(typed: str, offered: list[str]) -> None:
+    assert completed(f"llava-cot ask x.png q {typed}") == offered
+
+
+def test_what_a_server_cannot_do_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", environment()["XDG_CACHE_HOME"])
+    with Double(ScriptedModel(remainder(WHOLE)), logprobs=False) as server:
+        ask = f"llava-cot ask x.png q --model {server.url}"
+        assert completed(f"{ask} --judge l") == ["logits", "likelihood"]  # nothing is known of it
+        open_endpoint(server.url).close()
+        for typed in (ask, f"{ask} --model-name scripted"):
+            assert completed(f"{typed} --judge ") == [
+                name for name, known in JUDGES.items() if not known.logprobs
+            ]
+            assert completed(f"{typed} --method m") == ["majority"]
+        runs = f"llava-cot eval scenes --model mini --model other={server.url} --method"
+        assert completed(f"{runs} sw") == [] and completed(f"{runs} st") == ["stage-beam-2", "staged-prompt"]
 
 
 def test_options_are_offered() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import tiny
 from command import ROOT, Terminal, run
+from endpoint_double import Double
+from PIL import Image
 
 from llava_cot.cli.main import main
+from llava_cot.models.scripted import ScriptedModel
 
 PICTURE = "examples/scene.png"
 FEW = ("--max-tokens", "12")
@@ -187,3 +190,41 @@ def test_no_picture_and_two_pictures(
         )
         assert (status, err) == (0, "")
         assert len(json.loads(out)["images"]) == count
+
+
+def test_warnings_go_to_standard_error_and_into_the_object(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with Double(ScriptedModel(lambda prompt, rng: "" if prompt.prefix else "It is a cat.")) as server:
+        asked = ("ask", PICTURE, "What is it?", "--model", server.url)
+        status, out, err = call(capfd, monkeypatch, *asked)
+        assert (status, out) == (0, "It is a cat.\n")
+        assert "warning: none of the stages summary, caption, reasoning, conclusion was found" in err
+        trace = tmp_path / "trace.json"
+        status, out, err = call(capfd, monkeypatch, *asked, "--json", "--trace", str(trace))
+        reply = json.loads(out)
+        assert err.startswith("warning: none of the stages") and err.count("\n") == 1
+        assert reply["warnings"] == reply["trace"]["warnings"] == json.loads(trace.read_text())["warnings"]
+        assert [warning["kind"] for warning in reply["warnings"]] == ["no-stages"]
+        assert call(capfd, monkeypatch, *asked, "-q") == (0, "It is a cat.\n", "")
+
+
+def test_mini_is_not_taken_at_its_word_about_other_things(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.effect_noise((200, 200), 60).save(other)
+    counting = "How many cubes are there?"
+    for picture, question, words in (
+        (PICTURE, counting, None),
+        (str(other), counting, "the picture does not look like one"),
+        ("none", counting, "there is no picture"),
+        (PICTURE, "Who painted it?", "no question about them has the words who, painted, it"),
+    ):
+        status, out, err = call(capfd, monkeypatch, "ask", picture, question, "--method", "single", "--json")
+        assert status == 0
+        found = [one["text"] for one in json.loads(out)["warnings"] if one["kind"] == "unfamiliar"]
+        expected = f"mini knows llava-cot's scenes of geometric objects alone, and {words}"
+        assert found == ([] if words is None else [expected])
+        assert (expected in err) == (words is not None)

@@ -26,6 +26,8 @@ from llava_cot.errors import (
 )
 from llava_cot.evaluation.benchmarks import scenes
 from llava_cot.evaluation.eval_folder import LEFT_OUT_FILE
+from llava_cot.evaluation.report.arms import arms_of
+from llava_cot.evaluation.report.outcome_tables import warnings_table
 from llava_cot.evaluation.results import RunResults
 from llava_cot.evaluation.run import EvalProgress, evaluate
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
@@ -207,6 +209,21 @@ def test_an_absent_conclusion_is_not_a_wrong_one(tmp_path: Path) -> None:
     assert found.absent_stages == ("caption", "reasoning", "conclusion") and found.stage_lengths == {
         "summary": 1
     }
+
+
+def test_answers_with_warnings_are_counted(tmp_path: Path) -> None:
+    def now_and_then(prompt: Prompt, rng: random.Random) -> str:
+        return "It is 3." if int(number(prompt)) < 3 else staged("3")
+
+    done = run(tmp_path, numbers(5), ScriptedModel(now_and_then))
+    assert done.warned == {"no-stages": 3}
+    assert "warned: 3 answers: no stage found" in list(evaluation_end(tmp_path, done, (), scorer=False))
+    [rows] = contents(tmp_path).values()
+    assert [found.warnings for found, _ in rows.values()] == [("no-stages",)] * 3 + [()] * 2
+    with RunResults([tmp_path]) as results:
+        table = warnings_table(arms_of(results))
+    assert table is not None and table.head == ("method", "answers", "no stage found")
+    assert [[cell.text for cell in row] for row in table.rows] == [["single", "5", "3"]]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def of_trace(trace: Trace | dict[str, Any], *models: ScriptedModel) -> dict[str,
     """A trace without times and pictures. The numbers of a scripted model's tokens depend on the order of its
     calls, which is free: that they are the text's is what counts."""
     kept = dict(trace) if isinstance(trace, dict) else trace.model_dump(mode="json")
+    kept.pop("warnings", None)  # which follow from the rest
     kept["question"] = kept["question"] | {
         "images": [
             {k: v for k, v in image.items() if k != "data"} | {"data": bool(image["data"])}
@@ -500,7 +501,9 @@ def tables(text: str) -> list[list[str]]:
 
 
 def replies(*arguments: object, **more: Any) -> Any:
-    return untimed(json.loads(well(*arguments, **more).out))
+    found = json.loads(well(*arguments, **more).out)
+    found.pop("warnings", None)
+    return untimed(found)
 
 
 def unsure(prompt: Prompt, rng: random.Random) -> str:
@@ -724,6 +727,7 @@ def stripped(reply: Any) -> Any:
     """Without what differs from reply to reply."""
     reply = {key: value for key, value in reply.items() if key not in ("id", "created")}
     for choice in reply.get("choices", ()):
+        choice.pop("warnings", None)
         if choice.get("trace"):
             choice["trace"] = of_trace(choice["trace"])
             for one in choice["trace"]["candidates"]:

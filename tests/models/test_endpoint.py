@@ -18,7 +18,7 @@ from PIL import Image
 from llava_cot import ask, ask_sync, open_model
 from llava_cot.core.question import PLACE, Question, load_image
 from llava_cot.core.trace import Trace
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, RequestError
 from llava_cot.models.base import Continuation, OnText, Prompt, Sampling, request_seed
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.prompts import messages
@@ -159,8 +159,12 @@ async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> N
         assert trace.answer in ("1", "2")
         assert trace.usage.completion_tokens == sum(usage["completion_tokens"] for usage in server.usages)
         assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
-        with pytest.raises(ModelError, match=r"gives no log-probabilities.*choose the judge self"):
+        requests = len(server.bodies)
+        with pytest.raises(RequestError, match=r"needs log-probabilities.*choose the judge self"):
             await ask(model, None, QUESTION, judge="logits")
+        assert len(server.bodies) == requests
+        with pytest.raises(ModelError, match=r"gives no log-probabilities.*choose the judge self"):
+            await model.choose(Prompt.of("q"), ("1", "2"))
 
 
 async def test_each_sample_has_its_own_seed_whichever_call_it_is_of() -> None:

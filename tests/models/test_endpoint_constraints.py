@@ -16,7 +16,7 @@ from playing import PICTURE, WORDS
 from llava_cot import ask, open_model
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, validate
-from llava_cot.errors import ModelError
+from llava_cot.errors import ModelError, RequestError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.endpoint.balancing import BalancedModel
 from llava_cot.models.endpoint.capabilities import capabilities_folder
@@ -92,7 +92,9 @@ async def test_a_server_that_enforces_nothing_is_refused_before_any_request(
     with double(schema_fields=schema_fields, refuses_schemas=refuses) as server, opened(server) as model:
         assert (model.capabilities.json_schema, model.constraints) == ("none", ())
         assert "not enforced" in model.describe()
-        with pytest.raises(ModelError, match="msg needs constrained decoding, which scripted does not have"):
+        with pytest.raises(
+            RequestError, match="msg needs constrained decoding, which scripted does not have"
+        ):
             await ask(model, None, QUESTION, method="msg")
         with pytest.raises(
             ModelError, match=r"scripted at http\S+ cannot constrain its output to a JSON schema"

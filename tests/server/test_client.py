@@ -54,7 +54,7 @@ def test_the_conclusion_is_content_and_the_rest_is_reasoning(server: Served) -> 
     assert choice.message.content.isdigit()
     assert choice.message.reasoning_content == choice.message.reasoning == REASONING
     assert (choice.finish_reason, choice.message.role, reply.model) == ("stop", "assistant", "scripted")
-    assert "trace" not in (choice.model_extra or {})
+    assert not {"trace", "warnings"} & {*(choice.model_extra or {})}
 
 
 def test_the_answer_and_the_cost_are_those_of_ask(server: Served) -> None:
@@ -237,11 +237,26 @@ def test_an_answer_that_is_cut_off_says_so() -> None:
         assert chunks[-1].choices[0].finish_reason == "length"
 
 
-def test_text_without_stages_is_the_answer() -> None:
+def test_so_does_one_of_which_an_earlier_stage_was_cut_off() -> None:
+    long = WHOLE.replace(WORDS["reasoning"], "on and on " * 9)
+    with served(ScriptedModel(remainder(long))) as server:
+        [choice] = server.ask(max_tokens=9).choices
+        assert (choice.message.content, choice.finish_reason) == (WORDS["conclusion"], "length")
+        assert streamed(server, max_tokens=9)[-1].choices[0].finish_reason == "length"
+        [warning] = choice.warnings
+        assert warning["kind"] == "cut" and "the reasoning was cut off" in warning["text"]
+
+
+def test_text_without_stages_is_the_answer_and_a_warning_says_so() -> None:
     with served(ScriptedModel(remainder("I cannot see it."))) as server:
-        message = server.ask().choices[0].message
-        assert (message.content, message.reasoning_content) == ("I cannot see it.", None)
-        assert joined(streamed(server), "content") == "I cannot see it."
+        [choice] = server.ask().choices
+        assert (choice.message.content, choice.message.reasoning_content) == ("I cannot see it.", None)
+        *others, last = streamed(server)
+        assert joined([*others, last], "content") == "I cannot see it."
+        assert choice.warnings == last.choices[0].warnings
+        [warning] = choice.warnings
+        assert warning["kind"] == "no-stages" and "none of the stages" in warning["text"]
+        assert not any("warnings" in (chunk.choices[0].model_extra or {}) for chunk in others)
 
 
 def test_what_it_does_is_counted(server: Served) -> None:

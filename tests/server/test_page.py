@@ -276,6 +276,34 @@ def test_text_of_a_model_is_escaped(page: Page) -> None:
         assert answer(page).locator("img, script").count() == 0
 
 
+def test_an_answer_without_stages_is_shown_with_its_warning(page: Page) -> None:
+    with served(ScriptedModel(lambda prompt, rng: "It is <b>a cat</b>.")) as server:
+        visit(page, server)
+        page.get_by_label("Question").fill("What is it?")
+        ask(page)
+        expect_answer(page)
+        assert answer(page).locator(".lc-stage p").all_inner_texts() == ["It is <b>a cat</b>."]
+        expect(page.get_by_role("note", name="Warnings")).to_contain_text(
+            "none of the stages summary, caption"
+        )
+        assert [warning.kind for warning in downloaded(page).warnings] == ["no-stages"]
+
+
+def test_options_without_an_effect_are_not_offered(page: Page) -> None:
+    class Fixed(ScriptedModel):
+        ignored_sampling = ("temperature", "seed")
+
+    model = Fixed(noisy)
+    with served(model) as server:
+        visit(page, server)
+        page.get_by_text("More", exact=True).click()
+        assert page.get_by_label("Temperature").is_hidden() and page.get_by_label("Seed").is_hidden()
+        page.get_by_label("Question").fill("How many?")
+        ask(page)
+        expect_answer(page)
+        assert model.calls[0].sampling.temperature == Sampling().temperature
+
+
 def test_stopping_and_leaving_cancel_the_work(page: Page) -> None:
     model = Patient()
     with served(model) as server:

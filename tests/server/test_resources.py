@@ -154,3 +154,38 @@ def test_the_server_describes_its_methods(bare: Served, full: Served) -> None:
     assert (cutter["single"], cutter["budgeted"], cutter["judges"]) == (False, True, ["likelihood"])
     assert (relay["single"], relay["budgeted"], relay["judges"], relay["n"]) == (True, False, [], 1)
     assert cards["best-of-n"]["judges"] == possible_judges("best-of-n", FULL)
+
+
+class Plain(ScriptedModel):
+    """As a hosted API often is: no log-probabilities, no constraints, no seed, one temperature."""
+
+    logprobs = False
+    ignored_sampling = ("temperature", "seed")
+
+    def __init__(self) -> None:
+        super().__init__(noisy, constraints=())
+
+
+def test_what_the_model_cannot_do_is_not_offered_and_refused() -> None:
+    with served(Plain(), resources=Resources(judge_model=Lengths())) as server:
+        listed, found = names(server), described(server)
+        cards = {card["id"]: card for card in found["data"]}
+        # By its own judge, a method of scores needs log-probabilities.
+        assert not {"scripted:msg", "scripted:stage-wise-beam-4", "scripted:swires-4"} & listed
+        assert "scripted:stage-beam-4" in listed and "msg" not in cards
+        assert not any({"logits", "likelihood"} & {*card["judges"]} for card in cards.values())
+        assert "rules" in cards["stage-wise-beam"]["judges"]
+        assert found["ignored"] == ["temperature", "seed"]
+        for name in ("scripted:msg", "scripted:best-of-4@logits", "scripted:stage-wise-beam-4"):
+            assert get(f"{server.url}/models/{name}").status_code == 404
+            status, sentence = refused(server, model=name)
+            assert status == 404 and "which scripted does not" in sentence
+        status, sentence = refused(server, search={"judge": "likelihood"})
+        assert status == 400 and "needs log-probabilities, which scripted does not give" in sentence
+
+
+def test_a_judge_model_may_be_able_to() -> None:
+    with served(Plain(), resources=Resources(judge_model=ScriptedModel(noisy))) as server:
+        judges = {card["id"]: card["judges"] for card in described(server)["data"]}
+        assert "logits" in judges["best-of-n"] and "likelihood" not in judges["best-of-n"]
+        assert server.ask(model="scripted:best-of-2@logits").choices[0].message.content.isdigit()

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from made_traces import STAGES, WORDS, sentences, single, staged, tree
 
-from llava_cot.core.trace import Candidate, ImageRecord, Score, Trace
+from llava_cot.core.trace import AnswerWarning, Candidate, ImageRecord, Score, Trace
 from llava_cot.view.html import stylesheet, trace_fragment, trace_page
 
 HOSTILE = "<script>alert(1)</script><img src=http://x.example onerror=alert(1)></style>{{ 7*7 }}"
@@ -212,3 +212,19 @@ def test_fragments_share_a_page_without_sharing_ids() -> None:
     assert len(ids) == len(set(ids)) == 16
     assert all(rule.lstrip().startswith((".lc-", "@media", "}", "--", "color", "box-sizing"))
                for rule in stylesheet().splitlines() if rule.strip())  # fmt: skip
+
+
+def test_warnings_and_an_answer_without_stages_are_shown() -> None:
+    text = f"plain {HOSTILE}"
+    trace = single().model_copy(
+        update={
+            "stages": dict.fromkeys(STAGES),
+            "answer": text,
+            "warnings": (AnswerWarning(kind="no-stages", text=HOSTILE),),
+        }
+    )
+    page = trace_fragment(trace, with_question=False)
+    elements = Elements(page)
+    assert (elements.classes("lc-warnings"), elements.classes("lc-stage")) == (1, 1)
+    assert "not given" not in page and "plain &lt;script&gt;" in page
+    assert "lc-warnings" not in trace_fragment(single()) and "Answer by stage" in trace_fragment(single())

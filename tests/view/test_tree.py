@@ -3,7 +3,7 @@ import io
 from made_traces import sentences, staged, tree
 from rich.console import Console
 
-from llava_cot.core.trace import Trace
+from llava_cot.core.trace import AnswerWarning, Trace
 from llava_cot.view.terminal import trace_tree
 
 
@@ -23,6 +23,12 @@ def test_the_tree_tells_the_whole_search() -> None:
     assert "#9 looked at alone: incorrect. The count is wrong." in text
     assert "A. 1" in text and "reference: 2" in text
     assert text.rstrip().endswith("31 model calls · 4,321 tokens read · 987 written · 2.3 s")
+
+
+def test_warnings_are_told() -> None:
+    warning = AnswerWarning(kind="cut", text="the reasoning was \x1b[2J cut off")
+    text = shown(staged(2).model_copy(update={"warnings": (warning,)}))
+    assert "warning: the reasoning was �[2J cut off" in text
 
 
 def test_winners_are_bold_and_losers_dim() -> None:

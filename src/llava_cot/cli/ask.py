@@ -70,7 +70,7 @@ def ask(
     from llava_cot.search.ask import answer
     from llava_cot.search.request import make_request
     from llava_cot.search.resources import for_requests, read_resources
-    from llava_cot.view.describe import describe_usage
+    from llava_cot.view.describe import describe_usage, describe_warning
     from llava_cot.view.terminal import LiveView
 
     target = output_file(trace) if trace else None
@@ -95,6 +95,8 @@ def ask(
         print(json.dumps(_reply(result, with_trace=target is not None)))
     elif not live and result.answer is not None:
         print(result.answer)
+    for warning in result.warnings if err is not None else ():
+        err.out(describe_warning(warning), style="yellow", highlight=False)
     if err is not None and not as_json:
         note = "" if result.answer is not None else "the model gave no conclusion · "
         err.out(note + describe_usage(result.usage), style="dim", highlight=False)
@@ -129,4 +131,5 @@ def _reply(trace: Trace, with_trace: bool) -> dict[str, Any]:
     ]
     keys = ("model", "method", "n", "seed", "stages", "answer", "usage")
     reply = {"question": trace.question.text, "images": images} | {key: record[key] for key in keys}
+    reply["warnings"] = record.get("warnings", [])
     return reply | ({"trace": record} if with_trace else {})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,33 +45,71 @@ def new_app(help: str | None = None) -> typer.Typer:
     )
 
 
-def complete_methods(incomplete: str = "") -> list[str]:
-    """The names of methods that begin so, for help and shell completion."""
+def complete_methods(incomplete: str = "", ctx: typer.Context | None = None) -> list[str]:
+    """The names of methods that begin so, for help and shell completion.
+
+    What is on the command line already leaves out those that cannot work with it; so it does below.
+    """
     from llava_cot.search.methods import METHODS
+    from llava_cot.search.request import possible_methods
 
-    return _beginning(METHODS, incomplete)
+    names: Iterable[str] = METHODS if ctx is None else _possible(ctx, lambda *what: possible_methods(*what))
+    return _beginning(names, incomplete)
 
 
-def complete_specs(incomplete: str) -> list[str]:
+def complete_specs(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The specs of methods that begin so, each with the method's own n."""
     from llava_cot.search.methods.base import GREEDY, METHODS
-    from llava_cot.search.request import parse_spec
+    from llava_cot.search.request import parse_spec, runs_alone
 
-    return _beginning([GREEDY, *(parse_spec(name).name for name, _ in METHODS.items())], incomplete)
+    names = [name for name, _ in METHODS.items()]
+    if ctx is not None:
+        names = _possible(ctx, lambda *what: [name for name in names if runs_alone(name, *what)])
+    return _beginning([GREEDY, *(parse_spec(name).name for name in names)], incomplete)
 
 
-def complete_judges(incomplete: str = "") -> list[str]:
+def complete_judges(incomplete: str = "", ctx: typer.Context | None = None) -> list[str]:
     """The names of judges that begin so."""
     from llava_cot.search.judges import JUDGES
+    from llava_cot.search.methods import METHODS
+    from llava_cot.search.request import DEFAULT_METHOD, possible_judges
 
-    return _beginning(JUDGES, incomplete)
+    method = (None if ctx is None else ctx.params.get("method")) or DEFAULT_METHOD
+    if ctx is None or method not in METHODS:
+        return _beginning(JUDGES, incomplete)
+    able = _possible(ctx, lambda *what: possible_judges(method, *what))
+    return _beginning((name for name in JUDGES if name in able), incomplete)
 
 
-def complete_scoring_judges(incomplete: str) -> list[str]:
+def complete_scoring_judges(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The names of judges that give scores and begin so."""
     from llava_cot.search.judges import JUDGES
+    from llava_cot.search.request import possible_judges
 
-    return _beginning((name for name, known in JUDGES.items() if known.scores), incomplete)
+    names = [name for name, known in JUDGES.items() if known.scores]
+    if ctx is not None:
+        able = _possible(ctx, lambda *what: possible_judges("best-of-n", *what))
+        names = [name for name in names if name in able]
+    return _beginning(names, incomplete)
+
+
+def _possible(ctx: typer.Context, names: Callable[[Any, Any], list[str]]) -> list[str]:
+    """The names that all models on the command line can run, whatever else may still be typed.
+
+    What a server can do is known once it was used; other models can run all.
+    """
+    from llava_cot.models.endpoint.capabilities import known
+    from llava_cot.models.registry import parse_model
+    from llava_cot.search.resources import AnyResources
+
+    given, model_name = ctx.params.get("model") or (), ctx.params.get("model_name")
+    found = names(AnyResources(), None)
+    for spec in (given,) if isinstance(given, str) else given:
+        with suppress(ValueError):  # of its address, or of endpoints.yaml
+            for server in parse_model(re.sub(r"^[A-Za-z0-9][\w.-]*=", "", spec)).servers:
+                if (able := known(server.url, model_name or server.model)) is not None:
+                    found = [name for name in found if name in names(AnyResources(), able)]
+    return found
 
 
 def complete_benchmarks(incomplete: str) -> list[str]:
@@ -94,7 +134,7 @@ _METAVARS = {
     "max_tokens": "TOKENS",
     "reasoner": "MODEL",
 }
-_COMPLETIONS: dict[str, Callable[[str], list[str]]] = {"method": complete_methods, "judge": complete_judges}
+_COMPLETIONS: dict[str, Callable[..., list[str]]] = {"method": complete_methods, "judge": complete_judges}
 
 
 def options_from(parameter: str, settings: type, names: Sequence[str] | None = None) -> Callable[..., Any]:

@@ -119,6 +119,19 @@ class Usage(_Record):
         )
 
 
+# What a warning is about: no stage of the format was found, or some are absent; a candidate ran out of
+# tokens; the judge chose neither candidate of a duel; no two different candidates were compared; the question
+# is about something that the model does not know.
+WarningKind = Literal["no-stages", "absent-stages", "cut", "no-choice", "not-compared", "unfamiliar"]
+
+
+class AnswerWarning(_Record):
+    """What the reader of an answer should know about how it came about: its kind, and one sentence."""
+
+    kind: WarningKind
+    text: str
+
+
 class StageTags(_Record):
     name: str
     open: str
@@ -134,6 +147,7 @@ class Trace(_Record):
     `reasoner` is the second model of `prism`, which answered from what `model` had seen.
     `sampling` has the further options of sampling that differ from their defaults, such as top_k.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
+    `warnings` are those of a finished search; older traces have none.
     """
 
     version: Literal[1] = 1
@@ -160,6 +174,7 @@ class Trace(_Record):
     stages: dict[str, str | None] = Field(default_factory=dict)
     answer: str | None = None
     usage: Usage = Usage()
+    warnings: tuple[AnswerWarning, ...] = Field(default=(), exclude_if=lambda found: not found)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all. Raises ValueError or OSError."""

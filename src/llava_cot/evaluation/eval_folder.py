@@ -13,7 +13,7 @@ The kinds of entries, with their keys:
     score       the same key: the fields of `AnswerScore` (`extracted` as "said"), the scorer's name, and what
                 no scorer changes: `conclusion`, `kept` (whether the format is valid), `absent` stages,
                 `lengths`, `sampled` and `others` (see `scorer.best_of_others`), `usage`, `wall` and, except
-                in old folders, `candidates`
+                in old folders, `candidates` and the kinds of its `warnings`
     failure     the same: why there is no trace; ignored once there is one
     scorer      [scorer, hash of the prompt, attempt]: its reply
 
@@ -186,6 +186,16 @@ class EvalFolder(Store):
             if row["by"] == "unsettled" and read_trace_key(key)[0] in chosen:
                 found["not scored"][row["reason"].partition("; the last: ")[0]] += 1
         return {what: dict(counts.most_common()) for what, counts in found.items() if counts}
+
+    def warned(self, runs: Collection[RunKey]) -> dict[str, int]:
+        """Count the answers of these runs that have warnings, by kind, the most frequent first."""
+        kinds = Counter(
+            kind
+            for key, row in self.items("score")
+            if read_trace_key(key)[0] in runs
+            for kind in row.get("warnings", ())
+        )
+        return dict(kinds.most_common())
 
     def write_left_out(self, given_up: Mapping[str, str]) -> None:
         """Write `left_out` of all runs to the folder, as JSON, and why models were given up in the last run.

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llava_cot.core.trace import Trace, Usage
+from llava_cot.core.trace import Trace, Usage, WarningKind
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import rule_named
 from llava_cot.evaluation.eval_folder import NO_ANSWER_YET, EvalFolder, read_trace_key, trace_key
@@ -35,6 +35,7 @@ class QuestionResult:
     wall: float = 0.0
     oracle: float | None = None  # the best score among the whole answers that the method sampled, if known
     candidates: int | None = None  # None where an old folder does not say
+    warnings: tuple[WarningKind, ...] = ()
     failure: str | None = None  # why there is no answer
 
 
@@ -166,6 +167,7 @@ def _result(id: str, skill: str, row: Mapping[str, Any]) -> QuestionResult:
         wall=row["wall"],
         oracle=_oracle(row),
         candidates=row.get("candidates"),
+        warnings=tuple(row.get("warnings", ())),
     )
 
 

@@ -53,6 +53,7 @@ class EvalOutcome:
     scorer_unavailable: str | None = None  # why the scorer's server refuses all requests, if it does
     # What the folder's runs of this plan lack ("missing", "not scored"), by reason.
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    warned: Mapping[str, int] = field(default_factory=dict)  # their answers with warnings, by kind
 
 
 def evaluate(
@@ -112,7 +113,10 @@ def evaluate(
         opened.write_left_out(abandoned | scorer_given_up)
         last_error = run.last_error or scores.last_error
         left_out = opened.left_out(run.runs)
-        return EvalOutcome(run.failed, scores.failed, last_error, abandoned, scores.unavailable, left_out)
+        return EvalOutcome(
+            run.failed, scores.failed, last_error, abandoned, scores.unavailable, left_out,
+            opened.warned(run.runs),
+        )  # fmt: skip
 
 
 async def _score_pending(

@@ -158,6 +158,7 @@ class FolderScores:
             "sampled": sampled,
             "others": others,
             "candidates": len(trace.candidates),
+            "warnings": sorted({warning.kind for warning in trace.warnings}),
             "usage": trace.usage.model_dump(mode="json"),
             "wall": wall,
         }

@@ -188,7 +188,9 @@ class Model(Protocol):
     """A source of tokens. Calls may run concurrently; a local model batches them.
 
     A model may also declare `sampling_options` (those of `OPTIONAL_SAMPLING` that it honors) and
-    `constraints` (the kinds of constraint that it can enforce); without them it has none.
+    `constraints` (the kinds of constraint that it can enforce); without them it has none. Without `logprobs`
+    it gives log-probabilities, without `ignored_sampling` it honors all other options of sampling, and
+    without `domain` it answers any question.
     """
 
     name: str
@@ -258,6 +260,23 @@ def sampling_options_of(model: object) -> tuple[str, ...]:
     """The `OPTIONAL_SAMPLING` that a model honors, by its declaration; none without one."""
     options: tuple[str, ...] = getattr(model, "sampling_options", ())
     return options
+
+
+def gives_logprobs(model: object) -> bool:
+    """Whether a model scores options and gives its samples' log-probabilities, by its declaration."""
+    return bool(getattr(model, "logprobs", True))
+
+
+def ignored_sampling_of(model: object) -> tuple[str, ...]:
+    """The options of sampling, other than `OPTIONAL_SAMPLING`, that have no effect on a model."""
+    options: tuple[str, ...] = getattr(model, "ignored_sampling", ())
+    return options
+
+
+def domain_of(model: object) -> str | None:
+    """The only subject that a model knows, such as "scenes", by its declaration; None without one."""
+    domain: str | None = getattr(model, "domain", None)
+    return domain
 
 
 def optional_sampling(sampling: Sampling) -> dict[str, float]:

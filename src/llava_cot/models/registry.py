@@ -128,7 +128,9 @@ def open_model(
         raise ModelError(f"the built-in model {spec} is missing here; install the package again")
     from llava_cot.models.local.model import LocalModel
 
-    return LocalModel(folder, **options)
+    opened = LocalModel(folder, **options)
+    opened.domain = "scenes" if folder.resolve() == MINI.resolve() else None
+    return opened
 
 
 def open_endpoint(

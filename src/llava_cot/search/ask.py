@@ -11,10 +11,10 @@ from typing import Any, ParamSpec
 from llava_cot.core.question import ImageSource, Question, load_image
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling
+from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling, domain_of
 from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.judges.base import JUDGES, Judge, JudgeSetup
-from llava_cot.search.request import Request, make_request
+from llava_cot.search.request import Request, check_model, make_request
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import OnEvent, Search
 
@@ -90,16 +90,32 @@ async def answer(
         await asyncio.to_thread(getattr, image, "small")  # the trace's small copy
     search = Search(request, model, question, judge, resources, on_event)
     await request.declaration.run(search)
-    return search.finish()
+    return search.finish(await asyncio.to_thread(_unfamiliar, model, question))
+
+
+def _unfamiliar(model: Model, question: Question) -> str | None:
+    """Why a model that knows one domain alone does not know this question, if so."""
+    if domain_of(model) != "scenes":
+        return None
+    from llava_cot.scenes.recognition import unfamiliar
+
+    reason = unfamiliar(question)
+    return reason and f"{model.name} knows llava-cot's scenes of geometric objects alone, and {reason}"
 
 
 def prepare(request: Request, model: Model, resources: Resources) -> Judge | None:
-    """The judge of a request, if any. Raises ModelError if a model ignores a sampling option that is set."""
+    """The judge of a request, if any.
+
+    Raises:
+        ModelError: A model ignores a sampling option that is set.
+        RequestError: A model cannot do what the method or the judge needs.
+    """
     reasoner = resources.reasoner if "reasoner" in request.declaration.resources else None
     for used in (model, reasoner):
         if used is not None:
             check_sampling(used, used.name, request.sampling)
     judge = request.judge
+    check_model(request.method, judge if isinstance(judge, str) else None, model, resources.judge_model)
     return make_judge(judge, model, request, resources) if isinstance(judge, str) else judge
 
 

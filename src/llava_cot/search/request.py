@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.errors import RequestError
-from llava_cot.models.base import Sampling
+from llava_cot.models.base import Sampling, constraints_of, gives_logprobs
 from llava_cot.search.calibration import has_cut_off
 from llava_cot.search.judges.base import JUDGES, Judge
 from llava_cot.search.methods.base import ALIASES, GREEDY, METHODS, Method, ResourceName, short_name
@@ -214,36 +214,77 @@ def required(method: str, judge: str | Judge | None) -> list[tuple[str, Resource
     return found
 
 
-def possible_judges(method: str, resources: Resources | ResourceSpec | None = None) -> list[str]:
-    """The judges with which a method can run, its own first; none if it uses no judge."""
+def check_model(method: str, judge: str | None, model: object, judge_model: object = None) -> None:
+    """Check that a model can do what a method and its judge need.
+
+    Args:
+        method: The method's name.
+        judge: The judge's name.
+        model: The model that answers; what it declares counts (`models.base`).
+        judge_model: Another model that the judge uses if it calls one, if any.
+
+    Raises:
+        RequestError: It cannot; the error names the field.
+    """
+    if METHODS[method].constrained and not constraints_of(model):
+        raise RequestError(
+            "method", f"the method {method} needs constrained decoding, which {_name(model)} does not have; "
+            "choose another method or model",
+        )  # fmt: skip
+    if judge is None or judge not in JUDGES or not JUDGES[judge].logprobs:
+        return
+    used = judge_model if JUDGES[judge].uses == "model" and hasattr(judge_model, "sample") else model
+    if not gives_logprobs(used):
+        raise RequestError(
+            "judge", f"the judge {judge} needs log-probabilities, which {_name(used)} does not give; "
+            "choose the judge self",
+        )  # fmt: skip
+
+
+def _name(model: object) -> str:
+    return str(getattr(model, "name", "the model"))
+
+
+def possible_judges(
+    method: str, resources: Resources | ResourceSpec | None = None, model: object = None
+) -> list[str]:
+    """The judges with which a method can run (on this model), its own first; none if it uses no judge."""
     own = METHODS[method].judge
     if own is None:
         return []
-    able = [name for name, _ in JUDGES.items() if _possible(method, name, resources)]
+    able = [name for name, _ in JUDGES.items() if _possible(method, name, resources, model)]
     return sorted(able, key=lambda name: name != own)
 
 
-def possible_methods(resources: Resources | ResourceSpec | None = None) -> list[str]:
-    """The methods that can run with these resources, with one judge at least."""
+def possible_methods(resources: Resources | ResourceSpec | None = None, model: object = None) -> list[str]:
+    """The methods that can run with these resources (on this model), with one judge at least."""
     return [
         name
         for name, known in METHODS.items()
-        if (_possible(name, None, resources) if known.judge is None else possible_judges(name, resources))
+        if (
+            runs_alone(name, resources, model)
+            if known.judge is None
+            else possible_judges(name, resources, model)
+        )
     ]
 
 
-def _possible(method: str, judge: str | None, resources: Resources | ResourceSpec | None) -> bool:
+def _possible(
+    method: str, judge: str | None, resources: Resources | ResourceSpec | None, model: object
+) -> bool:
     fitting = None if resources is None else resources.fitting(method, judge)
     try:
-        make_request(method, judge=judge, resources=fitting)
+        request = make_request(method, judge=judge, resources=fitting)
+        if model is not None:
+            check_model(method, request.judge_name, model, getattr(resources, "judge_model", None))
     except RequestError:
         return False
     return True
 
 
-def runs_alone(method: str, resources: Resources | ResourceSpec | None = None) -> bool:
+def runs_alone(method: str, resources: Resources | ResourceSpec | None = None, model: object = None) -> bool:
     """Whether a method can run with its own judge."""
-    return _possible(method, None, resources)
+    return _possible(method, None, resources, model)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,13 @@ class Resources:
         return replace(self, calibration=_fitting(self.calibration, method, judge))
 
 
+class AnyResources(Resources):
+    """Stands for resources that are not known yet: any may be among them."""
+
+    def has(self, name: ResourceName) -> bool:
+        return True
+
+
 @dataclass(frozen=True, eq=False)
 class ResourceSpec:
     """Resources by name: the files are read, the models not yet opened.

@@ -105,6 +105,7 @@ def keep_as(search: Search, sampled: Continuation, texts: Mapping[str | None, st
         return
     gap = "\n\n" if search.text else ""
     search.keep(search.add(replace(sampled, text=gap + render(stages, search.fmt), tokens=())))
+    search.partial = True
 
 
 async def keep_thought(

@@ -24,6 +24,7 @@ from llava_cot.core.trace import (
 from llava_cot.errors import ModelError
 from llava_cot.models.base import SAMPLING_OPTIONS, Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.search import budget
+from llava_cot.search.answer_warnings import find_warnings
 from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
@@ -100,6 +101,7 @@ class Search:
         n: The number of candidates.
         rng: The source of every random draw, seeded by the request.
         path: The kept candidates, in order.
+        partial: Whether the method put the answer into stages itself, and left others out on purpose.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Search:
         self.stage = ""
         self.round = -1
         self.path: list[Candidate] = []
+        self.partial = False
         self._judge = judge
         self._on_event = on_event
         self._round_sampling = request.sampling
@@ -340,9 +343,11 @@ class Search:
             candidate = None if candidate.parent is None else self._candidates[candidate.parent]
         return found
 
-    def finish(self) -> Trace:
-        """The complete trace, which is also sent as an event."""
+    def finish(self, unfamiliar: str | None = None) -> Trace:
+        """The complete trace, with its warnings, which is also sent as an event; see `find_warnings`."""
         trace = self.so_far()
+        warnings = tuple(find_warnings(trace, unfamiliar, partial=self.partial))
+        trace = trace.model_copy(update={"warnings": warnings})
         self._send(Finished(trace))
         return trace
 

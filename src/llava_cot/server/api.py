@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava_cot.core.trace import Trace
-from llava_cot.models.base import Model
+from llava_cot.models.base import Model, ignored_sampling_of
 from llava_cot.search.request import DEFAULT_METHOD
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import Event, OnEvent
@@ -85,7 +85,7 @@ def make_api(service: Service) -> FastAPI:
     @api.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
-        question = read_request(body, model.name, settings.fmt, settings.allow_urls, service.resources)
+        question = read_request(body, model, settings.fmt, settings.allow_urls, service.resources)
         raw = settings.raw if body.raw is None else body.raw
         style = ReplyStyle(body.model, raw, bool(body.include_trace), question.stop)
         if body.stream:
@@ -97,19 +97,24 @@ def make_api(service: Service) -> FastAPI:
     @api.get("/v1/models")
     async def models() -> ModelList:
         """List the model alone and with methods; other numbers of candidates work too."""
-        names = model_names(model.name, service.resources)
+        names = model_names(model, service.resources)
         return ModelList(data=[ModelCard(id=name, created=started) for name in names])
 
     @api.get("/v1/models/{name:path}")
     async def one_model(name: str) -> ModelCard:
         """Describe the model, alone or with a method that can run."""
-        read_choices(name, model.name, service.resources)
+        read_choices(name, model, service.resources)
         return ModelCard(id=name, created=started)
 
     @api.get("/v1/methods")
     async def methods() -> MethodList:
         """List the methods that this server can run, each with its judges."""
-        return MethodList(model=model.name, default=DEFAULT_METHOD, data=method_cards(service.resources))
+        return MethodList(
+            model=model.name,
+            default=DEFAULT_METHOD,
+            data=method_cards(model, service.resources),
+            ignored=list(ignored_sampling_of(model)),
+        )
 
     @api.get("/traces/{name}.json", response_model=Trace)
     async def trace(name: str) -> Response:

@@ -11,6 +11,7 @@ from typing import Any
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace
+from llava_cot.search.answer_warnings import was_cut
 from llava_cot.search.search import CandidateChosen, Event, Finished, StageStarted, TextDelta
 from llava_cot.server.schemas import (
     ChatChunk,
@@ -73,16 +74,23 @@ def make_reply(traces: Sequence[Trace], style: ReplyStyle) -> ChatReply:
         reasoning = style.reasoning(trace)
         message = ReplyMessage(content=style.content(trace), reasoning_content=reasoning, reasoning=reasoning)
         ended, recorded = finish_reason(trace), style.trace_json(trace)
-        choices.append(ReplyChoice(index=index, message=message, finish_reason=ended, trace=recorded))
+        choices.append(
+            ReplyChoice(
+                index=index,
+                message=message,
+                finish_reason=ended,
+                warnings=trace.warnings,
+                trace=recorded,
+            )
+        )
     return ChatReply(
         id=style.id, created=style.created, model=style.model, choices=choices, usage=total_usage(traces)
     )
 
 
 def finish_reason(trace: Trace) -> FinishReason:
-    """ "length" if the answer was cut off, else "stop"."""
-    last = next((c for c in trace.candidates if trace.chosen and c.id == trace.chosen[-1]), None)
-    return "length" if last is not None and last.finish == "length" else "stop"
+    """ "length" if a part of the answer was cut off, else "stop"."""
+    return "length" if was_cut(trace) else "stop"
 
 
 def total_usage(traces: Sequence[Trace]) -> UsageReply:
@@ -155,7 +163,13 @@ class ChunkWriter:
             self._send_reasoning(self._streamer.close())
             self._send_delta(ChunkDelta(content=self._style.content(trace)))
         ended, recorded = finish_reason(trace), self._style.trace_json(trace)
-        last = ChunkChoice(index=self._index, delta=ChunkDelta(), finish_reason=ended, trace=recorded)
+        last = ChunkChoice(
+            index=self._index,
+            delta=ChunkDelta(),
+            finish_reason=ended,
+            warnings=trace.warnings,
+            trace=recorded,
+        )
         self._send(self._style.chunk(last))
 
     def _send_delta(self, delta: ChunkDelta) -> None:

@@ -14,12 +14,13 @@ from llava_cot.core.question import PLACE, Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.wording import shortened
 from llava_cot.errors import RequestError
-from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.models.base import SAMPLING_OPTIONS, Model, Sampling
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import (
     DEFAULT_METHOD,
     Request,
     SearchOptions,
+    check_model,
     make_request,
     parse_spec,
     possible_judges,
@@ -95,9 +96,9 @@ class ChatQuestion:
 
 
 def read_request(
-    body: ChatRequest, model: str, fmt: StageFormat, allow_urls: bool, resources: Resources
+    body: ChatRequest, model: Model, fmt: StageFormat, allow_urls: bool, resources: Resources
 ) -> ChatQuestion:
-    """Check a request to the server whose model has this name. Raises ApiError if it cannot be answered."""
+    """Check a request to the server of a model. Raises ApiError if it cannot be answered."""
     _check_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
@@ -109,7 +110,7 @@ def read_request(
 
 def read_choices(
     name: str,
-    model: str,
+    model: Model,
     resources: Resources,
     search: SearchOptions | None = None,
     sampling: Sampling | None = None,
@@ -119,17 +120,17 @@ def read_choices(
 
     Args:
         name: The model, or the model and a spec, such as mini:best-of-8@logits.
-        model: The name of the server's model.
+        model: The server's model.
 
     Raises:
         ApiError: There is no such model, it contradicts `search`, or the choices cannot work here.
     """
-    named, greedy = _read_name(name, model)
+    named, greedy = _read_name(name, model.name)
     search = search or SearchOptions()
     if named.method is not None and (search.method, search.n) != (None, None):
         raise ApiError(
             400,
-            f"the model {name} names a method and so does search; use {model} as the model, "
+            f"the model {name} names a method and so does search; use {model.name} as the model, "
             "or drop method and n from search",
             param="search",
         )
@@ -147,38 +148,40 @@ def read_choices(
         DEFAULT_METHOD if merged["method"] is None else merged["method"], merged["judge"]
     )
     try:
-        return make_request(**merged, sampling=sampling, fmt=fmt, resources=resources)
+        request = make_request(**merged, sampling=sampling, fmt=fmt, resources=resources)
+        check_model(request.method, request.judge_name, model, resources.judge_model)
+        return request
     except RequestError as error:
         if getattr(named, error.field, None) is None:
             raise request_error(error, f"search.{error.field}") from None
         if error.needs is None:
-            raise _unknown_model(name, model, error) from None
+            raise _unknown_model(name, model.name, error) from None
         raise request_error(error, "model") from None
 
 
-def model_names(model: str, resources: Resources) -> list[str]:
+def model_names(model: Model, resources: Resources) -> list[str]:
     """The names that the server lists: the model, and each method that can run with its own judge."""
-    known = {name: method for name, method in METHODS.items() if runs_alone(name, resources)}
+    known = {name: method for name, method in METHODS.items() if runs_alone(name, resources, model)}
     single = [name for name, method in known.items() if method.single]
     several = [method.short for method in known.values() if not method.single]
     return [
-        model,
-        *(f"{model}:{name}" for name in single),
-        *(f"{model}:{name}-{n}" for name in several for n in _LISTED_NUMBERS),
+        model.name,
+        *(f"{model.name}:{name}" for name in single),
+        *(f"{model.name}:{name}-{n}" for name in several for n in _LISTED_NUMBERS),
     ]
 
 
-def method_cards(resources: Resources) -> list[MethodCard]:
-    """The methods that can run with these resources, with what each takes."""
+def method_cards(model: Model, resources: Resources) -> list[MethodCard]:
+    """The methods that can run on this model with these resources, with what each takes."""
     return [
         MethodCard(
             id=name,
             n=METHODS[name].n,
             single=METHODS[name].single,
             budgeted=METHODS[name].budgeted,
-            judges=possible_judges(name, resources),
+            judges=possible_judges(name, resources, model),
         )
-        for name in possible_methods(resources)
+        for name in possible_methods(resources, model)
     ]
 
 

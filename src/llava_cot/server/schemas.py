@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Optional
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from llava_cot.core.trace import AnswerWarning
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.search.request import SearchOptions
 
@@ -137,6 +138,13 @@ class ReplyMessage(BaseModel):
 
 
 FinishReason = Literal["stop", "length"]
+Warnings = Annotated[
+    tuple[AnswerWarning, ...],
+    Field(
+        description="What the search could not do, or the model does not know; absent if there is nothing.",
+        exclude_if=lambda found: not found,
+    ),
+]
 
 
 class ReplyChoice(BaseModel):
@@ -144,6 +152,7 @@ class ReplyChoice(BaseModel):
     message: ReplyMessage
     finish_reason: FinishReason
     logprobs: None = None
+    warnings: Warnings = ()
     trace: dict[str, Any] | None = None
 
 
@@ -167,6 +176,7 @@ class ChunkChoice(BaseModel):
     index: int
     delta: ChunkDelta
     finish_reason: FinishReason | None = None
+    warnings: Warnings = ()
     trace: dict[str, Any] | None = None
 
 
@@ -219,6 +229,7 @@ class MethodList(BaseModel):
     model: str
     default: str = Field(description="The method of a request that names none.")
     data: list[MethodCard]
+    ignored: list[str] = Field(description="Options of sampling that have no effect on this model.")
 
 
 class Health(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava_cot.core.stages import Stage, StageFormat, parse
-from llava_cot.core.trace import Candidate, Score, Trace, Usage, Verdict
+from llava_cot.core.trace import AnswerWarning, Candidate, Score, Trace, Usage, Verdict
 from llava_cot.core.wording import one_line, plural, shortened
 
 
@@ -88,6 +88,11 @@ def describe_usage(usage: Usage) -> str:
     if usage.usd is not None:
         parts.append(f"${usage.usd:.4f}")
     return " · ".join(parts)
+
+
+def describe_warning(warning: AnswerWarning) -> str:
+    """A warning as one line of the terminal."""
+    return f"warning: {one_line(warning.text)}"
 
 
 def describe_round(part: SearchRound) -> str:

@@ -14,6 +14,7 @@ from llava_cot.data.annotation.output import REASONS
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
 from llava_cot.evaluation.report.arms import SummaryRow
+from llava_cot.evaluation.report.outcome_tables import WARNING_KINDS
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
 from llava_cot.view.progress import ProgressDisplay
 
@@ -134,6 +135,8 @@ def evaluation_end(
     yield from by_reason("missing", "answer", done.left_out.get("missing", {}))
     if scorer:
         yield from by_reason("not scored", "answer", done.left_out.get("not scored", {}))
+    warned = {WARNING_KINDS.get(kind, kind): count for kind, count in done.warned.items()}
+    yield from by_reason("warned", "answer", warned)
     if done.scorer_unavailable:
         yield f"the scorer was given up: {one_line(done.scorer_unavailable)}"
     if done.unscored:

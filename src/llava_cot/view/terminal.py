@@ -29,6 +29,7 @@ from llava_cot.view.describe import (
     describe_request,
     describe_round,
     describe_usage,
+    describe_warning,
     format_score,
     losing_candidate,
     search_rounds,
@@ -195,6 +196,8 @@ def trace_tree(trace: Trace) -> Tree:
     tree.add(Text.assemble("answer: ", (answer, "bold green")))
     if trace.question.reference is not None:
         tree.add(Text(f"reference: {printable(trace.question.reference)}"))
+    for warning in trace.warnings:
+        tree.add(Text(describe_warning(warning), style="yellow"))
     tree.add(Text(describe_usage(trace.usage), style="dim"))
     return tree
 

@@ -11,7 +11,7 @@ from playing import PICTURE, QUESTION, WHOLE, WORDS, remainder
 from llava_cot import ask, open_model
 from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import LLAVA_COT, validate
-from llava_cot.errors import ModelError
+from llava_cot.errors import RequestError
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.items import make_items
@@ -85,7 +85,7 @@ async def test_it_costs_one_call(forms: tuple[str, ...]) -> None:
 async def test_a_model_that_can_force_nothing_is_refused_before_any_call() -> None:
     model, events = ScriptedModel(remainder(WHOLE), constraints=()), list[Event]()
     with pytest.raises(
-        ModelError, match="msg needs constrained decoding, which scripted does not have"
+        RequestError, match="msg needs constrained decoding, which scripted does not have"
     ) as told:
         await ask(model, None, "q", method="msg", on_event=events.append)
     assert model.calls == [] and events == [] and "\n" not in str(told.value)

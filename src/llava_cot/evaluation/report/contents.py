@@ -109,6 +109,7 @@ def _benchmark(
         yield outcome_tables.reach_table(arms)
     yield outcome_tables.oracle_table(arms)
     yield outcome_tables.format_table(arms)
+    yield outcome_tables.warnings_table(arms)
     yield outcome_tables.scored_by_table(arms)
     yield outcome_tables.duels_table(arms, decided)
 

@@ -19,6 +19,14 @@ _SCORED_BY: dict[ScoredBy, str] = {
     "absent": "no conclusion",
     "failed": "no answer",
 }
+WARNING_KINDS: dict[str, str] = {
+    "unfamiliar": "the model does not know the subject",
+    "no-stages": "no stage found",
+    "absent-stages": "stages absent",
+    "cut": "a candidate cut off",
+    "no-choice": "the judge chose neither",
+    "not-compared": "nothing compared",
+}
 _DECIDED_BY = {
     "choice": "the judge's choice",
     "check": "a failed check",
@@ -144,6 +152,21 @@ def format_table(arms: Sequence[Arm]) -> ReportTable:
     head = ("method", "format kept", *(f"no {s}" for s in stages), *(f"{s}, characters" for s in stages))
     note = "Of the questions that were answered. A stage's length is the mean over the answers that have it."
     return ReportTable("Format and stages", head, tuple(rows), note=note)
+
+
+def warnings_table(arms: Sequence[Arm]) -> ReportTable | None:
+    """How many answers have warnings, by kind; None where none has."""
+    found = {arm: Counter(kind for result in arm.answered for kind in result.warnings) for arm in arms}
+    kinds = [kind for kind in WARNING_KINDS if any(counts[kind] for counts in found.values())]
+    if not kinds:
+        return None
+    rows = []
+    for arm, counts in found.items():
+        shown = (f"{count:,}" for count in (len(arm.answered), *(counts[kind] for kind in kinds)))
+        rows.append((name_cell(arm), *cells(*shown)))
+    head = ("method", "answers", *(WARNING_KINDS[kind] for kind in kinds))
+    note = "An answer may have warnings of several kinds; their sentences are with the searches."
+    return ReportTable("Warnings", head, tuple(rows), note=note)
 
 
 def scored_by_table(arms: Sequence[Arm]) -> ReportTable:

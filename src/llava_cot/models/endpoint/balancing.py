@@ -204,6 +204,7 @@ class BalancedModel:
         first = self._models[0]  # in all of these, the others are like it
         self.name, self.price = first.name, first.price
         self.constraints, self.sampling_options = first.constraints, first.sampling_options
+        self.logprobs, self.ignored_sampling = first.logprobs, first.ignored_sampling
         self._balancer = LoadBalancer(len(self._models))
 
     async def sample(

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from llava_cot.core.files import write_whole
+from llava_cot.models.base import ConstraintKind
 from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat, SchemaField
 
 # The options of every request, unless the model refuses them.
@@ -37,6 +38,19 @@ class Capabilities:
     def left_out(self) -> tuple[str, ...]:
         """The options of every request that the model refuses."""
         return tuple(name for name in RANDOMNESS if name not in self.randomness)
+
+    @property
+    def logprobs(self) -> bool:
+        return self.top_logprobs > 0
+
+    @property
+    def constraints(self) -> tuple[ConstraintKind, ...]:
+        return () if self.json_schema == "none" else ("json",)
+
+    @property
+    def ignored_sampling(self) -> tuple[str, ...]:
+        """The options of sampling that have no effect."""
+        return self.left_out if self.seed else (*self.left_out, "seed")
 
     @property
     def sampling_options(self) -> tuple[str, ...]:
@@ -90,6 +104,18 @@ def load(url: str, model: str) -> Capabilities | None:
         return TypeAdapter(Capabilities).validate_json(_file(url, model).read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def known(url: str, model: str | None) -> Capabilities | None:
+    """What was found before, also without the model's name if no other of this server was used."""
+    if model is not None:
+        return load(url, model)
+    models = set()
+    for file in capabilities_folder().glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            saved = json.loads(file.read_bytes())
+            models |= {saved["model"]} if saved["url"] == url else set()
+    return load(url, models.pop()) if len(models) == 1 else None
 
 
 def save(url: str, model: str, found: Capabilities) -> None:

@@ -120,11 +120,19 @@ class EndpointModel:
 
     @property
     def constraints(self) -> tuple[ConstraintKind, ...]:
-        return () if self.capabilities.json_schema == "none" else ("json",)
+        return self.capabilities.constraints
 
     @property
     def sampling_options(self) -> tuple[str, ...]:
         return self.capabilities.sampling_options
+
+    @property
+    def logprobs(self) -> bool:
+        return self.capabilities.logprobs
+
+    @property
+    def ignored_sampling(self) -> tuple[str, ...]:
+        return self.capabilities.ignored_sampling
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

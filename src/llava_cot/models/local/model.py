@@ -51,6 +51,7 @@ class LocalModel:
 
     constraints: tuple[ConstraintKind, ...] = ("grammar", "json")
     sampling_options = OPTIONAL_SAMPLING
+    domain: str | None = None
 
     def __init__(
         self,

@@ -149,6 +149,7 @@ class JudgeType:
     scores: bool = False
     probability: bool = False
     prompted: bool = False
+    logprobs: bool = False
 
 
 JUDGES: Registry[JudgeType] = Registry(
@@ -171,6 +172,7 @@ def judge(
     scores: bool | None = None,
     probability: bool = False,
     prompted: bool = False,
+    logprobs: bool = False,
 ) -> Callable[[J], J]:
     """Register a subclass of `Judge`.
 
@@ -181,6 +183,8 @@ def judge(
         scores: It can score a candidate by itself; by default, whether the class defines `score`.
         probability: Its scores are probabilities of being right.
         prompted: Its prompts can be replaced by --judge-prompts.
+        logprobs: It needs log-probabilities of the model that it calls, or, if it calls none, of the one that
+            answers.
 
     Raises:
         ValueError: There is another judge of this name, or this class is another judge.
@@ -198,7 +202,9 @@ def judge(
             )
         cls.name, cls.probability = name, probability
         can_score = cls.score is not Judge.score if scores is None else scores
-        JUDGES.add(name, JudgeType(name, cls, uses, can_score, probability, prompted), cls.__module__)
+        JUDGES.add(
+            name, JudgeType(name, cls, uses, can_score, probability, prompted, logprobs), cls.__module__
+        )
         return cls
 
     return register

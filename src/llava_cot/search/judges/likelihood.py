@@ -8,7 +8,7 @@ from llava_cot.errors import ModelError
 from llava_cot.search.judges.base import Judge, JudgeScore, judge
 
 
-@judge("likelihood")
+@judge("likelihood", logprobs=True)
 class LikelihoodJudge(Judge):
     """Prefers the higher mean log-probability, in nats a token, which does not favor shorter texts as sums
     do.

@@ -15,7 +15,7 @@ from llava_cot.search.judges.base import Judge, JudgeScore, Preference, earlier,
 from llava_cot.search.judges.self_judge import check_prompt
 
 
-@judge("logits", uses="model", probability=True, prompted=True)
+@judge("logits", uses="model", probability=True, prompted=True, logprobs=True)
 class LogitsJudge(Judge):
     """Prefers the response with the higher probability; `scores` are the two probabilities.
 

@@ -36,6 +36,7 @@ class Method:
     budgeted: bool = False
     requires: tuple[ResourceName, ...] = ()
     accepts: tuple[ResourceName, ...] = ()
+    constrained: bool = False
 
     @property
     def resources(self) -> tuple[ResourceName, ...]:
@@ -91,6 +92,7 @@ def method(
     budgeted: bool = False,
     requires: tuple[ResourceName, ...] = (),
     accepts: tuple[ResourceName, ...] = (),
+    constrained: bool = False,
 ) -> Callable[[Run], Run]:
     """Register an async function of a `Search` as a method.
 
@@ -106,6 +108,7 @@ def method(
         budgeted: It can keep to a budget of tokens.
         requires: Resources that it cannot do without.
         accepts: Resources that it can use.
+        constrained: The model must have constrained decoding.
 
     Raises:
         ValueError: There is another method of this name, or what is declared cannot be.
@@ -116,8 +119,9 @@ def method(
         if not run.__module__.startswith(f"{__package__}."):
             _check_declaration(name, run, n, (*requires, *accepts))
         declared = Method(
-            name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts
-        )
+            name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts,
+            constrained,
+        )  # fmt: skip
         METHODS.add(name, declared, run.__module__)
         return run
 

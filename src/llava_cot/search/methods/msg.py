@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llava_cot.core.question import question_text
-from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, constraints_of
 from llava_cot.search.methods.base import method
 from llava_cot.search.search import Search
@@ -19,25 +18,16 @@ from llava_cot.search.stage_constraints import stage_grammar, stage_schema, stag
 _AS_JSON = "Answer in JSON, with the fields {}, in this order."
 
 
-@method("msg", single=True)
+@method("msg", single=True, constrained=True)
 async def msg(search: Search) -> None:
     """Sample one whole answer that is constrained to every stage of the format, in order.
 
     A model that can follow a grammar writes the tags themselves, and gets the question as it is. One that can
     follow only a JSON schema gets a schema, and its reply is put into the tags, without its token ids. With
     options, the final stage is one of them or its letter.
-
-    Raises:
-        ModelError: The model has no constrained decoding.
     """
     model, fmt, question = search.model, search.fmt, search.question
-    kinds = constraints_of(model)
-    if not kinds:
-        raise ModelError(
-            f"the method msg needs constrained decoding, which {model.name} does not have; choose another "
-            "method or model"
-        )
-    in_tags = "grammar" in kinds
+    in_tags = "grammar" in constraints_of(model)
     constraint = (stage_grammar if in_tags else stage_schema)(fmt, question.options)
     sampling = replace(search.sampling(), constraint=constraint)
     search.start("answer")

@@ -76,6 +76,7 @@ const load = async () => {
   model = found.model;
   at("model").textContent = model;
   for (const method of found.data) methods.set(method.id, method);
+  for (const name of found.ignored) if (at(name)) at(`${name}-row`).hidden = at(name).disabled = true;
   fill(at("method"), [...methods.keys()], found.default);
   fitControls();
   at("controls").disabled = false;
@@ -212,11 +213,11 @@ const readControls = async () => {
   const body = {
     model,
     messages: [{ role: "user", content }],
-    temperature: Number(at("temperature").value),
     search,
     stream: true,
     stream_options: { include_search: true },
   };
+  if (!at("temperature").disabled) body.temperature = Number(at("temperature").value);
   if (at("seed").value) body.seed = Number(at("seed").value);
   return JSON.stringify(body);
 };

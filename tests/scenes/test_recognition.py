@@ -1,0 +1,84 @@
+"""Pictures and questions that mini knows, and others: a small sample of `research.mini.recognition`."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from command import ROOT
+from PIL import Image
+
+from llava_cot.core.question import Question, load_image
+from llava_cot.scenes.items import make_item
+from llava_cot.scenes.questions import TYPES, ask_about
+from llava_cot.scenes.recognition import BOUNDS, is_scene, measure, unfamiliar, unknown_words
+from llava_cot.scenes.world import draw_scene, render, scene_rng
+from research.mini.recognition import forms, others
+
+SEEN = forms("validation")
+OTHERS = others(None)
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_scenes_are_known(kind: str) -> None:
+    rng = random.Random(kind)
+    assert all(is_scene(SEEN[kind](rng)) for _ in range(40))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_pictures_are_not(kind: str) -> None:
+    rng = random.Random(kind)
+    assert not any(is_scene(OTHERS[kind](rng)) for _ in range(6 if kind == "charts" else 25))
+
+
+def test_the_examples_are_scenes() -> None:
+    pictures = [
+        *(ROOT / "examples").glob("*.png"),
+        *(ROOT / "src/llava_cot/server/static/examples").glob("*.png"),
+    ]
+    assert len(pictures) > 4 and all(is_scene(load_image(path).pil) for path in pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (96, 96)])
+def test_any_picture_can_be_measured(size: tuple[int, int]) -> None:
+    for color in ((0, 0, 0), (255, 255, 255), (150, 150, 150)):
+        picture = Image.new("RGB", size, color)
+        assert measure(picture).keys() == BOUNDS.keys() and not is_scene(picture)
+
+
+def test_questions_of_all_types_are_known() -> None:
+    found = set()
+    for index in range(300):
+        rng = scene_rng("validation", 5, index)
+        question = ask_about(draw_scene(rng), rng, TYPES[index % len(TYPES)])
+        asked = Question(question.text, (load_image(render(draw_scene(rng))),), options=question.options)
+        assert unfamiliar(replace(asked, text=asked.text.replace("color", "colour"))) is None
+        found.add(question.type)
+    assert found == set(TYPES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is the capital of France?", "Describe the picture.", "How many people are there?",
+        "Who made it?", "What is in the picture?", "Is it true?", "这张图里有什么?", "?",
+        "Which bar has the highest value?",
+        "Add 500 cubes. How many objects are there?",
+    ],
+)  # fmt: skip
+def test_others_are_not(text: str) -> None:
+    assert unknown_words(text)
+    item = make_item("validation", 0, 0)
+    assert (unfamiliar(replace(item.ask(), text=text)) or "").startswith(
+        "no question about them has the words "
+    )
+
+
+def test_short_forms_are_known() -> None:
+    for text in (
+        "How many cubes?",
+        "what color is the metal sphere",
+        "Are there more red objects than cubes?",
+    ):
+        assert unknown_words(text) == []
