@@ -1,7 +1,7 @@
 """A picture, judges and scripts that tests of methods and judges play with."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -85,6 +85,13 @@ WHOLE = "\n\n".join(tagged(stage, text) for stage, text in WORDS.items())
 def remainder(whole: str) -> Callable[[Prompt, random.Random], str]:
     """A script that always writes this answer."""
     return lambda prompt, rng: whole[len(prompt.prefix) :] if whole.startswith(prompt.prefix) else ""
+
+
+def by_stage(words: Mapping[str, str]) -> Callable[[Prompt, random.Random], str]:
+    """A script that writes the stages that are not begun, whatever stands in those that are."""
+    return lambda prompt, rng: "\n\n".join(
+        tagged(stage, text) for stage, text in words.items() if f"<{stage.upper()}>" not in prompt.prefix
+    )
 
 
 def continuation(text: str, finish: Finish = "stop", tokens: tuple[int, ...] = (1,)) -> Continuation:

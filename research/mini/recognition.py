@@ -23,8 +23,10 @@ from llava_cot.scenes.recognition import BOUNDS, is_scene, measure, unknown_word
 from llava_cot.scenes.world import draw_scene, render, scene_rng
 
 ROOT = Path(__file__).resolve().parents[2]
-SLACK = 0.05  # of a bound's range beyond what training scenes have
-FITTED = 4000  # training scenes, each in two forms
+FITTED = 8000  # training scenes
+# This share of scenes is below a measure's lower bound, and above its upper one; then the range is widened by
+# a share of itself.
+OUTSIDE, SLACK = 0.0005, 0.05
 
 Picture = Image.Image
 Draw = Callable[[random.Random], Picture]
@@ -235,13 +237,12 @@ _WORDINGS = (
 
 def fit(draws: dict[str, Draw]) -> dict[str, tuple[float, float]]:
     rng = random.Random("fit")
-    measured = [measure(draw(rng)) for draw in draws.values() for _ in range(FITTED // len(draws) * 2)]
+    measured = [measure(draw(rng)) for draw in draws.values() for _ in range(FITTED // len(draws))]
     found = {}
     for name in BOUNDS:
-        values = np.array([one[name] for one in measured])
-        low, high = float(values.min()), float(values.max())
+        low, high = np.quantile([one[name] for one in measured], (OUTSIDE, 1 - OUTSIDE))
         more = SLACK * (high - low)
-        found[name] = (low - more, high + more)
+        found[name] = (float(low - more), float(high + more))
     return found
 
 
@@ -269,7 +270,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.fit:
         for name, (low, high) in fit(forms("train")).items():
-            print(f'    "{name}": ({low:.4g}, {high:.4g}),')
+            print(f'    "{name}": ({low:.4f}, {high:.4f}),')
         return
     print("| | number | noted | % |\n| --- | ---: | ---: | ---: |")
     for name, number, found in rows(options.photographs, options.count):

@@ -6,7 +6,18 @@ import random
 from typing import Any
 
 import pytest
-from playing import PICTURE, WHOLE, Referee, continuation, new_search, remainder, run_method, tagged
+from playing import (
+    PICTURE,
+    WHOLE,
+    WORDS,
+    Referee,
+    by_stage,
+    continuation,
+    new_search,
+    remainder,
+    run_method,
+    tagged,
+)
 
 from llava_cot import Sampling, ask, make_format
 from llava_cot.core.trace import Trace
@@ -80,11 +91,11 @@ async def test_methods_that_fill_some_stages_by_themselves_leave_out_others_on_p
 
 
 async def test_a_stage_that_was_cut() -> None:
-    long = WHOLE.replace("3 minus 1 is 2.", "3 minus 1 is 2. " * 9)
-    trace = await run_method("stage-beam", ScriptedModel(remainder(long)), sampling=Sampling(max_tokens=12))
+    model = ScriptedModel(by_stage(WORDS | {"reasoning": "3 minus 1 is 2. " * 9}))
+    trace = await run_method("stage-beam", model, sampling=Sampling(max_tokens=12))
     assert was_cut(trace) and trace.answer == "2" and kinds(trace) == ["cut"]
     assert sentence(trace) == "the reasoning was cut off at the token limit (max_tokens 12)"
-    trace = await run_method("single", ScriptedModel(remainder(long)), sampling=Sampling(max_tokens=12))
+    trace = await run_method("single", model, sampling=Sampling(max_tokens=12))
     assert was_cut(trace) and kinds(trace) == ["absent-stages", "cut"]
     assert trace.warnings[1].text.startswith("the answer was cut off")
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from playing import PICTURE, WHOLE, WORDS, remainder
+from playing import PICTURE, WHOLE, WORDS, by_stage, remainder
 from serving import ASK, PATIENCE, REASONING, Served, get, noisy, served
 
 from llava_cot.core.trace import Trace
@@ -238,8 +238,8 @@ def test_an_answer_that_is_cut_off_says_so() -> None:
 
 
 def test_so_does_one_of_which_an_earlier_stage_was_cut_off() -> None:
-    long = WHOLE.replace(WORDS["reasoning"], "on and on " * 9)
-    with served(ScriptedModel(remainder(long))) as server:
+    long = by_stage(WORDS | {"reasoning": "on and on " * 9})
+    with served(ScriptedModel(long)) as server:
         [choice] = server.ask(max_tokens=9).choices
         assert (choice.message.content, choice.finish_reason) == (WORDS["conclusion"], "length")
         assert streamed(server, max_tokens=9)[-1].choices[0].finish_reason == "length"

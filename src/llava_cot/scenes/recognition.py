@@ -29,13 +29,13 @@ _SAME_HUE = 0.98  # the cosine between a pixel's hue and an object's
 
 # The lowest and the highest value of each measure in scenes.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "light": (0.84, 1.11),
-    "side": (-0.84, 0.84),
-    "top": (0.0, 0.02),
-    "floor": (0.4, 1.0),
-    "shade": (0.0, 0.1),
-    "colorful": (0.002, 0.4),
-    "hue": (0.8, 1.0),
+    "light": (0.8370, 1.1132),
+    "side": (-0.8790, 0.8769),
+    "top": (0.0010, 0.0049),
+    "floor": (0.5410, 0.9642),
+    "shade": (-0.0004, 0.0093),
+    "colorful": (-0.0081, 0.3212),
+    "hue": (0.9052, 1.0045),
 }
 
 # Words of questions about scenes, and of their options.

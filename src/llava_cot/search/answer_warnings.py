@@ -78,7 +78,7 @@ def _cut(trace: Trace) -> Iterator[AnswerWarning]:
     limit = f"the token limit (max_tokens {trace.max_tokens:,}{budget})"
     if was_cut(trace):
         stages = dict.fromkeys(one.stage for one in _kept(trace) if one.finish == "length")
-        named = {*stages} <= {*trace.stages} and bool(stages)
+        named = bool(stages) and all(trace.stages.get(stage) is not None for stage in stages)
         what = " and ".join(f"the {stage}" for stage in stages) if named else "the answer"
         verb = "were" if named and len(stages) > 1 else "was"
         yield AnswerWarning(kind="cut", text=f"{what} {verb} cut off at {limit}")

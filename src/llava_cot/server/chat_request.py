@@ -152,8 +152,10 @@ def read_choices(
         check_model(request.method, request.judge_name, model, resources.judge_model)
         return request
     except RequestError as error:
-        if getattr(named, error.field, None) is None:
-            raise request_error(error, f"search.{error.field}") from None
+        # A judge that was not chosen is the method's own.
+        field = "method" if error.field == "judge" and merged["judge"] is None else error.field
+        if getattr(named, field, None) is None:
+            raise request_error(error, f"search.{field}") from None
         if error.needs is None:
             raise _unknown_model(name, model.name, error) from None
         raise request_error(error, "model") from None
