@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FITTED = 8000  # training scenes
 # This share of scenes is below a measure's lower bound, and above its upper one; then the range is widened by
 # a share of itself.
-OUTSIDE, SLACK = 0.0005, 0.05
+OUTSIDE, SLACK = 0.0005, 0.3
 
 Picture = Image.Image
 Draw = Callable[[random.Random], Picture]
@@ -100,7 +100,8 @@ def chart(rng: random.Random) -> Picture:
             case 3:
                 axes.pie(y, labels=[f"part {i}" for i in range(len(y))])
             case 4:
-                axes.scatter(*numbers.random((2, 60)), c=numbers.random(60), s=100 * numbers.random(60))
+                left, right, tints, sizes = numbers.random((4, 60))
+                axes.scatter(left, right, c=tints, s=100 * sizes)
             case 5:
                 axes.hist(numbers.normal(size=(200, 2)))
             case 6:

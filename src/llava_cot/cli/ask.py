@@ -95,9 +95,11 @@ def ask(
         print(json.dumps(_reply(result, with_trace=target is not None)))
     elif not live and result.answer is not None:
         print(result.answer)
-    for warning in result.warnings if err is not None else ():
+    if err is None:
+        return
+    for warning in result.warnings:
         err.out(describe_warning(warning), style="yellow", highlight=False)
-    if err is not None and not as_json:
+    if not as_json:
         note = "" if result.answer is not None else "the model gave no conclusion · "
         err.out(note + describe_usage(result.usage), style="dim", highlight=False)
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava_cot.core.files import write_whole
-from llava_cot.core.trace import Trace
+from llava_cot.core.trace import Trace, WarningKind
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, StoreError
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
@@ -187,9 +187,9 @@ class EvalFolder(Store):
                 found["not scored"][row["reason"].partition("; the last: ")[0]] += 1
         return {what: dict(counts.most_common()) for what, counts in found.items() if counts}
 
-    def warned(self, runs: Collection[RunKey]) -> dict[str, int]:
+    def warned(self, runs: Collection[RunKey]) -> dict[WarningKind, int]:
         """Count the answers of these runs that have warnings, by kind, the most frequent first."""
-        kinds = Counter(
+        kinds: Counter[WarningKind] = Counter(
             kind
             for key, row in self.items("score")
             if read_trace_key(key)[0] in runs

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
-from llava_cot.core.trace import Trace
+from llava_cot.core.trace import Trace, WarningKind
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import STORE_FILE, check_store_folder
 from llava_cot.errors import ModelError, ModelRefusal, ModelUnavailable
@@ -53,7 +53,7 @@ class EvalOutcome:
     scorer_unavailable: str | None = None  # why the scorer's server refuses all requests, if it does
     # What the folder's runs of this plan lack ("missing", "not scored"), by reason.
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    warned: Mapping[str, int] = field(default_factory=dict)  # their answers with warnings, by kind
+    warned: Mapping[WarningKind, int] = field(default_factory=dict)  # their answers with warnings, by kind
 
 
 def evaluate(

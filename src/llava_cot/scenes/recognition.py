@@ -29,13 +29,13 @@ _SAME_HUE = 0.98  # the cosine between a pixel's hue and an object's
 
 # The lowest and the highest value of each measure in scenes.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "light": (0.8370, 1.1132),
-    "side": (-0.8790, 0.8769),
-    "top": (0.0010, 0.0049),
-    "floor": (0.5410, 0.9642),
-    "shade": (-0.0004, 0.0093),
-    "colorful": (-0.0081, 0.3212),
-    "hue": (0.9052, 1.0045),
+    "light": (0.7742, 1.1760),
+    "side": (-1.2781, 1.2760),
+    "top": (0.0001, 0.0058),
+    "floor": (0.4448, 1.0604),
+    "shade": (-0.0026, 0.0115),
+    "colorful": (-0.0829, 0.3960),
+    "hue": (0.8826, 1.0271),
 }
 
 # Words of questions about scenes, and of their options.
@@ -87,7 +87,7 @@ def measure(picture: Image.Image) -> dict[str, float]:
     of these that have an object's.
     """
     small = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    pixels: Floats = np.asarray(small, dtype=np.float32) / 255
+    pixels: Floats = np.asarray(small, dtype=np.float32) / np.float32(255)
     gray = pixels.mean(axis=2)
     chroma = pixels - gray[:, :, None]
     strength = np.sqrt((chroma**2).sum(axis=2))

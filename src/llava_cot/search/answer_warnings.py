@@ -35,15 +35,15 @@ def find_warnings(
 
 def was_cut(trace: Trace) -> bool:
     """Whether a part of the answer ran out of tokens."""
-    kept = _kept(trace)
-    if any(candidate.finish == "length" for candidate in kept):
+    chosen = _chosen(trace)
+    if any(candidate.finish == "length" for candidate in chosen):
         return True
     # sentence-beam goes on until the model ends, the last stage is closed, or no tokens are left.
-    sentences = bool(kept) and kept[-1].stage == SENTENCE and kept[-1].finish == "stop"
+    sentences = bool(chosen) and chosen[-1].stage == SENTENCE and chosen[-1].finish == "stop"
     return sentences and trace.format[-1].close.lower() not in trace.text.lower()
 
 
-def _kept(trace: Trace) -> list[Candidate]:
+def _chosen(trace: Trace) -> list[Candidate]:
     chosen = {*trace.chosen}
     return [candidate for candidate in trace.candidates if candidate.id in chosen]
 
@@ -77,7 +77,7 @@ def _cut(trace: Trace) -> Iterator[AnswerWarning]:
     budget = "" if trace.budget is None else f", budget {trace.budget:,}"
     limit = f"the token limit (max_tokens {trace.max_tokens:,}{budget})"
     if was_cut(trace):
-        stages = dict.fromkeys(one.stage for one in _kept(trace) if one.finish == "length")
+        stages = dict.fromkeys(one.stage for one in _chosen(trace) if one.finish == "length")
         named = bool(stages) and all(trace.stages.get(stage) is not None for stage in stages)
         what = " and ".join(f"the {stage}" for stage in stages) if named else "the answer"
         verb = "were" if named and len(stages) > 1 else "was"

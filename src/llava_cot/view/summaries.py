@@ -135,7 +135,7 @@ def evaluation_end(
     yield from by_reason("missing", "answer", done.left_out.get("missing", {}))
     if scorer:
         yield from by_reason("not scored", "answer", done.left_out.get("not scored", {}))
-    warned = {WARNING_KINDS.get(kind, kind): count for kind, count in done.warned.items()}
+    warned = {WARNING_KINDS[kind]: count for kind, count in done.warned.items()}
     yield from by_reason("warned", "answer", warned)
     if done.scorer_unavailable:
         yield f"the scorer was given up: {one_line(done.scorer_unavailable)}"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from llava_cot.core.trace import WarningKind
 from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
 from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share, share_cells
 from llava_cot.evaluation.types import ScoredBy
@@ -19,7 +20,7 @@ _SCORED_BY: dict[ScoredBy, str] = {
     "absent": "no conclusion",
     "failed": "no answer",
 }
-WARNING_KINDS: dict[str, str] = {
+WARNING_KINDS: dict[WarningKind, str] = {
     "unfamiliar": "the model does not know the subject",
     "no-stages": "no stage found",
     "absent-stages": "stages absent",
