@@ -19,7 +19,7 @@ ANSWER = (
     "<SUMMARY> Count them. </SUMMARY>\n\n<CAPTION> Two cubes. </CAPTION>\n\n"
     "<REASONING> One and one. </REASONING>\n\n<CONCLUSION> 2 </CONCLUSION>"
 )
-KEYS = ["question", "images", "model", "method", "n", "seed", "stages", "answer", "usage"]
+KEYS = ["question", "images", "model", "method", "n", "seed", "stages", "answer", "usage", "warnings"]
 
 
 class Recorded(ScriptedModel):
@@ -171,7 +171,7 @@ def test_without_a_conclusion_nothing_is_printed_as_the_answer(
     monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: cut)
     result = run("ask", "none", "How many?", "--method", "single")
     assert result.stdout == ""
-    assert result.stderr.startswith("the model gave no conclusion · ")
+    assert result.stderr.startswith("warning: the conclusion is absent, so there is no answer")
 
 
 def test_a_trace_is_saved_and_shown(model: Recorded, picture: str, tmp_path: Path) -> None:

@@ -100,8 +100,7 @@ def ask(
     for warning in result.warnings:
         err.out(describe_warning(warning), style="yellow", highlight=False)
     if not as_json:
-        note = "" if result.answer is not None else "the model gave no conclusion · "
-        err.out(note + describe_usage(result.usage), style="dim", highlight=False)
+        err.out(describe_usage(result.usage), style="dim", highlight=False)
 
 
 def _images(image: str, more: list[str]) -> list[LoadedImage]:
