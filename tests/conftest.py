@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 SLOW = (
     "cli/test_completion",
     "cli/test_help",
+    "core/test_decoding",
     "core/test_plugins",
     "data/test_preferences_trl",
     "data/test_store",
@@ -34,6 +35,7 @@ SLOW = (
     "research/",
     "scenes/test_spelling",
     "search/methods/test_adaptive_mini",
+    "server/test_bounds",
     "server/test_client",
     "server/test_page",
     "server/test_queue",

@@ -24,7 +24,7 @@ from playing import WORDS, tagged
 from llava_cot.models.base import Continuation, Model, OnText, Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.resources import Resources
-from llava_cot.server.api import api_url, listen, make_app
+from llava_cot.server.api import api_url, listen, make_app, server_config
 from llava_cot.server.service import ServerSettings
 
 REASONING = "\n\n".join(text for stage, text in WORDS.items() if stage != "conclusion")
@@ -110,8 +110,8 @@ def served(
     model: Model, settings: ServerSettings | None = None, resources: Resources | None = None
 ) -> Iterator[Served]:
     with closing(listen("127.0.0.1", 0)) as listening:
-        app = make_app(model, settings or ServerSettings(), resources)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        settings = settings or ServerSettings()
+        server = uvicorn.Server(server_config(make_app(model, settings, resources), settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from llava_cot.core.question import load_image
+from llava_cot.errors import ImageError
 from llava_cot.models.endpoint.prompts import data_url
 
 PICTURE = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
@@ -61,3 +62,21 @@ def test_anything_more_is_encoded_anew(data: bytes) -> None:
     image = load_image(data)
     assert image.file is None
     assert load_image(data_url(image, None)) == image
+
+
+def test_a_side_that_jpeg_cannot_hold_is_sent_as_png() -> None:
+    image = load_image(Image.new("RGB", (70_000, 20), (1, 2, 3)))
+    url = data_url(image, None)
+    assert url.startswith("data:image/png;base64,") and load_image(url) == image
+    assert data_url(image, 35_000).startswith("data:image/png")
+    assert image.small.startswith("data:image/jpeg")
+
+
+def test_a_picture_that_cannot_be_encoded_is_an_image_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise OSError("encoder error -2 when writing image file")
+
+    image = load_image(Image.new("RGB", (2000, 2000)))
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(ImageError, match="cannot send the image image: it cannot be encoded"):
+        data_url(image, None)

@@ -406,7 +406,8 @@ def test_a_picture_of_the_web_is_loaded_where_that_is_allowed(monkeypatch: pytes
 
 # Cases generated from the server's OpenAPI description.
 
-described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), ServerSettings()))
+ANY_HOST = ServerSettings(allowed_hosts=("*",))
+described = schemathesis.openapi.from_asgi("/openapi.json", make_app(ScriptedModel(noisy), ANY_HOST))
 described.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 
 

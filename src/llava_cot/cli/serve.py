@@ -36,6 +36,14 @@ def serve(
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", help="For one request, waiting included.")
     ] = 600,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which clients may address the server, besides those of this machine, such as "
+            "vlm.example.org, *.example.org, or * for any. Repeatable.",
+        ),
+    ] = None,
     allow_urls: Annotated[
         bool, typer.Option("--allow-urls", help="Also load pictures from public http(s) URLs.")
     ] = False,
@@ -63,6 +71,7 @@ def serve(
         time_limit=time_limit,
         raw=raw,
         allow_urls=allow_urls,
+        allowed_hosts=(host, *(allowed_host or ())),
         api_key=_key(api_key_env) if api_key_env is not None else None,
     )
     with closing(listen(host, port)) as listening:

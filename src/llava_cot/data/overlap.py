@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from llava_cot.core.images import ImageLimits, load_image
+from llava_cot.core.images import load_image
 from llava_cot.core.question import PLACE
 from llava_cot.data.reading import SUFFIXES, RecordFile
 from llava_cot.data.record import IMAGE_MARK, Picture, Record
@@ -223,10 +223,7 @@ def fingerprints(record: Record, found: Mapping[str, ExaminedPicture]) -> list[F
 
 
 def _examine(picture: Picture, perceptual: bool) -> ExaminedPicture:
-    most = ImageLimits().max_bytes
     try:
-        if picture.file is not None and picture.file.stat().st_size > most:
-            return ExaminedPicture(why=f"{picture.name}: it has more than the {most / 1e6:g} MB allowed")
         data = picture.read()
     except OSError as error:
         return ExaminedPicture(why=f"{picture.name}: {(error.strerror or 'it cannot be opened').lower()}")

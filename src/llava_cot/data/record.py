@@ -13,6 +13,7 @@ from string import ascii_uppercase
 from typing import Any, TypeVar, overload
 
 from llava_cot.core.files import path_inside, relative_name
+from llava_cot.core.images import ImageLimits, read_regular
 from llava_cot.core.question import PLACE, Question, question_text
 from llava_cot.errors import DataError
 
@@ -32,12 +33,16 @@ class Picture:
     data: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
-        """The bytes of the picture's file. Raises OSError."""
+        """The bytes of the picture's file. Raises OSError and DataError."""
         if self.data is not None:
             return self.data
         if self.file is None:
             raise DataError(f"the picture {self.name} has neither a file nor bytes")
-        return self.file.read_bytes()
+        most = ImageLimits().max_bytes
+        data = read_regular(self.file, most + 1)
+        if len(data) > most:
+            raise DataError(f"{self.name}: it has more than the {most / 1e6:g} MB allowed")
+        return data
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from itertools import chain, repeat
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from llava_cot.core.images import LoadedImage, load_image
+from llava_cot.core.decoder_pool import POOL_SIZE
+from llava_cot.core.decoding import quick_pixels
+from llava_cot.core.images import ImageLimits, LoadedImage, load_image, read_image
 from llava_cot.data.record import Picture
 from llava_cot.errors import ImageError, ModelUnavailable
 
@@ -20,8 +23,10 @@ MAX_FAILURES_IN_A_ROW = 20
 # requests together, which keeps all requests in step and makes each wait for the slowest.
 _APART = 0.002
 _YIELD_EVERY = 32  # items that may be taken before running work has its turn
-# Decoded, these take 1.2 GB: 256 pictures of 1.5 megapixels, or 80 scanned pages.
-_MAX_PIXELS = 400_000_000
+# Decoded, these take 1.2 GB, at four bytes each: 256 pictures of a megapixel, or 80 scanned pages.
+_MAX_PIXELS = 300_000_000
+_RECORD_PIXELS = 100_000_000  # of the pictures of one record: 25 scanned pages
+_MAX_FILE_BYTES = 100_000_000  # of the files of one record
 _LOADERS = 4
 
 
@@ -134,48 +139,99 @@ def _interrupts(first: Callable[[], None], later: Callable[[], object]) -> Itera
 class ImagePool:
     """Bounds the decoded pixels in memory, for work that loads pictures when it needs them.
 
-    Belongs to one event loop. The bound may be exceeded by the pictures that are being loaded.
+    Belongs to one event loop. Pictures that are decoded quickly do not wait for those that may take long.
+
+    Args:
+        pixels: The most of all pictures together, those that are being loaded included.
+        each: The most of the pictures that are opened together.
+        at_once: How many are loading.
     """
 
-    def __init__(self, pixels: int = _MAX_PIXELS) -> None:
-        self._left = pixels
-        self._loaders = asyncio.Semaphore(_LOADERS)
+    def __init__(
+        self, pixels: int = _MAX_PIXELS, each: int = _RECORD_PIXELS, at_once: int = _LOADERS
+    ) -> None:
+        self._left, self._each = pixels, each
+        self._loading, self._decoding = asyncio.Semaphore(at_once), asyncio.Semaphore(POOL_SIZE)
+        # Of its own, so that slow pictures hold up no other work in threads.
+        self._threads = ThreadPoolExecutor(at_once, "llava-cot pictures")
         self._freed = asyncio.Event()
 
     @asynccontextmanager
     async def open(
-        self, pictures: tuple[Picture, ...]
+        self, pictures: Sequence[Picture]
     ) -> AsyncIterator[Callable[[], Awaitable[tuple[LoadedImage, ...]]]]:
-        """A function that loads the pictures, once, or raises ImageError; they are released at the end."""
-        loaded: list[LoadedImage] = []
+        """A function that loads the pictures, once, or raises ImageError; they are released at the end.
+
+        A picture that is there several times is loaded once.
+        """
+        loaded: dict[Picture, LoadedImage] = {}
+        held = 0
 
         async def images() -> tuple[LoadedImage, ...]:
+            nonlocal held
             if pictures and not loaded:
-                async with self._loaders:
-                    while self._left <= 0:
-                        self._freed.clear()
-                        await self._freed.wait()
-                    loaded.extend(await asyncio.to_thread(lambda: [_load(it) for it in pictures]))
-                    self._left -= _pixels(loaded)
-            return tuple(loaded)
+                async with self._loading:
+                    files = await self._run(_read_all, dict.fromkeys(pictures))
+                    known = [quick_pixels(file) for file in files.values()]
+                    quick = sum(pixels for pixels in known if pixels is not None)
+                    slow = nullcontext() if None not in known else self._decoding
+                    async with slow:
+                        need = self._each if None in known else min(quick, self._each)
+                        await self._take(need)
+                        held = need
+                        loaded.update(await self._run(_decode_all, files, self._each))
+                        held = _pixels(loaded.values())
+                        self._give(need - held)
+            return tuple(loaded[picture] for picture in pictures)
 
         try:
             yield images
         finally:
-            self._left += _pixels(loaded)
-            self._freed.set()
+            self._give(held)
+
+    async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def _take(self, pixels: int) -> None:
+        while self._left < pixels:
+            self._freed.clear()
+            await self._freed.wait()
+        self._left -= pixels
+
+    def _give(self, pixels: int) -> None:
+        self._left += pixels
+        self._freed.set()
 
 
-def _load(picture: Picture) -> LoadedImage:
-    if picture.file is not None and picture.data is None:
-        return load_image(picture.file, name=picture.name)
-    try:
-        return load_image(picture.read(), name=picture.name)
-    except ImageError:
-        raise
-    except ValueError as error:
-        raise ImageError(str(error)) from None
+def _read_all(pictures: Iterable[Picture]) -> dict[Picture, bytes]:
+    """The files of pictures. Raises ImageError."""
+    files: dict[Picture, bytes] = {}
+    for picture in pictures:
+        if picture.file is not None and picture.data is None:
+            files[picture] = read_image(picture.file, name=picture.name)
+        else:
+            try:
+                files[picture] = picture.read()
+            except ImageError:
+                raise
+            except ValueError as error:
+                raise ImageError(str(error)) from None
+        if sum(map(len, files.values())) > _MAX_FILE_BYTES:
+            raise ImageError(
+                f"the pictures have together more than the {_MAX_FILE_BYTES / 1e6:g} MB allowed; "
+                "make them smaller, or fewer"
+            )
+    return files
 
 
-def _pixels(images: list[LoadedImage]) -> int:
+def _decode_all(files: dict[Picture, bytes], pixels: int) -> dict[Picture, LoadedImage]:
+    """Decode pictures that may have so many pixels together. Raises ImageError."""
+    loaded: dict[Picture, LoadedImage] = {}
+    for picture, file in files.items():
+        left = min(pixels - _pixels(loaded.values()), ImageLimits().max_pixels)
+        loaded[picture] = load_image(file, limits=ImageLimits(max_pixels=left), name=picture.name)
+    return loaded
+
+
+def _pixels(images: Iterable[LoadedImage]) -> int:
     return sum(image.pil.width * image.pil.height for image in images)

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -28,7 +28,7 @@ from llava_cot.search.request import DEFAULT_METHOD
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import Event, OnEvent
 from llava_cot.server.api_errors import ErrorReply, api_error, error_response
-from llava_cot.server.auth import RequestGuard
+from llava_cot.server.auth import MAX_HEAD_BYTES, RequestGuard
 from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, make_reply, total_usage
 from llava_cot.server.chat_request import (
     ChatQuestion,
@@ -37,6 +37,7 @@ from llava_cot.server.chat_request import (
     read_choices,
     read_request,
 )
+from llava_cot.server.connections import OpenConnections, connection_limits, limit_log
 from llava_cot.server.page import page_routes
 from llava_cot.server.schemas import (
     ChatChunk,
@@ -68,7 +69,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 def make_app(model: Model, settings: ServerSettings, resources: Resources | None = None) -> ASGIApp:
     """The server as an ASGI application: API and page. It does not close the model or the resources."""
     service = Service.of(model, resources or Resources(), settings)
-    return RequestGuard(make_api(service), settings.api_key)
+    return RequestGuard(make_api(service), settings.api_key, settings.allowed_hosts)
 
 
 def make_api(service: Service) -> FastAPI:
@@ -258,17 +259,28 @@ def api_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
+def server_config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
+    """How uvicorn runs the application: with limits of connections, of time and of the log."""
+    limit_log()
+    most, backlog = connection_limits()
+    return uvicorn.Config(
+        app,
+        http=cast(type[asyncio.Protocol], OpenConnections(most).protocol),
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        backlog=backlog,
+        access_log=False,
+        log_level="error",  # warnings are about requests that are malformed, of which there is no end
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.time_limit) + 1,
+    )
+
+
 def run_server(
     model: Model, settings: ServerSettings, listening: socket.socket, resources: Resources
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests that run or wait."""
-    config = uvicorn.Config(
-        make_app(model, settings, resources),
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.time_limit) + 1,
-    )
+    config = server_config(make_app(model, settings, resources), settings)
     # After its shutdown, uvicorn raises the signal that stopped it again; being stopped is no failure here.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with suppress(KeyboardInterrupt):

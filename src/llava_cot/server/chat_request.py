@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
-from llava_cot.core.images import ImageLimits, LoadedImage, is_data_url, load_image
-from llava_cot.core.question import PLACE, Question
+from llava_cot.core.images import is_data_url, read_image, url_name
+from llava_cot.core.question import PLACE
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.wording import shortened
+from llava_cot.data.record import Picture
 from llava_cot.errors import RequestError
 from llava_cot.models.base import SAMPLING_OPTIONS, Model, Sampling
 from llava_cot.search.methods import METHODS
@@ -74,25 +74,22 @@ class ChatQuestion:
     """A checked request, except for its images, which are not loaded yet."""
 
     text: str
-    pictures: tuple[str, ...]  # data URLs, or http(s) URLs
+    pictures: tuple[UrlPicture, ...]
     request: Request
     choices: int = 1  # answers, each with a seed of its own
     stop: tuple[str, ...] = ()  # strings that end the conclusion
 
-    async def load(self) -> Question:
-        """Load the pictures. Raises ImageError.
 
-        Together they may have as many pixels as a single one, since they are held in memory uncompressed.
-        """
-        images: list[LoadedImage] = []
-        pixels = ImageLimits().max_pixels
-        for number, picture in enumerate(self.pictures, 1):
-            limits = ImageLimits(max_pixels=pixels)
-            name = f"number {number}" if is_data_url(picture) else None
-            image = await asyncio.to_thread(load_image, picture, limits=limits, name=name)
-            pixels -= image.pil.width * image.pil.height
-            images.append(image)
-        return Question(self.text, tuple(images))
+@dataclass(frozen=True)
+class UrlPicture(Picture):
+    """A picture of a request, given as a data URL or an http(s) URL of a public host."""
+
+    _: KW_ONLY
+    url: str
+
+    def read(self) -> bytes:
+        """The bytes of the picture's file. Raises ImageError."""
+        return read_image(self.url, name=self.name)
 
 
 def read_request(
@@ -105,7 +102,11 @@ def read_request(
         _check_url(url, allow_urls)
     request = read_choices(body.model, model, resources, body.search, _sampling(body), fmt)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return ChatQuestion(text, urls, request, body.n or 1, stop)
+    pictures = tuple(
+        UrlPicture(f"number {number}" if is_data_url(url) else url_name(url), url=url)
+        for number, url in enumerate(urls, 1)
+    )
+    return ChatQuestion(text, pictures, request, body.n or 1, stop)
 
 
 def read_choices(

@@ -17,8 +17,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 
+from llava_cot.core.images import ImageLimits
+from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
+from llava_cot.data.schedule import ImagePool
 from llava_cot.models.base import Model
 from llava_cot.search import ask as search
 from llava_cot.search.resources import Resources
@@ -47,6 +50,8 @@ class ServerSettings:
     raw: bool = False  # reply with the tagged text instead of the conclusion
     allow_urls: bool = False  # load pictures from public http(s) URLs
     api_key: str | None = field(default=None, repr=False)  # what clients must send
+    # Names by which clients may address it, besides those of this machine; "*" is any.
+    allowed_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_running < 1:
@@ -196,12 +201,15 @@ class Service:
     queue: RequestQueue
     metrics: Metrics
     traces: TraceStore
+    images: ImagePool
 
     @classmethod
     def of(cls, model: Model, resources: Resources, settings: ServerSettings) -> Service:
         """A service that has answered nothing yet."""
         queue = RequestQueue(settings.max_running, settings.max_waiting)
-        return cls(model, resources, settings, queue, Metrics(model, queue), TraceStore())
+        # The pictures of a request may have as many pixels as a single one.
+        images = ImagePool(each=ImageLimits().max_pixels, at_once=settings.max_running)
+        return cls(model, resources, settings, queue, Metrics(model, queue), TraceStore(), images)
 
     async def answer(self, question: ChatQuestion, listeners: Sequence[OnEvent | None]) -> list[Trace]:
         """Wait for a slot, load the pictures, and answer a request, with one trace for each choice.
@@ -214,8 +222,12 @@ class Service:
         resources = self.resources.fitting(request.method, request.judge_name)
         with self.metrics.question():
             try:
-                async with asyncio.timeout(limit), self.queue.slot():
-                    loaded = await question.load()
+                async with (
+                    asyncio.timeout(limit),
+                    self.queue.slot(),
+                    self.images.open(question.pictures) as images,
+                ):
+                    loaded = Question(question.text, await images())
                     traces = await _gather(
                         search.answer(
                             request.with_seed(request.sampling.seed + index),

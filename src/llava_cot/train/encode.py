@@ -233,7 +233,11 @@ def _extended(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, T
 def load_pictures(record: Record) -> list[LoadedImage]:
     """The record's images. Raises DataError, which names the record and the image."""
     with _as_data_error(record):
-        return [load_image(picture.file or picture.read(), name=picture.name) for picture in record.pictures]
+        loaded = {
+            picture: load_image(picture.file or picture.read(), name=picture.name)
+            for picture in dict.fromkeys(record.pictures)
+        }
+        return [loaded[picture] for picture in record.pictures]
 
 
 def _picture_sizes(record: Record) -> tuple[tuple[int, int], ...]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NoReturn, TypeVar
@@ -55,6 +55,14 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # seconds; a server that asks for more is out of quota
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 _LINE_BYTES = 2**20  # of a streamed reply
+# Of one reply, and of all that are being read: 64 samples of 2,048 tokens with the likeliest 20 of each take
+# less. aiohttp unpacks compressed ones piece by piece.
+MAX_REPLY_BYTES = 64_000_000
+MAX_REPLIES_BYTES = 256_000_000
+# Commas and opening brackets in one, which bound the objects that it is parsed into.
+MAX_REPLY_VALUES = 3_000_000
+_ERROR_BYTES = 65_536  # that are read of an error
+_PER_LINE = 100  # bytes that a line of a stream counts for besides its own, since each takes time
 _OTHER_FIELDS = ("data:", "event:", "id:", "retry:", ":")  # of an event; the last is a comment
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -115,6 +123,7 @@ class HttpClient:
         self._connections = Connections(url, self._key)
         self._reached = False
         self._tokens_per_request: float | None = None  # running mean
+        self._arriving = 0  # bytes of all replies that are being read
         self.loop = BackgroundLoop("llava-cot requests", self._connections.close)
 
     async def models(self, path: str, attempts: int | None = None) -> list[Json]:
@@ -218,9 +227,12 @@ class HttpClient:
         probed: Collection[str] = (),
     ) -> Json:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> Json:
+            body = await self._body(response, MAX_REPLY_BYTES)
+            if sum(map(body.count, (b",", b"[", b"{"))) > MAX_REPLY_VALUES:
+                raise ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_VALUES} values")
             try:
-                reply = json.loads(await response.read())
-            except ValueError:
+                reply = json.loads(body)
+            except (ValueError, RecursionError):
                 raise _Transient("its reply is not JSON") from None
             if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
                 self._explain(read_error(reply), f"its reply has no {needs}")
@@ -234,26 +246,29 @@ class HttpClient:
     ) -> None:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
             done, instead = False, ""
-            async for line in _lines(response):
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or not data:
-                    # A whole body, of an error or of a server that does not stream, has no such fields.
-                    if len(instead) < _LINE_BYTES and not line.startswith(_OTHER_FIELDS):
-                        instead += line
-                    continue
-                if data == "[DONE]":
-                    done = True  # and read on: a connection is reused only if nothing is left in it
-                    continue
-                try:
-                    chunk = json.loads(data)
-                except ValueError:
-                    raise _Transient("an event of its reply is not JSON") from None
-                if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
-                    continue  # an event of another kind, such as a ping
-                if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
-                    self._explain(read_error(chunk), "an event of its reply has no choices")
-                self._count(sent, chunk)
-                on_chunk(chunk)
+            with self._bounded() as count:
+                async for line in _lines(response):
+                    if count(len(line) + _PER_LINE) > MAX_REPLY_BYTES:
+                        raise self._too_long()
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:") or not data:
+                        # A whole body, of an error or of a server that does not stream, has no such fields.
+                        if len(instead) < _LINE_BYTES and not line.startswith(_OTHER_FIELDS):
+                            instead += line
+                        continue
+                    if data == "[DONE]":
+                        done = True  # and read on: a connection is reused only if nothing is left in it
+                        continue
+                    try:
+                        chunk = json.loads(data)
+                    except (ValueError, RecursionError):
+                        raise _Transient("an event of its reply is not JSON") from None
+                    if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
+                        continue  # an event of another kind, such as a ping
+                    if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
+                        self._explain(read_error(chunk), "an event of its reply has no choices")
+                    self._count(sent, chunk)
+                    on_chunk(chunk)
             if done:
                 return
             whole = as_chunk(instead)
@@ -298,10 +313,44 @@ class HttpClient:
             except TimeoutError:
                 raise _Transient(f"it did not answer within {seconds:g} seconds") from None
 
+    async def _body(self, response: aiohttp.ClientResponse, most: int, cut: bool = False) -> bytes:
+        """A reply's body. A longer one than `most` is cut, or raises ModelFailure."""
+        parts = []
+        with self._bounded() as count:
+            async for part in response.content.iter_chunked(2**16):
+                parts.append(part)
+                if count(len(part)) > most:
+                    if not cut:
+                        raise self._too_long()
+                    break
+        return b"".join(parts)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[Callable[[int], int]]:
+        """A function that counts bytes of a reply and returns their sum, within the limit of all."""
+        size = 0
+
+        def count(more: int) -> int:
+            nonlocal size
+            size += more
+            self._arriving += more
+            if self._arriving > MAX_REPLIES_BYTES:
+                raise _Transient("its replies are together larger than what is read at once")
+            return size
+
+        try:
+            yield count
+        finally:
+            self._arriving -= size
+
+    def _too_long(self) -> ModelFailure:
+        return ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_BYTES / 1e6:g} MB")
+
     async def _refuse(
         self, response: aiohttp.ClientResponse, fields: Collection[str], probed: Collection[str]
     ) -> NoReturn:
-        status, body = response.status, (await response.read()).decode(errors="replace")
+        status, content = response.status, await self._body(response, _ERROR_BYTES, cut=True)
+        body = content.decode(errors="replace")
         error = _error_in(body) or ServerError(" ".join(body[:300].split()))
         after = _retry_after(response.headers.get("retry-after", ""))
         self._classify(status, error, f"it answered {status}", after, fields, probed)
@@ -363,7 +412,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
     try:
         async for line in response.content:
             yield line.decode(errors="replace")
-    except ValueError:  # aiohttp's, for a line that is longer than its buffer
+    except (ValueError, aiohttp.http_exceptions.LineTooLong):  # a line that is longer than its buffer
         raise _Transient("an event of its reply is too long") from None
 
 

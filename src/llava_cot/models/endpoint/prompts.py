@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from llava_cot.core.question import LoadedImage
+from llava_cot.errors import ImageError
 from llava_cot.models.base import OPTIONAL_SAMPLING, Constraint, Prompt, Sampling, optional_sampling
 
 PromptFormat = Literal["continue", "trailing", "none"]
@@ -40,6 +41,7 @@ ONLY_PART = "Write only the next part of your answer, up to and including"
 # An image of more pixels is sent as JPEG: as PNG, a photograph of this size already takes some 2 MB.
 _PNG_PIXELS = 1_000_000
 _JPEG_QUALITY = 95
+_JPEG_SIDE = 65_500  # libjpeg's longest
 _JPEG = b"\xff\xd8"  # how one begins
 
 
@@ -162,7 +164,11 @@ def _encoded(image: LoadedImage, side: int | None) -> str:
             scale = side / max(picture.size)
             width, height = (max(1, round(length * scale)) for length in picture.size)
             picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        kind = "png" if picture.width * picture.height <= _PNG_PIXELS else "jpeg"
-        picture.save(buffer, kind, quality=_JPEG_QUALITY, subsampling=0)  # PNG ignores both options
+        small = picture.width * picture.height <= _PNG_PIXELS or max(picture.size) > _JPEG_SIDE
+        kind = "png" if small else "jpeg"
+        try:
+            picture.save(buffer, kind, quality=_JPEG_QUALITY, subsampling=0)  # PNG ignores both options
+        except (OSError, ValueError, MemoryError) as error:
+            raise ImageError(f"cannot send the image {image.name}: it cannot be encoded ({error})") from None
         data = buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
