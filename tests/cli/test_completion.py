@@ -73,6 +73,7 @@ def test_a_judge_fits_the_method(typed: str, offered: list[str]) -> None:
     assert completed(f"llava-cot ask x.png q {typed}") == offered
 
 
+@pytest.mark.slow
 def test_what_a_server_cannot_do_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", environment()["XDG_CACHE_HOME"])
     with Double(ScriptedModel(remainder(WHOLE)), logprobs=False) as server:
