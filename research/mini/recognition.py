@@ -126,12 +126,12 @@ def words(rng: random.Random, count: int) -> list[str]:
 
 def page(rng: random.Random) -> Picture:
     """Text in any font of matplotlib's, in any colors, or dark on light."""
-    from matplotlib import font_manager
+    import matplotlib
 
     plain = rng.random() < 0.6
     paper = color(rng) if not plain else (rng.randint(200, 255),) * 3 if rng.random() < 0.8 else (150,) * 3
     picture = Image.new("RGB", (rng.randint(96, 512), rng.randint(96, 512)), paper)
-    file = rng.choice(sorted(font.fname for font in font_manager.fontManager.ttflist))
+    file = rng.choice(sorted(Path(matplotlib.get_data_path(), "fonts/ttf").glob("*.ttf")))
     font = ImageFont.truetype(file, rng.randint(8, 40))
     ink = (rng.randint(0, 80),) * 3 if plain else color(rng)
     for line in range(rng.randint(1, 30)):
