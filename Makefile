@@ -1,4 +1,4 @@
-# make install, demo, check, test, docs. EXTRAS names optional dependencies: make install EXTRAS=serve,train
+# make install, demo, check, test, fuzz, docs. EXTRAS names optional dependencies: make install EXTRAS=serve,train
 PYTHON ?= python3
 EXTRAS ?=
 VENV := .venv
@@ -15,7 +15,7 @@ NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing colle
 TEST_ENV := OMP_NUM_THREADS=1
 PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-.PHONY: install demo check lint test docs serve-docs test-vllm test-harness bench clean
+.PHONY: install demo check lint test fuzz docs serve-docs test-vllm test-harness bench clean
 
 install: $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 
@@ -55,6 +55,12 @@ check: lint
 # Everything: lint, types and all tests, in under 10 minutes on two cores.
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
+
+# Inputs made by chance, with a seed of the clock's unless one is given: what fails is saved, with its seed.
+SECONDS ?= 600
+SEED ?= $(shell date +%s)
+fuzz: $(VENV)/.installed-test
+	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) $(TEST_ENV) $(BIN)/pytest $(PARALLEL) tests/fuzz
 
 # The documentation as a site, in site/. A broken link, or a reference that is out of date, is an error.
 docs: $(VENV)/.installed-docs

@@ -23,6 +23,7 @@ SLOW = (
     "evaluation/test_cluster",
     "evaluation/test_statistics",
     "examples/test_plugin.py",
+    "fuzz/",
     "golden/",
     "models/test_balanced_model",
     "models/test_constraints",

@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,8 @@ class Double:
         self.model, self.way, self.stops, self.many, self.logprobs = model, way, stops, many, logprobs
         self.strict, self.key, self.models, self.owner, self.wait = strict, key, models, owner, wait
         self.faults: deque[Fault] = deque()
+        # What a chat request gets, by its fields: all that the connection sends, which is closed then.
+        self.lie: Callable[[dict[str, Any]], bytes] | None = None
         self.lists = True  # whether the list of models may be read
         self.bodies: list[dict[str, Any]] = []
         self.usages: list[dict[str, int]] = []  # the usage of every reply
@@ -166,6 +168,10 @@ class Double:
             return await _send(writer, 404, {"detail": "Not Found"})
         fields = json.loads(body)
         self.bodies.append(fields)
+        if self.lie is not None:
+            writer.write(self.lie(fields))
+            await writer.drain()
+            return writer.close()
         fault = self.faults.popleft() if self.faults else None
         if fault is not None and fault.isdigit():
             extra = {"Retry-After": self.wait} if fault == "429" and self.wait is not None else {}

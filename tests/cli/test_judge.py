@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from llava_cot.cli.main import app
 from llava_cot.core.stages import LLAVA_COT
-from llava_cot.core.trace import Score, Trace
+from llava_cot.core.trace import Candidate, Score, Trace
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import load_calibration
@@ -82,6 +82,7 @@ def test_scores_that_traces_hold(calibrate: Run, tmp_path: Path) -> None:
         trace = Trace(
             question={"text": "q"}, model="m", method="swires", judge="likelihood", n=4, seed=0,
             temperature=0.6, top_p=0.9, max_tokens=9, format=(), scores=(score,),
+            candidates=(Candidate(id=0, parent=None, round=2, stage="reasoning", text=""),),
         )  # fmt: skip
         files.append(tmp_path / f"{k}.json")
         trace.save(files[-1])

@@ -1,10 +1,21 @@
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from llava_cot.core.files import output_file, path_inside, read_yaml, relative_name, write_whole
+from llava_cot.core.files import (
+    home_path,
+    output_file,
+    path_inside,
+    read_yaml,
+    relative_name,
+    write_whole,
+)
 from llava_cot.errors import DataError
+
+# Nine aliases of nine aliases, and so on.
+LAUGHS = "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(9)).replace("*a0", "1")
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -46,12 +57,26 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str)
         ("a: 1\nb: {c: 1, c: 2}", "the key c is there twice in what begins in line 2; remove one"),
         ("day: 2020-13-45", "month must be in 1..12"),
         ('a: "\\ud800"', "the text in line 1 has half a character"),
+        ("a: .inf", "line 1: .inf is no number that can be used"),
+        ("a:\n  b: -.INF", "line 2: -.INF is no number"),
+        ("a: .nan", "line 1: .nan is no number"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("[" * 5000, "it is nested too deeply"),
+        ("{a: " * 5000, "it is nested too deeply"),
+        ("a: &a [*a]", "what begins in line 1 has too many values, or has no end"),
+        ("a: &a {<<: *a}", "what begins in line 1 has too many values, or has no end"),
+        (LAUGHS, "what begins in line "),
+        ("a: !!timestamp x", "a value does not fit its tag"),
+        ("a: !!float x", "could not convert string to float"),
+        ("a: !!python/object/apply:os.system [ls]", "is not YAML: could not determine a constructor"),
+        ("? [a]\n: b\n? {b: c}\n: d", "is not YAML"),
     ],
 )
 def test_yaml_that_means_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "r.yaml"
     file.write_text(text)
-    with pytest.raises(DataError, match=re.escape(f"the recipe {file}: {words}")):
+    begin = "the recipe {} {}" if words.startswith("is ") else "the recipe {}: {}"
+    with pytest.raises(DataError, match=re.escape(begin.format(file, words))):
         read_yaml(file)
 
 
@@ -70,3 +95,33 @@ def test_an_absolute_path_below_a_root_is_a_name_in_it(tmp_path: Path) -> None:
     for name in ("/etc/passwd", f"{tmp_path}/../x.png", "../x.png", "a\0b"):
         with pytest.raises(DataError):
             path_inside(tmp_path, relative_name(tmp_path, name))
+
+
+@pytest.mark.parametrize("text", ["a: 1\n" + "".join(f"k{i}:\n" for i in range(2**16)), "- [1, 2]\n" * 2**17])
+def test_yaml_of_any_size_takes_bounded_time(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text[: 2**20 + 1])
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"has too many values|has more than"):
+        read_yaml(tmp_path / "r.yaml")
+    assert time.process_time() - began < 30
+
+
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(DataError, match=r"has more than 1\.04858 MB"):
+        read_yaml("/dev/zero")
+
+
+def test_names_that_cannot_be_files(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("a", "b/c.png", "\0", "x" * 5000):
+        with pytest.raises(DataError, match=r"cannot be a file below"):
+            path_inside(tmp_path, name)
+    for name in ("/etc/passwd", "../x", "a\\..\\..\\x"):
+        with pytest.raises(DataError, match=r"lies outside of|cannot be a file below"):
+            path_inside(tmp_path, name)
+
+
+def test_the_home_of_a_user_that_there_is_not() -> None:
+    with pytest.raises(DataError, match="there is no home folder for ~nobody-here/x"):
+        home_path("~nobody-here/x")

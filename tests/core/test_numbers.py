@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -250,3 +251,27 @@ def test_any_text_is_taken(text: str) -> None:
     if found is not None:
         assert compare_numbers(found, found) is True
     find_numbers(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\frac{" + " " * 100_000,
+        "\\frac{1}{" + " " * 100_000,
+        "x^" + " " * 100_000,
+        "x^{" + " " * 100_000,
+        "3 " * 20_000,
+        "1,234 or " * 10_000,
+        "1" * 100_000,
+        "1-" * 50_000,
+        "(" * 100_000,
+        "$" * 50_000 + "1",
+        "twenty-one " * 20_000,
+        "1/" * 50_000,
+    ],
+)
+def test_long_texts_take_time_in_proportion(text: str) -> None:
+    began = time.process_time()
+    find_numbers(text)
+    read_number(text)
+    assert time.process_time() - began < 5

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,27 @@ def test_usage_adds_up() -> None:
 def test_a_trace_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         TRACE.seed = 8
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"chosen": [5]}, "there is no candidate 5"),
+        ({"chosen": [-1]}, "there is no candidate -1"),
+        ({"candidates": [{"id": 0, "parent": 0, "round": 0, "stage": "a", "text": ""}]}, "before its parent"),
+        ({"candidates": [{"id": 1, "parent": None, "round": 0, "stage": "a", "text": ""}]}, "at its place"),
+        ({"scores": [{"candidate": 9, "value": 1, "round": 0, "stage": "a", "judge": "a"}]}, "candidate 9"),
+        ({"temperature": "warm"}, "temperature: "),
+        ({"more": 1}, "more: there is no such field"),
+    ],
+)  # fmt: skip
+def test_a_trace_that_contradicts_itself_is_refused(change: dict[str, object], words: str) -> None:
+    fields = json.loads(TRACE.model_dump_json()) | change
+    with pytest.raises(ValueError, match=f"t.json is not a trace: .*{re.escape(words)}"):
+        Trace.parse(json.dumps(fields).encode(), "t.json")
+
+
+@pytest.mark.parametrize("data", [b"[" * 10**6, b'{"a":' * 10**5, b"", b"null", b"\xff", b"1" * 10**6])
+def test_what_is_no_trace_is_refused_at_once(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"t\.json is not a trace"):
+        Trace.parse(data, "t.json")

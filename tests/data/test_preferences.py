@@ -188,8 +188,6 @@ def test_what_scores_do_not_tell_makes_no_pair() -> None:
     }
     [pair] = pairs(scored(rewritten(staged(2), 0, finish="length"), 1.0, 2.0))[0]
     assert "Try 1." in pair.chosen
-    with pytest.raises(ValueError, match="no candidate 8"):
-        pairs(scored(staged(2), *map(float, range(10))))
 
 
 def test_scores_of_different_judges_are_not_compared_and_the_last_of_one_counts() -> None:
@@ -326,7 +324,7 @@ def test_traces_in_lines_and_what_is_none(tmp_path: Path) -> None:
     assert not list((tmp_path / "other").glob("*.jsonl*"))
     broken = staged(2).model_copy(update={"chosen": (99,)})
     file.write_text(broken.model_dump_json())
-    with pytest.raises(DataError, match="no candidate 99"):
+    with pytest.raises(ValueError, match="no candidate 99"):
         make_preferences([file], tmp_path / "other")
 
 

@@ -232,3 +232,33 @@ def test_keys_and_settings(tmp_path: Path) -> None:
             store.put(key, "a", 1)
         store.put("c", "other", 1)
         assert store.settings() == {"purpose": "test"} and store.keys("a") == ["z", "b"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE VIEW v AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE TRIGGER t BEFORE INSERT ON entries BEGIN SELECT 1; END",
+        "CREATE TABLE more (a)",
+        "DROP TABLE entries; CREATE VIEW entries AS SELECT 1 AS number, 'x' AS kind, 'a' AS key, 1 AS value",
+        "DROP TABLE settings; CREATE TABLE settings (name TEXT PRIMARY KEY, value AS (name || 'x'))",
+    ],
+)
+def test_a_store_with_a_program_in_it_is_refused(tmp_path: Path, change: str) -> None:
+    with Store(tmp_path) as store:
+        store.put("a", "x", 1)
+    with sqlite3.connect(tmp_path / STORE_FILE) as db:
+        db.executescript(change)
+    db.close()
+    with pytest.raises(StoreError, match=r"is damaged .*that this package does not make"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["{", "[" * 10**5, "9" * 5000, "\x00", b"\xff\xfe"])
+def test_a_value_that_is_no_json_is_damage(tmp_path: Path, value: Any) -> None:
+    with Store(tmp_path) as store:
+        store.put("a", "x", 1)
+        store._db.execute("UPDATE entries SET value = ?", (value,))
+        for read in (lambda: store.get("a", "x"), lambda: list(store.items("x"))):
+            with pytest.raises(StoreError, match="is damaged"):
+                read()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,47 @@ def test_notes_stand_under_the_table(tmp_path: Path) -> None:
     with RunResults([tmp_path]) as results:
         lines = summarize(results, results.runs)
     assert list(evaluation_table(lines, {"numbers": "Made up.", "others": ""}))[3:] == ["\nnumbers: Made up."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("score", {}),
+        ("score", None),
+        ("score value", "high"),
+        ("score value", math.nan),
+        ("score value", 10**400),
+        ("score usage", {"usd": "much"}),
+        ("score lengths", [1]),
+        ("benchmark", ["numbers"]),
+        ("benchmark ids", ["no such id"]),
+        ("benchmark ids", 3),
+        ("item", {"text": 1}),
+        ("item options", [1]),
+        ("model", {"opened": 1}),
+        ("failure", 3),
+    ],
+)
+def test_a_store_that_was_tampered_with(tmp_path: Path, kind: str, value: object) -> None:
+    run(tmp_path, numbers(2), Moody(), "single")
+    kind, _, field = kind.partition(" ")
+    with Store(tmp_path) as store:
+        found = dict(store.items(kind)) or {json.dumps(["numbers", "scripted", "single", 0, "0"]): None}
+        for key, before in found.items():
+            store.put(key, kind, {**before, field: value} if field else value)
+    with pytest.raises(StoreError, match="is damaged") as told, RunResults([tmp_path]) as results:
+        summarize(results, results.runs)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["x", "[]", '["numbers"]', '["numbers", "scripted", "single", "x"]', "[1, 2, 3, 4]"]
+)
+def test_a_store_with_keys_of_another_kind(tmp_path: Path, key: str) -> None:
+    run(tmp_path, numbers(2), Moody(), "single")
+    for kind in ("setting", "score", "failure"):
+        with Store(tmp_path) as store:
+            [(_, good), *_] = store.items("score")
+            store.put(key, kind, {"setting": None, "score": good, "failure": "no"}[kind])
+        with pytest.raises(StoreError, match="is damaged"), RunResults([tmp_path]):
+            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
         return made[kind]
 
     return get
+
+
+@pytest.fixture
+def copy(opened: Callable[[str], Tiny], tmp_path: Path) -> Path:
+    """A checkpoint to spoil."""
+    return Path(shutil.copytree(opened("llava").folder, tmp_path / "copy"))
 
 
 @pytest.fixture(autouse=True)

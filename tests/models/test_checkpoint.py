@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,12 +18,6 @@ from transformers import Lfm2Config, LlavaConfig, LlavaForConditionalGeneration,
 from llava_cot import open_model
 from llava_cot.errors import ModelError
 from llava_cot.models.local import checkpoint
-
-
-@pytest.fixture
-def copy(opened: Callable[[str], Tiny], tmp_path: Path) -> Path:
-    """A checkpoint to spoil."""
-    return Path(shutil.copytree(opened("llava").folder, tmp_path / "copy"))
 
 
 def refusal(folder: str | Path, **settings: str) -> str:
@@ -204,3 +197,9 @@ async def test_the_dtype_is_as_given(copy: Path) -> None:
 def test_importing_models_imports_no_torch() -> None:
     code = "import sys, llava_cot.models.registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "a/b.safetensors", "model.bin", 5, None])
+def test_an_index_that_names_other_files(copy: Path, name: object) -> None:
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "which is no file of weights in its folder" in refusal(copy)

@@ -103,7 +103,7 @@ def test_filters(status: int, error: dict[str, Any], filtered: bool) -> None:
     assert is_filtered(status, read_error({"error": error})) is filtered
 
 
-def test_a_quoted_message_is_short_and_has_no_key() -> None:
-    error = read_error({"error": f"bad key sk-1 {'x' * 900}"})
-    assert quote(error, "sk-1").startswith(": bad key *** xxx") and len(quote(error, "sk-1")) == 502
-    assert quote(read_error(None), None) == ""
+def test_a_quoted_message_is_short() -> None:
+    quoted = quote(read_error({"error": f"bad key {'x' * 900}"}))
+    assert quoted.startswith(": bad key xxx") and len(quoted) == 502
+    assert quote(read_error(None)) == ""

@@ -11,6 +11,7 @@ from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
 from llava_cot.models.endpoint.prompts import data_url, joined, messages
 from llava_cot.models.endpoint.replies import StreamedReply, continuations, cut, scores
+from llava_cot.models.endpoint.reply_types import Secret
 
 STOPS = ("</A>", ". ")
 
@@ -76,11 +77,12 @@ def test_options_are_scored_at_the_first_word() -> None:
     both = scores(scored({"1": math.log(0.25), " 1": math.log(0.5)}), (" 1", " 2"))
     assert both is not None and both == pytest.approx([math.log(0.75), -math.inf])
     assert scores({"choices": [{"logprobs": None}]}, (" 1", " 2")) is None
+    assert scores(scored({"1": -9999.0, "2": -math.inf}), ("1", "2")) == [-9999.0, -math.inf]
 
 
 def test_a_stream_sends_each_piece_once_and_nothing_that_is_cut_off() -> None:
     pieces: list[str] = []
-    stream = StreamedReply(("</A>",), pieces.append)
+    stream = StreamedReply(("</A>",), pieces.append, Secret(None))
 
     def write(take: object, *pieces: str) -> None:
         for piece in pieces:

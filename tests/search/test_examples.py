@@ -91,7 +91,7 @@ def test_examples_come_in_their_order_with_their_pictures(folder: Path) -> None:
             f"- {{question: q, answer: a, options: [{', '.join('x' * 27)}]}}",
             "[0]: the question has 27 options",
         ),
-        ("- &a {question: q, answer: a, options: &o [*a, *a]}", "[0].options[0]: it must be text"),
+        ("- &a {question: q, answer: a, options: &o [*a, *a]}", "has too many values, or has no end"),
     ],
 )
 def test_every_mistake_is_one_sentence_with_its_place(folder: Path, text: str, words: str) -> None:

@@ -62,14 +62,13 @@ def ask(
     quiet: Quiet = False,
 ) -> None:
     """Answer a question about an image in stages."""
-    from rich.console import Console
-
     from llava_cot.core.files import output_file
     from llava_cot.core.question import Question
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.search.ask import answer
     from llava_cot.search.request import make_request
     from llava_cot.search.resources import for_requests, read_resources
+    from llava_cot.view.console import CleanConsole
     from llava_cot.view.describe import describe_usage, describe_warning
     from llava_cot.view.terminal import LiveView
 
@@ -80,8 +79,8 @@ def ask(
     spec = for_requests(spec, [request])
     about = Question(question, tuple(_images(image, more or [])))
     live = sys.stdout.isatty() and not as_json
-    out = Console(highlight=False) if live else None
-    err = None if quiet else Console(stderr=True, highlight=False)
+    out = CleanConsole() if live else None
+    err = None if quiet else CleanConsole(error=True)
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:

@@ -9,12 +9,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import MutableMapping
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
+
+from llava_cot.core.wording import PrintableStream, one_line
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
@@ -74,6 +77,16 @@ def main() -> None:
     """The entry point. Exits with 2 and one sentence on bad input, 130 when interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    with redirect_stdout(_printable(sys.stdout)), redirect_stderr(_printable(sys.stderr)):
+        _run()
+
+
+def _printable(stream: TextIO | None) -> Any:
+    """A stream through which no file, model or server can steer the terminal; None where there is none."""
+    return None if stream is None else PrintableStream(stream)
+
+
+def _run() -> NoReturn:
     try:
         sys.exit(app(standalone_mode=False))
     except TyperException as error:
@@ -109,8 +122,6 @@ def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str:
-    from llava_cot.core.wording import one_line
-
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return one_line(name + error.strerror)

@@ -22,11 +22,10 @@ def trace(
 
     loaded = Trace.load(file)
     if html is None:
-        from rich.console import Console
-
+        from llava_cot.view.console import CleanConsole
         from llava_cot.view.terminal import trace_tree
 
-        Console(highlight=False).print(trace_tree(loaded))
+        CleanConsole().print(trace_tree(loaded))
         return
     from llava_cot.core.files import write_whole
     from llava_cot.view.html import trace_page

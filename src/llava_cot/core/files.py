@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from llava_cot.core.wording import first_fault
+from llava_cot.core.wording import first_fault, shortened
 from llava_cot.errors import DataError
 
 
@@ -61,12 +64,17 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+_LONGEST_PATH = 4000  # bytes; Linux has 4,096
+
+
 def path_inside(root: Path, name: str) -> Path:
     """The file of a name under a root. Raises DataError for a name that leads out of the root."""
     try:
         target = (root / PurePosixPath(name.replace("\\", "/"))).resolve()
-    except (OSError, RuntimeError, ValueError):  # a zero byte, a loop of links
-        raise DataError(f"{name!r} is no path") from None
+        if len(os.fsencode(target)) > _LONGEST_PATH or max(map(len, map(os.fsencode, target.parts))) > 255:
+            raise ValueError
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that is too long, a zero byte
+        raise DataError(f"the picture {shortened(name, 80)!r} cannot be a file below {root}") from None
     if not target.is_relative_to(root.resolve()):
         raise DataError(f"the picture {name!r} lies outside of {root}; a name is a path below it")
     return target
@@ -81,15 +89,42 @@ def relative_name(root: Path, name: str) -> str:
     return name
 
 
+def home_path(path: str | Path, kind: type[Exception] = DataError) -> Path:
+    """A path with its ~ replaced. Raises `kind` if it names a user that there is not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise kind(f"there is no home folder for {path}; write the path out") from None
+
+
+def read_bounded(path: str | Path, most_bytes: int) -> bytes:
+    """The bytes of a file. Raises OSError, and DataError if it has more."""
+    with Path(path).open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise DataError(f"{path} has more than {most_bytes / 1e6:g} MB, which is more than such a file needs")
+    return data
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
+_YAML_BYTES = 2**20  # PyYAML reads some 100 kB a second
+_YAML_NODES = 100_000  # values, where each alias counts as all that it stands for
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Refuses repeated keys, of which YAML would take the last, and text that no file can hold."""
+    """Refuses repeated keys, of which YAML would take the last, text that no file can hold, numbers that are
+    none, and aliases that multiply."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        _count_nodes(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = next((key for key, count in keys.items() if count > 1), None)
         if twice is not None:
             line = node.start_mark.line + 1
             raise ValueError(f"the key {twice} is there twice in what begins in line {line}; remove one")
@@ -104,21 +139,55 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             )
         return value
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value = float(super().construct_yaml_float(node))
+        if not math.isfinite(value):
+            raise ValueError(f"line {node.start_mark.line + 1}: {node.value} is no number that can be used")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+def _count_nodes(node: Any, counts: dict[int, int]) -> int:
+    """The number of values that a node and its aliases stand for. Raises ValueError for too many."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = _YAML_NODES  # within itself, it has no end
+        parts = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        counts[id(node)] = 1 + sum(_count_nodes(part, counts) for part in parts)
+    if counts[id(node)] > _YAML_NODES:
+        raise ValueError(f"what begins in line {node.start_mark.line + 1} has too many values, or has no end")
+    return counts[id(node)]
+
 
 def read_yaml(path: str | Path, what: str = "recipe") -> Any:
     """The content of a YAML file. Raises DataError that names the file and `what` it is."""
     file = Path(path)
     try:
-        loaded = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        loaded = parse_yaml(read_bounded(file, _YAML_BYTES))
     except FileNotFoundError:
         raise DataError(f"there is no {what} {file}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the {what} {file} cannot be read ({error})") from None
+    except DataError:
+        raise
     except yaml.YAMLError as error:
         raise DataError(f"the {what} {file} is not YAML: {' '.join(str(error).split())}") from None
-    except ValueError as error:  # of the loader, also of a date that does not exist
+    except ValueError as error:
         raise DataError(f"the {what} {file}: {error}") from None
     return {} if loaded is None else loaded
+
+
+def parse_yaml(data: bytes) -> Any:
+    """The value of a YAML text. Raises yaml.YAMLError, and ValueError for a text that cannot be used."""
+    try:
+        return yaml.load(data.decode("utf-8-sig"), _Loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (AttributeError, TypeError) as error:  # PyYAML's own, for values under tags of other kinds
+        raise ValueError(f"a value does not fit its tag ({error})") from None
 
 
 def read_recipe(path: str | Path, kind: type[Model]) -> Model:

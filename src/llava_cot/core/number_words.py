@@ -21,6 +21,7 @@ _PARTS = _numbered("half third fourth fifth sixth seventh eighth ninth tenth", f
 _PLURAL_PARTS = {"halves": 2} | {f"{word}s": value for word, value in _PARTS.items() if word != "half"}
 _LARGE = {word: SCALES[word] for word in ("thousand", "million", "billion", "trillion", "dozen")}
 VOCABULARY = {*_DIGITS, *_TEENS, *_TENS, *_LARGE, *_PARTS, *_PLURAL_PARTS, "hundred"}
+_LONGEST = 64  # words of a number
 _INDEFINITE = {"dozens", "hundreds", "thousands", "millions", "billions"}
 
 
@@ -30,19 +31,19 @@ def words_at(tokens: Sequence[str], at: int) -> tuple[Fraction | None, int]:
     The longest run of number words is one number, or is not read: then the value is None. The end is the
     beginning where there is no number word.
     """
-    words = [token.lower() for token in tokens]
-    if words[at] in _INDEFINITE:
+    words = [token.lower() for token in tokens[at : at + _LONGEST]]
+    if words[0] in _INDEFINITE:
         return None, at + 1
-    start = at + (words[at] in ("a", "an"))
+    start = int(words[0] in ("a", "an"))
     end = start
     while end < len(words) and (words[end] in VOCABULARY or _joins(words, start, end)):
         end += 1
     run = words[start:end]
-    if not run or (start > at and run[0] not in (*_LARGE, "hundred", "half", "quarter", "third")):
+    if not run or (start and run[0] not in (*_LARGE, "hundred", "half", "quarter", "third")):
         return None, at
-    if run[0] in ("third", *list(_PARTS)[2:-1]) and start == at:
+    if run[0] in ("third", *list(_PARTS)[2:-1]) and not start:
         return None, at  # an ordinal
-    return _worked_out(["one", *run] if start > at and run[0] != "half" else run), end
+    return _worked_out(["one", *run] if start and run[0] != "half" else run), at + end
 
 
 def _joins(words: list[str], start: int, at: int) -> bool:

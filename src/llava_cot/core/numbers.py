@@ -128,10 +128,10 @@ _PLAIN = str.maketrans(
     }
 )  # fmt: skip
 _LATEX = (
-    (re.compile(r"\\[dt]?frac\s*\{\s*([^{}]*)\}\s*\{\s*([^{}]*)\}"), r" \1/\2 "),
+    (re.compile(r"\\[dt]?frac\s*+\{\s*+([^{}]*+)\}\s*+\{\s*+([^{}]*+)\}"), r" \1/\2 "),
     (re.compile(r"\\(?:boxed|text|mathrm|mathbf)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\\(?:times|cdot)\b"), "x"),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b"), "°"),
+    (re.compile(r"\^\s*+(?:\{\s*+)?\\circ(?:\s*+\})?|\\degree\b"), "°"),
     (re.compile(r"\^\s*\{\s*([-+]?\d+)\s*\}"), r"^\1"),
     (re.compile(r"\\([%$])"), r"\1"),
     (re.compile(r"\\[,;:! ()]|~"), " "),
@@ -310,6 +310,6 @@ def _is_pronoun(tokens: list[str], at: int, end: int) -> bool:
 
 def _is_bounded(tokens: list[str], at: int, end: int) -> bool:
     """Whether the words around a number make it a bound: "more than 3", "3 or more"."""
-    words = [token.lower() for token in tokens]
-    before = {" ".join(words[max(0, at - 2) : at]), words[at - 1] if at else ""}
-    return bool(before & _BOUNDS) or " ".join(words[end : end + 2]) in _OPEN_ENDS
+    two = " ".join(tokens[max(0, at - 2) : at]).lower()
+    after = " ".join(tokens[end : end + 2]).lower()
+    return two in _BOUNDS or two.rpartition(" ")[2] in _BOUNDS or after in _OPEN_ENDS

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llava_cot.core.files import write_whole
+from llava_cot.core.files import read_bounded, write_whole
 from llava_cot.core.wording import first_fault
+
+_MOST_BYTES = 2**28  # of a file; a search of a thousand candidates has some ten million
 
 
 class _Record(BaseModel):
@@ -176,6 +178,21 @@ class Trace(_Record):
     usage: Usage = Usage()
     warnings: tuple[AnswerWarning, ...] = Field(default=(), exclude_if=lambda found: not found)
 
+    @model_validator(mode="after")
+    def _check_references(self) -> Trace:
+        """Candidates are at their places, after those that they continue, and all that is named is there."""
+        for place, candidate in enumerate(self.candidates):
+            if candidate.id != place or (candidate.parent is not None and not 0 <= candidate.parent < place):
+                raise ValueError(f"candidate {candidate.id} is not at its place, or before its parent")
+        named = {*self.chosen, *(score.candidate for score in self.scores)}
+        for verdict in self.verdicts:
+            if verdict.winner not in (verdict.a, verdict.b):
+                raise ValueError(f"verdicts: {verdict.winner} won a duel of {verdict.a} and {verdict.b}")
+            named |= {verdict.a, verdict.b, *(check.candidate for check in verdict.checks)}
+        if missing := named - set(range(len(self.candidates))):
+            raise ValueError(f"there is no candidate {min(missing)}")
+        return self
+
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all. Raises ValueError or OSError."""
         write_whole(path, self.model_dump_json(indent=1) + "\n")
@@ -184,7 +201,7 @@ class Trace(_Record):
     def load(cls, path: str | Path) -> Trace:
         """Read a saved trace. Raises ValueError with one sentence if it is not one."""
         try:
-            data = Path(path).read_bytes()
+            data = read_bounded(path, _MOST_BYTES)
         except OSError as error:
             raise ValueError(f"cannot read the trace {path}: {error.strerror}") from None
         return cls.parse(data, str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -18,6 +18,8 @@ _PICTURE = "[picture]"  # a place in a text that is shown without its pictures
 # C0 and C1 control characters other than tab and newline, and the marks that reorder text: a model's
 # words may hold escape sequences, and a terminal would obey them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_LONGEST_REASON = 500  # characters; one that quotes a whole value would fill the screen
 
 
 def printable(text: str) -> str:
@@ -52,6 +54,24 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"did you mean {similar[0]}? " if similar else ""
 
 
+class PrintableStream:
+    """A text stream that writes printable text to another one, and is like that one otherwise."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.rich_proxied_file = stream  # rich's name for it: its consoles write there, and clean themselves
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
 def first_fault(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, and where: "sources[2].count: Input should be ...".
 
@@ -64,7 +84,8 @@ def first_fault(error: ValidationError) -> str:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     unknown = fault["type"] == "extra_forbidden"
     reason = "there is no such field" if unknown else fault["msg"].removeprefix("Value error, ")
-    return f"{where.lstrip('.')}: {reason}" if where else reason
+    reason = shortened(reason, _LONGEST_REASON)
+    return f"{shortened(where.lstrip('.'), 200)}: {reason}" if where else reason
 
 
 def plural(count: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.core.files import path_inside, relative_name
+from llava_cot.core.files import home_path, path_inside, relative_name
 from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
 from llava_cot.data.record import (
@@ -67,7 +67,7 @@ class RecordFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        found = Path(path).expanduser()
+        found = home_path(path)
         if not found.exists():
             raise DataError(
                 f"there are no records at {found}; name a file, or a folder of `data sample` or `annotate`"

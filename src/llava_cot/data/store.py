@@ -7,15 +7,19 @@ process; a power cut may lose the last values and leaves the rest whole (`synchr
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from llava_cot.core.files import check_new_folder
+from llava_cot.core.wording import first_fault, shortened
 from llava_cot.data.record import Record, digest
-from llava_cot.errors import StoreError
+from llava_cot.errors import DataError, StoreError
 
 STORE_FILE = "store.db"
 STORE_FILES = (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm")
@@ -27,10 +31,12 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 COMMIT;
 """
+_NAMES = ("settings", "entries")
 _PUT = (
     "INSERT INTO entries (kind, key, value) VALUES (?, ?, ?) "
     "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value"
 )
+_PROGRAM = re.compile(r"\b(generated|as|check|default|collate|virtual)\b", re.IGNORECASE)  # in a table
 _PAGES = 8000  # of the log, 32 MB, before it is moved to the file, which waits for the disk
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 
@@ -46,7 +52,11 @@ class Store:
 
     The lock is SQLite's own exclusive lock, held until `close`; the system releases it if the process dies.
     Every method raises StoreError if another process holds the store, or it is damaged or cannot be written.
+
+    `shapes` has the types of values, by kind: one of another type is damage.
     """
+
+    shapes: ClassVar[Mapping[str, TypeAdapter[Any]]] = {}
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / STORE_FILE
@@ -58,10 +68,20 @@ class Store:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.execute(f"PRAGMA wal_autocheckpoint={_PAGES}")
+                self._check_schema()
                 self._db.executescript(_TABLES)
             except BaseException:
                 self._db.close()
                 raise
+
+    def _check_schema(self) -> None:
+        """Refuse a file that has more than the two tables: a view or a trigger is a program."""
+        self._db.execute("PRAGMA trusted_schema=OFF")
+        for kind, name, sql in self._db.execute("SELECT type, name, sql FROM sqlite_master"):
+            own_index = kind == "index" and sql is None  # of a unique key
+            table = kind == "table" and (name in _NAMES or name.startswith("sqlite_"))
+            if not own_index and not (table and not _PROGRAM.search(sql)):
+                raise StoreError(self._damaged(f"it has a {kind} {name!r} that this package does not make"))
 
     def match_settings(self, settings: Mapping[str, str]) -> None:
         """Save the settings of new work, or check that work to be resumed has the same. Raises StoreError."""
@@ -102,7 +122,7 @@ class Store:
             row = self._db.execute(
                 "SELECT value FROM entries WHERE kind = ? AND key = ?", (kind, key)
             ).fetchone()
-            return None if row is None else json.loads(row[0])
+            return None if row is None else self._value(kind, row[0])
 
     def items(self, kind: str, *, by_key: bool = False) -> Iterator[tuple[str, Any]]:
         """Keys and values of a kind, in the order in which they were first put, or by key.
@@ -119,8 +139,26 @@ class Store:
                 row = rows.fetchone()
                 if row is None:
                     return
-                item = row[0], json.loads(row[1])
+                item = row[0], self._value(kind, row[1])
             yield item
+
+    def _value(self, kind: str, text: Any) -> Any:
+        value, shape = json.loads(text), self.shapes.get(kind)
+        if shape is not None:
+            shape.validate_python(value)
+        return value
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """For the use of stored values inside: any error that one causes which the package did not write."""
+        try:
+            yield
+        except (DataError, StoreError):
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            why = first_fault(error) if isinstance(error, ValidationError) else str(error)
+            what = f"a value is not as expected: {type(error).__name__}: {why}"
+            raise StoreError(self._damaged(what)) from error
 
     def settings(self) -> dict[str, str]:
         """The settings that the work was begun with; empty if it was not."""
@@ -178,7 +216,11 @@ class Store:
             yield
         except sqlite3.Error as error:
             raise StoreError(self._sentence(error)) from error
-        except json.JSONDecodeError as error:
+        except StoreError:
+            raise
+        except ValidationError as error:
+            raise StoreError(self._damaged(f"a value is not as expected: {first_fault(error)}")) from error
+        except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(self._damaged(f"a value is no JSON: {error}")) from error
 
     def _sentence(self, error: sqlite3.Error) -> str:
@@ -198,7 +240,7 @@ class Store:
 
     def _damaged(self, why: str) -> str:
         return (
-            f"{self._file} is damaged ({why}); replace it by a copy, save what is left with "
+            f"{self._file} is damaged ({shortened(why, 200)}); replace it by a copy, save what is left with "
             f"`sqlite3 {STORE_FILE} .recover`, or name another folder"
         )
 

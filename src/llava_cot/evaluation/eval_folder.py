@@ -28,13 +28,15 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from llava_cot.core.files import write_whole
-from llava_cot.core.trace import Trace, WarningKind
+from llava_cot.core.trace import Trace, Usage, WarningKind
 from llava_cot.data.store import STORE_FILE, Store
 from llava_cot.errors import DataError, StoreError
-from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey
+from llava_cot.evaluation.types import Benchmark, BenchmarkItem, RunKey, ScoredBy
 from llava_cot.models.base import optional_sampling
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ NO_ANSWER_YET = "it has no answer yet"
 _PURPOSE = {"purpose": "evaluation"}
 
 
+_RUN, _ID = TypeAdapter(RunKey), TypeAdapter(str)
+
+
 def trace_key(run: RunKey, id: str) -> str:
     """Return the key of a question's trace and score."""
     return json.dumps([*run, id])
@@ -53,11 +58,55 @@ def trace_key(run: RunKey, id: str) -> str:
 def read_trace_key(key: str) -> tuple[RunKey, str]:
     """Return the run and the question's id of a key."""
     *run, id = json.loads(key)
-    return RunKey(*run), id
+    return _RUN.validate_python(run), _ID.validate_python(id)
+
+
+class _Benchmark(BaseModel):
+    title: str
+    page: str
+    note: str
+    rule: str
+    hash: str
+    ids: list[str]
+
+
+class _Item(BaseModel):
+    text: str
+    options: list[str]
+    answer: str | None
+    skill: str
+    extra: dict[str, Any]
+
+
+class _Score(BaseModel):
+    value: float = Field(ge=0, le=1)
+    by: ScoredBy
+    extracted: str = Field(alias="said")
+    reason: str
+    conclusion: str | None
+    valid_format: bool = Field(alias="kept")
+    absent: list[str]
+    lengths: dict[str, int]
+    sampled: bool
+    others: float | None = Field(ge=0, le=1)
+    usage: Usage
+    wall: float = Field(allow_inf_nan=False)
+    candidates: int | None = None
+    warnings: list[WarningKind] = []
 
 
 class EvalFolder(Store):
     """The store of one run folder."""
+
+    shapes: ClassVar[Mapping[str, TypeAdapter[Any]]] = {
+        "benchmark": TypeAdapter(_Benchmark),
+        "item": TypeAdapter(_Item),
+        "model": TypeAdapter(dict[Literal["opened", "answer"], str]),
+        "method": TypeAdapter(dict[str, str]),
+        "score": TypeAdapter(_Score),
+        "failure": TypeAdapter(str),
+        "picture": TypeAdapter(str),
+    }
 
     @classmethod
     def existing(cls, folder: Path) -> EvalFolder:
@@ -138,7 +187,8 @@ class EvalFolder(Store):
 
     def runs(self) -> list[RunKey]:
         """Return the folder's runs, in the order in which they were started."""
-        return [RunKey(*json.loads(key)) for key in self.keys("setting")]
+        with self.reading():
+            return [_RUN.validate_python(json.loads(key)) for key in self.keys("setting")]
 
     def add_trace(self, key: str, trace: Trace, wall: float) -> None:
         """Store a trace, after its pictures and `wall`, the seconds that it took of the run."""
@@ -154,9 +204,10 @@ class EvalFolder(Store):
         found = self.get(key, "trace")
         if found is None:
             return None
-        for image in found["question"]["images"] if pictures else ():
-            image["data"] = self.get(image["sha256"], "picture")
-        return Trace.model_validate(found, strict=False)
+        with self.reading():
+            for image in found["question"]["images"] if pictures else ():
+                image["data"] = self.get(image["sha256"], "picture")
+            return Trace.model_validate(found, strict=False)
 
     def item(self, benchmark: str, id: str) -> BenchmarkItem:
         """Return a question without its pictures. Raises KeyError if there is none."""

@@ -59,7 +59,9 @@ class RunResults:
         self._rule = cache(rule_named)
         with ExitStack() as stack:
             for folder in folders:
-                self._read(folder, stack.enter_context(EvalFolder.existing(folder)))
+                opened = stack.enter_context(EvalFolder.existing(folder))
+                with opened.reading():
+                    self._read(folder, opened)
             self._open = stack.pop_all()
 
     @property

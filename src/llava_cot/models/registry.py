@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from llava_cot.core.files import home_path
 from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
@@ -66,7 +67,7 @@ def parse_model(spec: str | Path) -> ModelName:
         return ModelName("plugin", rest, plugin=kind)
     if kind == "vllm":
         return ModelName("vllm", rest)
-    if kind not in _OWN_KINDS and Path(spec).expanduser().is_dir():
+    if kind not in _OWN_KINDS and home_path(spec, ModelError).is_dir():
         return ModelName("folder", spec)
     servers = tuple(find_providers(spec, load_config()))
     return ModelName("server", spec, servers=servers) if servers else ModelName("folder", spec)
@@ -122,8 +123,8 @@ def open_model(
     if name.kind == "vllm":
         from llava_cot.models.vllm import VllmModel
 
-        return VllmModel(Path(name.rest).expanduser(), **options)
-    folder = BUILT_IN[name.rest] if name.kind == "built-in" else Path(name.rest).expanduser()
+        return VllmModel(home_path(name.rest, ModelError), **options)
+    folder = BUILT_IN[name.rest] if name.kind == "built-in" else home_path(name.rest, ModelError)
     if name.kind == "built-in" and not (folder / "config.json").is_file():
         raise ModelError(f"the built-in model {spec} is missing here; install the package again")
     from llava_cot.models.local.model import LocalModel
@@ -190,7 +191,7 @@ def open_reward(
         return EndpointReward(name.servers[0], model_name, load_config().prices)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave it out")
-    folder = Path(spec).expanduser()
+    folder = home_path(spec, ModelError)
     if not folder.is_dir():
         raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
     from llava_cot.models.local.reward_local import LocalReward

@@ -88,7 +88,7 @@ class VllmModel:
             "max_num_seqs": max_batch if share else 1,
             "enable_prefix_caching": share,
         }
-        config, processor = load_processor(folder)
+        config, processor = load_processor(folder, quantized=True)
         self.name = folder.resolve().name
         self._encoder = Encoder(processor, config, double_bos)
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)

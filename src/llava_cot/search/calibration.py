@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from llava_cot.core.files import write_whole
+from llava_cot.core.files import read_bounded, write_whole
 from llava_cot.core.wording import first_fault
 from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.judges.base import JUDGES, Judge
@@ -19,6 +19,7 @@ from llava_cot.search.judges.base import JUDGES, Judge
 # Standard deviations above the mean (arXiv 2411.10440, version 6, and its script): two fifths of normally
 # distributed scores lie above.
 Z = 0.2533
+_MOST_BYTES = 2**20  # of a file
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -117,10 +118,10 @@ def cut_off(judge: Judge, calibration: Calibration | None) -> float:
 def load_calibration(path: str | Path) -> Calibration:
     """Read what `save` wrote. Raises ValueError with one sentence if it is something else."""
     try:
-        data: Any = json.loads(Path(path).read_bytes())
+        data: Any = json.loads(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise ValueError(f"cannot read the calibration {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(
             f"{path} is not JSON; `llava-cot judge calibrate --out FILE` writes calibrations"
         ) from None
@@ -141,4 +142,6 @@ def load_calibration(path: str | Path) -> Calibration:
 
 
 def _same(written: object, computed: float) -> bool:
-    return isinstance(written, int | float) and math.isclose(written, computed, rel_tol=1e-6, abs_tol=1e-9)
+    if not isinstance(written, int | float) or not abs(written) <= 1e300:
+        return False
+    return math.isclose(written, computed, rel_tol=1e-6, abs_tol=1e-9)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llava_cot.core.files import home_path
 from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
@@ -274,7 +274,7 @@ def absolute(spec: str) -> str:
     """A model's name that means the same in every working folder."""
     from llava_cot.models.registry import BUILT_IN
 
-    folder = Path(spec).expanduser()
+    folder = home_path(spec)
     return str(folder.resolve()) if spec not in BUILT_IN and folder.is_dir() else spec
 
 

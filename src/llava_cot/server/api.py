@@ -272,6 +272,7 @@ def server_config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         log_level="error",  # warnings are about requests that are malformed, of which there is no end
         server_header=False,
+        use_colors=False,  # the command line prints no control characters
         timeout_graceful_shutdown=math.ceil(settings.time_limit) + 1,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from llava_cot.core.files import check_new_folder, write_whole
+from llava_cot.core.files import check_new_folder, home_path, write_whole
 from llava_cot.data.record import Record
 from llava_cot.data.store import STORE_FILES, Store
 from llava_cot.errors import DataError
@@ -37,7 +37,7 @@ class RunFolder:
     """The paths of a run, and its state from one process to the next."""
 
     def __init__(self, out: str | Path) -> None:
-        self.path = Path(out).expanduser()
+        self.path = home_path(out)
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.adapter = self.path / "adapter"
@@ -107,9 +107,11 @@ class RunFolder:
 
     def _facts(self) -> Mapping[str, Any]:
         try:
-            read: dict[str, Any] = json.loads(self._start.read_text(encoding="utf-8"))
-        except ValueError:
-            raise DataError(f"{self._start} is damaged; name another folder as out") from None
+            read = json.loads(self._start.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict) or not isinstance(read.get("recipe"), dict):
+            raise DataError(f"{self._start} is damaged; name another folder as out")
         return read
 
     def last_complete(self) -> Path | None:
@@ -150,7 +152,7 @@ def cut_after(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 lines.append(line + "\n")
-        except ValueError:
+        except (KeyError, RecursionError, TypeError, ValueError):
             break
     write_whole(path, "".join(lines))
 

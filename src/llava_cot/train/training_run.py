@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from llava_cot.core.files import write_whole
+from llava_cot.core.files import home_path, write_whole
 from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.models.registry import BUILT_IN
@@ -79,7 +79,7 @@ def train(
 
 
 def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
-    base = BUILT_IN.get(recipe.model) or Path(recipe.model).expanduser()
+    base = BUILT_IN.get(recipe.model) or home_path(recipe.model)
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
     plan = plan_run(recipe, base, checkpoint.context, encoder, folder, here, note)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from llava_cot.core.wording import one_line
+from llava_cot.view.console import CleanConsole
 
 _REDRAW = 0.1  # seconds between two updates of the bar
 
@@ -41,7 +42,7 @@ class ProgressDisplay:
         console: Console | None = None,
     ) -> None:
         self._unit, self._total, self._resume_with = unit, total, resume_with
-        self._console = console or Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = console or CleanConsole(error=True, quiet=quiet)
         self._terminal = self._console.is_terminal
         self._interval = _REDRAW if self._terminal else interval
         self._bar = Progress(

@@ -310,3 +310,53 @@ def test_tsv_rows_come_with_their_places(tmp_path: Path) -> None:
         next(rows)
     with pytest.raises(DataError, match=r"a.tsv, line 1: there is no column answer among"):
         list(tsv_rows(file, ("answer",)))
+
+
+OUTSIDE = [
+    "../x.csv",
+    "/etc/passwd",
+    "http://127.0.0.1:9/x.csv",
+    "zip://a::http://127.0.0.1:9/x",
+    "a/../../x",
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_data_card_that_names_other_files(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (tmp_path / "x.csv").write_text("question\nWhat?\n")
+    card = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": [name]}]}]}
+    (folder / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n# A set\n")
+    with pytest.raises(DataError, match=r"README\.md names .*which is no file of the data set"):
+        list(read_hf(str(folder)))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_saved_data_set_that_names_other_files(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path / "set", True)
+    (folder / "val/state.json").write_text(
+        json.dumps(
+            json.loads((folder / "val/state.json").read_text()) | {"_data_files": [{"filename": name}]}
+        )
+    )
+    with pytest.raises(DataError, match=r"state\.json names .*which is no file of the data set"):
+        list(read_hf(str(folder), "val"))
+
+
+@pytest.mark.parametrize("front", ["a: [", "a: &a [*a]", "[" * 5000, "a: .inf"])
+def test_a_data_card_that_cannot_be_read(tmp_path: Path, front: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{front}\n---\n")
+    (tmp_path / "train.jsonl").write_text('{"question": "What?"}\n')
+    with pytest.raises(DataError, match=r"README\.md cannot be read"):
+        list(read_hf(str(tmp_path)))
+
+
+def test_a_data_card_with_files_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: part/*.jsonl\n---\n"
+    )
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part/1.jsonl").write_text('{"question": "What?"}\n')
+    (record,) = read_hf(str(tmp_path))
+    assert record.turns == (Turn("What?"),)

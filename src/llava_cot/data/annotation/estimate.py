@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from llava_cot.core.files import home_path
 from llava_cot.data.annotation.procedure import (
     ATTEMPTS,
     CALL_KINDS,
@@ -109,7 +109,7 @@ def price_of(spec: str, model_name: str | None) -> Price:
     from llava_cot.models.endpoint.config import find_providers, load_config
 
     config = load_config()
-    here = spec in BUILT_IN or spec.startswith("vllm:") or Path(spec).expanduser().is_dir()
+    here = spec in BUILT_IN or spec.startswith("vllm:") or home_path(spec).is_dir()
     providers = [] if here else find_providers(spec, config)
     if not providers and not here:
         raise DataError(f"{spec} is not a folder, an address or the name of a server in endpoints.yaml")

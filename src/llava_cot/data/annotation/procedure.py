@@ -129,10 +129,13 @@ class TeacherCalls:
         """
         kind = call_kind(call, attempt)
         known = self._store.get(key, kind)
-        if known is not None and "refusal" in known:
-            raise ModelRefusal(known["refusal"])
         if known is not None:
-            return TeacherReply(**known)
+            with self._store.reading():
+                refusal = known.get("refusal")
+                saved = None if refusal is not None else TeacherReply(**known)
+            if saved is None:
+                raise ModelRefusal(str(refusal))
+            return saved
         begins = kind == call_kind("write", 1)
         self._check_budget(begins)
         self._begun += begins
@@ -172,7 +175,8 @@ class TurnOutcome:
 def saved_outcomes(store: Store, key: str) -> list[TurnOutcome] | None:
     """The outcomes of a record's turns; None if it is pending."""
     saved = store.get(key, _RECORD)
-    return None if saved is None else [TurnOutcome(**turn) for turn in saved]
+    with store.reading():
+        return None if saved is None else [TurnOutcome(**turn) for turn in saved]
 
 
 def save_outcomes(store: Store, key: str, outcomes: list[TurnOutcome]) -> None:

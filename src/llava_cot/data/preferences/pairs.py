@@ -70,7 +70,7 @@ def _by_score(trace: Trace) -> Iterator[_Compared]:
     """
     groups: dict[tuple[str, str, int | None], dict[int, float]] = {}
     for score in trace.scores:
-        candidate = _candidate(trace, score.candidate)
+        candidate = trace.candidates[score.candidate]
         groups.setdefault((score.judge, candidate.stage, candidate.parent), {})[score.candidate] = score.value
     for (judge, stage, _), values in groups.items():
         if len(values) < 2:
@@ -90,7 +90,7 @@ def winning(trace: Trace) -> tuple[Turn | None, str]:
         return None, "there is no conclusion"
     if validate(trace.text, format_of(trace)):
         return None, "the answer departs from the stage format"
-    if any(_candidate(trace, id).finish == "length" for id in trace.chosen):
+    if any(trace.candidates[id].finish == "length" for id in trace.chosen):
         return None, "the answer ran out of tokens"
     question = trace.question
     if question.reference is not None:
@@ -159,7 +159,7 @@ def _pair(verdict: Verdict | _Compared, trace: Trace) -> PreferencePair:
 
 def _winner_and_loser(verdict: Verdict | _Compared, trace: Trace) -> tuple[Candidate, Candidate]:
     loser = verdict.b if verdict.winner == verdict.a else verdict.a
-    return _candidate(trace, verdict.winner), _candidate(trace, loser)
+    return trace.candidates[verdict.winner], trace.candidates[loser]
 
 
 def _before(candidate: Candidate, trace: Trace) -> str:
@@ -169,13 +169,5 @@ def _before(candidate: Candidate, trace: Trace) -> str:
 def _path(candidate: Candidate, trace: Trace) -> list[Candidate]:
     path = [candidate]
     while (parent := path[0].parent) is not None:
-        if parent >= path[0].id:
-            raise ValueError(f"candidate {path[0].id} continues {parent}, which is not an earlier one")
-        path.insert(0, _candidate(trace, parent))
+        path.insert(0, trace.candidates[parent])
     return path
-
-
-def _candidate(trace: Trace, id: int) -> Candidate:
-    if 0 <= id < len(trace.candidates) and trace.candidates[id].id == id:
-        return trace.candidates[id]
-    raise ValueError(f"there is no candidate {id} in the trace, or not at its place")

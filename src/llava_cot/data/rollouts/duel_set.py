@@ -210,9 +210,10 @@ def write_files(
                 if found is None:
                     summary.pending += 1
                     continue
-                for example in _examples(record, found, folder, model):
-                    lines.write(json.dumps(to_json(example)) + "\n")
-                _count(summary, found)
+                with store.reading():
+                    for example in _examples(record, found, folder, model):
+                        lines.write(json.dumps(to_json(example)) + "\n")
+                    _count(summary, found)
         for name in ("calls", "prompt_tokens", "completion_tokens"):
             summary.usage[name] = int(store.total(_FOUND, name))
         summary.usage["usd"] = store.total(_FOUND, "usd") or None

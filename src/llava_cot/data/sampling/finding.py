@@ -61,7 +61,8 @@ class Finder:
 
     def find_out(self, label: str, records: Iterable[Record], chosen: frozenset[Place], seed: int) -> None:
         """Examine the chosen ones of a source's records that are not known yet."""
-        known = {bytes.fromhex(key) for key in self.store.keys(f"record {label}")}
+        with self.store.reading():
+            known = {bytes.fromhex(key) for key in self.store.keys(f"record {label}")}
         done, total = len(chosen & known), len(chosen)
         self.on_progress(f"{label}: pictures", done, total)
         for batch in batches(_at_places(label, records, set(chosen - known), seed), _BATCH):
@@ -76,7 +77,8 @@ class Finder:
         """The fingerprints of pictures by name, saved at once."""
         names = {picture.name for record in records for picture in record.pictures}
         saved = ((name, self.store.get(name, f"picture {label}")) for name in names)
-        known = {name: Fingerprint(it[0], int(it[1], 16)) for name, it in saved if it is not None}
+        with self.store.reading():
+            known = {name: Fingerprint(it[0], int(it[1], 16)) for name, it in saved if it is not None}
         found = examine_pictures(records, self.pool, known=known, perceptual=self.perceptual)
         fresh = ((name, it.fingerprint) for name, it in found.items() if name not in known)
         values = ((name, [it.sha256, f"{it.phash:x}"]) for name, it in fresh if it is not None)
@@ -187,9 +189,12 @@ class DrawCandidate:
 def examined(store: Store, label: str) -> Iterator[DrawCandidate]:
     """The records of a source that a `Finder` has examined, by their places."""
     for key, value in store.items(f"record {label}", by_key=True):
-        yield DrawCandidate(bytes.fromhex(key), *value)
+        with store.reading():
+            candidate = DrawCandidate(bytes.fromhex(key), *value)
+        yield candidate
 
 
 def examined_line(store: Store, label: str, place: Place) -> str:
     """The line of JSON of a record that a `Finder` has examined."""
-    return str(store.get(place.hex(), f"record {label}")[2])
+    with store.reading():
+        return str(store.get(place.hex(), f"record {label}")[2])

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from yaml import YAMLError
+
+from llava_cot.core.files import parse_yaml, read_bounded
+from llava_cot.core.wording import one_line
 from llava_cot.data.record import Record, Turn, as_list
 from llava_cot.data.sources.base import letter
 from llava_cot.data.sources.chats import chat_record, place_marks, row_picture, unique_id
@@ -55,6 +62,8 @@ def _rows(path: str, split: str, config: str | None) -> Iterator[Mapping[str, An
     with needs_extra(f"opening {path}", "data"):
         import datasets
     folder = Path(path)
+    for card in _cards(path):
+        check_card(card)
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             saved = datasets.load_from_disk(path)
@@ -72,6 +81,59 @@ def _rows(path: str, split: str, config: str | None) -> Iterator[Mapping[str, An
         raise DataError(
             f"the data set {path} cannot be read ({type(error).__name__}: {reason[:300]})"
         ) from None
+
+
+# The files by which a data set tells `datasets` what to read.
+_CARDS = ("README.md", ".huggingface.yaml", "dataset_infos.json", "dataset_dict.json", "state.json")
+_CARD_BYTES = 2**22
+_FILE_KEYS = ("data_files", "_data_files", "data_dir", "splits", "path", "filename")
+
+
+def _cards(path: str) -> Iterator[Path]:
+    """The cards of a folder, and of the folders in it, or of a data set on the Hub."""
+    folder = Path(path)
+    if folder.exists():
+        yield from (card for name in _CARDS for card in chain(folder.glob(name), folder.glob(f"*/{name}")))
+        return
+    from huggingface_hub import hf_hub_download
+
+    for name in _CARDS[:2]:
+        with suppress(Exception):  # there is none, or no network: `datasets` says so in its own words
+            yield Path(hf_hub_download(path, name, repo_type="dataset"))
+
+
+def check_card(card: Path) -> None:
+    """Check that what describes a data set names files in its folder. Raises DataError.
+
+    `datasets` would fetch any address that a card names, and read any file of this machine.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    try:
+        data = read_bounded(card, _CARD_BYTES)
+        if card.suffix == ".md":
+            front = REGEX_YAML_BLOCK.search(data.decode("utf-8", "replace"))
+            data = front[2].encode() if front else b""
+        value = json.loads(data) if card.suffix == ".json" else parse_yaml(data)
+    except (OSError, RecursionError, ValueError, YAMLError) as error:
+        raise DataError(f"{card} cannot be read ({one_line(str(error))})") from None
+    outside = next(_outside(value, False), None)
+    if outside is not None:
+        raise DataError(f"{card} names {outside!r}, which is no file of the data set; remove it from there")
+
+
+def _outside(value: Any, named: bool) -> Iterator[str]:
+    """The texts in a card, under keys for files, that lead out of its folder."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _outside(part, named or key in _FILE_KEYS)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _outside(part, named)
+    elif named and isinstance(value, str):
+        path = PurePosixPath(value.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or "::" in value or ":" in value.split("/")[0]:
+            yield value
 
 
 def _record(row: Mapping[str, Any], columns: Mapping[str, str], root: Path, name: str) -> Record:

@@ -39,7 +39,7 @@ def json_value(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(f"{file}, line {error.lineno}: this is no JSON ({error.msg})") from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no text, a number of too many digits, too many levels
         raise DataError(f"{file}: this is no JSON ({error})") from None
 
 

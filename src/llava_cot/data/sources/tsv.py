@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
+from llava_cot.core.wording import shortened
 from llava_cot.data.record import Picture, Record, Turn
 from llava_cot.data.sources.base import LazyPicture, decoded_base64, decoded_data_url, file_name, picture
 from llava_cot.data.sources.row_files import row_errors
@@ -54,9 +55,8 @@ def tsv_rows(
         try:
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(
-                    f"{file}, line 1: there is no column {', '.join(missing)} among {reader.fieldnames}"
-                )
+                found = shortened(str(reader.fieldnames), 300)
+                raise DataError(f"{file}, line 1: there is no column {', '.join(missing)} among {found}")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{file}, line {reader.line_num}: the row is not as long as the header")

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from llava_cot.core.answer_matching import option_of
+from llava_cot.core.files import home_path
 from llava_cot.core.numbers import read_number
 from llava_cot.core.plugins import Registry
 from llava_cot.data.reading import RecordFile
@@ -120,7 +121,7 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
     Raises:
         DataError: for an unknown name, a missing file, or a rule for a benchmark that has its own.
     """
-    path = Path(name).expanduser()
+    path = home_path(name)
     table = TABLES.get(name)
     if table is None and rule is None and path.is_file():
         table = next((table for table in TABLES.values() if path.name in table.files), None)

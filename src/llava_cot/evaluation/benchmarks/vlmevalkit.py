@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llava_cot.core.files import home_path
 from llava_cot.data.record import Picture, Record, pictures_until
 from llava_cot.data.sources.tsv import parse_list, read_tsv, tsv_rows
 from llava_cot.errors import DataError
@@ -249,7 +250,7 @@ def open_table(table: TsvBenchmark, root: Path | None = None) -> Benchmark:
 def _find_file(names: Sequence[str], root: Path | None) -> Path:
     """Return the first of these files that is there. Raises DataError with the download URL."""
     named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
-    folder = (root or Path(named)).expanduser()
+    folder = home_path(root or named)
     if folder.is_file() and folder.name in names:
         return folder
     for name in names:

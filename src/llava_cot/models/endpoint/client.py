@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cachetools import LRUCache
 
@@ -34,12 +35,12 @@ from llava_cot.models.endpoint.prompts import (
 )
 from llava_cot.models.endpoint.replies import (
     KEEP_STOP,
-    Json,
     StreamedReply,
     check_reply,
     continuations,
     scores,
 )
+from llava_cot.models.endpoint.reply_types import Json, token_count
 
 _log = logging.getLogger(__name__)
 _CHAT = "/chat/completions"
@@ -180,7 +181,7 @@ class EndpointModel:
         """Samples `number` and on, in one request."""
         body = body | self._seed(sampling.seed, sampling.first + number) | ({"n": n} if n > 1 else {})
         tokens = estimate_tokens(prompt, n * sampling.max_tokens)
-        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=self._check)
+        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=partial(self._check, n))
         return self._read(reply, prompt, sampling)
 
     async def _streamed(
@@ -194,9 +195,9 @@ class EndpointModel:
             return samples
         body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        reply = StreamedReply(sampling.stop, stream)
+        reply = StreamedReply(sampling.stop, stream, self._http.secret)
         tokens = estimate_tokens(prompt, sampling.max_tokens)
-        await self._http.stream(_CHAT, body, tokens, reply.restart, lambda: self._check(reply.reply))
+        await self._http.stream(_CHAT, body, tokens, reply.restart, lambda: self._check(1, reply.reply))
         [sample] = self._read(reply.reply, prompt, sampling)
         if not reply.send(sample.text):
             raise ModelFailure(
@@ -205,10 +206,10 @@ class EndpointModel:
             )
         return [sample]
 
-    def _check(self, reply: Json) -> None:
+    def _check(self, n: int, reply: Json) -> None:
         """`check_reply`, whose refusals name the model."""
         try:
-            check_reply(reply)
+            check_reply(reply, n)
         except ModelRefusal as refusal:
             raise ModelRefusal(f"{self.name} at {self.url} {refusal}") from None
 
@@ -236,11 +237,11 @@ class EndpointModel:
         body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=limit))
         body["top_logprobs"] = self.capabilities.top_logprobs
         tokens = estimate_tokens(prompt, limit)
-        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=self._check)
+        reply = await self._http.post(_CHAT, body, tokens, needs="choices", check=partial(self._check, 1))
         found = scores(reply, options)
         if found is None:
             raise self._no_logprobs()
-        self._lengths[prompt] = (reply.get("usage") or {}).get("prompt_tokens") or 0
+        self._lengths[prompt] = token_count(reply, "prompt_tokens") or 0
         return found
 
     def _no_logprobs(self) -> ModelError:

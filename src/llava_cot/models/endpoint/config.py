@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from llava_cot.core.files import read_yaml
 from llava_cot.core.wording import first_fault
-from llava_cot.errors import ModelError
+from llava_cot.errors import DataError, ModelError
 from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat
 
 # For addresses without a configuration. Not a name that other programs use: their key is not for any server.
@@ -75,14 +75,14 @@ def load_config() -> EndpointConfig:
 
 
 def _read(file: Path) -> EndpointConfig:
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return EndpointConfig()
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ModelError(f"{file} is not YAML; its form is in docs/how-to/use-a-model-server.md") from None
     try:
-        return EndpointConfig.model_validate({} if data is None else data)
+        data = read_yaml(file, "configuration")
+    except DataError as error:
+        raise ModelError(f"{error}; its form is in docs/how-to/use-a-model-server.md") from None
+    try:
+        return EndpointConfig.model_validate(data)
     except ValidationError as error:
         raise ModelError(f"{file} cannot be used: {first_fault(error)}") from None
 

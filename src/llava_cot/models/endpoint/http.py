@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -42,7 +42,8 @@ from llava_cot.models.endpoint.refusals import (
     quote,
     read_error,
 )
-from llava_cot.models.endpoint.replies import BrokenReply, Json, as_chunk
+from llava_cot.models.endpoint.replies import BrokenReply, as_chunk
+from llava_cot.models.endpoint.reply_types import Json, Secret, token_count
 
 # Called with each event of a streamed reply.
 OnChunk = Callable[[Json], None]
@@ -53,6 +54,7 @@ _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 ATTEMPTS = 12
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # seconds; a server that asks for more is out of quota
+_LONGEST_WISH = 1e9  # of those that a server can ask for
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 _LINE_BYTES = 2**20  # of a streamed reply
 # Of one reply, and of all that are being read: 64 samples of 2,048 tokens with the likeliest 20 of each take
@@ -64,6 +66,7 @@ MAX_REPLY_VALUES = 3_000_000
 _ERROR_BYTES = 65_536  # that are read of an error
 _PER_LINE = 100  # bytes that a line of a stream counts for besides its own, since each takes time
 _OTHER_FIELDS = ("data:", "event:", "id:", "retry:", ":")  # of an event; the last is a comment
+_QUOTED = 300  # characters of a body that is no JSON
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -116,11 +119,12 @@ class HttpClient:
 
     def __init__(self, provider: Provider, url: str, attempts: int = ATTEMPTS) -> None:
         self._provider, self._url, self._attempts = provider, url, attempts
-        self._key = key_of(provider)
+        key = key_of(provider)
+        self.secret = Secret(key)
         self._limits = RateLimits(
             provider.in_flight, provider.requests_per_minute, provider.tokens_per_minute
         )
-        self._connections = Connections(url, self._key)
+        self._connections = Connections(url, key)
         self._reached = False
         self._tokens_per_request: float | None = None  # running mean
         self._arriving = 0  # bytes of all replies that are being read
@@ -231,8 +235,8 @@ class HttpClient:
             if sum(map(body.count, (b",", b"[", b"{"))) > MAX_REPLY_VALUES:
                 raise ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_VALUES} values")
             try:
-                reply = json.loads(body)
-            except (ValueError, RecursionError):
+                reply = self.secret.parse_json(body)
+            except ValueError:
                 raise _Transient("its reply is not JSON") from None
             if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
                 self._explain(read_error(reply), f"its reply has no {needs}")
@@ -260,8 +264,8 @@ class HttpClient:
                         done = True  # and read on: a connection is reused only if nothing is left in it
                         continue
                     try:
-                        chunk = json.loads(data)
-                    except (ValueError, RecursionError):
+                        chunk = self.secret.parse_json(data)
+                    except ValueError:
                         raise _Transient("an event of its reply is not JSON") from None
                     if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
                         continue  # an event of another kind, such as a ping
@@ -271,9 +275,10 @@ class HttpClient:
                     on_chunk(chunk)
             if done:
                 return
-            whole = as_chunk(instead)
+            found = self._json_in(instead)
+            whole = as_chunk(found)
             if whole is None:
-                self._explain(_error_in(instead), "its reply was cut off")
+                self._explain(None if found is None else read_error(found), "its reply was cut off")
             self._count(sent, whole)
             on_chunk(whole)
 
@@ -303,13 +308,16 @@ class HttpClient:
                     if response.status != 200:
                         await self._refuse(response, fields, probed)
                     return await read(response, sent)
-            except aiohttp.ClientError as error:
+            except _NOT_CONNECTED as error:
                 why = str(error) or type(error).__name__
-                if isinstance(error, _NOT_CONNECTED) and not self._reached:
+                if not self._reached:
                     raise ModelFailure(
                         f"{self._url} cannot be reached ({why}); is the server running there?"
                     ) from None
                 raise _Transient(f"the connection failed ({why})") from None
+            except aiohttp.ClientError as error:
+                # Not its message, which may quote a part of what the server sent, perhaps half of the key.
+                raise _Transient(f"the connection failed ({type(error).__name__})") from None
             except TimeoutError:
                 raise _Transient(f"it did not answer within {seconds:g} seconds") from None
 
@@ -351,7 +359,9 @@ class HttpClient:
     ) -> NoReturn:
         status, content = response.status, await self._body(response, _ERROR_BYTES, cut=True)
         body = content.decode(errors="replace")
-        error = _error_in(body) or ServerError(" ".join(body[:300].split()))
+        found = self._json_in(body)
+        text = " ".join(self.secret.settled(body).split())  # what was cut may end with half of the key
+        error = ServerError(text[:_QUOTED]) if found is None else read_error(found)
         after = _retry_after(response.headers.get("retry-after", ""))
         self._classify(status, error, f"it answered {status}", after, fields, probed)
 
@@ -372,7 +382,7 @@ class HttpClient:
     ) -> NoReturn:
         """Raise what an error means: _Transient, ModelUnavailable, ModelRefusal or ServerRefusal."""
         field = named_field(error, probed if status in TRANSIENT else fields)
-        sentence += quote(error, self._key)
+        sentence += quote(error)
         refused = f"{self._url} refused: {sentence}"
         if is_unavailable(status, error, field, after):
             raise ModelUnavailable(refused + self._hint(status), status, field)
@@ -391,21 +401,20 @@ class HttpClient:
         }
         return hints.get(status, "")
 
+    def _json_in(self, body: str) -> Any:
+        """The JSON value of a body; None if it has none."""
+        try:
+            return self.secret.parse_json(body)
+        except ValueError:
+            return None
+
     def _count(self, sent: SentRequest, reply: Json) -> None:
         """Replace the guess by the usage that the server reports."""
-        usage = reply.get("usage")
-        if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
-            sent.tokens = usage["total_tokens"]
+        total = token_count(reply, "total_tokens")
+        if total is not None:
+            sent.tokens = total
             before = sent.tokens if self._tokens_per_request is None else self._tokens_per_request
             self._tokens_per_request = 0.9 * before + 0.1 * sent.tokens
-
-
-def _error_in(body: str) -> ServerError | None:
-    """The error in a body of JSON; None if it is none."""
-    try:
-        return read_error(json.loads(body))
-    except ValueError:
-        return None
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
@@ -424,14 +433,14 @@ def pause(attempt: int) -> float:
 def _retry_after(value: str) -> float:
     """Seconds, from a number of them or a date (RFC 9110, section 10.2.3); 0 if it is neither."""
     try:
-        return max(0.0, min(float(value), 1e9))
+        return max(0.0, min(float(value), _LONGEST_WISH))
     except ValueError:
         pass
     try:
-        then = parsedate_to_datetime(value)
-    except ValueError:
+        then = parsedate_to_datetime(value).astimezone(UTC)
+    except (ValueError, OverflowError):  # no date, or one beyond the year 9999 here
         return 0.0
-    return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (then - datetime.now(UTC)).total_seconds()), _LONGEST_WISH)
 
 
 def _proxy(url: str) -> str | None:

@@ -17,7 +17,8 @@ from llava_cot.models.endpoint.prompts import (
     constraint_fields,
     messages,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, Json, named_stop, text_of
+from llava_cot.models.endpoint.replies import KEEP_STOP, named_stop, text_of
+from llava_cot.models.endpoint.reply_types import Json
 
 # Sends the fields of a chat completion and returns the reply, which has choices. The second argument names
 # the fields that are tried out, the third is how often it is tried (None: as often as any other request).

@@ -62,10 +62,9 @@ def read_error(reply: Any) -> ServerError:
     return ServerError(text, tuple(codes), param, status)
 
 
-def quote(error: ServerError, key: str | None) -> str:
-    """The message of an error, for the end of a sentence. The key is masked in it."""
-    text = error.message.replace(key, "***") if key else error.message
-    text = text.rstrip(".")
+def quote(error: ServerError) -> str:
+    """The message of an error, for the end of a sentence."""
+    text = error.message.rstrip(".")
     text = text if len(text) <= _MOST else text[: _MOST - 3] + "..."
     return f": {text}" if text else ""
 

@@ -3,16 +3,15 @@ strings, finish reasons, token counts and log-probabilities."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llava_cot.core.wording import plural
 from llava_cot.errors import ModelRefusal
 from llava_cot.models.base import Continuation, Finish, OnText
 from llava_cot.models.endpoint.refusals import ServerError, read_error
-
-Json = dict[str, Any]
+from llava_cot.models.endpoint.reply_types import Json, Secret, token_count, wrong_type
 
 # vLLM includes the stop string with the first field, SGLang with the second; each ignores the other's.
 KEEP_STOP = {"include_stop_str_in_output": True, "no_stop_trim": True}
@@ -45,16 +44,23 @@ class BrokenReply(Exception):
         self.error: ServerError = read_error(error)
 
 
-def check_reply(reply: Json) -> None:
-    """Check that a reply has answers, complete or cut at the token limit.
+def check_reply(reply: Json, n: int | None = None) -> None:
+    """Check that a reply has answers, complete or cut at the token limit, in fields of the right types.
+
+    Args:
+        reply: What the server sent.
+        n: How many answers were requested, if that counts.
 
     Raises:
-        BrokenReply: It has none, or reports an error, or calls a tool, although none was offered.
+        BrokenReply: It has none, or another number, or reports an error, or calls a tool, although none was
+            offered.
         ModelRefusal: The model refused, or a filter stopped it; the message has its words.
     """
-    choices = _dicts(reply["choices"])
+    choices = reply["choices"]
     if not choices:
         raise BrokenReply("its reply has no choices", reply.get("error"))
+    if wrong := wrong_type(reply):
+        raise BrokenReply(f"its reply has a value that cannot be ({wrong})", reply.get("error"))
     for choice in choices:
         reason = _finish_reason(choice)
         if reason in _FAILED or choice.get("error") or reply.get("error"):
@@ -66,6 +72,8 @@ def check_reply(reply: Json) -> None:
             raise ModelRefusal(f"gave no answer (finish_reason {reason}: a filter stopped it)")
         if reason in _TOOL:
             raise BrokenReply("it called a tool instead of answering")
+    if n is not None and len(choices) != n:
+        raise BrokenReply(f"its reply has {plural(len(choices), 'choice')}, and {n} were requested")
 
 
 def _finish_reason(choice: Json) -> str | None:
@@ -94,12 +102,11 @@ def continuations(
     counts of log-probabilities, else by the lengths of the texts. `join` makes each text the continuation of
     the prompt's prefix.
     """
-    choices = sorted(_dicts(reply["choices"]), key=lambda choice: choice.get("index") or 0)
+    choices = sorted(reply["choices"], key=lambda choice: choice.get("index") or 0)
     texts = [text_of(choice) for choice in choices]
     logprobs = [_tokens(choice) for choice in choices]
-    usage = reply.get("usage") or {}
-    prompt_tokens = usage.get("prompt_tokens") or 0
-    total = usage.get("completion_tokens")
+    prompt_tokens = token_count(reply, "prompt_tokens") or 0
+    total = token_count(reply, "completion_tokens")
     counts = [len(tokens) for tokens in logprobs]
     if total is not None and sum(counts) != total:
         counts = _shares(total, [len(text) for text in texts])
@@ -178,7 +185,9 @@ def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
     found: list[float] = []
     for option in options:
         likely = [t["logprob"] for t in top if str(t.get("token", "")).strip() == option.strip()]
-        found.append(math.log(sum(map(math.exp, likely))) if likely else -math.inf)
+        best = max(likely, default=-math.inf)
+        rest = sum(math.exp(logprob - best) for logprob in likely) if math.isfinite(best) else 1.0
+        found.append(min(0.0, best + math.log(rest)))
     return found
 
 
@@ -211,12 +220,8 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def as_chunk(body: str) -> Json | None:
-    """A whole reply as the only event of a stream; None if a text is no reply."""
-    try:
-        reply = json.loads(body)
-    except ValueError:
-        return None
+def as_chunk(reply: Any) -> Json | None:
+    """A whole reply as the only event of a stream; None if a JSON value is no reply."""
     if not isinstance(reply, dict) or not _dicts(reply.get("choices")):
         return None
     return reply | {"choices": [{**one, "delta": one.get("message")} for one in _dicts(reply["choices"])]}
@@ -241,11 +246,11 @@ class StreamedReply:
     """One sample that arrives in pieces, which are streamed as they come; `reply` is what they make up.
 
     After a broken connection the sample is requested again: `restart` drops what arrived, but not what was
-    streamed, so that nothing is streamed twice.
+    streamed, so that nothing is streamed twice. `secret` is hidden also where it comes in several pieces.
     """
 
-    def __init__(self, stops: Sequence[str], on_text: OnText) -> None:
-        self._stops = stops
+    def __init__(self, stops: Sequence[str], on_text: OnText, secret: Secret) -> None:
+        self._stops, self._secret = stops, secret
         self.send = StreamedText(on_text).send
         self.restart()
 
@@ -261,9 +266,13 @@ class StreamedReply:
         return self._take
 
     def _take(self, chunk: Json) -> None:
+        if wrong := wrong_type(chunk):
+            raise BrokenReply(f"an event of its reply has a value that cannot be ({wrong})")
+        if any(choice.get("index") for choice in chunk["choices"]):
+            raise BrokenReply("its reply has several choices, and 1 was requested")
         self._usage = chunk.get("usage") or self._usage
         self._error = chunk.get("error") or self._error
-        for choice in _dicts(chunk["choices"]):
+        for choice in chunk["choices"]:
             delta = choice.get("delta")
             self._refusal += _refusal(delta)
             if isinstance(delta, dict) and (piece := _text(delta.get("content"))):
@@ -271,14 +280,15 @@ class StreamedReply:
                 self._pieces += 1
             self._tokens += _tokens(choice)
             self._choice |= {key: value for key, value in choice.items() if value is not None}
-        shown, _ = cut(self._text, self._stops, {})
+        shown, _ = cut(self._secret.settled(self._text), self._stops, {})
         self.send(shown.rstrip() if self._stops else shown)
 
     @property
     def reply(self) -> Json:
         """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
         usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
-        message = {"content": self._text, "refusal": self._refusal}
+        hide = self._secret.hide
+        message = {"content": hide(self._text), "refusal": hide(self._refusal)}
         whole = {"index": 0, "message": message, "logprobs": {"content": self._tokens}}
         choices = [self._choice | whole] if self._choice else []
         return {"choices": choices, "error": self._error, "usage": usage}

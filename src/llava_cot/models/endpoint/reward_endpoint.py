@@ -6,7 +6,6 @@ model's own template; /score takes two texts, for models that read pairs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,13 +13,15 @@ from typing import Any
 from PIL import Image
 
 from llava_cot.core.question import load_image
+from llava_cot.core.wording import shortened
 from llava_cot.errors import ModelError, ModelFailure, ServerRefusal
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient
 from llava_cot.models.endpoint.prompts import encode_images, estimate_tokens, messages
-from llava_cot.models.endpoint.replies import Json
+from llava_cot.models.endpoint.reply_types import Json, token_count
 
+_LARGEST = 1e30  # a float of 32 bits holds it
 _NOT_SERVED = frozenset({400, 404, 405, 422, 501})
 
 
@@ -131,18 +132,18 @@ class EndpointReward:
     def _read(self, reply: Json, way: _Path, path: str, name: str) -> Reward:
         result = reply["data"][0] if len(reply["data"]) == 1 else None
         numbers = way.numbers(result) if isinstance(result, dict) else None
-        if not isinstance(numbers, list) or not all(isinstance(n, int | float) for n in numbers):
+        if not isinstance(numbers, list) or not all(type(n) in (int, float) for n in numbers):
             raise ModelFailure(f"{self.url}{path} gives no number for an answer")
         if len(numbers) != 1:
             raise ModelError(
                 f"{self.url}{path} gives {len(numbers)} numbers for an answer, and a reward model gives one: "
                 f"{name} is no reward model"
             )
-        if not math.isfinite(numbers[0]):
-            raise ModelFailure(f"the reward model {name} gave the value {numbers[0]}, which is no reward")
-        usage = reply.get("usage")
-        read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        tokens = read if isinstance(read, int) else 0
+        if not abs(numbers[0]) <= _LARGEST:  # as NaN is not
+            raise ModelFailure(
+                f"the reward model {name} gave the value {shortened(str(numbers[0]))}, which is no reward"
+            )
+        tokens = token_count(reply, "prompt_tokens") or 0
         price = self._prices.get(name)
         return Reward(float(numbers[0]), tokens, None if price is None else price.of(tokens, 0))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.errors import ModelError
+from llava_cot.models.local.chat_template import check_template
+from llava_cot.models.local.config_fields import read_config
 
+_PART = re.compile(r"[\w-][\w.-]*\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,12 +41,16 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     """Load a checkpoint from local files. Raises ModelError."""
     where = place(device, dtype)
     config, processor = load_processor(folder)
-    return Checkpoint(load_weights(AutoModelForImageTextToText, folder, where), processor, _context(config))
+    model = load_weights(AutoModelForImageTextToText, folder, config, where)
+    return Checkpoint(model, processor, _context(config))
 
 
-def load_processor(folder: Path) -> tuple[Any, Any]:
-    """The configuration and the processor of a checkpoint that has its weights. Raises ModelError."""
-    config = load_config(folder)
+def load_processor(folder: Path, *, quantized: bool = False) -> tuple[Any, Any]:
+    """The configuration and the processor of a checkpoint that has its weights. Raises ModelError.
+
+    With `quantized`, it may be quantized in any way: another engine loads its weights.
+    """
+    config = load_config(folder, quantized=quantized)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
             f"{folder} holds a {config.model_type} model, which does not answer about images in text"
@@ -51,19 +59,17 @@ def load_processor(folder: Path) -> tuple[Any, Any]:
         return config, _processor(folder, config)
 
 
-def load_config(folder: Path) -> Any:
-    """The configuration of a checkpoint that has its weights. Raises ModelError."""
+def load_config(folder: Path, *, quantized: bool = False) -> Any:
+    """The configuration of a checkpoint that has its weights; `quantized` as above. Raises ModelError."""
     _check_files(folder)
+    taken = read_config(folder, quantized=quantized)
     try:
-        with quiet():
-            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with quiet(), TemporaryDirectory() as clean:
+            (Path(clean) / "config.json").write_text(json.dumps(taken), encoding="utf-8")
+            config: Any = AutoConfig.from_pretrained(clean, local_files_only=True, trust_remote_code=False)
+            config.name_or_path = str(folder)
+            return config
     except Exception as error:
-        try:
-            raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except ValueError:
-            raise ModelError(f"{folder / 'config.json'} is damaged: it is not JSON") from None
-        if isinstance(raw, dict) and "auto_map" in raw:
-            raise ModelError(f"{folder} needs code of its own to run, which is never loaded") from None
         _name_library(folder, error)
         raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
 
@@ -114,12 +120,16 @@ def _check_files(folder: Path) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no checkpoint: it has no config.json")
+    if (folder / "adapter_config.json").is_file():  # transformers would load it, and more
+        raise ModelError(f"{folder} has an adapter beside its model; merge it, or take its files out")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
             parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise ModelError(f"{index} is damaged; download the checkpoint again") from None
+        if strange := [part for part in parts if not _PART.fullmatch(str(part))]:
+            raise ModelError(f"{index} names {strange[0]!r}, which is no file of weights in its folder")
         missing = sorted(part for part in parts if not (folder / part).is_file())
         if missing:
             raise ModelError(
@@ -151,10 +161,14 @@ def _processor(folder: Path, config: Any) -> Any:
             ) from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ModelError(f"{folder} has no processor for images; add the files of the original checkpoint")
-    if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
+    template = getattr(processor, "chat_template", None) or getattr(
+        processor.tokenizer, "chat_template", None
+    )
+    if not template:
         raise ModelError(
             f"{folder} has no chat template; add the chat_template.jinja of an instruct checkpoint"
         )
+    check_template(folder, template)
     return processor
 
 
@@ -163,13 +177,14 @@ def _without_video(processor: Any) -> Any:
     return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
 
 
-def load_weights(auto: Any, folder: Path, where: tuple[torch.device, torch.dtype | str]) -> Any:
+def load_weights(auto: Any, folder: Path, config: Any, where: tuple[torch.device, torch.dtype | str]) -> Any:
     """A model by an auto class of transformers, in evaluation mode on its device. Raises ModelError."""
     device, dtype = where
     try:
         with quiet():
             model, loading = auto.from_pretrained(
                 folder,
+                config=config,
                 dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -225,6 +240,22 @@ def _name_library(folder: Path, error: BaseException) -> None:
         raise ModelError(
             f"{folder} needs {package}, which is not installed; run: pip install {package}"
         ) from None
+
+
+@contextmanager
+def failing_with(words: str) -> Iterator[None]:
+    """For calls of a checkpoint's parts inside. Raises ModelError with these words where one fails.
+
+    A library in Rust, such as tokenizers, may panic: on a pattern that has too much to try, for one.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{words}: {first_sentence(error)}") from None
 
 
 def first_sentence(error: BaseException) -> str:

@@ -21,7 +21,8 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from llava_cot.core.question import PLACE, LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
-from llava_cot.models.local.checkpoint import first_sentence
+from llava_cot.models.local.chat_template import render_bounded
+from llava_cot.models.local.checkpoint import failing_with
 from llava_cot.models.local.plain_text import MARK, PlainText
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
@@ -237,13 +238,12 @@ class Encoder:
                 for part in message.parts
             ]
             turns.append({"role": message.role, "content": content})
-        try:
-            with self._lock:
-                text: str = self._processor.apply_chat_template(
+        with self._lock, failing_with("the chat template cannot take the prompt"):
+            text = render_bounded(
+                lambda: self._processor.apply_chat_template(
                     turns, add_generation_prompt=generation_prompt, tokenize=False
                 )
-        except Exception as error:
-            raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
+            )
         if any(message.images and PLACE in message.text for message in messages):
             self._check_order(text, turns)
         return text
@@ -270,10 +270,8 @@ class Encoder:
         pictures = [[image.pil for image in images]] if images else None
         marked = MARK in text
         processor = self._plain.marked_processor(self._processor) if marked else self._processor
-        try:
+        with failing_with("the processor cannot take the images"):
             made = processor(text=[text], images=pictures, return_tensors="pt", add_special_tokens=special)
-        except Exception as error:
-            raise ModelError(f"the processor cannot take the images: {first_sentence(error)}") from None
         tensors = {name: value for name, value in made.items() if isinstance(value, Tensor)}
         if not marked:
             return tensors

@@ -17,7 +17,7 @@ from tokenizers import AddedToken
 
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.errors import ModelError
-from llava_cot.models.local.checkpoint import first_sentence
+from llava_cot.models.local.checkpoint import failing_with
 
 # A code point that Unicode reserves for such uses: no text for people has it.
 MARK = "\ufdd0"
@@ -55,18 +55,21 @@ class PlainText:
         """
         marked = MARK in text
         tokenizer = self.marked_tokenizer if marked else self._tokenizer
-        try:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ModelError(
+                "the tokenizer cannot take the text: it has half of a character (a lone surrogate)"
+            )
+        with failing_with("the tokenizer cannot take the text"):
             ids: list[int] = tokenizer.encode(text, add_special_tokens=special)
-        except Exception as error:
-            raise ModelError(f"the tokenizer cannot take the text: {_reason(text, error)}") from None
         return [token for token in ids if token != self.mark_id] if marked else ids
 
     @cached_property
     def marked_tokenizer(self) -> Any:
         """A copy of the tokenizer for which the mark is a token; it separates what is on either side."""
-        made = copy.deepcopy(self._tokenizer)
-        made.add_tokens([AddedToken(MARK, special=True, normalized=False)], special_tokens=True)
-        return made
+        with failing_with("the tokenizer cannot be copied"):
+            made = copy.deepcopy(self._tokenizer)
+            made.add_tokens([AddedToken(MARK, special=True, normalized=False)], special_tokens=True)
+            return made
 
     @cached_property
     def mark_id(self) -> int:
@@ -83,9 +86,3 @@ def _pattern(texts: set[str]) -> re.Pattern[str]:
     """Finds the first character of each text, in the first group. A single character cannot be broken."""
     alternatives = "|".join(re.escape(text) for text in sorted(texts) if len(text) > 1)
     return re.compile(f"(?={alternatives or '(?!)'})(.)", re.DOTALL)
-
-
-def _reason(text: str, error: Exception) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "it has half of a character (a lone surrogate)"
-    return first_sentence(error)

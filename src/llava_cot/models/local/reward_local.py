@@ -20,7 +20,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import Message, Prompt, Reward, too_long
+from llava_cot.models.local.chat_template import check_template, render_bounded
 from llava_cot.models.local.checkpoint import (
+    failing_with,
     first_sentence,
     load_config,
     load_processor,
@@ -135,7 +137,7 @@ async def _open(folder: Path, device: str, dtype: str) -> _Network:
     else:
         tokenizer = _tokenizer(folder)
         encode = _text_encoder(tokenizer)
-    model = load_weights(AutoModelForSequenceClassification, folder, where)
+    model = load_weights(AutoModelForSequenceClassification, folder, config, where)
     text = model.config.get_text_config()
     if text.pad_token_id is None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         text.pad_token_id = tokenizer.pad_token_id  # by which the network finds the end of a row
@@ -156,6 +158,7 @@ def _tokenizer(folder: Path) -> Any:
         raise ModelError(
             f"{folder} has no chat template; add the chat_template.jinja of the original checkpoint"
         )
+    check_template(folder, found.chat_template)
     return found
 
 
@@ -166,10 +169,8 @@ def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
         turns = [
             {"role": m.role, "content": plain.mark(m.text, answer=m.role == "assistant")} for m in messages
         ]
-        try:
-            text = tokenizer.apply_chat_template(turns, tokenize=False)
-        except Exception as error:
-            raise ModelError(f"the chat template cannot take the prompt: {first_sentence(error)}") from None
+        with failing_with("the chat template cannot take the prompt"):
+            text = render_bounded(lambda: tokenizer.apply_chat_template(turns, tokenize=False))
         # The template includes the special tokens, as in the examples of reward models' own pages.
         ids = torch.tensor([plain.encode(text)])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
