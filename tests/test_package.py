@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 from importlib.resources import files
 
@@ -38,3 +41,14 @@ def test_a_name_that_does_not_exist() -> None:
 
 def test_types_are_shipped() -> None:
     assert files("llava_cot").joinpath("py.typed").is_file()
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}])
+def test_threads_soon_sleep_unless_the_user_says_otherwise(given: dict[str, str]) -> None:
+    code = "import sys, llava_cot, os; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    kept = {name: value for name, value in os.environ.items() if "OMP_" not in name}
+    done = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, check=True)
+    [loaded, turns] = done.stdout.decode().split()
+    assert loaded == "False"
+    assert turns == given.get("GOMP_SPINCOUNT", "None" if given else turns)
+    assert given or int(turns) < 10_000

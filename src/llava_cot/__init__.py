@@ -8,6 +8,7 @@ The names below are loaded when they are first used, so that importing the packa
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ _HOMES = {
     "search.search": ("Search",),
 }
 _MODULES = {name: f"llava_cot.{module}" for module, names in _HOMES.items() for name in names}
+
+# How often torch's threads look for work before they sleep. libgomp reads it when torch is loaded; its own
+# number, 300,000, costs much beside other busy processes (benchmarks/busy.py).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "JUDGES",
