@@ -101,6 +101,20 @@ LARGE: dict[str, Callable[[], bytes]] = {
 } | {f"TIFF {number}": (lambda data=data: data) for number, data in enumerate(tiffs())}  # type: ignore[misc]
 
 
+def _exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker of cameras"
+    return exif
+
+
+def much_exif(size: int) -> bytes:
+    """A JPEG with as much EXIF, whose entries are each as long as all of it."""
+    count = (size - 20) // 12
+    entries = b"".join(struct.pack("<HHII", tag, 1, size - 20, 8) for tag in range(1000, 1000 + count))
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, count) + entries
+    return encoded(Image.new("RGB", (64, 64)), "JPEG", exif=exif)
+
+
 def plain_files() -> list[bytes]:
     """A small picture in each format."""
     picture = Image.effect_noise((60, 40), 80).convert("RGB")
@@ -110,6 +124,7 @@ def plain_files() -> list[bytes]:
         encoded(picture.convert("I;16"), "PNG"),
         encoded(picture, "JPEG"),
         encoded(picture, "JPEG", progressive=True),
+        encoded(picture, "JPEG", exif=_exif(), icc_profile=bytes(1000)),
         encoded(picture.convert("CMYK"), "JPEG"),
         encoded(picture, "GIF"),
         encoded(picture, "WEBP"),

@@ -64,6 +64,7 @@ def processes(pool: DecoderPool) -> list[int]:
         hostile.encoded(PICTURE, "JPEG"),
         hostile.encoded(PICTURE.convert("L"), "JPEG"),
         hostile.encoded(PICTURE, "JPEG", progressive=True, comment=b"hello"),
+        hostile.encoded(PICTURE, "JPEG", exif=b"Exif\0\0", icc_profile=bytes(100_000)),
     ],
 )
 def test_a_plain_file_is_quick(data: bytes, pool: DecoderPool) -> None:
@@ -79,7 +80,8 @@ def test_a_plain_file_is_quick(data: bytes, pool: DecoderPool) -> None:
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff",
         hostile.encoded(PICTURE, "PNG")[:-8],
-        hostile.encoded(PICTURE, "JPEG", exif=b"Exif\0\0"),
+        hostile.much_exif(20_000),
+        hostile.encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE]),
         hostile.encoded(Image.new("L", (2100, 2100)), "PNG"),
         hostile.encoded(Image.new("L", (1000, 1000)), "JPEG", progressive=True),
         hostile.png(hostile.chunk(b"tEXt", b"a\0b") * 1000),
@@ -104,7 +106,7 @@ def test_a_jpeg_of_many_scans_is_not_quick_however_it_is_made() -> None:
 
 def test_quick_files_are_quick_whatever_is_in_them() -> None:
     slowest = 0.0
-    for data in hostile.damaged(1000, seed=1):
+    for data in (hostile.much_exif(16_000), *hostile.damaged(1000, seed=1)):
         if quick_pixels(data) is not None:
             began = time.process_time()
             load_or_refuse(data)

@@ -243,7 +243,9 @@ _PNG_KINDS = {
     b"sRGB": 1, b"sBIT": 4, b"bKGD": 6, b"pHYs": 9, b"tIME": 7, b"tEXt": 1000,
 }  # fmt: skip
 _JPEG_SEGMENTS = 64
-_JPEG_KINDS = {0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE}  # tables, JFIF, Adobe's, comments; no EXIF, no profile
+_JPEG_KINDS = {0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE}  # tables, JFIF, Adobe's, comments
+# EXIF, which Pillow may copy for each of its entries; and color profiles, but nothing else of their kind.
+_EXIF, _MAX_EXIF, _PROFILE, _PROFILE_BEGINS = 0xE1, 16_384, 0xE2, b"ICC_PROFILE\0"
 _BASELINE, _PROGRESSIVE, _SCAN = (0xC0, 0xC1), 0xC2, 0xDA
 
 
@@ -276,7 +278,7 @@ def _jpeg_work(data: bytes) -> tuple[int, int]:
     """Pixels and scans of a JPEG. Raises ValueError for one with unusual parts, and for other files."""
     if not data.startswith(b"\xff\xd8\xff"):
         raise ValueError
-    at, frame = 2, None
+    at, frame, exif = 2, None, 0
     for _ in range(_JPEG_SEGMENTS):
         mark, kind, length = struct.unpack_from(">BBH", data, at)
         if mark != 0xFF or length < 2:
@@ -293,7 +295,11 @@ def _jpeg_work(data: bytes) -> tuple[int, int]:
             if depth != 8:
                 raise ValueError
             frame = width * height, count if kind in _BASELINE else None
-        elif kind not in _JPEG_KINDS:
+        elif kind == _EXIF:
+            exif += length
+        elif kind not in _JPEG_KINDS and not (kind == _PROFILE and data.startswith(_PROFILE_BEGINS, at + 4)):
+            raise ValueError
+        if exif > _MAX_EXIF:
             raise ValueError
         at += length + 2
     raise ValueError
