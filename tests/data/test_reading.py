@@ -8,9 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llava_cot.core import files
 from llava_cot.core.question import PLACE
+from llava_cot.data import reading
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Record, to_json
+from llava_cot.data.sources import row_files
 from llava_cot.errors import DataError
 
 
@@ -172,3 +175,19 @@ def test_no_message_is_one_of_python(tmp_path: Path, data: st.DataObject) -> Non
     except DataError as error:
         for word in ("Error", "object is", "has no attribute", "NoneType", "indices", "unhashable"):
             assert word not in str(error).replace(json.dumps(line), ""), str(error)
+
+
+def test_a_line_that_is_too_long_is_skipped_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (files, reading, row_files):
+        monkeypatch.setattr(module, "LINE_BYTES", 1000)
+    file = tmp_path / "train.jsonl"
+    good = json.dumps(talk())
+    file.write_text("\n".join([good, good[:-1] + " " * 5000 + "}", good, good]))
+    found = list(reading.read_lines(file))
+    assert [line.number for line in found] == [1, 2, 3, 4]
+    assert [line.record is not None for line in found] == [True, False, True, True]
+    assert "it has more than" in found[1].problem
+    assert found[3].end == file.stat().st_size
+    assert len(RecordFile(file)) >= 4
+    with pytest.raises(DataError, match="line 2: it has more than"):
+        list(row_files.text_lines(file))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -104,6 +104,18 @@ def read_bounded(path: str | Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise DataError(f"{path} has more than {most_bytes / 1e6:g} MB, which is more than such a file needs")
     return data
+
+
+LINE_BYTES = 2**27  # of one line of a data file; forty pictures of 2 MB within it
+
+
+def bounded_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The lines of a file with their lengths; of one longer than `LINE_BYTES`, only the beginning."""
+    while line := file.readline(LINE_BYTES):
+        length, part = len(line), line
+        while not part.endswith(b"\n") and (part := file.readline(LINE_BYTES)):
+            length += len(part)
+        yield line, length
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.core.files import home_path, path_inside, relative_name
+from llava_cot.core.files import LINE_BYTES, bounded_lines, home_path, path_inside, relative_name
 from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
 from llava_cot.data.record import (
@@ -83,7 +83,7 @@ class RecordFile:
         if self.file.suffix.lower() == ".csv" or is_json_array(self.file):
             return sum(1 for _ in _places(self.file))
         with self.file.open("rb") as lines:
-            return sum(bool(line.strip()) for line in lines)
+            return sum(bool(line.strip()) for line, _ in bounded_lines(lines))
 
 
 def _answered(turn: Turn) -> Turn:
@@ -145,9 +145,11 @@ def read_lines(file: Path) -> Iterator[DataLine]:
     """The lines of a data file, good or bad; empty ones are skipped. Raises OSError."""
     end = 0
     with file.open("rb") as lines:
-        for number, data in enumerate(lines, 1):
-            end += len(data)
-            if data.strip():
+        for number, (data, length) in enumerate(bounded_lines(lines), 1):
+            end += length
+            if length > LINE_BYTES:
+                yield DataLine(number, end, problem=f"it has more than {LINE_BYTES / 1e6:.0f} MB")
+            elif data.strip():
                 yield _line(number, end, data, file.parent)
 
 

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from llava_cot.core.files import LINE_BYTES, bounded_lines
 from llava_cot.errors import DataError, needs_extra
 
 _CHUNK = 1 << 16  # bytes of a JSON file that are parsed at once
@@ -126,7 +127,9 @@ def _after_mark(file: Path) -> BinaryIO:
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
     """The lines of a text file. Raises DataError for one that is not UTF-8."""
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, (line, length) in enumerate(bounded_lines(lines), 1):
+            if length > LINE_BYTES:
+                raise DataError(f"{file}, line {number}: it has more than {LINE_BYTES / 1e6:.0f} MB")
             try:
                 yield f"line {number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
