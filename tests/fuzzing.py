@@ -35,7 +35,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "0"))
 REFUSALS = (DataError, DownloadError, ImageError, ModelError, RequestError, StoreError)
 _LONGEST = 10.0  # seconds of one input, of the clock
 _MOST_BYTES = 400 * 2**20  # by which the process may grow for one input
-_LONGEST_SENTENCE = 3000
+_LONGEST_SENTENCE = 10_000  # commands and the server show 2,000 characters
 
 WORDS = (
     "", " ", "\0", "\n", "\r\n", "\x1b[2J\x1b]0;x\x07", "\x9b31m", "\u202e", "\ufeff", "\ud800",

@@ -152,6 +152,8 @@ def test_a_trace_does_not_change() -> None:
         ({"candidates": [{"id": 1, "parent": None, "round": 0, "stage": "a", "text": ""}]}, "at its place"),
         ({"scores": [{"candidate": 9, "value": 1, "round": 0, "stage": "a", "judge": "a"}]}, "candidate 9"),
         ({"temperature": "warm"}, "temperature: "),
+        ({"usage": {"prompt_tokens": 10**400}}, "usage.prompt_tokens: "),
+        ({"usage": {"prompt_tokens": -1}}, "usage.prompt_tokens: "),
         ({"more": 1}, "more: there is no such field"),
     ],
 )  # fmt: skip

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from llava_cot.core.wording import PrintableStream, one_line
+from llava_cot.core.wording import PrintableStream, shortened
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
@@ -71,6 +71,7 @@ app = typer.Typer(
 )
 
 _debug = False
+_LONGEST = 2000  # characters of a sentence, which may quote a text of any length
 
 
 def main() -> None:
@@ -124,8 +125,8 @@ def _fail(sentence: str, status: int, error: Exception) -> NoReturn:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
-        return one_line(name + error.strerror)
-    return one_line(str(error)) or type(error).__name__
+        return shortened(name + error.strerror, _LONGEST)
+    return shortened(str(error), _LONGEST) or type(error).__name__
 
 
 def _version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ Every field is written when the thing happens; nothing is inferred afterwards.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,6 +14,9 @@ from llava_cot.core.files import read_bounded, write_whole
 from llava_cot.core.wording import first_fault
 
 _MOST_BYTES = 2**28  # of a file; a search of a thousand candidates has some ten million
+
+# What is computed with, exactly also as a float.
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Record(BaseModel):
@@ -25,8 +28,8 @@ class ImageRecord(_Record):
 
     name: str
     sha256: str
-    width: int
-    height: int
+    width: _Count
+    height: _Count
     data: str | None = None
 
 
@@ -55,7 +58,7 @@ class Candidate(_Record):
     text: str
     tokens: tuple[int, ...] = ()
     logprob: float | None = None
-    completion_tokens: int = 0
+    completion_tokens: _Count = 0
     finish: Literal["stop", "eos", "length"] = "stop"
 
 
@@ -104,9 +107,9 @@ class Usage(_Record):
     `usd` is in US dollars, None where nothing has a price.
     """
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    model_calls: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    model_calls: _Count = 0
     seconds: float = 0.0
     usd: float | None = None
 

@@ -16,6 +16,7 @@ from llava_cot.server.schemas import SearchFields
 
 # The status for a client that has disconnected, as nginx logs it; nobody receives it.
 CLIENT_GONE = 499
+_LONGEST = 2000  # characters of a sentence
 
 
 class ErrorBody(BaseModel):
@@ -48,8 +49,8 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        # A JSON string may contain half a surrogate pair, which UTF-8 cannot encode.
-        sentence = message.encode("utf-8", "replace").decode("utf-8")
+        # It may quote a text of any length, and half a surrogate pair, which UTF-8 cannot encode.
+        sentence = shortened(writable(message), _LONGEST)
         super().__init__(status, sentence, dict(headers or {}))
         self.body = ErrorBody(message=sentence, type=_error_type(status), param=param, code=code)
 

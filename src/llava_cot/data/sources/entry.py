@@ -92,7 +92,7 @@ class SourceEntry(BaseModel):
             changed["root"] = base / expanded(str(self.root))
         if self.path is not None:
             path = expanded(self.path)
-            hub = self.source == "hf" and not (base / path).exists()
+            hub = self.source == "hf" and not os.path.exists(base / path)  # also for names of any length
             changed["path"] = path if hub else str(base / path)
         return self.model_copy(update=changed)
 

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from llava_cot.core.wording import shortened
 from llava_cot.errors import ModelError
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import read_config
@@ -261,7 +262,8 @@ def failing_with(words: str) -> Iterator[None]:
 def first_sentence(error: BaseException) -> str:
     """The first sentence of an error's message."""
     lines = str(error).strip().splitlines()
-    return re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
+    sentence = re.split(r"\.\s+(?=[A-Z])", lines[0])[0].rstrip(".") if lines else type(error).__name__
+    return shortened(sentence, 500)
 
 
 @contextmanager
