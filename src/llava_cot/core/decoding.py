@@ -65,7 +65,7 @@ class Decoded(NamedTuple):
 def decode(data: bytes, max_pixels: int) -> Decoded:
     """Decode a picture's file. Raises Unusable; takes as long as it takes."""
     image, bare = _decode(data, max_pixels)
-    return assemble(image.size, _strips(image), bare)
+    return _plain(image, bare)
 
 
 def upright_size(data: bytes, max_pixels: int) -> tuple[int, int]:
@@ -80,14 +80,20 @@ def upright_size(data: bytes, max_pixels: int) -> tuple[int, int]:
 
 def convert(image: Image.Image, max_pixels: int) -> Decoded:
     """An image of Pillow as a decoded picture. Raises Unusable."""
-    rgb = _rgb(image, max_pixels)
-    return assemble(rgb.size, _strips(rgb))
+    return _plain(_rgb(image, max_pixels), bare=False)
 
 
-def assemble(size: tuple[int, int], strips: Iterable[bytes | bytearray], bare: bool = False) -> Decoded:
+def _plain(rgb: Image.Image, bare: bool) -> Decoded:
+    pixels = rgb.tobytes()
+    digest = hashlib.sha256(b"%d x %d " % rgb.size)
+    digest.update(pixels)
+    return Decoded(Image.frombytes("RGB", rgb.size, pixels), digest.hexdigest(), bare)
+
+
+def assemble(size: tuple[int, int], strips: Iterable[bytes | bytearray], bare: bool) -> Decoded:
     """A picture from its rows in RGB, some at a time."""
     digest = hashlib.sha256(b"%d x %d " % size)
-    image, top = Image.new("RGB", size), 0
+    image, top = Image.new("RGB", size, None), 0
     for strip in strips:
         digest.update(strip)
         rows = len(strip) // (3 * size[0])
