@@ -67,6 +67,7 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str)
         ("a: &a {<<: *a}", "what begins in line 1 has too many values, or has no end"),
         (LAUGHS, "what begins in line "),
         ("a: !!timestamp x", "a value does not fit its tag"),
+        ("a: !!float ''", "a value does not fit its tag"),
         ("a: !!float x", "could not convert string to float"),
         ("a: !!python/object/apply:os.system [ls]", "is not YAML: could not determine a constructor"),
         ("? [a]\n: b\n? {b: c}\n: d", "is not YAML"),

@@ -198,7 +198,7 @@ def parse_yaml(data: bytes) -> Any:
         return yaml.load(data.decode("utf-8-sig"), _Loader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (AttributeError, TypeError) as error:  # PyYAML's own, for values under tags of other kinds
+    except (AttributeError, LookupError, OverflowError, TypeError) as error:  # PyYAML's own
         raise ValueError(f"a value does not fit its tag ({error})") from None
 
 

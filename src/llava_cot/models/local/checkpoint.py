@@ -43,7 +43,8 @@ def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
     where = place(device, dtype)
     config, processor = load_processor(folder)
     model = load_weights(AutoModelForImageTextToText, folder, config, where)
-    return Checkpoint(model, processor, _context(config))
+    with failing_with(f"the configuration in {folder} cannot be used"):
+        return Checkpoint(model, processor, _context(config))
 
 
 def load_processor(folder: Path, *, quantized: bool = False) -> tuple[Any, Any]:
@@ -77,10 +78,10 @@ def load_config(folder: Path, *, quantized: bool = False) -> Any:
 
 def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
     """The ids that end an answer, from all of a checkpoint's files; `generation` may be None."""
-    found = {tokenizer.eos_token_id}
+    found = [tokenizer.eos_token_id]
     for source in (generation, config, config.get_text_config()):
         ends = getattr(source, "eos_token_id", None)
-        found.update(ends if isinstance(ends, list | tuple) else [ends])
+        found += ends if isinstance(ends, list | tuple) else [ends]
     return frozenset(end for end in found if isinstance(end, int))
 
 

@@ -26,7 +26,7 @@ from llava_cot.models.base import (
     no_option,
     too_long,
 )
-from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, load_checkpoint
+from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, failing_with, load_checkpoint
 from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintState
 from llava_cot.models.local.encoding import Encoded, Encoder
 from llava_cot.models.local.engine import Engine
@@ -77,14 +77,15 @@ class LocalModel:
         checkpoint, network = self._loop.open(load())
         model, processor = checkpoint.model, checkpoint.processor
         self.context = checkpoint.context
-        self._encoder = Encoder(processor, model.config, double_bos)
+        with failing_with(f"the files in {folder} cannot be used together"):
+            self._encoder = Encoder(processor, model.config, double_bos)
+            self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._engine = Engine(network, self._encoder.head_tensors, cache_mb * 2**20, max_batch, share)
         self.stats = self._engine.stats
         self._driver = _Driver(self._engine)
         self._size = network.vocabulary
         self._vocabulary = Vocabulary(processor.tokenizer, self._size)
         self._embeddings = int(model.get_input_embeddings().num_embeddings)
-        self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._compiler = ConstraintCompiler(processor.tokenizer, self._size, self._ends)
 
     @property
