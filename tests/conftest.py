@@ -54,7 +54,7 @@ SLOW = (
 # The longest ones begin first, so that no core is left waiting for one at the end.
 FIRST = (
     "docs/test_commands", "train/test_training_run", "test_endpoint_benchmark", "test_data_benchmark",
-    "server/test_serve", "research/", "e2e/",
+    "server/test_serve", "research/", "e2e/", "fuzz/",
 )  # fmt: skip
 
 
