@@ -53,6 +53,20 @@ def test_a_bounded_render_leaves_nothing_behind() -> None:
     wait_for(lambda: not any(t.name == "llava-cot template" for t in threading.enumerate()))
 
 
+def test_an_exception_at_the_last_moment_strikes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_SECONDS", 0.0)
+    monkeypatch.setattr(chat_template, "_FIRST_LOOK", 0.0001)
+    ends = {"text": 0, "error": 0}
+    for number in range(300):
+        try:
+            assert chat_template.render_bounded(lambda: str(sum(range(30 * number))))  # noqa: B023
+            ends["text"] += 1
+        except ModelError:
+            ends["error"] += 1
+        sum(range(1000))
+    assert ends["text"] + ends["error"] == 300
+
+
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(x+x+)+y", "((a*)*)*b"])
 async def test_a_tokenizer_with_a_pattern_that_never_ends(copy: Path, pattern: str) -> None:
     file = copy / "tokenizer.json"

@@ -54,7 +54,8 @@ def render_bounded(render: Callable[[], str]) -> str:
 
     A thread watches it and raises an exception in it, which ends any loop of a template.
     """
-    done, lock, thread, before = threading.Event(), threading.Lock(), threading.get_ident(), _resident()
+    done, raised, lock = threading.Event(), threading.Event(), threading.Lock()
+    thread, before = threading.get_ident(), _resident()
 
     def watch() -> None:
         end, pause = time.monotonic() + _SECONDS, _FIRST_LOOK
@@ -62,25 +63,38 @@ def render_bounded(render: Callable[[], str]) -> str:
             pause = _LOOK
             with lock:
                 if not done.is_set() and (time.monotonic() > end or _resident() - before > _MOST_BYTES):
+                    raised.set()
                     _raise_in(thread, _OutOfBounds)
+                    return
+
+    def end_watch() -> None:
+        with lock:
+            done.set()
+        # An exception that was raised at the last moment is still to come. (Taking it back by raising None
+        # would leave the interpreter looking for it at every step.)
+        while raised.is_set():
+            time.sleep(0.001)
 
     threading.Thread(target=watch, name="llava-cot template", daemon=True).start()
     try:
-        return render()
+        try:
+            text = render()
+        except _OutOfBounds:
+            raise
+        except BaseException:
+            end_watch()
+            raise
+        end_watch()
+        return text
     except _OutOfBounds:
         raise ModelError("the chat template does not come to an end; use the original checkpoint's") from None
     finally:
-        while not done.is_set():
-            with suppress(_OutOfBounds), lock:
-                done.set()
-        with suppress(_OutOfBounds):
-            _raise_in(thread, None)
+        done.set()
 
 
-def _raise_in(thread: int, error: type[Exception] | None) -> None:
-    """Raise an exception in a thread at its next step of Python; None takes back what is not raised yet."""
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+def _raise_in(thread: int, error: type[Exception]) -> None:
+    """Raise an exception in a thread at its next step of Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 def _resident() -> int:
