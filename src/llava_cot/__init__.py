@@ -47,7 +47,7 @@ _MODULES = {name: f"llava_cot.{module}" for module, names in _HOMES.items() for 
 # How often torch's threads look for work before they sleep. libgomp reads it when torch is loaded; its own
 # number, 300,000, costs much beside other busy processes (benchmarks/busy.py).
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
 __all__ = [
     "JUDGES",
