@@ -55,7 +55,7 @@ def test_a_bounded_render_leaves_nothing_behind() -> None:
 
 def test_an_exception_at_the_last_moment_strikes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "_SECONDS", 0.0)
-    monkeypatch.setattr(chat_template, "_FIRST_LOOK", 0.0001)
+    monkeypatch.setattr(chat_template, "_LOOK", 0.0001)
     ends = {"text": 0, "error": 0}
     for number in range(300):
         try:

@@ -6,10 +6,12 @@ The sandbox keeps them from the machine, and not from running for ever.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from llava_cot.errors import ModelError
 
 _SECONDS = 5.0  # the longest prompts take some milliseconds
-_FIRST_LOOK, _LOOK = 0.2, 0.05
+_LOOK = 0.05
 _MOST_BYTES = 2**30  # that the process may grow meanwhile
 _LARGEST = 10**6  # number in a template: larger ones would only multiply texts
 _NUMBERS = ("integer", "float")
@@ -49,47 +51,90 @@ def _size(number: str) -> float:
         return float(number)
 
 
+@dataclass
+class _Render:
+    """One that is in progress: until when, the process's memory before it, and whether it has been ended."""
+
+    end: float
+    before: int
+    ended: bool = False
+
+
+class _Watch:
+    """The renders in progress by their threads, and the thread that watches them while there are any.
+
+    A thread for each would take longer than the render.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as in a process that was forked: the thread is not there."""
+        self._lock = threading.Lock()
+        self._renders: dict[int, _Render] = {}
+        self._watching = False
+
+    def begin(self, thread: int) -> None:
+        render = _Render(time.monotonic() + _SECONDS, _resident())
+        with self._lock:
+            self._renders[thread] = render
+            start, self._watching = not self._watching, True
+        if start:
+            threading.Thread(target=self._watch, name="llava-cot template", daemon=True).start()
+
+    def end(self, thread: int) -> None:
+        with self._lock:
+            render = self._renders.pop(thread)
+        # An exception that was raised at the last moment is still to come. (Taking it back by raising None
+        # would leave the interpreter looking for it at every step.)
+        while render.ended:
+            time.sleep(0.001)
+
+    def forget(self, thread: int) -> None:
+        with self._lock:
+            self._renders.pop(thread, None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK)
+            with self._lock:
+                for thread, render in self._renders.items():
+                    over = time.monotonic() > render.end or _resident() - render.before > _MOST_BYTES
+                    if over and not render.ended:
+                        render.ended = True
+                        _raise_in(thread, _OutOfBounds)
+                if not self._renders:
+                    self._watching = False
+                    return
+
+
+_watch = _Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch.reset)
+
+
 def render_bounded(render: Callable[[], str]) -> str:
     """What `render` returns, unless it runs too long or takes too much memory. Raises ModelError then.
 
-    A thread watches it and raises an exception in it, which ends any loop of a template.
+    Another thread watches it and raises an exception in it, which ends any loop of a template.
     """
-    done, raised, lock = threading.Event(), threading.Event(), threading.Lock()
-    thread, before = threading.get_ident(), _resident()
-
-    def watch() -> None:
-        end, pause = time.monotonic() + _SECONDS, _FIRST_LOOK
-        while not done.wait(pause):
-            pause = _LOOK
-            with lock:
-                if not done.is_set() and (time.monotonic() > end or _resident() - before > _MOST_BYTES):
-                    raised.set()
-                    _raise_in(thread, _OutOfBounds)
-                    return
-
-    def end_watch() -> None:
-        with lock:
-            done.set()
-        # An exception that was raised at the last moment is still to come. (Taking it back by raising None
-        # would leave the interpreter looking for it at every step.)
-        while raised.is_set():
-            time.sleep(0.001)
-
-    threading.Thread(target=watch, name="llava-cot template", daemon=True).start()
+    thread = threading.get_ident()
     try:
+        _watch.begin(thread)
         try:
             text = render()
         except _OutOfBounds:
             raise
         except BaseException:
-            end_watch()
+            _watch.end(thread)
             raise
-        end_watch()
+        _watch.end(thread)
         return text
     except _OutOfBounds:
         raise ModelError("the chat template does not come to an end; use the original checkpoint's") from None
     finally:
-        done.set()
+        _watch.forget(thread)
 
 
 def _raise_in(thread: int, error: type[Exception]) -> None:
