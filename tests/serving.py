@@ -122,10 +122,13 @@ def served(
 
 
 @contextmanager
-def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The command, and the URL that it prints."""
+def running(
+    *arguments: str, files: int | None = None, **variables: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The command, with at most so many open files, and the URL that it prints."""
+    limited = ["bash", "-c", f'ulimit -n {files}; exec "$@"', "bash"] if files else []
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *arguments],
+        [*limited, *COMMAND, "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,

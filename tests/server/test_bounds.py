@@ -6,10 +6,8 @@ import base64
 import json
 import logging
 import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,8 +20,7 @@ from typing import Any
 import hostile
 import httpx
 import pytest
-from command import COMMAND, ROOT, environment
-from serving import ASK, PATIENCE, Patient, Served, get, noisy, served, until
+from serving import ASK, PATIENCE, Patient, Served, get, noisy, running, served, until
 
 from llava_cot.core import decoder_pool
 from llava_cot.models.scripted import ScriptedModel
@@ -286,18 +283,8 @@ def test_the_log_has_a_limit() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no limit of files")
 def test_256_files_and_400_half_heads() -> None:
     """Others are answered meanwhile, the log stays small, and SIGTERM ends the server with all of them."""
-    serve = " ".join([*COMMAND, "serve", "--port", "0", "--time-limit", "60"])
-    process = subprocess.Popen(
-        ["bash", "-c", f"ulimit -n 256; exec {serve}"],
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-    )
-    assert process.stderr is not None
-    found = re.search(rb"http://\S+/v1", process.stderr.readline())
-    assert found
-    server = Served(found[0].decode())
-    try:
+    with running("--time-limit", "60", files=256) as (process, url):
+        server = Served(url)
         with opened(server, 400, HALF) as silent:
             for _ in range(5):
                 assert get(f"{server.url}/models").status_code == 200
@@ -313,25 +300,13 @@ def test_256_files_and_400_half_heads() -> None:
             _, log = process.communicate(timeout=PATIENCE)
         assert time.monotonic() - began < 40
         assert process.returncode == 0 and len(log) < 5000
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_signal_ends_the_server_while_a_picture_is_decoded(tmp_path: Path) -> None:
     """And a body that does not arrive, a reply that is not read, and a request in the queue."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--time-limit", "4", "--at-once", "1"],
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-    )
-    assert process.stderr is not None
-    found = re.search(rb"http://\S+/v1", process.stderr.readline())
-    assert found
-    server = Served(found[0].decode())
     slow = with_picture(data_url(hostile.long_comment())) | {"model": "mini"}
-    try:
+    with running("--time-limit", "4", "--at-once", "1") as (process, url):
+        server = Served(url)
         with opened(server, 2, HALF_BODY), ThreadPoolExecutor(2) as pool:
             for _ in range(2):
                 pool.submit(post, server, slow)
@@ -341,9 +316,6 @@ def test_a_signal_ends_the_server_while_a_picture_is_decoded(tmp_path: Path) -> 
             process.communicate(timeout=PATIENCE)
             assert time.monotonic() - began < 40
             assert process.returncode == 0
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_threads_do_not_grow_with_requests(server: Served) -> None:
