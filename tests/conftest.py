@@ -1,11 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# A busy machine is no reason to fail.
-settings.register_profile("llava-cot", deadline=None)
-settings.load_profile("llava-cot")
+# A busy machine is no reason to fail. `make check` draws fewer examples than `make test`.
+settings.register_profile("all", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=25)
 
 HERE = Path(__file__).parent
 # Files that take more than four seconds of processor time, by the beginnings of their paths: `make check`
@@ -56,6 +57,15 @@ FIRST = (
     "docs/test_commands", "train/test_training_run", "test_endpoint_benchmark", "test_data_benchmark",
     "server/test_serve", "research/", "e2e/", "fuzz/",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a server or a command of their own."""
+    return (os.cpu_count() or 1) + 1
 
 
 def is_slow(path: Path) -> bool:

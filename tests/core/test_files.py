@@ -99,6 +99,7 @@ def test_an_absolute_path_below_a_root_is_a_name_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: 1\n" + "".join(f"k{i}:\n" for i in range(2**16)), "- [1, 2]\n" * 2**17])
+@pytest.mark.slow
 def test_yaml_of_any_size_takes_bounded_time(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.yaml").write_text(text[: 2**20 + 1])
     began = time.process_time()

@@ -321,6 +321,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=8), st.integers(1, 8))
+@pytest.mark.slow
 def test_interrupted_at_any_write_it_ends_with_the_same_set(
     kills: list[tuple[int, bool]], at_once: int
 ) -> None:

@@ -152,6 +152,7 @@ def test_every_thing_is_as_likely_to_be_drawn() -> None:
     assert random_items(iter(()), 3, 0) == ([], 0)
 
 
+@pytest.mark.slow
 def test_the_filter_in_a_browser(tmp_path: Path) -> None:
     if CHROMIUM is None:
         pytest.skip("there is no chromium here (Debian: apt install chromium)")

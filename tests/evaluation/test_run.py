@@ -339,6 +339,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_ended_after_any_write_it_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pictures").mkdir()
     benchmark, put = numbers(3, tmp_path / "pictures", rule="words", right="the figure {}"), Store.put

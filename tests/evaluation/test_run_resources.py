@@ -112,6 +112,7 @@ def test_a_folder_does_not_mix_resources(tmp_path: Path, opened: list[str]) -> N
     assert go(tmp_path, "single", "best-of-2").tries == 0
 
 
+@pytest.mark.slow
 def test_reports_name_resources_and_do_not_mix_them(tmp_path: Path, opened: list[str]) -> None:
     for spec, seed in (("7", 0), ("8", 1)):
         go(tmp_path / spec, "relay", "single", resources=reasoning(spec), seeds=(seed,))
