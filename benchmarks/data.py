@@ -325,19 +325,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["XDG_CACHE_HOME"] = name  # where the capabilities of servers are cached
         scratch = Path(name)
         if "rates" in args.only:
-            sizes = [(512, 32)] if args.quick else [(20_480, side) for side in _SIDES]
+            sizes = [(128, 32)] if args.quick else [(20_480, side) for side in _SIDES]
             rates = [rate(scratch, count, side) for count, side in sizes]
             values["rates"] = [asdict(one) | {"share": one.share} for one in rates]
             lines += [*rates_table(rates), ""]
         if "memory" in args.only:
             memories = [
-                memory(scratch, count) for count in ((100, 1000) if args.quick else (1000, 10_000, 1_000_000))
+                memory(scratch, count) for count in ((100, 500) if args.quick else (1000, 10_000, 1_000_000))
             ]
             values["memory"] = [asdict(one) for one in memories]
             lines += [*memory_table(memories), ""]
         if "kills" in args.only:
             killed = (
-                kills(scratch, 4, 400, 0.2, 32) if args.quick else kills(scratch, 50, 5000, WAIT, IN_FLIGHT)
+                kills(scratch, 2, 200, 0.2, 32) if args.quick else kills(scratch, 50, 5000, WAIT, IN_FLIGHT)
             )
             values["kills"] = asdict(killed)
             lines += kills_table(killed)

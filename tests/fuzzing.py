@@ -29,7 +29,7 @@ from llava_cot.errors import (
     StoreError,
 )
 
-# Of processor time, for all fuzzers together, and the first seed.
+# For all fuzzers together, and the first seed.
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 REFUSALS = (DataError, DownloadError, ImageError, ModelError, RequestError, StoreError)
@@ -161,8 +161,8 @@ def fuzz(
     """
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
     path = folder / "input"
-    end, seed, refused = time.process_time() + share * SECONDS, SEED, 0
-    while time.process_time() < end or seed == SEED:
+    end, seed, refused = time.monotonic() + share * SECONDS, SEED, 0
+    while time.monotonic() < end or seed == SEED:
         data = make(random.Random(seed))
         path.write_bytes(data)
         before, began = _peak(), time.monotonic()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from llava_cot.core.files import read_recipe
+from llava_cot.core.heavy_imports import heavy_imports, own_process
 from research.mini.recipe import MiniRecipe, whole_recipe
 
 
@@ -17,10 +18,12 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, help="one of research/mini/recipes/*.yaml, or one like them")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     options = parser.parse_args()
+    own_process()
     try:
         recipe = read_recipe(options.recipe, MiniRecipe)
         whole = whole_recipe(recipe, options.recipe)
-        from research.mini.run import train_mini  # loads torch
+        with heavy_imports():
+            from research.mini.run import train_mini
 
         note(f"the model is in {train_mini(recipe, whole, note, resume=options.resume)}")
     except (ValueError, OSError) as error:

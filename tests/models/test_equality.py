@@ -116,8 +116,10 @@ async def test_samples_do_not_depend_on_what_shares_their_batch(kind: Tiny, opti
             assert one.logprob == pytest.approx(other.logprob, abs=2e-3)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("options", [{}, {"top_k": 30, "min_p": 0.001, "repetition_penalty": 1.05}])
+@pytest.mark.parametrize(
+    ("temperature", "options"),
+    [(0.0, {}), (1.0, {}), (1.0, {"top_k": 30, "min_p": 0.001, "repetition_penalty": 1.05})],
+)
 async def test_tokens_that_were_guessed_are_those_that_would_have_been_drawn(
     kind: Tiny, temperature: float, options: dict[str, Any]
 ) -> None:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from llava_cot.core.heavy_imports import own_process
 from llava_cot.core.wording import PrintableStream, shortened
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _printable(stream: TextIO | None) -> Any:
 
 
 def _run() -> NoReturn:
+    own_process()
     try:
         sys.exit(app(standalone_mode=False))
     except TyperException as error:

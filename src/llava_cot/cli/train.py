@@ -23,6 +23,7 @@ def train(
 ) -> None:
     """Fine-tune a model on staged answers, as a recipe says."""
     from llava_cot.core.files import make_recipe, read_yaml
+    from llava_cot.core.heavy_imports import heavy_imports
     from llava_cot.train.recipe import TrainRecipe
 
     fields = read_yaml(recipe)
@@ -32,7 +33,7 @@ def train(
             f"python -m research.mini {recipe}"
         )
     settings = make_recipe(fields, TrainRecipe, recipe)
-    with needs_extra("training", "train"):
+    with needs_extra("training", "train"), heavy_imports():
         from llava_cot.train import training_run
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import show_training

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llava_cot.core.files import home_path
+from llava_cot.core.heavy_imports import heavy_imports
 from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
@@ -121,13 +122,15 @@ def open_model(
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
     if name.kind == "vllm":
-        from llava_cot.models.vllm import VllmModel
+        with heavy_imports():
+            from llava_cot.models.vllm import VllmModel
 
         return VllmModel(home_path(name.rest, ModelError), **options)
     folder = BUILT_IN[name.rest] if name.kind == "built-in" else home_path(name.rest, ModelError)
     if name.kind == "built-in" and not (folder / "config.json").is_file():
         raise ModelError(f"the built-in model {spec} is missing here; install the package again")
-    from llava_cot.models.local.model import LocalModel
+    with heavy_imports():
+        from llava_cot.models.local.model import LocalModel
 
     opened = LocalModel(folder, **options)
     opened.domain = "scenes" if folder.resolve() == MINI.resolve() else None
@@ -194,6 +197,7 @@ def open_reward(
     folder = home_path(spec, ModelError)
     if not folder.is_dir():
         raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
-    from llava_cot.models.local.reward_local import LocalReward
+    with heavy_imports():
+        from llava_cot.models.local.reward_local import LocalReward
 
     return LocalReward(folder, device=device, dtype=dtype)

@@ -65,15 +65,14 @@ def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_
         run.mkdir()
         (run / "small.yaml").write_text(SMALL.format(out=run / "out"))
     finish(runs[0] / "small.yaml")
-    for told, options in (("seeing 5/", ()), ("answers 3/", ("--resume",))):
-        interrupted = start(runs[1] / "small.yaml", *options)
-        assert interrupted.stderr is not None
-        for line in interrupted.stderr:
-            if line.startswith(told):
-                break
-        time.sleep(0.05)
-        interrupted.send_signal(signal.SIGKILL)
-        interrupted.wait()
+    interrupted = start(runs[1] / "small.yaml")
+    assert interrupted.stderr is not None
+    for line in interrupted.stderr:
+        if line.startswith("answers 3/"):
+            break
+    time.sleep(0.05)
+    interrupted.send_signal(signal.SIGKILL)
+    interrupted.wait()
     told = finish(runs[1] / "small.yaml", "--resume")
     assert "answers 3/" in told and "seeing" not in told  # what was done is not done again
     assert "Loading" not in told
