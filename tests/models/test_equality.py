@@ -101,9 +101,7 @@ async def test_a_prefix_by_its_ids_goes_on_as_if_never_stopped(kind: Tiny) -> No
     assert steps == [list(found[0].tokens) for found in whole]
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"top_k": 15}, {"min_p": 0.02, "repetition_penalty": 1.2}, {"top_k": 5, "min_p": 0.1}]
-)
+@pytest.mark.parametrize("options", [{}, {"top_k": 15, "min_p": 0.02, "repetition_penalty": 1.2}])
 async def test_samples_do_not_depend_on_what_shares_their_batch(kind: Tiny, options: dict[str, Any]) -> None:
     sampling = Sampling(temperature=1.0, top_p=0.95, max_tokens=16, seed=7, **options)
     crowd = await all_cases(kind.model, 3, sampling)

@@ -151,13 +151,13 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(
     torn = out / "checkpoints" / "checkpoint-8"
     torn.mkdir(parents=True, exist_ok=True)
     (torn / "whole.json").unlink(missing_ok=True)
-    told = finish(start([file, "--resume"]))
+    told = run("train", file, "--resume").stderr.decode()
     assert "resuming from" in told and "checkpoint-8" not in told
     assert losses(out) == losses(tmp_path / "whole")
     assert [line["step"] for line in log(out)] == [line["step"] for line in log(tmp_path / "whole")]
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, tmp_path / "whole"))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert "this run is done" in finish(start([file, "--resume"]))
+    assert "this run is done" in run("train", file, "--resume").stderr.decode()
 
 
 def losses_so_far(out: Path) -> list[str]:
