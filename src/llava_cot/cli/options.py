@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 ModelSpec = Annotated[
     str,
-    typer.Option(help="'mini', the folder of a checkpoint, 'vllm:FOLDER', or a server's address or name."),
+    typer.Option(
+        help="'mini', a checkpoint (its folder, or org/name on the hub), 'vllm:CHECKPOINT', or a server's "
+        "address or name."
+    ),
 ]
 ModelName = Annotated[
     str | None, typer.Option(metavar="NAME", help="One of a server's models, if it has several.")
@@ -30,7 +34,19 @@ CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in Mi
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on standard error.")]
+
+
+def _no_bars(quiet: bool) -> bool:
+    """Have huggingface_hub, which reads this when it is imported, show no progress bars."""
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return quiet
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_no_bars, help="Print only errors on standard error."),
+]
 
 
 def new_app(help: str | None = None) -> typer.Typer:

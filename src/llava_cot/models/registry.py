@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,6 +14,7 @@ from llava_cot.core.plugins import Registry
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
 from llava_cot.models.endpoint.config import Provider, find_providers, load_config
+from llava_cot.models.hub import fetch, hub_name
 
 if TYPE_CHECKING:
     from llava_cot.models.endpoint.balancing import BalancedModel
@@ -47,8 +49,8 @@ MODELS: Registry[Callable[..., OpenedModel]] = Registry("llava_cot.models", "kin
 class ModelName:
     """What a model's name stands for."""
 
-    kind: Literal["built-in", "plugin", "vllm", "folder", "server"]
-    rest: str  # the folder, or what follows the colon
+    kind: Literal["built-in", "plugin", "vllm", "folder", "server", "hub"]
+    rest: str  # the folder, the name on the hub, or what follows the colon
     plugin: str = ""  # the name of an entry of `MODELS`
     servers: tuple[Provider, ...] = ()
 
@@ -56,8 +58,9 @@ class ModelName:
 def parse_model(spec: str | Path) -> ModelName:
     """Find out what a model's name stands for: the first kind of `ModelName` that it fits, in that order.
 
-    A name that fits none is taken for a folder, which does not exist. A `Path` is always a folder. Raises
-    ModelError if a server's address or its configuration is wrong.
+    `org/name` is on the hub unless there is such a folder; `./org/name` and a `Path` are always folders. A
+    name that fits none is taken for a folder, which does not exist. Raises ModelError if a server's address
+    or its configuration is wrong.
     """
     if isinstance(spec, Path):
         return ModelName("folder", str(spec))
@@ -71,7 +74,63 @@ def parse_model(spec: str | Path) -> ModelName:
     if kind not in _OWN_KINDS and home_path(spec, ModelError).is_dir():
         return ModelName("folder", spec)
     servers = tuple(find_providers(spec, load_config()))
-    return ModelName("server", spec, servers=servers) if servers else ModelName("folder", spec)
+    if servers:
+        return ModelName("server", spec, servers=servers)
+    return ModelName("folder" if hub_name(spec) is None else "hub", spec)
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint's folder, and the name under which answers and servers report it."""
+
+    folder: Path
+    name: str
+
+
+def find_checkpoint(spec: str | Path) -> CheckpointFiles:
+    """Find the files of a checkpoint: the built-in one's, a folder's, or those of a model on the hub.
+
+    The last are downloaded if they are not in the cache. Raises ModelError.
+    """
+    if not isinstance(spec, Path) and spec in BUILT_IN:
+        folder = BUILT_IN[spec]
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"the built-in model {spec} is missing here; install the package again")
+        return CheckpointFiles(folder, spec)
+    folder = home_path(spec, ModelError)
+    named = None if isinstance(spec, Path) or folder.is_dir() else hub_name(spec)
+    if named is not None:
+        return CheckpointFiles(fetch(named), str(named))
+    place = folder.resolve()
+    if place.name == "model" and place.parent.name:  # as training leaves it in its run folder
+        place = place.parent
+    return CheckpointFiles(folder, place.name)
+
+
+@contextmanager
+def _by_name(found: CheckpointFiles) -> Iterator[None]:
+    """Have errors name a model on the hub as the user does, and not its folder in the cache."""
+    try:
+        yield
+    except ModelError as error:
+        if hub_name(found.name) is None or str(found.folder) not in str(error):
+            raise
+        raise ModelError(str(error).replace(str(found.folder), found.name)) from None
+
+
+def pinned(spec: str) -> str:
+    """A model's name that means the same model in every working folder and at any time. Raises ModelError.
+
+    That is a folder's absolute path, and the commit of a model on the hub, which is downloaded.
+    """
+    name = parse_model(spec)
+    if name.kind == "vllm":
+        return f"vllm:{pinned(name.rest)}"
+    if name.kind == "folder" and home_path(spec).is_dir():
+        return str(home_path(spec).resolve())
+    if name.kind == "hub" and (on_hub := hub_name(spec)) is not None:
+        return f"{on_hub.repo}@{fetch(on_hub).name}"
+    return spec
 
 
 def open_model(
@@ -90,9 +149,11 @@ def open_model(
 
     Args:
         spec: "mini", the model in the package; "KIND" or "KIND:REST" for the kinds that other packages add;
-            "vllm:FOLDER" for a checkpoint that vLLM runs in this process; a checkpoint's folder; a server's
-            address, such as "http://localhost:8000/v1", or its name in the user's endpoints.yaml. Several
-            servers, with commas between them, share the calls; they must have the same model.
+            "vllm:FOLDER" or "vllm:ORG/NAME" for a checkpoint that vLLM runs in this process; a checkpoint's
+            folder; a server's address, such as "http://localhost:8000/v1", or its name in the user's
+            endpoints.yaml; a model on the hub, "org/name" or "org/name@revision", which is downloaded into
+            the cache of huggingface_hub. Several servers, with commas between them, share the calls; they
+            must have the same model.
         model_name: The model's name, where a server has several.
         device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the best available).
         dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
@@ -125,15 +186,16 @@ def open_model(
         with heavy_imports():
             from llava_cot.models.vllm import VllmModel
 
-        return VllmModel(home_path(name.rest, ModelError), **options)
-    folder = BUILT_IN[name.rest] if name.kind == "built-in" else home_path(name.rest, ModelError)
-    if name.kind == "built-in" and not (folder / "config.json").is_file():
-        raise ModelError(f"the built-in model {spec} is missing here; install the package again")
+        found = find_checkpoint(name.rest)
+        with _by_name(found):
+            return VllmModel(found.folder, name=found.name, **options)
+    found = find_checkpoint(spec)
     with heavy_imports():
         from llava_cot.models.local.model import LocalModel
 
-    opened = LocalModel(folder, **options)
-    opened.domain = "scenes" if folder.resolve() == MINI.resolve() else None
+    with _by_name(found):
+        opened = LocalModel(found.folder, name=found.name, **options)
+    opened.domain = "scenes" if found.folder.resolve() == MINI.resolve() else None
     return opened
 
 
@@ -171,10 +233,10 @@ def open_reward(
     """Open a reward model.
 
     Args:
-        spec: The folder of a sequence-classification checkpoint with one label, a model of another package
-            that has `reward`, or a server as for `open_model`. An address that ends in /classify, /pooling or
-            /score uses that path.
-        model_name, device, dtype: As for `open_model`; the last two are for folders.
+        spec: A sequence-classification checkpoint with one label: its folder, or its name on the hub. A model
+            of another package that has `reward`, or a server as for `open_model`. An address that ends in
+            /classify, /pooling or /score uses that path.
+        model_name, device, dtype: As for `open_model`; the last two are for checkpoints.
 
     Raises:
         ModelError: The model cannot be opened, or is no reward model.
@@ -194,10 +256,11 @@ def open_reward(
         return EndpointReward(name.servers[0], model_name, load_config().prices)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave it out")
-    folder = home_path(spec, ModelError)
-    if not folder.is_dir():
+    if name.kind == "folder" and not home_path(spec, ModelError).is_dir():
         raise ModelError(f"there is no folder {spec}; give a reward model's folder, or a server's address")
+    found = find_checkpoint(spec)
     with heavy_imports():
         from llava_cot.models.local.reward_local import LocalReward
 
-    return LocalReward(folder, device=device, dtype=dtype)
+    with _by_name(found):
+        return LocalReward(found.folder, name=found.name, device=device, dtype=dtype)

@@ -74,6 +74,7 @@ class VllmModel:
         self,
         folder: Path,
         *,
+        name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         cache_mb: int = 2048,
@@ -89,7 +90,7 @@ class VllmModel:
             "enable_prefix_caching": share,
         }
         config, processor = load_processor(folder, quantized=True)
-        self.name = folder.resolve().name
+        self.name = name or folder.resolve().name
         self._encoder = Encoder(processor, config, double_bos)
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._numbers = itertools.count()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llava_cot.core.files import home_path
 from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
@@ -271,11 +270,13 @@ def other_judge(measured: str, used: str) -> str:
 
 
 def absolute(spec: str) -> str:
-    """A model's name that means the same in every working folder."""
-    from llava_cot.models.registry import BUILT_IN
+    """A model's name that means the same in every working folder, and for one on the hub, at any time.
 
-    folder = home_path(spec)
-    return str(folder.resolve()) if spec not in BUILT_IN and folder.is_dir() else spec
+    Raises ModelError if such a one cannot be had.
+    """
+    from llava_cot.models.registry import pinned
+
+    return pinned(spec)
 
 
 def _fitting(calibration: Calibration | None, method: str, judge: str | None) -> Calibration | None:

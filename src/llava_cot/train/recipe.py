@@ -70,7 +70,9 @@ class FsdpSettings(_Settings):
 class TrainRecipe(_Settings):
     """All settings of a training run."""
 
-    model: str = Field(description="The folder of the checkpoint to start from, or `mini`.")
+    model: str = Field(
+        description="The checkpoint to start from: its folder, its name on the hub (`org/name`), or `mini`."
+    )
     out: str = Field(description="The folder of the run.")
     data: list[TrainData] = Field(min_length=1, description="The records to train on, as a list.")
     target: TrainTarget = Field(

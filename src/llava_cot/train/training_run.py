@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from llava_cot.core.files import home_path, write_whole
+from llava_cot.core.files import write_whole
 from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
-from llava_cot.models.registry import BUILT_IN
+from llava_cot.models.registry import find_checkpoint
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.examine import OnNote
@@ -79,7 +79,8 @@ def train(
 
 
 def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
-    base = BUILT_IN.get(recipe.model) or home_path(recipe.model)
+    with here.main_process_first():  # the others find what it downloads
+        base = find_checkpoint(recipe.model).folder
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
     plan = plan_run(recipe, base, checkpoint.context, encoder, folder, here, note)

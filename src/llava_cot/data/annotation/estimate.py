@@ -20,7 +20,7 @@ from llava_cot.data.record import Record, record_key
 from llava_cot.data.store import Store, unique_records
 from llava_cot.errors import DataError
 from llava_cot.models.base import Prompt
-from llava_cot.models.registry import BUILT_IN
+from llava_cot.models.registry import parse_model
 
 SAMPLE = 200
 _ENOUGH = 10  # earlier questions whose calls are taken as a measure
@@ -106,12 +106,11 @@ def _tokens(prompt: Prompt) -> int:
 
 def price_of(spec: str, model_name: str | None) -> Price:
     """The price of a teacher that is not opened. Raises ModelError, and DataError for an unknown name."""
-    from llava_cot.models.endpoint.config import find_providers, load_config
+    from llava_cot.models.endpoint.config import load_config
 
     config = load_config()
-    here = spec in BUILT_IN or spec.startswith("vllm:") or home_path(spec).is_dir()
-    providers = [] if here else find_providers(spec, config)
-    if not providers and not here:
+    name = parse_model(spec)
+    if name.kind == "folder" and not home_path(spec).is_dir():
         raise DataError(f"{spec} is not a folder, an address or the name of a server in endpoints.yaml")
-    found = config.prices.get(model_name or providers[0].model or "") if providers else None
+    found = config.prices.get(model_name or name.servers[0].model or "") if name.servers else None
     return lambda read, written: None if found is None else found.of(read, written)

@@ -118,7 +118,7 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(
             f"there is no folder {folder}, and no server of that name in endpoints.yaml; give the folder of "
-            "a checkpoint, a server's address (http://...), or mini"
+            "a checkpoint, a model on the hub (org/name), a server's address (http://...), or mini"
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no checkpoint: it has no config.json")

@@ -57,6 +57,7 @@ class LocalModel:
         self,
         folder: Path,
         *,
+        name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         cache_mb: int = 2048,
@@ -65,7 +66,7 @@ class LocalModel:
         share: bool = True,
     ) -> None:
         check_memory(cache_mb, max_batch)
-        self.name = folder.resolve().name
+        self.name = name or folder.resolve().name
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:

@@ -62,8 +62,10 @@ class LocalReward:
     checkpoint cannot be opened, or is no reward model.
     """
 
-    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
-        self.name = folder.resolve().name
+    def __init__(
+        self, folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        self.name = name or folder.resolve().name
         self._waiting: list[_Waiting] = []
         self._loop = BackgroundLoop("llava-cot rewards", patience=None)
         self._network = self._loop.open(_open(folder, device, dtype))
