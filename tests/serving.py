@@ -137,7 +137,7 @@ def running(
     try:
         assert process.stderr is not None
         line = process.stderr.readline().decode()
-        found = re.fullmatch(r"serving mini at (http://127\.0\.0\.1:\d+/v1)\n", line)
+        found = re.fullmatch(r"serving \S+ at (http://127\.0\.0\.1:\d+/v1)\n", line)
         assert found, line
         yield process, found[1]
     finally:

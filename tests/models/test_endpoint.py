@@ -192,6 +192,13 @@ async def test_greedy_samples_are_a_request_each() -> None:
         assert len(found) == len(server.bodies) == 3
 
 
+async def test_a_model_under_another_name_is_requested_under_its_own() -> None:
+    with Double(scripted()) as server, opened(server) as model:
+        own, model.name = model.name, "org/other"
+        await model.sample(Prompt.of("How many?"), 1, Sampling())
+        assert server.bodies[-1]["model"] == own
+
+
 async def test_n_samples_are_one_request_and_share_what_they_read() -> None:
     with Double(scripted()) as server, opened(server) as model:
         samples = await model.sample(Prompt.of("How many?"), 4, Sampling())

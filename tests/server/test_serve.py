@@ -35,6 +35,7 @@ def test_a_taken_port_is_reported_before_a_model_is_opened() -> None:
         (("--time-limit", "0"), "give more than 0"),
         (("--time-limit", "nan"), "give more than 0"),
         (("--format", "a,a"), "twice"),
+        (("--served-model-name", "two words"), "--served-model-name is"),
         (("--port", "0", "--model", "/no/such/folder"), "/no/such/folder"),
     ],
 )
@@ -69,9 +70,11 @@ def test_sigterm_finishes_what_is_running(stream: bool) -> None:
         assert (process.returncode, out, err) == (0, b"", b"")
 
 
-def test_an_interrupt_ends_it_quietly() -> None:
-    with running() as (process, url):
+def test_an_interrupt_ends_it_quietly_under_another_name() -> None:
+    with running("--served-model-name", "org/other") as (process, url):
         until(lambda: get(f"{url}/models").status_code == 200)
+        assert get(f"{url}/models").json()["data"][1]["id"] == "org/other:single"
+        assert get(f"{url}/models/org/other:best-of-3").json()["id"] == "org/other:best-of-3"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (0, b"", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from typing import Annotated
@@ -14,6 +15,8 @@ from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
 
+_NAME = re.compile(r"[\w./@:-]{0,199}[\w./@-]")
+
 
 @app.command()
 @options_from("resources", ResourceOptions)
@@ -21,6 +24,13 @@ def serve(
     *,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
+    served_model_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model's name in the API and in traces, instead of its folder's or its own.",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8000,
     api_key_env: Annotated[
@@ -63,6 +73,10 @@ def serve(
     from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.search.resources import read_resources
 
+    if served_model_name is not None and not _NAME.fullmatch(served_model_name):
+        raise ValueError(
+            "--served-model-name is 1 to 200 letters, digits and any of ._/@:-, and ends with no colon"
+        )
     spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     settings = ServerSettings(
         fmt=make_format(stages) if stages else LLAVA_COT,
@@ -78,6 +92,7 @@ def serve(
         if sys.stderr.isatty():
             print(f"opening {model} ...", file=sys.stderr, flush=True)
         with spec.open_with(model, model_name) as (opened, ready):
+            opened.name = served_model_name or opened.name
             print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
             run_server(opened, settings, listening, ready)
 

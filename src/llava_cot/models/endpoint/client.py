@@ -80,6 +80,7 @@ class EndpointModel:
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._http = HttpClient(provider, provider.url, attempts)
         self.name, self.capabilities = self._http.loop.open(self._open(name or provider.model, fresh))
+        self._model = self.name  # for the server, whatever this one is served as
         self._price = prices.get(self.name)
 
     async def _open(self, name: str | None, fresh: bool) -> tuple[str, Capabilities]:
@@ -160,7 +161,7 @@ class EndpointModel:
         side = self._provider.image_side
         await encode_images(prompt, side)
         turns, extra = messages(prompt, self.capabilities.prefix, sampling.stop, side)
-        body: Json = {"model": self.name, "messages": turns, **extra}
+        body: Json = {"model": self._model, "messages": turns, **extra}
         body[self.capabilities.limit] = sampling.max_tokens
         if "temperature" in self.capabilities.randomness:
             body["temperature"] = sampling.temperature
