@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.core.answer_matching import agrees
+from llava_cot.core.answer_matching import agrees, canonical, chosen_option
 from llava_cot.scenes.items import make_items
 
 OPTIONS = ("red cube", "cube", "blue ball")
@@ -146,3 +146,65 @@ def test_numbers_agree_by_value_alone(given: int, expected: int) -> None:
     agreement = agrees(f"{given:,}.0", str(expected))
     assert (agreement is True) == (given == expected)
     assert agreement is not None
+
+
+COLORS = ("red", "blue", "green", "yellow")
+COUNTS = ("1", "2", "3", "12")
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "options", "chosen"),
+    [
+        ("\\boxed{B}", COLORS, 1),
+        ("\\boxed{\\text{B}}", COLORS, 1),
+        ("**Answer:** B", COLORS, 1),
+        ("The answer is: B", COLORS, 1),
+        ("answer: b", COLORS, 1),
+        ("option (b)", COLORS, 1),
+        ("answer: a", COLORS, 0),
+        ("the answer is a blue one", COLORS, 1),
+        ("Ans = B", COLORS, 1),
+        ("B is correct", COLORS, 1),
+        ("It is B.", COLORS, 1),
+        ("Therefore, B.", COLORS, 1),
+        ("A is incorrect, B is right", COLORS, 1),
+        ("(B) because (A) is wrong", COLORS, 1),
+        ("Not (B)", COLORS, None),
+        ("(A)(B)", COLORS, None),
+        ("(A) or (B)", COLORS, None),
+        ("A. B", COLORS, None),
+        ("-1", COUNTS, None),
+        ("minus 1", COUNTS, None),
+        ("2 and a half", COUNTS, None),
+        ("three of the 12", COUNTS, 2),
+        ("Room 12B", COUNTS, None),
+        ("1 or 2", COUNTS, None),
+        ("There are twelve.", COUNTS, 3),
+        ("C++", ("C", "C++", "C#"), 1),
+        ("A-", ("A+", "A", "A-"), 2),
+        ("No, there is not", ("yes", "no"), 1),
+        ("Nothing", ("yes", "no"), None),
+        ("这是猫。", ("猫", "狗"), 0),
+        ("熊猫", ("猫", "狗"), None),
+        ("这是猫头鹰", ("猫", "狗"), None),
+    ],
+)
+def test_the_chosen_option(conclusion: str, options: tuple[str, ...], chosen: int | None) -> None:
+    assert chosen_option(conclusion, options) == chosen
+
+
+@pytest.mark.parametrize(
+    ("spellings", "options"),
+    [
+        (("3", "3.0", "three", "**3**", "\\boxed{3}", "The answer is 3.", "Final answer: three", "= 3"), ()),
+        (("3 cm", "30 mm", "0.03 meters", "The answer is 3cm"), ()),
+        (("$3", "3 dollars", "300 cents"), ()),
+        (("B", "(B)", "**B**", "blue", "\\boxed{B}", "The answer is B", "It is blue."), COLORS),
+        (("a cat", "Cat.", "The answer is a cat"), ()),
+    ],
+)
+def test_votes_that_mean_the_same_have_one_spelling(
+    spellings: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    assert len({canonical(spelling, options) for spelling in spellings}) == 1
+    assert canonical("31", options) not in {canonical(spelling, options) for spelling in spellings}

@@ -133,6 +133,20 @@ def test_csv_and_a_json_list(tmp_path: Path) -> None:
         ({"id": "1", "question": "x", "options": "a, b"}, "`options` is a text, not a list"),
         ({"id": "1", "question": "x", "options": [["a"]]}, "`options[0]` is a list, not a text"),
         ({"id": "1", "question": "x", "options": ["a"] * 27}, "`options` has 27 entries; give at most 26"),
+        ({"id": "1", "question": "x", "answer": float("nan")}, "`answer` is nan, which is no number"),
+        (
+            {"id": "1", "question": "x", "choices": ["a", "b"]},
+            "`choices` is no field that is read; is it `op",
+        ),
+        (
+            {"id": "1", "question": "x", "option": ["a", "b"]},
+            "`option` is no field that is read; is it `opti",
+        ),
+        ({"id": "1", "question": "x", "A": "a", "B": "b"}, "`A` is no field that is read; is it `options`?"),
+        ({"id": "1", "question": "x", "img": "a.png"}, "`img` is no field that is read; is it `image`?"),
+        ({"id": "1", "question": "x", "anwser": "a"}, "`anwser` is no field that is read; is it `answer`?"),
+        (talk(image_path="a.png"), "`image_path` is no field that is read; is it `image`?"),
+        (talk(image={"bytes": "eA=="}), "a picture's `bytes` are no bytes"),
         ({"id": "1", "question": "x", "extra": 3}, "`extra` is a number, not an object"),
         (own(3), "`questions[0]` is a number, not an object"),
         (own({"answer": "x"}), "`questions[0].question` is missing"),
@@ -148,6 +162,31 @@ def test_what_is_refused_names_field_and_line(line: Any, words: str, tmp_path: P
     with pytest.raises(DataError, match=r"train\.jsonl, line 2: ") as error:
         read(tmp_path, talk(), line)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("question,option_a,option_b", "`option_a` is no field that is read; is it `options`?"),
+        ("question,a,b", "`a` is no field that is read; is it `options`?"),
+        ("question, answer,x", "` answer` is no field that is read; is it `answer`?"),
+        ("question,answer,answer", "line 1: there are two columns 'answer'; rename one"),
+    ],
+)
+def test_columns_by_another_name_are_refused(header: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\nWhich?,red,blue\n")
+    with pytest.raises(DataError) as error:
+        list(RecordFile(tmp_path / "a.csv"))
+    assert words in str(error.value)
+
+
+def test_other_fields_are_left_alone(tmp_path: Path) -> None:
+    line = {"id": "1", "question": "x", "answer": "B", "options": ["a", "b"], "image": "a.png"}
+    more = {"choices": None, "image_id": 7, "question_id": 3, "option": "b", "images": ["a.png", "b.png"]}
+    [record] = read(tmp_path, line | more)
+    assert [picture.name for picture in record.pictures] == ["a.png", "b.png"]
+    [chat] = read(tmp_path, talk(question_id=3, choices=["a", "b"], model="x"))
+    assert chat.turns[0].options == ()
 
 
 JSON = st.recursive(

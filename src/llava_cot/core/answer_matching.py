@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from llava_cot.core.numbers import Number, compare_numbers, find_numbers, read_number
+from llava_cot.core.units import UNITS, dimension
 
 _COLORS = (
     "red", "green", "blue", "yellow", "black", "white", "gray", "brown", "purple", "orange", "pink", "cyan",
@@ -31,16 +32,31 @@ _NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|rather than|inste
 
 # How a letter is named, if it can be nothing else; "A cube" and "I see" name none. In any case where the
 # options are known: "(b)".
-_ALONE = re.compile(r"\W*([A-Z])\W*")
+_ALONE = re.compile(r"\W*([A-Z])[^\w+#-]*")  # "C++" and "A-" are no letters
 _ALONE_ANY_CASE = re.compile(_ALONE.pattern, re.IGNORECASE)
 _LEADING = re.compile(r"\W*(?:\(([A-Z])\)|([A-Z])(?:[.):](?=\s|$)|[。、]))", re.IGNORECASE)
 _NAMED = re.compile(
-    r"\b(?:(?:answer|option|choice)(?: is| would be|:)?|choose|select|pick)"
-    r"\s*(?:option |choice )?[\"'*(]*([A-Z])(?=[\"'*).,:;]|\s*$|\s+(?:is|as|because|since|which)\b)",
+    r"\b(?:(?:answer|ans|option|choice|letter)(?: is| would be)?\s*[:=-]?|choose|select|pick)"
+    r"\s*(?:option |choice )?[\"'(\[]*([A-Z])(?=[\"').,:;\]]|\s*$|\s+(?:is|as|because|since|which)\b)",
     re.IGNORECASE,
 )
+_CONFIRMED = re.compile(r"\b([A-Z])\)? (?:is|would be|seems) (?:the )?(?:correct|right|best)\b")
+_LAST = re.compile(
+    r"\b(?i:it is|it's|therefore|hence|thus|so|i think|i'd say|go with),? (?i:option )?\(?([A-Z])[).]*\s*$"
+)
+_NEXT = re.compile(r"[\s,;&/]*(?:(?:and|or)\s+)?\(?([A-Z])(?=[).,;]|\s*$)")  # another letter after the first
 _NAMED_IN_CHINESE = re.compile(r"(?:答案|选项|选择|选)(?:是|为|:)?\s*\(?([A-Z])(?![A-Za-z])")
+_WRAPPED = re.compile(r"\\(?:boxed|text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
+_NESTED = 3
 _BRACKETED = re.compile(r"\(([A-Z])\)")
+
+_INTRODUCTION = re.compile(
+    r"\W*(?:(?:so|therefore|thus|hence),? )?(?:the )?(?:final |correct )?(?:answer|result)(?: is)?"
+    r"(?: is|\W*:| =)\W*?(?=[\w+-])",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"[^\W\d_]")
+_CONSTANTS = ("π", "pi", "\\pi", "e", "∞", "infinity")  # which a number may come near
 
 # A longer text with other numbers or names in it may mean anything.
 _SHORT = 12
@@ -119,18 +135,22 @@ def chosen_option(conclusion: str, options: Sequence[str]) -> int | None:
 def canonical(answer: str, options: Sequence[str] = ()) -> str:
     """One spelling for all answers that mean the same: an option's letter, a number's value, else its words.
 
-    "(B)", "**B**" and option B's text are "b"; "3", "3.0" and "three" are "3".
+    "(B)", "**B**" and option B's text are "b"; "3", "3.0" and "The answer is three" are "3", in one unit.
     """
+    answer = _INTRODUCTION.sub("", answer)
     if (chosen := chosen_option(answer, options)) is not None:
         return ascii_uppercase[chosen].lower()
     if (number := read_number(answer)) is not None:
-        return f"{number.value} {number.unit}".rstrip()
+        size = UNITS[number.unit][1] if number.unit in UNITS else 1
+        return f"{number.value * size} {dimension(number.unit) if number.unit else ''}".rstrip()
     return normal(answer)
 
 
 def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | None:
     letters = ascii_uppercase[: len(options)]
-    conclusion = unicodedata.normalize("NFKC", conclusion)
+    conclusion = re.sub("[*`]", "", unicodedata.normalize("NFKC", conclusion))
+    for _ in range(_NESTED):
+        conclusion = _WRAPPED.sub(r"\1", conclusion)
     named = _letters(conclusion, letters)
     meant = [i for i, option in enumerate(options) if same(conclusion, option)]
     if named and meant and [letters.find(letter) for letter in named] != meant:
@@ -145,9 +165,13 @@ def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | N
         return not other or same(rest, options[right])
     if not meant:
         given = normal(conclusion)
+        if (first := re.match(r"(?:yes|no)\b", given)) and {"yes", "no"} == {
+            normal(option) for option in options
+        }:
+            return normal(options[right]) == first[0]  # "No, there is not": the first word decides
         if _NEGATION.search(given):
             return None
-        meant = _mentioned(given, [normal(option) for option in options])
+        meant = _mentioned(given, options)
     if right in meant:
         return True if len(meant) == 1 else None
     numeric = read_number(conclusion) is not None and all(map(read_number, filter(None, options)))
@@ -158,18 +182,38 @@ def _letters(text: str, letters: str) -> list[str]:
     """The letters that a text names as its answer; one that no option has only if it can be nothing else."""
     if found := (_ALONE_ANY_CASE if letters != ascii_uppercase else _ALONE).fullmatch(text):
         return [found[1].upper()]
-    named = {letter.upper() for letter in _NAMED.findall(text) if letter in letters}
+    named = {found[1].upper() for found in _NAMED.finditer(text) if _is_letter(found, letters)}
+    for pattern in (_CONFIRMED, _LAST):
+        named.update(letter for letter in pattern.findall(text) if letter in letters)
     named.update(letter for letter in _NAMED_IN_CHINESE.findall(text) if letter in letters)
     if (found := _LEADING.match(text)) and (found[1] or found[2]).upper() in letters:
-        return sorted({*named, (found[1] or found[2]).upper()})
-    return sorted(named or set(letters).intersection(_BRACKETED.findall(text)))
+        named.add((found[1] or found[2]).upper())
+        another = _NEXT.match(text, found.end())
+        return sorted(named | {another[1]} if another and another[1] in letters else named)
+    bracketed = set(letters).intersection(_BRACKETED.findall(text))
+    return sorted(named or (set() if _NEGATION.search(text.lower()) else bracketed))
 
 
-def _mentioned(given: str, options: list[str]) -> list[int]:
-    """The options whose text is in the conclusion; of two at one place, the longer ("cube" in "red cube")."""
+def _is_letter(found: re.Match[str], letters: str) -> bool:
+    """Whether a letter that is named in any case is an option's; "a" and "i" are words within a text."""
+    letter = found[1]
+    alone = letter not in "ai" or found[0][-2:-1] == "(" or not found.string[found.end() :].strip(" .)\"'")
+    return letter.upper() in letters and alone
+
+
+def _mentioned(given: str, options: Sequence[str]) -> list[int]:
+    """The options that are in the conclusion; of two at one place, the longer ("cube" in "red cube").
+
+    A number is mentioned if it is one of the conclusion's numbers, not a part of one.
+    """
+    texts, numbers = [normal(option) for option in options], [read_number(option) for option in options]
+    values = [number for number in find_numbers(given) if number is not None]
     found = []
-    for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
-        if options[i] and (pattern := _as_words(options[i])).search(given):
+    for i in sorted(range(len(options)), key=lambda i: -len(texts[i])):
+        if (number := numbers[i]) is not None:
+            if any(compare_numbers(number, value) is True for value in values):
+                found.append(i)
+        elif texts[i] and (pattern := _as_words(texts[i])).search(given):
             given = pattern.sub("\0", given)
             found.append(i)
     return found
@@ -187,6 +231,8 @@ def _of_numbers(conclusion: str, number: Number) -> bool | None:
     """Compare with a number: the conclusion is one, or has it among its numbers."""
     whole = read_number(conclusion)
     found = find_numbers(conclusion) if whole is None else [whole]
+    if len(found) > 1 and "=" not in conclusion and not _LETTER.search(conclusion):
+        return None  # a list, or a calculation
     equal = [None if other is None else compare_numbers(other, number) for other in found]
     if True in equal:
         others = {(other.value, other.unit) for other in found if other is not None}
@@ -198,7 +244,7 @@ def _of_numbers(conclusion: str, number: Number) -> bool | None:
 
 def _of_words(conclusion: str, answer: str) -> bool | None:
     given, expected = normal(conclusion), normal(answer)
-    if read_number(conclusion) is not None and not find_numbers(answer):
+    if read_number(conclusion) is not None and not find_numbers(answer) and expected not in _CONSTANTS:
         return False
     group = next((group for group in _EXCLUSIVE if expected in group), None)
     if group is not None:
@@ -220,4 +266,4 @@ def _of_words(conclusion: str, answer: str) -> bool | None:
 
 def _as_words(text: str) -> re.Pattern[str]:
     """A text as whole words; digits at its ends are whole numbers ("3:2" is not in "3:25")."""
-    return re.compile(rf"(?<!\w)(?<!\d[.,:/-]){re.escape(text)}(?!\w)(?![.,:/-]\d)")
+    return re.compile(rf"(?:(?<!\w)|(?<=[是为]))(?<!\d[.,:/-]){re.escape(text)}(?!\w)(?![.,:/-]\d)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -21,6 +22,11 @@ _PARTS = _numbered("half third fourth fifth sixth seventh eighth ninth tenth", f
 _PLURAL_PARTS = {"halves": 2} | {f"{word}s": value for word, value in _PARTS.items() if word != "half"}
 _LARGE = {word: SCALES[word] for word in ("thousand", "million", "billion", "trillion", "dozen")}
 VOCABULARY = {*_DIGITS, *_TEENS, *_TENS, *_LARGE, *_PARTS, *_PLURAL_PARTS, "hundred"}
+# After a number in words: "twenty first", "three sixteenths".
+_ORDINAL = re.compile(
+    "(?:first|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth"
+    "|(?:thir|for|fif|six|seven|eigh|nine)tieth|(?:hundred|thousand|million|billion)th)s?"
+)
 _LONGEST = 64  # words of a number
 _INDEFINITE = {"dozens", "hundreds", "thousands", "millions", "billions"}
 
@@ -43,7 +49,15 @@ def words_at(tokens: Sequence[str], at: int) -> tuple[Fraction | None, int]:
         return None, at
     if run[0] in ("third", *list(_PARTS)[2:-1]) and not start:
         return None, at  # an ordinal
+    if words[end : end + 1] == ["and"] and run[-1] in (*_LARGE, "hundred") and _is_ordinal(words, end + 1):
+        return None, at + end + 2
+    if end < len(words) and (_ORDINAL.fullmatch(words[end]) or (words[end] == "second" and run[-1] in _TENS)):
+        return None, at + end + 1
     return _worked_out(["one", *run] if start and run[0] != "half" else run), at + end
+
+
+def _is_ordinal(words: list[str], at: int) -> bool:
+    return at < len(words) and (words[at] in ("first", "second") or _ORDINAL.fullmatch(words[at]) is not None)
 
 
 def _joins(words: list[str], start: int, at: int) -> bool:
@@ -65,10 +79,12 @@ def _worked_out(words: list[str]) -> Fraction | None:
     """The value of number words, all of them; None if they are no one number."""
     if "point" in words:
         at = words.index("point")
-        whole, digits = _cardinal(words[:at]), words[at + 1 :]
+        whole, digits, scale = _cardinal(words[:at]), words[at + 1 :], 1
+        while digits[-1] in _LARGE:  # 2.5 million
+            scale *= _LARGE[digits.pop()]
         if whole is None or not all(word in _DIGITS for word in digits):
             return None
-        return Fraction(f"{whole}.{''.join(str(_DIGITS[word]) for word in digits)}")
+        return scale * Fraction(f"{whole}.{''.join(str(_DIGITS[word]) for word in digits)}")
     if words[0] == "half":  # half a million, half a dozen; half
         rest = [word for word in words[1:] if word != "a"]
         size = _cardinal(["one", *rest]) if rest else 1
@@ -81,6 +97,8 @@ def _worked_out(words: list[str]) -> Fraction | None:
     at = len(words) - 1 - words[::-1].index("and") if "and" in words else -1
     count = _cardinal(["one" if word == "a" else word for word in words[at + 1 : -1]] or ["one"])
     whole = _cardinal(words[:at]) if at > 0 else 0
+    if at > 0 and words[at - 1] in _LARGE:
+        return None  # a dozen and a half
     if count is None or whole is None or (last in _PARTS) != (count == 1):
         return None
     return whole + Fraction(count, part)

@@ -22,6 +22,7 @@ from llava_cot.core.units import (
     TEMPERATURES,
     UNIT_NAMES,
     UNITS,
+    dimension,
     unit_at,
     unit_name,
 )
@@ -37,7 +38,7 @@ class Number:
 
     Attributes:
         value: Its exact value, in its unit.
-        unit: A name in `units.UNITS`; "" for none.
+        unit: A name in `units.UNITS`, or as it is written ("m/s^2"); "" for none.
         others: Its other readings: "3K" is 3,000, or 3 kelvin; "50%" is also 0.5.
     """
 
@@ -62,21 +63,22 @@ def find_numbers(text: str) -> list[Number | None]:
     """The numbers in a text, in order.
 
     None stands for something that is not read whole ("3:2", "B2", "3-5"), or that is no one number: "more
-    than 3", "3 or 4", "hundreds".
+    than 3", "3 or 4", "3 + 4", "hundreds".
     """
     tokens = _tokens(text)
     found: list[Number | None] = []
+    before: Number | None = None
     at = last = 0  # last: the end of the number before
     while at < len(tokens):
         number, end = _number_at(tokens, at)
         if end > at and not _is_pronoun(tokens, at, end):
-            link = " ".join(tokens[last:at]).lower() if found else ""
-            alternative = link in _ALTERNATIVES or (link == "and" and found[-1] is None)
-            if alternative:
+            link = " ".join(tokens[last:at]).lower() if found else ","
+            joined = _joins_numbers(link, before, number)
+            if joined:
                 found[-1] = None
-            vague = alternative or link in _OF or _is_bounded(tokens, at, end)
+            vague = joined or link in _OF or _is_changed(tokens, at, end)
             found.append(None if vague else number)
-            last = end
+            last, before = end, number
         at = max(end, at + 1)
     return found
 
@@ -93,7 +95,7 @@ def compare_numbers(a: Number, b: Number) -> bool | None:
         return None
     common = _in_common_unit((a.value, a.unit), (b.value, b.unit))
     if common is None:
-        return None if {UNITS[a.unit][0], UNITS[b.unit][0]} <= TEMPERATURES else False
+        return None if {dimension(a.unit), dimension(b.unit)} <= TEMPERATURES else False
     x, y = sorted(common, key=abs)
     if not a.unit and not b.unit and abs(x) < 1 and x * 100 == y and x:
         return None  # a share, and the same in per cent
@@ -113,13 +115,15 @@ def _in_common_unit(a: _Reading, b: _Reading) -> tuple[Fraction, Fraction] | Non
     """Both values in one unit; None if the units have different dimensions."""
     if a[1] == b[1] or not a[1] or not b[1]:
         return a[0], b[0]
-    (kind, factor), (other_kind, other_factor) = UNITS[a[1]], UNITS[b[1]]
-    return (a[0] * factor, b[0] * other_factor) if kind == other_kind else None
+    if dimension(a[1]) != dimension(b[1]):
+        return None
+    return a[0] * UNITS[a[1]][1], b[0] * UNITS[b[1]][1]
 
 
 # From text to tokens
 
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
+_INDEX = re.compile("(?<=.)(?=[₀-₉])")  # "5₂" is not 52
 _VULGAR = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
 _PLAIN = str.maketrans(
     {
@@ -128,19 +132,36 @@ _PLAIN = str.maketrans(
     }
 )  # fmt: skip
 _LATEX = (
-    (re.compile(r"\\[dt]?frac\s*+\{\s*+([^{}]*+)\}\s*+\{\s*+([^{}]*+)\}"), r" \1/\2 "),
-    (re.compile(r"\\(?:boxed|text|mathrm|mathbf)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\{,\}"), ","),
+    (
+        re.compile(r"((?<![^\s$({\[=])-)?\\[cdt]?frac\s*+\{\s*+([^{}]*+)\}\s*+\{\s*+([^{}]*+)\}"),
+        r" \1\2/\3 ",
+    ),
+    (re.compile(r"\\(?:boxed|text|mathrm|mathbf)\s*\{\s*+([^{}]*+)\}(\^\{?[0-9]\}?)?"), r" \1\2 "),
     (re.compile(r"\\(?:times|cdot)\b"), "x"),
     (re.compile(r"\^\s*+(?:\{\s*+)?\\circ(?:\s*+\})?|\\degree\b"), "°"),
     (re.compile(r"\^\s*\{\s*([-+]?\d+)\s*\}"), r"^\1"),
     (re.compile(r"\\([%$])"), r"\1"),
-    (re.compile(r"\\[,;:! ()]|~"), " "),
+    (re.compile(r"\\[,;:! ()\[\]]|~"), " "),
 )
-_IN_DOLLARS = re.compile(r"\s*\$([^$]*)\$[\s.]*")
+_IN_DOLLARS = re.compile(r"\s*\$\$?([^$]*)\$\$?[\s.]*")
 _GROUPS = re.compile("(?<=[0-9])[\u00a0\u2007\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s*[x*]\s*10\s*\^\s*\(?([-+]?[0-9]+)\)?")
+_POWER = re.compile(r"(?<=[0-9])[ \t]*(?:\^|(?<! )\*\*)[ \t]*(?=[-+0-9{(])")
+_OPERATOR = re.compile(r"(?<=[0-9])[ \t]*([/x*÷])[ \t]*(?=[0-9])|(?<=[0-9])[ \t]+(:)[ \t]+(?=[0-9])")
+_EQUATION = re.compile(r"(?<=[\w)}])=(?=[-+\w({$\\])")
+_BETWEEN = re.compile(r"(?:(?<=\S)[,;:]|(?<=[0-9])[.!?])(?=\s+[-+$(]*[0-9])")  # two numbers
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _AROUND_CJK = re.compile(f"(?<=[0-9.%])(?=[{_CJK}])|(?<=[{_CJK}])(?=[-+$0-9{_CJK}])")
+_CJK_UNITS = {
+    "千克": "kg",
+    "公斤": "kg",
+    "千米": "km",
+    "公里": "km",
+    "千瓦": "kW",
+    "厘米": "cm",
+    "毫米": "mm",
+}
 _MARKS = "*_`\"'()[]{}|"
 _STOPS = ",;:!?。、"
 
@@ -148,18 +169,24 @@ _STOPS = ",;:!?。、"
 def _tokens(text: str) -> list[str]:
     """The words of a text in plain characters, without marks and punctuation at their ends."""
     text = _SUPERSCRIPT.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
-    text = _GROUPS.sub("", _VULGAR.sub(" ", text))
+    text = _GROUPS.sub("", _INDEX.sub("_", _VULGAR.sub(" ", text)))
     text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     if not text.isascii():
         text = "".join(str(unicodedata.decimal(char, char)) for char in text)
+        for written, unit in _CJK_UNITS.items():
+            text = text.replace(written, f" {unit} ")
     if found := _IN_DOLLARS.fullmatch(text):
         text = found[1]
-    if "\\" in text or "^" in text:
+    if "\\" in text or "^" in text or "{,}" in text:
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
-    text = _AROUND_CJK.sub(" ", _TIMES_TEN.sub(r"e\1", text))
+    text = _TIMES_TEN.sub(r"e\1", _POWER.sub("^", text))
+    text = _EQUATION.sub(" = ", _OPERATOR.sub(r"\1\2", _AROUND_CJK.sub(" ", text)))
     tokens: list[str] = []
-    for word in text.split():
+    for word in _BETWEEN.sub(" , ", text).split():
+        if word in (",", "=") and tokens:
+            tokens.append(word)
+            continue
         token = word.rstrip("." + _STOPS + _MARKS).lstrip("=~≈" + _STOPS + _MARKS)
         parts = token.split("-")
         tokens += parts if all(part.lower() in VOCABULARY for part in parts) else [token] if token else []
@@ -168,7 +195,10 @@ def _tokens(text: str) -> list[str]:
 
 # From tokens to numbers
 
-_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,3}(?:'[0-9]{3})+|[0-9]+)"
+_WHOLE = (
+    r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
+    r"|[1-9][0-9]{0,2}(?:'[0-9]{3})+|[0-9]+)"
+)
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[-+])? (?P<currency>us\$|[$€£¥₹₩])? (?P<inner>[-+])?
@@ -186,14 +216,33 @@ _NUMBER = re.compile(
 _COMPOUND = re.compile(r"-[a-z]+(?:-[a-z]+)*", re.IGNORECASE)  # "5-sided", "3-year-old"
 _DECADE = re.compile(r"[0-9]{3}0s")
 _GROUP = re.compile(r"[0-9]{3}(?:\.[0-9]+)?")
+_PROPER = re.compile("([0-9]+)/([0-9]+)")
+_MAYBE_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")  # "1.234", as many countries write 1,234
 _HAS_DIGIT = re.compile("[0-9]")
 
 
 def _number_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
-    """The number that begins at this token, and where it ends.
+    """The number that begins at this token, and where it ends: "6 feet 2 inches" is one.
 
     None with a later end is something that is not read whole; None with this very place is no number.
     """
+    number, end = _one_unit_at(tokens, at)
+    unit = "" if number is None else number.unit
+    while number is not None and unit in UNITS and end < len(tokens):
+        start = end + (tokens[end].lower() == "and")
+        part, part_end = _one_unit_at(tokens, start) if start < len(tokens) else (None, start)
+        if part is None or part.unit not in UNITS or UNITS[part.unit][0] != UNITS[unit][0]:
+            break
+        if not UNITS[part.unit][1] <= part.value * UNITS[part.unit][1] < UNITS[unit][1]:
+            break
+        sign = -1 if number.value < 0 else 1
+        added = sign * part.value * UNITS[part.unit][1] / UNITS[number.unit][1]
+        number, unit, end = Number(number.value + added, number.unit), part.unit, part_end
+    return number, end
+
+
+def _one_unit_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
+    """As `_number_at`, of a number with one unit at most."""
     start, negative = at, False
     if tokens[at].lower() in ("minus", "negative") and at + 1 < len(tokens):
         start, negative = at + 1, True
@@ -210,16 +259,27 @@ def _number_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
     if number is None or after_minus or (negative and number.value < 0) or (currency and number.unit):
         return None, end
     value, unit, others = number.value, currency or number.unit, number.others
-    if not others and (not unit or UNITS[unit][0] in MONEY):
-        while end < len(tokens) and tokens[end].lower() in SCALES:
-            value *= SCALES[tokens[end].lower()]
-            end += 1
+    if not others and (not unit or dimension(unit) in MONEY):
+        value, end = _scaled(tokens, value, end)
     if not unit:
         unit, end = unit_at(tokens, end)
+        if (last := tokens[end - 1]) in SCALE_LETTERS and unit:  # 3 K: 3 kelvin, or 3,000
+            others = (*others, (value * SCALE_LETTERS[last], ""))
     if unit == "%":
         others = (*others, (value / 100, ""))
     sign = -1 if negative else 1
     return Number(sign * value, unit, tuple((sign * other, name) for other, name in others)), end
+
+
+def _scaled(tokens: list[str], value: Fraction, at: int) -> tuple[Fraction, int]:
+    """A value times the scale words that follow it, and where they end; "3万5千" is 35,000."""
+    while at < len(tokens) and (scale := SCALES.get(tokens[at].lower())):
+        value, at = value * scale, at + 1
+        if not tokens[at - 1].isascii() and at < len(tokens) and tokens[at].isdigit():
+            rest, end = _scaled(tokens, Fraction(tokens[at]), at + 1)
+            if rest < scale:
+                return value + rest, end
+    return value, at
 
 
 def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
@@ -232,8 +292,9 @@ def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
         return None, end
     rest, plain = found["rest"], found["plain"] or ""
     if not rest and plain.isdigit() and end < len(tokens):
-        if (part := re.fullmatch("([0-9]+)/([0-9]+)", tokens[end])) and int(part[1]) < int(part[2]):
-            value, end = value + Fraction(int(part[1]), int(part[2])), end + 1
+        part, part_end = _part_at(tokens, end)
+        if part:
+            value, end = value + part, part_end
         elif len(plain) <= 3 and _GROUP.fullmatch(tokens[end]):  # groups of thousands, or a list
             while end < len(tokens) and _GROUP.fullmatch(tokens[end]):
                 value, end = value * 1000 + Fraction(tokens[end]), end + 1
@@ -244,7 +305,8 @@ def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
     value = -value if "-" in (found["sign"], found["inner"]) else value
     unit = CURRENCIES[found["currency"].lower()] if found["currency"] else ""
     if not rest:
-        return Number(value, unit), end
+        thousands = ((value * 1000, unit),) if _MAYBE_THOUSANDS.fullmatch(plain) else ()
+        return Number(value, unit, thousands), end
     if rest in SCALE_LETTERS or (unit and rest in MONEY_LETTERS):
         scaled = value * (SCALE_LETTERS.get(rest) or MONEY_LETTERS[rest])
         others = ((value, UNIT_NAMES[rest]),) if rest in UNIT_NAMES and not unit else ()
@@ -253,10 +315,24 @@ def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
         return Number(value * SCALES[rest.lower().lstrip("-")], unit), end
     name = unit_name(rest.lstrip("-"))
     if name and not unit and not _DECADE.fullmatch(tokens[at]):
-        return Number(value, name), end
+        return Number(value, name, ((value * 10**6, ""),) if rest == "m" else ()), end
+    if rest.lower() in _VAGUE:
+        return None, end
     if _COMPOUND.fullmatch(rest) and not unit:
         return Number(value, unit_name(rest.split("-")[1])), end
     return None, end
+
+
+def _part_at(tokens: list[str], at: int) -> tuple[Fraction | None, int]:
+    """The rest of a mixed number, such as "1/2" or "and a half", and where it ends."""
+    start = at + (tokens[at].lower() == "and")
+    if start == len(tokens):
+        return None, at
+    if found := _PROPER.fullmatch(tokens[start][:_MAX_EXPONENT]):
+        top, bottom = int(found[1]), int(found[2])
+        return (Fraction(top, bottom), start + 1) if 0 < top < bottom else (None, at)
+    part, end = words_at(tokens, start) if start > at else (None, at)
+    return (part, end) if part is not None and part.denominator > 1 and part < 1 else (None, at)
 
 
 def _in_words(tokens: list[str], at: int) -> tuple[Number | None, int]:
@@ -288,13 +364,38 @@ def _value(found: re.Match[str]) -> Fraction | None:
 
 # Words around numbers
 
-_ALTERNATIVES = {"or", "to", "through", "-"}
-_OF = {"of", "of the", "out of", "out of the"}  # "3 of the 12" is 3
-_BOUNDS = {
-    "more than", "less than", "fewer than", "greater than", "larger than", "smaller than", "at least",
-    "at most", "up to", "no more", "over", "under", "nearly", "almost", "between",
+# Between two numbers: neither of them is what the text says.
+_OPERATORS = {
+    "to", "through", "until", "till", "by", "-", "—", "x", "*", "+", "/", "÷", ":", "^", "±", "+/-", "plus",
+    "minus", "times", "divided by", "to the", "to the power of", "and", "&",
 }  # fmt: skip
-_OPEN_ENDS = {"or more", "or less", "or fewer", "or so"}
+_OF = {"of", "of the", "out of", "out of the"}  # "3 of the 12" is 3
+# What stands directly before a number, or after it, and makes it a bound, a part or something else.
+_BEFORE = re.compile(
+    r"(?:^|\s)(?:than|over|under|below|above|beyond|nearly|almost|within|before|after|except|between|twice"
+    r"|double|triple|at (?:least|most)|up to|no more|as (?:many|few|much|little) as|excess of|upwards of"
+    r"|close to|or equal to|anything but|roots? of|not|never|neither|nor|without|[a-z]+n't|[<>≤≥]=?|±|\+/-"
+    r"|\\?(?:sqrt|log|ln|sin|cos|tan)|√)$"
+)
+_AFTER = re.compile(
+    r"(?:or (?:more|less|fewer|so|above|below|higher|lower|greater|larger|smaller|over|under)"
+    r"|and (?:up|above|more|over|below|under)|at (?:least|most)|below zero|squared|cubed|plus|±|\+/-"
+    r"|\\?(?:pi|sqrt)\b.*|[π√].*|(?:hundred|thousand|million|billion)ths?|grand|per mille|basis points?)"
+    r"(?:$|\s)"
+)
+_VAGUE = {"-ish", "-odd", "-plus"}
+
+
+def _joins_numbers(link: str, before: Number | None, number: Number | None) -> bool:
+    """Whether the words between two numbers make them one thing: a range, a choice, a calculation."""
+    if before is not None and number is not None and compare_numbers(before, number) is True:
+        return link not in ("", "=", ",") and link in _OPERATORS
+    if link in _OF:
+        return before is None or before.value.denominator > 1 or before.unit == "%"
+    one_in_five = link == "in" and before is not None and before.value == 1
+    return link == "" or link in _OPERATORS or link == "or" or link.startswith("or ") or one_in_five
+
+
 _BEFORE_PRONOUN = {"the", "no", "this", "that", "which", "any", "each", "every", "other", "another", "some"}
 _AFTER_PRONOUN = {"of", "on", "in", "at", "with", "that", "who", "which", "another", "side"}
 
@@ -305,11 +406,13 @@ def _is_pronoun(tokens: list[str], at: int, end: int) -> bool:
         return False
     before = tokens[at - 1].lower() if at else ""
     after = tokens[end].lower() if end < len(tokens) else ""
+    if after == "in" and end + 1 < len(tokens) and _number_at(tokens, end + 1)[1] > end + 1:
+        return False  # one in five
     return before in _BEFORE_PRONOUN or after in _AFTER_PRONOUN
 
 
-def _is_bounded(tokens: list[str], at: int, end: int) -> bool:
-    """Whether the words around a number make it a bound: "more than 3", "3 or more"."""
-    two = " ".join(tokens[max(0, at - 2) : at]).lower()
+def _is_changed(tokens: list[str], at: int, end: int) -> bool:
+    """Whether the words next to a number change it: "more than 3", "3 or more", "not 3"."""
+    before = " ".join(tokens[max(0, at - 3) : at]).lower()
     after = " ".join(tokens[end : end + 2]).lower()
-    return two in _BOUNDS or two.rpartition(" ")[2] in _BOUNDS or after in _OPEN_ENDS
+    return _BEFORE.search(before) is not None or _AFTER.match(after) is not None

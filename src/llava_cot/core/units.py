@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 SCALES = {
@@ -59,7 +60,7 @@ _DIMENSIONS: dict[str, tuple[tuple[Fraction | int, str], ...]] = {
         (3600, "h hr hrs hour hours"), (86400, "day days"), (604800, "week weeks"),
     ),
     "age": ((1, "year years yr yrs"), (Fraction(1, 12), "month months")),
-    "speed": ((1, "m/s mps"), (Fraction(10, 36), "km/h kmh kph"), (Fraction(44704, 10**5), "mph")),
+    "speed": ((1, "m/s mps"), (Fraction(10, 36), "km/h kmh kph"), (Fraction(44704, 10**5), "mph mi/h")),
     "angle": ((1, "° deg degree degrees"),),
     "celsius": ((1, "°C °c ℃ celsius"),),
     "fahrenheit": ((1, "°F °f ℉ fahrenheit"),),
@@ -84,6 +85,16 @@ TEMPERATURES = {"celsius", "fahrenheit", "kelvin"}
 MONEY = {UNITS[name][0] for name in CURRENCIES.values()}
 
 
+_POWERS = {"square": 2, "sq": 2, "cubic": 3}
+# A unit of others, such as "m/s^2", which is read as it is written.
+_MADE_UP = re.compile(r"[A-Za-zµμΩ°]{1,5}(?:/[A-Za-zµμΩ°]{1,5}(?:\^-?[0-9])?|\^-?[0-9])")
+
+
+def dimension(unit: str) -> str:
+    """The dimension of a unit. One that is not in `UNITS` has its own."""
+    return UNITS[unit][0] if unit in UNITS else unit
+
+
 def unit_name(word: str) -> str:
     """The name of a unit as it is written; "" for a word that is none."""
     return UNIT_NAMES.get(word) or UNIT_NAMES.get(word.lower(), "")
@@ -96,10 +107,15 @@ def unit_at(tokens: list[str], at: int) -> tuple[str, int]:
         return "%", at + 2
     if two in ("degrees celsius", "degrees fahrenheit", "degrees c", "degrees f"):
         return UNIT_NAMES["°" + two.split()[1][0]], at + 2
-    if (
-        at < len(tokens)
-        and (name := unit_name(tokens[at]))
-        and (len(tokens[at]) > 1 or at + 1 == len(tokens))
-    ):
-        return name, at + 1
-    return "", at
+    if at == len(tokens):
+        return "", at
+    power = _POWERS.get(tokens[at].lower())
+    if power and (name := unit_name(" ".join(tokens[at + 1 : at + 2]))):
+        return f"{name}^{power}", at + 2
+    name = unit_name(tokens[at])
+    if not name and _MADE_UP.fullmatch(tokens[at]):
+        return tokens[at], at + 1
+    if not name or (len(tokens[at]) == 1 and at + 1 < len(tokens)):
+        return "", at
+    other = unit_name(tokens[at + 2]) if tokens[at + 1 : at + 2] == ["per"] and at + 2 < len(tokens) else ""
+    return (unit_name(f"{name}/{other}") or f"{name}/{other}", at + 3) if other else (name, at + 1)

@@ -17,6 +17,7 @@ from llava_cot.data.record import (
     Picture,
     Record,
     Turn,
+    check_names,
     from_json,
     object_field,
     options_field,
@@ -107,6 +108,8 @@ def read_records(file: Path) -> Iterator[Record]:
 
 def _places(file: Path) -> Iterator[tuple[str, Record | None, str, tuple[str, ...]]]:
     """The records of a file, each with its place, or with what is wrong there."""
+    if file.suffix.lower() == ".parquet":
+        raise DataError(f"{file} is no file of records; a recipe's sources chats and hf read Parquet")
     if file.suffix.lower() == ".csv":
         rows: Iterator[tuple[str, Any]] = tsv_rows(file, ("question",), ",")
     elif is_json_array(file):
@@ -130,6 +133,7 @@ _COLUMNS = ("id", "index", "question", "answer", "options", "hint", "hints", "im
 def _csv_line(row: Mapping[str, str], id: str) -> dict[str, Any]:
     """A row of CSV as a line of JSONL; an empty cell is the same as an absent one."""
     filled = {name: value for name, value in row.items() if value}
+    check_names(filled, *_COLUMNS, *ascii_uppercase)
     listed = row.get("options", "")
     options = parse_list(listed) if listed[:1] == "[" else listed or list(lettered_options(row))
     images = [path for name in ("image", "images", "image_path") for path in parse_list(row.get(name, ""))]
@@ -173,6 +177,7 @@ def _record(line: Any, root: Path) -> tuple[Record, str, tuple[str, ...]]:
     if not isinstance(line, Mapping):
         raise DataError("it is no record, which is an object in braces")
     try:
+        check_names(line)
         images = picture_values(line)
         bare = {key: value for key, value in line.items() if key not in ("image", "images")}
         if bare.get("questions") is not None:

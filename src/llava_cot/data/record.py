@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from hashlib import blake2b, sha256
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar, overload
@@ -188,6 +191,8 @@ def _text(value: object, where: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not isfinite(value):
+            raise DataError(f"`{where}` is {value}, which is no number; leave it out or write null")
         return str(value)
     raise _wrong(where, value, "a text")
 
@@ -224,10 +229,44 @@ def objects_field(line: Mapping[str, Any], name: str, at: str) -> list[Mapping[s
 
 
 def picture_values(line: Mapping[str, Any]) -> list[Any]:
-    """What the fields `image` and `images` hold, one value or a list each; equal lists count once."""
-    one, several = line.get("image"), line.get("images")
-    values = [v for v in (*as_list(one), *as_list(several)) if v is not None]
-    return values[: len(values) // 2] if one and as_list(one) == as_list(several) else values
+    """What the fields `image` and `images` hold, one value or a list each; what both hold counts once."""
+    one, several = as_list(line.get("image")), as_list(line.get("images"))
+    return [v for v in (*(() if all(v in several for v in one) else one), *several) if v is not None]
+
+
+# Fields that other formats have for the same thing, which would be lost without a word.
+_OTHER_NAMES = {
+    "choices": "options", "choice": "options", "candidates": "options", "img": "image", "imgs": "images",
+    "picture": "image", "pictures": "images", "photo": "image", "image_path": "image", "image_file": "image",
+    "image_url": "image", "image_id": "image",
+}  # fmt: skip
+_FIELDS = ("question", "answer", "options", "hints", "image", "images", "conversations")
+_ONE_OPTION = re.compile(r"(?:option|choice|opt)[ _-]?[a-z0-9]|[a-z]", re.IGNORECASE)
+
+
+def check_names(line: Mapping[str, Any], *others: str) -> None:
+    """Raise DataError for a field that means one which the line lacks, by another name or misspelt.
+
+    `others` are further fields that are read here. A conversation lacks pictures alone.
+    """
+    known = {*_FIELDS, "hint", "id", "index", "questions", "messages", *others}
+    chat = any(line.get(name) for name in ("conversations", "questions", "messages"))
+    there = {name for name in known if line.get(name) not in (None, "", [])}
+    there |= {"image", "images"} if there & {"image", "images", "image_path"} else set()
+    there |= {"hint", "hints"} if there & {"hint", "hints"} else set()
+    letters = [name for name in line if _ONE_OPTION.fullmatch(str(name)) and name not in known]
+    for name, value in line.items():
+        plain = str(name).strip().lower()
+        if name in known or value is None or value == "":
+            continue
+        similar = [] if "_" in plain else get_close_matches(plain, _FIELDS, 1, 0.8)
+        meant = _OTHER_NAMES.get(plain) or next(iter(similar), None)
+        if name in letters and len(letters) > 1:
+            meant = "options"
+        if chat and meant not in ("image", "images"):
+            continue
+        if meant is not None and meant not in there:
+            raise DataError(f"`{name}` is no field that is read; is it `{meant}`? rename it, or remove it")
 
 
 def as_list(value: Any) -> list[Any]:

@@ -36,8 +36,13 @@ def test_grades_are_read_as_vlmevalkit_reads_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["Grade: 0.8", "**0.8**", "**Grade:** 0.8", "score = 0.8.", "The grade is 0.8"]
-)
+    "reply",
+    [
+        "Grade: 0.8", "**0.8**", "**Grade:** 0.8", "score = 0.8.", "The grade is 0.8", "0.8/1.0",
+        "0.8 out of 1", "`0.8`", "\\boxed{0.8}", "My grade: 0.8",
+        "Half of it is there.\n\n## Final grade: 0.8",
+    ],
+)  # fmt: skip
 def test_a_grade_is_read_as_people_write_it(reply: str) -> None:
     found = RULE.read(item("a cat"), "a dog", reply)
     assert found == AnswerScore(0.8, "scorer", reason=reply)

@@ -100,7 +100,27 @@ def test_the_scorer_s_reply_is_in_the_score() -> None:
     assert YesNoRule().read(ASKED, "blue", "Unknown.") == AnswerScore(0.0, "scorer", "Unknown", "Unknown.")
     assert YesNoRule().read(ASKED, "blue", "Perhaps") is None
     assert WORDS.read(FREE, "sofa", "Yes") == AnswerScore(1.0, "scorer", reason="Yes")
-    assert WORDS.read(FREE, "sofa", "yes or no") is None
+    assert WORDS.read(FREE, "sofa", "perhaps yes, perhaps no") is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "item", "reply", "worth"),
+    [
+        (ChoiceRule(), CHOICE, "**B**", 1),
+        (ChoiceRule(), CHOICE, "`B`", 1),
+        (ChoiceRule(), CHOICE, "B\n\nA and C are other shapes.", 1),
+        (YesNoRule(), ASKED, "**Yes**", 1),
+        (YesNoRule(), ASKED, "Yes, there is no other.", 1),
+        (WORDS, FREE, "**Yes**", 1),
+        (WORDS, FREE, "Answer: yes, no difference", 1),
+        (WORDS, FREE, "No. Yes would be wrong.", 0),
+    ],
+)
+def test_a_scorer_s_reply_as_people_write_it(
+    rule: ScoringRule, item: BenchmarkItem, reply: str, worth: int
+) -> None:
+    found = rule.read(item, "some words", reply)
+    assert found is not None and found.value == worth
 
 
 def test_the_prompt_of_words_has_the_right_option_with_its_text() -> None:

@@ -21,6 +21,7 @@ from llava_cot.data.record import (
     Record,
     Turn,
     as_list,
+    check_names,
     digest,
     objects_field,
     picture_values,
@@ -99,6 +100,8 @@ def row_picture(image: Any, root: Path, name: str, fallback: str) -> Picture:
     if isinstance(image, Mapping):
         if image.get("bytes") is None:
             return row_picture(image.get("path"), root, name, fallback)
+        if not isinstance(image["bytes"], bytes):
+            raise DataError("a picture's `bytes` are no bytes; give a path or a data URL")
         return Picture(f"{name}/{file_name(fallback)}.{suffix(image['bytes'])}", data=image["bytes"])
     if not isinstance(image, str) or not image:
         raise DataError(
@@ -129,6 +132,7 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     """
     if not isinstance(row, Mapping):
         raise DataError("a row is an object with `conversations` or `messages`")
+    check_names(row)
     messages = _messages(row)
     system = [text_field(row, "system", "", "")]
     system += [message.text for message in messages if message.role == "system"]

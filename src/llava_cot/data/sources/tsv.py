@@ -15,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from llava_cot.core.wording import shortened
-from llava_cot.data.record import Picture, Record, Turn
+from llava_cot.data.record import Picture, Record, Turn, check_names
 from llava_cot.data.sources.base import LazyPicture, decoded_base64, decoded_data_url, file_name, picture
 from llava_cot.data.sources.row_files import row_errors
 from llava_cot.errors import DataError
@@ -57,6 +57,9 @@ def tsv_rows(
             if missing:
                 found = shortened(str(reader.fieldnames), 300)
                 raise DataError(f"{file}, line 1: there is no column {', '.join(missing)} among {found}")
+            names = [name for name in reader.fieldnames or () if name]
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise DataError(f"{file}, line 1: there are two columns {shortened(twice)!r}; rename one")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{file}, line {reader.line_num}: the row is not as long as the header")
@@ -82,6 +85,7 @@ def _shared_images(path: Path) -> dict[str, str]:
 def _record(
     row: Mapping[str, str], shared: Mapping[str, str], root: Path, name: str, keep: Sequence[str]
 ) -> Record:
+    check_names(row, "image_path", *keep, *ascii_uppercase)
     turn = Turn(row["question"], row.get("answer") or None, lettered_options(row), row.get("hint") or None)
     extra = {key: row[key] for key in keep if row.get(key)}
     return Record(f"{name}/{row['index']}", (turn,), _pictures(row, shared, root, name), name, extra=extra)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem, Unit
+
+_INTRODUCTION = re.compile(
+    r"(?:the\s+)?(?:(?:extracted|final)\s+)?(?:answer|word|letter|verdict)\s*(?:is|:|=)+\s*", re.IGNORECASE
+)
 
 
 class AccuracyRule:
@@ -15,6 +20,12 @@ class AccuracyRule:
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         return accuracy(scored)
+
+
+def plain_reply(reply: str) -> str:
+    """A scorer's reply without Markdown's marks and the words before its answer, such as "Answer:"."""
+    text = re.sub("[*`]", "", reply).strip()
+    return _INTRODUCTION.sub("", text, count=1).strip().strip('"')
 
 
 def accuracy(scored: Sequence[ScoredItem], name: str = "accuracy") -> list[Metric]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 
 from llava_cot.core.question import lettered
-from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by
+from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by, plain_reply
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
@@ -77,7 +77,10 @@ class ChoiceRule(AccuracyRule):
         )
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        letter = infer_option(reply, item.options, old=self.old)
+        text = plain_reply(reply)
+        letter = infer_option(text, item.options, old=self.old)
+        if letter is None:  # the reasons below it may name others
+            letter = infer_option(text.partition("\n")[0], item.options, old=self.old)
         if letter is None:
             return None
         return AnswerScore(float(letter == item.answer), "scorer", letter, reply.strip())

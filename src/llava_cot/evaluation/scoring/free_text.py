@@ -15,7 +15,7 @@ from llava_cot.core.numbers import compare_numbers, find_numbers, read_number
 from llava_cot.core.question import Question, lettered, question_text
 from llava_cot.evaluation.scoring import AccuracyRule
 from llava_cot.evaluation.scoring.choice import ChoiceRule
-from llava_cot.evaluation.scoring.yes_no import extract_yes_no
+from llava_cot.evaluation.scoring.yes_no import read_yes_no
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoringRule
 from llava_cot.models.base import Prompt
 
@@ -46,7 +46,7 @@ class ComparisonRule(AccuracyRule):
         )
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        word = extract_yes_no(reply)
+        word = read_yes_no(reply)
         return None if word is None else AnswerScore(float(word == "Yes"), "scorer", reason=reply.strip())
 
 

@@ -5,7 +5,9 @@ Its code is `vlmeval/dataset/utils/mathvista.py`; differences are in `docs/refer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llava_cot.data.sources.tsv import parse_list
@@ -87,9 +89,11 @@ class MathVistaRule:
         return Prompt.of("\n\n".join((_TASK, *shown)))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        if reply.strip() == NO_OPTION:
+        text = re.sub("[*`]", "", reply)
+        if text.strip() == NO_OPTION:
             return AnswerScore(0.0, "scorer", NO_OPTION, reply)
-        return _compared(item, reply, "scorer", self.old)
+        found = _compared(item, text, "scorer", self.old)
+        return None if found is None else replace(found, reason=reply)
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:
         """Average overall, by task and by skill; a question counts in each of its skills."""

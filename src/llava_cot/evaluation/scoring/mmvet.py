@@ -14,9 +14,13 @@ from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, Score
 from llava_cot.models.base import Prompt
 
 _CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
-# A grade as a scorer writes it: "0.8", "Grade: 0.8", "**0.8**"; more than VLMEvalKit reads.
-_MARKS = str.maketrans("", "", "*_[]()")
-_LEAD = re.compile(r"(?:the\s+)?(?:grade|score)\s*(?:is|:|=)?", re.IGNORECASE)
+# A grade as a scorer writes it: "0.8", "Grade: 0.8", "**0.8**", "0.8/1.0"; more than VLMEvalKit reads.
+_MARKS = str.maketrans("", "", '*_`#$"[](){}')
+_GRADE = re.compile(
+    r"(?P<lead>(?:(?:the|my|final|overall)\s+)*(?:grade|score|rating)\s*(?:is|:|=)?)?\s*"
+    r"(?P<grade>[+-]?\d*\.?\d+(?:e[+-]?\d+)?)(?:\s*(?:/|out of)\s*1(?:\.0)?)?\.?",
+    re.IGNORECASE,
+)
 _SEVERAL = re.compile(r"<(?:AND|OR)>")
 _TASK = """\
 Grade an answer to a question about a picture by comparing it with the reference. You do not see the \
@@ -59,11 +63,11 @@ class MMVetRule:
         return Prompt.of("\n\n".join((_TASK, *(_example(*example) for example in (*_EXAMPLES, question)))))
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        first = reply.strip().partition("\n")[0].translate(_MARKS).strip()
-        try:
-            grade = float(_LEAD.sub("", first, count=1).strip().rstrip("."))
-        except ValueError:
-            return None
+        lines = reply.replace("\\boxed", "").translate(_MARKS).strip().splitlines() or [""]
+        found = _GRADE.fullmatch(lines[0].strip())
+        if found is None and (last := _GRADE.fullmatch(lines[-1].strip())) and last["lead"]:
+            found = last  # "Half of it is there.\nGrade: 0.5"
+        grade = float(found["grade"]) if found else -1.0
         return AnswerScore(grade, "scorer", reason=reply) if 0 <= grade <= 1 else None
 
     def metrics(self, scored: Sequence[ScoredItem]) -> list[Metric]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by
+from llava_cot.evaluation.scoring import AccuracyRule, accuracy, accuracy_of_groups, group_by, plain_reply
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, ScoredItem
 from llava_cot.models.base import Prompt
 
@@ -44,10 +44,17 @@ class YesNoRule(AccuracyRule):
         return Prompt.of(f"{_TASK}\nQuestion: {question}\nAnswer: {conclusion.strip()}\nWord:")
 
     def read(self, item: BenchmarkItem, conclusion: str, reply: str) -> AnswerScore | None:
-        word = extract_yes_no(reply)
+        reply = plain_reply(reply)
+        word = read_yes_no(reply)
         if word is None and "unknown" not in _without_marks(reply.lower()).split():
             return None
         return AnswerScore(_value(item, word or ""), "scorer", word or "Unknown", reply.strip())
+
+
+def read_yes_no(reply: str) -> str | None:
+    """Return the "Yes" or "No" of a scorer's reply; of several, the one that it begins with."""
+    first = re.match(r"\W*(yes|no)\b", plain_reply(reply), re.IGNORECASE)
+    return first[1].capitalize() if first else extract_yes_no(plain_reply(reply))
 
 
 def extract_yes_no(text: str) -> str | None:
