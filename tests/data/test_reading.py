@@ -144,7 +144,7 @@ def test_csv_and_a_json_list(tmp_path: Path) -> None:
         ),
         ({"id": "1", "question": "x", "A": "a", "B": "b"}, "`A` is no field that is read; is it `options`?"),
         ({"id": "1", "question": "x", "img": "a.png"}, "`img` is no field that is read; is it `image`?"),
-        ({"id": "1", "question": "x", "anwser": "a"}, "`anwser` is no field that is read; is it `answer`?"),
+        ({"id": "1", "question": "x", "ansver": "a"}, "`ansver` is no field that is read; is it `answer`?"),
         (talk(image_path="a.png"), "`image_path` is no field that is read; is it `image`?"),
         (talk(image={"bytes": "eA=="}), "a picture's `bytes` are no bytes"),
         ({"id": "1", "question": "x", "extra": 3}, "`extra` is a number, not an object"),

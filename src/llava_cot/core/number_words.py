@@ -25,7 +25,8 @@ VOCABULARY = {*_DIGITS, *_TEENS, *_TENS, *_LARGE, *_PARTS, *_PLURAL_PARTS, "hund
 # After a number in words: "twenty first", "three sixteenths".
 _ORDINAL = re.compile(
     "(?:first|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth"
-    "|(?:thir|for|fif|six|seven|eigh|nine)tieth|(?:hundred|thousand|million|billion)th)s?"
+    "|thirtieth|fortieth|fiftieth|sixtieth|seventieth|eightieth|ninetieth"
+    "|hundredth|thousandth|millionth|billionth)s?"
 )
 _LONGEST = 64  # words of a number
 _INDEFINITE = {"dozens", "hundreds", "thousands", "millions", "billions"}
