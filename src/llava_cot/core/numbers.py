@@ -380,8 +380,8 @@ _BEFORE = re.compile(
 _AFTER = re.compile(
     r"(?:or (?:more|less|fewer|so|above|below|higher|lower|greater|larger|smaller|over|under)"
     r"|and (?:up|above|more|over|below|under)|at (?:least|most)|below zero|squared|cubed|plus|±|\+/-"
-    r"|\\?(?:pi|sqrt)\b.*|[π√].*|(?:hundredth|thousandth|millionth|billionth)s?|grand|per mille|basis points?)"
-    r"(?:$|\s)"
+    r"|\\?(?:pi|sqrt)\b.*|[π√].*|(?:hundredth|thousandth|millionth|billionth)s?|grand"
+    r"|per mille|basis points?)(?:$|\s)"
 )
 _VAGUE = {"-ish", "-odd", "-plus"}
 
