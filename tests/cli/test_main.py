@@ -131,10 +131,14 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
         "float16",
         "--cache-mb",
         "9",
+        "--adapter",
+        "z",
+        "--no-merge",
     )
+    plain, other = {"adapters": (), "merge": True}, {"adapters": ["z"], "merge": False}
     assert opened == [
-        ("mini", {"model_name": None, "device": "auto", "dtype": "auto", "cache_mb": 2048}),
-        ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": 9}),
+        ("mini", {"model_name": None, "device": "auto", "dtype": "auto", "cache_mb": 2048} | plain),
+        ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": 9} | other),
     ]
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llava_cot.cli.options import (
+    Adapters,
     AsJson,
     CacheMb,
     Device,
     Dtype,
+    Merge,
     ModelName,
     ModelSpec,
     NamingCommand,
@@ -46,6 +48,8 @@ def ask(
     ] = None,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
+    adapter: Adapters = None,
+    merge: Merge = True,
     search: SearchOptions,
     sampling: Sampling,
     resources: ResourceOptions,
@@ -84,7 +88,7 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        with spec.open_with(model, model_name) as (opened, ready):
+        with spec.open_with(model, model_name, adapter or (), merge=merge) as (opened, ready):
             result = asyncio.run(answer(request, opened, about, ready, view))
     finally:
         view.close()

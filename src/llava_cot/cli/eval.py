@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import (
+    Adapters,
     AsJson,
     Device,
     Dtype,
+    Merge,
     ModelName,
     Quiet,
     Stages,
@@ -80,6 +82,8 @@ def evaluate(
         ),
     ] = None,
     model_name: ModelName = None,
+    adapter: Adapters = None,
+    merge: Merge = True,
     at_once: Annotated[
         int | None,
         typer.Option(
@@ -143,7 +147,7 @@ def evaluate(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
         models=plan_models(
             model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray,
-            known=named.opened,
+            known=named.opened, adapters=adapter or (), merge=merge,
         ),
         specs=specs,
         seeds=tuple(range(seeds)),

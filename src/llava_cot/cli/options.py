@@ -27,6 +27,18 @@ ModelSpec = Annotated[
 ModelName = Annotated[
     str | None, typer.Option(metavar="NAME", help="One of a server's models, if it has several.")
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="ADAPTER",
+        help="A low-rank adapter (peft) for the model: its folder, or org/name on the hub. Repeatable; their "
+        "effects add up.",
+    ),
+]
+Merge = Annotated[
+    bool, typer.Option("--merge/--no-merge", help="Merge adapters into the weights, which is faster.")
+]
 Stages = Annotated[
     str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
 ]

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from llava_cot.cli.options import CacheMb, Device, Dtype, ModelName, ModelSpec, Stages, new_app, options_from
+from llava_cot.cli.options import (
+    Adapters,
+    CacheMb,
+    Device,
+    Dtype,
+    Merge,
+    ModelName,
+    ModelSpec,
+    Stages,
+    new_app,
+    options_from,
+)
 from llava_cot.errors import needs_extra
 from llava_cot.search.resources import ResourceOptions
 
@@ -24,6 +35,8 @@ def serve(
     *,
     model: ModelSpec = "mini",
     model_name: ModelName = None,
+    adapter: Adapters = None,
+    merge: Merge = True,
     served_model_name: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +104,7 @@ def serve(
     with closing(listen(host, port)) as listening:
         if sys.stderr.isatty():
             print(f"opening {model} ...", file=sys.stderr, flush=True)
-        with spec.open_with(model, model_name) as (opened, ready):
+        with spec.open_with(model, model_name, adapter or (), merge=merge) as (opened, ready):
             opened.name = served_model_name or opened.name
             print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
             run_server(opened, settings, listening, ready)

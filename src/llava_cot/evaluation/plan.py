@@ -82,6 +82,8 @@ def plan_models(
     dtype: str,
     ray: str | None = None,
     known: Mapping[str, Model] | None = None,
+    adapters: Sequence[str] = (),
+    merge: bool = True,
 ) -> tuple[PlannedModel, ...]:
     """Read models as the command line names them: MODEL, or NAME=MODEL.
 
@@ -91,12 +93,17 @@ def plan_models(
         at_once: Questions in flight; None for the kind of model's default.
         ray: The address of a Ray cluster whose workers open the models.
         known: Models that are open, or will be, by their names; these are not opened again.
+        adapters, merge: As for `open_model`; for one model, in this process.
 
     Raises:
-        ValueError: for two models of one name, and `model_name` together with `ray`.
+        ValueError: for two models of one name, and options that do not go together.
     """
     if ray is not None and model_name is not None:
         raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
+    if adapters and (ray is not None or len(models) > 1):
+        raise ValueError(
+            "--adapter is for one --model in this process; name the folders of adapters as models"
+        )
 
     @contextmanager
     def here(spec: str, check: Callable[[Model], None]) -> Iterator[tuple[AnswerFunction, int]]:
@@ -104,12 +111,13 @@ def plan_models(
         from llava_cot.models.endpoint.client import EndpointModel
 
         with ExitStack() as stack:
-            model = (known or {}).get(spec) if model_name is None else None
+            model = (known or {}).get(spec) if model_name is None and not adapters else None
             if model is None:
                 in_flight = at_once or SERVER_AT_ONCE
                 opened = open_model(
-                    spec, model_name=model_name, device=device, dtype=dtype, in_flight=in_flight
-                )
+                    spec, model_name=model_name, adapters=adapters, merge=merge,
+                    device=device, dtype=dtype, in_flight=in_flight,
+                )  # fmt: skip
                 model = stack.enter_context(closing(opened))
             check(model)
             served = isinstance(model, EndpointModel | BalancedModel)
@@ -134,6 +142,7 @@ def plan_models(
         named = _NAMED.fullmatch(text)
         name, spec = (named[1], named[2]) if named else (text, text)
         what = absolute(spec) + (f" {model_name}" if model_name else "")
+        what += "".join(f" with {absolute(adapter)}" for adapter in adapters)
         found.append(PlannedModel(name, what, partial(here if ray is None else on_cluster, spec)))
     names = [model.name for model in found]
     for name in names:

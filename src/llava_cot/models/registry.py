@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
 from llava_cot.models.endpoint.config import Provider, find_providers, load_config
 from llava_cot.models.hub import fetch, hub_name
+from llava_cot.models.local.adapters import is_adapter, read_adapter
 
 if TYPE_CHECKING:
     from llava_cot.models.endpoint.balancing import BalancedModel
@@ -81,30 +82,55 @@ def parse_model(spec: str | Path) -> ModelName:
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint's folder, and the name under which answers and servers report it."""
+    """A checkpoint's folder, those of its adapters, and the name under which it is reported."""
 
     folder: Path
     name: str
+    adapters: tuple[Path, ...] = ()
 
 
-def find_checkpoint(spec: str | Path) -> CheckpointFiles:
+def find_checkpoint(spec: str | Path, adapters: Sequence[str | Path] = ()) -> CheckpointFiles:
     """Find the files of a checkpoint: the built-in one's, a folder's, or those of a model on the hub.
 
-    The last are downloaded if they are not in the cache. Raises ModelError.
+    An adapter stands for the model that it names as its base, with it. What is on the hub is downloaded if it
+    is not in the cache. `adapters` are folders or names on the hub too. Raises ModelError.
     """
+    folder, name = _find_files(spec)
+    found: list[Path] = []
+    if is_adapter(folder):
+        found, base = [folder], read_adapter(folder).base
+        if not base or not (home_path(base, ModelError).is_dir() or hub_name(base)):
+            raise ModelError(
+                f"the adapter {spec} is for the model {base!r}, which is not here; give its model as --model "
+                f"and --adapter {spec}"
+            )
+        folder, _ = _find_files(base)
+        if is_adapter(folder):
+            raise ModelError(
+                f"the adapter {spec} is for the adapter {base}; merge that one into its model first"
+            )
+    for adapter in adapters:
+        place, called = _find_files(adapter)
+        found.append(place)
+        name += f"+{called}"
+    return CheckpointFiles(folder, name, tuple(found))
+
+
+def _find_files(spec: str | Path) -> tuple[Path, str]:
+    """The folder of a checkpoint or an adapter, and its name."""
     if not isinstance(spec, Path) and spec in BUILT_IN:
         folder = BUILT_IN[spec]
         if not (folder / "config.json").is_file():
             raise ModelError(f"the built-in model {spec} is missing here; install the package again")
-        return CheckpointFiles(folder, spec)
+        return folder, spec
     folder = home_path(spec, ModelError)
     named = None if isinstance(spec, Path) or folder.is_dir() else hub_name(spec)
     if named is not None:
-        return CheckpointFiles(fetch(named), str(named))
+        return fetch(named), str(named)
     place = folder.resolve()
-    if place.name == "model" and place.parent.name:  # as training leaves it in its run folder
+    if place.name in ("model", "adapter") and place.parent.name:  # as training leaves them in its run folder
         place = place.parent
-    return CheckpointFiles(folder, place.name)
+    return folder, place.name
 
 
 @contextmanager
@@ -137,6 +163,8 @@ def open_model(
     spec: str | Path,
     *,
     model_name: str | None = None,
+    adapters: Sequence[str | Path] = (),
+    merge: bool = True,
     device: str = "auto",
     dtype: str = "auto",
     cache_mb: int = 2048,
@@ -153,8 +181,11 @@ def open_model(
             folder; a server's address, such as "http://localhost:8000/v1", or its name in the user's
             endpoints.yaml; a model on the hub, "org/name" or "org/name@revision", which is downloaded into
             the cache of huggingface_hub. Several servers, with commas between them, share the calls; they
-            must have the same model.
+            must have the same model. The folder or name of an adapter stands for its model with it.
         model_name: The model's name, where a server has several.
+        adapters: Low-rank adapters of peft for a checkpoint, by folder or name on the hub. Their effects add
+            up.
+        merge: Merge adapters into the weights, which is faster than to compute them beside these.
         device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the best available).
         dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
         cache_mb: Memory of all caches in MiB; for vLLM, of keys and values.
@@ -176,6 +207,10 @@ def open_model(
         "double_bos": double_bos,
         "share": share,
     }
+    if adapters and name.kind in ("plugin", "server", "vllm"):
+        raise ModelError(
+            f"adapters are for checkpoints that the local engine runs, not for {spec}; merge them first"
+        )
     if name.kind == "plugin":
         return MODELS[name.plugin](name.rest, model_name=model_name, in_flight=in_flight, **options)
     if name.kind == "server":
@@ -187,15 +222,20 @@ def open_model(
             from llava_cot.models.vllm import VllmModel
 
         found = find_checkpoint(name.rest)
+        if found.adapters:
+            raise ModelError(
+                f"{name.rest} is an adapter, which is not run with vLLM here; merge it into its model"
+            )
         with _by_name(found):
             return VllmModel(found.folder, name=found.name, **options)
-    found = find_checkpoint(spec)
+    found = find_checkpoint(spec, adapters)
     with heavy_imports():
         from llava_cot.models.local.model import LocalModel
 
     with _by_name(found):
-        opened = LocalModel(found.folder, name=found.name, **options)
-    opened.domain = "scenes" if found.folder.resolve() == MINI.resolve() else None
+        opened = LocalModel(found.folder, name=found.name, adapters=found.adapters, merge=merge, **options)
+    own = found.folder.resolve() == MINI.resolve() and not found.adapters
+    opened.domain = "scenes" if own else None
     return opened
 
 
@@ -263,4 +303,4 @@ def open_reward(
         from llava_cot.models.local.reward_local import LocalReward
 
     with _by_name(found):
-        return LocalReward(found.folder, name=found.name, device=device, dtype=dtype)
+        return LocalReward(found.folder, name=found.name, adapters=found.adapters, device=device, dtype=dtype)

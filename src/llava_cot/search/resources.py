@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -111,12 +111,15 @@ class ResourceSpec:
         return replace(self, calibration=_fitting(self.calibration, method, judge))
 
     @contextmanager
-    def open_with(self, model: str, model_name: str | None) -> Iterator[tuple[Model, Resources]]:
-        """Open the model that answers, and the resources. Raises ModelError."""
+    def open_with(
+        self, model: str, model_name: str | None, adapters: Sequence[str] = (), *, merge: bool = True
+    ) -> Iterator[tuple[Model, Resources]]:
+        """Open the model that answers, with its adapters, and the resources. Raises ModelError."""
         from llava_cot.models.registry import open_model
 
-        with closing(open_model(model, model_name=model_name, **self.model_options)) as opened:
-            if model_name is None:
+        options = {"model_name": model_name, "adapters": adapters, "merge": merge, **self.model_options}
+        with closing(open_model(model, **options)) as opened:
+            if model_name is None and not adapters:
                 self.opened[model] = opened
             with self.open() as resources:
                 yield opened, resources

@@ -27,7 +27,15 @@ from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
 from llava_cot.train.training_rows import BatchDataset, TrainingPlan, plan_run
-from llava_cot.train.weights import add_lora, freeze, gather, layer_classes, save_adapter, save_model
+from llava_cot.train.weights import (
+    add_lora,
+    freeze,
+    gather,
+    layer_classes,
+    name_base,
+    save_adapter,
+    save_model,
+)
 
 _FULL = 2**20  # bytes that are free on a full disk, at most
 
@@ -80,7 +88,10 @@ def train(
 
 def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
     with here.main_process_first():  # the others find what it downloads
-        base = find_checkpoint(recipe.model).folder
+        found = find_checkpoint(recipe.model)
+    if found.adapters:
+        raise DataError(f"model: {recipe.model} is an adapter; merge it into its model, and name that")
+    base = found.folder
     checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
     plan = plan_run(recipe, base, checkpoint.context, encoder, folder, here, note)
@@ -163,6 +174,7 @@ def _trainer(
     if recipe.lora:
         torch.manual_seed(recipe.seed)
         model = add_lora(model, recipe.lora)
+        name_base(model, recipe.model)
     arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
     factor = None
     if recipe.gamma is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from llava_cot.errors import DataError
+from llava_cot.models.hub import hub_name
 from llava_cot.models.local.checkpoint import load_checkpoint, quiet
 from llava_cot.train.recipe import LoraSettings, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
@@ -64,6 +65,14 @@ def add_lora(model: Any, lora: LoraSettings) -> Any:
         return get_peft_model(model, config)
     except ValueError:
         raise DataError(f"lora.targets: no linear layer of this model is called {lora.targets}") from None
+
+
+def name_base(model: Any, base: str) -> None:
+    """Have an adapter name its base model on the hub, and not the model's folder in the cache."""
+    on_hub = None if Path(base).expanduser().is_dir() else hub_name(base)
+    if on_hub is not None:
+        for config in model.peft_config.values():
+            config.base_model_name_or_path, config.revision = on_hub.repo, on_hub.revision
 
 
 def _text_linears(model: Any) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.core.wording import shortened
 from llava_cot.errors import ModelError
+from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import read_config
 
@@ -38,11 +39,15 @@ class Checkpoint:
     context: int  # the longest text it takes, in tokens
 
 
-def load_checkpoint(folder: Path, device: str, dtype: str) -> Checkpoint:
-    """Load a checkpoint from local files. Raises ModelError."""
+def load_checkpoint(
+    folder: Path, device: str, dtype: str, adapters: Sequence[Path] = (), *, merge: bool = True
+) -> Checkpoint:
+    """Load a checkpoint from local files, with adapters in folders. Raises ModelError."""
     where = place(device, dtype)
     config, processor = load_processor(folder)
     model = load_weights(AutoModelForImageTextToText, folder, config, where)
+    if adapters:
+        model = apply_adapters(model, adapters, merge=merge)
     with failing_with(f"the configuration in {folder} cannot be used"):
         return Checkpoint(model, processor, _context(config))
 

@@ -58,6 +58,8 @@ class LocalModel:
         folder: Path,
         *,
         name: str | None = None,
+        adapters: Sequence[Path] = (),
+        merge: bool = True,
         device: str = "auto",
         dtype: str = "auto",
         cache_mb: int = 2048,
@@ -70,7 +72,7 @@ class LocalModel:
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
-            checkpoint = load_checkpoint(folder, device, dtype)
+            checkpoint = load_checkpoint(folder, device, dtype, adapters, merge=merge)
             return checkpoint, Network(checkpoint.model)
 
         # In that thread: had another one computed with the model, OpenMP would keep a second set of threads,

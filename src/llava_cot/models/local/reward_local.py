@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import Message, Prompt, Reward, too_long
+from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template, render_bounded
 from llava_cot.models.local.checkpoint import (
     failing_with,
@@ -63,12 +64,18 @@ class LocalReward:
     """
 
     def __init__(
-        self, folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
+        self,
+        folder: Path,
+        *,
+        name: str | None = None,
+        adapters: Sequence[Path] = (),
+        device: str = "auto",
+        dtype: str = "auto",
     ) -> None:
         self.name = name or folder.resolve().name
         self._waiting: list[_Waiting] = []
         self._loop = BackgroundLoop("llava-cot rewards", patience=None)
-        self._network = self._loop.open(_open(folder, device, dtype))
+        self._network = self._loop.open(_open(folder, device, dtype, adapters))
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
         return await self._loop.run(self._reward((*prompt.messages, Message("assistant", answer))))
@@ -122,7 +129,7 @@ class LocalReward:
         self._loop.close()
 
 
-async def _open(folder: Path, device: str, dtype: str) -> _Network:
+async def _open(folder: Path, device: str, dtype: str, adapters: Sequence[Path]) -> _Network:
     where = place(device, dtype)
     config = load_config(folder)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or config.num_labels != 1:
@@ -140,6 +147,8 @@ async def _open(folder: Path, device: str, dtype: str) -> _Network:
         tokenizer = _tokenizer(folder)
         encode = _text_encoder(tokenizer)
     model = load_weights(AutoModelForSequenceClassification, folder, config, where)
+    if adapters:
+        model = apply_adapters(model, adapters, merge=True)
     text = model.config.get_text_config()
     if text.pad_token_id is None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         text.pad_token_id = tokenizer.pad_token_id  # by which the network finds the end of a row
