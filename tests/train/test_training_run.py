@@ -29,6 +29,7 @@ from llava_cot.data.reading import RecordFile
 from llava_cot.errors import DataError
 from llava_cot.models.base import Sampling
 from llava_cot.models.local.checkpoint import load_checkpoint
+from llava_cot.models.registry import find_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.recipe import TrainRecipe
@@ -217,6 +218,14 @@ def test_an_adapter_is_saved_and_merged(folders: Folders, data: Path, tmp_path: 
     assert base.keys() == merged.keys()
     changed = {name for name in base if not torch.equal(base[name], merged[name])}
     assert changed and all("q_proj" in name for name in changed)
+    # As a model, the adapter is what was merged, under the run's name.
+    found = find_checkpoint(out / "adapter")
+    assert found.name == "out" == find_checkpoint(out / "model").name
+    opened = load_checkpoint(found.folder, "cpu", "float32", found.adapters).model.state_dict()
+    expected = load_checkpoint(out / "model", "cpu", "float32").model.state_dict()
+    assert all(torch.allclose(opened[name], weights, atol=1e-6) for name, weights in expected.items())
+    with pytest.raises(DataError, match="is an adapter; merge it into its model"):
+        train(recipe(out / "adapter", data, tmp_path / "again"))
 
 
 def test_what_is_frozen_stays(folders: Folders, data: Path, tmp_path: Path) -> None:
