@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from endpoint_double import Double
 
-from llava_cot.errors import ModelError, ModelFailure, ModelUnavailable
+from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable
 from llava_cot.models.base import Continuation, Prompt, Sampling
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.endpoint.config import Provider
@@ -214,6 +214,19 @@ async def test_the_key_is_taken_out_of_answers(text: str, model: EndpointModel, 
     for sample in await model.sample(QUESTION, 2, Sampling()):
         assert "***" in sample.text or sample.text == "Two."
         check_sound([sample])
+
+
+@pytest.mark.parametrize("field", ["content", "refusal"])
+async def test_the_key_is_taken_out_of_parts(field: str, model: EndpointModel, server: Double) -> None:
+    kind = "text" if field == "content" else "refusal"
+    parts = [{"type": kind, kind: f"It is {KEY[:9]}"}, {"type": kind, kind: KEY[9:]}]
+    server.lie = lambda _: response(reply(choices=[choice(0, parts)]))
+    if field == "content":
+        [sample] = await model.sample(QUESTION, 1, Sampling())
+        assert sample.text == "It is ***"
+    else:
+        with pytest.raises(ModelRefusal, match=r"refused to answer: It is \*\*\*$"):
+            await model.sample(QUESTION, 1, Sampling())
 
 
 @pytest.mark.parametrize("size", [1, 5, 100])

@@ -17,6 +17,8 @@ from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.endpoint import http
 from llava_cot.models.endpoint.config import Provider
 from llava_cot.models.endpoint.http import HttpClient
+from llava_cot.models.endpoint.replies import StreamedReply
+from llava_cot.models.endpoint.reply_types import Secret
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -128,6 +130,30 @@ async def test_a_reply_of_very_many_values(monkeypatch: pytest.MonkeyPatch) -> N
     async with client(body(b'{"choices": [' + b"[]," * 1000 + b"0]}")) as made:
         with pytest.raises(ModelFailure, match="more than 1000 values"):
             await post(made)
+
+
+async def test_a_stream_of_very_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_REPLY_VALUES", 1000)
+    async with client(endless(b'data: {"choices": [], "logprobs": [' + b"{}," * 100 + b"0]}\n\n")) as made:
+        with pytest.raises(ModelFailure, match="more than 1000 values"):
+            await stream(made)
+
+
+def test_a_long_stream_is_not_read_again_at_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, settled = [0], Secret.settled
+
+    def counting(self: Secret, text: str) -> str:
+        read[0] += len(text)
+        return settled(self, text)
+
+    monkeypatch.setattr(Secret, "settled", counting)
+    shown: list[str] = []
+    reply = StreamedReply(("</X>",), shown.append, Secret(None))
+    events = 10_000
+    for _ in range(events):
+        reply._take({"choices": [{"index": 0, "delta": {"content": "ten of it."}}]})
+    assert 9.8 * events < len("".join(shown)) <= 10 * events
+    assert read[0] < 10 * events * events / 4
 
 
 @pytest.mark.parametrize("read", [post, stream])

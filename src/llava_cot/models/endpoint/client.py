@@ -212,7 +212,8 @@ class EndpointModel:
         try:
             check_reply(reply, n)
         except ModelRefusal as refusal:
-            raise ModelRefusal(f"{self.name} at {self.url} {refusal}") from None
+            words = self._http.secret.hide(str(refusal))
+            raise ModelRefusal(f"{self.name} at {self.url} {words}") from None
 
     def _read(self, reply: Json, prompt: Prompt, sampling: Sampling) -> list[Continuation]:
         return continuations(
@@ -220,6 +221,7 @@ class EndpointModel:
             sampling.stop,
             self.price,
             lambda text: joined(prompt.prefix, text, self.capabilities.prefix),
+            self._http.secret.hide,
         )
 
     def _seed(self, seed: int, number: int) -> Json:

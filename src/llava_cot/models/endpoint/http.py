@@ -232,8 +232,7 @@ class HttpClient:
     ) -> Json:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> Json:
             body = await self._body(response, MAX_REPLY_BYTES)
-            if sum(map(body.count, (b",", b"[", b"{"))) > MAX_REPLY_VALUES:
-                raise ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_VALUES} values")
+            self._check_values(sum(map(body.count, (b",", b"[", b"{"))))
             try:
                 reply = self.secret.parse_json(body)
             except ValueError:
@@ -249,11 +248,13 @@ class HttpClient:
         self, path: str, content: bytes, tokens: int, on_chunk: OnChunk, fields: Collection[str]
     ) -> None:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
-            done, instead = False, ""
+            done, instead, values = False, "", 0
             with self._bounded() as count:
                 async for line in _lines(response):
                     if count(len(line) + _PER_LINE) > MAX_REPLY_BYTES:
                         raise self._too_long()
+                    values += sum(map(line.count, ",[{"))
+                    self._check_values(values)
                     data = line.removeprefix("data:").strip()
                     if not line.startswith("data:") or not data:
                         # A whole body, of an error or of a server that does not stream, has no such fields.
@@ -350,6 +351,10 @@ class HttpClient:
             yield count
         finally:
             self._arriving -= size
+
+    def _check_values(self, values: int) -> None:
+        if values > MAX_REPLY_VALUES:
+            raise ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_VALUES} values")
 
     def _too_long(self) -> ModelFailure:
         return ModelFailure(f"{self._url}: its reply has more than {MAX_REPLY_BYTES / 1e6:g} MB")

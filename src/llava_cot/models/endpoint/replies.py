@@ -32,6 +32,7 @@ _REFUSED = frozenset(
         "sensitive",
     }
 )
+_LOOKS = 1000  # characters of a streamed text from which on it is not looked at for each new one
 _TOOL = frozenset({"tool_calls", "tool_call", "function_call", "tool_use", "malformed_function_call"})
 
 
@@ -94,16 +95,17 @@ def continuations(
     stops: Sequence[str],
     price: Callable[[int, int], float | None],
     join: Callable[[str], str] = lambda text: text,
+    hide: Callable[[str], str] = lambda text: text,
 ) -> list[Continuation]:
     """The samples of one reply.
 
     Each sample counts the whole prompt's tokens, as a local model does; the prompt's price is paid once and
     divided among them. Servers report the tokens of all samples of a reply as one sum: it is divided by the
     counts of log-probabilities, else by the lengths of the texts. `join` makes each text the continuation of
-    the prompt's prefix.
+    the prompt's prefix; `hide` takes the server's key out of it, which may have come in several parts.
     """
     choices = sorted(reply["choices"], key=lambda choice: choice.get("index") or 0)
-    texts = [text_of(choice) for choice in choices]
+    texts = [hide(text_of(choice)) for choice in choices]
     logprobs = [_tokens(choice) for choice in choices]
     prompt_tokens = token_count(reply, "prompt_tokens") or 0
     total = token_count(reply, "completion_tokens")
@@ -256,8 +258,8 @@ class StreamedReply:
 
     def restart(self) -> Callable[[Json], None]:
         """Begin a new attempt. Returns the reader of its events."""
-        self._text = ""
-        self._pieces = 0
+        self._pieces: list[str] = []
+        self._length = self._looked = 0  # characters, and how many there were at the last look for stops
         self._tokens: list[Json] = []
         self._refusal = ""
         self._choice: Json = {}
@@ -276,19 +278,22 @@ class StreamedReply:
             delta = choice.get("delta")
             self._refusal += _refusal(delta)
             if isinstance(delta, dict) and (piece := _text(delta.get("content"))):
-                self._text += piece
-                self._pieces += 1
+                self._pieces.append(piece)
+                self._length += len(piece)
             self._tokens += _tokens(choice)
             self._choice |= {key: value for key, value in choice.items() if value is not None}
-        shown, _ = cut(self._secret.settled(self._text), self._stops, {})
-        self.send(shown.rstrip() if self._stops else shown)
+        # A look goes through the whole text: one that does not end is shown in larger and larger parts.
+        if self._length - self._looked >= self._length // _LOOKS:
+            self._looked = self._length
+            shown, _ = cut(self._secret.settled("".join(self._pieces)), self._stops, {})
+            self.send(shown.rstrip() if self._stops else shown)
 
     @property
     def reply(self) -> Json:
         """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
-        usage = self._usage or {"completion_tokens": len(self._tokens) or self._pieces}
+        usage = self._usage or {"completion_tokens": len(self._tokens) or len(self._pieces)}
         hide = self._secret.hide
-        message = {"content": hide(self._text), "refusal": hide(self._refusal)}
+        message = {"content": hide("".join(self._pieces)), "refusal": hide(self._refusal)}
         whole = {"index": 0, "message": message, "logprobs": {"content": self._tokens}}
         choices = [self._choice | whole] if self._choice else []
         return {"choices": choices, "error": self._error, "usage": usage}
