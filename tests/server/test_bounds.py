@@ -126,6 +126,31 @@ def test_the_key_is_checked_before_the_body_arrives() -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
 
 
+def test_a_body_in_very_many_parts(server: Served) -> None:
+    """Each byte a part: they would hold up everybody, the more connections the longer."""
+    content = json.dumps(BODY).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Content-Type: application/json\r\nConnection: close\r\n\r\n"
+    bytewise = b"".join(b"1\r\n%c\r\n" % byte for byte in content)
+    for spaces, status in ((1000, 200), (20_000, 400)):
+        parts = b"1\r\n \r\n" * spaces
+        with opened(server, 1, head + parts + bytewise + b"0\r\n\r\n") as [connection]:
+            assert connection.recv(12).split()[1] == b"%d" % status
+    large = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+    with opened(server, 1, head + large * 600 + bytewise + b"0\r\n\r\n") as [connection]:
+        assert connection.recv(12).split()[1] == b"200"
+
+
+def test_what_is_broken_after_a_reply_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    settings = ServerSettings(api_key="k")
+    with served(ScriptedModel(noisy), settings) as server, opened(server, 1, head) as [connection]:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"no chunk\r\n")
+        until(lambda: closed(connection))
+    assert not caplog.records
+
+
 def test_a_body_of_very_many_values_is_not_parsed(server: Served) -> None:
     for value in ("[" + "[],[]," * 1_000_000 + "0]", "[" + "0," * 1_000_000 + "0]", "[" * 1_000_000):
         content = json.dumps(BODY)[:-1] + f', "user": {value}}}'

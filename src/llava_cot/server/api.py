@@ -28,7 +28,7 @@ from llava_cot.search.request import DEFAULT_METHOD
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import Event, OnEvent
 from llava_cot.server.api_errors import ErrorReply, api_error, error_response
-from llava_cot.server.auth import MAX_HEAD_BYTES, RequestGuard
+from llava_cot.server.auth import RequestGuard
 from llava_cot.server.chat_reply import ChunkWriter, ReplyStyle, make_reply, total_usage
 from llava_cot.server.chat_request import (
     ChatQuestion,
@@ -267,7 +267,6 @@ def server_config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
         app,
         http=cast(type[asyncio.Protocol], OpenConnections(most).protocol),
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=backlog,
         access_log=False,
         log_level="error",  # warnings are about requests that are malformed, of which there is no end

@@ -11,6 +11,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from llava_cot.server.auth import MAX_HEAD_BYTES
+
 MAX_CONNECTIONS = 1024
 BACKLOG = 128  # connections that are accepted at a time
 OWN_FILES = 96  # that the process has open besides: the model's, those of decoders, downloads
@@ -18,6 +20,8 @@ OWN_FILES = 96  # that the process has open besides: the model's, those of decod
 HEAD_SECONDS = 20.0
 # In which a client must take some 50 kB of a reply that waits for it.
 WRITE_SECONDS = 30.0
+# Of one body, and bytes that allow one more: each part takes time, also one of a single byte.
+MAX_PARTS, _BYTES_PER_PART = 4096, 256
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
@@ -60,6 +64,22 @@ class OpenConnections:
         return Connection(self, *arguments, **named)
 
 
+class _Parts(h11.Connection):
+    """h11's reader of requests, which refuses a body in very many small parts."""
+
+    _left = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._left = MAX_PARTS * _BYTES_PER_PART
+        elif isinstance(event, h11.Data):
+            self._left += len(event.data) - _BYTES_PER_PART
+            if self._left < 0:
+                raise h11.RemoteProtocolError("the body is in too many small parts")
+        return event
+
+
 class Connection(H11Protocol):
     """One connection.
 
@@ -69,6 +89,7 @@ class Connection(H11Protocol):
 
     def __init__(self, others: OpenConnections, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.conn = _Parts(h11.SERVER, MAX_HEAD_BYTES)
         self._others = others
         self._late: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
@@ -89,6 +110,12 @@ class Connection(H11Protocol):
         self._others.arriving.pop(self, None)
         self.connections.discard(self)
         self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # a reply has begun
+            self.drop()
 
     def handle_events(self) -> None:
         super().handle_events()
