@@ -1,5 +1,7 @@
+import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,13 @@ from llava_cot.core.files import (
     relative_name,
     write_whole,
 )
+from llava_cot.core.trace import Trace
+from llava_cot.data.preferences.from_traces import read_traces, trace_files
+from llava_cot.data.reading import RecordFile
+from llava_cot.data.sources.tsv import read_tsv
 from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks import open_benchmark
+from llava_cot.search.calibration import load_calibration
 
 # Nine aliases of nine aliases, and so on.
 LAUGHS = "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(9)).replace("*a0", "1")
@@ -108,9 +116,35 @@ def test_yaml_of_any_size_takes_bounded_time(tmp_path: Path, text: str) -> None:
     assert time.process_time() - began < 30
 
 
-def test_a_file_without_end_is_refused() -> None:
-    with pytest.raises(DataError, match=r"has more than 1\.04858 MB"):
-        read_yaml("/dev/zero")
+def _read_all(reader: Callable[[Path], Iterable[object]]) -> Callable[[Path], object]:
+    return lambda path: list(reader(path))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_yaml,
+        Trace.load,
+        load_calibration,
+        lambda path: open_benchmark(str(path)),
+        _read_all(read_tsv),
+        _read_all(RecordFile),
+        _read_all(lambda path: read_traces(trace_files([path]))),
+        _read_all(lambda path: read_traces(trace_files([path.parent]))),
+    ],
+    ids=["YAML", "trace", "calibration", "benchmark", "TSV", "records", "traces", "folder of traces"],
+)
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_a_file_without_end_or_beginning_is_refused(
+    tmp_path: Path, read: Callable[[Path], object], kind: str
+) -> None:
+    path = tmp_path / "file.jsonl"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="is a device, a pipe or a socket"):
+        read(path)
 
 
 def test_names_that_cannot_be_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,15 @@ def test_a_name_for_a_model_that_is_no_server(tmp_path: Path) -> None:
 def test_a_configuration_that_is_not_json(copy: Path) -> None:
     (copy / "config.json").write_text("{")
     assert "not JSON" in refusal(copy)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja", "x/y.jinja"])
+def test_a_file_that_is_none(copy: Path, name: str) -> None:
+    """transformers would wait for what is written into a pipe."""
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    assert f"{name} is a device, a pipe or a socket" in refusal(copy)
 
 
 def test_code_of_its_own(copy: Path) -> None:

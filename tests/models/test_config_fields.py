@@ -126,6 +126,30 @@ def test_a_configuration_of_a_network_that_nobody_has(copy: Path, change: dict[s
     assert "which is more than" in refusal(copy)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_network_without_layers(copy: Path, number: int) -> None:
+    spoil(copy, text_config={"num_hidden_layers": number})
+    assert "which is less than 1" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_image_tiles": 10**6},  # all ways to arrange them are tried
+        {"size": {"height": 10**5, "width": 10**5}},
+        {"image_grid_pinpoints": [[336, 10**6]]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_processor_whose_work_has_no_end(copy: Path, change: dict[str, Any]) -> None:
+    file = copy / "processor_config.json"
+    found = json.loads(file.read_text())
+    found["image_processor"] |= change
+    file.write_text(json.dumps(found))
+    with pytest.raises(ModelError, match="is larger than any model needs"):
+        checkpoint.load_processor(copy)
+
+
 @pytest.mark.parametrize("text", ["[" * 10**5, "[]", "5", '"x"', '{"model_type": [1]}', "9" * 5000, "\x00"])
 def test_a_configuration_of_other_types(copy: Path, text: str) -> None:
     (copy / "config.json").write_text(text)

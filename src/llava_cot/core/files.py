@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -97,8 +98,16 @@ def home_path(path: str | Path, kind: type[Exception] = DataError) -> Path:
         raise kind(f"there is no home folder for {path}; write the path out") from None
 
 
+def check_regular(path: str | Path) -> None:
+    """Raise DataError for a device, a pipe or a socket, which may have no end, or never begin."""
+    with suppress(OSError):  # what cannot be looked at cannot be opened either
+        if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise DataError(f"{path} is a device, a pipe or a socket; give a regular file")
+
+
 def read_bounded(path: str | Path, most_bytes: int) -> bytes:
-    """The bytes of a file. Raises OSError, and DataError if it has more."""
+    """The bytes of a regular file. Raises OSError, and DataError if it is none, or has more."""
+    check_regular(path)
     with Path(path).open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:

@@ -10,7 +10,14 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
 
-from llava_cot.core.files import LINE_BYTES, bounded_lines, home_path, path_inside, relative_name
+from llava_cot.core.files import (
+    LINE_BYTES,
+    bounded_lines,
+    check_regular,
+    home_path,
+    path_inside,
+    relative_name,
+)
 from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
 from llava_cot.data.record import (
@@ -73,6 +80,7 @@ class RecordFile:
             raise DataError(
                 f"there are no records at {found}; name a file, or a folder of `data sample` or `annotate`"
             )
+        check_regular(found)
         self.file = data_file(found) if found.is_dir() else found
 
     def __iter__(self) -> Iterator[Record]:

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from llava_cot.core.files import read_bounded, write_whole
 from llava_cot.core.wording import first_fault
+from llava_cot.errors import DataError
 from llava_cot.search.judge_prompts import default_prompts
 from llava_cot.search.judges.base import JUDGES, Judge
 
@@ -121,6 +122,8 @@ def load_calibration(path: str | Path) -> Calibration:
         data: Any = json.loads(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise ValueError(f"cannot read the calibration {path}: {error.strerror}") from None
+    except DataError:
+        raise
     except (ValueError, RecursionError):
         raise ValueError(
             f"{path} is not JSON; `llava-cot judge calibrate --out FILE` writes calibrations"

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-from llava_cot.core.files import check_new_folder
+from llava_cot.core.files import bounded_lines, check_new_folder, check_regular
 from llava_cot.core.images import load_image
 from llava_cot.core.question import PLACE, Question, question_text
 from llava_cot.core.trace import Trace
@@ -203,6 +203,7 @@ def trace_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise DataError(f"there is no {path}; name traces that `ask --trace` saved, or a folder of them")
+        check_regular(path)
         inside = sorted(path.rglob("*.json")) + sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
         if not inside:
             raise DataError(
@@ -218,9 +219,12 @@ def read_traces(files: Sequence[Path]) -> Iterator[tuple[str, Trace]]:
         if file.suffix.lower() != ".jsonl":
             yield str(file), Trace.load(file)
             continue
+        check_regular(file)
         try:
             with file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, (line, length) in enumerate(bounded_lines(lines), 1):
+                    if length > len(line):
+                        raise DataError(f"{file}, line {number} is longer than any trace")
                     if line.strip():
                         yield f"{file}, line {number}", Trace.parse(line, f"{file}, line {number},")
         except OSError as error:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
+from llava_cot.core.files import check_regular
 from llava_cot.core.wording import shortened
 from llava_cot.data.record import Picture, Record, Turn, check_names
 from llava_cot.data.sources.base import LazyPicture, decoded_base64, decoded_data_url, file_name, picture
@@ -49,6 +50,7 @@ def tsv_rows(
 
     Raises DataError if one of `columns` is missing, or a row is longer or shorter than the header.
     """
+    check_regular(file)
     csv.field_size_limit(_MAX_FIELD)
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, delimiter=delimiter, strict=True)

@@ -20,11 +20,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from llava_cot.core.files import check_regular
 from llava_cot.core.wording import shortened
-from llava_cot.errors import ModelError
+from llava_cot.errors import DataError, ModelError
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
-from llava_cot.models.local.config_fields import read_config
+from llava_cot.models.local.config_fields import check_processor_numbers, read_config
 
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -127,6 +128,11 @@ def _check_files(folder: Path) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is no checkpoint: it has no config.json")
+    try:
+        for file in (*folder.iterdir(), *folder.glob("*/*")):  # transformers opens those of many names
+            check_regular(file)
+    except DataError as error:
+        raise ModelError(f"{folder} is no checkpoint: {error}") from None
     if (folder / "adapter_config.json").is_file():  # transformers would load it, and more
         raise ModelError(f"{folder} has an adapter beside its model; merge it, or take its files out")
     index = folder / "model.safetensors.index.json"
@@ -153,6 +159,7 @@ def _check_files(folder: Path) -> None:
 def _processor(folder: Path, config: Any) -> Any:
     """The checkpoint's processor; without its video part where that cannot be loaded."""
     auto: Any = AutoProcessor
+    check_processor_numbers(folder)
     try:
         processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:

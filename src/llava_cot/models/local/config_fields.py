@@ -38,6 +38,11 @@ _CHOOSES = re.compile(
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _COUNTS = re.compile(r"^(num|n)_|layers?$|^depths?$|experts")
 _MOST_LAYERS, _MOST_OF_A_KIND = 4096, 10**6
+_AT_LEAST_ONE = re.compile(r"^(num|n)_(hidden_)?(attention_)?(layers?|heads?)$")
+# Of a processor, which tries all arrangements of so many parts of a picture, and makes pictures of so many
+# pixels: what a model uses is far below.
+_PARTS = re.compile(r"^(max|min|num)_(image_)?(tiles|patches|crops|slice_nums)$")
+_MOST_PARTS, _LONGEST_SIDE = 1024, 20_000
 
 
 def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:
@@ -139,3 +144,34 @@ def _check_counts(taken: Mapping[str, Any], file: Path) -> None:
             most = _MOST_LAYERS if "layer" in key or "depth" in key or "expert" in key else _MOST_OF_A_KIND
             if number > most:
                 raise ModelError(f"{file}: {key} is {str(number)[:20]}, which is more than {most:,}")
+            if number < 1 and _AT_LEAST_ONE.search(key):
+                raise ModelError(f"{file}: {key} is {str(number)[:20]}, which is less than 1")
+
+
+def check_processor_numbers(folder: Path) -> None:
+    """Refuse a processor that would cut pictures into parts without end, or make them larger than any.
+
+    Raises ModelError. A file that is damaged is left to transformers.
+    """
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        try:
+            found = json.loads(read_bounded(folder / name, _MOST_BYTES))
+            key = next(_beyond(found), None)
+        except (OSError, ValueError, RecursionError):
+            continue
+        if key is not None:
+            raise ModelError(f"{folder / name}: {key[:80]} is larger than any model needs")
+
+
+def _beyond(value: Any, key: str = "") -> Iterator[str]:
+    """The keys of numbers that are too large; numbers in lists are those of the list's key."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _beyond(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _beyond(part, key)
+    elif isinstance(value, int | float):
+        side = key in ("height", "width") or "pinpoints" in key
+        if value > (_MOST_PARTS if _PARTS.search(key) else _LONGEST_SIDE if side else 10**12):
+            yield key
