@@ -21,6 +21,7 @@ from llava_cot.cli.options import (
     NamingCommand,
     Quiet,
     Stages,
+    TrustRemoteCode,
     new_app,
     options_from,
 )
@@ -50,6 +51,7 @@ def ask(
     model_name: ModelName = None,
     adapter: Adapters = None,
     merge: Merge = True,
+    trust_remote_code: TrustRemoteCode = False,
     search: SearchOptions,
     sampling: Sampling,
     resources: ResourceOptions,
@@ -88,7 +90,9 @@ def ask(
     view = LiveView(fmt, out=out, err=err, show_search=show_search)
     view.status(f"opening {model}")
     try:
-        with spec.open_with(model, model_name, adapter or (), merge=merge) as (opened, ready):
+        with spec.open_with(
+            model, model_name, adapter or (), merge=merge, trust_remote_code=trust_remote_code
+        ) as (opened, ready):
             result = asyncio.run(answer(request, opened, about, ready, view))
     finally:
         view.close()

@@ -17,6 +17,7 @@ from llava_cot.cli.options import (
     ModelName,
     Quiet,
     Stages,
+    TrustRemoteCode,
     complete_benchmarks,
     complete_specs,
     new_app,
@@ -84,6 +85,7 @@ def evaluate(
     model_name: ModelName = None,
     adapter: Adapters = None,
     merge: Merge = True,
+    trust_remote_code: TrustRemoteCode = False,
     at_once: Annotated[
         int | None,
         typer.Option(
@@ -147,7 +149,7 @@ def evaluate(
         benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
         models=plan_models(
             model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray,
-            known=named.opened, adapters=adapter or (), merge=merge,
+            known=named.opened, adapters=adapter or (), merge=merge, trust_remote_code=trust_remote_code,
         ),
         specs=specs,
         seeds=tuple(range(seeds)),

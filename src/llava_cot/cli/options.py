@@ -39,6 +39,13 @@ Adapters = Annotated[
 Merge = Annotated[
     bool, typer.Option("--merge/--no-merge", help="Merge adapters into the weights, which is faster.")
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run the code that the checkpoint brings, named first. It can do whatever you can.",
+    ),
+]
 Stages = Annotated[
     str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
 ]

@@ -18,6 +18,7 @@ from llava_cot.cli.options import (
     ModelName,
     ModelSpec,
     Stages,
+    TrustRemoteCode,
     new_app,
     options_from,
 )
@@ -37,6 +38,7 @@ def serve(
     model_name: ModelName = None,
     adapter: Adapters = None,
     merge: Merge = True,
+    trust_remote_code: TrustRemoteCode = False,
     served_model_name: Annotated[
         str | None,
         typer.Option(
@@ -104,7 +106,9 @@ def serve(
     with closing(listen(host, port)) as listening:
         if sys.stderr.isatty():
             print(f"opening {model} ...", file=sys.stderr, flush=True)
-        with spec.open_with(model, model_name, adapter or (), merge=merge) as (opened, ready):
+        with spec.open_with(
+            model, model_name, adapter or (), merge=merge, trust_remote_code=trust_remote_code
+        ) as (opened, ready):
             opened.name = served_model_name or opened.name
             print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
             run_server(opened, settings, listening, ready)

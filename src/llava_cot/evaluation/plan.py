@@ -84,6 +84,7 @@ def plan_models(
     known: Mapping[str, Model] | None = None,
     adapters: Sequence[str] = (),
     merge: bool = True,
+    trust_remote_code: bool = False,
 ) -> tuple[PlannedModel, ...]:
     """Read models as the command line names them: MODEL, or NAME=MODEL.
 
@@ -93,13 +94,15 @@ def plan_models(
         at_once: Questions in flight; None for the kind of model's default.
         ray: The address of a Ray cluster whose workers open the models.
         known: Models that are open, or will be, by their names; these are not opened again.
-        adapters, merge: As for `open_model`; for one model, in this process.
+        adapters, merge, trust_remote_code: As for `open_model`; for one model, in this process.
 
     Raises:
         ValueError: for two models of one name, and options that do not go together.
     """
     if ray is not None and model_name is not None:
         raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
+    if trust_remote_code and (ray is not None or len(models) > 1):
+        raise ValueError("--trust-remote-code is for one --model in this process; name one, without --ray")
     if adapters and (ray is not None or len(models) > 1):
         raise ValueError(
             "--adapter is for one --model in this process; name the folders of adapters as models"
@@ -116,7 +119,7 @@ def plan_models(
                 in_flight = at_once or SERVER_AT_ONCE
                 opened = open_model(
                     spec, model_name=model_name, adapters=adapters, merge=merge,
-                    device=device, dtype=dtype, in_flight=in_flight,
+                    trust_remote_code=trust_remote_code, device=device, dtype=dtype, in_flight=in_flight,
                 )  # fmt: skip
                 model = stack.enter_context(closing(opened))
             check(model)

@@ -89,13 +89,16 @@ class CheckpointFiles:
     adapters: tuple[Path, ...] = ()
 
 
-def find_checkpoint(spec: str | Path, adapters: Sequence[str | Path] = ()) -> CheckpointFiles:
+def find_checkpoint(
+    spec: str | Path, adapters: Sequence[str | Path] = (), *, code: bool = False
+) -> CheckpointFiles:
     """Find the files of a checkpoint: the built-in one's, a folder's, or those of a model on the hub.
 
     An adapter stands for the model that it names as its base, with it. What is on the hub is downloaded if it
-    is not in the cache. `adapters` are folders or names on the hub too. Raises ModelError.
+    is not in the cache, with its Python files if `code`. `adapters` are folders or names on the hub too.
+    Raises ModelError.
     """
-    folder, name = _find_files(spec)
+    folder, name = _find_files(spec, code)
     found: list[Path] = []
     if is_adapter(folder):
         found, base = [folder], read_adapter(folder).base
@@ -104,7 +107,7 @@ def find_checkpoint(spec: str | Path, adapters: Sequence[str | Path] = ()) -> Ch
                 f"the adapter {spec} is for the model {base!r}, which is not here; give its model as --model "
                 f"and --adapter {spec}"
             )
-        folder, _ = _find_files(base)
+        folder, _ = _find_files(base, code)
         if is_adapter(folder):
             raise ModelError(
                 f"the adapter {spec} is for the adapter {base}; merge that one into its model first"
@@ -116,7 +119,7 @@ def find_checkpoint(spec: str | Path, adapters: Sequence[str | Path] = ()) -> Ch
     return CheckpointFiles(folder, name, tuple(found))
 
 
-def _find_files(spec: str | Path) -> tuple[Path, str]:
+def _find_files(spec: str | Path, code: bool = False) -> tuple[Path, str]:
     """The folder of a checkpoint or an adapter, and its name."""
     if not isinstance(spec, Path) and spec in BUILT_IN:
         folder = BUILT_IN[spec]
@@ -126,7 +129,7 @@ def _find_files(spec: str | Path) -> tuple[Path, str]:
     folder = home_path(spec, ModelError)
     named = None if isinstance(spec, Path) or folder.is_dir() else hub_name(spec)
     if named is not None:
-        return fetch(named), str(named)
+        return fetch(named, code=code), str(named)
     place = folder.resolve()
     if place.name in ("model", "adapter") and place.parent.name:  # as training leaves them in its run folder
         place = place.parent
@@ -165,6 +168,7 @@ def open_model(
     model_name: str | None = None,
     adapters: Sequence[str | Path] = (),
     merge: bool = True,
+    trust_remote_code: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     cache_mb: int = 2048,
@@ -186,6 +190,8 @@ def open_model(
         adapters: Low-rank adapters of peft for a checkpoint, by folder or name on the hub. Their effects add
             up.
         merge: Merge adapters into the weights, which is faster than to compute them beside these.
+        trust_remote_code: Run the code that a checkpoint brings, if transformers does not know its
+            architecture. It can do whatever you can. The files are named in a warning before.
         device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the best available).
         dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
         cache_mb: Memory of all caches in MiB; for vLLM, of keys and values.
@@ -211,6 +217,11 @@ def open_model(
         raise ModelError(
             f"adapters are for checkpoints that the local engine runs, not for {spec}; merge them first"
         )
+    if trust_remote_code and name.kind in ("plugin", "server", "vllm"):
+        raise ModelError(
+            f"--trust-remote-code is for checkpoints that the local engine runs, not for {spec}; drop it, or "
+            "give vLLM's server its option of that name"
+        )
     if name.kind == "plugin":
         return MODELS[name.plugin](name.rest, model_name=model_name, in_flight=in_flight, **options)
     if name.kind == "server":
@@ -228,12 +239,19 @@ def open_model(
             )
         with _by_name(found):
             return VllmModel(found.folder, name=found.name, **options)
-    found = find_checkpoint(spec, adapters)
+    found = find_checkpoint(spec, adapters, code=trust_remote_code)
     with heavy_imports():
         from llava_cot.models.local.model import LocalModel
 
     with _by_name(found):
-        opened = LocalModel(found.folder, name=found.name, adapters=found.adapters, merge=merge, **options)
+        opened = LocalModel(
+            found.folder,
+            name=found.name,
+            adapters=found.adapters,
+            merge=merge,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
     own = found.folder.resolve() == MINI.resolve() and not found.adapters
     opened.domain = "scenes" if own else None
     return opened

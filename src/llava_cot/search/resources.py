@@ -112,14 +112,17 @@ class ResourceSpec:
 
     @contextmanager
     def open_with(
-        self, model: str, model_name: str | None, adapters: Sequence[str] = (), *, merge: bool = True
+        self, model: str, model_name: str | None, adapters: Sequence[str] = (), **more: Any
     ) -> Iterator[tuple[Model, Resources]]:
-        """Open the model that answers, with its adapters, and the resources. Raises ModelError."""
+        """Open the model that answers, with `more` options of `open_model`, and the resources.
+
+        Raises ModelError.
+        """
         from llava_cot.models.registry import open_model
 
-        options = {"model_name": model_name, "adapters": adapters, "merge": merge, **self.model_options}
+        options = {"model_name": model_name, "adapters": adapters, **more, **self.model_options}
         with closing(open_model(model, **options)) as opened:
-            if model_name is None and not adapters:
+            if model_name is None and not adapters:  # another may mean the same by its name
                 self.opened[model] = opened
             with self.open() as resources:
                 yield opened, resources

@@ -26,6 +26,7 @@ from llava_cot.errors import DataError, ModelError
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import check_processor_numbers, read_config
+from llava_cot.models.local.remote_code import trusted_class
 
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,12 +42,31 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    folder: Path, device: str, dtype: str, adapters: Sequence[Path] = (), *, merge: bool = True
+    folder: Path,
+    device: str,
+    dtype: str,
+    adapters: Sequence[Path] = (),
+    *,
+    merge: bool = True,
+    trust_code: bool = False,
 ) -> Checkpoint:
-    """Load a checkpoint from local files, with adapters in folders. Raises ModelError."""
+    """Load a checkpoint from local files, with adapters in folders. Raises ModelError.
+
+    With `trust_code`, the code of a checkpoint whose architecture transformers does not know is run.
+    """
     where = place(device, dtype)
-    config, processor = load_processor(folder)
-    model = load_weights(AutoModelForImageTextToText, folder, config, where)
+    own = None
+    if trust_code:
+        _check_files(folder)
+        own = trusted_class(folder)
+    if own is None:
+        config, processor = load_processor(folder)
+        model = load_weights(AutoModelForImageTextToText, folder, config, where)
+    else:
+        with failing_with(f"the code of {folder} failed"), quiet():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
+            processor = _processor(folder, config, trust_code=True)
+        model = load_weights(own, folder, config, where, trust_code=True)
     if adapters:
         model = apply_adapters(model, adapters, merge=merge)
     with failing_with(f"the configuration in {folder} cannot be used"):
@@ -156,12 +176,12 @@ def _check_files(folder: Path) -> None:
         raise ModelError(f"{folder} has no weights: model.safetensors is missing")
 
 
-def _processor(folder: Path, config: Any) -> Any:
+def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
     """The checkpoint's processor; without its video part where that cannot be loaded."""
     auto: Any = AutoProcessor
     check_processor_numbers(folder)
     try:
-        processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_code)
     except Exception as error:
         try:
             stills = _without_video(PROCESSOR_MAPPING[type(config)])
@@ -191,7 +211,14 @@ def _without_video(processor: Any) -> Any:
     return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
 
 
-def load_weights(auto: Any, folder: Path, config: Any, where: tuple[torch.device, torch.dtype | str]) -> Any:
+def load_weights(
+    auto: Any,
+    folder: Path,
+    config: Any,
+    where: tuple[torch.device, torch.dtype | str],
+    *,
+    trust_code: bool = False,
+) -> Any:
     """A model by an auto class of transformers, in evaluation mode on its device. Raises ModelError."""
     device, dtype = where
     try:
@@ -201,7 +228,7 @@ def load_weights(auto: Any, folder: Path, config: Any, where: tuple[torch.device
                 config=config,
                 dtype=dtype,
                 local_files_only=True,
-                trust_remote_code=False,
+                trust_remote_code=trust_code,
                 use_safetensors=True,
                 output_loading_info=True,
             )

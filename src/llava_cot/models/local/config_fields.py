@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,15 @@ def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:
     With `quantized`, it may be quantized in any way, which is left out.
     """
     file = folder / "config.json"
-    try:
-        raw = json.loads(read_bounded(file, _MOST_BYTES))
-    except (DataError, OSError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{file} is damaged: it is not JSON") from None
-    if not isinstance(raw, dict):
-        raise ModelError(f"{file} is damaged: it is not a JSON object")
+    raw = read_json(file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if "auto_map" in raw:
-            raise ModelError(f"{folder} needs code of its own to run, which is never loaded")
+            files = ", ".join(own_code(raw)) or "not named"
+            raise ModelError(
+                f"{folder} needs code of its own to run ({files}), which is not loaded by default; read it, "
+                "and if you trust it, add --trust-remote-code"
+            )
         raise ModelError(f"the configuration in {folder} cannot be read: it has no model_type that is known")
     if code := next(_named_code(raw), None):
         raise ModelError(f"{file} names code to load ({code[:80]!r}), which is never loaded; remove it there")
@@ -78,6 +76,30 @@ def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:
         taken["quantization_config"] = quantization
     _check_counts(taken, file)
     return taken
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a checkpoint. Raises ModelError."""
+    try:
+        raw = json.loads(read_bounded(file, _MOST_BYTES))
+    except (DataError, OSError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{file} is damaged: it is not JSON") from None
+    if not isinstance(raw, dict):
+        raise ModelError(f"{file} is damaged: it is not a JSON object")
+    return raw
+
+
+def own_code(raw: Mapping[str, Any]) -> list[str]:
+    """The files of code that a configuration names for the classes of its model, such as "modeling_x.py".
+
+    One of another repository is "org/name--modeling_x.py".
+    """
+    named = raw.get("auto_map")
+    classes = named.values() if isinstance(named, dict) else ()
+    flat = chain.from_iterable(one if isinstance(one, list) else [one] for one in classes)
+    return sorted({f"{one.rpartition('.')[0]}.py"[:100] for one in flat if isinstance(one, str)})
 
 
 def _named_code(value: Any, chosen: bool = False) -> Iterator[str]:

@@ -60,6 +60,7 @@ class LocalModel:
         name: str | None = None,
         adapters: Sequence[Path] = (),
         merge: bool = True,
+        trust_remote_code: bool = False,
         device: str = "auto",
         dtype: str = "auto",
         cache_mb: int = 2048,
@@ -72,7 +73,9 @@ class LocalModel:
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
-            checkpoint = load_checkpoint(folder, device, dtype, adapters, merge=merge)
+            checkpoint = load_checkpoint(
+                folder, device, dtype, adapters, merge=merge, trust_code=trust_remote_code
+            )
             return checkpoint, Network(checkpoint.model)
 
         # In that thread: had another one computed with the model, OpenMP would keep a second set of threads,
