@@ -229,6 +229,42 @@ async def test_the_key_is_taken_out_of_parts(field: str, model: EndpointModel, s
             await model.sample(QUESTION, 1, Sampling())
 
 
+@pytest.mark.parametrize(
+    ("words", "lie"),
+    [
+        ("a choice without a message", response(reply(choices=[{"text": "Two.", "finish_reason": "stop"}]))),
+        ("a choice without a message", response(reply(choices=[choice(message=None)]))),
+        ("called a tool", response(reply(choices=[choice(message={"tool_calls": [{"id": "a"}]})]))),
+    ],
+)
+async def test_what_is_no_answer_is_not_a_complete_one(
+    words: str, lie: bytes, model: EndpointModel, server: Double
+) -> None:
+    server.lie = lambda _: lie
+    with pytest.raises(ModelFailure, match=words):
+        await model.sample(QUESTION, 1, Sampling())
+
+
+@pytest.mark.parametrize(
+    ("words", "lie"),
+    [
+        ("overloaded now", stream() + b'event: error\ndata: {"message": "overloaded now"}\n\n'),
+        ("too long", stream({"object": "error", "message": "it is too long", "code": 400}, "[DONE]")),
+        (
+            "called a tool",
+            stream({"choices": [{"delta": {"tool_calls": [{}]}, "finish_reason": "stop"}]}, "[DONE]"),
+        ),
+    ],
+    ids=["event of that name", "object of that name", "tool"],
+)
+async def test_the_reason_of_an_error_in_a_stream_is_told(
+    words: str, lie: bytes, model: EndpointModel, server: Double
+) -> None:
+    server.lie = lambda _: lie
+    with pytest.raises(ModelError, match=words):
+        await model.sample(QUESTION, 1, Sampling(), [].append)
+
+
 @pytest.mark.parametrize("size", [1, 5, 100])
 async def test_the_key_is_taken_out_of_streams(size: int, model: EndpointModel, server: Double) -> None:
     told = f"It is {KEY}, or {KEY[:9]}"  # ... which may go on

@@ -248,7 +248,7 @@ class HttpClient:
         self, path: str, content: bytes, tokens: int, on_chunk: OnChunk, fields: Collection[str]
     ) -> None:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
-            done, instead, values = False, "", 0
+            done, failed, instead, values = False, False, "", 0
             with self._bounded() as count:
                 async for line in _lines(response):
                     if count(len(line) + _PER_LINE) > MAX_REPLY_BYTES:
@@ -256,6 +256,8 @@ class HttpClient:
                     values += sum(map(line.count, ",[{"))
                     self._check_values(values)
                     data = line.removeprefix("data:").strip()
+                    if line.startswith("event:"):
+                        failed = line[6:].strip() == "error"
                     if not line.startswith("data:") or not data:
                         # A whole body, of an error or of a server that does not stream, has no such fields.
                         if len(instead) < _LINE_BYTES and not line.startswith(_OTHER_FIELDS):
@@ -269,7 +271,9 @@ class HttpClient:
                     except ValueError:
                         raise _Transient("an event of its reply is not JSON") from None
                     if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
-                        continue  # an event of another kind, such as a ping
+                        failed = failed or chunk.get("object") == "error"  # as vLLM names it
+                        if not failed:
+                            continue  # an event of another kind, such as a ping
                     if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
                         self._explain(read_error(chunk), "an event of its reply has no choices")
                     self._count(sent, chunk)

@@ -71,7 +71,11 @@ def check_reply(reply: Json, n: int | None = None) -> None:
             raise ModelRefusal(f"refused to answer: {refusal}")
         if reason in _REFUSED:
             raise ModelRefusal(f"gave no answer (finish_reason {reason}: a filter stopped it)")
-        if reason in _TOOL:
+        message = choice.get("message")
+        if message is None:
+            raise BrokenReply("its reply has a choice without a message")
+        # Some servers end such a reply as any other.
+        if reason in _TOOL or (message.get("tool_calls") and not text_of(choice)):
             raise BrokenReply("it called a tool instead of answering")
     if n is not None and len(choices) != n:
         raise BrokenReply(f"its reply has {plural(len(choices), 'choice')}, and {n} were requested")
@@ -262,6 +266,7 @@ class StreamedReply:
         self._length = self._looked = 0  # characters, and how many there were at the last look for stops
         self._tokens: list[Json] = []
         self._refusal = ""
+        self._tools = False
         self._choice: Json = {}
         self._error: Any = None
         self._usage: Json | None = None
@@ -277,6 +282,7 @@ class StreamedReply:
         for choice in chunk["choices"]:
             delta = choice.get("delta")
             self._refusal += _refusal(delta)
+            self._tools = self._tools or (isinstance(delta, dict) and bool(delta.get("tool_calls")))
             if isinstance(delta, dict) and (piece := _text(delta.get("content"))):
                 self._pieces.append(piece)
                 self._length += len(piece)
@@ -293,7 +299,11 @@ class StreamedReply:
         """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
         usage = self._usage or {"completion_tokens": len(self._tokens) or len(self._pieces)}
         hide = self._secret.hide
-        message = {"content": hide("".join(self._pieces)), "refusal": hide(self._refusal)}
+        message = {
+            "content": hide("".join(self._pieces)),
+            "refusal": hide(self._refusal),
+            "tool_calls": self._tools,
+        }
         whole = {"index": 0, "message": message, "logprobs": {"content": self._tokens}}
         choices = [self._choice | whole] if self._choice else []
         return {"choices": choices, "error": self._error, "usage": usage}
