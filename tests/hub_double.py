@@ -108,10 +108,13 @@ def _app(hub: Hub) -> FastAPI:
         return {"id": f"{org}/{name}", "modelId": f"{org}/{name}", "sha": commit, "siblings": siblings}
 
     @app.get("/api/{kind}/{org}/{name}/tree/{revision}")
-    def tree(request: Request, kind: str, org: str, name: str, revision: str) -> Any:
+    @app.get("/api/{kind}/{org}/{name}/tree/{revision}/{folder:path}")
+    def tree(request: Request, kind: str, org: str, name: str, revision: str, folder: str = "") -> Any:
         found = find(request, f"{org}/{name}", revision)
         if isinstance(found, Response):
             return found
+        if folder:
+            return _refused(404, "EntryNotFound")  # all files are at the top
         rows = []
         for file, data in found[1].items():
             blob, sha = _sums(data)

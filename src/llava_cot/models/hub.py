@@ -99,12 +99,32 @@ def fetch(name: HubName, *, code: bool = False) -> Path:
         ) from None
 
 
+def data_set_commit(name: HubName) -> str:
+    """The commit that a data set's revision means now. Raises ModelError if the hub does not say."""
+    from huggingface_hub import HfApi, constants
+
+    here = f"hf download --repo-type dataset {name.repo} --local-dir FOLDER"
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(
+            f"there is no folder {name}, and HF_HUB_OFFLINE is set: download the data set ({here}), and name "
+            "that folder"
+        )
+    try:
+        with _in_words(name, "data set"):
+            commit = str(HfApi().dataset_info(name.repo, revision=name.revision).sha)
+    except _Unreachable as error:
+        raise ModelError(f"the data set {name} cannot be read, since {error}; try again later") from None
+    if not _COMMIT.fullmatch(commit):
+        raise ModelError(f"{constants.ENDPOINT} is no hub: it names no commit of {name}; check HF_ENDPOINT")
+    return commit
+
+
 class _Unreachable(Exception):
     """The hub does not answer, or answers that it cannot now, as the message says."""
 
 
 @contextmanager
-def _in_words(name: HubName) -> Iterator[None]:
+def _in_words(name: HubName, what: str = "model") -> Iterator[None]:
     """Turn huggingface_hub's errors into ModelError, or into `_Unreachable`.
 
     What the server wrote is not quoted: it may repeat the token.
@@ -118,7 +138,7 @@ def _in_words(name: HubName) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    page = f"{constants.ENDPOINT}/{name.repo}"
+    page = "/".join([constants.ENDPOINT, *(["datasets"] if what == "data set" else []), name.repo])
     log_in = "with another token: hf auth login" if get_token() else "with your token: hf auth login"
     try:
         yield
@@ -128,7 +148,7 @@ def _in_words(name: HubName) -> Iterator[None]:
         raise ModelError(f"{name} is gated: ask for access at {page}, then log in {log_in}") from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"there is no folder {name}, and no model of that name on the hub that you may see; check the "
+            f"there is no folder {name}, and no {what} of that name on the hub that you may see; check the "
             f"spelling, or if it is private, log in {log_in}"
         ) from None
     except RevisionNotFoundError:

@@ -54,7 +54,9 @@ class SourceEntry(BaseModel):
         "one source apart.",
     )
     root: Path | None = Field(None, description="The folder that the source, or its pictures, are in.")
-    path: str | None = Field(None, description="A file; for hf a folder or a name on the Hub.")
+    path: str | None = Field(
+        None, description="A file; for hf a folder or a name on the Hub (`org/name` or `org/name@REVISION`)."
+    )
     split: str | None = Field(None, description="One of the source's splits; by default the first.")
     seed: int | None = Field(None, description="Of scenes: which ones.")
     size: PositiveInt | None = Field(
@@ -165,9 +167,10 @@ def open_source(entry: SourceEntry) -> OpenedSource:
         title, home, license = "Scenes", "llava-cot", LICENSE
         read = partial(read_scenes, entry.split or "train", entry.seed or 0, size)
     elif entry.source == "hf":
-        from llava_cot.data.sources.hf import read_hf
+        from llava_cot.data.sources.hf import pinned_data_set, read_hf
 
-        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path}"
+        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path.partition('@')[0]}"
+        path = pinned_data_set(path)
         columns = {str(key): column for key, column in (entry.columns or {}).items()}
         read = partial(read_hf, path, entry.split or "train", entry.config, columns, label)
     elif entry.source == "tsv":

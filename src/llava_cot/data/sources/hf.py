@@ -19,7 +19,8 @@ from llava_cot.data.sources.base import letter
 from llava_cot.data.sources.chats import chat_record, place_marks, row_picture, unique_id
 from llava_cot.data.sources.row_files import row_errors
 from llava_cot.data.sources.tsv import parse_list
-from llava_cot.errors import DataError, needs_extra
+from llava_cot.errors import DataError, ModelError, needs_extra
+from llava_cot.models.hub import data_set_commit, hub_name
 
 # Where a recipe names no column, the first of these that exists.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -42,7 +43,8 @@ def read_hf(
     """Yield the rows of a split. A data set on the Hub is streamed; pictures stay bytes, undecoded.
 
     Args:
-        path: A name on the Hub, a folder of files, or a folder of `save_to_disk`.
+        path: A name on the Hub, perhaps with a revision (`org/name@REVISION`), a folder of files, or a folder
+            of `save_to_disk`.
         split: The split.
         config: The data set's configuration, if it has several.
         columns: The column of each key of `COLUMNS`, where it is another than the default.
@@ -58,11 +60,27 @@ def read_hf(
             yield _record(row, chosen, root, name)
 
 
+def pinned_data_set(path: str) -> str:
+    """A data set's path, with the commit if it is on the Hub: so each pass over it reads the same rows.
+
+    Raises DataError if there is no such data set.
+    """
+    on_hub = None if os.path.exists(path) else hub_name(path)
+    if on_hub is None:
+        return path
+    try:
+        return f"{on_hub.repo}@{data_set_commit(on_hub)}"
+    except ModelError as error:
+        raise DataError(str(error)) from None
+
+
 def _rows(path: str, split: str, config: str | None) -> Iterator[Mapping[str, Any]]:
     with needs_extra(f"opening {path}", "data"):
         import datasets
     folder = Path(path)
-    for card in _cards(path):
+    on_hub = None if folder.exists() else hub_name(path)
+    repo, revision = (path, None) if on_hub is None else (on_hub.repo, on_hub.revision)
+    for card in _cards(repo, revision):
         check_card(card)
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
@@ -73,7 +91,9 @@ def _rows(path: str, split: str, config: str | None) -> Iterator[Mapping[str, An
                 saved = saved[split]
             yield from saved.to_iterable_dataset().decode(False)
         else:
-            yield from datasets.load_dataset(path, config, split=split, streaming=True).decode(False)
+            yield from datasets.load_dataset(
+                repo, config, split=split, streaming=True, revision=revision
+            ).decode(False)
     except DataError:
         raise
     except Exception as error:  # as many kinds as there are formats and networks
@@ -89,8 +109,8 @@ _CARD_BYTES = 2**22
 _FILE_KEYS = ("data_files", "_data_files", "data_dir", "splits", "path", "filename")
 
 
-def _cards(path: str) -> Iterator[Path]:
-    """The cards of a folder, and of the folders in it, or of a data set on the Hub."""
+def _cards(path: str, revision: str | None) -> Iterator[Path]:
+    """The cards of a folder, and of the folders in it, or of a revision of a data set on the Hub."""
     folder = Path(path)
     if folder.exists():
         yield from (card for name in _CARDS for card in chain(folder.glob(name), folder.glob(f"*/{name}")))
@@ -99,7 +119,7 @@ def _cards(path: str) -> Iterator[Path]:
 
     for name in _CARDS[:2]:
         with suppress(Exception):  # there is none, or no network: `datasets` says so in its own words
-            yield Path(hf_hub_download(path, name, repo_type="dataset"))
+            yield Path(hf_hub_download(path, name, repo_type="dataset", revision=revision))
 
 
 def check_card(card: Path) -> None:
