@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str)
         ("a: .inf", "line 1: .inf is no number that can be used"),
         ("a:\n  b: -.INF", "line 2: -.INF is no number"),
         ("a: .nan", "line 1: .nan is no number"),
-        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: " + "9" * 5000, "too many digits"),
         ("[" * 5000, "it is nested too deeply"),
         ("{a: " * 5000, "it is nested too deeply"),
         ("a: &a [*a]", "what begins in line 1 has too many values, or has no end"),
@@ -114,6 +114,15 @@ def test_yaml_of_any_size_takes_bounded_time(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match=r"has too many values|has more than"):
         read_yaml(tmp_path / "r.yaml")
     assert time.process_time() - began < 30
+
+
+@pytest.mark.parametrize(
+    "number", ["0b" + "1" * 10**6, "0x" + "f" * 5000, ":".join(["59"] * 300_000), "9" * 101]
+)
+def test_a_number_of_very_many_digits_is_refused(tmp_path: Path, number: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"a: 1\nb: {number}")
+    with pytest.raises(DataError, match="line 2: the number has too many digits"):
+        read_yaml(tmp_path / "r.yaml")
 
 
 def _read_all(reader: Callable[[Path], Iterable[object]]) -> Callable[[Path], object]:

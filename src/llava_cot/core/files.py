@@ -131,6 +131,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 _YAML_BYTES = 2**20  # PyYAML reads some 100 kB a second
+_DIGITS = 100  # of an integer; those of base 60 take time by the square of their number
 _YAML_NODES = 100_000  # values, where each alias counts as all that it stands for
 
 
@@ -160,6 +161,11 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             )
         return value
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(super().construct_scalar(node)) > _DIGITS:
+            raise ValueError(f"line {node.start_mark.line + 1}: the number has too many digits")
+        return int(super().construct_yaml_int(node))
+
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         value = float(super().construct_yaml_float(node))
         if not math.isfinite(value):
@@ -167,6 +173,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return value
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
