@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str)
         ("a: .inf", "line 1: .inf is no number that can be used"),
         ("a:\n  b: -.INF", "line 2: -.INF is no number"),
         ("a: .nan", "line 1: .nan is no number"),
-        ("a: " + "9" * 5000, "too many digits"),
+        ("a: " + "9" * 5000, "line 1: the number has too many digits"),
         ("[" * 5000, "it is nested too deeply"),
         ("{a: " * 5000, "it is nested too deeply"),
         ("a: &a [*a]", "what begins in line 1 has too many values, or has no end"),
