@@ -24,6 +24,8 @@ EQUAL = """
 1984 | 1,984 | one thousand nine hundred eighty-four | 1'984 | 1 984 | 1.984e3
 1200 | twelve hundred | 1,200 | 1.2k | 1.2 thousand | 1200.0
 12.5 | 12.5cm | 12.5 cm | 12 1/2 | 12½ | 25/2 | twelve point five | 12.50 | twelve and a half | ١٢٫٥
+6 | “6” | «6» | ‘6’ | 6\u200b | \u200e6
+50% | ٥٠٪
 1/2 | ½ | 0.5 | .5 | half | one half | a half | 2/4 | \\frac{1}{2} | \\dfrac{1}{2} | 1⁄2 | 50/100
 2/3 | two thirds | two-thirds | 4/6 | ⅔ | \\frac{2}{3}
 7/4 | 1 3/4 | 1¾ | one and three quarters | 1.75 | one and three-quarters
@@ -89,6 +91,7 @@ $5 | $6 | €5 | £5 | 5 cents | $5 million
 UNDECIDED = """
 3.14 | 3.1416
 0.333 | 1/3
+66.7% | 2/3
 3K | 3
 50% | 0.5 | 1/2
 0.5 | 50
@@ -187,6 +190,14 @@ def test_the_tables_are_large() -> None:
         ("three quarters of a million", [None, None]),
         ("Step 1: 5 cubes", [1, 5]),
         ("five (5)", [5, 5]),
+        ("14 (7 + 7)", [14, None, None]),
+        ("There are 14\n3 of them are red", [14, 3]),
+        ("5, 6, or 7", [None, None, None]),
+        ("14: 5, 6 and 3", [14, None, None, None]),
+        ("the 5th one", [5]),
+        ("the red one", []),
+        ("The answer: one", [1]),
+        ("30-something", [None]),
     ],
 )
 def test_numbers_in_a_text(text: str, values: list[int | None]) -> None:

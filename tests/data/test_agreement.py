@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_cot.core.answer_matching import agrees, canonical, chosen_option
+from llava_cot.core.answer_matching import agrees, canonical, chosen_option, option_of
 from llava_cot.scenes.items import make_items
 
 OPTIONS = ("red cube", "cube", "blue ball")
@@ -208,3 +208,9 @@ def test_votes_that_mean_the_same_have_one_spelling(
 ) -> None:
     assert len({canonical(spelling, options) for spelling in spellings}) == 1
     assert canonical("31", options) not in {canonical(spelling, options) for spelling in spellings}
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "(b)", "**B**", "\\boxed{B}", "blue", "B. blue"])
+def test_the_option_of_a_standard_answer(answer: str) -> None:
+    assert option_of(answer, COLORS) == 1
+    assert option_of("b", ("b", "a")) == 0 and option_of("E", COLORS) is None

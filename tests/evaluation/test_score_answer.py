@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llava_cot.errors import ModelFailure
-from llava_cot.evaluation.scorer import score_answer
+from llava_cot.evaluation.scorer import score_answer, without_thinking
 from llava_cot.evaluation.scoring.mmvet import MMVetRule
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem
 from llava_cot.models.base import Prompt
@@ -49,6 +49,20 @@ async def test_the_thoughts_of_a_scorer_are_not_its_reply() -> None:
     found = await score_answer(MMVetRule(), ITEM, "A red sign", scorer)
     assert found == AnswerScore(0.5, "scorer", reason="0.5")
     assert len(scorer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("[THINK]0.2[/THINK]0.5", "0.5"),
+        ("<thinking>\n0.2</thinking>0.5", "0.5"),
+        ("no, 0.2</think>0.5", "0.5"),
+        ("<think>\n0.2, or", ""),
+        ("0.5", "0.5"),
+    ],
+)
+def test_thoughts_are_cut_off(reply: str, said: str) -> None:
+    assert without_thinking(reply) == said
 
 
 async def test_three_replies_that_cannot_be_read_leave_it_unsettled() -> None:

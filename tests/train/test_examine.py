@@ -160,6 +160,7 @@ def test_missing_and_new_records_are_named(begun: Run) -> None:
     rows = [["a", 1], ["b", 1], ["c", 1], ["d", 1], ["e", 1]]
     assert changes(rows, [[id, 2] for id, _ in rows]) == "changed: 'a', 'b', 'c' and 2 more"
     assert "another order" in changes(rows, rows[::-1])
+    assert changes([["a", 1], ["a", 2]], [["a", 3], ["a", 2]]) == "changed: 'a'"
 
 
 def test_other_base_weights_behind_the_same_name_are_noticed(begun: Run) -> None:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from llava_cot.core.numbers import Number, compare_numbers, find_numbers, read_number
+from llava_cot.core.numbers import INVISIBLE, Number, compare_numbers, find_numbers, read_number
 from llava_cot.core.units import UNITS, dimension
 
 _COLORS = (
@@ -56,7 +56,7 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[^\W\d_]")
-_CONSTANTS = ("π", "pi", "\\pi", "e", "∞", "infinity")  # which a number may come near
+_CONSTANTS = ("π", "pi", "\\pi", "e", "∞", "infinity", "none", "nothing")  # a number may mean it
 
 # A longer text with other numbers or names in it may mean anything.
 _SHORT = 12
@@ -94,7 +94,8 @@ def agrees(conclusion: str, answer: str, options: Sequence[str] = ()) -> bool | 
 
 def normal(text: str) -> str:
     """The text in lower case, without a leading article, surrounding marks and repeated white space."""
-    text = unicodedata.normalize("NFKC", text).casefold().replace("grey", "gray").replace("\u2019", "'")
+    text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    text = text.replace("grey", "gray").replace("\u2019", "'")
     text = re.sub(r"[*_`\"]+|\\boxed", " ", text)
     text = " ".join(text.split()).strip(" .,:;!?'()[]{}")
     return re.sub(r"^(?:the|an?) (?=\S)", "", text)
@@ -116,14 +117,23 @@ def _differ_by_case(conclusion: str, answer: str) -> bool:
 
 def option_of(answer: str, options: Sequence[str]) -> int | None:
     """The number of the option that a standard answer names, from 0; None if it names none."""
+    answer = _unwrapped(answer)
     meant = [i for i, option in enumerate(options) if same(answer, option)]
     if len(meant) == 1 and not _ALONE.fullmatch(answer):
         return meant[0]
-    if found := _ALONE.fullmatch(answer) or _LEADING.match(answer):
-        index = ascii_uppercase.index((found[1] or found[2]).upper())
+    if found := _ALONE_ANY_CASE.fullmatch(answer) or _LEADING.match(answer):
+        index = ascii_uppercase.index(next(filter(None, found.groups())).upper())
         if index < len(options) and options[index]:
             return index
     return meant[0] if len(meant) == 1 else None
+
+
+def _unwrapped(text: str) -> str:
+    """A text without Markdown's marks and LaTeX's boxes."""
+    text = re.sub("[*`]", "", text)
+    for _ in range(_NESTED):
+        text = _WRAPPED.sub(r"\1", text)
+    return text
 
 
 def chosen_option(conclusion: str, options: Sequence[str]) -> int | None:
@@ -148,9 +158,7 @@ def canonical(answer: str, options: Sequence[str] = ()) -> str:
 
 def _of_options(conclusion: str, right: int, options: Sequence[str]) -> bool | None:
     letters = ascii_uppercase[: len(options)]
-    conclusion = re.sub("[*`]", "", unicodedata.normalize("NFKC", conclusion))
-    for _ in range(_NESTED):
-        conclusion = _WRAPPED.sub(r"\1", conclusion)
+    conclusion = _unwrapped(unicodedata.normalize("NFKC", conclusion))
     named = _letters(conclusion, letters)
     meant = [i for i, option in enumerate(options) if same(conclusion, option)]
     if named and meant and [letters.find(letter) for letter in named] != meant:

@@ -68,14 +68,15 @@ def find_numbers(text: str) -> list[Number | None]:
     tokens = _tokens(text)
     found: list[Number | None] = []
     before: Number | None = None
-    at = last = 0  # last: the end of the number before
+    at = last = listed = 0  # last: the end of the number before; listed: the first number of its list
     while at < len(tokens):
         number, end = _number_at(tokens, at)
         if end > at and not _is_pronoun(tokens, at, end):
             link = " ".join(tokens[last:at]).lower() if found else ","
             joined = _joins_numbers(link, before, number)
             if joined:
-                found[-1] = None
+                found[listed:] = [None] * (len(found) - listed)
+            listed = listed if joined or (link == "," and found) else len(found)
             vague = joined or link in _OF or _is_changed(tokens, at, end)
             found.append(None if vague else number)
             last, before = end, number
@@ -93,14 +94,15 @@ def compare_numbers(a: Number, b: Number) -> bool | None:
     readings = [(x, y) for x in ((a.value, a.unit), *a.others) for y in ((b.value, b.unit), *b.others)]
     if any(_equal(x, y) for x, y in readings):
         return None
+    if any(_close(x, y) for x, y in readings):
+        return None  # 3.14 may be 3.1416; 2012 is not 2013
     common = _in_common_unit((a.value, a.unit), (b.value, b.unit))
     if common is None:
         return None if {dimension(a.unit), dimension(b.unit)} <= TEMPERATURES else False
     x, y = sorted(common, key=abs)
     if not a.unit and not b.unit and abs(x) < 1 and x * 100 == y and x:
         return None  # a share, and the same in per cent
-    rounded = (x.denominator, y.denominator) != (1, 1) and abs(x - y) * 100 <= max(abs(x), abs(y))
-    return None if rounded else False  # 3.14 may be 3.1416; 2012 is not 2013
+    return False
 
 
 _Reading = tuple[Fraction, str]
@@ -109,6 +111,14 @@ _Reading = tuple[Fraction, str]
 def _equal(a: _Reading, b: _Reading) -> bool:
     common = _in_common_unit(a, b)
     return common is not None and common[0] == common[1]
+
+
+def _close(a: _Reading, b: _Reading) -> bool:
+    """Whether one may be the other one rounded."""
+    common = _in_common_unit(a, b)
+    if common is None or (common[0].denominator, common[1].denominator) == (1, 1):
+        return False
+    return abs(common[0] - common[1]) * 100 <= max(map(abs, common))
 
 
 def _in_common_unit(a: _Reading, b: _Reading) -> tuple[Fraction, Fraction] | None:
@@ -122,13 +132,14 @@ def _in_common_unit(a: _Reading, b: _Reading) -> tuple[Fraction, Fraction] | Non
 
 # From text to tokens
 
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 _INDEX = re.compile("(?<=.)(?=[₀-₉])")  # "5₂" is not 52
 _VULGAR = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
 _PLAIN = str.maketrans(
     {
         "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "٫": ".", "٬": ",", "’": "'",
-        "×": "x", "·": "x", "⋅": "x",
+        "×": "x", "·": "x", "⋅": "x", "٪": "%", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"',
     }
 )  # fmt: skip
 _LATEX = (
@@ -150,7 +161,10 @@ _TIMES_TEN = re.compile(r"(?<=[0-9])\s*[x*]\s*10\s*\^\s*\(?([-+]?[0-9]+)\)?")
 _POWER = re.compile(r"(?<=[0-9])[ \t]*(?:\^|(?<! )\*\*)[ \t]*(?=[-+0-9{(])")
 _OPERATOR = re.compile(r"(?<=[0-9])[ \t]*([/x*÷])[ \t]*(?=[0-9])|(?<=[0-9])[ \t]+(:)[ \t]+(?=[0-9])")
 _EQUATION = re.compile(r"(?<=[\w)}])=(?=[-+\w({$\\])")
-_BETWEEN = re.compile(r"(?:(?<=\S)[,;:]|(?<=[0-9])[.!?])(?=\s+[-+$(]*[0-9])")  # two numbers
+_BETWEEN = re.compile(  # two numbers: a comma, a bracket, the end of a line
+    r"(?:(?<=\S)[,;:]|(?<=[0-9])[.!?])(?=\s+[-+$(]*[0-9])|(?<=[0-9])(?=[ \t]+\([-+$]*[0-9])"
+    r"|(?<=\S)(?=[ \t]*\n\s*[-+$(]*[0-9])"
+)
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _AROUND_CJK = re.compile(f"(?<=[0-9.%])(?=[{_CJK}])|(?<=[{_CJK}])(?=[-+$0-9{_CJK}])")
 _CJK_UNITS = {
@@ -168,6 +182,7 @@ _STOPS = ",;:!?。、"
 
 def _tokens(text: str) -> list[str]:
     """The words of a text in plain characters, without marks and punctuation at their ends."""
+    text = INVISIBLE.sub("", text)
     text = _SUPERSCRIPT.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
     text = _GROUPS.sub("", _INDEX.sub("_", _VULGAR.sub(" ", text)))
     text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
@@ -183,8 +198,8 @@ def _tokens(text: str) -> list[str]:
     text = _TIMES_TEN.sub(r"e\1", _POWER.sub("^", text))
     text = _EQUATION.sub(" = ", _OPERATOR.sub(r"\1\2", _AROUND_CJK.sub(" ", text)))
     tokens: list[str] = []
-    for word in _BETWEEN.sub(" , ", text).split():
-        if word in (",", "=") and tokens:
+    for word in _BETWEEN.sub(lambda found: " , " if found[0] == "," else " ; ", text).split():
+        if word in (",", ";", "=") and tokens:
             tokens.append(word)
             continue
         token = word.rstrip("." + _STOPS + _MARKS).lstrip("=~≈" + _STOPS + _MARKS)
@@ -369,6 +384,7 @@ _OPERATORS = {
     "to", "through", "until", "till", "by", "-", "—", "x", "*", "+", "/", "÷", ":", "^", "±", "+/-", "plus",
     "minus", "times", "divided by", "to the", "to the power of", "and", "&",
 }  # fmt: skip
+_PLACES = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th", "0th")
 _OF = {"of", "of the", "out of", "out of the"}  # "3 of the 12" is 3
 # What stands directly before a number, or after it, and makes it a bound, a part or something else.
 _BEFORE = re.compile(
@@ -380,16 +396,16 @@ _BEFORE = re.compile(
 _AFTER = re.compile(
     r"(?:or (?:more|less|fewer|so|above|below|higher|lower|greater|larger|smaller|over|under)"
     r"|and (?:up|above|more|over|below|under)|at (?:least|most)|below zero|squared|cubed|plus|±|\+/-"
-    r"|\\?(?:pi|sqrt)\b.*|[π√].*|(?:hundredth|thousandth|millionth|billionth)s?|grand"
+    r"|\\?(?:pi|sqrt)\b.*|[π√].*|(?:hundredth|thousandth|millionth|billionth)s?|grand|something"
     r"|per mille|basis points?)(?:$|\s)"
 )
-_VAGUE = {"-ish", "-odd", "-plus"}
+_VAGUE = {"-ish", "-odd", "-plus", "-some", "-something"}
 
 
 def _joins_numbers(link: str, before: Number | None, number: Number | None) -> bool:
     """Whether the words between two numbers make them one thing: a range, a choice, a calculation."""
     if before is not None and number is not None and compare_numbers(before, number) is True:
-        return link not in ("", "=", ",") and link in _OPERATORS
+        return link not in ("", "=", ",", ";") and link in _OPERATORS
     if link in _OF:
         return before is None or before.value.denominator > 1 or before.unit == "%"
     one_in_five = link == "in" and before is not None and before.value == 1
@@ -397,6 +413,11 @@ def _joins_numbers(link: str, before: Number | None, number: Number | None) -> b
 
 
 _BEFORE_PRONOUN = {"the", "no", "this", "that", "which", "any", "each", "every", "other", "another", "some"}
+_ARTICLES = {"a", "an", "the", "this", "that", "another", "every"}
+_NO_ADJECTIVES = {
+    "is", "are", "only", "exactly", "just", "answer", "total", "number", "count", "result", "sum",
+    "value", "to",
+}  # fmt: skip
 _AFTER_PRONOUN = {"of", "on", "in", "at", "with", "that", "who", "which", "another", "side"}
 
 
@@ -408,7 +429,9 @@ def _is_pronoun(tokens: list[str], at: int, end: int) -> bool:
     after = tokens[end].lower() if end < len(tokens) else ""
     if after == "in" and end + 1 < len(tokens) and _number_at(tokens, end + 1)[1] > end + 1:
         return False  # one in five
-    return before in _BEFORE_PRONOUN or after in _AFTER_PRONOUN
+    two_before = tokens[at - 2].lower() if at > 1 else ""
+    red_one = not after and two_before in _ARTICLES and before not in _NO_ADJECTIVES
+    return red_one or before in _BEFORE_PRONOUN or after in _AFTER_PRONOUN or before.endswith(_PLACES)
 
 
 def _is_changed(tokens: list[str], at: int, end: int) -> bool:

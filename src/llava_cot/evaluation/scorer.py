@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
@@ -21,6 +22,9 @@ from llava_cot.models.base import Model, Prompt, Sampling, seed_of
 # first) and the whole text are for models that were not trained on stages.
 AnswerSource = Literal["conclusion", "last-line", "whole"]
 ANSWER_SOURCES: tuple[AnswerSource, ...] = get_args(AnswerSource)
+
+_THOUGHTS = re.compile(r"\s*(?:<(?:think|thinking|thought)>|\[THINK\]|◁think▷)")
+_END_OF_THOUGHTS = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
 
 _T = TypeVar("_T")
 _RETRIES = 2  # of a call to a model that fails
@@ -101,8 +105,11 @@ async def score_answer(
 
 
 def without_thinking(reply: str) -> str:
-    """What a scorer says after its thoughts, which may name other answers."""
-    return reply.rpartition("</think>")[2].strip() if "</think>" in reply else reply
+    """What a scorer says after its thoughts, which may name other answers; nothing if they do not end."""
+    *thoughts, said = _END_OF_THOUGHTS.split(reply)
+    if thoughts:
+        return said.strip()
+    return "" if _THOUGHTS.match(reply) else reply
 
 
 class FolderScores:

@@ -158,9 +158,17 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+def _by_id(rows: Iterable[Sequence[Any]]) -> dict[Any, list[str]]:
+    """The rest of each row by its id, in one order; several records may have one id."""
+    found: dict[Any, list[str]] = {}
+    for id, *rest in rows:
+        found.setdefault(id, []).append(json.dumps(rest))
+    return {id: sorted(rests) for id, rests in found.items()}
+
+
 def changes(before: Iterable[Sequence[Any]], now: Iterable[Sequence[Any]]) -> str:
     """What differs between the rows of a run (id, digest and more) and those of its start, in words."""
-    old, new = ({row[0]: list(row[1:]) for row in rows} for rows in (before, now))
+    old, new = (_by_id(rows) for rows in (before, now))
     parts = []
     for what, ids in (
         ("changed", [id for id in old if id in new and old[id] != new[id]]),

@@ -125,6 +125,33 @@ def test_parquet_with_bytes_gives_what_jsonl_with_paths_gives(tmp_path: Path) ->
         ({"messages": {"role": "user"}}, "`messages` is an object, not a list"),
         ({"conversations": [{"from": "gpt", "value": "x"}]}, "the user first"),
         ({"conversations": [{"from": "human", "value": "x"}] * 2}, "must alternate"),
+        (message("<video>x", videos=["a.mp4"]), "`videos` is not empty"),
+        (message("x") | {"conversations": [{"from": "human", "value": "x"}]}, "keep one of them"),
+        (
+            {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{}]}]},
+            "`messages[1].tool_calls` is not supported",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "x"},
+                    {"role": "assistant", "weight": 0},
+                ]
+            },
+            "`messages[1].weight` is not supported",
+        ),
+        (
+            message([{"type": "text", "text": "x", "image": "a.png"}]),
+            "`messages[0].content[0].image` is in a part of type text",
+        ),
+        (
+            {
+                "image": "a.png",
+                "conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "<image>"}],
+            },
+            "in a message that is not of the user",
+        ),
+        (message("x", img="a.png"), "`img` is no field that is read; is it `image`?"),
         ({"conversations": [{"from": "system", "value": "x"}]}, "the conversation is empty"),
         ({"text": "x"}, "there is no conversation"),
         ({"conversations": [{"value": "x"}]}, "`conversations[0].from` is missing"),

@@ -145,6 +145,7 @@ def test_the_prompt_of_words_has_the_right_option_with_its_text() -> None:
         (WORDS, "couch", "It is a couch.", 1),
         (WORDS, "couch", "sofa", None),
         (WORDS, "red", "blue", 0),
+        (WORDS, "none", "0", None),
     ],
 )
 def test_rules_for_free_answers(rule: ComparisonRule, answer: str, said: str, worth: int | None) -> None:
@@ -175,7 +176,8 @@ def test_options_of_own_questions(
 
 
 @pytest.mark.parametrize(
-    ("said", "worth"), [("B", 1), ("a ball", 1), ("B. a ball", 1), ("A", 0), ("a tube", 0)]
+    ("said", "worth"),
+    [("B", 1), ("a ball", 1), ("B. a ball", 1), ("A", 0), ("a tube", 0), ("b", 1)],
 )
 def test_exact_with_options(said: str, worth: int) -> None:
     assert EXACT.match(CHOICE, said) == AnswerScore(worth, "match", said.casefold().removeprefix("a "))

@@ -133,11 +133,16 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     if not isinstance(row, Mapping):
         raise DataError("a row is an object with `conversations` or `messages`")
     check_names(row)
+    for name in ("videos", "audios"):
+        if row.get(name):
+            raise DataError(f"`{name}` is not empty, and only texts and pictures can be read")
+    if row.get("conversations") and row.get("messages"):
+        raise DataError("there are both `conversations` and `messages`; keep one of them")
     messages = _messages(row)
     system = [text_field(row, "system", "", "")]
     system += [message.text for message in messages if message.role == "system"]
     talk = [message for message in messages if message.role != "system"]
-    images = _placed(talk, picture_values(row))
+    images = _placed(messages, picture_values(row))
     turns = _turns(talk)
     return Conversation(_hinted(turns, row.get("hints")), images, "\n".join(filter(None, system)))
 
@@ -161,6 +166,9 @@ def _messages(row: Mapping[str, Any]) -> list[_Message]:
                 role = _ROLES.get(named)
                 if role is None:
                     raise DataError(f"`{at}{speaker}` is {named!r}, not one of {', '.join(_ROLES)}")
+                for name, value in (("tool_calls", None), ("weight", 1)):
+                    if message.get(name) not in (None, [], value):
+                        raise DataError(f"`{at}{name}` is not supported; remove the field, or the row")
                 found = _content(message, content, at, role)
                 if found.images and role != "user":
                     raise DataError(
@@ -181,6 +189,8 @@ def _content(message: Mapping[str, Any], name: str, at: str, role: str) -> _Mess
         where = f"{at}{name}[{number}]."
         kind = text_field(part, "type", where)
         if kind == "text":
+            if other := next((key for key in ("image", "image_url") if part.get(key)), None):
+                raise DataError(f"`{where}{other}` is in a part of type text; make it a part of its own")
             text, marks = _marked(text_field(part, "text", where), role)
             texts.append(text if not texts[-1] or texts[-1].endswith(PLACE) else f"\n{text}")
             images += marks
@@ -219,11 +229,14 @@ def _placed(messages: Sequence[_Message], named: list[Any]) -> tuple[Any, ...]:
     Where all come before the first question, the places are removed from the texts. Raises DataError.
     """
     users = [message for message in messages if message.role == "user"]
+    others = any(IMAGE_MARK in message.text for message in messages if message.role != "user")
     marks = sum(image is None for message in users for image in message.images)
     if marks > len(named):
         raise DataError(f"the texts mark {marks} pictures ({IMAGE_MARK}), and there are {len(named)}")
     if users and marks < len(named):
         first = users[0]
+        if others:
+            raise DataError(f"a picture is marked ({IMAGE_MARK}) in a message that is not of the user")
         if marks and (marks > _leading(first.text) or any(user.images for user in users[1:])):
             raise DataError(
                 f"the texts mark {marks} of {len(named)} pictures ({IMAGE_MARK}); mark all, or none"
