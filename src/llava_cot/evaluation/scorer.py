@@ -106,9 +106,9 @@ async def score_answer(
 
 def without_thinking(reply: str) -> str:
     """What a scorer says after its thoughts, which may name other answers; nothing if they do not end."""
-    *thoughts, said = _END_OF_THOUGHTS.split(reply)
+    *thoughts, rest = _END_OF_THOUGHTS.split(reply)
     if thoughts:
-        return said.strip()
+        return rest.strip()
     return "" if _THOUGHTS.match(reply) else reply
 
 
