@@ -64,6 +64,7 @@ $5.30 | 5 dollars and 30 cents
 5 m/s^2 | 5 m/s²
 35000 | 3万5千 | 3万5000
 120000000 | 1亿2000万
+123456789 | 1亿2345万6789
 5 kg | 5千克 | 5公斤
 """
 DIFFERENT = """
@@ -323,6 +324,10 @@ def test_any_text_is_taken(text: str) -> None:
         "$" * 50_000 + "1",
         "twenty-one " * 20_000,
         "1/" * 50_000,
+        "3万" * 10_000,
+        "5 ft 2 inches and " * 2_000,
+        "one in " * 5_000,
+        "3" + " (" * 50_000,
     ],
 )
 def test_long_texts_take_time_in_proportion(text: str) -> None:

@@ -51,7 +51,7 @@ _NESTED = 3
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 
 _INTRODUCTION = re.compile(
-    r"\W*(?:(?:so|therefore|thus|hence),? )?(?:the )?(?:final |correct )?(?:answer|result)(?: is)?"
+    r"\A\W*+(?:(?:so|therefore|thus|hence),? )?(?:the )?(?:final |correct )?(?:answer|result)(?: is)?"
     r"(?: is|\W*:| =)\W*?(?=[\w+-])",
     re.IGNORECASE,
 )

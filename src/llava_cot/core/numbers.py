@@ -288,13 +288,20 @@ def _one_unit_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
 
 def _scaled(tokens: list[str], value: Fraction, at: int) -> tuple[Fraction, int]:
     """A value times the scale words that follow it, and where they end; "3万5千" is 35,000."""
-    while at < len(tokens) and (scale := SCALES.get(tokens[at].lower())):
-        value, at = value * scale, at + 1
-        if not tokens[at - 1].isascii() and at < len(tokens) and tokens[at].isdigit():
-            rest, end = _scaled(tokens, Fraction(tokens[at]), at + 1)
-            if rest < scale:
-                return value + rest, end
-    return value, at
+    total, least = Fraction(0), Fraction(10) ** _MAX_EXPONENT
+    while True:
+        size, start = Fraction(1), at
+        while at < len(tokens) and (scale := SCALES.get(tokens[at].lower())) and size < least:
+            size, at = size * scale, at + 1
+        total, least = total + value * size, size
+        more = at > start and not tokens[at - 1].isascii() and at < len(tokens) and tokens[at].isdigit()
+        if not more or len(tokens[at]) > _MAX_LENGTH:
+            return total, at
+        value, end = Fraction(tokens[at]), at + 1
+        after = SCALES.get(tokens[end].lower(), 1) if end < len(tokens) else 1
+        if value * after >= least:
+            return total, at
+        at = end
 
 
 def _digits_at(tokens: list[str], at: int) -> tuple[Number | None, int]:
