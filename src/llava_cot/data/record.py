@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from json import dumps
 from math import isfinite
@@ -241,7 +242,14 @@ _OTHER_NAMES = {
     "image_url": "image", "image_id": "image",
 }  # fmt: skip
 _FIELDS = ("question", "answer", "options", "hints", "image", "images", "conversations")
+_LONGEST = 40  # characters of a name that are compared
 _ONE_OPTION = re.compile(r"(?:option|choice|opt)[ _-]?[a-z0-9]|[a-z]", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def _similar_field(name: str) -> str | None:
+    """The field whose name a misspelt one resembles; none for "question_id" and the like."""
+    return None if "_" in name else next(iter(get_close_matches(name, _FIELDS, 1, 0.8)), None)
 
 
 def check_names(line: Mapping[str, Any], *others: str) -> None:
@@ -259,8 +267,7 @@ def check_names(line: Mapping[str, Any], *others: str) -> None:
         plain = str(name).strip().lower()
         if name in known or value is None or value == "":
             continue
-        similar = [] if "_" in plain else get_close_matches(plain, _FIELDS, 1, 0.8)
-        meant = _OTHER_NAMES.get(plain) or next(iter(similar), None)
+        meant = _OTHER_NAMES.get(plain) or _similar_field(plain[:_LONGEST])
         if name in letters and len(letters) > 1:
             meant = "options"
         if chat and meant not in ("image", "images"):
