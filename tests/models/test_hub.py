@@ -177,13 +177,13 @@ def test_an_evaluation_names_the_commit(hub: Hub) -> None:
 
 def test_a_model_that_changes_during_its_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hub.add("org/name", FILES)
-    asked = module._check_disk
+    asked = module.check_disk
 
     def change(*arguments: object) -> None:
         hub.add("org/name", FILES | {"config.json": b'{"new": 1}', "model.safetensors": WEIGHTS + b"new"})
         asked(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_check_disk", change)
+    monkeypatch.setattr(module, "check_disk", change)
     folder = fetch(HubName("org/name"))
     assert folder.name == first
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES

@@ -82,6 +82,10 @@ def evaluate(
             help="The scoring rule for questions of your own; or an old one of VLMEvalKit: choice-0.0.20.",
         ),
     ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Download no file of a benchmark, but say where it is to be had."),
+    ] = False,
     model_name: ModelName = None,
     adapter: Adapters = None,
     merge: Merge = True,
@@ -146,7 +150,9 @@ def evaluate(
     folder, data = Path(out), Path(root) if root else None
     check_store_folder(folder)
     plan = EvalPlan(
-        benchmarks=tuple(open_benchmark(name, data, rule) for name in dict.fromkeys(benchmarks)),
+        benchmarks=tuple(
+            open_benchmark(name, data, rule, download=not offline) for name in dict.fromkeys(benchmarks)
+        ),
         models=plan_models(
             model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray,
             known=named.opened, adapters=adapter or (), merge=merge, trust_remote_code=trust_remote_code,

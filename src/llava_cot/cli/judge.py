@@ -99,7 +99,7 @@ def calibrate(
     else:
         if len(given) > 1:
             raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
-        benchmark = open_benchmark(given[0])
+        benchmark = open_benchmark(given[0], download=True)
         spec = read_resources(resources, device=device, dtype=dtype)
         request = make_request("best-of-n", n=1, judge=judge, sampling=sampling, fmt=fmt, resources=spec)
         spec = for_requests(spec, [request])

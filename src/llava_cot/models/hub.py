@@ -198,7 +198,7 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
     parts: list[str] = []
     if INDEX in files:
         if not (folder / INDEX).is_file():
-            hf_hub_download(name.repo, INDEX, revision=commit, tqdm_class=_bar())
+            hf_hub_download(name.repo, INDEX, revision=commit, tqdm_class=progress_bar())
         parts = _parts(folder / INDEX)
         wanted.append(INDEX)
     elif WEIGHTS in files:
@@ -213,11 +213,12 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
     unchecked = repository / f"unchecked-{commit}"  # there while files of this commit are
     missing = [file for file in wanted if not (folder / file).is_file()]
     if missing:
-        _check_disk(name, repository, missing, files)
+        size = sum(files[file].size for file in missing)
+        check_disk(str(name), repository, size)
         repository.mkdir(parents=True, exist_ok=True)
         write_whole(unchecked, json.dumps(sorted({*missing, *_listed(unchecked)})))
-        _announce(name, commit, missing, files)
-        snapshot_download(name.repo, revision=commit, allow_patterns=wanted, tqdm_class=_bar())
+        announce(f"downloading {name} ({commit[:7]}): {plural(len(missing), 'file')}, {shown_bytes(size)}")
+        snapshot_download(name.repo, revision=commit, allow_patterns=wanted, tqdm_class=progress_bar())
     if unchecked.is_file():
         _check_sums(name, folder, files, [file for file in _listed(unchecked) if file in wanted])
         unchecked.unlink(missing_ok=True)
@@ -263,26 +264,26 @@ def _no_weights(name: HubName, files: Iterable[str]) -> str:
     return f"{name} has no {WEIGHTS} and no {ADAPTER}; name a repository with safetensors weights"
 
 
-def _check_disk(name: HubName, place: Path, missing: Sequence[str], files: Mapping[str, _File]) -> None:
-    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
-    size, free = sum(files[file].size for file in missing), shutil.disk_usage(there).free
+def check_disk(what: str, place: Path, size: int) -> None:
+    """Raise ModelError if a download to a folder, which need not be there yet, does not fit on its disk."""
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
     if size > free:
         raise ModelError(
-            f"{name} needs {_bytes(size)}, and the disk of {there} has {_bytes(free)} free; make room, or "
-            "name a folder on another disk in HF_HOME"
+            f"{what} needs {shown_bytes(size)}, and the disk of {there} has {shown_bytes(free)} free; make "
+            "room, or name a folder on another disk in HF_HOME (models) or LMUData (benchmarks)"
         )
 
 
-def _announce(name: HubName, commit: str, missing: Sequence[str], files: Mapping[str, _File]) -> None:
+def announce(text: str) -> None:
     """Say what is about to be downloaded, where huggingface_hub will show its progress bars."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
     out = _terminal()
     if are_progress_bars_disabled() or out is None:
         return
-    size = _bytes(sum(files[file].size for file in missing))
     start = "\r\x1b[K" if out.isatty() else ""  # over a line of status
-    out.write(f"{start}downloading {name} ({commit[:7]}): {plural(len(missing), 'file')}, {size}\n")
+    out.write(f"{start}{text}\n")
     out.flush()
 
 
@@ -291,7 +292,7 @@ def _terminal() -> Any:
     return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
 
-def _bar() -> Any:
+def progress_bar() -> Any:
     """huggingface_hub's progress bar, on terminals alone."""
     from huggingface_hub.utils.tqdm import tqdm
 
@@ -305,7 +306,8 @@ def _bar() -> Any:
     return Bar
 
 
-def _bytes(size: int) -> str:
+def shown_bytes(size: int) -> str:
+    """A size in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

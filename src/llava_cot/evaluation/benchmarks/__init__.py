@@ -107,7 +107,9 @@ BENCHMARKS.add("scenes", scenes)
 BENCHMARKS.add("easy-vqa", easy_vqa)
 
 
-def open_benchmark(name: str, root: Path | None = None, rule: str | None = None) -> Benchmark:
+def open_benchmark(
+    name: str, root: Path | None = None, rule: str | None = None, *, download: bool = False
+) -> Benchmark:
     """Open a benchmark. Its questions and pictures are read when they are needed.
 
     Args:
@@ -117,6 +119,7 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
             names, or VLMEvalKit's own.
         rule: For a path: the name of the scoring rule. For a benchmark of VLMEvalKit with choices: its rule
             in an older version ("choice-0.0.20").
+        download: Download a file of VLMEvalKit's that is missing, unless HF_HUB_OFFLINE is set.
 
     Raises:
         DataError: for an unknown name, a missing file, or a rule for a benchmark that has its own.
@@ -134,14 +137,14 @@ def open_benchmark(name: str, root: Path | None = None, rule: str | None = None)
             )
         return _open_own(path, rule)
     if table is not None and rule in (known := _rules_of(table)):
-        return replace(open_table(table, root), rule=known[rule])
+        return replace(open_table(table, root, download=download), rule=known[rule])
     if rule is not None:
         own = (
             f" (or {' or '.join(list(known)[1:])} for {name})" if table is not None and len(known) > 1 else ""
         )
         raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own{own}")
     if table is not None:
-        return open_table(table, root)
+        return open_table(table, root, download=download)
     if name.startswith("scenes:"):
         return scenes(name.partition(":")[2])
     opened: Benchmark = BENCHMARKS[name]()

@@ -18,22 +18,13 @@ from llava_cot.core.files import home_path
 from llava_cot.data.record import Picture, Record, pictures_until
 from llava_cot.data.sources.tsv import parse_list, read_tsv, tsv_rows
 from llava_cot.errors import DataError
+from llava_cot.evaluation.benchmarks.fetching import URLS, fetch_file
 from llava_cot.evaluation.scoring.choice import INDEX_STEP, ChoiceRule, CircularRule, rotations
 from llava_cot.evaluation.scoring.mathvista import MathVistaRule
 from llava_cot.evaluation.scoring.mmvet import MMVetRule
 from llava_cot.evaluation.scoring.yes_no import HallusionRule
 from llava_cot.evaluation.types import Benchmark, BenchmarkItem, ScoringRule
 
-# `DATASET_URL` in `vlmeval/dataset/image_*.py` of ms-vlmeval 0.0.20.
-_HOME = "https://opencompass.openxlab.space/utils"
-URLS = {
-    f"{name}.tsv": f"{_HOME}/{folder}/{name}.tsv"
-    for folder, names in (
-        ("VLMEval", "MMStar AI2D_TEST AI2D_TEST_NO_MASK HallusionBench MMVet MathVista_MINI"),
-        ("benchmarks/MMBench", "MMBench_DEV_EN_V11 MMBench_TEST_EN_V11"),
-    )
-    for name in names.split()
-}
 _VARIABLES = ("LMUData", "LMUDataRoot")  # VLMEvalKit reads the first, in a function with the second's name
 
 
@@ -239,16 +230,16 @@ TABLES = {
 }  # fmt: skip
 
 
-def open_table(table: TsvBenchmark, root: Path | None = None) -> Benchmark:
-    """Open a public benchmark; see `open_benchmark` for `root`. Raises DataError."""
-    file = _find_file(table.files, root)
+def open_table(table: TsvBenchmark, root: Path | None = None, *, download: bool = False) -> Benchmark:
+    """Open a public benchmark; see `open_benchmark` for `root` and `download`. Raises DataError."""
+    file = _find_file(table.files, root, download)
     if table.check is not None:
         table.check(file)
     return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule, table.note)
 
 
-def _find_file(names: Sequence[str], root: Path | None) -> Path:
-    """Return the first of these files that is there. Raises DataError with the download URL."""
+def _find_file(names: Sequence[str], root: Path | None, download: bool) -> Path:
+    """Return the first of these files that is there, or is downloaded. Raises DataError with its URL."""
     named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
     folder = home_path(root or named)
     if folder.is_file() and folder.name in names:
@@ -256,6 +247,11 @@ def _find_file(names: Sequence[str], root: Path | None) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
+    if download and (root is None or folder.is_dir()):
+        from huggingface_hub import constants
+
+        if not constants.HF_HUB_OFFLINE:
+            return fetch_file(names[0], folder)
     raise DataError(
         f"there is no {' and no '.join(names)} in {folder}; download {URLS[names[0]]} into it, or set the "
         f"environment variable {_VARIABLES[0]} to the folder that has it"
