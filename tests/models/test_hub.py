@@ -326,6 +326,14 @@ def test_a_link_that_leads_out_of_the_cache(hub: Hub, tmp_path: Path) -> None:
     assert "leads out of the cache" in refused("org/name")
 
 
+def test_a_hub_that_names_a_file_of_the_users(hub: Hub, tmp_path: Path) -> None:
+    hub.add("org/name", FILES)
+    (tmp_path / "precious").write_text("mine")
+    hub.etag = "../../../../precious"  # where huggingface_hub keeps a file in its cache
+    assert "leads out of the cache" in refused("org/name")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
 def test_a_server_that_is_no_hub(hub: Hub) -> None:
     commit = hub.add("org/name", FILES)
     hub.repos["org/name"].refs["main"] = "../../../x"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -36,6 +37,7 @@ from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 from llava_cot.train.trainer import answer_loss
 from llava_cot.train.training_run import train
+from llava_cot.train.weights import name_base
 
 Folders = Callable[[str], Path]
 
@@ -226,6 +228,15 @@ def test_an_adapter_is_saved_and_merged(folders: Folders, data: Path, tmp_path: 
     assert all(torch.allclose(opened[name], weights, atol=1e-6) for name, weights in expected.items())
     with pytest.raises(DataError, match="is an adapter; merge it into its model"):
         train(recipe(out / "adapter", data, tmp_path / "again"))
+
+
+def test_an_adapter_names_its_base_on_the_hub(tmp_path: Path) -> None:
+    config = SimpleNamespace(base_model_name_or_path="/cache/snapshots/1", revision=None)
+    name_base(SimpleNamespace(peft_config={"default": config}), "org/name@v1")
+    assert (config.base_model_name_or_path, config.revision) == ("org/name", "v1")
+    config.base_model_name_or_path = "/folder"
+    name_base(SimpleNamespace(peft_config={"default": config}), str(tmp_path))
+    assert config.base_model_name_or_path == "/folder"
 
 
 def test_what_is_frozen_stays(folders: Folders, data: Path, tmp_path: Path) -> None:

@@ -219,10 +219,10 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
         write_whole(unchecked, json.dumps(sorted({*missing, *_listed(unchecked)})))
         announce(f"downloading {name} ({commit[:7]}): {plural(len(missing), 'file')}, {shown_bytes(size)}")
         snapshot_download(name.repo, revision=commit, allow_patterns=wanted, tqdm_class=progress_bar())
+    _check_inside(folder, wanted)
     if unchecked.is_file():
         _check_sums(name, folder, files, [file for file in _listed(unchecked) if file in wanted])
         unchecked.unlink(missing_ok=True)
-    _check_inside(folder, wanted)
     if name.revision != commit:
         reference = repository / "refs" / (name.revision or constants.DEFAULT_REVISION)
         with suppress(OSError, ValueError):  # a cache that may only be read

@@ -142,7 +142,7 @@ def _by_name(found: CheckpointFiles) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        if hub_name(found.name) is None or str(found.folder) not in str(error):
+        if hub_name(found.name) is None or found.adapters or str(found.folder) not in str(error):
             raise
         raise ModelError(str(error).replace(str(found.folder), found.name)) from None
 
