@@ -191,3 +191,11 @@ async def test_all_replies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch
             assert len(reply["choices"][0]) == 400_000
         assert made._arriving == 0
         assert len((await post(made))["choices"]) == 1
+
+
+async def test_a_usage_that_cannot_be_holds_up_no_later_request() -> None:
+    content = json.dumps({"choices": [0], "usage": {"total_tokens": 10**9}}).encode()
+    async with client(body(content)) as made:
+        for _ in range(2):
+            await post(made)
+        assert made._tokens_per_request is not None and made._tokens_per_request <= 200

@@ -64,6 +64,7 @@ MAX_REPLIES_BYTES = 256_000_000
 # Commas and opening brackets in one, which bound the objects that it is parsed into.
 MAX_REPLY_VALUES = 3_000_000
 _ERROR_BYTES = 65_536  # that are read of an error
+_OVER = 20  # times the estimate are counted at most: one lie would hold up all later requests
 _PER_LINE = 100  # bytes that a line of a stream counts for besides its own, since each takes time
 _OTHER_FIELDS = ("data:", "event:", "id:", "retry:", ":")  # of an event; the last is a comment
 _QUOTED = 300  # characters of a body that is no JSON
@@ -239,7 +240,7 @@ class HttpClient:
                 raise _Transient("its reply is not JSON") from None
             if not isinstance(reply, dict) or not isinstance(reply.get(needs), list):
                 self._explain(read_error(reply), f"its reply has no {needs}")
-            self._count(sent, reply)
+            self._count(sent, reply, tokens)
             return reply
 
         return await self._send(method, path, content, tokens, read, fields, probed)
@@ -276,7 +277,7 @@ class HttpClient:
                             continue  # an event of another kind, such as a ping
                     if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
                         self._explain(read_error(chunk), "an event of its reply has no choices")
-                    self._count(sent, chunk)
+                    self._count(sent, chunk, tokens)
                     on_chunk(chunk)
             if done:
                 return
@@ -284,7 +285,7 @@ class HttpClient:
             whole = as_chunk(found)
             if whole is None:
                 self._explain(None if found is None else read_error(found), "its reply was cut off")
-            self._count(sent, whole)
+            self._count(sent, whole, tokens)
             on_chunk(whole)
 
         await self._send("POST", path, content, tokens, read, fields)
@@ -417,11 +418,11 @@ class HttpClient:
         except ValueError:
             return None
 
-    def _count(self, sent: SentRequest, reply: Json) -> None:
-        """Replace the guess by the usage that the server reports."""
+    def _count(self, sent: SentRequest, reply: Json, estimated: int) -> None:
+        """Replace the guess by the usage that the server reports, as far as that can be."""
         total = token_count(reply, "total_tokens")
         if total is not None:
-            sent.tokens = total
+            sent.tokens = min(total, _OVER * estimated)
             before = sent.tokens if self._tokens_per_request is None else self._tokens_per_request
             self._tokens_per_request = 0.9 * before + 0.1 * sent.tokens
 
