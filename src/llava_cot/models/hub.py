@@ -37,6 +37,7 @@ _CODE = re.compile(r"[A-Za-z_]\w*\.py", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _INDEX_BYTES = 2**26
 _CHUNK = 2**22
+_PATIENCE = 10.0  # seconds until the hub counts as not reachable
 _HASHED_AT_ONCE = 4
 
 
@@ -87,7 +88,9 @@ def fetch(name: HubName, *, code: bool = False) -> Path:
         return _cached(name, "HF_HUB_OFFLINE is set: unset it to download the model")
     try:
         with _in_words(name):
-            info = HfApi().model_info(name.repo, revision=name.revision, files_metadata=True)
+            info = HfApi().model_info(
+                name.repo, revision=name.revision, files_metadata=True, timeout=_PATIENCE
+            )
     except _Unreachable as error:
         return _cached(name, str(error))
     try:
@@ -111,7 +114,7 @@ def data_set_commit(name: HubName) -> str:
         )
     try:
         with _in_words(name, "data set"):
-            commit = str(HfApi().dataset_info(name.repo, revision=name.revision).sha)
+            commit = str(HfApi().dataset_info(name.repo, revision=name.revision, timeout=_PATIENCE).sha)
     except _Unreachable as error:
         raise ModelError(f"the data set {name} cannot be read, since {error}; try again later") from None
     if not _COMMIT.fullmatch(commit):

@@ -42,13 +42,13 @@ def refusal(path: str) -> str:
 
 
 def test_a_revision_is_read_and_stays_while_the_branch_moves(hub: Hub) -> None:
-    hub.add("org/numbers", {"train.jsonl": rows("2")})
+    commit = hub.add("org/numbers", {"train.jsonl": rows("2")})
     newest = open_source(SourceEntry(source="hf", path="org/numbers"))
     first = open_source(SourceEntry(source="hf", path="org/numbers@v1"))
     hub.add("org/numbers", {"train.jsonl": rows("3")})
     assert {record.turns[0].answer for record in newest.records()} == {"2"}
     assert {record.turns[0].answer for record in first.records()} == {"1"}
-    assert first.home == "https://huggingface.co/datasets/org/numbers"
+    assert newest.home == f"https://huggingface.co/datasets/org/numbers/tree/{commit}"
 
 
 def test_a_sample_is_drawn(hub: Hub, tmp_path: Path) -> None:
@@ -56,6 +56,24 @@ def test_a_sample_is_drawn(hub: Hub, tmp_path: Path) -> None:
     recipe.write_text("sources:\n  - {source: hf, path: org/numbers@v1, count: 3}\n")
     report = sample(recipe, tmp_path / "out", lambda *_: None)
     assert report["drawn"] == 3
+
+
+def test_an_unfinished_sample_is_not_resumed_with_other_rows(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("sources:\n  - {source: hf, path: org/numbers@v1, count: 3}\n")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llava_cot.data.sampling.sample._write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sample(recipe, tmp_path / "out", lambda *_: None)
+    hub.add("org/numbers", {"train.jsonl": rows("2")}, ref="v1")
+    with pytest.raises(DataError, match="data sets that have changed on the Hub"):
+        sample(recipe, tmp_path / "out", lambda *_: None)
 
 
 def test_what_is_not_there_takes_a_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

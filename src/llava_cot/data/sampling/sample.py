@@ -108,7 +108,8 @@ def sample(recipe_file: str | Path, out: str | Path, on_progress: SamplingProgre
     opened = [(open_source(entry), entry.count) for entry in recipe.sources]
     queues = [_first_candidates(source, count, recipe.seed, on_progress) for source, count in opened]
     with Store(folder) as store:
-        _match_recipe(store, folder, recipe)
+        homes = [source.home for source in (*benchmarks, *(source for source, _ in opened))]
+        _match_recipe(store, folder, recipe, homes)
         (folder / QUESTIONS).unlink(missing_ok=True)
         pool = reading_threads()
         try:
@@ -148,15 +149,20 @@ def _is_complete(folder: Path, written: dict[str, Any]) -> bool:
     return False
 
 
-def _match_recipe(store: Store, folder: Path, recipe: DataRecipe) -> None:
-    """Check that an unfinished sample is of this recipe: of all of it but the counts. Raises DataError."""
+def _match_recipe(store: Store, folder: Path, recipe: DataRecipe, homes: list[str]) -> None:
+    """Check that an unfinished sample is of this recipe: of all of it but the counts. Raises DataError.
+
+    `homes` are the pages of its sources: that of a data set on the Hub names its commit.
+    """
     basis = recipe.model_dump(mode="json", exclude={"sources": {"__all__": {"count"}}})
+    basis["homes"] = homes
     digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
     settings = {"purpose": "sampling", "recipe": digest}
     known = store.settings()
     if known.get("purpose") == "sampling" and known != settings:
         raise DataError(
-            f"{folder} holds an unfinished sample of another recipe; name a new folder, or remove it"
+            f"{folder} holds an unfinished sample of another recipe, or of data sets that have changed on the Hub;"
+            " name a new folder, or remove it"
         )
     store.match_settings(settings)
 

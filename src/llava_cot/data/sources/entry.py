@@ -169,8 +169,10 @@ def open_source(entry: SourceEntry) -> OpenedSource:
     elif entry.source == "hf":
         from llava_cot.data.sources.hf import pinned_data_set, read_hf
 
-        home = "" if Path(path).exists() else f"https://huggingface.co/datasets/{path.partition('@')[0]}"
         path = pinned_data_set(path)
+        if not Path(path).exists():
+            repo, _, commit = path.partition("@")
+            home = f"https://huggingface.co/datasets/{repo}" + (f"/tree/{commit}" if commit else "")
         columns = {str(key): column for key, column in (entry.columns or {}).items()}
         read = partial(read_hf, path, entry.split or "train", entry.config, columns, label)
     elif entry.source == "tsv":
