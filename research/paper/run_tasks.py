@@ -63,6 +63,7 @@ def run_task(
         seeds=(task.seed,),
         limit=settings.limit,
         answer_source=task.answer_source,
+        stages="trained",  # an ablation without stages answers as it was trained to
         sampling=Sampling(max_tokens=settings.max_tokens),
         resources=resources,
     )

@@ -207,7 +207,7 @@ def sampled(**options: Any) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (refused(method="magic"), "no method 'magic'; choose one of single, majority, "),
+        (refused(method="magic"), "no method 'magic'; choose one of single, direct, majority, "),
         (refused(judge="reward"), "needs a reward model; pass one with --judge-model"),
         (
             refused(method="weighted-best-of-n", judge="self"),

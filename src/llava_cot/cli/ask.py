@@ -15,12 +15,12 @@ from llava_cot.cli.options import (
     CacheMb,
     Device,
     Dtype,
+    Format,
     Merge,
     ModelName,
     ModelSpec,
     NamingCommand,
     Quiet,
-    Stages,
     TrustRemoteCode,
     new_app,
     options_from,
@@ -55,7 +55,7 @@ def ask(
     search: SearchOptions,
     sampling: Sampling,
     resources: ResourceOptions,
-    stages: Stages = None,
+    format: Format = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     cache_mb: CacheMb = 2048,
@@ -69,8 +69,8 @@ def ask(
 ) -> None:
     """Answer a question about an image in stages."""
     from llava_cot.core.files import output_file
+    from llava_cot.core.format_file import read_format
     from llava_cot.core.question import Question
-    from llava_cot.core.stages import LLAVA_COT, make_format
     from llava_cot.search.ask import answer
     from llava_cot.search.request import make_request
     from llava_cot.search.resources import for_requests, read_resources
@@ -79,7 +79,7 @@ def ask(
     from llava_cot.view.terminal import LiveView
 
     target = output_file(trace) if trace else None
-    fmt = make_format(stages) if stages else LLAVA_COT
+    fmt = read_format(format)
     spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     request = make_request(**search.model_dump(), sampling=sampling, fmt=fmt, resources=spec)
     spec = for_requests(spec, [request])

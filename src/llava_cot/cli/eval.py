@@ -13,10 +13,11 @@ from llava_cot.cli.options import (
     AsJson,
     Device,
     Dtype,
+    Format,
     Merge,
     ModelName,
     Quiet,
-    Stages,
+    StagesOption,
     TrustRemoteCode,
     complete_benchmarks,
     complete_specs,
@@ -103,7 +104,8 @@ def evaluate(
     ] = None,
     sampling: Sampling,
     resources: ResourceOptions,
-    stages: Stages = None,
+    format: Format = None,
+    stages: StagesOption = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -113,7 +115,7 @@ def evaluate(
     from contextlib import closing, nullcontext
     from dataclasses import asdict
 
-    from llava_cot.core.stages import LLAVA_COT, make_format
+    from llava_cot.core.format_file import read_format
     from llava_cot.data.store import check_store_folder
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.plan import SERVER_AT_ONCE, EvalPlan, plan_models
@@ -134,11 +136,11 @@ def evaluate(
     if source is None:
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
     named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE)
-    fmt = make_format(stages) if stages else LLAVA_COT
+    fmt = read_format(format)
     requests = []
     for spec in specs:
         try:
-            requests.append(spec.request(sampling, fmt, named))
+            requests.append(spec.request(sampling, fmt, named, stages))
         except ValueError as error:
             raise ValueError(f"{spec.name}: {error}") from None
     named = for_requests(named, requests)
@@ -162,6 +164,7 @@ def evaluate(
         limit=limit,
         answer_source=source,
         fmt=fmt,
+        stages=stages,
         sampling=sampling,
         resources=named,
     )  # fmt: skip

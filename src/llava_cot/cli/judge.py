@@ -11,8 +11,8 @@ import typer
 from llava_cot.cli.options import (
     Device,
     Dtype,
+    Format,
     ModelName,
-    Stages,
     complete_scoring_judges,
     new_app,
     options_from,
@@ -61,7 +61,7 @@ def calibrate(
     limit: Annotated[int, typer.Option(min=2, metavar="K", help="The most questions.")] = 200,
     stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
     sampling: Sampling,
-    stages: Stages = None,
+    format: Format = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -70,7 +70,7 @@ def calibrate(
     from itertools import islice
 
     from llava_cot.core.files import output_file
-    from llava_cot.core.stages import LLAVA_COT, make_format
+    from llava_cot.core.format_file import read_format
     from llava_cot.data.preferences.from_traces import read_traces
     from llava_cot.evaluation.benchmarks import open_benchmark
     from llava_cot.evaluation.calibrate import make_calibration, sample_scores, scores_in_traces
@@ -82,7 +82,7 @@ def calibrate(
     from llava_cot.view.progress import ProgressDisplay
 
     target = output_file(out)
-    fmt = make_format(stages) if stages else LLAVA_COT
+    fmt = read_format(format)
     fmt.stage(stage)
     if judge not in JUDGES or not JUDGES[judge].scores:
         those = ", ".join(name for name, kind in JUDGES.items() if kind.scores)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from llava_cot.core.stages import STAGES_HELP, StagesChoice
+
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
@@ -46,9 +48,11 @@ TrustRemoteCode = Annotated[
         help="Run the code that the checkpoint brings, named first. It can do whatever you can.",
     ),
 ]
-Stages = Annotated[
-    str | None, typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer'.")
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer', or a YAML file."),
 ]
+StagesOption = Annotated[StagesChoice | None, typer.Option("--stages", help=STAGES_HELP)]
 CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]

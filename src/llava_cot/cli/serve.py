@@ -14,10 +14,11 @@ from llava_cot.cli.options import (
     CacheMb,
     Device,
     Dtype,
+    Format,
     Merge,
     ModelName,
     ModelSpec,
-    Stages,
+    StagesOption,
     TrustRemoteCode,
     new_app,
     options_from,
@@ -76,7 +77,8 @@ def serve(
         bool, typer.Option("--raw", help="Reply with the tagged text, not just the conclusion.")
     ] = False,
     resources: ResourceOptions,
-    stages: Stages = None,
+    format: Format = None,
+    stages: StagesOption = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     cache_mb: CacheMb = 2048,
@@ -85,7 +87,7 @@ def serve(
     with needs_extra("the server", "serve"):
         from llava_cot.server.api import api_url, listen, run_server
         from llava_cot.server.service import ServerSettings
-    from llava_cot.core.stages import LLAVA_COT, make_format
+    from llava_cot.core.format_file import read_format
     from llava_cot.search.resources import read_resources
 
     if served_model_name is not None and not _NAME.fullmatch(served_model_name):
@@ -94,7 +96,8 @@ def serve(
         )
     spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
     settings = ServerSettings(
-        fmt=make_format(stages) if stages else LLAVA_COT,
+        fmt=read_format(format),
+        stages=stages,
         max_running=at_once,
         max_waiting=max_waiting,
         time_limit=time_limit,

@@ -36,6 +36,15 @@ class Question:
     reference: str | None = None
 
 
+def answer_form(question: Question) -> str:
+    """The form of the answer that a prompt requests."""
+    letters = [letter for letter, _ in lettered(question.options)]
+    if not letters:
+        return "the answer alone, as briefly as the question allows"
+    named = f"{', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else letters[0]
+    return f"the letter of the right option alone: {named}"
+
+
 def question_text(question: Question) -> str:
     """The question, and below it its options, each on a line: "A. left". Raises ValueError for over 26."""
     if len(question.options) > len(ascii_uppercase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -16,16 +16,33 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 # may be a stage's name too: the two are judged and shown alike.)
 SENTENCE = "sentence"
 
+# Who puts the tags: the model, which was trained on them, or we, who prompt it for each stage.
+StagesChoice = Literal["auto", "trained", "prompted"]
+STAGES_HELP = (
+    "trained if the model writes the stages by itself, prompted to ask it for each, auto (the default) to "
+    "find out."
+)
+
 Kind = Literal["absent", "unopened", "unclosed", "empty", "repeated", "order", "nested", "outside", "case"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of an answer: its name, and its opening and closing tag."""
+    """One part of an answer.
+
+    Attributes:
+        name: Its name.
+        open: Its opening tag.
+        close: Its closing tag.
+        purpose: What belongs in it, for models that are prompted for it; "" says no more than the name.
+        criterion: What a judge goes by between two texts of it; "" for the judge prompts' own.
+    """
 
     name: str
     open: str
     close: str
+    purpose: str = field(default="", compare=False)
+    criterion: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,10 @@ class StageFormat:
         return tuple(stage.name for stage in self.stages)
 
     @cached_property
+    def opening_tags(self) -> tuple[str, ...]:
+        return tuple(stage.open for stage in self.stages)
+
+    @cached_property
     def closing_tags(self) -> tuple[str, ...]:
         return tuple(stage.close for stage in self.stages)
 
@@ -103,12 +124,15 @@ def _check_stage(stage: Stage) -> None:
             )
 
 
-# The paper's four stages (arXiv 2411.10440, section 3.1).
+# The paper's four stages (arXiv 2411.10440, section 3.1), and what they are for, in our own wording.
+_PAPER = {
+    "summary": "how you will approach the question; nothing of the answer yet",
+    "caption": "what the picture shows that matters to the question",
+    "reasoning": "step by step, from what was said before, what leads to the answer",
+    "conclusion": "",
+}
 LLAVA_COT = StageFormat(
-    tuple(
-        Stage(name, f"<{name.upper()}>", f"</{name.upper()}>")
-        for name in ("summary", "caption", "reasoning", "conclusion")
-    )
+    tuple(Stage(name, f"<{name.upper()}>", f"</{name.upper()}>", purpose) for name, purpose in _PAPER.items())
 )
 
 

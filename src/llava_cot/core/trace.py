@@ -137,6 +137,9 @@ class AnswerWarning(_Record):
     text: str
 
 
+Staging = Literal["trained", "prompted"]
+
+
 class StageTags(_Record):
     name: str
     open: str
@@ -151,6 +154,8 @@ class Trace(_Record):
     `budget` is the most tokens of the question, judging included; None for no such bound.
     `reasoner` is the second model of `prism`, which answered from what `model` had seen.
     `sampling` has the further options of sampling that differ from their defaults, such as top_k.
+    `staging` says whether the model wrote the stages by itself ("trained") or was prompted for each; None for
+    methods with prompts of their own, and in older traces.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     `warnings` are those of a finished search; older traces have none.
     """
@@ -171,6 +176,7 @@ class Trace(_Record):
     sampling: dict[str, float] = Field(default_factory=dict, exclude_if=lambda options: not options)
     format: tuple[StageTags, ...]
     final: str | None = None
+    staging: Staging | None = Field(default=None, exclude_if=lambda way: way is None)
     candidates: tuple[Candidate, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     scores: tuple[Score, ...] = ()

@@ -134,6 +134,8 @@ class EvalFolder(Store):
             "max-tokens": str(sampling.max_tokens),
             "limit": "none" if plan.limit is None else str(plan.limit),
         }
+        if plan.stages is not None:
+            settings["stages"] = plan.stages
         for name, value in optional_sampling(sampling).items():  # folders of version 0.1.0 do not have these
             settings[name.replace("_", "-")] = f"{value:g}"
         self.match_settings(settings)

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from itertools import product
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.scorer import AnswerSource
 from llava_cot.evaluation.types import Benchmark, RunKey
@@ -54,13 +54,16 @@ class EvalPlan:
     limit: int | None = None  # the first questions of each benchmark; None for all
     answer_source: AnswerSource = "conclusion"  # which part of a text is scored
     fmt: StageFormat = LLAVA_COT
+    stages: StagesChoice | None = None
     sampling: Sampling = field(default_factory=Sampling)
     resources: ResourceSpec = field(default_factory=ResourceSpec)  # of methods and judges
 
     @cached_property
     def requests(self) -> dict[Spec, Request]:
         """The request of each spec, except for its seed. Raises RequestError."""
-        return {spec: spec.request(self.sampling, self.fmt, self.resources) for spec in self.specs}
+        return {
+            spec: spec.request(self.sampling, self.fmt, self.resources, self.stages) for spec in self.specs
+        }
 
     def check(self, resources: Resources, model: Model) -> None:
         """Raise ModelError if a model ignores a sampling option of the requests."""

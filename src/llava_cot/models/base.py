@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from llava_cot.core.question import PLACE, LoadedImage, in_order
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import ModelError
 
 Finish = Literal["stop", "eos", "length"]
@@ -189,8 +190,10 @@ class Model(Protocol):
 
     A model may also declare `sampling_options` (those of `OPTIONAL_SAMPLING` that it honors) and
     `constraints` (the kinds of constraint that it can enforce); without them it has none. Without `logprobs`
-    it gives log-probabilities, without `ignored_sampling` it honors all other options of sampling, and
-    without `domain` it answers any question.
+    it gives log-probabilities, without `ignored_sampling` it honors all other options of sampling, without
+    `continues_prefix` it continues a prompt's prefix, and without `domain` it answers any question. With
+    `writes_stages(fmt)` it says whether it was trained to write a format's stages (None: not known), and
+    `remember_stages(fmt, trained)` is called once that was found out.
     """
 
     name: str
@@ -271,6 +274,17 @@ def ignored_sampling_of(model: object) -> tuple[str, ...]:
     """The options of sampling, other than `OPTIONAL_SAMPLING`, that have no effect on a model."""
     options: tuple[str, ...] = getattr(model, "ignored_sampling", ())
     return options
+
+
+def continues_prefix(model: object) -> bool:
+    """Whether a model goes on within a prompt's prefix, by its declaration, and not in a new turn."""
+    return bool(getattr(model, "continues_prefix", True))
+
+
+def writes_stages(model: object, fmt: StageFormat) -> bool | None:
+    """Whether a model was trained to write the stages of a format, by its declaration; None if not known."""
+    declared = getattr(model, "writes_stages", None)
+    return None if declared is None else declared(fmt)
 
 
 def domain_of(model: object) -> str | None:

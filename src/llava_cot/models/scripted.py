@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import ModelError
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
@@ -52,6 +53,8 @@ class ScriptedModel:
         ids: Without them, samples have no token ids and no log-probabilities, as from many servers.
         constraints: The kinds of constraint that it accepts, and leaves to the script.
         sampling_options: The sampling options that it accepts, and leaves to the script.
+        staged: Whether it says that it writes stages by itself.
+        continues_prefix: Whether it says that it continues a prefix.
 
     Attributes:
         calls: Every call of `sample`.
@@ -67,6 +70,8 @@ class ScriptedModel:
         ids: bool = True,
         constraints: tuple[ConstraintKind, ...] = ("grammar", "json"),
         sampling_options: tuple[str, ...] = OPTIONAL_SAMPLING,
+        staged: bool = True,
+        continues_prefix: bool = True,
     ) -> None:
         self.constraints = constraints
         self.sampling_options = sampling_options
@@ -75,6 +80,8 @@ class ScriptedModel:
         self._script = script if callable(script) else _from_table(script)
         self._choose = choose or (lambda prompt, options: [0.0] * len(options))
         self._ids = ids
+        self._staged = staged
+        self.continues_prefix = continues_prefix
         self._vocabulary: dict[str, int] = {}
 
     async def sample(
@@ -100,6 +107,10 @@ class ScriptedModel:
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         return None
+
+    def writes_stages(self, fmt: StageFormat) -> bool:
+        """Whether the script writes the stages by itself, of whatever format."""
+        return self._staged
 
     def decode(self, tokens: Sequence[int]) -> str:
         words = list(self._vocabulary)

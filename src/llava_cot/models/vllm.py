@@ -22,6 +22,7 @@ from typing import Any
 from cachetools import LRUCache
 from transformers import GenerationConfig
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.background import BackgroundLoop, gather_or_cancel
 from llava_cot.models.base import (
@@ -41,6 +42,7 @@ from llava_cot.models.base import (
 )
 from llava_cot.models.local.checkpoint import check_dtype, end_tokens, first_sentence, load_processor, quiet
 from llava_cot.models.local.encoding import Encoder
+from llava_cot.models.stage_mark import trained_on_stages
 from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
 _COUNTED = 1024  # prompts whose length is remembered
@@ -91,6 +93,7 @@ class VllmModel:
         }
         config, processor = load_processor(folder, quantized=True)
         self.name = name or folder.resolve().name
+        self._trained_on_stages = trained_on_stages(folder)
         self._encoder = Encoder(processor, config, double_bos)
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._numbers = itertools.count()
@@ -106,6 +109,9 @@ class VllmModel:
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
         ends = end_tokens(generation, config, processor.tokenizer)
         self._ends = frozenset(end for end in ends if end < self._size)
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return self._trained_on_stages
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

@@ -9,10 +9,10 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from llava_cot.core.question import ImageSource, Question, load_image
-from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
 from llava_cot.core.trace import Trace
 from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling, domain_of
-from llava_cot.search.judge_prompts import default_prompts
+from llava_cot.search.judge_prompts import prompts_for
 from llava_cot.search.judges.base import JUDGES, Judge, JudgeSetup
 from llava_cot.search.request import Request, check_model, make_request
 from llava_cot.search.resources import Resources
@@ -31,6 +31,7 @@ async def ask(
     budget: int | None = None,
     fmt: StageFormat = LLAVA_COT,
     resources: Resources | None = None,
+    stages: StagesChoice | None = None,
     on_event: OnEvent | None = None,
 ) -> Trace:
     """Answer a question about an image, several images or none; `trace.answer` is the conclusion.
@@ -51,6 +52,8 @@ async def ask(
         budget: The most new tokens of the question, for methods that keep to one.
         fmt: The stage format.
         resources: What the method and the judge may use besides the model.
+        stages: "trained" if the model writes the stages by itself, "prompted" to ask it for each; by default
+            that is found out.
         on_event: Called with each event of the search.
 
     Raises:
@@ -58,7 +61,14 @@ async def ask(
             it.
     """
     request = make_request(
-        method, n=n, judge=judge, sampling=sampling, budget=budget, fmt=fmt, resources=resources
+        method,
+        n=n,
+        judge=judge,
+        sampling=sampling,
+        budget=budget,
+        fmt=fmt,
+        resources=resources,
+        stages=stages,
     )
     return await answer(request, model, await _question(image, question), resources, on_event)
 
@@ -127,7 +137,7 @@ def make_judge(name: str, model: Model, request: Request, resources: Resources) 
     if declared.uses != "nothing":  # a model of another package may both sample and give rewards
         fits = isinstance(other, RewardModel) if rewards else hasattr(other, "sample")
         used = other if fits else model
-    prompts = resources.judge_prompts or default_prompts()
+    prompts = resources.judge_prompts or prompts_for(request.fmt)
     return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llava_cot.models.base import Continuation, Prompt, Sampling
+from llava_cot.models.base import Continuation, Sampling
 
 if TYPE_CHECKING:
     from llava_cot.search.search import Search
@@ -24,9 +24,7 @@ FLOOR = 32
 ROOM = 1.5
 
 
-async def draw_within(
-    search: Search, budget: int, prompt: Prompt, n: int, sampling: Sampling
-) -> list[Continuation]:
+async def draw_within(search: Search, budget: int, n: int, sampling: Sampling) -> list[Continuation]:
     """Sample a stage's candidates within a budget: at most n, at least one.
 
     As many stages are left as there are closing tags to stop at; a whole answer is one.
@@ -34,12 +32,12 @@ async def draw_within(
     written, reply = _spent(search)
     left, stages = budget - written, max(1, len(sampling.stop))
     limit = min(sampling.max_tokens, first_limit(left, stages))
-    found = await search.draw(prompt, 1, replace(sampling, max_tokens=limit))
+    found = await search.write(search.path, 1, replace(sampling, max_tokens=limit))
     length = found[0].completion_tokens
     more, limit = further(left, stages, length, length if reply is None else reply, n - 1)
     if more:
         settings = replace(sampling, first=1, max_tokens=min(sampling.max_tokens, limit))
-        found += await search.draw(prompt, more, settings)
+        found += await search.write(search.path, more, settings)
     return found
 
 

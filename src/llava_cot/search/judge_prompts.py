@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from llava_cot.core.files import make_recipe, read_yaml
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import DataError
 
 # The paper's stages that are not shown the summary.
@@ -155,6 +156,13 @@ class JudgePrompts(BaseModel):
 def default_prompts() -> JudgePrompts:
     """The present wording of the package."""
     return JudgePrompts(**_default_fields())
+
+
+def prompts_for(fmt: StageFormat) -> JudgePrompts:
+    """The present wording, with the criteria that a format brings for its stages."""
+    default = default_prompts()
+    own = {stage.name: stage.criterion for stage in fmt.stages if stage.criterion}
+    return default.model_copy(update={"criteria": default.criteria | own}) if own else default
 
 
 def load_judge_prompts(path: str | Path) -> JudgePrompts:

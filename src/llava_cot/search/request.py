@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.stages import LLAVA_COT, STAGES_HELP, StageFormat, StagesChoice
 from llava_cot.errors import RequestError
 from llava_cot.models.base import Sampling, constraints_of, gives_logprobs
 from llava_cot.search.calibration import has_cut_off
@@ -32,6 +32,8 @@ class Request:
         sampling: How candidates are sampled. Its seed is the request's.
         budget: The most new tokens of the question, judging included; None for no such bound.
         fmt: The stage format.
+        stages: Whether the model writes the stages by itself ("trained"), or is prompted for each
+            ("prompted"), or which is to be found out ("auto").
     """
 
     method: str
@@ -40,6 +42,7 @@ class Request:
     sampling: Sampling
     budget: int | None = None
     fmt: StageFormat = LLAVA_COT
+    stages: StagesChoice = "auto"
 
     @property
     def declaration(self) -> Method:
@@ -69,6 +72,7 @@ class SearchOptions(BaseModel):
     budget: int | None = Field(
         default=None, description="The most new tokens of the question, for methods that keep to a budget."
     )
+    stages: StagesChoice | None = Field(default=None, description=STAGES_HELP)
 
 
 def make_request(
@@ -80,6 +84,7 @@ def make_request(
     budget: int | None = None,
     fmt: StageFormat = LLAVA_COT,
     resources: Resources | ResourceSpec | None = None,
+    stages: StagesChoice | None = None,
 ) -> Request:
     """Check the choices for a question, and fill in the method's own n and judge.
 
@@ -91,11 +96,13 @@ def make_request(
         budget: The most new tokens of the question, for methods that keep to one.
         fmt: The stage format.
         resources: What the method and the judge may use besides the model.
+        stages: "trained" if the model writes the stages by itself, "prompted" to ask it for each; by default
+            that is found out.
 
     Raises:
         RequestError: The choices cannot work; the error names the field.
     """
-    _check_types(method, n, judge, budget, sampling, fmt)
+    _check_types(method, n, judge, budget, sampling, fmt, stages)
     method = DEFAULT_METHOD if method is None else ALIASES.get(method, method)
     if method not in METHODS:
         named = _NUMBERED.fullmatch(method)
@@ -124,16 +131,16 @@ def make_request(
     judge = declared.judge if judge is None else judge
     _check_judge(declared, judge)
     _check_resources(declared, judge, Resources() if resources is None else resources)
-    return Request(method, n, judge, sampling or Sampling(), budget, fmt)
+    return Request(method, n, judge, sampling or Sampling(), budget, fmt, stages or "auto")
 
 
 def _check_types(
-    method: object, n: object, judge: object, budget: object, sampling: object, fmt: object
+    method: object, n: object, judge: object, budget: object, sampling: object, fmt: object, stages: object
 ) -> None:
     """Raises RequestError for a value of the wrong type, which HTTP and the command line cannot pass."""
     name = None if isinstance(judge, Judge) else judge
     try:
-        SearchOptions(method=method, n=n, judge=name, budget=budget)  # type: ignore[arg-type]
+        SearchOptions(method=method, n=n, judge=name, budget=budget, stages=stages)  # type: ignore[arg-type]
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         field = str(fault["loc"][0])
@@ -322,6 +329,7 @@ class Spec:
         sampling: Sampling | None = None,
         fmt: StageFormat = LLAVA_COT,
         resources: Resources | ResourceSpec | None = None,
+        stages: StagesChoice | None = None,
     ) -> Request:
         """The request for this spec. Raises RequestError."""
         sampling = sampling or Sampling()
@@ -330,7 +338,7 @@ class Spec:
         fitting = None if resources is None else resources.fitting(self.method, self.judge)
         return make_request(
             self.method, n=self.n, judge=self.judge, sampling=sampling, budget=self.budget, fmt=fmt,
-            resources=fitting,
+            resources=fitting, stages=stages,
         )  # fmt: skip
 
 

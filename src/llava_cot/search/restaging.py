@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from llava_cot.core.question import Question, lettered
+from llava_cot.core.question import answer_form
 from llava_cot.core.stages import StageFormat, parse, render, without_tags
 from llava_cot.core.tags import find_tags
 from llava_cot.models.base import Continuation, Message, Model, Prompt
@@ -55,15 +55,6 @@ def plain(text: str, fmt: StageFormat, stage: str | None) -> str:
         return text.strip()
     found = parse(text, fmt).stages.get(stage) if stage else None
     return found or without_tags(text, fmt, " ")
-
-
-def answer_form(question: Question) -> str:
-    """The form of the answer that a prompt requests."""
-    letters = [letter for letter, _ in lettered(question.options)]
-    if not letters:
-        return "the answer alone, as briefly as the question allows"
-    named = f"{', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else letters[0]
-    return f"the letter of the right option alone: {named}"
 
 
 def read_answer(text: str) -> tuple[str, str | None]:

@@ -17,6 +17,7 @@ from llava_cot.core.trace import (
     QuestionRecord,
     Score,
     StageTags,
+    Staging,
     Trace,
     Usage,
     Verdict,
@@ -28,6 +29,7 @@ from llava_cot.search.answer_warnings import find_warnings
 from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
+from llava_cot.search.stage_prompting import find_staging, prompted
 from llava_cot.search.tournament import tournament
 
 
@@ -101,6 +103,7 @@ class Search:
         n: The number of candidates.
         rng: The source of every random draw, seeded by the request.
         path: The kept candidates, in order.
+        staging: Whether the model writes the stages by itself or is prompted for each, once it was used.
         partial: Whether the method put the answer into stages itself, and left others out on purpose.
     """
 
@@ -124,6 +127,7 @@ class Search:
         self.round = -1
         self.path: list[Candidate] = []
         self.partial = False
+        self.staging: Staging | None = None
         self._judge = judge
         self._on_event = on_event
         self._round_sampling = request.sampling
@@ -183,15 +187,30 @@ class Search:
     async def more(self, n: int, *, stream: bool = False) -> list[Candidate]:
         """Sample n further candidates of the round; they do not depend on how they are split over calls."""
         settings = replace(self._round_sampling, first=self._sampled)
-        prompt = self.prompt(self.path)
         if self.request.budget is None:
-            found = await self.draw(prompt, n, settings, self.delta if stream else None)
+            found = await self.write(self.path, n, settings, self.delta if stream else None)
         else:
-            found = await budget.draw_within(self, self.request.budget, prompt, n, settings)
+            found = await budget.draw_within(self, self.request.budget, n, settings)
         self._sampled += len(found)
         if settings.stop and self.stage in self.fmt.names:
             found = [close_cut(continuation, self.stage, self.fmt) for continuation in found]
         return [self.add(continuation) for continuation in found]
+
+    async def write(
+        self, path: Sequence[Candidate], n: int, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Continuation]:
+        """n continuations of a path in this round's stage, not yet recorded: see `add`.
+
+        A model that was trained on the stages writes their tags by itself; any other is prompted for each.
+        """
+        if self.staging is None:
+            chosen = self.request.stages
+            self.staging = (
+                await find_staging(self.model, self.fmt, self.question) if chosen == "auto" else chosen
+            )
+        if self.staging == "prompted":
+            return await prompted(self, path, n, sampling, on_text)
+        return await self.draw(self.prompt(path), n, sampling, on_text)
 
     async def reply(
         self, prompt: Prompt, *, model: Model | None = None, stream: bool = False
@@ -374,6 +393,7 @@ class Search:
             sampling=_further_options(sampling),
             format=tuple(StageTags(name=s.name, open=s.open, close=s.close) for s in self.fmt.stages),
             final=self.fmt.final,
+            staging=self.staging,
             candidates=tuple(self._candidates),
             verdicts=tuple(self._verdicts),
             scores=tuple(self._scores),

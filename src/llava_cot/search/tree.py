@@ -50,7 +50,7 @@ async def grow(search: Search, nodes: Sequence[Node], n: int, at: int) -> list[N
     async def sample(i: int) -> list[Continuation]:
         if nodes[i].after > at:
             return []
-        return await search.draw(search.prompt(search.line(nodes[i].candidate)), n, settings[i])
+        return await search.write(search.line(nodes[i].candidate), n, settings[i])
 
     sampled = await asyncio.gather(*map(sample, range(len(nodes))))
     grown: list[Node] = []

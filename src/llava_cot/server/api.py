@@ -86,7 +86,9 @@ def make_api(service: Service) -> FastAPI:
     @api.post("/v1/chat/completions", response_model=ChatReply, responses=_STREAM)
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
-        question = read_request(body, model, settings.fmt, settings.allow_urls, service.resources)
+        question = read_request(
+            body, model, settings.fmt, settings.allow_urls, service.resources, settings.stages
+        )
         raw = settings.raw if body.raw is None else body.raw
         style = ReplyStyle(body.model, raw, bool(body.include_trace), question.stop)
         if body.stream:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from llava_cot.core.images import is_data_url, read_image, url_name
 from llava_cot.core.question import PLACE
-from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
 from llava_cot.core.wording import shortened
 from llava_cot.data.record import Picture
 from llava_cot.errors import RequestError
@@ -93,14 +93,19 @@ class UrlPicture(Picture):
 
 
 def read_request(
-    body: ChatRequest, model: Model, fmt: StageFormat, allow_urls: bool, resources: Resources
+    body: ChatRequest,
+    model: Model,
+    fmt: StageFormat,
+    allow_urls: bool,
+    resources: Resources,
+    stages: StagesChoice | None = None,
 ) -> ChatQuestion:
     """Check a request to the server of a model. Raises ApiError if it cannot be answered."""
     _check_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
         _check_url(url, allow_urls)
-    request = read_choices(body.model, model, resources, body.search, _sampling(body), fmt)
+    request = read_choices(body.model, model, resources, body.search, _sampling(body), fmt, stages)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     pictures = tuple(
         UrlPicture(f"number {number}" if is_data_url(url) else url_name(url), url=url)
@@ -116,6 +121,7 @@ def read_choices(
     search: SearchOptions | None = None,
     sampling: Sampling | None = None,
     fmt: StageFormat = LLAVA_COT,
+    stages: StagesChoice | None = None,
 ) -> Request:
     """Check the method and its choices, from the name in a request and its `search` field.
 
@@ -143,6 +149,7 @@ def read_choices(
     merged = search.model_dump() | {
         field: value for field, value in named.model_dump().items() if value is not None
     }
+    merged["stages"] = merged["stages"] or stages
     if greedy:
         sampling = replace(sampling or Sampling(), temperature=0.0)
     resources = resources.fitting(

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from llava_cot.core.images import ImageLimits
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT, StageFormat
+from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool
 from llava_cot.models.base import Model
@@ -44,6 +44,7 @@ class ServerSettings:
     """How a server answers."""
 
     fmt: StageFormat = LLAVA_COT
+    stages: StagesChoice | None = None
     max_running: int = 64  # requests answered at the same time
     max_waiting: int = 256  # requests that wait; others are refused
     time_limit: float = 600.0  # seconds for one request, waiting included

@@ -14,9 +14,11 @@ import yaml
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.errors import DataError
 from llava_cot.models.hub import hub_name
 from llava_cot.models.local.checkpoint import load_checkpoint, quiet
+from llava_cot.models.stage_mark import write_mark
 from llava_cot.train.recipe import LoraSettings, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 
@@ -139,6 +141,8 @@ def save_model(
     with _whole_folder(folder.model) as part, quiet():
         model.save_pretrained(str(part))
         checkpoint.processor.save_pretrained(str(part))
+        if recipe.target == "staged":
+            write_mark(part, LLAVA_COT)
         (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
 
 

@@ -12,9 +12,9 @@ from llava_cot.core.question import Question, load_image
 from llava_cot.core.stages import LLAVA_COT, Stage, StageFormat, make_format
 from llava_cot.models.base import Message, Sampling
 from llava_cot.search.methods.cot import THINK
-from llava_cot.search.methods.staged_prompt import instruction
 from llava_cot.search.resources import Example, Resources
 from llava_cot.search.search import Event, TextDelta
+from llava_cot.search.stage_prompting import tagged_instruction
 
 BLUE = load_image(Image.new("RGB", (5, 5), "blue"))
 EXAMPLES = (
@@ -163,12 +163,15 @@ async def test_the_staged_prompt_reads_a_reply_as_any_other() -> None:
 
 
 def test_unknown_stages_are_told_by_name_and_place() -> None:
-    lines = instruction(QUESTION, make_format("plan=[[ ]],reasoning,verdict")).splitlines()[1:]
+    lines = tagged_instruction(QUESTION, make_format("plan=[[ ]],reasoning,verdict")).splitlines()[1:]
     assert lines[0] == '[[ the part called "plan", which comes first ]]'
-    assert "step by step" in lines[1]
+    assert (
+        lines[1]
+        == '<reasoning> the part called "reasoning", which follows the part called "plan" </reasoning>'
+    )
     assert lines[2].startswith('<verdict> the part called "verdict": the answer alone')
     later = StageFormat((Stage("answer", "<a>", "</a>"), Stage("why", "<w>", "</w>")), final="answer")
-    assert instruction(QUESTION, later).endswith(
+    assert tagged_instruction(QUESTION, later).endswith(
         '<w> the part called "why", which follows the part called "answer" </w>'
     )
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import (
     ModelError,
     ModelFailure,
@@ -205,7 +206,15 @@ class BalancedModel:
         self.name, self.price = first.name, first.price
         self.constraints, self.sampling_options = first.constraints, first.sampling_options
         self.logprobs, self.ignored_sampling = first.logprobs, first.ignored_sampling
+        self.continues_prefix = first.continues_prefix
         self._balancer = LoadBalancer(len(self._models))
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return self._models[0].writes_stages(fmt)
+
+    def remember_stages(self, fmt: StageFormat, trained: bool) -> None:
+        for model in self._models:
+            model.remember_stages(fmt, trained)
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -33,6 +33,12 @@ class Capabilities:
     json_schema: SchemaField  # the field in which it takes a JSON schema for the reply
     option_fields: tuple[str, ...]  # those for top-k, min-p and repetition penalty that it has
     randomness: tuple[str, ...]  # which of temperature and top_p it takes, in one request
+    # Whether the model writes stages by itself, by the opening tags of the format, where that was found out.
+    stages: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def continues_prefix(self) -> bool:
+        return self.prefix != "none"
 
     @property
     def left_out(self) -> tuple[str, ...]:

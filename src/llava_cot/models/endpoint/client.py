@@ -9,6 +9,7 @@ from functools import partial
 
 from cachetools import LRUCache
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.errors import ModelError, ModelFailure, ModelRefusal
 from llava_cot.models.background import gather_or_cancel
 from llava_cot.models.base import (
@@ -41,6 +42,7 @@ from llava_cot.models.endpoint.replies import (
     scores,
 )
 from llava_cot.models.endpoint.reply_types import Json, token_count
+from llava_cot.models.stage_mark import is_published
 
 _log = logging.getLogger(__name__)
 _CHAT = "/chat/completions"
@@ -135,6 +137,21 @@ class EndpointModel:
     @property
     def ignored_sampling(self) -> tuple[str, ...]:
         return self.capabilities.ignored_sampling
+
+    @property
+    def continues_prefix(self) -> bool:
+        return self.capabilities.continues_prefix
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return self.capabilities.stages.get(" ".join(fmt.opening_tags), is_published(self.name) or None)
+
+    def remember_stages(self, fmt: StageFormat, trained: bool) -> None:
+        """Save whether the model writes these stages by itself, with what the server can do."""
+        stages = self.capabilities.stages | {" ".join(fmt.opening_tags): trained}
+        self.capabilities = replace(self.capabilities, stages=stages)
+        known = load(self.url, self.name)
+        if known is not None:  # without the settings of endpoints.yaml
+            save(self.url, self.name, replace(known, stages=known.stages | stages))
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import (
     OPTIONAL_SAMPLING,
@@ -33,6 +34,7 @@ from llava_cot.models.local.engine import Engine
 from llava_cot.models.local.network import Network
 from llava_cot.models.local.sampler import SeenTokens
 from llava_cot.models.local.sequences import EngineCall, EngineSequence, SampledSequence, ScoredSequence
+from llava_cot.models.stage_mark import trained_on_stages
 from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
 # Rounds of an event loop without a new call after which it has no more calls to make for now: what gathers
@@ -70,6 +72,7 @@ class LocalModel:
     ) -> None:
         check_memory(cache_mb, max_batch)
         self.name = name or folder.resolve().name
+        self._trained_on_stages = trained_on_stages(folder)
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
@@ -98,6 +101,9 @@ class LocalModel:
     def cache_bytes(self) -> int:
         """Memory of all caches now."""
         return self._engine.nbytes
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return self._trained_on_stages
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

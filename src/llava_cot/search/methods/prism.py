@@ -7,12 +7,11 @@ model. The wording of the prompts is our own.
 
 from __future__ import annotations
 
-from llava_cot.core.question import question_text
+from llava_cot.core.question import answer_form, question_text
 from llava_cot.core.stages import parse
 from llava_cot.models.base import Message, Prompt
 from llava_cot.search.methods.base import method
 from llava_cot.search.restaging import (
-    answer_form,
     description_stage,
     in_stages,
     keep_as,
