@@ -142,7 +142,7 @@ async def test_a_stop_that_is_silently_cut_off_is_not_sent(way: Any) -> None:
     with Double(scripted(), way, stops="silent") as server, opened(server) as model:
         assert not model.capabilities.stops
         expected = await ask(Seeded(script), None, QUESTION, n=2, sampling=Sampling(seed=3))
-        trace = await ask(model, None, QUESTION, n=2, sampling=Sampling(seed=3))
+        trace = await ask(model, None, QUESTION, n=2, stages="trained", sampling=Sampling(seed=3))
         assert not any("stop" in body for body in server.bodies)
         assert plain_texts(trace) == plain_texts(expected)
         # What was written after the stop was written, and is counted.
@@ -155,7 +155,7 @@ async def test_a_strict_server_with_little_to_offer_is_found_out_and_used() -> N
     with server, opened(server) as model:
         found = model.capabilities
         assert (found.prefix, found.many, found.stops, found.top_logprobs) == ("none", False, False, 0)
-        trace = await ask(model, None, QUESTION, n=3)
+        trace = await ask(model, None, QUESTION, n=3, stages="trained")
         assert trace.answer in ("1", "2")
         assert trace.usage.completion_tokens == sum(usage["completion_tokens"] for usage in server.usages)
         assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
@@ -294,7 +294,7 @@ async def test_a_failure_that_does_not_pass_ends_with_its_reason() -> None:
 async def test_cancelling_a_question_closes_its_requests() -> None:
     with Double(scripted(), many=False) as server, opened(server) as model:
         server.faults.extend(["slow"] * 3)
-        asking = asyncio.create_task(ask(model, None, QUESTION, n=3))
+        asking = asyncio.create_task(ask(model, None, QUESTION, n=3, stages="trained"))
         while len(server.bodies) < 3:
             await asyncio.sleep(0.01)
         assert server.at_once == 3
@@ -365,13 +365,13 @@ async def test_prices_make_money_of_usage(tmp_path: Path) -> None:
     with Double(scripted()) as server:
         configure(tmp_path, "prices:\n  scripted: {input: 2, output: 30}\n")
         with opened(server) as model:
-            trace = await ask(model, None, QUESTION, n=3)
+            trace = await ask(model, None, QUESTION, stages="trained", n=3)
             read = sum(usage["prompt_tokens"] for usage in server.usages)
             written = sum(usage["completion_tokens"] for usage in server.usages)
             # Samples of one request each count what they read, which is paid for once.
             assert trace.usage.prompt_tokens > read
             assert trace.usage.usd == pytest.approx((2 * read + 30 * written) / 1e6)
-            scored = await ask(model, None, QUESTION, n=2, judge="logits")
+            scored = await ask(model, None, QUESTION, stages="trained", n=2, judge="logits")
             assert scored.usage.usd is not None and scored.usage.prompt_tokens > 0
 
 
