@@ -95,9 +95,10 @@ def test_every_architecture_learns_and_its_model_loads_anywhere(
     loaded = AutoModelForImageTextToText.from_pretrained(model)
     assert type(loaded).__name__ in (model / "config.json").read_text()
     with closing(open_model(model)) as opened:
-        assert ask_sync(
+        trace = ask_sync(
             opened, Image.new("RGB", (20, 20)), "How many?", method="single", sampling=Sampling(max_tokens=8)
-        ).usage
+        )
+    assert trace.staging == "trained"  # by its mark: it writes nothing of the kind yet
     assert {path.suffix for path in model.iterdir()} <= {".json", ".jinja", ".md", ".safetensors"}
     card = (model / "README.md").read_text()
     assert "pipeline_tag: image-text-to-text" in card and "| steps | 10 |" in card

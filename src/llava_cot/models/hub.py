@@ -28,7 +28,7 @@ _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.
 _LONGEST = 200  # characters
 # Configurations, tokenizers and chat templates, as transformers names them.
 _DESCRIBES = re.compile(
-    r"[\w-]*(config|token[\w-]*|chat_template|special_tokens_map)\.json|vocab\.(json|txt)|merges\.txt"
+    r"[\w-]*(config|token[\w-]*|chat_template|special_tokens_map|llava-cot)\.json|vocab\.(json|txt)|merges\.txt"
     r"|[\w.-]+\.(jinja|model|tiktoken)",
     re.ASCII,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from llava_cot.core.files import write_whole
@@ -20,14 +21,20 @@ def write_mark(folder: Path, fmt: StageFormat) -> None:
     write_whole(folder / MARK, json.dumps({"format": tags, "final": fmt.final}, indent=1) + "\n")
 
 
-def trained_on_stages(folder: Path) -> bool | None:
-    """Whether a checkpoint was trained to write stages, of whatever format: by its mark, or by the name of the
-    published weights; None if neither is there.
+def trained_on_stages(name: str, folders: Iterable[Path]) -> bool | None:
+    """Whether a model was trained to write stages, of whatever format.
 
     A model that was trained on other stages than those of a search is not prompted for these: it would go on
     to write its own.
+
+    Args:
+        name: The model's name.
+        folders: The folders of its checkpoint and its adapters.
+
+    Returns:
+        True if one of them is marked, or the name is that of the published weights; None if nothing is known.
     """
-    return (folder / MARK).is_file() or is_published(folder.resolve().name) or None
+    return is_published(name) or any((folder / MARK).is_file() for folder in folders) or None
 
 
 def is_published(name: str) -> bool:

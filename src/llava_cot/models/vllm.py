@@ -93,7 +93,7 @@ class VllmModel:
         }
         config, processor = load_processor(folder, quantized=True)
         self.name = name or folder.resolve().name
-        self._trained_on_stages = trained_on_stages(folder)
+        self._trained_on_stages = trained_on_stages(self.name, (folder,))
         self._encoder = Encoder(processor, config, double_bos)
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._numbers = itertools.count()

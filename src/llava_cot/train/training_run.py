@@ -119,7 +119,7 @@ def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNot
     weights = gather(model, keep=here.is_main_process)  # by all processes together
     if here.is_main_process:
         if recipe.lora:
-            save_adapter(model, weights, folder)
+            save_adapter(model, weights, folder, recipe)
         save_model(base, None if recipe.lora else weights, folder, recipe, facts)
         report = {**facts, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
         write_whole(folder.report, json.dumps(report, indent=1) + "\n")

@@ -109,10 +109,16 @@ def gather(model: Any, keep: bool) -> dict[str, Tensor]:
     return whole
 
 
-def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder) -> None:
+def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder, recipe: TrainRecipe) -> None:
     """Save the adapter alone, in peft's layout, with the gathered weights."""
     with _whole_folder(folder.adapter) as part, quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
+        _mark(part, recipe)
+
+
+def _mark(folder: Path, recipe: TrainRecipe) -> None:
+    if recipe.target == "staged":
+        write_mark(folder, LLAVA_COT)
 
 
 def save_model(
@@ -141,8 +147,7 @@ def save_model(
     with _whole_folder(folder.model) as part, quiet():
         model.save_pretrained(str(part))
         checkpoint.processor.save_pretrained(str(part))
-        if recipe.target == "staged":
-            write_mark(part, LLAVA_COT)
+        _mark(part, recipe)
         (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
 
 

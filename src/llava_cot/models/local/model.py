@@ -72,7 +72,7 @@ class LocalModel:
     ) -> None:
         check_memory(cache_mb, max_batch)
         self.name = name or folder.resolve().name
-        self._trained_on_stages = trained_on_stages(folder)
+        self._trained_on_stages = trained_on_stages(self.name, (folder, *adapters))
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
