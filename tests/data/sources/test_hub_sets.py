@@ -72,7 +72,7 @@ def test_an_unfinished_sample_is_not_resumed_with_other_rows(
         with pytest.raises(KeyboardInterrupt):
             sample(recipe, tmp_path / "out", lambda *_: None)
     hub.add("org/numbers", {"train.jsonl": rows("2")}, ref="v1")
-    with pytest.raises(DataError, match="data sets that have changed on the Hub"):
+    with pytest.raises(DataError, match="data sets that changed on the Hub"):
         sample(recipe, tmp_path / "out", lambda *_: None)
 
 

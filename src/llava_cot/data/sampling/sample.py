@@ -161,8 +161,8 @@ def _match_recipe(store: Store, folder: Path, recipe: DataRecipe, homes: list[st
     known = store.settings()
     if known.get("purpose") == "sampling" and known != settings:
         raise DataError(
-            f"{folder} holds an unfinished sample of another recipe, or of data sets that have changed on the Hub;"
-            " name a new folder, or remove it"
+            f"{folder} holds an unfinished sample of another recipe, or of data sets that changed on the "
+            "Hub; name a new folder, or remove it"
         )
     store.match_settings(settings)
 
