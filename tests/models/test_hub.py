@@ -158,12 +158,14 @@ def test_revisions(hub: Hub) -> None:
     assert "org/name has no revision v2; http" in refused("org/name@v2")
 
 
-def test_a_model_that_changes(hub: Hub) -> None:
+def test_a_model_that_changes(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.add("org/name", FILES)
     before = fetch(HubName("org/name"))
     hub.add("org/name", FILES | {"config.json": b'{"new": 1}'})
     hub.requests.clear()
+    capsys.readouterr()
     after = fetch(HubName("org/name"))
+    assert "1 file, 0.0 MB" in capsys.readouterr().err
     assert (before / "config.json").read_bytes() == FILES["config.json"]
     assert (after / "config.json").read_bytes() == b'{"new": 1}'
     assert hub.asked_for("model.safetensors") == 0  # it is the same
@@ -235,6 +237,13 @@ def test_checksums_of_an_interrupted_download(hub: Hub, monkeypatch: pytest.Monk
         fetch(HubName("org/name"))
     monkeypatch.setattr(module, "_check_sums", sums)
     assert "config.json of org/name arrived with another checksum" in refused("org/name")
+
+
+def test_a_file_that_does_not_arrive(hub: Hub) -> None:
+    commit = hub.add("org/name", FILES)
+    fetch(HubName("org/name"))
+    hub.repos["org/name"].commits[commit] = FILES | {"vocab.json": b"{}"}  # which no real hub does
+    assert refused("org/name").startswith("vocab.json of org/name did not arrive; delete ")
 
 
 def test_no_such_model(hub: Hub) -> None:

@@ -35,6 +35,7 @@ _DESCRIBES = re.compile(
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors", re.ASCII)
 _CODE = re.compile(r"[A-Za-z_]\w*\.py", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _INDEX_BYTES = 2**26
 _CHUNK = 2**22
 _PATIENCE = 10.0  # seconds until the hub counts as not reachable
@@ -216,12 +217,18 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
     unchecked = repository / f"unchecked-{commit}"  # there while files of this commit are
     missing = [file for file in wanted if not (folder / file).is_file()]
     if missing:
-        size = sum(files[file].size for file in missing)
+        new = [file for file in missing if not _has_content(repository, files[file])]
+        size = sum(files[file].size for file in new)
         check_disk(str(name), repository, size)
         repository.mkdir(parents=True, exist_ok=True)
         write_whole(unchecked, json.dumps(sorted({*missing, *_listed(unchecked)})))
-        announce(f"downloading {name} ({commit[:7]}): {plural(len(missing), 'file')}, {shown_bytes(size)}")
+        if new:
+            announce(f"downloading {name} ({commit[:7]}): {plural(len(new), 'file')}, {shown_bytes(size)}")
         snapshot_download(name.repo, revision=commit, allow_patterns=wanted, tqdm_class=progress_bar())
+    if absent := [file for file in wanted if not (folder / file).is_file()]:
+        raise ModelError(
+            f"{absent[0]} of {name} did not arrive; delete {repository}, and run the command again"
+        )
     _check_inside(folder, wanted)
     if unchecked.is_file():
         _check_sums(name, folder, files, [file for file in _listed(unchecked) if file in wanted])
@@ -233,6 +240,12 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
                 reference.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(reference, commit)
     return folder
+
+
+def _has_content(repository: Path, about: _File) -> bool:
+    """Whether the cache has a file's content, of another commit perhaps."""
+    digest = about.sha256 or about.blob or ""
+    return _DIGEST.fullmatch(digest) is not None and (repository / "blobs" / digest).is_file()
 
 
 def _repository(name: HubName) -> Path:
