@@ -13,7 +13,9 @@ from endpoint_double import Double
 from PIL import Image
 
 from llava_cot.cli.main import main
+from llava_cot.core.stages import LLAVA_COT
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.models.stage_mark import write_mark
 
 PICTURE = "examples/scene.png"
 FEW = ("--max-tokens", "12")
@@ -22,7 +24,9 @@ ENDLESS = ("--method", "best-of-n", "-n", "100", "--max-tokens", "400", "--tempe
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny.make("mllama", tmp_path_factory.mktemp("models") / "tiny"))
+    folder = tiny.make("mllama", tmp_path_factory.mktemp("models") / "tiny")
+    write_mark(folder, LLAVA_COT)  # it is searched as a model that writes stages, though it writes none
+    return str(folder)
 
 
 def test_a_pipe_gets_the_answer_and_nothing_else(checkpoint: str, tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ def test_warnings_go_to_standard_error_and_into_the_object(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with Double(ScriptedModel(lambda prompt, rng: "" if prompt.prefix else "It is a cat.")) as server:
-        asked = ("ask", PICTURE, "What is it?", "--model", server.url)
+        asked = ("ask", PICTURE, "What is it?", "--model", server.url, "--stages", "trained")
         status, out, err = call(capfd, monkeypatch, *asked)
         assert (status, out) == (0, "It is a cat.\n")
         assert "warning: none of the stages summary, caption, reasoning, conclusion was found" in err

@@ -52,7 +52,7 @@ async def test_no_stage(method: str) -> None:
     assert trace.answer == trace.text.strip() and kinds(trace) == ["no-stages"]
     assert "none of the stages summary, caption, reasoning, conclusion was found" in sentence(trace)
     assert ("round" in sentence(trace)) == (METHODS[method].judge is not None)
-    assert ("the method staged-prompt requests" in sentence(trace)) == (method != "staged-prompt")
+    assert ("--stages prompted asks" in sentence(trace)) == (method != "staged-prompt")
 
 
 async def test_no_stage_of_another_format() -> None:
@@ -84,6 +84,7 @@ async def test_absent_stages(written: str, words: str) -> None:
 async def test_methods_that_fill_some_stages_by_themselves_leave_out_others_on_purpose() -> None:
     plain = ScriptedModel(lambda prompt, rng: "It is 2. The answer is 2.")
     assert kinds(await run_method("cot", plain)) == []
+    assert kinds(await run_method("direct", plain)) == []
     assert kinds(await run_method("prism", plain, reasoner=plain)) == []
     search = new_search()
     keep_as(search, continuation("a thought"), {"reasoning": "a thought"})

@@ -12,7 +12,7 @@ from llava_cot.core.stages import SENTENCE
 from llava_cot.core.trace import AnswerWarning, Candidate, Trace
 from llava_cot.core.wording import plural
 
-_STAGED_PROMPT = "staged-prompt"  # the method that requests the stages in the prompt
+_WITHOUT_STAGES = "direct"  # the method that wants none
 
 
 def find_warnings(
@@ -53,12 +53,14 @@ def _stages(trace: Trace, partial: bool) -> Iterator[AnswerWarning]:
     if not trace.text.strip():
         yield AnswerWarning(kind="no-stages", text="the answer is empty")
     elif len(absent) == len(trace.stages):
+        if trace.method == _WITHOUT_STAGES:
+            return
         text = f"none of the stages {', '.join(absent)} was found: the whole text is taken for the answer"
         if trace.n > 1:
             rounds = len({candidate.round for candidate in trace.candidates})
             text += f", after {plural(rounds, 'round')} of search"
-        if trace.method != _STAGED_PROMPT:
-            text += f"; the method {_STAGED_PROMPT} requests the stages, --format names others"
+        if trace.staging == "trained":
+            text += "; --stages prompted asks the model for each, --format names others"
         yield AnswerWarning(kind="no-stages", text=text)
     elif trace.answer is None:
         final = trace.final or absent[-1]

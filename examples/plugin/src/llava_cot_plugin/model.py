@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from llava_cot import Prompt, Sampling, open_model
-from llava_cot.models.base import Continuation, OnText, constraints_of, sampling_options_of
+from llava_cot import Prompt, Sampling, StageFormat, open_model
+from llava_cot.models.base import Continuation, OnText, constraints_of, sampling_options_of, writes_stages
 from llava_cot.models.registry import OpenedModel
 
 
@@ -26,6 +26,9 @@ class LoggedModel:
         self.sampling_options, self.constraints = sampling_options_of(model), constraints_of(model)
         self.count_tokens, self.price, self.close = model.count_tokens, model.price, model.close
         self._model, self._file = model, file
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return writes_stages(self._model, fmt)
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
