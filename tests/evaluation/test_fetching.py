@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import fetching, open_benchmark
+from llava_cot.evaluation.benchmarks.vlmevalkit import benchmark_file
 
 TABLE = (Path(__file__).parents[1] / "fixtures/eval/LMUData/MMStar.tsv").read_bytes()
 
@@ -53,6 +54,11 @@ def test_a_missing_file_is_downloaded_once(
     assert (folder / "MMStar.tsv").read_bytes() == TABLE
     assert [item.id for item in open_benchmark("mmstar").items()] == [item.id for item in first]
     assert server.asked_for("MMStar.tsv") == 1
+
+
+def test_a_file_by_the_benchmarks_name(server: Hub, tmp_path: Path) -> None:
+    assert benchmark_file("mmstar") == tmp_path / "LMUData/MMStar.tsv"
+    assert benchmark_file("some/file.tsv") == Path("some/file.tsv")
 
 
 def test_offline(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

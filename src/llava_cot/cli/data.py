@@ -144,8 +144,9 @@ _Benchmarks = Annotated[
     list[str] | None,
     typer.Option(
         "--benchmark",
-        metavar="PATH",
-        help="Find its questions: a TSV of VLMEvalKit, or a folder or file of records. Repeatable.",
+        metavar="BENCH",
+        help="Find its questions: a public benchmark by name, a TSV of VLMEvalKit, or a folder or file of "
+        "records. Repeatable.",
     ),
 ]
 
@@ -156,6 +157,7 @@ def check(folder: _Folder, benchmark: _Benchmarks = None, as_json: AsJson = Fals
     from llava_cot.data.checks.check import check as check_folder
     from llava_cot.data.overlap import load_benchmarks
     from llava_cot.data.reading import data_file
+    from llava_cot.evaluation.benchmarks.vlmevalkit import benchmark_file
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.summaries import check_report
 
@@ -163,7 +165,7 @@ def check(folder: _Folder, benchmark: _Benchmarks = None, as_json: AsJson = Fals
     with ProgressDisplay() as progress:
         index = None
         if benchmark:
-            files = [Path(path) for path in benchmark]
+            files = [benchmark_file(name) for name in benchmark]
             index = load_benchmarks(files, on_progress=lambda done: progress("reading benchmarks", done))
         report = check_folder(Path(folder), index, on_progress=lambda done: progress("checking", done, size))
     if as_json:

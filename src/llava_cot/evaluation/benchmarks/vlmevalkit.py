@@ -238,6 +238,15 @@ def open_table(table: TsvBenchmark, root: Path | None = None, *, download: bool 
     return Benchmark(table.name, table.title, table.page, partial(table.read, file), table.rule, table.note)
 
 
+def benchmark_file(name: str) -> Path:
+    """The file of a public benchmark by its name, downloaded if it is missing; a path is the file itself.
+
+    Raises DataError if the file of a benchmark cannot be had.
+    """
+    path = home_path(name)
+    return path if path.exists() or name not in TABLES else _find_file(TABLES[name].files, None, True)
+
+
 def _find_file(names: Sequence[str], root: Path | None, download: bool) -> Path:
     """Return the first of these files that is there, or is downloaded. Raises DataError with its URL."""
     named = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "~/LMUData")
