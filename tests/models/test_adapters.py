@@ -91,7 +91,9 @@ async def test_adapters_on_the_hub(
         hub.add("org/adapter", files | {"adapter_config.json": json.dumps(config).encode()})
         found = find_checkpoint("org/adapter")
         assert found.name == "org/adapter" and found.folder.name == commit
+        hub.requests.clear()
         model = open_model("org/adapter", device="cpu")
+        assert hub.requests == ["GET /api/models/org/adapter", "GET /api/models/org/base/revision/v1"]
         assert await model.choose(PROMPT, OPTIONS) == await scores(base, adapters[0])
         model.close()
 

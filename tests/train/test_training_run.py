@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +19,7 @@ import tiny
 import torch
 import yaml
 from command import environment, refusal, run
+from hub_double import running_hub, use_hub
 from PIL import Image
 from safetensors.torch import load_file
 from training import record, write
@@ -37,7 +38,6 @@ from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 from llava_cot.train.trainer import answer_loss
 from llava_cot.train.training_run import train
-from llava_cot.train.weights import name_base
 
 Folders = Callable[[str], Path]
 
@@ -231,13 +231,18 @@ def test_an_adapter_is_saved_and_merged(folders: Folders, data: Path, tmp_path: 
         train(recipe(out / "adapter", data, tmp_path / "again"))
 
 
-def test_an_adapter_names_its_base_on_the_hub(tmp_path: Path) -> None:
-    config = SimpleNamespace(base_model_name_or_path="/cache/snapshots/1", revision=None)
-    name_base(SimpleNamespace(peft_config={"default": config}), "org/name@v1")
-    assert (config.base_model_name_or_path, config.revision) == ("org/name", "v1")
-    config.base_model_name_or_path = "/folder"
-    name_base(SimpleNamespace(peft_config={"default": config}), str(tmp_path))
-    assert config.base_model_name_or_path == "/folder"
+def test_a_model_on_the_hub_is_trained_and_named_by_its_adapter(
+    folders: Folders, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_hub() as hub, warnings.catch_warnings():
+        warnings.filterwarnings("error", "Unable to fetch")  # peft, of a model that it looks for on the hub
+        use_hub(hub, tmp_path / "hf", monkeypatch)
+        hub.add("org/llava", folders("llava"), ref="v1")
+        train(recipe("org/llava@v1", data, tmp_path / "out", lora={"rank": 2}, steps=1))  # type: ignore[arg-type]
+        config = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())
+        assert (config["base_model_name_or_path"], config["revision"]) == ("org/llava", "v1")
+        assert "base_model: org/llava@v1" in (tmp_path / "out/model/README.md").read_text()
+        assert find_checkpoint(tmp_path / "out/adapter").folder.is_relative_to(tmp_path / "hf")
 
 
 def test_what_is_frozen_stays(folders: Folders, data: Path, tmp_path: Path) -> None:

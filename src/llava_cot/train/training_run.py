@@ -32,7 +32,6 @@ from llava_cot.train.weights import (
     freeze,
     gather,
     layer_classes,
-    name_base,
     save_adapter,
     save_model,
 )
@@ -174,7 +173,6 @@ def _trainer(
     if recipe.lora:
         torch.manual_seed(recipe.seed)
         model = add_lora(model, recipe.lora)
-        name_base(model, recipe.model)
     arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
     factor = None
     if recipe.gamma is not None:

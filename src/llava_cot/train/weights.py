@@ -14,9 +14,10 @@ import yaml
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from llava_cot.core.files import write_whole
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.errors import DataError
-from llava_cot.models.hub import hub_name
+from llava_cot.models.hub import ADAPTER_CONFIG, hub_name
 from llava_cot.models.local.checkpoint import load_checkpoint, quiet
 from llava_cot.models.stage_mark import write_mark
 from llava_cot.train.recipe import LoraSettings, TrainRecipe
@@ -69,14 +70,6 @@ def add_lora(model: Any, lora: LoraSettings) -> Any:
         raise DataError(f"lora.targets: no linear layer of this model is called {lora.targets}") from None
 
 
-def name_base(model: Any, base: str) -> None:
-    """Have an adapter name its base model on the hub, and not the model's folder in the cache."""
-    on_hub = None if Path(base).expanduser().is_dir() else hub_name(base)
-    if on_hub is not None:
-        for config in model.peft_config.values():
-            config.base_model_name_or_path, config.revision = on_hub.repo, on_hub.revision
-
-
 def _text_linears(model: Any) -> list[str]:
     """The full names of the text model's linear layers, without its output layer."""
     vision = {*_PARTS["vision"], *_PARTS["projector"]}
@@ -113,7 +106,19 @@ def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder, r
     """Save the adapter alone, in peft's layout, with the gathered weights."""
     with _whole_folder(folder.adapter) as part, quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
+        _name_base(part / ADAPTER_CONFIG, recipe.model)
         _mark(part, recipe)
+
+
+def _name_base(file: Path, base: str) -> None:
+    """Have an adapter's configuration name its base model on the hub, not the model's folder in the cache.
+
+    (Before, peft would look for the model there.)
+    """
+    on_hub = None if Path(base).expanduser().is_dir() else hub_name(base)
+    if on_hub is not None:
+        named = {"base_model_name_or_path": on_hub.repo, "revision": on_hub.revision}
+        write_whole(file, json.dumps(json.loads(file.read_text(encoding="utf-8")) | named, indent=2) + "\n")
 
 
 def _mark(folder: Path, recipe: TrainRecipe) -> None:
