@@ -216,6 +216,13 @@ def test_no_message_is_one_of_python(tmp_path: Path, data: st.DataObject) -> Non
             assert word not in str(error).replace(json.dumps(line), ""), str(error)
 
 
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"id": "a", "question": "How many?", "answer": "2", "answer": "3"}\n')
+    [line] = reading.read_lines(file)
+    assert line.record is None and "the key 'answer' is there twice" in line.problem
+
+
 def test_a_line_that_is_too_long_is_skipped_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (files, reading, row_files):
         monkeypatch.setattr(module, "LINE_BYTES", 1000)

@@ -223,7 +223,7 @@ async def test_a_question_that_no_server_survives_is_given_up_and_others_are_ans
 async def test_a_question_that_one_server_does_not_survive_is_tried_there_once() -> None:
     weak, strong = fragile(), double()
     with running(weak, strong) as spec, opened(spec, weak, strong) as model:
-        weak.delay, strong.delay = 0.005, 0.05  # so that it is always the better choice
+        weak.delay, strong.delay = 0.01, 0.15  # so that it is always the better choice
         stop = False
 
         async def others() -> None:
@@ -287,7 +287,7 @@ async def test_calls_about_one_picture_go_to_one_server() -> None:
     servers = [double(), double(), double()]
     with running(*servers) as spec, opened(spec, *servers) as model:
         for server in servers:
-            server.delay = 0.01
+            server.delay = 0.04
         pictures = [load_image(Image.new("RGB", (8, 6), (5 * i, 30, 30))) for i in range(30)]
         questions = [Question("How many are left?", (picture,)) for picture in pictures]
         await asyncio.gather(*(ask(model, None, question, n=3) for question in questions))

@@ -115,6 +115,19 @@ def read_bounded(path: str | Path, most_bytes: int) -> bytes:
     return data
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `object_pairs_hook`: of a key that is there twice, no value is lost unseen.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {shortened(max(counts, key=counts.__getitem__), 60)!r} is there twice")
+    return found
+
+
 LINE_BYTES = 2**27  # of one line of a data file; forty pictures of 2 MB within it
 
 

@@ -17,6 +17,7 @@ from llava_cot.core.files import (
     home_path,
     path_inside,
     relative_name,
+    unique_keys,
 )
 from llava_cot.core.question import PLACE
 from llava_cot.core.stages import parse
@@ -167,7 +168,9 @@ def read_lines(file: Path) -> Iterator[DataLine]:
 
 def _line(number: int, end: int, data: bytes, root: Path) -> DataLine:
     try:
-        value = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
+        value = json.loads(
+            data.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=unique_keys
+        )
         record, problem, outside = _record(value, root)
     except UnicodeDecodeError as error:
         return DataLine(number, end, problem=f"it is no UTF-8 text ({error.reason})")

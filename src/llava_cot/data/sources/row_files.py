@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llava_cot.core.files import LINE_BYTES, bounded_lines
+from llava_cot.core.files import LINE_BYTES, bounded_lines, unique_keys
 from llava_cot.errors import DataError, needs_extra
 
 _CHUNK = 1 << 16  # bytes of a JSON file that are parsed at once
@@ -37,7 +37,7 @@ def row_errors(file: Path, place: str, row: object) -> Iterator[None]:
 def json_value(file: Path) -> Any:
     """The content of a JSON file, read whole. Raises DataError that names file and line."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}, line {error.lineno}: this is no JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:  # no text, a number of too many digits, too many levels
@@ -49,7 +49,7 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
     for place, line in text_lines(file):
         if line.strip():
             try:
-                value = json.loads(line)
+                value = json.loads(line, object_pairs_hook=unique_keys)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{file}, {place}: this is no JSON ({error}): {line[:200]!r}") from None
             yield place, value
