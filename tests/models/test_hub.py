@@ -246,6 +246,15 @@ def test_a_file_that_does_not_arrive(hub: Hub) -> None:
     assert refused("org/name").startswith("vocab.json of org/name did not arrive; delete ")
 
 
+def test_a_misspelt_folder(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "out/my-model").mkdir(parents=True)
+    (tmp_path / "out/weights.bin").write_text("")
+    assert "; did you mean out/my-model? check the spelling" in refused("out/my-modle")
+    hub.requests.clear()
+    assert parse_model("out/weights.bin").kind == "folder"  # a file is no name on the hub
+    assert not hub.requests
+
+
 def test_no_such_model(hub: Hub) -> None:
     message = refused("org/misspelt")
     assert message.startswith("there is no folder org/misspelt, and no model of that name on the hub")

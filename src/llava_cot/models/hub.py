@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.core.files import read_bounded, write_whole
-from llava_cot.core.wording import plural, shortened
+from llava_cot.core.wording import meant, plural, shortened
 from llava_cot.errors import ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -151,9 +151,10 @@ def _in_words(name: HubName, what: str = "model") -> Iterator[None]:
     except GatedRepoError:
         raise ModelError(f"{name} is gated: ask for access at {page}, then log in {log_in}") from None
     except RepositoryNotFoundError:
+        similar = meant(name.repo, (path.as_posix() for path in _folders(name)))
         raise ModelError(
-            f"there is no folder {name}, and no {what} of that name on the hub that you may see; check the "
-            f"spelling, or if it is private, log in {log_in}"
+            f"there is no folder {name}, and no {what} of that name on the hub that you may see; "
+            f"{similar}check the spelling, or if it is private, log in {log_in}"
         ) from None
     except RevisionNotFoundError:
         raise ModelError(
@@ -179,6 +180,14 @@ def _in_words(name: HubName, what: str = "model") -> Iterator[None]:
         ) from None
     except Exception as error:  # of the HTTP client, which differs between versions
         raise _Unreachable(f"the hub ({constants.ENDPOINT}) cannot be reached") from error
+
+
+def _folders(name: HubName) -> list[Path]:
+    """The folders on this machine of which a name may be a misspelling."""
+    try:
+        return [path for path in Path(name.repo).parent.iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 def _files(info: Any) -> dict[str, _File]:

@@ -77,7 +77,8 @@ def parse_model(spec: str | Path) -> ModelName:
     servers = tuple(find_providers(spec, load_config()))
     if servers:
         return ModelName("server", spec, servers=servers)
-    return ModelName("folder" if hub_name(spec) is None else "hub", spec)
+    on_hub = hub_name(spec) is not None and not home_path(spec, ModelError).exists()
+    return ModelName("hub" if on_hub else "folder", spec)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _find_files(spec: str | Path, code: bool = False) -> tuple[Path, str]:
             raise ModelError(f"the built-in model {spec} is missing here; install the package again")
         return folder, spec
     folder = home_path(spec, ModelError)
-    named = None if isinstance(spec, Path) or folder.is_dir() else hub_name(spec)
+    named = None if isinstance(spec, Path) or folder.exists() else hub_name(spec)
     if named is not None:
         return fetch(named, code=code), str(named)
     place = folder.resolve()
