@@ -142,7 +142,7 @@ CLEVR = {"source": "clevr", "root": "clevr", "count": "all"}
         (CLEVR | {"count": 9}, "has 2 records to draw"),
         ({"source": "scenes", "count": 1, "split": "nowhere"}, "unknown split 'nowhere'"),
         ({"source": "tsv", "path": "x.tsv", "count": 1}, "x.tsv"),
-        ({"source": "hf", "path": "unknown/nothing", "count": 1}, "unknown/nothing cannot be read"),
+        ({"source": "hf", "path": "unknown/nothing", "count": 1}, "there is no folder unknown/nothing"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, source: dict[str, object], words: str) -> None:
