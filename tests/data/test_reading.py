@@ -73,6 +73,11 @@ def test_numbers_are_texts(tmp_path: Path) -> None:
     assert (ours.turns[0].answer, ours.turns[0].options) == ("2.5", ("1", "2"))
 
 
+def test_a_number_of_any_length_is_a_text(tmp_path: Path) -> None:
+    [one] = read(tmp_path, talk(reply=10**400))
+    assert one.turns[0].answer == str(10**400)
+
+
 def test_places_of_pictures_come_back_from_a_file(tmp_path: Path) -> None:
     two = {"images": ["a.png", "b.png"]}
     [bare] = read(tmp_path, {"id": "1", "question": "Which?", "options": ["<image>", "<image>"]} | two)

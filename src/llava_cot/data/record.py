@@ -192,7 +192,7 @@ def _text(value: object, where: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not isfinite(value):
+        if isinstance(value, float) and not isfinite(value):
             raise DataError(f"`{where}` is {value}, which is no number; leave it out or write null")
         return str(value)
     raise _wrong(where, value, "a text")
