@@ -265,6 +265,31 @@ async def test_the_reason_of_an_error_in_a_stream_is_told(
         await model.sample(QUESTION, 1, Sampling(), [].append)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\n", b"\r"),
+        (b"\n", b"\r\n"),
+        (b', "delta', b',\ndata: "delta'),
+        (b', "', b',\r\ndata: "'),
+        (b"\n\n", b"\n"),
+        (b": w", b"\xef\xbb\xbf: w"),
+        (b"data: {", b"data:{"),
+    ],
+    ids=["CR", "CRLF", "two lines", "many lines", "no empty lines", "BOM", "no space"],
+)
+async def test_any_valid_stream_is_read(old: bytes, new: bytes, model: EndpointModel, server: Double) -> None:
+    pieces = ["Two ", "cu", "bes, no: three."]
+    events = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    head, body = stream(*events, end, "[DONE]").split(b"\r\n\r\n", 1)
+    server.lie = lambda _: head + b"\r\n\r\n" + (b": waiting\n\n" + body).replace(old, new)
+    shown: list[str] = []
+    [sample] = await model.sample(QUESTION, 1, Sampling(), shown.append)
+    assert sample.text == "".join(shown) == "Two cubes, no: three."
+    assert sample.finish == "eos"
+
+
 @pytest.mark.parametrize("size", [1, 5, 100])
 async def test_the_key_is_taken_out_of_streams(size: int, model: EndpointModel, server: Double) -> None:
     told = f"It is {KEY}, or {KEY[:9]}"  # ... which may go on

@@ -32,6 +32,13 @@ from llava_cot.errors import (
 )
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.endpoint.config import Provider, key_of
+from llava_cot.models.endpoint.event_stream import (
+    LINE_BYTES,
+    EventBlock,
+    LineTooLong,
+    read_events,
+    read_lines,
+)
 from llava_cot.models.endpoint.rate_limits import RateLimits, SentRequest
 from llava_cot.models.endpoint.refusals import (
     TRANSIENT,
@@ -56,7 +63,6 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 LONGEST_RETRY_AFTER = 300.0  # seconds; a server that asks for more is out of quota
 _LONGEST_WISH = 1e9  # of those that a server can ask for
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
-_LINE_BYTES = 2**20  # of a streamed reply
 # Of one reply, and of all that are being read: 64 samples of 2,048 tokens with the likeliest 20 of each take
 # less. aiohttp unpacks compressed ones piece by piece.
 MAX_REPLY_BYTES = 64_000_000
@@ -66,7 +72,6 @@ MAX_REPLY_VALUES = 3_000_000
 _ERROR_BYTES = 65_536  # that are read of an error
 _OVER = 20  # times the estimate are counted at most: one lie would hold up all later requests
 _PER_LINE = 100  # bytes that a line of a stream counts for besides its own, since each takes time
-_OTHER_FIELDS = ("data:", "event:", "id:", "retry:", ":")  # of an event; the last is a comment
 _QUOTED = 300  # characters of a body that is no JSON
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -98,7 +103,7 @@ class Connections:
                 connector=aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context()),
                 timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=_LINE_BYTES,
+                read_bufsize=LINE_BYTES,
                 proxy=_proxy(self._url),
             )
         return self._session
@@ -249,39 +254,19 @@ class HttpClient:
         self, path: str, content: bytes, tokens: int, on_chunk: OnChunk, fields: Collection[str]
     ) -> None:
         async def read(response: aiohttp.ClientResponse, sent: SentRequest) -> None:
-            done, failed, instead, values = False, False, "", 0
+            done, instead = False, list[str]()
             with self._bounded() as count:
-                async for line in _lines(response):
-                    if count(len(line) + _PER_LINE) > MAX_REPLY_BYTES:
-                        raise self._too_long()
-                    values += sum(map(line.count, ",[{"))
-                    self._check_values(values)
-                    data = line.removeprefix("data:").strip()
-                    if line.startswith("event:"):
-                        failed = line[6:].strip() == "error"
-                    if not line.startswith("data:") or not data:
-                        # A whole body, of an error or of a server that does not stream, has no such fields.
-                        if len(instead) < _LINE_BYTES and not line.startswith(_OTHER_FIELDS):
-                            instead += line
-                        continue
-                    if data == "[DONE]":
-                        done = True  # and read on: a connection is reused only if nothing is left in it
-                        continue
-                    try:
-                        chunk = self.secret.parse_json(data)
-                    except ValueError:
-                        raise _Transient("an event of its reply is not JSON") from None
-                    if isinstance(chunk, dict) and not {"choices", "error"} & set(chunk):
-                        failed = failed or chunk.get("object") == "error"  # as vLLM names it
-                        if not failed:
-                            continue  # an event of another kind, such as a ping
-                    if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
-                        self._explain(read_error(chunk), "an event of its reply has no choices")
-                    self._count(sent, chunk, tokens)
-                    on_chunk(chunk)
+                async for block in read_events(self._lines(response, count)):
+                    instead += block.others
+                    for data in self._data(block):
+                        if data == "[DONE]":
+                            done = True  # and read on: a connection is reused only if nothing is left in it
+                        elif chunk := self._chunk(data, block.event):
+                            self._count(sent, chunk, tokens)
+                            on_chunk(chunk)
             if done:
                 return
-            found = self._json_in(instead)
+            found = self._json_in("\n".join(instead))
             whole = as_chunk(found)
             if whole is None:
                 self._explain(None if found is None else read_error(found), "its reply was cut off")
@@ -289,6 +274,40 @@ class HttpClient:
             on_chunk(whole)
 
         await self._send("POST", path, content, tokens, read, fields)
+
+    async def _lines(
+        self, response: aiohttp.ClientResponse, count: Callable[[int], int]
+    ) -> AsyncIterator[str]:
+        """The lines of a stream, within the limits of its bytes and values."""
+        values = 0
+        try:
+            async for line in read_lines(response.content.iter_chunked(2**16)):
+                if count(len(line) + _PER_LINE) > MAX_REPLY_BYTES:
+                    raise self._too_long()
+                values += sum(map(line.count, ",[{"))
+                self._check_values(values)
+                yield line
+        except LineTooLong:
+            raise _Transient("an event of its reply is too long") from None
+
+    def _data(self, block: EventBlock) -> list[str]:
+        """The data of an event; of each line, where a server leaves out the empty line between events."""
+        lines = [line.strip() for line in block.data if line.strip()]
+        joined = "\n".join(lines)
+        return [joined] if len(lines) > 1 and self._json_in(joined) is not None else lines
+
+    def _chunk(self, data: str, event: str) -> Json | None:
+        """The part of a reply that an event holds; None if it is of another kind, such as a ping."""
+        try:
+            chunk = self.secret.parse_json(data)
+        except ValueError:
+            raise _Transient("an event of its reply is not JSON") from None
+        failed = event == "error" or (isinstance(chunk, dict) and chunk.get("object") == "error")  # vLLM's
+        if isinstance(chunk, dict) and not failed and not {"choices", "error"} & set(chunk):
+            return None
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
+            self._explain(read_error(chunk), "an event of its reply has no choices")
+        return chunk
 
     async def _send(
         self,
@@ -425,14 +444,6 @@ class HttpClient:
             sent.tokens = min(total, _OVER * estimated)
             before = sent.tokens if self._tokens_per_request is None else self._tokens_per_request
             self._tokens_per_request = 0.9 * before + 0.1 * sent.tokens
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
-    try:
-        async for line in response.content:
-            yield line.decode(errors="replace")
-    except (ValueError, aiohttp.http_exceptions.LineTooLong):  # a line that is longer than its buffer
-        raise _Transient("an event of its reply is too long") from None
 
 
 def pause(attempt: int) -> float:
