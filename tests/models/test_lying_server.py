@@ -262,7 +262,7 @@ async def test_the_reason_of_an_error_in_a_stream_is_told(
 ) -> None:
     server.lie = lambda _: lie
     with pytest.raises(ModelError, match=words):
-        await model.sample(QUESTION, 1, Sampling(), [].append)
+        await model.sample(QUESTION, 1, Sampling(), lambda text: None)
 
 
 @pytest.mark.parametrize(

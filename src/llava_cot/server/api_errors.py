@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from llava_cot.core.wording import meant, shortened, writable
 from llava_cot.errors import ModelFailure, ModelRefusal, ModelUnavailable, RequestError
-from llava_cot.server.schemas import SearchFields
+from llava_cot.server.schemas import MAX_STOPS, SearchFields
 
 # The status for a client that has disconnected, as nginx logs it; nobody receives it.
 CLIENT_GONE = 499
@@ -108,15 +108,55 @@ def _invalid_body(error: RequestValidationError) -> ApiError:
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
-    where = _where(first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "union_tag_invalid":
+    where, reason = _where(first["loc"]), _reason(first)
+    if where.partition(".")[0] == "stop":  # one fault for each form that it may have
+        where, reason = (
+            "stop",
+            f"give a text, or a list of at most {MAX_STOPS} texts; none of them may be empty",
+        )
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         where = f"{where}.type"
-        reason = f"{shortened(first['ctx']['tag'])!r} is not supported; send {first['ctx']['expected_tags']}"
     if first["type"] == "extra_forbidden":  # only `search` forbids them
         path, _, name = where.rpartition(".")
         return unknown_field(name, f"{path}.", SearchFields.model_fields)
     return ApiError(400, f"{where or 'the body'}: {reason}", param=where or None)
+
+
+# What is wrong, by pydantic's name of it; the names in braces are those of its details.
+_REASONS = {
+    "missing": "this field is required",
+    "list_type": "give a list",
+    "string_type": "give a text",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "bool_type": "give true or false",
+    "greater_than": "give more than {gt}",
+    "greater_than_equal": "give at least {ge}",
+    "less_than": "give less than {lt}",
+    "less_than_equal": "give at most {le}",
+    "too_short": "give a list of at least {min_length}",
+    "too_long": "give a list of at most {max_length}",
+    "literal_error": "give {expected}",
+    "union_tag_not_found": "this field is required",
+} | dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "give an object")
+
+
+def _reason(fault: Mapping[str, Any]) -> str:
+    """What a field takes, for one that has something else."""
+    last = fault["loc"][-1]
+    if last == "parts":
+        return "give a text, or a list of parts"
+    if last == "ImageUrl":
+        return "give the URL, by itself or as the url of an object"
+    if fault["type"] == "union_tag_invalid":
+        kinds = " or ".join(fault["ctx"]["expected_tags"].split(", "))
+        return f"{shortened(fault['ctx']['tag'])!r} is not supported; send {kinds}"
+    if fault["type"] in _REASONS:
+        whole = {k: int(v) if v in (0, 1) else v for k, v in fault.get("ctx", {}).items()}  # 0, not 0.0
+        return _REASONS[fault["type"]].format(**whole)
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _where(loc: tuple[int | str, ...]) -> str:
