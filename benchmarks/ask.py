@@ -136,6 +136,7 @@ class Bench:
             method=setting.method,
             n=setting.n,
             judge=judge,
+            stages="trained",
             sampling=Sampling(
                 temperature=limits.temperature,
                 top_p=limits.top_p,

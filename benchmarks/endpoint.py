@@ -55,6 +55,7 @@ _ABLE = Capabilities(
     json_schema="none",
     option_fields=(),
     randomness=("temperature", "top_p"),
+    stages={},
 )
 _STALL = 20.0  # seconds that the model waits for a reply
 _SIDE = 336

@@ -109,7 +109,7 @@ def test_the_plan_has_every_token_once_and_shares_every_prefix(question: Questio
 async def test_calls_are_watched_in_the_order_in_which_they_wait(folder: Path, question: Question) -> None:
     model = open_model(folder, device="cpu")
     watched = Watched(model)
-    trace = await ask(watched, None, question, n=3, sampling=Sampling(max_tokens=64))
+    trace = await ask(watched, None, question, n=3, stages="trained", sampling=Sampling(max_tokens=64))
     model.close()
     assert len([c for c in watched.calls if len(c.lengths) == 3]) == 4
     assert sum(len(call.lengths) for call in watched.calls) == trace.usage.model_calls

@@ -39,6 +39,8 @@ def test_each_model_answers_in_its_form(name: str, tmp_path: Path) -> None:
             f"{name}={MODELS[name]}",
             "--method",
             "greedy",
+            "--stages",
+            "trained",
             "--answer",
             TRAINED[name],
         ),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from llava_cot.core.files import write_whole
+from llava_cot.core.stages import StageFormat
 from llava_cot.models.base import ConstraintKind
 from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat, SchemaField
 
+ANY_FORMAT = "any"
 # The options of every request, unless the model refuses them.
 RANDOMNESS = ("temperature", "top_p")
 
@@ -33,8 +35,12 @@ class Capabilities:
     json_schema: SchemaField  # the field in which it takes a JSON schema for the reply
     option_fields: tuple[str, ...]  # those for top-k, min-p and repetition penalty that it has
     randomness: tuple[str, ...]  # which of temperature and top_p it takes, in one request
-    # Whether the model writes stages by itself, by the opening tags of the format, where that was found out.
-    stages: dict[str, bool] = field(default_factory=dict)
+    # Whether the model writes stages by itself, where that was found out: by the opening tags of the format,
+    # or of any format for a server of this package, which does the stages and the search.
+    stages: dict[str, bool]
+
+    def writes_stages(self, fmt: StageFormat) -> bool | None:
+        return self.stages.get(ANY_FORMAT, self.stages.get(" ".join(fmt.opening_tags)))
 
     @property
     def continues_prefix(self) -> bool:

@@ -143,7 +143,8 @@ class EndpointModel:
         return self.capabilities.continues_prefix
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
-        return self.capabilities.stages.get(" ".join(fmt.opening_tags), is_published(self.name) or None)
+        found = self.capabilities.writes_stages(fmt)
+        return (is_published(self.name) or None) if found is None else found
 
     def remember_stages(self, fmt: StageFormat, trained: bool) -> None:
         """Save whether the model writes these stages by itself, with what the server can do."""

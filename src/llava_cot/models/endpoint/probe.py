@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable, ServerRefusal
 from llava_cot.models.base import Constraint, Prompt
-from llava_cot.models.endpoint.capabilities import Capabilities
+from llava_cot.models.endpoint.capabilities import ANY_FORMAT, Capabilities
 from llava_cot.models.endpoint.prompts import (
     OPTION_FIELDS,
     PromptFormat,
@@ -40,6 +40,7 @@ _RANDOMNESS = {"temperature": 0.7, "top_p": 0.9}  # neither is the default of an
 _CHOICE_TOKENS = 3
 # Servers are recognized by `owned_by` in /v1/models; what they do does not depend on the model's skill.
 _FORMATS: dict[str, PromptFormat] = {"vllm": "continue", "sglang": "continue", "llamacpp": "trailing"}
+_OURS = "llava-cot"
 _NAME_THE_STOP = ("vllm", "sglang")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "vllm": tuple(names[0] for names in OPTION_FIELDS.values()),
@@ -93,6 +94,7 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
         json_schema=schema,
         option_fields=options,
         randomness=randomness,
+        stages={ANY_FORMAT: True} if owner == _OURS else {},
     )
     return found, probe.certain
 
