@@ -98,7 +98,44 @@ def test_weights_of_another_size(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     name = next(name for name in weights if "lm_head" in name)
     save_file({**weights, name: torch.zeros(3, 4)}, copy / "model.safetensors", {"format": "pt"})
-    assert "cannot be loaded" in refusal(copy)
+    assert "lm_head.weight has the shape [3, 4], and by the configuration [" in refusal(copy)
+
+
+LIES: list[tuple[str, object, str]] = [
+    ("config.json", {"rope_parameters": {"rope_type": "evil"}}, "rope_type is 'evil', which is not known"),
+    ("config.json", {"hidden_act": "evil"}, "text_config.hidden_act is 'evil', which is not known"),
+    (
+        "config.json",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": "x"}},
+        "no model that can be made",
+    ),
+    ("config.json", {"pad_token_id": 10**6}, "no model that can be made: Padding_idx must be within"),
+    ("config.json", {"hidden_size": "8"}, "Field 'hidden_size' expected int, got str"),
+    ("config.json", {"hidden_size": 7}, "The hidden size (7) is not a multiple"),
+    ("config.json", {"hidden_size": -8}, "hidden_size is -8, which is less than 1"),
+    ("config.json", {"max_position_embeddings": 0}, "max_position_embeddings is 0, which is less than 1"),
+    ("config.json", {"layer_types": ["evil"]}, "The `layer_types` entries must be in"),
+    ("config.json", {"vocab_size": 5}, "do not fit its config.json"),
+    ("generation_config.json", [1], "it is not a JSON object"),
+    ("generation_config.json", None, "it is not a JSON object"),
+    ("generation_config.json", {"eos_token_id": [4, "x"]}, "eos_token_id is [4, 'x'], which is no number"),
+    ("generation_config.json", {"cache_implementation": "evil"}, "Invalid `cache_implementation` (evil)"),
+    ("tokenizer_config.json", [1], "it is not a JSON object"),
+    ("tokenizer.json", "x", "it is not a JSON object"),
+    ("special_tokens_map.json", [1], "it is not a JSON object"),
+    ("processor_config.json", [1], "it is not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("name", "lie", "words"), LIES)
+def test_the_file_that_lies_is_named(copy: Path, name: str, lie: object, words: str) -> None:
+    if name == "config.json" and isinstance(lie, dict):
+        config = json.loads((copy / name).read_text())
+        lie = config | {"text_config": config["text_config"] | lie}
+    (copy / name).write_text(json.dumps(lie))
+    message = refusal(copy)
+    assert words in message and name in message
+    assert "download" not in message and "add the files" not in message
 
 
 def test_a_missing_shard(copy: Path) -> None:

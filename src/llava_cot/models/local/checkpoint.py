@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
@@ -25,7 +26,12 @@ from llava_cot.core.wording import shortened
 from llava_cot.errors import DataError, ModelError
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
-from llava_cot.models.local.config_fields import check_processor_numbers, read_config
+from llava_cot.models.local.config_fields import (
+    check_described,
+    check_processor_numbers,
+    read_config,
+    read_json,
+)
 from llava_cot.models.local.remote_code import trusted_class
 
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
@@ -99,7 +105,7 @@ def load_config(folder: Path, *, quantized: bool = False) -> Any:
             return config
     except Exception as error:
         _name_library(folder, error)
-        raise ModelError(f"the configuration in {folder} cannot be read: {first_sentence(error)}") from None
+        raise _config_fault(folder, taken, error) from None
 
 
 def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
@@ -189,6 +195,7 @@ def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
         except Exception as second:
             _name_library(folder, second)
             _name_library(folder, error)
+            check_described(folder)
             raise ModelError(
                 f"{folder} has no processor that can be loaded ({first_sentence(error)}); "
                 "add the files of the original checkpoint"
@@ -221,6 +228,7 @@ def load_weights(
 ) -> Any:
     """A model by an auto class of transformers, in evaluation mode on its device. Raises ModelError."""
     device, dtype = where
+    _check_generation(folder)
     try:
         with quiet():
             model, loading = auto.from_pretrained(
@@ -230,14 +238,28 @@ def load_weights(
                 local_files_only=True,
                 trust_remote_code=trust_code,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # which are refused below, with their names
                 output_loading_info=True,
             )
     except Exception as error:
         _name_library(folder, error)
+        if isinstance(error, SafetensorError | OSError):
+            raise ModelError(
+                f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
+                "download the checkpoint again"
+            ) from None
+        try:
+            with quiet(), torch.device("meta"):
+                if not trust_code:
+                    auto.from_config(config)
+        except Exception as second:
+            raise _config_fault(folder, config.to_dict(), second) from None
+        raise ModelError(f"the weights in {folder} cannot be loaded: {first_sentence(error)}") from None
+    for name, found, described in sorted(loading["mismatched_keys"], key=str):
         raise ModelError(
-            f"the weights in {folder} cannot be loaded ({first_sentence(error)}); "
-            "download the checkpoint again"
-        ) from None
+            f"the weights in {folder} do not fit its config.json: {name} has the shape {list(found)}, and by "
+            f"the configuration {list(described)}; use both of one checkpoint"
+        )
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
@@ -245,6 +267,49 @@ def load_weights(
         return model.to(device).eval().requires_grad_(False)
     except RuntimeError as error:
         raise ModelError(f"{folder} does not fit on {device}: {first_sentence(error)}") from None
+
+
+def _check_generation(folder: Path) -> None:
+    """Raise ModelError if there is a `generation_config.json` that transformers does not take."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return
+    ends = read_json(file).get("eos_token_id")
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and type(end) is not int:
+            raise ModelError(
+                f"{file}: eos_token_id is {shortened(repr(ends), 80)}, which is no number of a token"
+            )
+    try:
+        with quiet():
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"{file} cannot be used: {_last_sentence(error)}") from None
+
+
+def _config_fault(folder: Path, config: dict[str, Any], error: Exception) -> ModelError:
+    """What is wrong in a `config.json` from which no configuration, or no network, can be made."""
+    file = folder / "config.json"
+    if isinstance(error, KeyError) and error.args:  # a name that transformers looks up, and does not know
+        for field in _fields_with(config, error.args[0]):
+            return ModelError(f"{file}: {field} is {shortened(repr(error.args[0]), 80)}, which is not known")
+    return ModelError(f"{file} describes no model that can be made: {_last_sentence(error)}")
+
+
+def _fields_with(config: Any, value: object, path: str = "") -> Iterator[str]:
+    """The fields of a configuration that have a value, such as "text_config.hidden_act"."""
+    for name, part in config.items():
+        if isinstance(part, dict):
+            yield from _fields_with(part, value, f"{path}{name}.")
+        elif part == value or (isinstance(part, list) and value in part):
+            yield f"{path}{name}"
+
+
+def _last_sentence(error: BaseException) -> str:
+    """The reason in an error of several lines, whose first ones say only that something was checked."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = re.sub(r"^\w+(Error|Exception): ", "", lines[-1]) if lines else type(error).__name__
+    return shortened(reason.rstrip("."), 500)
 
 
 def _context(config: Any) -> int:

@@ -22,6 +22,12 @@ from llava_cot.core.files import read_bounded
 from llava_cot.errors import DataError, ModelError
 
 _MOST_BYTES = 2**24
+_MOST_TOKENIZER_BYTES = 2**28
+_PROCESSOR_FILES = (
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+    "chat_template.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.json", "vocab.json",
+)  # fmt: skip
 # Of the base class, and of what older checkpoints have in the place of declared fields.
 _BASE = frozenset({
     "architectures", "bos_token_id", "decoder_start_token_id", "dtype", "eos_token_id", "id2label",
@@ -39,7 +45,10 @@ _CHOOSES = re.compile(
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _COUNTS = re.compile(r"^(num|n)_|layers?$|^depths?$|experts")
 _MOST_LAYERS, _MOST_OF_A_KIND = 4096, 10**6
-_AT_LEAST_ONE = re.compile(r"^(num|n)_(hidden_)?(attention_)?(layers?|heads?)$")
+_AT_LEAST_ONE = re.compile(
+    r"^(num|n)_(hidden_)?(attention_)?(layers?|(key_value_)?heads?)$"
+    r"|^(hidden_size|patch_size|vocab_size|max_position_embeddings)$"
+)
 # Of a processor, which tries all arrangements of so many parts of a picture, and makes pictures of so many
 # pixels: what a model uses is far below.
 _PARTS = re.compile(r"^(max|min|num)_(image_)?(tiles|patches|crops|slice_nums)$")
@@ -78,10 +87,10 @@ def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:
     return taken
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
     """The object in a JSON file of a checkpoint. Raises ModelError."""
     try:
-        raw = json.loads(read_bounded(file, _MOST_BYTES))
+        raw = json.loads(read_bounded(file, most_bytes))
     except (DataError, OSError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     except (ValueError, RecursionError):
@@ -89,6 +98,13 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ModelError(f"{file} is damaged: it is not a JSON object")
     return raw
+
+
+def check_described(folder: Path) -> None:
+    """Raise ModelError for the first of a processor's files that holds no JSON object."""
+    for name in _PROCESSOR_FILES:
+        if (folder / name).is_file():
+            read_json(folder / name, _MOST_TOKENIZER_BYTES)
 
 
 def own_code(raw: Mapping[str, Any]) -> list[str]:
@@ -161,10 +177,10 @@ def _check_counts(taken: Mapping[str, Any], file: Path) -> None:
         if isinstance(value, dict):
             _check_counts(value, file)
         for number in value if isinstance(value, list) else [value]:
-            if type(number) is not int or not _COUNTS.search(key):
+            if type(number) is not int:
                 continue
             most = _MOST_LAYERS if "layer" in key or "depth" in key or "expert" in key else _MOST_OF_A_KIND
-            if number > most:
+            if number > most and _COUNTS.search(key):
                 raise ModelError(f"{file}: {key} is {str(number)[:20]}, which is more than {most:,}")
             if number < 1 and _AT_LEAST_ONE.search(key):
                 raise ModelError(f"{file}: {key} is {str(number)[:20]}, which is less than 1")
