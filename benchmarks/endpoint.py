@@ -148,7 +148,9 @@ async def faults(questions: int, share: float, stall: float) -> Faults:
         began = time.perf_counter()
         traces = await asyncio.gather(
             *(
-                ask(model, None, f"Question {i}", method="single", sampling=Sampling(seed=i))
+                ask(
+                    model, None, f"Question {i}", method="single", stages="trained", sampling=Sampling(seed=i)
+                )
                 for i in range(questions)
             ),
             return_exceptions=True,
