@@ -276,6 +276,26 @@ def test_a_head_that_is_too_long(server: Served) -> None:
             connection.sendall(b"x" * 10_000)
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host: header"),
+        (b"GET\r\n\r\n", 400, "the request is not valid HTTP: illegal request line"),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, "the request is not valid HTTP: illegal request line"),
+        (HALF_BODY.replace(b": 1000", b": x"), 400, "bad Content-Length"),
+        (HALF + b"x" * 17_000, 431, "the head has more than the 16384 bytes allowed"),
+    ],
+    ids=["no host", "no request", "TLS", "no length", "long"],
+)
+def test_a_head_that_is_none(server: Served, sent: bytes, status: int, words: str) -> None:
+    with opened(server, 1, sent) as [connection]:
+        reply = b"".join(iter(lambda: connection.recv(1000), b""))
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status) and b"application/json" in head
+    error = json.loads(body)["error"]
+    assert words in error["message"] and error["type"] == "invalid_request_error"
+
+
 def test_a_reply_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
@@ -332,15 +352,18 @@ def test_a_signal_ends_the_server_while_a_picture_is_decoded(tmp_path: Path) -> 
     slow = with_picture(data_url(hostile.long_comment())) | {"model": "mini"}
     with running("--time-limit", "4", "--at-once", "1") as (process, url):
         server = Served(url)
-        with opened(server, 2, HALF_BODY), ThreadPoolExecutor(2) as pool:
+        with opened(server, 2, HALF_BODY) as halves, ThreadPoolExecutor(2) as pool:
             for _ in range(2):
                 pool.submit(post, server, slow)
             until(lambda: server.counted("llava_cot_running") == 1)
             process.send_signal(signal.SIGTERM)
             began = time.monotonic()
-            process.communicate(timeout=PATIENCE)
+            _, log = process.communicate(timeout=PATIENCE)
             assert time.monotonic() - began < 40
             assert process.returncode == 0
+            assert b"Traceback" not in log and log.count(b"\n") <= 1, log
+            for connection in halves:
+                assert b'"the server was stopped; send the request again later"' in connection.recv(1000)
 
 
 def test_threads_do_not_grow_with_requests(server: Served) -> None:

@@ -69,9 +69,19 @@ class RequestGuard:
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        body = _Body(self, receive)
+        body, begun = _Body(self, receive), False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._app(scope, body.receive, send)
+            await self._app(scope, body.receive, sending)
+        except asyncio.CancelledError:  # the server stops, and its time to finish requests is over
+            if not begun:
+                stopped = ApiError(503, "the server was stopped; send the request again later")
+                await error_response(stopped)(scope, receive, send)
         finally:
             self._held -= body.size
 

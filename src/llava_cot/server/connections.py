@@ -11,6 +11,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from llava_cot.server.api_errors import ApiError, error_response
 from llava_cot.server.auth import MAX_HEAD_BYTES
 
 MAX_CONNECTIONS = 1024
@@ -65,11 +66,22 @@ class OpenConnections:
 
 
 class _Parts(h11.Connection):
-    """h11's reader of requests, which refuses a body in very many small parts."""
+    """h11's reader of requests, which refuses a body in very many small parts.
+
+    `fault` is why it refused what arrived.
+    """
 
     _left = 0
+    fault: h11.RemoteProtocolError | None = None
 
     def next_event(self) -> Any:
+        try:
+            return self._next_event()
+        except h11.RemoteProtocolError as error:
+            self.fault = error
+            raise
+
+    def _next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._left = MAX_PARTS * _BYTES_PER_PART
@@ -89,7 +101,7 @@ class Connection(H11Protocol):
 
     def __init__(self, others: OpenConnections, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.conn = _Parts(h11.SERVER, MAX_HEAD_BYTES)
+        self.conn: _Parts = _Parts(h11.SERVER, MAX_HEAD_BYTES)
         self._others = others
         self._late: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
@@ -112,10 +124,20 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:  # a reply has begun
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # a reply has begun
             self.drop()
+            return
+        fault = self.conn.fault
+        error = ApiError(400, f"the request is not valid HTTP: {fault or msg}")
+        if fault is not None and fault.error_status_hint == 431:
+            error = ApiError(431, f"the head has more than the {MAX_HEAD_BYTES} bytes allowed")
+        reply = error_response(error)
+        head = h11.Response(
+            status_code=reply.status_code, headers=[*reply.raw_headers, (b"connection", b"close")]
+        )
+        for event in (head, h11.Data(data=bytes(reply.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def handle_events(self) -> None:
         super().handle_events()
