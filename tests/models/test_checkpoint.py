@@ -121,6 +121,7 @@ LIES: list[tuple[str, object, str]] = [
     ("generation_config.json", {"eos_token_id": [4, "x"]}, "eos_token_id is [4, 'x'], which is no number"),
     ("generation_config.json", {"cache_implementation": "evil"}, "Invalid `cache_implementation` (evil)"),
     ("tokenizer_config.json", [1], "it is not a JSON object"),
+    ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length is 'x', which is no number"),
     ("tokenizer.json", "x", "it is not a JSON object"),
     ("special_tokens_map.json", [1], "it is not a JSON object"),
     ("processor_config.json", [1], "it is not a JSON object"),

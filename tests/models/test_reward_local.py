@@ -150,6 +150,9 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         json.dumps(json.loads(config.read_text()) | {"model_type": "own", "auto_map": {"AutoConfig": "a.B"}})
     )
     assert "code of its own" in refusal(spoiled)
+    lying = text_reward(tmp_path / "lying")
+    (lying / "tokenizer_config.json").write_text("[1]")
+    assert refusal(lying).endswith("tokenizer_config.json is damaged: it is not a JSON object")
     (spoiled / "model.safetensors").rename(spoiled / "pytorch_model.bin")
     assert "pickle" in refusal(spoiled)
 

@@ -101,10 +101,14 @@ def read_json(file: Path, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
 
 
 def check_described(folder: Path) -> None:
-    """Raise ModelError for the first of a processor's files that holds no JSON object."""
+    """Raise ModelError for the first of a processor's files that is no JSON object, or has a wrong length."""
     for name in _PROCESSOR_FILES:
         if (folder / name).is_file():
-            read_json(folder / name, _MOST_TOKENIZER_BYTES)
+            longest = read_json(folder / name, _MOST_TOKENIZER_BYTES).get("model_max_length", 0)
+            if not isinstance(longest, int | float):
+                raise ModelError(
+                    f"{folder / name}: model_max_length is {repr(longest)[:80]}, which is no number"
+                )
 
 
 def own_code(raw: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ from llava_cot.models.local.checkpoint import (
     place,
     quiet,
 )
+from llava_cot.models.local.config_fields import check_described
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
 from llava_cot.models.local.plain_text import PlainText
 
@@ -161,6 +162,7 @@ def _tokenizer(folder: Path) -> Any:
         with quiet():
             found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        check_described(folder)
         raise ModelError(
             f"{folder} has no tokenizer that can be loaded ({first_sentence(error)}); "
             "add the files of the original checkpoint"
