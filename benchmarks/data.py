@@ -65,6 +65,7 @@ _ABLE = Capabilities(
     json_schema="none",
     option_fields=(),
     randomness=("temperature", "top_p"),
+    stages={},
 )
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")
