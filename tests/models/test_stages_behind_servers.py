@@ -10,6 +10,7 @@ from llava_cot.models.base import Prompt
 from llava_cot.models.endpoint.capabilities import load
 from llava_cot.models.registry import open_model
 from llava_cot.models.scripted import ScriptedModel
+from llava_cot.models.stage_mark import is_published
 from llava_cot.search.ask import ask
 
 
@@ -63,3 +64,30 @@ async def test_the_published_weights_are_known_by_their_name() -> None:
         finally:
             model.close()
     assert trace.staging == "trained"
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("Xkev/Llama-3.2V-11B-cot", True),
+        ("Xkev/Llama-3.2V-11B-cot@main", True),
+        ("Xkev/Llama-3.2V-11B-cot@0123abc+charts", True),
+        ("LLaVA-o1", True),
+        ("org/llava-cot-data", False),
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", False),
+    ],
+)
+def test_names_of_the_published_weights(name: str, published: bool) -> None:
+    assert is_published(name) == published
+
+
+async def test_what_was_found_out_is_saved_whatever_the_model_is_served_as() -> None:
+    with Double(ScriptedModel(prose)) as double:
+        model = open_model(double.url)
+        model.name = "mine"
+        try:
+            await ask(model, None, "How many cubes are there?", method="single")
+        finally:
+            model.close()
+        known = load(double.url, "scripted")
+        assert known is not None and list(known.stages.values()) == [False]

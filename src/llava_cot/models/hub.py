@@ -37,7 +37,6 @@ _CODE = re.compile(r"[A-Za-z_]\w*\.py", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _INDEX_BYTES = 2**26
-_CHUNK = 2**22
 _PATIENCE = 10.0  # seconds until the hub counts as not reachable
 _HASHED_AT_ONCE = 4
 
@@ -369,9 +368,7 @@ def _has_sum(path: Path, about: _File) -> bool:
     else:
         return True
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest() == expected
+        return hashlib.file_digest(file, lambda: digest).hexdigest() == expected
 
 
 def _check_inside(folder: Path, files: Iterable[str]) -> None:

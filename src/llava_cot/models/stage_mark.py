@@ -11,8 +11,11 @@ from llava_cot.core.files import write_whole
 from llava_cot.core.stages import StageFormat
 
 MARK = "llava-cot.json"
-# The published weights, by any of their names: Xkev/Llama-3.2V-11B-cot, LLaVA-CoT, LLaVA-o1.
-_PUBLISHED = re.compile(r"(?:.*/)?(?:llama-3\.2v-11b-cot|llava-cot(?:-11b)?|llava-o1)", re.IGNORECASE)
+# The published weights, by any of their names: Xkev/Llama-3.2V-11B-cot, LLaVA-CoT, LLaVA-o1. A revision of
+# the hub, and adapters, may follow.
+_PUBLISHED = re.compile(
+    r"(?:.*/)?(?:llama-3\.2v-11b-cot|llava-cot(?:-11b)?|llava-o1)(?:[@+].*)?", re.IGNORECASE
+)
 
 
 def write_mark(folder: Path, fmt: StageFormat) -> None:

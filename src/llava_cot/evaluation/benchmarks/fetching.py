@@ -31,7 +31,6 @@ _MD5 = {
     "MMBench_DEV_EN_V11.tsv": "30c05be8f2f347a50be25aa067248184",
     "MMBench_TEST_EN_V11.tsv": "8d1a704e791df6f5d9fb3ef782b65365",
 }
-_CHUNK = 2**22
 
 
 def fetch_file(name: str, folder: Path) -> Path:
@@ -94,8 +93,5 @@ def _size(url: str) -> int | None:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

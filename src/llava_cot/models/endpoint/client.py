@@ -144,15 +144,15 @@ class EndpointModel:
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         found = self.capabilities.writes_stages(fmt)
-        return (is_published(self.name) or None) if found is None else found
+        return (is_published(self._model) or None) if found is None else found
 
     def remember_stages(self, fmt: StageFormat, trained: bool) -> None:
         """Save whether the model writes these stages by itself, with what the server can do."""
         stages = self.capabilities.stages | {" ".join(fmt.opening_tags): trained}
         self.capabilities = replace(self.capabilities, stages=stages)
-        known = load(self.url, self.name)
+        known = load(self.url, self._model)
         if known is not None:  # without the settings of endpoints.yaml
-            save(self.url, self.name, replace(known, stages=known.stages | stages))
+            save(self.url, self._model, replace(known, stages=known.stages | stages))
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
