@@ -1,1 +1,1 @@
-"""Tiny checkpoints of every architecture that the engine runs, in their families' layouts, and what they must give."""
+"""Tiny checkpoints of every architecture that the engine runs, each in its family's layout."""
