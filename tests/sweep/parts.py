@@ -1,0 +1,123 @@
+"""What the makers of tiny checkpoints share: tokenizers, chat templates and small sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tiny import SENTENCES
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+CONTEXT = 1024
+
+
+def tokenizer(
+    *special: str, eos: str, pad: str, bos: str | None = None, **named: str
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of about 330 tokens, with a family's special tokens.
+
+    Args:
+        special: Tokens that the chat template writes.
+        eos: The token that ends an answer.
+        pad: The token of padding.
+        bos: The token that begins a text, if the family has one.
+        named: Tokens that the processor finds by a name, such as `image_token`.
+    """
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    first = list(dict.fromkeys(token for token in (pad, bos, eos) if token))
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=alphabet, special_tokens=first, show_progress=False
+    )
+    core.train_from_iterator(SENTENCES, trainer)
+    others = [token for token in dict.fromkeys((*special, *named.values())) if token not in first]
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in others])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=pad,
+        extra_special_tokens=[token for token in others if token not in named.values()],
+        model_specific_special_tokens=named,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def ids(made: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The ids of the beginning, the end and the padding, as configurations name them."""
+    return {
+        "bos_token_id": made.bos_token_id,
+        "eos_token_id": made.eos_token_id,
+        "pad_token_id": made.pad_token_id,
+    }
+
+
+def text_size(made: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+    """A small text model for a tokenizer."""
+    return {
+        "vocab_size": len(made),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": True,
+        **ids(made),
+        **more,
+    }
+
+
+def vision_size(**more: Any) -> dict[str, Any]:
+    """A small ViT, as CLIP's, SigLIP's and most others' configurations name its sizes."""
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 4,
+        **more,
+    }
+
+
+def turns(before: str, image: str, after: str, *, begin: str = "", answer: str = "") -> str:
+    """A chat template that writes each turn between two strings, with its pictures where they stand.
+
+    Args:
+        before: What opens a turn; `ROLE` in it becomes the role.
+        image: What stands for a picture.
+        after: What closes a turn.
+        begin: What begins the text.
+        answer: What opens an answer; by default, what opens a turn of the assistant.
+    """
+    opening = "{{ '" + before.replace("ROLE", "' + turn.role + '") + "' }}"
+    answer = answer or before.replace("ROLE", "assistant")
+    return (
+        f"{{{{ '{begin}' }}}}{{% for turn in messages %}}{opening}"
+        f"{{% for part in turn.content %}}{{% if part.type == 'image' %}}{image}"
+        "{% else %}{{ part.text }}{% endif %}{% endfor %}"
+        f"{{{{ '{after}' }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ '{answer}' }}}}{{% endif %}}"
+    )
+
+
+def widen(model: Any) -> None:
+    """Draw a model's weights so wide that greedy text varies and follows the picture."""
+    tied = model.config.get_text_config().tie_word_embeddings
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            continue
+        inputs = parameter.shape[1] if "expert" in name and parameter.ndim == 3 else parameter[0].numel()
+        # Of a tied embedding that is wide, the likeliest next token would be the last one, always.
+        std = (0.2 if tied else 0.8) if "embed" in name and "proj" not in name else 1.6 * inputs**-0.5
+        with torch.no_grad():
+            parameter.normal_(std=std)
+
+
+def without_video(processor: Any) -> Any:
+    """A processor class whose objects have no part for videos, which needs torchvision."""
+    names = [name for name in processor.get_attributes() if "video" not in name]
+    return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
