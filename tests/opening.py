@@ -50,7 +50,12 @@ class Tiny:
         made = self.processor(
             text=[text], images=[images] if images else None, return_tensors="pt", add_special_tokens=False
         )
-        return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+        tensors = {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+        # Llama 4's processor makes bfloat16 of pixels, whatever the model is loaded in.
+        dtype = self.network.dtype
+        return {
+            name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()
+        }
 
     def generate(self, messages: tuple[Message, ...], tokens: int, **options: Any) -> list[int]:
         """Greedy tokens by `transformers.generate`, an end token included."""

@@ -15,6 +15,7 @@ from opening import Tiny
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local import checkpoint
+from llava_cot.models.local.config_fields import read_config
 
 
 def refusal(folder: Path) -> str:
@@ -105,6 +106,12 @@ def test_what_a_configuration_chooses_is_not_taken(copy: Path, opened: Callable[
 
 
 @pytest.mark.slow
+def test_what_differs_between_layers_is_taken(copy: Path) -> None:
+    """As in Gemma 4, whose global layers have larger heads."""
+    spoil(copy, text_config={"per_layer_config": {"1": {"head_dim": 16, "checkpoint_files": ["x.py"]}}})
+    assert read_config(copy)["text_config"]["per_layer_config"] == {"1": {"head_dim": 16}}
+
+
 @pytest.mark.parametrize("kind", tiny.ALL_KINDS)
 def test_all_of_a_good_configuration_is_taken(kind: str, opened: Callable[[str], Tiny]) -> None:
     folder = opened(kind).folder

@@ -32,8 +32,8 @@ _PROCESSOR_FILES = (
 _BASE = frozenset({
     "architectures", "bos_token_id", "decoder_start_token_id", "dtype", "eos_token_id", "id2label",
     "is_decoder", "is_encoder_decoder", "label2id", "layer_types", "model_type", "num_labels", "out_features",
-    "pad_token_id", "problem_type", "rope_parameters", "rope_scaling", "sep_token_id", "text_config_dict",
-    "tie_word_embeddings", "torch_dtype", "transformers_version", "vision_config_dict",
+    "pad_token_id", "per_layer_config", "problem_type", "rope_parameters", "rope_scaling", "sep_token_id",
+    "text_config_dict", "tie_word_embeddings", "torch_dtype", "transformers_version", "vision_config_dict",
 })  # fmt: skip
 # Methods of quantization that need no code but that of an installed package.
 _QUANTIZED = ("awq", "bitsandbytes", "compressed-tensors", "gptq")
