@@ -15,7 +15,7 @@ NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing colle
 TEST_ENV := OMP_NUM_THREADS=1
 PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-.PHONY: install demo check lint test fuzz docs serve-docs test-vllm test-harness bench clean
+.PHONY: install demo check lint test sweep fuzz docs serve-docs test-vllm test-harness bench clean
 
 install: $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 
@@ -55,6 +55,10 @@ check: lint
 # Everything: lint, types and all tests, in under 10 minutes on two cores.
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
+
+# Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in four, another one each day.
+sweep: $(VENV)/.installed-test
+	SWEEP=all $(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadgroup tests/models/test_sweep.py
 
 # Inputs made by chance, with a seed of the clock's unless one is given: what fails is saved, with its seed.
 SECONDS ?= 600

@@ -1,4 +1,5 @@
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ SLOW = (
     "models/test_local",
     "models/test_plain_text",
     "models/test_sampler",
+    "models/test_sweep",
     "research/",
     "scenes/test_spelling",
     "search/methods/test_adaptive_mini",
@@ -61,6 +63,12 @@ FIRST = (
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
+    # The processes of xdist take it over.
+    os.environ.setdefault("SWEEP", str(date.today().toordinal() % 4))
+
+
+def pytest_report_header() -> str:
+    return f"sweep of architectures: SWEEP={os.environ['SWEEP']} (repeat with it; all: make sweep)"
 
 
 def pytest_xdist_auto_num_workers() -> int:

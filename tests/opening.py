@@ -39,16 +39,14 @@ class Tiny:
             {
                 "role": message.role,
                 "content": [
-                    *({"type": "image"} for _ in message.images),
+                    *({"type": "image", "image": image.pil} for image in message.images),
                     {"type": "text", "text": message.text},
                 ],
             }
             for message in messages
         ]
-        images = [image.pil for message in messages for image in message.images]
-        text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        made = self.processor(
-            text=[text], images=[images] if images else None, return_tensors="pt", add_special_tokens=False
+        made = self.processor.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         tensors = {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
         # Llama 4's processor makes bfloat16 of pixels, whatever the model is loaded in.
@@ -66,7 +64,11 @@ class Tiny:
 
 def open_tiny(kind: str, folder: Path) -> Tiny:
     """Make a checkpoint of one of `tiny.KINDS` in a folder, and open it in every way."""
-    tiny.make(kind, folder)
+    return open_folder(tiny.make(kind, folder))
+
+
+def open_folder(folder: Path) -> Tiny:
+    """Open a checkpoint in every way."""
     loaded = load_checkpoint(folder, "cpu", "float32")
     model, alone = LocalModel(folder, device="cpu"), LocalModel(folder, device="cpu", share=False)
     return Tiny(folder, model, alone, loaded.model, loaded.processor)

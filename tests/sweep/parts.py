@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 CONTEXT = 1024
+_NEWLINES = "user\n\n\nassistant\n\n\n:\n\n"
 
 
 def tokenizer(
@@ -32,7 +33,7 @@ def tokenizer(
     trainer = trainers.BpeTrainer(
         vocab_size=320, initial_alphabet=alphabet, special_tokens=first, show_progress=False
     )
-    core.train_from_iterator(SENTENCES, trainer)
+    core.train_from_iterator((*SENTENCES, _NEWLINES), trainer)
     others = [token for token in dict.fromkeys((*special, *named.values())) if token not in first]
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in others])
     return PreTrainedTokenizerFast(
@@ -53,6 +54,11 @@ def ids(made: PreTrainedTokenizerFast) -> dict[str, Any]:
         "eos_token_id": made.eos_token_id,
         "pad_token_id": made.pad_token_id,
     }
+
+
+def token_ids(made: PreTrainedTokenizerFast, **names: str) -> dict[str, int]:
+    """The ids of tokens, by the names that a configuration has for them."""
+    return {name: made.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
 def text_size(made: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
@@ -104,10 +110,62 @@ def turns(before: str, image: str, after: str, *, begin: str = "", answer: str =
     )
 
 
+def template(
+    *,
+    user: str,
+    assistant: str,
+    answer: str,
+    image: str,
+    system: str | None = None,
+    begin: str = "",
+    default_system: str = "",
+    images_first: bool = False,
+) -> str:
+    """A chat template whose roles differ by more than their names, with `{}` where a turn's content is.
+
+    Args:
+        user: A turn of the user.
+        assistant: An answer before the last turn.
+        answer: What an answer begins with.
+        image: What stands for a picture.
+        system: The system turn; None if the template takes none.
+        begin: What a conversation begins with.
+        default_system: What stands in place of a system turn that is not there.
+        images_first: Whether a turn's pictures come before its text, wherever they are.
+    """
+    picture = f"{{% if part.type == 'image' %}}{{{{ {image!r} }}}}{{% endif %}}"
+    words = "{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+    orders = (picture, words) if images_first else (picture + words,)
+    content = "".join(f"{{% for part in message.content %}}{part}{{% endfor %}}" for part in orders)
+
+    def turn(form: str) -> str:
+        before, after = form.split("{}")
+        return f"{{{{ {before!r} }}}}{content}{{{{ {after!r} }}}}"
+
+    first = f"{{% if loop.first and message.role != 'system' %}}{{{{ {default_system!r} }}}}{{% endif %}}"
+    no_system = "{{ raise_exception('there is no system turn') }}"
+    return (
+        f"{{{{ {begin!r} }}}}{{% for message in messages %}}{first if default_system else ''}"
+        f"{{% if message.role == 'system' %}}{no_system if system is None else turn(system)}"
+        f"{{% elif message.role == 'user' %}}{turn(user)}{{% else %}}{turn(assistant)}{{% endif %}}"
+        f"{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {answer!r} }}}}{{% endif %}}"
+    )
+
+
+def chatml(image: str, **more: Any) -> str:
+    """The template of ChatML, which many families have."""
+    turn = "<|im_start|>{}\n{{}}<|im_end|>\n".format
+    forms = {role: turn(role) for role in ("system", "user", "assistant")}
+    return template(**{**forms, "answer": "<|im_start|>assistant\n", "image": image, **more})
+
+
 def widen(model: Any) -> None:
     """Draw a model's weights so wide that greedy text varies and follows the picture."""
     tied = model.config.get_text_config().tie_word_embeddings
     for name, parameter in model.named_parameters():
+        if "gate" in name and parameter.numel() == 1:
+            with torch.no_grad():
+                parameter.fill_(0.7)  # Mllama's cross-attention gates are born shut
         if parameter.ndim < 2:
             continue
         inputs = parameter.shape[1] if "expert" in name and parameter.ndim == 3 else parameter[0].numel()
