@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-from opening import Tiny
 from safetensors.torch import load_file, save_file
-from transformers import Lfm2Config, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaProcessor
 
 from llava_cot import open_model
 from llava_cot.errors import ModelError
@@ -202,23 +199,6 @@ def test_a_tokenizer_without_its_files_needs_no_library(copy: Path, monkeypatch:
     assert "no processor" in refusal(copy)
     (copy / "tokenizer.model").write_bytes(b"")
     assert "needs sentencepiece" in refusal(copy)
-
-
-def test_a_state_space_model_is_called_that(tmp_path: Path, opened: Callable[[str], Tiny]) -> None:
-    text = Lfm2Config(
-        vocab_size=400,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        layer_types=["conv", "full_attention"],
-    )
-    config = LlavaConfig(vision_config=tiny.clip(), text_config=text, image_token_index=399)
-    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
-    opened("llava").processor.save_pretrained(tmp_path)
-    message = refusal(tmp_path)
-    assert "a state-space model" in message and "conv" in message and "vllm:FOLDER" in message
 
 
 def test_no_chat_template(copy: Path) -> None:

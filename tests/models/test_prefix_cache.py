@@ -25,13 +25,13 @@ def add(store: PrefixCache, root: PrefixRoot, ids: list[int]) -> int:
         copied += stop - start
         return [tensor[:, :, start:stop].clone() for tensor in computed(ids)]
 
-    store.add(root, ids, read)
+    store.add(root, ids, read, lambda: [torch.tensor(ids)])
     return copied
 
 
 def known(store: PrefixCache, root: PrefixRoot, ids: list[int]) -> int:
     """How many of the ids are known; what is known must be what was computed."""
-    pieces = store.match(root, ids)
+    pieces, _ = store.match(root, ids)
     length = sum(piece[0].shape[2] for piece in pieces)
     if pieces:
         assert torch.equal(torch.cat([piece[0] for piece in pieces], 2), computed(ids[:length])[0])
@@ -54,6 +54,24 @@ def test_the_longest_known_beginning_is_found_and_nothing_is_kept_twice() -> Non
         3,
         0,
     ]
+
+
+def test_with_states_a_text_is_continued_where_one_ended() -> None:
+    """A text of states [t] ends after the tokens t: states cannot be cut as keys and values can."""
+    store, root = PrefixCache(10**6, by_states=True), PrefixRoot((), [], None)
+    store.add_root(root)
+    add(store, root, [1, 2, 3, 4])
+    assert known(store, root, [1, 2, 3]) == 0
+    assert store.match(root, [1, 2, 3])[1] is None
+    assert known(store, root, [1, 2, 3, 4, 5]) == 4
+    add(store, root, [1, 2, 7])  # splits the node before its end
+    assert known(store, root, [1, 2, 3, 4, 5]) == 4
+    assert known(store, root, [1, 2, 8]) == 0
+    add(store, root, [1, 2])  # what a split left without states gets them
+    pieces, states = store.match(root, [1, 2, 8])
+    assert len(pieces) == 1 and states is not None and states[0].tolist() == [1, 2]
+    ends = [[1, 2, 3, 4], [1, 2, 7], [1, 2]]
+    assert store.nbytes == 5 * BYTES + sum(torch.tensor(end).nbytes for end in ends)
 
 
 def test_heads_are_kept_apart() -> None:

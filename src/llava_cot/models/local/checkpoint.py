@@ -313,14 +313,8 @@ def _last_sentence(error: BaseException) -> str:
 
 
 def _context(config: Any) -> int:
-    """The longest text in tokens, within the sliding window if there is one: attention is plain inside it."""
-    text = config.get_text_config()
-    limits = [getattr(text, "max_position_embeddings", None) or 2048]
-    kinds = getattr(text, "layer_types", None)
-    if kinds is None or any(kind != "full_attention" for kind in kinds):
-        windows = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
-        limits += [window for window in windows if window]
-    return int(min(limits))
+    """The longest text in tokens."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 
 
 # How transformers and Python say that a library is missing, the first group naming it.

@@ -94,7 +94,8 @@ class Engine:
         self._room = memory - memory // 2
         self._max_rows = max_rows if share else 1
         self._share = share
-        self._prefixes = PrefixCache(memory // 2 if share else 0)
+        self._states = bool(network.layout.states)
+        self._prefixes = PrefixCache(memory // 2 if share else 0, self._states)
         self._lookup = PromptLookup()
         self._calls: set[EngineCall] = set()  # those that have neither results nor an error
         self._waiting: deque[EngineSequence] = deque()
@@ -147,7 +148,7 @@ class Engine:
         self._calls = set()
         self._waiting.clear()
         self._batches = {}
-        self._prefixes = PrefixCache(self._prefixes.limit)
+        self._prefixes = PrefixCache(self._prefixes.limit, self._states)
         self._full = False
 
     def _running(self) -> list[SampledSequence]:
@@ -177,7 +178,9 @@ class Engine:
             self._match(prefills)
             for some in (shared_beginnings(prefills) if self._share else [], prefills):
                 self._match(some)
-                for group in group_prefills(some, _TOKENS) if self._share else [[one] for one in some]:
+                # Padding would change states.
+                grouped = group_prefills(some, _TOKENS, padded=not self._states)
+                for group in grouped if self._share else [[one] for one in some]:
                     self._prefill_or_fail(group)
         except Exception as error:
             self._fail(sequences, error)
@@ -250,7 +253,7 @@ class Engine:
         """Look up how much of each is cached. The ids whose logits are needed must be run."""
         for prefill in prefills:
             start, stop = len(prefill.root.ids), len(prefill.ids) - prefill.logits_to_keep
-            prefill.pieces = self._prefixes.match(prefill.root, prefill.ids[start:stop])
+            prefill.pieces, prefill.states = self._prefixes.match(prefill.root, prefill.ids[start:stop])
             prefill.cached = start + sum(piece[0].shape[2] for piece in prefill.pieces)
 
     def _prefill_or_fail(self, prefills: list[Prefill]) -> None:
@@ -272,6 +275,7 @@ class Engine:
             at = cache.write(row, 0, prefill.root.kv) if prefill.root.ids else 0
             for piece in prefill.pieces:
                 at = cache.write(row, at, piece)
+            cache.write_states(row, prefill.states)
             self.stats.prefill_tokens += len(prefill.new_ids)
             self.stats.cached_tokens += prefill.cached
         one = prefills[0]
@@ -364,9 +368,12 @@ class Engine:
         return longest < batch.cache.capacity[1] or self._reserve(batch)
 
     def _guess(self, batch: _Batch) -> list[list[int]]:
-        """Tokens that may follow each row, as far as there is room. One column stays free for padding."""
+        """Tokens that may follow each row, as far as there is room. One column stays free for padding.
+
+        None with states, which could not go back where a guess does not come true.
+        """
         samples, room = batch.samples, batch.cache.capacity[1] - 1
-        if not self._share:
+        if not self._share or self._states:
             return [[] for _ in samples]
         most = [min(sample.builder.left - 1, room - len(sample.ids)) for sample in samples]
         return self._lookup.guess_together([sample.ids for sample in samples], most)
@@ -454,7 +461,12 @@ class Engine:
     def _remember(self, root: PrefixRoot, ids: Sequence[int], cache: BatchCache, row: int) -> None:
         if self._share:
             start = len(root.ids)
-            self._prefixes.add(root, ids[start:], lambda a, b: cache.read(row, start + a, start + b))
+            self._prefixes.add(
+                root,
+                ids[start:],
+                lambda a, b: cache.read(row, start + a, start + b),
+                lambda: cache.read_states(row),
+            )
 
 
 def _row_masks(

@@ -2,7 +2,8 @@
 
 A sequence is a row; its tokens lie at columns 0 to length - 1, and what lies behind is finite and masked.
 The layers' keys and values ("planes") of one shape share one tensor [planes, rows, heads, columns, width], so
-that one operation copies, reads or writes a whole row.
+that one operation copies, reads or writes a whole row. Layers with a recurrent or convolution state keep one
+of fixed size per row: it is the state after all tokens that were run, and cannot go back.
 """
 
 from __future__ import annotations
@@ -15,12 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionLayer
 
 KV = list[Tensor]
+States = list[Tensor]  # of one row, in the order of `CacheLayout.states`
 # The smallest capacity, if there is memory: growing copies the cache.
 _ROWS = 8
 _COLUMNS = 256
+
+
+@dataclass(frozen=True)
+class StatePlace:
+    """A state of one layer: "conv" or "recurrent", its number there, and its shape without rows."""
+
+    layer: int
+    kind: str
+    number: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -28,9 +41,11 @@ class CacheLayout:
     """Where each layer's keys and values lie in a `BatchCache`."""
 
     layers: int  # how many the model's cache has
-    planes: tuple[tuple[tuple[int, int], ...], ...]  # of each tensor: layer, and 0 for keys or 1 for values
+    # of each tensor: layer, and 0 for keys, 1 for values, 2 for an indexer's keys
+    planes: tuple[tuple[tuple[int, int], ...], ...]
     shapes: tuple[tuple[int, int], ...]  # of each tensor's planes: heads, width
     cross: tuple[int, ...]  # the layers that attend to images
+    states: tuple[StatePlace, ...]
     dtype: torch.dtype
     device: torch.device
 
@@ -38,6 +53,10 @@ class CacheLayout:
     def token_bytes(self) -> int:
         elements = sum(len(p) * h * w for p, (h, w) in zip(self.planes, self.shapes, strict=True))
         return elements * self.dtype.itemsize
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(math.prod(state.shape) * state.dtype.itemsize for state in self.states)
 
 
 class BatchCache:
@@ -54,12 +73,16 @@ class BatchCache:
         self.capacity = (0, 0)
         self._kv: KV = []
         self._planes: dict[tuple[int, int], Tensor] = {}
+        self._states: States = []  # of all rows
         self._cross: Tensor | None = None
         self._cross_in: list[Tensor | None] = []
         self._at = (0, 0, 0)
         self.before = 0  # columns before the tokens of the next forward pass, in the longest row
         self._where: tuple[Tensor, Tensor] | None = None
         layers: list[Any] = [_TextLayer(self, i) for i in range(layout.layers)]
+        attending = {layer for places in layout.planes for layer, _ in places}
+        for index in {state.layer for state in layout.states}:
+            layers[index] = _HybridLayer(self, index) if index in attending else LinearAttentionLayer()
         self._cross_layers = [_ImageLayer() for _ in layout.cross]  # type: ignore[no-untyped-call]
         for index, layer in zip(layout.cross, self._cross_layers, strict=True):
             layers[index] = layer
@@ -70,7 +93,8 @@ class BatchCache:
         return self._needs(*self.capacity, self._cross is not None)
 
     def _needs(self, rows: int, columns: int, mixed: bool) -> int:
-        return rows * (columns * self.layout.token_bytes + (self._cross_bytes if mixed else 0))
+        fixed = self.layout.state_bytes + (self._cross_bytes if mixed else 0)
+        return rows * (columns * self.layout.token_bytes + fixed)
 
     def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
         """Make room for rows and columns. False if it takes more than `limit` bytes.
@@ -89,12 +113,16 @@ class BatchCache:
         return False
 
     def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
+        layout = self.layout
         kv = [
-            _zeros((len(p), rows, h, columns, w), self.layout)
-            for p, (h, w) in zip(self.layout.planes, self.layout.shapes, strict=True)
+            _zeros((len(p), rows, h, columns, w), layout.dtype, layout.device)
+            for p, (h, w) in zip(layout.planes, layout.shapes, strict=True)
         ]
         for new, before in zip(kv, self._kv, strict=False):
             new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
+        states = [_zeros((rows, *place.shape), place.dtype, layout.device) for place in layout.states]
+        for new, before in zip(states, self._states, strict=False):
+            new[: held[0]] = before[: held[0]]
         planes = {
             place: buffer[i]
             for buffer, places in zip(kv, self.layout.planes, strict=True)
@@ -102,6 +130,7 @@ class BatchCache:
         }
         # Nothing has changed if what comes before fails, as where memory runs out.
         self._kv, self._planes, self._cross, self.capacity = kv, planes, None, (rows, columns)
+        self._states, self._at = states, (0, 0, 0)
 
     def write(self, row: int, start: int, kv: KV) -> int:
         """Copy keys and values into a row from column `start` on. Returns the column after them."""
@@ -113,15 +142,27 @@ class BatchCache:
     def read(self, row: int, start: int, stop: int) -> KV:
         return [buffer[:, row, :, start:stop].clone() for buffer in self._kv]
 
+    def write_states(self, row: int, states: States | None) -> None:
+        """Set the states of a row; None for those before any token."""
+        for i, buffer in enumerate(self._states):
+            buffer[row] = states[i] if states else 0
+
+    def read_states(self, row: int) -> States:
+        return [buffer[row].clone() for buffer in self._states]
+
     def copy(self, row: int, first: int, last: int, length: int) -> None:
-        """Copy the first `length` columns of a row to rows `first` to `last` - 1."""
+        """Copy the first `length` columns of a row, and its states, to rows `first` to `last` - 1."""
         for buffer in self._kv:
             buffer[:, first:last, :, :length] = buffer[:, row : row + 1, :, :length]
+        for buffer in self._states:
+            buffer[first:last] = buffer[row : row + 1]
 
     def clear(self, first: int, last: int | None = None) -> None:
         """Fill rows `first` to `last` - 1, or to the end, with zeros."""
         for buffer in self._kv:
             buffer[:, first:last] = 0
+        for buffer in self._states:
+            buffer[first:last] = 0
 
     def set_images(self, first: int, crosses: Sequence[Tensor]) -> None:
         """Set the image features of rows `first` and on, before a forward pass on just these.
@@ -156,6 +197,9 @@ class BatchCache:
         `where` [rows, tokens] are the columns that its tokens are written to; None if they are the last
         ones of `columns` in every row.
         """
+        if (first, stop) != self._at[:2]:
+            for place, states in zip(self.layout.states, self._states, strict=True):
+                _set_state(self.cache.layers[place.layer], place, states[first:stop])
         self._at = (first, stop, columns)
         self.before = columns - tokens
         self._where = None
@@ -163,17 +207,16 @@ class BatchCache:
             rows = torch.arange(first, stop, device=where.device)[:, None].expand_as(where)
             self._where = (rows, where)
 
-    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [rows, heads, tokens, width] of a layer. Returns the keys and values that they may see."""
-        planes = self._planes[layer, 0], self._planes[layer, 1]
+    def update(self, layer: int, part: int, states: Tensor) -> Tensor:
+        """Write [rows, heads, tokens, width] of a layer's plane. Returns what its tokens may see."""
+        plane = self._planes[layer, part]
         first, stop, columns = self._at
-        for plane, states in zip(planes, (keys, values), strict=True):
-            if self._where is None:
-                plane[first:stop, :, columns - states.shape[2] : columns] = states
-            else:
-                rows, where = self._where
-                plane[rows, :, where] = states.transpose(1, 2)
-        return planes[0][first:stop, :, :columns], planes[1][first:stop, :, :columns]
+        if self._where is None:
+            plane[first:stop, :, columns - states.shape[2] : columns] = states
+        else:
+            rows, where = self._where
+            plane[rows, :, where] = states.transpose(1, 2)
+        return plane[first:stop, :, :columns]
 
     @property
     def columns(self) -> int:
@@ -181,12 +224,23 @@ class BatchCache:
         return self._at[2]
 
 
-def _zeros(shape: tuple[int, ...], layout: CacheLayout) -> Tensor:
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros, since a masked column must be finite. From numpy, they cost a CPU nothing until written."""
-    if layout.device.type != "cpu":
-        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
-    empty = np.zeros(math.prod(shape) * layout.dtype.itemsize, dtype=np.uint8)
-    return torch.from_numpy(empty).view(layout.dtype).view(shape)
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    empty = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(empty).view(dtype).view(shape)
+
+
+def _set_state(layer: Any, place: StatePlace, states: Tensor) -> None:
+    """Have a layer of transformers' cache work on some rows of a buffer. It changes them in place."""
+    number = place.number
+    getattr(layer, f"{place.kind}_states")[number] = states
+    getattr(layer, f"is_{place.kind}_states_initialized")[number] = True
+    layer.has_previous_state[number] = True  # for a new row, a state of zeros is that before any token
+    if place.kind == "conv":
+        layer.conv_kernel_size[number] = states.shape[-1]
+    layer.dtype, layer.device = states.dtype, states.device
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -211,13 +265,26 @@ class _TextLayer(_Layer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        return self._batch.update(self._index, key_states, value_states)
+        keys = self._batch.update(self._index, 0, key_states)
+        return keys, self._batch.update(self._index, 1, value_states)
+
+    def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
+        """Write [rows, tokens, width]. Returns the keys of all tokens so far, likewise."""
+        return self._batch.update(self._index, 2, indexer_key_states[:, None])[:, 0]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._batch.columns, 0
 
     def get_seq_length(self) -> int:
         return self._batch.before
+
+
+class _HybridLayer(_TextLayer, LinearAttentionLayer):  # type: ignore[misc, no-untyped-call]
+    """A layer with keys and values and states."""
+
+    def __init__(self, batch: BatchCache, index: int) -> None:
+        LinearAttentionLayer.__init__(self)
+        _TextLayer.__init__(self, batch, index)
 
 
 class _ImageLayer(_Layer):  # type: ignore[no-untyped-call]

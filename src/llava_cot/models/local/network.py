@@ -1,6 +1,7 @@
 """The forward passes of a transformers model, over the sequences of a batch.
 
-Here is what differs between architectures: layers that attend to images, positions that images shift, masks.
+Here is what differs between architectures: layers that attend to images, positions that images shift, a mask
+for each kind of layer, states.
 """
 
 from __future__ import annotations
@@ -8,15 +9,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+)
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local.encoding import Head
-from llava_cot.models.local.kv_cache import BatchCache, CacheLayout
+from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
 from llava_cot.models.local.prefix_cache import PrefixRoot
 
 # Multiplications in one matrix product below which more than one thread costs more time than it saves: waking
@@ -50,7 +59,7 @@ class Network:
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         cross = tuple(getattr(model.config.get_text_config(), "cross_attention_layers", None) or ())
         self._patches: int = model.model.vision_model.num_patches if cross else 0
-        _check_attention(model.config)
+        self._windows = _windows(model.config)
         self.layout = self._learn(cross)
 
     def _scale_queries(self) -> bool:
@@ -72,17 +81,32 @@ class Network:
             module.q_proj.register_forward_hook(scale)
         return bool(found)
 
+    def _new_cache(self) -> Any:
+        """transformers' own cache, where a window does not cut what is kept."""
+        cache: Any = DynamicCache(config=self._model.config)
+        for index, layer in enumerate(cache.layers):
+            if isinstance(layer, LinearAttentionAndSlidingWindowAttentionLayer):
+                cache.layers[index] = LinearAttentionAndFullAttentionLayer(layer.number_of_states)
+            elif isinstance(layer, DynamicSlidingWindowLayer):
+                cache.layers[index] = DynamicLayer()  # type: ignore[no-untyped-call]
+        return cache
+
     def _learn(self, cross: tuple[int, ...]) -> CacheLayout:
-        cache: Any = DynamicCache()
+        cache = self._new_cache()
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         try:
             with torch.inference_mode():
                 logits = self._run(cache, 1, input_ids=ids, position_ids=ids)
             planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+            states = []
             for index, layer in enumerate(cache.layers):
-                for part in (0, 1) if layer.is_initialized else ():
-                    state = self._state(cache, (index, part))
-                    planes.setdefault((state.shape[1], state.shape[3]), []).append((index, part))
+                for part, plane in enumerate(_planes(layer)):
+                    planes.setdefault((plane.shape[1], plane.shape[3]), []).append((index, part))
+                for kind in ("conv", "recurrent"):
+                    for number, state in getattr(layer, f"{kind}_states", {}).items():
+                        if state is not None:
+                            place = StatePlace(index, kind, number, tuple(state.shape[1:]), state.dtype)
+                            states.append(place)
             with torch.inference_mode():
                 self.by_length = self._goes_by_length(cache, ids, cross)
         except Exception as error:
@@ -91,14 +115,17 @@ class Network:
         self.vocabulary: int = logits.shape[-1]
         layers = max(len(cache.layers), max(cross, default=-1) + 1)
         places = tuple(map(tuple, planes.values()))
-        return CacheLayout(layers, places, tuple(planes), cross, self.dtype, self.device)
+        return CacheLayout(layers, places, tuple(planes), cross, tuple(states), self.dtype, self.device)
 
-    def _goes_by_length(self, cache: Any, ids: Tensor, cross: tuple[int, ...]) -> bool:
+    def _goes_by_length(self, first: Any, ids: Tensor, cross: tuple[int, ...]) -> bool:
         """Whether results depend on the length of the cache, for a cache that holds one token."""
         mask = torch.zeros(1, 1, 1, 2, dtype=self.dtype, device=self.device)
-        own, read = cache.get_seq_length, []
+        read: list[int] = []
 
         def second(length: int) -> Tensor:
+            cache = deepcopy(first)
+            own = cache.get_seq_length
+
             def get_seq_length(layer_idx: int = 0) -> int:
                 if layer_idx in cross:
                     return int(own(layer_idx))
@@ -110,12 +137,7 @@ class Network:
             return self._run(cache, 1, one, input_ids=one, position_ids=one, attention_mask=mask)
 
         before = second(1)
-        if not read:
-            return False
-        for layer in cache.layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = layer.keys[:, :, :1], layer.values[:, :, :1]
-        return not torch.allclose(before, second(_ANOTHER_LENGTH))
+        return bool(read) and not torch.allclose(before, second(_ANOTHER_LENGTH))
 
     def run_heads(self, heads: Sequence[Head], inputs: Sequence[dict[str, Tensor]]) -> list[PrefixRoot]:
         """Run heads of one shape, with their images, in one pass."""
@@ -124,15 +146,18 @@ class Network:
         shifts = hasattr(getattr(self._model, "model", None), "rope_deltas")
         if shifts:
             self._model.model.rope_deltas = None
-        cache: Any = DynamicCache()
+        cache = self._new_cache()
         pixels = sum(t.numel() for t in batch.values() if t.is_floating_point())
         self._run(cache, 1, None, pixels, **batch)
         deltas = self._model.model.rope_deltas if shifts else None
-        kv = [torch.stack([self._state(cache, place) for place in some]) for some in self.layout.planes]
-        crosses = [self._state(cache, (layer, part)) for layer in self.layout.cross for part in (0, 1)]
+        planes = [_planes(layer) for layer in cache.layers]
+        kv = [torch.stack([planes[i][part] for i, part in some]) for some in self.layout.planes]
+        crosses = [plane for layer in self.layout.cross for plane in planes[layer]]
+        states = [getattr(cache.layers[s.layer], f"{s.kind}_states")[s.number] for s in self.layout.states]
         roots = []
         for row, (head, one) in enumerate(zip(heads, inputs, strict=True)):
             root = PrefixRoot(head.ids, [t[:, row].clone() for t in kv], None, head=head)
+            root.states = [state[row].clone() for state in states] or None
             if crosses:
                 seen = one["cross_attention_mask"][0, -1].flatten().bool().to(self.device)
                 features = seen.repeat_interleave(self._patches)
@@ -141,12 +166,6 @@ class Network:
                 root.shift = int(deltas[row])
             roots.append(root)
         return roots
-
-    @staticmethod
-    def _state(cache: Any, place: tuple[int, int]) -> Tensor:
-        layer = cache.layers[place[0]]
-        state: Tensor = layer.values if place[1] else layer.keys
-        return state
 
     def step(
         self, batch: BatchCache, tokens: Sequence[int], lengths: Sequence[int], roots: Sequence[PrefixRoot]
@@ -158,7 +177,7 @@ class Network:
         ids, place = torch.tensor([tokens, lengths], device=self.device)[:, :, None]
         columns = max(lengths) + 1
         even = min(lengths) + 1 == columns
-        mask = None if even else self._mask(place, columns)
+        mask = self._masks(place, columns, even)
         positions = place + self._shifts(roots) if any(root.shift for root in roots) else place
         batch.select(0, len(tokens), columns, 1, None if even else place)
         batch.set_images(0, [root.cross for root in roots if root.cross is not None])
@@ -177,7 +196,8 @@ class Network:
         """Run some tokens of rows `first` and on; otherwise as `step`.
 
         Shorter rows are padded on the left; what padding writes lands in the last column of the cache, which
-        must be free. Returns logits [rows, logits_to_keep, vocabulary] of the last tokens.
+        must be free. With states, rows must have equally many tokens. Returns logits
+        [rows, logits_to_keep, vocabulary] of the last tokens.
         """
         rows, longest = len(tokens), max(map(len, tokens))
         columns = max(length + len(t) for length, t in zip(lengths, tokens, strict=True))
@@ -188,7 +208,7 @@ class Network:
         real = torch.arange(longest) >= torch.tensor(pads)[:, None]
         ids, place, real = ids.to(self.device), place.to(self.device), real.to(self.device)
         positions = (place + self._shifts(roots)).masked_fill(~real, 0)
-        more: dict[str, Any] = {"attention_mask": self._mask(place.clamp(min=0), columns)}
+        more: dict[str, Any] = {"attention_mask": self._masks(place.clamp(min=0), columns)}
         where = place.masked_fill(~real, batch.capacity[1] - 1)
         batch.select(first, first + rows, columns, longest, where)
         if batch.features:
@@ -202,9 +222,27 @@ class Network:
     def _shifts(self, roots: Sequence[PrefixRoot]) -> Tensor:
         return torch.tensor([[root.shift] for root in roots], device=self.device)
 
-    def _mask(self, place: Tensor, columns: int) -> Tensor:
-        """[rows, 1, tokens, columns]: each token sees the columns up to its own."""
-        seen = torch.arange(columns, device=self.device) <= place[:, None, :, None]
+    def _masks(self, place: Tensor, columns: int, even: bool = False) -> Any:
+        """The mask of each kind of layer, or one for all.
+
+        None where nothing is masked, as for the last tokens of rows that are `even`.
+        """
+        made: dict[_Window | None, Tensor | None] = {None: None}
+        for window in self._windows.values():
+            if window is not None and window not in made:
+                whole = even and not window.always and columns <= (window.size or columns)
+                made[window] = None if whole else self._mask(place, columns, window)
+        masks = {kind: made[window] for kind, window in self._windows.items()}
+        return masks.get("", masks)
+
+    def _mask(self, place: Tensor, columns: int, window: _Window) -> Tensor:
+        """[rows, 1, tokens, columns]: each token sees the columns up to its own, within the window."""
+        column, place = torch.arange(columns, device=self.device), place[:, None, :, None]
+        seen = column <= place
+        if window.size and window.chunked:
+            seen &= column // window.size == place // window.size
+        elif window.size:
+            seen &= column > place - window.size
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)
 
@@ -222,27 +260,53 @@ class Network:
         return logits[:, -logits_to_keep:].float()
 
 
-# Layers that keep one state of fixed size in place of keys and values of each token.
-_STATES = ("linear_attention", "mamba", "conv", "recurrent", "ssm", "hybrid")
+@dataclass(frozen=True)
+class _Window:
+    """What the layers of a kind see: the last `size` tokens, or those of a chunk of `size`; 0 is all."""
+
+    size: int = 0
+    chunked: bool = False
+    always: bool = False  # they need a mask where nothing is masked too
 
 
-def _check_attention(config: Any) -> None:
-    """Raise ModelError for a model with layers that keep no keys and values of each token."""
+def _windows(config: Any) -> dict[str, _Window | None]:
+    """The windows of a model's kinds of layers by the names that transformers has for their masks.
+
+    None is a kind that reads states. A model whose layers are of one kind takes one mask, here "". Raises
+    ModelError for a model with another kind of layer.
+    """
     text = config.get_text_config()
-    kinds = {
-        str(kind)
-        for name in ("layer_types", "layers_block_type")
-        for kind in getattr(text, name, None) or ()
-        if any(word in str(kind) for word in _STATES)
+    sliding = _Window(getattr(text, "sliding_window", None) or 0)
+    chunked = _Window(getattr(text, "attention_chunk_size", None) or 0, chunked=True)
+    known: dict[str, _Window | None] = {
+        "full_attention": _Window(),
+        "sliding_attention": sliding,
+        "chunked_attention": chunked,
+        "indexed_attention": _Window(always=True),
+        "linear_attention": None,
+        "conv": None,
     }
-    if "mamba" in text.model_type:
-        kinds.add(text.model_type)
-    if kinds:
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:
+        return {"": sliding if sliding.size else chunked}
+    if strange := sorted(set(kinds) - known.keys() - {"hybrid", "hybrid_sliding", "mlp", "moe"}):
         raise ModelError(
-            f"this engine cannot run {config.model_type}, a state-space model: its layers of the kinds "
-            f"{', '.join(sorted(kinds))} keep no keys and values of each token; run it with vLLM "
-            "(vllm:FOLDER) or a server"
+            f"this engine cannot run {config.model_type}: it has layers of the kind {strange[0]}; "
+            "run it with vLLM (vllm:FOLDER) or a server"
         )
+    if set(kinds) == {"full_attention"}:
+        return {"": _Window()}
+    return {kind: window for kind, window in known.items() if kind in kinds or kind == "full_attention"} | (
+        {"sliding_attention": sliding, "linear_attention": None} if "hybrid" in {k[:6] for k in kinds} else {}
+    )
+
+
+def _planes(layer: Any) -> list[Tensor]:
+    """Keys, values and an indexer's keys, [rows, heads, tokens, width], in a layer of transformers' cache."""
+    if not getattr(layer, "is_initialized", False):
+        return []
+    indexer = getattr(layer, "indexer_keys", None)
+    return [layer.keys, layer.values] + ([] if indexer is None else [indexer[:, None]])
 
 
 @contextmanager

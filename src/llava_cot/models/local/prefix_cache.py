@@ -1,7 +1,8 @@
 """Keys and values of texts that were run before: a tree of token runs for each head, within a memory bound.
 
 Two texts share the nodes of their common beginning, so nothing is stored twice. Keys and values are a list of
-tensors [planes, heads, tokens, width] (see `kv_cache.py`).
+tensors [planes, heads, tokens, width] (see `kv_cache.py`). With a network that has states, a text can be
+continued only where one ended: at the end of a node that has states.
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from llava_cot.models.local.encoding import Head
-from llava_cot.models.local.kv_cache import KV
+from llava_cot.models.local.kv_cache import KV, States
 
 
 @dataclass(eq=False)
 class PrefixNode:
-    """Tokens that follow their parent's, and their keys and values."""
+    """Tokens that follow their parent's, their keys and values, and the states after the last if known."""
 
     ids: tuple[int, ...]
     kv: KV
     parent: PrefixNode | None
     used: int = 0
+    states: States | None = None
     children: dict[int, PrefixNode] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.kv)
+        return sum(tensor.nbytes for tensor in (*self.kv, *(self.states or ())))
 
 
 @dataclass(eq=False)
@@ -55,10 +57,13 @@ class PrefixRoot(PrefixNode):
 
 
 class PrefixCache:
-    """Prefix trees by head, at most `limit` bytes in all. What was used longest ago is dropped first."""
+    """Prefix trees by head, at most `limit` bytes in all. What was used longest ago is dropped first.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    With `by_states`, texts are continued at states alone.
+    """
+
+    def __init__(self, limit: int, by_states: bool = False) -> None:
+        self.limit, self.by_states = limit, by_states
         self._roots: dict[Head | None, PrefixRoot] = {}
         self._clock = 0
         self.nbytes = 0
@@ -72,17 +77,31 @@ class PrefixCache:
         self.nbytes += root.nbytes
         self._evict()
 
-    def match(self, root: PrefixRoot, ids: Sequence[int]) -> list[KV]:
-        """Keys and values of the longest cached beginning of `ids`, in pieces."""
-        pieces = []
+    def match(self, root: PrefixRoot, ids: Sequence[int]) -> tuple[list[KV], States | None]:
+        """Keys and values of the longest known beginning of `ids`, in pieces, and the states after it."""
+        pieces: list[KV] = []
+        usable, states = 0, root.states
         self._use(root)
         for node, common in _walk(root, ids):
             self._use(node)
-            pieces.append(node.kv if common == len(node.ids) else [t[:, :, :common] for t in node.kv])
-        return pieces
+            whole = common == len(node.ids)
+            pieces.append(node.kv if whole else [t[:, :, :common] for t in node.kv])
+            if whole and node.states is not None:
+                usable, states = len(pieces), node.states
+        return pieces[:usable] if self.by_states else pieces, states
 
-    def add(self, root: PrefixRoot, ids: Sequence[int], read: Callable[[int, int], KV]) -> None:
-        """Store `ids` after a root that is still cached. `read(start, stop)` copies out what is missing."""
+    def add(
+        self,
+        root: PrefixRoot,
+        ids: Sequence[int],
+        read: Callable[[int, int], KV],
+        read_states: Callable[[], States],
+    ) -> None:
+        """Store `ids` after a root that is still cached.
+
+        `read(start, stop)` copies out the keys and values that are missing, `read_states()` the states after
+        the last id.
+        """
         if self._roots.get(root.head) is not root:
             return
         parent: PrefixNode = root
@@ -96,6 +115,10 @@ class PrefixCache:
             parent.children[ids[at]] = leaf
             self._use(leaf)
             self.nbytes += leaf.nbytes
+            parent = leaf
+        if self.by_states and parent.states is None and parent is not root:
+            parent.states = read_states()
+            self.nbytes += sum(state.nbytes for state in parent.states)
         self._evict()
 
     def _split(self, node: PrefixNode, at: int) -> PrefixNode:

@@ -17,7 +17,7 @@ from llava_cot.errors import ModelFailure
 from llava_cot.models.base import Sampling
 from llava_cot.models.local.constraints import ConstraintState
 from llava_cot.models.local.encoding import Encoded
-from llava_cot.models.local.kv_cache import KV
+from llava_cot.models.local.kv_cache import KV, States
 from llava_cot.models.local.prefix_cache import PrefixRoot, common_length
 from llava_cot.models.local.sampler import SeenTokens, Uniforms
 from llava_cot.models.text import SampleBuilder
@@ -150,13 +150,15 @@ class SampledSequence(EngineSequence):
 class Prefill:
     """Ids to be run once after a root, for all the sequences that begin with them.
 
-    The first `cached` ids need not be run: those of the head, and those whose keys and values are `pieces`.
+    The first `cached` ids need not be run: those of the head, and those whose keys and values are `pieces`;
+    `states` are those after them.
     """
 
     root: PrefixRoot
     ids: list[int]
     sequences: list[EngineSequence] = field(default_factory=list)
     pieces: list[KV] = field(default_factory=list)
+    states: States | None = None
     cached: int = 0
 
     @property
@@ -190,15 +192,18 @@ def shared_beginnings(prefills: Sequence[Prefill]) -> list[Prefill]:
     return found
 
 
-def group_prefills(prefills: Sequence[Prefill], tokens: int) -> list[list[Prefill]]:
-    """Group prefills of one batch and of similar length: little padding, at most `tokens` tokens each."""
+def group_prefills(prefills: Sequence[Prefill], tokens: int, padded: bool) -> list[list[Prefill]]:
+    """Group prefills of one batch and of similar length: little padding, at most `tokens` tokens each.
+
+    Unless they are `padded`, those of a group are equally long.
+    """
     groups: list[list[Prefill]] = []
     for prefill in sorted(prefills, key=lambda one: (one.root.features, len(one.new_ids))):
         last = groups[-1] if groups else None
         if (
             last is not None
             and last[0].root.features == prefill.root.features
-            and len(prefill.new_ids) <= 2 * len(last[0].new_ids) + 16
+            and len(prefill.new_ids) <= len(last[0].new_ids) * (2 if padded else 1) + (16 if padded else 0)
             and len(prefill.new_ids) * (len(last) + 1) <= tokens
         ):
             last.append(prefill)
