@@ -1,6 +1,6 @@
 """A pytest plugin: the packages of [vision-extras] from a folder of their own, for one run of tests alone.
 
-    PYTHONPATH=tests:.vision-extras pytest -p sweep.vision_extras tests/models/test_sweep.py
+    PYTHONPATH=tests:.vision-extras pytest -p vision_extras tests/models/test_sweep.py
 
 torchvision's wheels on the package index are for CUDA: beside a CPU build of torch, their library of
 operators does not load, and the import fails for two operators. Nothing here calls them.
