@@ -39,9 +39,7 @@ class TinyType:
 
 TYPES: dict[str, TinyType] = {}
 # Types whose makers are here before the engine runs them. Empty in the end.
-PENDING = (
-    "aya_vision", "cohere2_vision", "gemma3", "gemma3n", "gemma4", "idefics2", "lfm2_vl", "llama4", "qwen3_5",
-)  # fmt: skip
+PENDING: tuple[str, ...] = ()
 
 
 def tiny_type(

@@ -303,7 +303,7 @@ def _windows(config: Any) -> dict[str, _Window | None]:
 
 def _planes(layer: Any) -> list[Tensor]:
     """Keys, values and an indexer's keys, [rows, heads, tokens, width], in a layer of transformers' cache."""
-    if not getattr(layer, "is_initialized", False):
+    if getattr(layer, "keys", None) is None or not layer.is_initialized:
         return []
     indexer = getattr(layer, "indexer_keys", None)
     return [layer.keys, layer.values] + ([] if indexer is None else [indexer[:, None]])
