@@ -34,6 +34,8 @@ from llava_cot.models.local.config_fields import (
 )
 from llava_cot.models.local.remote_code import trusted_class
 
+# Their prompts are read in both directions: a prompt is a head as a whole.
+PREFIX_LM = ("paligemma",)
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -314,7 +316,10 @@ def _last_sentence(error: BaseException) -> str:
 
 def _context(config: Any) -> int:
     """The longest text in tokens."""
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
+    text = config.get_text_config()
+    context = getattr(text, "max_position_embeddings", None) or 2048
+    window = getattr(text, "sliding_window", None) if config.model_type in PREFIX_LM else None
+    return int(min(context, window or context))
 
 
 # How transformers and Python say that a library is missing, the first group naming it.

@@ -22,7 +22,7 @@ from llava_cot.core.question import PLACE, LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.chat_template import render_bounded
-from llava_cot.models.local.checkpoint import failing_with
+from llava_cot.models.local.checkpoint import PREFIX_LM, failing_with
 from llava_cot.models.local.plain_text import MARK, PlainText
 
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
@@ -34,7 +34,10 @@ _BLANK = LoadedImage("blank", "blank", Image.new("RGB", (64, 64)))
 
 @dataclass(frozen=True)
 class Head:
-    """A prompt up to its last image. Equal to another if the ids are, and the images by their pixels."""
+    """A prompt up to its last image, or all of it (`PREFIX_LM`).
+
+    Equal to another if the ids are, and the images by their pixels.
+    """
 
     ids: tuple[int, ...]
     images: tuple[str, ...]
@@ -60,6 +63,7 @@ class Encoder:
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._double_bos = double_bos
+        self._prefix_lm = config.model_type in PREFIX_LM
         self._image_mark = getattr(processor, "image_token", None) or ""
         sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
         ids = [getattr(source, name, None) for source, name in sources]
@@ -155,13 +159,15 @@ class Encoder:
         text, begins, bos = self._begin(messages, generation_prompt)
         images = [image for message in messages for image in message.images]
         special = not begins
+        if not images and self._prefix_lm:
+            raise ModelError("this model answers about pictures alone; give one")
         if not images:
             return (*bos, *self._without_images(text, special)), None
         shas = tuple(image.sha256 for image in images)
         before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
         key = (before + mark, shas)
         head = None
-        rest = self._rest(before, after, special) if mark and self._cuts else None
+        rest = self._rest(before, after, special) if mark and self._cuts and not self._prefix_lm else None
         if rest is not None:
             head = None if again else self._heads.get(key)
             if head is None:
@@ -170,7 +176,8 @@ class Encoder:
                     self._heads[key] = head
         if head is None or rest is None:
             whole = self._process(text, images, special)
-            tensors, rest = self._divide(whole, whole["input_ids"][0].tolist())
+            ids = whole["input_ids"][0].tolist()
+            tensors, rest = (whole, []) if self._prefix_lm else self._divide(whole, ids)
             head = self._store(tensors, bos, shas)
         return (*head.ids, *rest), head
 

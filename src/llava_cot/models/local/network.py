@@ -24,6 +24,7 @@ from transformers.cache_utils import (
 )
 
 from llava_cot.errors import ModelError
+from llava_cot.models.local.checkpoint import PREFIX_LM
 from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
 from llava_cot.models.local.prefix_cache import PrefixRoot
@@ -146,6 +147,10 @@ class Network:
         shifts = hasattr(getattr(self._model, "model", None), "rope_deltas")
         if shifts:
             self._model.model.rope_deltas = None
+        both = self._model.config.model_type in PREFIX_LM
+        if both:  # some begin at 1
+            batch["position_ids"] = torch.arange(len(heads[0].ids), device=self.device)[None]
+            batch.pop("labels", None)
         cache = self._new_cache()
         pixels = sum(t.numel() for t in batch.values() if t.is_floating_point())
         self._run(cache, 1, None, pixels, **batch)
@@ -156,7 +161,9 @@ class Network:
         states = [getattr(cache.layers[s.layer], f"{s.kind}_states")[s.number] for s in self.layout.states]
         roots = []
         for row, (head, one) in enumerate(zip(heads, inputs, strict=True)):
-            root = PrefixRoot(head.ids, [t[:, row].clone() for t in kv], None, head=head)
+            # Read in both directions, the last token sees all: it can be run again, for its logits.
+            stop = len(head.ids) - both
+            root = PrefixRoot(head.ids[:stop], [t[:, row, :, :stop].clone() for t in kv], None, head=head)
             root.states = [state[row].clone() for state in states] or None
             if crosses:
                 seen = one["cross_attention_mask"][0, -1].flatten().bool().to(self.device)
@@ -287,6 +294,8 @@ def _windows(config: Any) -> dict[str, _Window | None]:
         "conv": None,
     }
     kinds = getattr(text, "layer_types", None)
+    if config.model_type in PREFIX_LM:  # they take one mask; their context is cut to the window
+        return {"": _Window()}
     if kinds is None:
         return {"": sliding if sliding.size else chunked}
     if strange := sorted(set(kinds) - known.keys() - {"hybrid", "hybrid_sliding", "mlp", "moe"}):
