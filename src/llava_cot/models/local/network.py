@@ -101,6 +101,8 @@ class Network:
             planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
             states = []
             for index, layer in enumerate(cache.layers):
+                if getattr(layer, "indexer_position_ids", None) is not None:
+                    raise ModelError("its cache keeps the positions of tokens, which rows do not share")
                 for part, plane in enumerate(_planes(layer)):
                     planes.setdefault((plane.shape[1], plane.shape[3]), []).append((index, part))
                 for kind in ("conv", "recurrent"):
@@ -297,7 +299,7 @@ def _windows(config: Any) -> dict[str, _Window | None]:
     if config.model_type in PREFIX_LM:  # they take one mask; their context is cut to the window
         return {"": _Window()}
     if kinds is None:
-        return {"": sliding if sliding.size else chunked}
+        return {"": chunked if chunked.size else sliding}
     if strange := sorted(set(kinds) - known.keys() - {"hybrid", "hybrid_sliding", "mlp", "moe"}):
         raise ModelError(
             f"this engine cannot run {config.model_type}: it has layers of the kind {strange[0]}; "
