@@ -112,6 +112,14 @@ def test_what_differs_between_layers_is_taken(copy: Path) -> None:
     assert read_config(copy)["text_config"]["per_layer_config"] == {"1": {"head_dim": 16}}
 
 
+def test_an_infinite_number_is_taken(copy: Path) -> None:
+    """As in Nemotron-H, whose steps of time have no upper limit."""
+    numbers = {"limit": [0.0, {"__float__": "Infinity"}], "x": {"__float__": []}}
+    spoil(copy, text_config={"rope_scaling": numbers})
+    found = read_config(copy)["text_config"]["rope_scaling"]
+    assert found == {"limit": [0.0, float("inf")], "x": None}
+
+
 @pytest.mark.parametrize("kind", tiny.ALL_KINDS)
 def test_all_of_a_good_configuration_is_taken(kind: str, opened: Callable[[str], Tiny]) -> None:
     folder = opened(kind).folder

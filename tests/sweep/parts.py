@@ -161,11 +161,13 @@ def chatml(image: str, **more: Any) -> str:
 
 def widen(model: Any) -> None:
     """Draw a model's weights so wide that greedy text varies and follows the picture."""
-    tied = model.config.get_text_config().tie_word_embeddings
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     for name, parameter in model.named_parameters():
         if "gate" in name and parameter.numel() == 1:
             with torch.no_grad():
                 parameter.fill_(0.7)  # Mllama's cross-attention gates are born shut
+        if name.endswith("A_log"):  # states that forget within a few tokens would not tell of the picture
+            torch.nn.init.constant_(parameter, -3.0)
         if parameter.ndim < 2:
             continue
         inputs = parameter.shape[1] if "expert" in name and parameter.ndim == 3 else parameter[0].numel()

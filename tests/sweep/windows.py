@@ -11,6 +11,14 @@ from transformers import (
     Cohere2VisionConfig,
     Cohere2VisionForConditionalGeneration,
     Cohere2VisionProcessor,
+    CohereCompassConfig,
+    CohereCompassForConditionalGeneration,
+    CohereCompassProcessor,
+    Dots3NoteConfig,
+    Dots3NoteForConditionalGeneration,
+    Exaone4_5_Config,
+    Exaone4_5_ForConditionalGeneration,
+    Exaone4_5_Processor,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3nAudioFeatureExtractor,
@@ -22,20 +30,39 @@ from transformers import (
     Gemma4Config,
     Gemma4ForConditionalGeneration,
     Gemma4Processor,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     Idefics2Config,
     Idefics2ForConditionalGeneration,
     Idefics2Processor,
+    Inkling2Config,
+    Inkling2ForConditionalGeneration,
+    Inkling2Processor,
+    InklingConfig,
+    InklingForConditionalGeneration,
     Llama4Config,
     Llama4ForConditionalGeneration,
     Llama4Processor,
+    MuseGlimmerConfig,
+    MuseGlimmerForConditionalGeneration,
+    MuseSparkConfig,
+    MuseSparkForConditionalGeneration,
+    Step3p7Config,
+    Step3p7ForConditionalGeneration,
+    Step3p7Processor,
+    WhisperFeatureExtractor,
+)
+from transformers.models.cohere_compass.image_processing_pil_cohere_compass import (
+    CohereCompassImageProcessorPil,
 )
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from sweep.parts import ids, text_size, tokenizer, turns, vision_size
+from sweep.parts import ids, text_size, tokenizer, turns, vision_size, without_video
 from sweep.registry import tiny_type
 
 # The assistant is called the model, and the system's text stands at the head of the user's first turn.
@@ -385,3 +412,393 @@ def llama4() -> tuple[Any, Any]:
         image_token_index=found.convert_tokens_to_ids("<|patch|>"),
     )
     return Llama4ForConditionalGeneration(config), processor
+
+
+@tiny_type("gemma4_unified", family="Gemma 4 (unified)", needs=("torchvision",))
+def gemma4_unified() -> tuple[Any, Any]:
+    from transformers import (
+        Gemma4UnifiedAudioFeatureExtractor,
+        Gemma4UnifiedImageProcessor,
+        Gemma4UnifiedProcessor,
+        Gemma4UnifiedVideoProcessor,
+    )
+
+    found = _gemma4_tokenizer()
+    size = {"patch_size": 2, "pooling_kernel_size": 3, "max_soft_tokens": 70}
+    processor = Gemma4UnifiedProcessor(
+        Gemma4UnifiedAudioFeatureExtractor(),
+        Gemma4UnifiedImageProcessor(**size),
+        found,
+        Gemma4UnifiedVideoProcessor(**size),
+        chat_template=_GEMMA4,
+        image_seq_length=70,
+    )
+    vision = {
+        "patch_size": 2,
+        "pooling_kernel_size": 3,
+        "mm_embed_dim": 32,
+        "mm_posemb_size": 80,
+        "output_proj_dims": 32,
+    }
+    text = _gemma4_text(found, attention_k_eq_v=True, num_global_key_value_heads=1)
+    config = Gemma4UnifiedConfig(
+        text_config=text, vision_config=vision, audio_config=None, **_gemma4_ids(found)
+    )
+    return Gemma4UnifiedForConditionalGeneration(config), processor
+
+
+_QWEN_NAMED = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+
+
+@tiny_type("exaone4_5", family="EXAONE 4.5")
+def exaone4_5() -> tuple[Any, Any]:
+    found = tokenizer(
+        "[|system|]", "[|user|]", "[|assistant|]", "<|vision_start|>", "<|vision_end|>", "<think>",
+        "</think>", bos="[BOS]", eos="[|endofturn|]", pad="[PAD]", **_QWEN_NAMED,
+    )  # fmt: skip
+    template = turns(
+        "[|ROLE|]\\n",
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "[|endofturn|]\\n",
+        answer="[|assistant|]\\n<think>\\n",
+    )
+    images = Qwen2VLImageProcessorPil(min_pixels=14 * 14, max_pixels=8 * 14 * 14, patch_size=7, merge_size=2)
+    processor = without_video(Exaone4_5_Processor)(images, found, chat_template=template)
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "num_key_value_heads": 1,
+        "out_hidden_size": 32,
+        "patch_size": 7,
+        "window_size": 28,
+        "fullatt_block_indexes": [1],
+    }
+    text = text_size(
+        found,
+        model_type="exaone4",
+        num_hidden_layers=4,
+        sliding_window=24,
+        layer_types=["sliding_attention"] * 3 + ["full_attention"],
+        tie_word_embeddings=False,
+    )
+    config = Exaone4_5_Config(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=found.image_token_id,
+        video_token_id=found.video_token_id,
+    )
+    return Exaone4_5_ForConditionalGeneration(config), processor
+
+
+@tiny_type("cohere_compass", family="Cohere Compass")
+def cohere_compass() -> tuple[Any, Any]:
+    found = _cohere_tokenizer("<|VISION_START|>", "<|VISION_END|>", "<|IMAGE_PAD|>", "<|VIDEO_PAD|>")
+    images = CohereCompassImageProcessorPil(
+        size={"shortest_edge": 16 * 16, "longest_edge": 8 * 16 * 16}, patch_size=8
+    )
+    template = _COHERE_TURNS.replace("IMAGE", "<|VISION_START|><|IMAGE_PAD|><|VISION_END|>")
+    processor = without_video(CohereCompassProcessor)(images, found, chat_template=template)
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    text = _cohere2(found) | {
+        "model_type": "cohere_compass_text",
+        "rope_parameters": {"sliding_attention": rope, "full_attention": rope},
+    }
+    vision = {
+        "depth": 3,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 8,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    names = ("IMAGE_PAD", "VIDEO_PAD", "VISION_START", "VISION_END")
+    image, video, start, end = (found.convert_tokens_to_ids(f"<|{name}|>") for name in names)
+    config = CohereCompassConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+    return CohereCompassForConditionalGeneration(config), processor
+
+
+@tiny_type("step3p7", family="Step 3.7", needs=("torchvision",))
+def step3p7() -> tuple[Any, Any]:
+    from transformers import Step3p7ImageProcessor
+
+    found = tokenizer(
+        "<|im_start|>", "<im_patch>", "<im_start>", "<im_end>", "<patch_start>", "<patch_end>",
+        "<patch_newline>", "<think>", bos="<|begin_of_sentence|>", eos="<|im_end|>", pad="<|pad|>",
+    )  # fmt: skip
+    images = Step3p7ImageProcessor(
+        size={"height": 32, "width": 32}, patch_size=16, max_image_size=64, vision_patch_size=4
+    )
+    template = turns(
+        "<|im_start|>ROLE\\n",
+        "<im_patch>",
+        "<|im_end|>\\n",
+        begin="<|begin_of_sentence|>",
+        answer="<|im_start|>assistant\\n<think>\\n",
+    )
+    processor = Step3p7Processor(images, found, chat_template=template)
+    text = text_size(
+        found,
+        num_hidden_layers=4,
+        head_dim=8,
+        layer_types=["full_attention", "sliding_attention", "sliding_attention", "sliding_attention"],
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+        sliding_window=24,
+        num_sliding_attention_heads=6,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        share_expert_dim=16,
+        tie_word_embeddings=False,
+    )
+    vision = vision_size(image_size=32, mlp_ratio=2.0, max_position_embeddings=64)
+    config = Step3p7Config(
+        text_config=text, vision_config=vision, image_token_id=found.convert_tokens_to_ids("<im_patch>")
+    )
+    return Step3p7ForConditionalGeneration(config), processor
+
+
+@tiny_type("dots3_note", family="Dots 3 Note", needs=("torchvision",))
+def dots3_note() -> tuple[Any, Any]:
+    from transformers import Dots3NoteProcessor, Qwen2VLVideoProcessor
+
+    found = tokenizer(
+        "<|system|>", "<|user|>", "<|assistant|>", "<|img|>", "<|endofimg|>", "<|imgpad|>", "<|video_pad|>",
+        "<|audio_comp_pad|>", eos="<|endofassistant|>", pad="<|pad|>",
+    )  # fmt: skip
+    images = Qwen2VLImageProcessorPil(
+        min_pixels=16 * 16, max_pixels=8 * 16 * 16, patch_size=8, merge_size=2, temporal_patch_size=1
+    )
+    template = turns("<|ROLE|>", "<|img|><|imgpad|><|endofimg|>", "<|endofassistant|>")
+    processor = Dots3NoteProcessor(
+        images, found, Qwen2VLVideoProcessor(), WhisperFeatureExtractor(), chat_template=template
+    )
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16}
+    text = text_size(
+        found,
+        **heads,
+        **{f"swa_{name}": value for name, value in heads.items()},
+        num_hidden_layers=4,
+        layer_types=["full_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        sliding_window=24,
+        head_dim=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        swa_head_dim=16,
+        swa_qk_rope_head_dim=8,
+        swa_qk_nope_head_dim=8,
+        swa_v_head_dim=8,
+        moe_intermediate_size=16,
+        shared_experts_intermediate_size=16,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        index_topk=32,
+        index_head_dim=16,
+        index_n_heads=2,
+        tie_word_embeddings=False,
+    )
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "moe_intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "pyramid_num_routed": [-1, 4],
+        "num_experts_per_tok": 2,
+        "adapter_in_dim": 16,
+        "adapter_out_dim": 32,
+    }
+    audio = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "feature_size": 16,
+        "downsample_hidden_size": 4,
+        "adapter_input_size": 16,
+        "adapter_out_dim": 32,
+    }
+    config = Dots3NoteConfig(
+        text_config={"model_type": "dots3_note_text", **text},
+        vision_config=vision,
+        audio_config=audio,
+        image_token_id=found.convert_tokens_to_ids("<|imgpad|>"),
+        video_token_id=found.convert_tokens_to_ids("<|video_pad|>"),
+        audio_token_id=found.convert_tokens_to_ids("<|audio_comp_pad|>"),
+    )
+    return Dots3NoteForConditionalGeneration(config), processor
+
+
+def _muse_tokenizer() -> Any:
+    names = (
+        "header_start", "header_end", "image_start", "image_end", "patch", "video", "vid_frame_separator",
+        "vid_start", "vid_end", "audio", "soft_audio_start", "soft_audio_end",
+    )  # fmt: skip
+    special = (f"<|{name}|>" for name in names)
+    return tokenizer(*special, bos="<|begin_of_text|>", eos="<|eot|>", pad="<|finetune_right_pad|>")
+
+
+def _muse(found: Any, **more: Any) -> dict[str, Any]:
+    text = text_size(
+        found,
+        num_hidden_layers=4,
+        head_dim=8,
+        sliding_window=24,
+        tie_word_embeddings=False,
+        output_multiplier=0.5,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        **more,
+    )
+    vision = {
+        "patch_size": 8,
+        "pos_emb_height": 4,
+        "pos_emb_width": 4,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
+    return {
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_id": found.convert_tokens_to_ids("<|patch|>"),
+        "video_token_id": found.convert_tokens_to_ids("<|video|>"),
+        "out_hidden_size": 64,
+        "projector_hidden_size": 32,
+    }
+
+
+def _muse_processor(processor: Any, found: Any, *more: Any) -> Any:
+    from transformers import MuseGlimmerImageProcessor, MuseGlimmerVideoProcessor
+
+    template = turns(
+        "<|header_start|>ROLE<|header_end|>\\n\\n", "<|patch|>", "<|eot|>", begin="<|begin_of_text|>"
+    )
+    images = MuseGlimmerImageProcessor(patch_size=8, max_image_tokens=8)
+    videos = MuseGlimmerVideoProcessor(patch_size=8)
+    return processor(images, videos, found, *more, chat_template=template)
+
+
+@tiny_type("muse_glimmer", family="Muse Glimmer", needs=("torchvision",))
+def muse_glimmer() -> tuple[Any, Any]:
+    from transformers import MuseGlimmerProcessor
+
+    found = _muse_tokenizer()
+    model = MuseGlimmerForConditionalGeneration(MuseGlimmerConfig(**_muse(found)))
+    return model, _muse_processor(MuseGlimmerProcessor, found)
+
+
+@tiny_type("muse_spark", family="Muse Spark", needs=("torchvision",))
+def muse_spark() -> tuple[Any, Any]:
+    from transformers import MuseSparkFeatureExtractor, MuseSparkProcessor
+
+    found = _muse_tokenizer()
+    described = _muse(
+        found, moe_intermediate_size=16, moe_hidden_size=16, num_local_experts=4, num_experts_per_tok=2
+    )
+    audio = {"hidden_sizes": (4, 4, 4, 4), "depths": (1, 1, 1, 1), "out_hidden_size": 32}
+    config = MuseSparkConfig(
+        **described, audio_config=audio, audio_token_id=found.convert_tokens_to_ids("<|audio|>")
+    )
+    processor = _muse_processor(MuseSparkProcessor, found, MuseSparkFeatureExtractor())
+    return MuseSparkForConditionalGeneration(config), processor
+
+
+def _inkling_tokenizer() -> Any:
+    more = ("<|content_image|>", "<|content_audio_input|>", "<|message_end|>", "<|message_start|>")
+    return tokenizer(
+        *more,
+        bos="<|begin|>",
+        eos="<|end_of_turn|>",
+        pad="<|pad|>",
+        image_token="<|unused_200054|>",
+        audio_token="<|unused_200053|>",
+    )
+
+
+_INKLING = turns(
+    "<|message_start|>ROLE\\n", "<|content_image|><|unused_200054|>", "<|end_of_turn|>", begin="<|begin|>"
+)
+
+
+def _inkling(found: Any, **more: Any) -> dict[str, Any]:
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    return text_size(
+        found,
+        **heads,
+        **{f"swa_{name}": value for name, value in heads.items()},
+        num_hidden_layers=4,
+        layer_types=["hybrid_sliding", "hybrid_sliding", "hybrid", "hybrid_sliding"],
+        sliding_window_size=24,
+        d_rel=4,
+        rel_extent=32,
+        log_scaling_n_floor=16,
+        moe_intermediate_size=16,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        **more,
+    )
+
+
+@tiny_type("inkling2", family="Inkling 2", needs=("torchvision",))
+def inkling2() -> tuple[Any, Any]:
+    from transformers import Inkling2ImageProcessor
+
+    found = _inkling_tokenizer()
+    processor = Inkling2Processor(
+        Inkling2ImageProcessor(size={"height": 16, "width": 16}), found, chat_template=_INKLING
+    )
+    text = _inkling(found, unpadded_vocab_size=len(found), n_layers_per_attn_res_block=2)
+    del text["intermediate_size"], text["tie_word_embeddings"]
+    vision = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "mlp_ratio": 2.0,
+        "posemb_grid_size": 8,
+        "projection_hidden_dim": 32,
+        "text_hidden_size": 32,
+    }
+    config = Inkling2Config(text_config=text, vision_config=vision, image_token_id=found.image_token_id)
+    return Inkling2ForConditionalGeneration(config), processor
+
+
+@tiny_type("inkling_mm_model", family="Inkling", needs=("torchvision",))
+def inkling() -> tuple[Any, Any]:
+    from transformers import InklingFeatureExtractor, InklingImageProcessor, InklingProcessor
+
+    found = _inkling_tokenizer()
+    images = InklingImageProcessor(size={"height": 20, "width": 20})
+    processor = InklingProcessor(InklingFeatureExtractor(), images, found, chat_template=_INKLING)
+    text = _inkling(
+        found,
+        unpadded_vocab_size=len(found),
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+        n_shared_experts=1,
+        logits_mup_width_multiplier=2.0,
+    )
+    vision = {"patch_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = InklingConfig(
+        text_config=text,
+        vision_config=vision,
+        audio_config={"n_mel_bins": 8, "mel_vocab_size": 16},
+        image_token_id=found.image_token_id,
+        audio_token_id=found.audio_token_id,
+        image_bos_token_id=found.convert_tokens_to_ids("<|content_image|>"),
+        audio_bos_token_id=found.convert_tokens_to_ids("<|content_audio_input|>"),
+    )
+    return InklingForConditionalGeneration(config), processor

@@ -42,6 +42,7 @@ _CHOOSES = re.compile(
     r"^_|implementation|kernel_config|use_kernels|auto_map|quantiz|custom|pretrained|checkpoint|cache_dir"
     r"|name_or_path|transformers_weights|fusion_config|extra_\w*files|_files?$|url|revision|^token$|trust"
 )
+_INFINITE = ("Infinity", "-Infinity", "NaN")
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _COUNTS = re.compile(r"^(num|n)_|layers?$|^depths?$|experts")
 _MOST_LAYERS, _MOST_OF_A_KIND = 4096, 10**6
@@ -164,6 +165,8 @@ def _class_of(part: Mapping[str, Any], default: Any) -> Any:
 def _described(value: Any) -> Any:
     """A declared field's value, without what chooses code or files inside it."""
     if isinstance(value, dict):
+        if value.keys() == {"__float__"}:  # how transformers writes an infinite number
+            return float(value["__float__"]) if value["__float__"] in _INFINITE else None
         return {key: _described(part) for key, part in value.items() if not _CHOOSES.search(key)}
     return [_described(part) for part in value] if isinstance(value, list) else value
 
