@@ -73,5 +73,5 @@ def test_the_kinds_of_layers_are_read_from_the_configuration() -> None:
         "sliding_attention": _Window(8),
         "linear_attention": None,
     }
-    with pytest.raises(ModelError, match=r"cannot run made: it has layers of the kind echo; .* vllm:FOLDER"):
+    with pytest.raises(ModelError, match=r"cannot run made: it has layers of the kind echo; .*vllm:FOLDER"):
         _windows(config(layer_types=["full_attention", "echo"]))
