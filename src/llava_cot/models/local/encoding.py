@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
@@ -25,7 +26,9 @@ from llava_cot.models.local.chat_template import render_bounded
 from llava_cot.models.local.checkpoint import PREFIX_LM, failing_with
 from llava_cot.models.local.plain_text import MARK, PlainText
 
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+# What sorts tokens into those of pictures and others, and all that has an entry for each token.
+_TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
+PER_TOKEN = ("input_ids", "attention_mask", "cross_attention_mask", *_TYPES)
 # Cached tensors of heads that wait to be run; they are computed anew where they are dropped.
 _TENSOR_BYTES = 512 * 2**20
 # What the test of cutting asks about; no request of a user decides it.
@@ -218,7 +221,7 @@ class Encoder:
             ids: list[int] = head["input_ids"][0].tolist() + self.text_ids(mark + after)[1:]
         except Exception:
             return False
-        return ids == whole["input_ids"][0].tolist()
+        return ids == whole["input_ids"][0].tolist() and self._end(whole) <= head["input_ids"].shape[1]
 
     def _store(self, tensors: dict[str, Tensor], bos: list[int], shas: tuple[str, ...]) -> Head:
         """Cache a head's tensors, with one more beginning-of-text token if the prompt has two."""
@@ -277,20 +280,31 @@ class Encoder:
         pictures = [[image.pil for image in images]] if images else None
         marked = MARK in text
         processor = self._plain.marked_processor(self._processor) if marked else self._processor
+        options = {"add_special_tokens": special}
+        if "mm_token_type_ids" in self._processor.model_input_names:  # some give it on request alone
+            options["return_mm_token_type_ids"] = True
         with failing_with("the processor cannot take the images"):
-            made = processor(text=[text], images=pictures, return_tensors="pt", add_special_tokens=special)
+            made = processor(text=[text], images=pictures, return_tensors="pt", **options)
         tensors = {name: value for name, value in made.items() if isinstance(value, Tensor)}
         if not marked:
             return tensors
         own = tensors["input_ids"][0] != self._plain.mark_id
         return {name: value[:, own] if name in PER_TOKEN else value for name, value in tensors.items()}
 
+    def _end(self, whole: dict[str, Tensor]) -> int:
+        """Where the images of a processed prompt end, with the marks around them that it sorts to them."""
+        ids = whole["input_ids"][0].tolist()
+        own = torch.tensor([token in self._image_ids for token in ids])
+        for name in _TYPES:
+            if name in whole:
+                own |= whole[name][0] != 0
+        return int(own.nonzero()[-1]) + 1 if own.any() else 0
+
     def _divide(self, whole: dict[str, Tensor], ids: list[int]) -> tuple[dict[str, Tensor], list[int]]:
-        """A processed prompt, cut after its last image token."""
-        places = [i for i, token in enumerate(ids) if token in self._image_ids]
-        if not places:
+        """A processed prompt, cut after the last token of its images."""
+        if not self._image_ids.intersection(ids):
             raise ModelError("the chat template has no place for an image; use the original checkpoint's")
-        end = places[-1] + 1
+        end = self._end(whole)
         head = {name: value[:, :end] if name in PER_TOKEN else value for name, value in whole.items()}
         return head, ids[end:]
 
