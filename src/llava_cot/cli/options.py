@@ -54,7 +54,7 @@ Format = Annotated[
 ]
 StagesOption = Annotated[StagesChoice | None, typer.Option("--stages", help=STAGES_HELP)]
 CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator of torch: cuda, cuda:1, mps, xpu.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 

@@ -193,7 +193,8 @@ def open_model(
         merge: Merge adapters into the weights, which is faster than to compute them beside these.
         trust_remote_code: Run the code that a checkpoint brings, if transformers does not know its
             architecture. It can do whatever you can. The files are named in a warning before.
-        device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the best available).
+        device: "cpu", an accelerator that torch knows ("cuda", "cuda:1", "mps", "xpu"), or "auto": the
+            accelerator, if there is one.
         dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
         cache_mb: Memory of all caches in MiB; for vLLM, of keys and values.
         max_batch: Most samples that are decoded together.

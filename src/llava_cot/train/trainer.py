@@ -32,7 +32,7 @@ def training_arguments(
 
     Raises DataError if this machine does not have what the recipe needs.
     """
-    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    on_cpu = not torch.accelerator.is_available()
     if recipe.precision == "float16" and not torch.cuda.is_available():
         raise DataError("precision: float16 needs a CUDA device, and there is none; use bfloat16 or float32")
     sharding: dict[str, Any] = {}

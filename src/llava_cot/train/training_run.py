@@ -69,7 +69,7 @@ def train(
     for name in recipe.log:
         if find_spec(name) is None:
             raise DataError(f"log: {name} is not installed; pip install {name}, or leave it out")
-    here = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    here = PartialState(cpu=not torch.accelerator.is_available())
     if recipe.fsdp and here.num_processes < 2:
         raise DataError(
             "fsdp needs several processes: `torchrun --nproc-per-node N -m llava_cot train RECIPE`, "

@@ -32,6 +32,7 @@ from llava_cot.models.local.config_fields import (
     read_config,
     read_json,
 )
+from llava_cot.models.local.devices import find_device
 from llava_cot.models.local.remote_code import trusted_class
 
 # Their prompts are read in both directions: a prompt is a head as a whole.
@@ -121,25 +122,11 @@ def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
 
 def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
     """The device and the dtype that the options name. Raises ModelError."""
-    found = _device(device)
+    found = find_device(device)
     check_dtype(dtype)
     if dtype == "auto":
         return found, torch.float32 if found.type == "cpu" else "auto"
     return found, _DTYPES[dtype]
-
-
-def _device(name: str) -> torch.device:
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    try:
-        place = torch.device(name)
-    except RuntimeError:
-        raise ModelError(f"there is no device {name!r}; choose cpu, cuda, mps or auto") from None
-    too_many = place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count()
-    if not there.get(place.type, False) or too_many:
-        raise ModelError(f"this machine has no device {name!r}; choose auto for the best available")
-    return place
 
 
 def check_dtype(name: str) -> None:

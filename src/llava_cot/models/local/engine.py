@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llava_cot.errors import ModelError, ModelFailure
+from llava_cot.models.local.devices import send
 from llava_cot.models.local.encoding import Encoded
 from llava_cot.models.local.kv_cache import BatchCache
 from llava_cot.models.local.network import Network, threads
@@ -408,11 +409,10 @@ class Engine:
         """
         samples = batch.samples[first:]
         spots = [(row, place) for row, guess in enumerate(guesses) for place in range(-1 - len(guess), 0)]
-        rows, places = zip(*spots, strict=True)
         pairs = list(zip(samples, guesses, strict=True))
         tokens, logprobs = draw(
-            logits[rows, places] if len(spots) > len(samples) else logits[:, 0],
-            [samples[row].sampling for row in rows],
+            logits[*send(spots, logits.device).T] if len(spots) > len(samples) else logits[:, 0],
+            [samples[row].sampling for row, _ in spots],
             [number for sample, guess in pairs for number in sample.uniforms(1 + len(guess))],
             _row_masks([sample.allowed(guess) for sample, guess in pairs], guesses, logits.device),
             _row_masks([sample.seen(guess) for sample, guess in pairs], guesses, logits.device),
@@ -479,7 +479,7 @@ def _row_masks(
         rows += range(at, at + len(guess) + 1) if mask is not None else ()
         at += 1 + len(guess)
     given = [mask for mask in masks if mask is not None]
-    return (rows, torch.from_numpy(np.concatenate(given)).to(device)) if given else None
+    return (rows, send(torch.from_numpy(np.concatenate(given)), device)) if given else None
 
 
 def _too_large(tokens: int) -> ModelError:

@@ -24,6 +24,7 @@ from transformers.cache_utils import (
 )
 
 from llava_cot.errors import ModelError
+from llava_cot.models.local.devices import send
 from llava_cot.models.local.checkpoint import PREFIX_LM
 from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
@@ -183,7 +184,7 @@ class Network:
 
         Returns logits [rows, vocabulary].
         """
-        ids, place = torch.tensor([tokens, lengths], device=self.device)[:, :, None]
+        ids, place = send([tokens, lengths], self.device)[:, :, None]
         columns = max(lengths) + 1
         even = min(lengths) + 1 == columns
         mask = self._masks(place, columns, even)
@@ -215,7 +216,7 @@ class Network:
         starts = torch.tensor([[length - pad] for length, pad in zip(lengths, pads, strict=True)])
         place = starts + torch.arange(longest)
         real = torch.arange(longest) >= torch.tensor(pads)[:, None]
-        ids, place, real = ids.to(self.device), place.to(self.device), real.to(self.device)
+        ids, place, real = (send(part, self.device) for part in (ids, place, real))
         positions = (place + self._shifts(roots)).masked_fill(~real, 0)
         more: dict[str, Any] = {"attention_mask": self._masks(place.clamp(min=0), columns)}
         where = place.masked_fill(~real, batch.capacity[1] - 1)
@@ -229,7 +230,7 @@ class Network:
         return self._run(batch.cache, logits_to_keep, place, input_ids=ids, position_ids=positions, **more)
 
     def _shifts(self, roots: Sequence[PrefixRoot]) -> Tensor:
-        return torch.tensor([[root.shift] for root in roots], device=self.device)
+        return send([[root.shift] for root in roots], self.device)
 
     def _masks(self, place: Tensor, columns: int, even: bool = False) -> Any:
         """The mask of each kind of layer, or one for all.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llava_cot.models.base import Sampling
+from llava_cot.models.local.devices import send
 
 # How many of the likeliest tokens are sorted at first; more where these do not settle what can be drawn.
 _SORTED = (8, 64, 1024)
@@ -85,34 +86,60 @@ def draw(
     """
     logprobs = logits.log_softmax(-1)
     if allowed is not None:
-        rows = torch.tensor(allowed[0], device=logits.device)
+        rows = send(allowed[0], logits.device)
         logits = logits.index_copy(0, rows, logits[rows].masked_fill(~allowed[1], -torch.inf))
     if seen is not None:
         logits = _penalized(logits, options, seen)
-    temperatures = [one.temperature for one in options]
-    if any(temperatures):
-        tokens = _sample(logits, options, uniforms)
-        if not all(temperatures):
-            greedy = torch.tensor([t == 0 for t in temperatures], device=logits.device)
-            tokens = torch.where(greedy, logits.argmax(-1), tokens)
-    else:
-        tokens = logits.argmax(-1)
-    chosen = logprobs.gather(1, tokens[:, None])[:, 0]
-    # One transfer from the device: float32 holds every token id below 2^24 exactly.
-    ids, values = torch.stack((tokens.float(), chosen)).tolist()
+    for counts in _rounds(options, logits):
+        tokens, settled = _choose(logits, options, uniforms, counts)
+        chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+        # One transfer from the device: float32 holds every token id below 2^24 exactly.
+        ids, values, enough = torch.stack((tokens.float(), chosen, settled.float())).tolist()
+        if all(enough):
+            break
     return [int(token) for token in ids], values
 
 
+def _rounds(options: Sequence[Sampling], logits: Tensor) -> list[list[int]]:
+    """How many of the likeliest tokens are sorted, in rounds that each end with a wait for the device.
+
+    On a CPU, looking whether they settle what can be drawn costs nothing, and one round tries all numbers.
+    """
+    size = logits.shape[-1]
+    counts = [few for few in _SORTED if 2 * few < size]
+    if logits.device.type == "cpu":
+        return [[*counts, size]]
+    open_ended = any(one.top_p == 1 and not (one.top_k or one.min_p) for one in options if one.temperature)
+    return [[size]] if open_ended or _SORTED[-1] not in counts else [[_SORTED[-1]], [size]]
+
+
+def _choose(
+    logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[float], counts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """A token per row, and whether the row is settled: it would be the same with more tokens sorted."""
+    temperatures = [one.temperature for one in options]
+    if not any(temperatures):
+        best = logits.argmax(-1)
+        return best, torch.ones_like(best)
+    tokens, settled = _sample(logits, options, uniforms, counts)
+    if all(temperatures):
+        return tokens, settled
+    greedy = send([t == 0 for t in temperatures], logits.device)
+    return torch.where(greedy, logits.argmax(-1), tokens), settled | greedy
+
+
 def _penalized(logits: Tensor, options: Sequence[Sampling], seen: RowMasks) -> Tensor:
-    rows = torch.tensor(seen[0], device=logits.device)
+    rows = send(seen[0], logits.device)
     penalties = [options[row].repetition_penalty for row in seen[0]]
-    penalty = torch.tensor(penalties, dtype=torch.float32, device=logits.device)[:, None]
+    penalty = send(penalties, logits.device, torch.float32)[:, None]
     some = logits[rows]
     changed = torch.where(some < 0, some * penalty, some / penalty).clamp(max=_LARGEST)
     return logits.index_copy(0, rows, torch.where(seen[1], changed, some))
 
 
-def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[float]) -> Tensor:
+def _sample(
+    logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[float], counts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     size = logits.shape[-1]
     settings = [
         [max(one.temperature, _COLDEST) if one.temperature else 1.0 for one in options],
@@ -121,11 +148,11 @@ def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[floa
         [float(one.top_k if 0 < one.top_k < size else size) for one in options],
         uniforms,
     ]
-    numbers = torch.tensor(settings, dtype=torch.float32, device=logits.device)[:, :, None]
+    numbers = send(settings, logits.device, torch.float32)[:, :, None]
     temperature, top_p, min_p, top_k, uniform = numbers
     cut = any(one.top_k or one.min_p for one in options)
     scaled = (logits / temperature).log_softmax(-1)
-    for count in (*(few for few in _SORTED if 2 * few < size), size):
+    for count in counts:
         best, tokens = scaled.topk(count) if count < size else scaled.sort(descending=True)
         if cut:  # what top-k leaves: the k likeliest tokens, and those that are as likely as the last of them
             inside = best >= best.gather(1, top_k.clamp(max=count).long() - 1)
@@ -137,7 +164,7 @@ def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[floa
             likely = best >= min_p * best[:, :1]
             reach = torch.where(top_k < size, top_p * whole, top_p)
             settled = torch.where(top_k < size, closed | (best[:, -1:] == 0), settled | ~likely[:, -1:])
-        if count == size or bool(settled.all()):
+        if count == counts[-1] or bool(settled.all()):
             break
     # The set ends with the token that reaches top-p, or what there is of it: none after it has any chance.
     # A row of values that are no numbers gives any place, also one beyond the end.
@@ -145,5 +172,4 @@ def _sample(logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[floa
     if cut:
         last = torch.minimum(last, ((inside & likely).sum(-1, keepdim=True) - 1).clamp(min=0))
     picked = torch.searchsorted(mass, uniform * mass.gather(1, last), right=True)
-    chosen: Tensor = tokens.gather(1, torch.minimum(picked, last))[:, 0]
-    return chosen
+    return tokens.gather(1, torch.minimum(picked, last))[:, 0], settled[:, 0]
