@@ -136,6 +136,9 @@ class FakeTensor(Tensor):
 
     __array__ = numpy
 
+    def __deepcopy__(self, memo: Any) -> FakeTensor:
+        return FakeTensor(self.on_cpu.clone())
+
     def data_ptr(self) -> int:
         return self.on_cpu.data_ptr()
 

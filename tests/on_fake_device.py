@@ -3,12 +3,21 @@
     python tests/on_fake_device.py FOLDER
 
 Checkpoints are made in the folder. Prints an object of JSON: for each check "same", or what differs, and the
-waits for the device by step of decoding. It is a process of its own, since the device changes torch.
+steps of decoding by their waits for the device. `SWEEP` chooses types, as in models/test_sweep.py. It is a
+process of its own, since the device changes torch.
 """
 
 from __future__ import annotations
 
-import fake_device  # isort: skip
+# isort: off
+import fake_device
+
+from importlib.util import find_spec
+
+if find_spec("torchvision"):
+    import vision_extras  # noqa: F401
+# isort: on
+
 import asyncio
 import json
 import math
@@ -25,6 +34,8 @@ import tiny
 import torch
 from opening import noise
 from searches import NOISY, SEARCHES
+from sweep.parts import widen
+from sweep.registry import PENDING, TinyType, chosen
 from training import record
 
 from llava_cot import ask, open_model
@@ -103,13 +114,13 @@ def searches(folder: Path, pairs: Sequence[tuple[str, str | None]], **options: A
     return on_both(traces)
 
 
-def sampling(folder: Path) -> str:
-    """All options of sampling, a constraint, and scores of options of several tokens."""
+def sampling(folder: Path, max_tokens: int = 12) -> str:
+    """All options of sampling, and scores of options of one token and of several."""
     prompt = Prompt.of("How many?", (PICTURE,))
     options = [
-        Sampling(temperature=0, max_tokens=12),
-        Sampling(temperature=1.0, top_k=5, min_p=0.01, max_tokens=12, seed=1),
-        Sampling(temperature=2.0, top_p=1.0, repetition_penalty=1.2, max_tokens=12, seed=2),
+        Sampling(temperature=0, max_tokens=max_tokens),
+        Sampling(temperature=1.0, top_k=5, min_p=0.01, max_tokens=max_tokens, seed=1),
+        Sampling(temperature=2.0, top_p=1.0, repetition_penalty=1.2, max_tokens=max_tokens, seed=2),
     ]
 
     async def calls(model: Any) -> Any:
@@ -157,17 +168,29 @@ def training(folder: Path, data: Path) -> str:
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(loss.detach()))
-        return [*losses, *(float(parameter.detach().sum()) for parameter in model.parameters())]
+        weights = {name: float(parameter.detach().sum()) for name, parameter in model.named_parameters()}
+        return {"losses": losses, "weights": weights}
 
     return on_both(results)
 
 
+def make_swept(one: TinyType, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model, processor = one.make()
+    widen(model)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
-    made = {kind: tiny.make(kind, folder / kind) for kind in tiny.ALL_KINDS}
+    made = {kind: tiny.make(kind, folder / kind) for kind in tiny.KINDS}
+    swept = [one for one in chosen() if not one.missing and one.name not in PENDING]
     usual = [("stage-beam", "logits")]
     checks: dict[str, Callable[[], str]] = {
         **{kind: (lambda where=where: searches(where, usual)) for kind, where in made.items()},
+        **{one.name: (lambda one=one: sampling(make_swept(one, folder / one.name), 5)) for one in swept},
         "alone": lambda: searches(made["llava"], usual, share=False),
         "methods": lambda: searches(made["mllama"], SEARCHES),
         "sampling": lambda: sampling(made["qwen3-vl"]),

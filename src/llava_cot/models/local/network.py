@@ -24,8 +24,8 @@ from transformers.cache_utils import (
 )
 
 from llava_cot.errors import ModelError
-from llava_cot.models.local.devices import send
 from llava_cot.models.local.checkpoint import PREFIX_LM
+from llava_cot.models.local.devices import send
 from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
 from llava_cot.models.local.prefix_cache import PrefixRoot
