@@ -45,8 +45,14 @@ class Tiny:
             }
             for message in messages
         ]
+        typed = "mm_token_type_ids" in self.processor.model_input_names  # on request in Cosmos 3 Edge
         made = self.processor.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            turns,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"return_mm_token_type_ids": True} if typed else {},
         )
         tensors = {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
         # Llama 4's processor makes bfloat16 of pixels, whatever the model is loaded in.

@@ -119,6 +119,7 @@ def template(
     system: str | None = None,
     begin: str = "",
     default_system: str = "",
+    before_text: str = "",
     images_first: bool = False,
 ) -> str:
     """A chat template whose roles differ by more than their names, with `{}` where a turn's content is.
@@ -131,10 +132,11 @@ def template(
         system: The system turn; None if the template takes none.
         begin: What a conversation begins with.
         default_system: What stands in place of a system turn that is not there.
+        before_text: What stands before a turn's text.
         images_first: Whether a turn's pictures come before its text, wherever they are.
     """
     picture = f"{{% if part.type == 'image' %}}{{{{ {image!r} }}}}{{% endif %}}"
-    words = "{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+    words = f"{{% if part.type == 'text' %}}{{{{ {before_text!r} + part.text }}}}{{% endif %}}"
     orders = (picture, words) if images_first else (picture + words,)
     content = "".join(f"{{% for part in message.content %}}{part}{{% endfor %}}" for part in orders)
 

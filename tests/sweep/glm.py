@@ -1,0 +1,85 @@
+"""GLM-V."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers as t
+
+from sweep.parts import template, text_size, token_ids, tokenizer, without_video
+from sweep.qwen import qwen_vision, sections
+from sweep.registry import tiny_type
+
+_TOKENS = {
+    "image_start_token": "<|begin_of_image|>",
+    "image_end_token": "<|end_of_image|>",
+    "video_start_token": "<|begin_of_video|>",
+    "video_end_token": "<|end_of_video|>",
+    "image_token": "<|image|>",
+    "video_token": "<|video|>",
+}
+_TEMPLATE = template(
+    begin="[gMASK]<sop>",
+    system="<|system|>\n{}",
+    user="<|user|>\n{}",
+    assistant="<|assistant|>\n{}",
+    answer="<|assistant|>\n",
+    image="<|begin_of_image|><|image|><|end_of_image|>",
+)
+_ROUTED = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+}
+
+
+def _glm_tokenizer() -> Any:
+    roles = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>")
+    return tokenizer(*roles, eos="<|endoftext|>", pad="<|endoftext|>", **_TOKENS)
+
+
+def _glm_images(kind: Any) -> Any:
+    return kind(
+        size={"shortest_edge": 12 * 12, "longest_edge": 2 * 8 * 12 * 12},
+        patch_size=6,
+        merge_size=2,
+        temporal_patch_size=2,
+    )
+
+
+def _glm_config(kind: Any, found: Any, **more: Any) -> Any:
+    rope = {**sections(1, 1, 2), "partial_rotary_factor": 1.0}
+    ends = [found.eos_token_id, found.convert_tokens_to_ids("<|user|>")]
+    text = text_size(
+        found, rope_parameters=rope, tie_word_embeddings=False, eos_token_id=ends, head_dim=8, **more
+    )
+    return kind(
+        vision_config=qwen_vision(6, image_size=24),
+        text_config=text,
+        **token_ids(found, **{f"{name}_id": token for name, token in _TOKENS.items()}),
+    )
+
+
+@tiny_type("glm4v", family="GLM-4.1V")
+def glm4v() -> tuple[Any, Any]:
+    found = _glm_tokenizer()
+    images = _glm_images(t.Glm4vImageProcessorPil)
+    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=_TEMPLATE)
+    return t.Glm4vForConditionalGeneration(_glm_config(t.Glm4vConfig, found)), processor
+
+
+@tiny_type("glm4v_moe", family="GLM-4.5V")
+def glm4v_moe() -> tuple[Any, Any]:
+    found = _glm_tokenizer()
+    images = _glm_images(t.Glm4vImageProcessorPil)
+    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=_TEMPLATE)
+    return t.Glm4vMoeForConditionalGeneration(_glm_config(t.Glm4vMoeConfig, found, **_ROUTED)), processor
+
+
+@tiny_type("glm46v", family="GLM-4.6V")
+def glm46v() -> tuple[Any, Any]:
+    found = _glm_tokenizer()
+    images = _glm_images(t.Glm46VImageProcessorPil)
+    processor = without_video(t.Glm46VProcessor)(images, found, chat_template=_TEMPLATE)
+    return t.Glm46VForConditionalGeneration(_glm_config(t.Glm46VConfig, found)), processor
