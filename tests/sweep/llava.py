@@ -110,10 +110,13 @@ def llava_next() -> tuple[Any, Any]:
     return t.LlavaNextForConditionalGeneration(config), processor
 
 
-@tiny_type("llava_next_video", family="LLaVA-NeXT-Video")
+@tiny_type("llava_next_video", family="LLaVA-NeXT-Video", needs=("torchvision",))
 def llava_next_video() -> tuple[Any, Any]:
     found = _llama_tokenizer(video_token="<video>")
-    processor = without_video(t.LlavaNextVideoProcessor)(
+    processor = t.LlavaNextVideoProcessor(
+        video_processor=t.LlavaNextVideoVideoProcessor(
+            size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+        ),
         image_processor=_next_images(),
         tokenizer=found,
         patch_size=4,
@@ -257,3 +260,25 @@ def aria() -> tuple[Any, Any]:
         **token_ids(found, image_token_index="<|img|>"),
     )
     return t.AriaForConditionalGeneration(config), processor
+
+
+@tiny_type("video_llava", family="Video-LLaVA", needs=("torchvision",))
+def video_llava() -> tuple[Any, Any]:
+    found = _llama_tokenizer(video_token="<video>")
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    processor = t.VideoLlavaProcessor(
+        t.VideoLlavaImageProcessor(**size),
+        t.VideoLlavaVideoProcessor(**size),
+        found,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_VICUNA,
+    )
+    config = t.VideoLlavaConfig(
+        vision_config=_clip(),
+        text_config=t.LlamaConfig(**text_size(found, tie_word_embeddings=False)),
+        image_seq_length=16,
+        **token_ids(found, image_token_index="<image>", video_token_index="<video>"),
+    )
+    return t.VideoLlavaForConditionalGeneration(config), processor
