@@ -308,6 +308,7 @@ def nemotron_h_omni() -> tuple[Any, Any]:
         mamba_head_dim=8,
         n_groups=2,
         chunk_size=8,
+        time_step_min=1e-8,  # which transformers keeps to in a text of several tokens, not in one of one
         n_routed_experts=4,
         moe_intermediate_size=16,
         moe_shared_expert_intermediate_size=16,

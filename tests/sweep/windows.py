@@ -605,7 +605,7 @@ def dots3_note() -> tuple[Any, Any]:
         num_experts_per_tok=2,
         index_topk=32,
         index_head_dim=16,
-        index_n_heads=2,
+        index_n_heads=16,  # of few, many tokens would have equal scores, and chance would choose
         tie_word_embeddings=False,
     )
     vision = {
