@@ -1,9 +1,9 @@
 """How long a first answer takes: a cold `llava-cot ask`, from starting Python to the answer.
 
-    python benchmarks/start.py                          # mini
-    python benchmarks/start.py FOLDER org/name          # other models, here one on the hub that is in the cache
+    python benchmarks/start.py                     # mini
+    python benchmarks/start.py FOLDER org/name     # other models, such as one on the hub that is in the cache
 
-The median of five runs of each model, in turns, one answer of 8 tokens without stages; the fastest in brackets.
+The median of five runs of each model, in turns: one answer of 8 tokens without stages. In brackets the best.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ PICTURE = Path(__file__).parent.parent / "examples" / "scene.png"
 def start(model: str) -> float:
     """Seconds of one answer in a new process."""
     command = [sys.executable, "-m", "llava_cot", "ask", str(PICTURE), "How many objects are there?"]
+    command += ["--model", model, "--method", "direct", "--max-tokens", "8"]
     begin = perf_counter()
-    subprocess.run(
-        [*command, "--model", model, "--method", "direct", "--max-tokens", "8"], check=True, capture_output=True
-    )
+    subprocess.run(command, check=True, capture_output=True)
     return perf_counter() - begin
 
 

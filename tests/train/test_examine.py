@@ -21,6 +21,7 @@ from llava_cot.core.images import load_image
 from llava_cot.data.record import Record
 from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint
+from llava_cot.models.registry import CheckpointFiles
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.examine import changes
 from llava_cot.train.recipe import TrainRecipe
@@ -59,7 +60,13 @@ class Run:
         folder.open()
         try:
             plan = plan_run(
-                wanted, self.base, 512, self._encoder, folder, PartialState(cpu=True), self.notes.append
+                wanted,
+                CheckpointFiles(self.base, "base"),
+                512,
+                self._encoder,
+                folder,
+                PartialState(cpu=True),
+                self.notes.append,
             )
             folder.start(wanted, plan.contents(), processes=1, base=plan.base)
         finally:

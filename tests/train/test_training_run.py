@@ -227,8 +227,13 @@ def test_an_adapter_is_saved_and_merged(folders: Folders, data: Path, tmp_path: 
     opened = load_checkpoint(found.folder, "cpu", "float32", found.adapters).model.state_dict()
     expected = load_checkpoint(out / "model", "cpu", "float32").model.state_dict()
     assert all(torch.allclose(opened[name], weights, atol=1e-6) for name, weights in expected.items())
-    with pytest.raises(DataError, match="is an adapter; merge it into its model"):
-        train(recipe(out / "adapter", data, tmp_path / "again"))
+    # As the model of a recipe, too; the next adapter adds to it.
+    again = tmp_path / "again"
+    train(recipe(out / "adapter", data, again, lora={"rank": 2, "targets": ["v_proj"]}))
+    adapters = [out / "adapter", again / "adapter"]
+    both = load_checkpoint(found.folder, "cpu", "float32", adapters).model.state_dict()
+    expected = load_checkpoint(again / "model", "cpu", "float32").model.state_dict()
+    assert all(torch.allclose(both[name], weights, atol=1e-6) for name, weights in expected.items())
 
 
 def test_a_model_on_the_hub_is_trained_and_named_by_its_adapter(

@@ -88,15 +88,23 @@ def examine(
     return found
 
 
-def base_digest(base: Path, store: Store) -> str:
-    """A hash of a checkpoint's weights, configuration and tokenizer; read again if a file has changed."""
-    files = sorted(path for path in base.iterdir() if path.suffix in _BASE and path.is_file())
-    known: dict[str, Any] = {path.name: store.get(_state(path), _FILE) for path in files}
-    new = [path for path in files if known[path.name] is None]
+def base_digest(folders: Sequence[Path], store: Store) -> str:
+    """A hash of the weights, configuration and tokenizer in the folders of a checkpoint and of its adapters.
+
+    A file is read again if it has changed.
+    """
+    files = {
+        f"{number or ''}{path.name}": path
+        for number, folder in enumerate(folders)
+        for path in sorted(folder.iterdir())
+        if path.suffix in _BASE and path.is_file()
+    }
+    known: dict[str, Any] = {name: store.get(_state(path), _FILE) for name, path in files.items()}
+    new = [name for name in files if known[name] is None]
     with ThreadPoolExecutor() as pool:
-        for path, digest in zip(new, pool.map(_file_hash, new), strict=True):
-            known[path.name] = digest
-            store.put(_state(path), _FILE, digest)
+        for name, digest in zip(new, pool.map(lambda name: _file_hash(files[name]), new), strict=True):
+            known[name] = digest
+            store.put(_state(files[name]), _FILE, digest)
     return _hash(known)
 
 

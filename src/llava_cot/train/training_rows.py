@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -19,6 +18,7 @@ from llava_cot.core.wording import plural
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Record
 from llava_cot.errors import DataError
+from llava_cot.models.registry import CheckpointFiles
 from llava_cot.train.collate import run_order
 from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
 from llava_cot.train.examine import Examined, OnNote, base_digest, examine
@@ -127,7 +127,7 @@ class BatchDataset(Dataset[list[TrainingRow]]):
 
 def plan_run(
     recipe: TrainRecipe,
-    base: Path,
+    base: CheckpointFiles,
     context: int,
     encoder: RowEncoder,
     folder: RunFolder,
@@ -137,7 +137,7 @@ def plan_run(
     """Read and examine the records of a recipe, and plan the run.
 
     Args:
-        base: The folder of the checkpoint to start from.
+        base: The checkpoint to start from.
         context: The most tokens that it takes.
         folder: The run's folder, which keeps what was found.
         here: The processes; the first one examines for all.
@@ -148,7 +148,7 @@ def plan_run(
     """
     max_tokens = recipe.max_tokens or context
     if max_tokens > context:
-        raise DataError(f"max_tokens: {base.name} takes at most {context:,} tokens, not {max_tokens:,}")
+        raise DataError(f"max_tokens: {recipe.model} takes at most {context:,} tokens, not {max_tokens:,}")
     files = [RecordFile(data.path) for data in recipe.data]
     evaluation = [RecordFile(recipe.evaluate.path)] if recipe.evaluate and recipe.evaluate.path else []
     read = [list(file) for file in files]
@@ -158,7 +158,7 @@ def plan_run(
     found: list[Any] = [None]
     digest = ""
     if here.is_main_process:
-        digest = base_digest(base, folder.store)
+        digest = base_digest((base.folder, *base.adapters), folder.store)
         found = [examine(encoder, [*records, *evaluated], folder.store, recipe, digest, note)]
         _list_unreadable(recipe, [*records, *evaluated], found[0], folder, note)
     if here.num_processes > 1:

@@ -88,12 +88,10 @@ def train(
 def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
     with here.main_process_first():  # the others find what it downloads
         found = find_checkpoint(recipe.model)
-    if found.adapters:
-        raise DataError(f"model: {recipe.model} is an adapter; merge it into its model, and name that")
-    base = found.folder
-    checkpoint = load_checkpoint(base, "cpu", recipe.precision if recipe.lora else "float32")
+    precision = recipe.precision if recipe.lora else "float32"
+    checkpoint = load_checkpoint(found.folder, "cpu", precision, found.adapters)
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
-    plan = plan_run(recipe, base, checkpoint.context, encoder, folder, here, note)
+    plan = plan_run(recipe, found, checkpoint.context, encoder, folder, here, note)
     note(str(plan.counts))
     if here.is_main_process:
         folder.start(recipe, plan.contents(), processes=here.num_processes, base=plan.base)
@@ -118,11 +116,13 @@ def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNot
     weights = gather(model, keep=here.is_main_process)  # by all processes together
     if here.is_main_process:
         if recipe.lora:
-            save_adapter(model, weights, folder, recipe)
-        save_model(base, None if recipe.lora else weights, folder, recipe, facts)
+            save_adapter(model, found, weights, folder, recipe)
+        save_model(found, None if recipe.lora else weights, folder, recipe, facts)
         report = {**facts, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
         write_whole(folder.report, json.dumps(report, indent=1) + "\n")
     here.wait_for_everyone()
+    if recipe.lora and found.adapters:
+        note(f"the adapter in {folder.adapter} adds to {recipe.model}: open its model with both")
     note(f"the model is in {folder.model}")
     return folder.model
 

@@ -18,7 +18,9 @@ from llava_cot.core.files import write_whole
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.errors import DataError
 from llava_cot.models.hub import ADAPTER_CONFIG, hub_name
+from llava_cot.models.local.adapters import read_adapter
 from llava_cot.models.local.checkpoint import load_checkpoint, quiet
+from llava_cot.models.registry import CheckpointFiles
 from llava_cot.models.stage_mark import write_mark
 from llava_cot.train.recipe import LoraSettings, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
@@ -102,11 +104,14 @@ def gather(model: Any, keep: bool) -> dict[str, Tensor]:
     return whole
 
 
-def save_adapter(model: Any, weights: Mapping[str, Tensor], folder: RunFolder, recipe: TrainRecipe) -> None:
+def save_adapter(
+    model: Any, base: CheckpointFiles, weights: Mapping[str, Tensor], folder: RunFolder, recipe: TrainRecipe
+) -> None:
     """Save the adapter alone, in peft's layout, with the gathered weights."""
     with _whole_folder(folder.adapter) as part, quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
-        _name_base(part / ADAPTER_CONFIG, recipe.model)
+        named = read_adapter(base.adapters[0]).base if base.adapters else recipe.model
+        _name_base(part / ADAPTER_CONFIG, named)
         _mark(part, recipe)
 
 
@@ -127,7 +132,7 @@ def _mark(folder: Path, recipe: TrainRecipe) -> None:
 
 
 def save_model(
-    base: Path,
+    base: CheckpointFiles,
     weights: Mapping[str, Tensor] | None,
     folder: RunFolder,
     recipe: TrainRecipe,
@@ -141,7 +146,7 @@ def save_model(
         folder: The run's folder. Its `model/` appears when everything is in it.
         facts: The numbers that the card shows, by name.
     """
-    checkpoint = load_checkpoint(base, "cpu", _dtype(base))
+    checkpoint = load_checkpoint(base.folder, "cpu", _dtype(base.folder), base.adapters)
     model = checkpoint.model
     if weights is None:
         from peft import PeftModel
