@@ -71,8 +71,8 @@ class TrainRecipe(_Settings):
     """All settings of a training run."""
 
     model: str = Field(
-        description="The checkpoint to start from: its folder, its name on the hub (`org/name`), or `mini`; or an "
-        "adapter's, which is merged into its model first."
+        description="The checkpoint to start from: its folder, its name on the hub (`org/name`), or `mini`; "
+        "or an adapter's, which is merged into its model first."
     )
     out: str = Field(description="The folder of the run.")
     data: list[TrainData] = Field(min_length=1, description="The records to train on, as a list.")

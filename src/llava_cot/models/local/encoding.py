@@ -6,6 +6,7 @@ after it. Where it can be cut depends on the checkpoint and on the prompt alone.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -73,8 +74,10 @@ class Encoder:
         ids += getattr(processor, "image_token_ids", None) or []
         self._image_ids = frozenset(token for token in ids if isinstance(token, int))
         names = (value for name, value in vars(processor).items() if name.endswith("token"))
-        spellings = [name for name in (self._image_mark, *names) if isinstance(name, str)]
-        self._plain = PlainText(self._tokenizer, spellings)
+        self._spellings = [name for name in (self._image_mark, *names) if isinstance(name, str) and name]
+        vocabulary = self._tokenizer.get_vocab()
+        self._marks = frozenset(vocabulary[name] for name in self._spellings if name in vocabulary)
+        self._plain = PlainText(self._tokenizer, self._spellings)
         self._lock = threading.RLock()
         self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
         self._heads: LRUCache[Any, Head] = LRUCache(256)
@@ -167,10 +170,12 @@ class Encoder:
         if not images:
             return (*bos, *self._without_images(text, special)), None
         shas = tuple(image.sha256 for image in images)
-        before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
+        before, mark, after = self._partition(text)
         key = (before + mark, shas)
         head = None
-        rest = self._rest(before, after, special) if mark and self._cuts and not self._prefix_lm else None
+        rest = (
+            self._rest(before, mark, after, special) if mark and self._cuts and not self._prefix_lm else None
+        )
         if rest is not None:
             head = None if again else self._heads.get(key)
             if head is None:
@@ -204,21 +209,29 @@ class Encoder:
         special = not begins
         return self._processed(text, special) not in ([], self._plain.encode(text, special))
 
-    def _rest(self, before: str, after: str, special: bool) -> list[int] | None:
+    def _rest(self, before: str, mark: str, after: str, special: bool) -> list[int] | None:
         """The ids of what follows the last image's mark; None if they depend on what is before it."""
-        head = before + self._image_mark
-        rest = self.text_ids(self._image_mark + after)[1:]
+        head = before + mark
+        rest = self.text_ids(mark + after)[len(self.text_ids(mark)) :]
         parts = [*self._plain.encode(head, special), *rest]
         return rest if parts == self._plain.encode(head + after, special) else None
+
+    def _partition(self, text: str) -> tuple[str, str, str]:
+        """A text at its last image's mark, which goes on over the processor's marks that close it."""
+        before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
+        closing = re.match(f"(?:{'|'.join(map(re.escape, self._spellings))})*(?=.)", after, re.DOTALL)
+        end = closing.end() if mark and closing else 0
+        return before, mark + after[:end], after[end:]
 
     @cached_property
     def _cuts(self) -> bool:
         """Whether the processor makes the same of a text up to its image as of the whole text."""
         try:
             text, begins, _ = self._begin([Message("user", "What is it?", (_BLANK,))], generation_prompt=True)
-            before, mark, after = text.rpartition(self._image_mark)
+            before, mark, after = self._partition(text)
             head, whole = (self._process(t, [_BLANK], not begins) for t in (before + mark, text))
-            ids: list[int] = head["input_ids"][0].tolist() + self.text_ids(mark + after)[1:]
+            ids: list[int] = head["input_ids"][0].tolist()
+            ids += self.text_ids(mark + after)[len(self.text_ids(mark)) :]
         except Exception:
             return False
         return ids == whole["input_ids"][0].tolist() and self._end(whole) <= head["input_ids"].shape[1]
@@ -298,7 +311,10 @@ class Encoder:
         for name in _TYPES:
             if name in whole:
                 own |= whole[name][0] != 0
-        return int(own.nonzero()[-1]) + 1 if own.any() else 0
+        end = int(own.nonzero()[-1]) + 1 if own.any() else 0
+        while 0 < end < len(ids) - 1 and ids[end] in self._marks:
+            end += 1
+        return end
 
     def _divide(self, whole: dict[str, Tensor], ids: list[int]) -> tuple[dict[str, Tensor], list[int]]:
         """A processed prompt, cut after the last token of its images."""
