@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 HARNESS := .venv-harness
+VISION := .vision-extras
 PIP := python -m pip --disable-pip-version-check
 # Of pip's output, the packages as it finds them: something to see while a minute passes.
 SHELL := bash
@@ -57,8 +58,13 @@ test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 
 # Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in four, another one each day.
-sweep: $(VENV)/.installed-test
-	SWEEP=all $(TEST_ENV) $(BIN)/pytest --numprocesses=auto --dist=loadgroup tests/models/test_sweep.py
+# (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
+sweep: $(VENV)/.installed-test $(VISION)/.installed
+	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup tests/models/test_sweep.py
+
+$(VISION)/.installed: constraints.txt
+	$(BIN)/$(PIP) install --quiet --no-deps --target $(VISION) -c constraints.txt docopt num2words opencv-python-headless timm torchvision
+	touch $@
 
 # Inputs made by chance, with a seed of the clock's unless one is given: what fails is saved, with its seed.
 SECONDS ?= 600
@@ -102,4 +108,4 @@ bench: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(HARNESS) $(VISION) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -174,6 +174,10 @@ def test_no_tokenizer(copy: Path) -> None:
             "num2words",
         ),
         (ImportError("cannot use it", name="mamba_ssm"), "mamba-ssm"),
+        (
+            ValueError("Could not load any class for x. Missing optional dependencies: torchvision. Please"),
+            "torchvision",
+        ),
     ],
 )
 @pytest.mark.parametrize("loader", ["AutoProcessor", "AutoModelForImageTextToText", "AutoConfig"])
@@ -186,8 +190,12 @@ def test_a_missing_library_is_named(
     monkeypatch.setattr(getattr(checkpoint, loader), "from_pretrained", fail)
     if loader == "AutoProcessor":
         monkeypatch.setattr(LlavaProcessor, "from_pretrained", fail)
-    message = refusal(copy)
-    assert message == f"{copy} needs {package}, which is not installed; run: pip install {package}"
+    extras = ("num2words", "opencv-python", "timm", "torchvision")
+    install = "-c constraints.txt -e '.[vision-extras]'" if package in extras else package
+    where = "in the clone, " if package in extras else ""
+    assert (
+        refusal(copy) == f"{copy} needs {package}, which is not installed; {where}run: pip install {install}"
+    )
 
 
 def test_a_tokenizer_without_its_files_needs_no_library(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

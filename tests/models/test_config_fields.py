@@ -15,7 +15,7 @@ from opening import Tiny
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local import checkpoint
-from llava_cot.models.local.config_fields import read_config
+from llava_cot.models.local.config_fields import check_processor_numbers, read_config
 
 
 def refusal(folder: Path) -> str:
@@ -163,6 +163,12 @@ def test_a_processor_whose_work_has_no_end(copy: Path, change: dict[str, Any]) -
     file.write_text(json.dumps(found))
     with pytest.raises(ModelError, match="is larger than any model needs"):
         checkpoint.load_processor(copy)
+
+
+def test_a_processor_may_count_patches_of_pixels(tmp_path: Path) -> None:
+    images = {"image_processor_type": "Kimi_K25ImageProcessor", "max_patches": 16384}
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": images}))
+    check_processor_numbers(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[" * 10**5, "[]", "5", '"x"', '{"model_type": [1]}', "9" * 5000, "\x00"])

@@ -18,7 +18,7 @@ _TOKENS = {
     "image_token": "<|image|>",
     "video_token": "<|video|>",
 }
-_TEMPLATE = template(
+GLM = template(
     begin="[gMASK]<sop>",
     system="<|system|>\n{}",
     user="<|user|>\n{}",
@@ -34,12 +34,12 @@ _ROUTED = {
 }
 
 
-def _glm_tokenizer() -> Any:
+def glm_tokenizer() -> Any:
     roles = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>")
     return tokenizer(*roles, eos="<|endoftext|>", pad="<|endoftext|>", **_TOKENS)
 
 
-def _glm_images(kind: Any) -> Any:
+def glm_images(kind: Any) -> Any:
     return kind(
         size={"shortest_edge": 12 * 12, "longest_edge": 2 * 8 * 12 * 12},
         patch_size=6,
@@ -48,7 +48,7 @@ def _glm_images(kind: Any) -> Any:
     )
 
 
-def _glm_config(kind: Any, found: Any, **more: Any) -> Any:
+def glm_config(kind: Any, found: Any, **more: Any) -> Any:
     rope = {**sections(1, 1, 2), "partial_rotary_factor": 1.0}
     ends = [found.eos_token_id, found.convert_tokens_to_ids("<|user|>")]
     text = text_size(
@@ -63,23 +63,23 @@ def _glm_config(kind: Any, found: Any, **more: Any) -> Any:
 
 @tiny_type("glm4v", family="GLM-4.1V")
 def glm4v() -> tuple[Any, Any]:
-    found = _glm_tokenizer()
-    images = _glm_images(t.Glm4vImageProcessorPil)
-    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=_TEMPLATE)
-    return t.Glm4vForConditionalGeneration(_glm_config(t.Glm4vConfig, found)), processor
+    found = glm_tokenizer()
+    images = glm_images(t.Glm4vImageProcessorPil)
+    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=GLM)
+    return t.Glm4vForConditionalGeneration(glm_config(t.Glm4vConfig, found)), processor
 
 
 @tiny_type("glm4v_moe", family="GLM-4.5V")
 def glm4v_moe() -> tuple[Any, Any]:
-    found = _glm_tokenizer()
-    images = _glm_images(t.Glm4vImageProcessorPil)
-    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=_TEMPLATE)
-    return t.Glm4vMoeForConditionalGeneration(_glm_config(t.Glm4vMoeConfig, found, **_ROUTED)), processor
+    found = glm_tokenizer()
+    images = glm_images(t.Glm4vImageProcessorPil)
+    processor = without_video(t.Glm4vProcessor)(images, found, chat_template=GLM)
+    return t.Glm4vMoeForConditionalGeneration(glm_config(t.Glm4vMoeConfig, found, **_ROUTED)), processor
 
 
 @tiny_type("glm46v", family="GLM-4.6V")
 def glm46v() -> tuple[Any, Any]:
-    found = _glm_tokenizer()
-    images = _glm_images(t.Glm46VImageProcessorPil)
-    processor = without_video(t.Glm46VProcessor)(images, found, chat_template=_TEMPLATE)
-    return t.Glm46VForConditionalGeneration(_glm_config(t.Glm46VConfig, found)), processor
+    found = glm_tokenizer()
+    images = glm_images(t.Glm46VImageProcessorPil)
+    processor = without_video(t.Glm46VProcessor)(images, found, chat_template=GLM)
+    return t.Glm46VForConditionalGeneration(glm_config(t.Glm46VConfig, found)), processor

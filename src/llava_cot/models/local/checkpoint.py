@@ -17,13 +17,19 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    ProcessorMixin,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.core.files import check_regular
 from llava_cot.core.wording import shortened
-from llava_cot.errors import DataError, ModelError
+from llava_cot.errors import DataError, ModelError, missing_package
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import (
@@ -179,7 +185,7 @@ def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
         processor = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_code)
     except Exception as error:
         try:
-            stills = _without_video(PROCESSOR_MAPPING[type(config)])
+            stills = _without_video(_processor_class(folder, config))
             processor = stills.from_pretrained(folder, local_files_only=True)
         except Exception as second:
             _name_library(folder, second)
@@ -200,6 +206,16 @@ def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
         )
     check_template(folder, template)
     return processor
+
+
+def _processor_class(folder: Path, config: Any) -> Any:
+    """The class of a checkpoint's processor, by its type or, for types without one, by its name in a file."""
+    if type(config) in PROCESSOR_MAPPING:
+        return PROCESSOR_MAPPING[type(config)]
+    files = (folder / "processor_config.json", folder / "preprocessor_config.json")
+    names = (str(read_json(file).get("processor_class")) for file in files if file.is_file())
+    found = (getattr(transformers, name, None) for name in names)
+    return next(one for one in found if isinstance(one, type) and issubclass(one, ProcessorMixin))
 
 
 def _without_video(processor: Any) -> Any:
@@ -250,6 +266,9 @@ def load_weights(
             f"the configuration {list(described)}; use both of one checkpoint"
         )
     missing = sorted(loading["missing_keys"])
+    named = getattr(config, "architectures", None) or [type(model).__name__]
+    if missing and type(model).__name__ not in named:
+        raise ModelError(f"{folder} holds a {named[0]}, which does not answer about images in text")
     if missing:
         raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
     try:
@@ -315,20 +334,25 @@ _MISSING = (
     r"requires (?:the )?[`'\"]?([A-Za-z][\w.-]*)[`'\"]? library",
     r"No module named ['\"]?([A-Za-z][\w-]*)",
     r"need to have [`'\"]?([A-Za-z][\w.-]*)",
+    r"Missing optional dependencies: ([A-Za-z][\w-]*)",
 )
 _PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "mamba_ssm": "mamba-ssm", "flash_attn": "flash-attn"}
+_OPTIONAL = ("num2words", "opencv-python", "timm", "torchvision")
 
 
 def _name_library(folder: Path, error: BaseException) -> None:
     """Raise ModelError, with the command that installs it, if an error is about a missing library."""
     # transformers says "need to have" also of a tokenizer whose files are missing.
     slow = "need to have" in str(error) and any(folder.glob("*.model"))
-    if not isinstance(error, ImportError) and not slow:
+    absent = "Missing optional dependencies" in str(error)
+    if not isinstance(error, ImportError) and not slow and not absent:
         return
     found = (re.search(pattern, str(error)) for pattern in _MISSING)
     name = next((match[1].rstrip(".") for match in found if match), getattr(error, "name", None))
     if name:
         package = _PACKAGES.get(name, name.lower())
+        if package in _OPTIONAL:
+            raise ModelError(missing_package(str(folder), package, extra="vision-extras")) from None
         raise ModelError(
             f"{folder} needs {package}, which is not installed; run: pip install {package}"
         ) from None
