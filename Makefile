@@ -61,6 +61,7 @@ test: lint
 # (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
 sweep: $(VENV)/.installed-test $(VISION)/.installed
 	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup tests/models/test_sweep.py
+	PYTHONPATH=tests:$(VISION) $(BIN)/python -c 'import vision_extras, sweep.table; sweep.table.write()'
 
 $(VISION)/.installed: constraints.txt
 	$(BIN)/$(PIP) install --quiet --no-deps --target $(VISION) -c constraints.txt docopt num2words opencv-python-headless timm torchvision

@@ -65,7 +65,7 @@ def test_code_of_its_own(copy: Path) -> None:
 
 def test_a_text_model(copy: Path) -> None:
     (copy / "config.json").write_text('{"model_type": "llama"}')
-    assert "a llama model" in refusal(copy)
+    assert "a model (llama) that" in refusal(copy)
 
 
 def test_no_weights(copy: Path) -> None:

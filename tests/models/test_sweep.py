@@ -12,10 +12,10 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-import torch
 from opening import Tiny, noise, open_folder
-from sweep.parts import widen
-from sweep.registry import PENDING, TinyType, chosen
+from sweep.registry import PENDING, TYPES, TinyType, chosen
+from sweep.table import refusal, written
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from llava_cot import ask
 from llava_cot.core.stages import make_format
@@ -43,35 +43,41 @@ CASES: dict[str, tuple[Message, ...]] = {
 NOISY = make_format("look=a e,think=o r,answer=i s")
 
 
+_NOT_YET = {"fast_vlm", "glm5_next", "minimax_m3_vl", "mistral_large4", "shieldgemma2", "unlimited_ocr"}
+
+
 def cases_of(tiny_type: TinyType) -> dict[str, tuple[Message, ...]]:
     cases = {**CASES, "two turns": TURNS} if "a system turn" in tiny_type.without else CASES
     return {name: case for name, case in cases.items() if name not in tiny_type.without}
 
 
-def marks_of(tiny_type: TinyType) -> list[pytest.MarkDecorator]:
-    pending = (
-        [pytest.mark.xfail(reason="the engine does not run it yet")] if tiny_type.name in PENDING else []
-    )
-    return [pytest.mark.xdist_group(tiny_type.name), *pending]
+def params_of(*, refused: bool) -> list[Any]:
+    return [
+        pytest.param(
+            tiny_type,
+            id=tiny_type.name,
+            marks=[
+                pytest.mark.xdist_group(tiny_type.name),
+                pytest.mark.xfail(tiny_type.name in PENDING, reason="the engine does not run it yet"),
+            ],
+        )
+        for tiny_type in chosen()
+        if tiny_type.refused == refused
+    ]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(tiny_type, id=tiny_type.name, marks=marks_of(tiny_type)) for tiny_type in chosen()],
-)
+def skip_without_packages(tiny_type: TinyType) -> None:
+    if missing := tiny_type.missing:
+        pytest.skip(f"{tiny_type.name} needs {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module", params=params_of(refused=False))
 def kind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Tiny, dict[str, tuple[Message, ...]]]]:
     """A type's checkpoint, opened in every way, and the cases that it has."""
-    if missing := request.param.missing:
-        pytest.skip(f"{request.param.name} needs {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp(request.param.name)
-    torch.manual_seed(0)
-    model, processor = request.param.make()
-    widen(model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    opened = open_folder(folder)
+    skip_without_packages(request.param)
+    opened = open_folder(request.param.save(tmp_path_factory.mktemp(request.param.name)))
     yield opened, cases_of(request.param)
     opened.model.close()
     opened.alone.close()
@@ -134,3 +140,15 @@ async def test_a_search_is_the_same_with_and_without_sharing(kind: tuple[Tiny, A
         return trace.model_dump()
 
     assert await search(opened.model) == nearly(await search(opened.alone))
+
+
+@pytest.mark.parametrize("tiny_type", params_of(refused=True))
+def test_the_page_has_the_words_of_a_refusal(tiny_type: TinyType) -> None:
+    skip_without_packages(tiny_type)
+    assert refusal(tiny_type) == written()[tiny_type.name]
+
+
+def test_every_type_is_on_the_page() -> None:
+    """It is written anew by `make sweep`."""
+    assert list(written()) == sorted(TYPES, key=lambda name: (TYPES[name].refused, name))
+    assert set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) - set(TYPES) == _NOT_YET

@@ -146,3 +146,52 @@ def emu3() -> tuple[Any, Any]:
     )
     images = t.Emu3ImageProcessor(min_pixels=16 * 16, max_pixels=40 * 40)
     return t.Emu3ForConditionalGeneration(config), t.Emu3Processor(images, found, chat_template=chat)
+
+
+@tiny_type("deepseek_ocr2", family="DeepSeek-OCR 2")
+def deepseek_ocr2() -> tuple[Any, Any]:
+    found = _tokenizer(image_token="<image>")
+    # There are 144 queries for a picture of 12 x 12 cells of 16 patches each.
+    images = t.DeepseekOcr2ImageProcessorPil(size={"height": 96, "width": 96}, tile_size=96)
+    processor = t.DeepseekOcr2Processor(
+        images,
+        found,
+        patch_size=2,
+        downsample_ratio=4,
+        chat_template=template(
+            begin=_BEGIN, system="{}\n", user="{}", assistant="{}" + _END, answer="", image="<image>\n"
+        ),
+    )
+    sam = vision_size(
+        hidden_size=8,
+        image_size=96,
+        patch_size=2,
+        output_channels=8,
+        mlp_ratio=2.0,
+        window_size=8,
+        global_attn_indexes=[],
+        downsample_channels=[8, 16],
+    )
+    encoder = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    text = text_size(
+        found,
+        num_key_value_heads=4,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_shared_experts=1,
+        moe_intermediate_size=16,
+        mlp_layer_types=["dense", "sparse", "sparse"],
+        tie_word_embeddings=False,
+    )
+    config = t.DeepseekOcr2Config(
+        vision_config={"sam_config": sam, "encoder_config": encoder},
+        text_config=text,
+        **token_ids(found, image_token_id="<image>"),
+    )
+    return t.DeepseekOcr2ForConditionalGeneration(config), processor

@@ -83,3 +83,12 @@ def glm46v() -> tuple[Any, Any]:
     images = glm_images(t.Glm46VImageProcessorPil)
     processor = without_video(t.Glm46VProcessor)(images, found, chat_template=GLM)
     return t.Glm46VForConditionalGeneration(glm_config(t.Glm46VConfig, found)), processor
+
+
+@tiny_type("glmga", family="GLM-GA", needs=("torchvision",))
+def glmga() -> tuple[Any, Any]:
+    found = glm_tokenizer()
+    images = glm_images(t.GlmgaImageProcessorPil)
+    videos = glm_images(t.GlmgaVideoProcessor)
+    processor = t.Glm46VProcessor(images, found, videos, chat_template=GLM)
+    return t.Glm46VForConditionalGeneration(glm_config(t.GlmgaConfig, found)), processor

@@ -159,7 +159,7 @@ def qwen3_5_moe() -> tuple[Any, Any]:
     return Qwen3_5MoeForConditionalGeneration(config), _qwen_processor(found, 8)
 
 
-@tiny_type("qwen4_exp", family="Qwen4 (experimental)")
+@tiny_type("qwen4_exp", family="Qwen4 (experimental)", refused=True)
 def qwen4_exp() -> tuple[Any, Any]:
     found = _qwen_tokenizer()
     text = _linear_text(found, **_EXPERTS) | {

@@ -6,9 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-# Makes a model with random weights and its processor, with the family's chat template.
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedConfig
+
+from sweep.parts import widen
+
+# Makes a model with random weights and its processor, with the family's chat template. Of a model that is
+# refused before its weights are read, the configuration alone.
 Maker = Callable[[], tuple[Any, Any]]
 
 
@@ -23,6 +31,7 @@ class TinyType:
         family: A published family of checkpoints of the type, for the table in the documentation.
         without: The cases of `tests/models/test_sweep.py` that cannot be, each with the reason; "a
             system turn" is a part of one.
+        refused: Whether the engine refuses it.
     """
 
     name: str
@@ -30,26 +39,44 @@ class TinyType:
     needs: tuple[str, ...] = ()
     family: str = ""
     without: Mapping[str, str] = field(default_factory=dict)
+    refused: bool = False
 
     @property
     def missing(self) -> list[str]:
         """What it needs and is not installed."""
         return [package for package in self.needs if find_spec(package) is None]
 
+    def save(self, folder: Path) -> Path:
+        """Save a checkpoint of it, in the layout of `save_pretrained`."""
+        torch.manual_seed(0)
+        model, processor = self.make()
+        if isinstance(model, PreTrainedConfig):
+            save_file({"none": torch.zeros(1)}, folder / "model.safetensors")
+        else:
+            widen(model)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        return folder
+
 
 TYPES: dict[str, TinyType] = {}
 # Types whose makers are here before the engine runs them. Empty in the end.
-PENDING: tuple[str, ...] = ("cosmos3_edge", "ernie4_5_vl_moe", "qwen4_exp")
+PENDING: tuple[str, ...] = ()
 
 
 def tiny_type(
-    name: str, *, family: str, needs: tuple[str, ...] = (), without: Mapping[str, str] | None = None
+    name: str,
+    *,
+    family: str,
+    needs: tuple[str, ...] = (),
+    without: Mapping[str, str] | None = None,
+    refused: bool = False,
 ) -> Callable[[Maker], Maker]:
     """Register the maker of a type."""
 
     def add(make: Maker) -> Maker:
         assert name not in TYPES
-        TYPES[name] = TinyType(name, make, needs, family, without or {})
+        TYPES[name] = TinyType(name, make, needs, family, without or {}, refused)
         return make
 
     return add

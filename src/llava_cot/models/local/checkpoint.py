@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     GenerationConfig,
+    GenerationMixin,
     ProcessorMixin,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -91,13 +92,21 @@ def load_checkpoint(
 def load_processor(folder: Path, *, quantized: bool = False) -> tuple[Any, Any]:
     """The configuration and the processor of a checkpoint that has its weights. Raises ModelError.
 
-    With `quantized`, it may be quantized in any way: another engine loads its weights.
+    With `quantized`, another engine loads its weights, which may be quantized in any way.
     """
     config = load_config(folder, quantized=quantized)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
-            f"{folder} holds a {config.model_type} model, which does not answer about images in text"
+            f"{folder} holds a model ({config.model_type}) that does not answer about images in text"
         )
+    if not quantized:
+        network: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+        if config.is_encoder_decoder:
+            raise ModelError(f"this engine cannot run {config.model_type}, an encoder and a decoder")
+        if not issubclass(network, GenerationMixin):
+            raise ModelError(
+                f"this engine cannot run {config.model_type}, which does not write token by token"
+            )
     with quiet():
         return config, _processor(folder, config)
 
@@ -196,7 +205,9 @@ def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
                 "add the files of the original checkpoint"
             ) from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise ModelError(f"{folder} has no processor for images; add the files of the original checkpoint")
+        raise ModelError(
+            f"{folder} has no processor for images; add the original checkpoint's files, if it has one"
+        )
     template = getattr(processor, "chat_template", None) or getattr(
         processor.tokenizer, "chat_template", None
     )

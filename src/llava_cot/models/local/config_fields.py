@@ -53,7 +53,7 @@ _AT_LEAST_ONE = re.compile(
 # Of a processor, which tries all arrangements of so many parts of a picture, and makes pictures of so many
 # pixels: what a model uses is far below.
 _PARTS = re.compile(r"^(max|min|num)_(image_)?(tiles|patches|crops|slice_nums)$")
-_MOST_PARTS, _LONGEST_SIDE = 1024, 20_000
+_MOST_PARTS, _LONGEST_SIDE = 4096, 20_000
 
 
 def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:

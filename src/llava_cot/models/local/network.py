@@ -51,8 +51,6 @@ class Network:
         self._model = model
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
-        if model.config.is_encoder_decoder:
-            raise ModelError(f"this engine cannot run {model.config.model_type}, an encoder and a decoder")
         matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
         self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
         self._all_threads = torch.get_num_threads()
