@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Message, ...]] = {
 NOISY = make_format("look=a e,think=o r,answer=i s")
 
 
-_NOT_YET = {"fast_vlm", "glm5_next", "minimax_m3_vl", "mistral_large4", "shieldgemma2", "unlimited_ocr"}
+_NOT_YET = {"fast_vlm", "minimax_m3_vl", "mistral_large4"}
 
 
 def cases_of(tiny_type: TinyType) -> dict[str, tuple[Message, ...]]:

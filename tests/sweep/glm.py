@@ -92,3 +92,39 @@ def glmga() -> tuple[Any, Any]:
     videos = glm_images(t.GlmgaVideoProcessor)
     processor = t.Glm46VProcessor(images, found, videos, chat_template=GLM)
     return t.Glm46VForConditionalGeneration(glm_config(t.GlmgaConfig, found)), processor
+
+
+@tiny_type("glm5_next", family="GLM-5.3 Flash", refused=True)
+def glm5_next() -> tuple[Any, Any]:
+    found = glm_tokenizer()
+    images = t.Glm5NextImageProcessorPil(patch_size=6, min_image_tokens=2, max_image_tokens=8)
+    processor = without_video(t.Glm5NextProcessor)(images, found, chat_template=GLM)
+    text = text_size(
+        found,
+        num_key_value_heads=4,
+        num_hidden_layers=4,
+        layer_types=["linear_attention", "linear_attention", "linear_attention", "indexed_attention"],
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+        moe_intermediate_size=16,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        kv_lora_rank=16,
+        q_lora_rank=16,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        index_topk=32,
+        index_head_dim=8,
+        index_n_heads=16,
+        index_kpool=4,
+        linear_head_dim=8,
+        linear_num_heads=4,
+        hc_mult=2,
+        tie_word_embeddings=False,
+    )
+    vision = {**qwen_vision(6, image_size=24), "projection_intermediate_size": 32}
+    config = t.Glm5NextConfig(
+        text_config=text,
+        vision_config=vision,
+        **token_ids(found, **{f"{name}_id": token for name, token in _TOKENS.items()}),
+    )
+    return t.Glm5NextForConditionalGeneration(config), processor

@@ -47,9 +47,15 @@ from transformers import (
     MuseGlimmerForConditionalGeneration,
     MuseSparkConfig,
     MuseSparkForConditionalGeneration,
+    ShieldGemma2Config,
+    ShieldGemma2ForImageClassification,
+    ShieldGemma2Processor,
     Step3p7Config,
     Step3p7ForConditionalGeneration,
     Step3p7Processor,
+    UnlimitedOcrConfig,
+    UnlimitedOcrForConditionalGeneration,
+    UnlimitedOcrProcessor,
     WhisperFeatureExtractor,
 )
 from transformers.models.cohere_compass.image_processing_pil_cohere_compass import (
@@ -802,3 +808,52 @@ def inkling() -> tuple[Any, Any]:
         audio_bos_token_id=found.convert_tokens_to_ids("<|content_audio_input|>"),
     )
     return InklingForConditionalGeneration(config), processor
+
+
+@tiny_type("shieldgemma2", family="ShieldGemma 2", refused=True)
+def shieldgemma2() -> tuple[Any, Any]:
+    made, used = gemma3()
+    names = (
+        "text_config", "vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
+        "image_token_index", "bos_token_id", "eos_token_id", "pad_token_id",
+    )  # fmt: skip
+    config = ShieldGemma2Config(**{name: getattr(made.config, name) for name in names})
+    images = Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
+    said = used.chat_template
+    processor = ShieldGemma2Processor(images, used.tokenizer, chat_template=said, image_seq_length=4)
+    return ShieldGemma2ForImageClassification(config), processor
+
+
+@tiny_type("unlimited_ocr", family="Unlimited-OCR", needs=("torchvision",), refused=True)
+def unlimited_ocr() -> tuple[Any, Any]:
+    from transformers import UnlimitedOcrImageProcessor
+
+    found = tokenizer("<PAGE>", bos="<bos>", eos="<eos>", pad="<pad>", image_token="<image>")
+    images = UnlimitedOcrImageProcessor(size={"height": 32, "width": 32}, tile_size=32, max_patches=3)
+    said = turns("", "<image>", "\\n", begin="<bos>", answer="\\n")
+    processor = UnlimitedOcrProcessor(images, found, chat_template=said, patch_size=4, downsample_ratio=4)
+    text = text_size(
+        found,
+        num_key_value_heads=4,
+        sliding_window=24,
+        n_routed_experts=4,
+        n_shared_experts=1,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        tie_word_embeddings=False,
+    )
+    sam = {
+        "hidden_size": 16,
+        "output_channels": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 4,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "mlp_dim": 32,
+        "downsample_channels": [8, 16],
+    }
+    vision = {"sam_config": sam, "encoder_config": vision_size(image_size=8)}
+    config = UnlimitedOcrConfig(text_config=text, vision_config=vision, image_token_id=found.image_token_id)
+    return UnlimitedOcrForConditionalGeneration(config), processor

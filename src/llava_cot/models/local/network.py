@@ -97,6 +97,8 @@ class Network:
         try:
             with torch.inference_mode():
                 logits = self._run(cache, 1, input_ids=ids, position_ids=ids)
+            if getattr(self._model.config.get_text_config(), "index_kpool", 1) > 1:
+                raise ModelError("its attention chooses groups of a batch's columns, which rows do not share")
             planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
             states = []
             for index, layer in enumerate(cache.layers):
