@@ -52,12 +52,11 @@ def run_task(
     resources = ResourceSpec(
         reasoner=task.reasoner,
         examples=_solved_scenes() if task.examples else (),
-        model_options={"device": "auto", "dtype": "auto"},
     )
     plan = EvalPlan(
         benchmarks=(open_benchmark(settings.benchmark),),
         models=plan_models(
-            [task.model], model_name=None, at_once=None, device="auto", dtype="auto", known=resources.opened
+            [task.model], model_name=None, at_once=None, known=resources.opened
         ),
         specs=tuple(parse_spec(method) for method in task.methods),
         seeds=(task.seed,),

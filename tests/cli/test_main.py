@@ -139,8 +139,8 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
     plain: dict[str, object] = {"adapters": (), "merge": True, "trust_remote_code": False}
     other = {"adapters": ["z"], "merge": False, "trust_remote_code": True}
     assert opened == [
-        ("mini", {"model_name": None, "device": "auto", "dtype": "auto", "cache_mb": 2048} | plain),
-        ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": 9} | other),
+        ("mini", {"model_name": None} | plain),
+        ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": "9"} | other),
     ]
 
 

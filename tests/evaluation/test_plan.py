@@ -10,7 +10,7 @@ from llava_cot.models.scripted import ScriptedModel
 
 
 def opened(*models: str, at_once: int | None = None) -> tuple[PlannedModel, ...]:
-    return plan_models(models, model_name=None, at_once=at_once, device="cpu", dtype="auto")
+    return plan_models(models, model_name=None, at_once=at_once, hardware={"device": "cpu"})
 
 
 def test_models_can_be_given_names(tmp_path: Path) -> None:

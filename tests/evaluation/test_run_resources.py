@@ -91,7 +91,7 @@ def test_a_reasoner_is_opened_once_for_all_models_and_not_without_need(
 def test_a_model_that_is_its_own_reasoner_is_opened_once(tmp_path: Path, opened: list[str]) -> None:
     resources = reasoning("7")
     models = plan_models(
-        ["7", "8"], model_name=None, at_once=None, device="cpu", dtype="auto", known=resources.opened
+        ["7", "8"], model_name=None, at_once=None, hardware={"device": "cpu"}, known=resources.opened
     )
     work = replace(plan(numbers(1), Moody(), "relay", resources=resources), models=models)
     assert evaluate(tmp_path, work).failed == 0
@@ -145,7 +145,7 @@ def test_a_budget_comes_with_the_method(tmp_path: Path) -> None:
     file.write_text("asking 0")
     specs = ("cutter-4-within-50@asking", "cutter-4@asking")
     named = read_resources(
-        ResourceOptions(calibration=str(file), judge_model="long"), device="cpu", dtype="auto"
+        ResourceOptions(calibration=str(file), judge_model="long"), hardware={"device": "cpu"}
     )
     resources = for_requests(named, [parse_spec(spec).request(resources=named) for spec in specs])
     go(tmp_path / "out", *specs, resources=resources)

@@ -65,7 +65,7 @@ def test_it_is_opened_with_what_follows_the_colon_and_the_options() -> None:
         assert model.name == "http://a:1/v1"
         options: dict[str, Any] = model.options  # type: ignore[attr-defined]
         assert (options["model_name"], options["device"], options["in_flight"]) == ("b", "cpu", 3)
-        assert (options["dtype"], options["cache_mb"], options["share"]) == ("auto", 2048, True)
+        assert (options["dtype"], options["cache_mb"], options["share"]) == ("auto", "auto", True)
     assert model.options is None  # type: ignore[attr-defined]
 
 

@@ -12,9 +12,6 @@ import typer
 from llava_cot.cli.options import (
     Adapters,
     AsJson,
-    CacheMb,
-    Device,
-    Dtype,
     Format,
     Merge,
     ModelName,
@@ -26,6 +23,7 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.models.hardware import HardwareOptions
 from llava_cot.search.request import SearchOptions
 from llava_cot.search.resources import ResourceOptions
 
@@ -40,6 +38,7 @@ app = new_app()
 @options_from("search", SearchOptions)
 @options_from("resources", ResourceOptions)
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
+@options_from("hardware", HardwareOptions)
 def ask(
     *,
     image: Annotated[str, typer.Argument(help="A path, a URL, '-' for standard input, 'none' for no image.")],
@@ -56,9 +55,7 @@ def ask(
     sampling: Sampling,
     resources: ResourceOptions,
     format: Format = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    cache_mb: CacheMb = 2048,
+    hardware: HardwareOptions,
     as_json: AsJson = False,
     trace: Annotated[
         str | None,
@@ -80,7 +77,7 @@ def ask(
 
     target = output_file(trace) if trace else None
     fmt = read_format(format)
-    spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
+    spec = read_resources(resources, **hardware.given())
     request = make_request(**search.model_dump(), sampling=sampling, fmt=fmt, resources=spec)
     spec = for_requests(spec, [request])
     about = Question(question, tuple(_images(image, more or [])))

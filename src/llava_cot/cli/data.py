@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from llava_cot.cli.options import AsJson, Device, Dtype, ModelName, Quiet, new_app
+from llava_cot.cli.options import AsJson, ModelName, Quiet, new_app, options_from
+from llava_cot.models.hardware import HardwareOptions
 
 _Folder = Annotated[str, typer.Argument(metavar="DIR", help="Holds train.jsonl or questions.jsonl.")]
 _Out = Annotated[
@@ -36,7 +37,9 @@ def sample(
 
 
 @app.command()
+@options_from("hardware", HardwareOptions)
 def annotate(
+    *,
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions.")],
     out: _Out,
     teacher: Annotated[
@@ -52,8 +55,7 @@ def annotate(
         bool,
         typer.Option("--dry-run", help="Print what is pending and an estimate of its cost; make no calls."),
     ] = False,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    hardware: HardwareOptions,
     quiet: Quiet = False,
 ) -> None:
     """Have a teacher write the four stages of every answer, and check them."""
@@ -72,7 +74,7 @@ def annotate(
         return
     check_folder(folder)
     progress = ProgressDisplay("records", len(records), quiet=quiet, resume_with="the same command")
-    with open_teacher(teacher, model_name, at_once, device, dtype) as opened, progress:
+    with open_teacher(teacher, model_name, at_once, **hardware.given()) as opened, progress:
         done = annotate_to(
             folder, records, opened,
             at_once=at_once, budget=limit,
@@ -83,7 +85,9 @@ def annotate(
 
 
 @app.command()
+@options_from("hardware", HardwareOptions)
 def duels(
+    *,
     source: Annotated[str, typer.Argument(metavar="IN", help="A folder or file of questions with answers.")],
     model: Annotated[str, typer.Option(help="The model whose candidates are compared, as for `ask`.")],
     out: _Out,
@@ -106,8 +110,7 @@ def duels(
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="The most questions in flight.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same candidates.")] = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    hardware: HardwareOptions,
     quiet: Quiet = False,
 ) -> None:
     """Make training data for the self-judge from a model's own candidates, labeled by rollouts."""
@@ -130,7 +133,7 @@ def duels(
     if not total:
         raise DataError(f"{records.file} has no question whose answers can be checked by comparing words")
     progress = ProgressDisplay("questions", total, quiet=quiet, resume_with="the same command")
-    opened = open_model(model, model_name=model_name, device=device, dtype=dtype, in_flight=at_once)
+    opened = open_model(model, model_name=model_name, **hardware.given(), in_flight=at_once)
     with closing(opened), progress:
         done = make_duels(
             folder, records, opened, settings,

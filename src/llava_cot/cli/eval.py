@@ -11,8 +11,6 @@ import typer
 from llava_cot.cli.options import (
     Adapters,
     AsJson,
-    Device,
-    Dtype,
     Format,
     Merge,
     ModelName,
@@ -25,6 +23,7 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.models.hardware import HardwareOptions
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
@@ -35,6 +34,7 @@ _OPTIONS = [name for name in SAMPLING_OPTIONS if name != "seed"]
 @app.command()
 @options_from("resources", ResourceOptions)
 @options_from("sampling", Sampling, _OPTIONS)
+@options_from("hardware", HardwareOptions)
 def evaluate(
     *,
     benchmarks: Annotated[
@@ -106,8 +106,7 @@ def evaluate(
     resources: ResourceOptions,
     format: Format = None,
     stages: StagesOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    hardware: HardwareOptions,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,7 +134,7 @@ def evaluate(
     source = next((known for known in ANSWER_SOURCES if known == answer), None)
     if source is None:
         raise ValueError(f"--answer is {answer!r}; choose one of {', '.join(ANSWER_SOURCES)}")
-    named = read_resources(resources, device=device, dtype=dtype, in_flight=at_once or SERVER_AT_ONCE)
+    named = read_resources(resources, **hardware.given(), in_flight=at_once or SERVER_AT_ONCE)
     fmt = read_format(format)
     requests = []
     for spec in specs:
@@ -156,7 +155,7 @@ def evaluate(
             open_benchmark(name, data, rule, download=not offline) for name in dict.fromkeys(benchmarks)
         ),
         models=plan_models(
-            model, model_name=model_name, at_once=at_once, device=device, dtype=dtype, ray=ray,
+            model, model_name=model_name, at_once=at_once, hardware=hardware.given(), ray=ray,
             known=named.opened, adapters=adapter or (), merge=merge, trust_remote_code=trust_remote_code,
         ),
         specs=specs,
@@ -169,7 +168,7 @@ def evaluate(
         resources=named,
     )  # fmt: skip
     progress = ProgressDisplay("answers", quiet=quiet, resume_with="the same command")
-    scoring = closing(open_model(scorer, device=device, dtype=dtype)) if scorer else nullcontext()
+    scoring = closing(open_model(scorer, **hardware.given())) if scorer else nullcontext()
     with scoring as opened, progress:
         outcome = run(
             folder, plan, scorer=opened,

@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import (
-    Device,
-    Dtype,
     Format,
     ModelName,
     complete_scoring_judges,
@@ -18,6 +16,7 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
+from llava_cot.models.hardware import HardwareOptions
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app("Measure judges.")
@@ -35,6 +34,7 @@ def verbs() -> None:
 @app.command()
 @options_from("resources", ResourceOptions, ["judge_model", "judge_prompts"])
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
+@options_from("hardware", HardwareOptions)
 def calibrate(
     *,
     judge: Annotated[
@@ -62,8 +62,7 @@ def calibrate(
     stage: Annotated[str, typer.Option(help="Which stage is scored.")] = "reasoning",
     sampling: Sampling,
     format: Format = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    hardware: HardwareOptions,
 ) -> None:
     """Measure how a judge scores, so that methods know which of its scores are good enough."""
     import asyncio
@@ -100,7 +99,7 @@ def calibrate(
         if len(given) > 1:
             raise ValueError(f"--from names {len(given)} sets of questions; give one, or traces")
         benchmark = open_benchmark(given[0], download=True)
-        spec = read_resources(resources, device=device, dtype=dtype)
+        spec = read_resources(resources, **hardware.given())
         request = make_request("best-of-n", n=1, judge=judge, sampling=sampling, fmt=fmt, resources=spec)
         spec = for_requests(spec, [request])
         with spec.open_with(model, model_name) as (opened, ready), ProgressDisplay() as progress:

@@ -53,9 +53,6 @@ Format = Annotated[
     typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer', or a YAML file."),
 ]
 StagesOption = Annotated[StagesChoice | None, typer.Option("--stages", help=STAGES_HELP)]
-CacheMb = Annotated[int, typer.Option(metavar="MB", help="The most memory, in MiB, for all caches together.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator of torch: cuda, cuda:1, mps, xpu.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -166,6 +163,7 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 _FLAGS: dict[str, tuple[str, ...]] = {"n": ("-n",)}
 _METAVARS = {
     "budget": "TOKENS",
+    "cache_mb": "MB",
     "calibration": "FILE",
     "examples": "FILE",
     "judge_model": "MODEL",

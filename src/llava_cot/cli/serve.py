@@ -11,9 +11,6 @@ import typer
 
 from llava_cot.cli.options import (
     Adapters,
-    CacheMb,
-    Device,
-    Dtype,
     Format,
     Merge,
     ModelName,
@@ -24,6 +21,7 @@ from llava_cot.cli.options import (
     options_from,
 )
 from llava_cot.errors import needs_extra
+from llava_cot.models.hardware import HardwareOptions
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
@@ -33,6 +31,7 @@ _NAME = re.compile(r"[\w./@:-]{0,199}[\w./@-]")
 
 @app.command()
 @options_from("resources", ResourceOptions)
+@options_from("hardware", HardwareOptions)
 def serve(
     *,
     model: ModelSpec = "mini",
@@ -79,9 +78,7 @@ def serve(
     resources: ResourceOptions,
     format: Format = None,
     stages: StagesOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    cache_mb: CacheMb = 2048,
+    hardware: HardwareOptions,
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
     with needs_extra("the server", "serve"):
@@ -94,7 +91,7 @@ def serve(
         raise ValueError(
             "--served-model-name is 1 to 200 letters, digits and any of ._/@:-, and ends with no colon"
         )
-    spec = read_resources(resources, device=device, dtype=dtype, cache_mb=cache_mb)
+    spec = read_resources(resources, **hardware.given())
     settings = ServerSettings(
         fmt=read_format(format),
         stages=stages,
@@ -113,6 +110,8 @@ def serve(
             model, model_name, adapter or (), merge=merge, trust_remote_code=trust_remote_code
         ) as (opened, ready):
             opened.name = served_model_name or opened.name
+            if (room := getattr(opened, "room", None)) is not None:
+                print(room, file=sys.stderr)
             print(f"serving {opened.name} at {api_url(listening)}", file=sys.stderr, flush=True)
             run_server(opened, settings, listening, ready)
 

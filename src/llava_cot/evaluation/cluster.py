@@ -51,7 +51,7 @@ class Cluster:
         address: Of a running cluster: HOST:PORT, or "auto" for the one of this machine; "local" starts one.
         spec: The model: a name, or a folder at the same path on every machine.
         workers: How many; by default one a GPU, or one a machine where there are none.
-        device: As for `open_model`; likewise `dtype` and `cache_mb`, the latter for each machine.
+        device: As for `open_model`; likewise `cache_mb`, for each machine, and other `options`.
 
     Raises:
         ModelError: if there is no such cluster, or no worker can open the model.
@@ -64,8 +64,8 @@ class Cluster:
         *,
         workers: int | None = None,
         device: str = "auto",
-        dtype: str = "auto",
-        cache_mb: int = 2048,
+        cache_mb: int | str = "auto",
+        **options: Any,
     ) -> None:
         spec = _absolute(spec)
         self._ray, self._joined_here = join(address)
@@ -73,7 +73,7 @@ class Cluster:
         self._last_error = ""
         try:
             each = divide(self._ray.nodes(), workers, cache_mb, device)
-            arguments = {"device": device, "dtype": dtype, "cache_mb": each.cache_mb}
+            arguments = {"device": device, "cache_mb": each.cache_mb, **options}
             # Restarts need no limit of their own: calls are repeated so many times and then fail.
             kind = self._ray.remote(Worker).options(
                 num_cpus=each.cpus, num_gpus=each.gpus, max_restarts=-1, max_task_retries=_ATTEMPTS - 1
@@ -173,11 +173,11 @@ class WorkerResources:
     workers: int
     cpus: int
     gpus: float
-    cache_mb: int
+    cache_mb: int | str
 
 
 def divide(
-    nodes: Sequence[Mapping[str, Any]], workers: int | None, cache_mb: int, device: str
+    nodes: Sequence[Mapping[str, Any]], workers: int | None, cache_mb: int | str, device: str
 ) -> WorkerResources:
     """Divide a cluster's machines, as `ray.nodes()` lists them, among the workers. Raises ModelError."""
     machines = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
@@ -195,7 +195,7 @@ def divide(
         count,
         max(1, int(min(one["CPU"] for one in machines)) // per_machine),
         min(1.0, gpus / count),
-        cache_mb if gpus else max(1, cache_mb // per_machine),
+        cache_mb if gpus or cache_mb == "auto" else max(1, int(cache_mb) // per_machine),
     )
 
 

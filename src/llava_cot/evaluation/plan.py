@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import product
+from typing import Any
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
@@ -81,8 +82,7 @@ def plan_models(
     *,
     model_name: str | None,
     at_once: int | None,
-    device: str,
-    dtype: str,
+    hardware: Mapping[str, Any] | None = None,
     ray: str | None = None,
     known: Mapping[str, Model] | None = None,
     adapters: Sequence[str] = (),
@@ -93,7 +93,8 @@ def plan_models(
 
     Args:
         models: Their names.
-        model_name, device, dtype: As for `open_model`.
+        model_name: As for `open_model`.
+        hardware: Options of `open_model`, such as the device.
         at_once: Questions in flight; None for the kind of model's default.
         ray: The address of a Ray cluster whose workers open the models.
         known: Models that are open, or will be, by their names; these are not opened again.
@@ -111,6 +112,8 @@ def plan_models(
             "--adapter is for one --model in this process; name the folders of adapters as models"
         )
 
+    options = hardware or {}
+
     @contextmanager
     def here(spec: str, check: Callable[[Model], None]) -> Iterator[tuple[AnswerFunction, int]]:
         from llava_cot.models.endpoint.balancing import BalancedModel
@@ -122,7 +125,7 @@ def plan_models(
                 in_flight = at_once or SERVER_AT_ONCE
                 opened = open_model(
                     spec, model_name=model_name, adapters=adapters, merge=merge,
-                    trust_remote_code=trust_remote_code, device=device, dtype=dtype, in_flight=in_flight,
+                    trust_remote_code=trust_remote_code, in_flight=in_flight, **options,
                 )  # fmt: skip
                 model = stack.enter_context(closing(opened))
             check(model)
@@ -139,7 +142,7 @@ def plan_models(
         # Ray writes about calls that it repeats to standard output, which is for results.
         with (
             redirect_stdout(sys.stderr),
-            closing(Cluster(ray or "", spec, device=device, dtype=dtype)) as cluster,
+            closing(Cluster(ray or "", spec, **options)) as cluster,
         ):
             yield cluster.answer, at_once or LOCAL_AT_ONCE * cluster.workers
 

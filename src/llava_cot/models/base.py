@@ -317,12 +317,19 @@ def check_call(model: object, name: str, n: int, sampling: Sampling) -> None:
     check_sampling(model, name, sampling)
 
 
-def check_memory(cache_mb: int, max_batch: int) -> None:
-    """Raise ModelError if there is no memory to work in, or no sequence."""
-    if cache_mb < 1:
-        raise ModelError(f"the memory for caches is {cache_mb} MB; give at least 1")
+def cache_bytes(cache_mb: int | str, max_batch: int) -> int | None:
+    """The memory for caches in bytes; None for "auto". Raises ModelError if there is none, or no sequence."""
     if max_batch < 1:
         raise ModelError(f"the largest batch is {max_batch}; give at least 1")
+    if cache_mb == "auto":
+        return None
+    try:
+        size = int(cache_mb)
+    except ValueError:
+        raise ModelError(f"the memory for caches is {cache_mb!r}; give a number of MiB, or auto") from None
+    if size < 1:
+        raise ModelError(f"the memory for caches is {size} MB; give at least 1")
+    return size * 2**20
 
 
 def no_option() -> ModelError:

@@ -172,7 +172,10 @@ def open_model(
     trust_remote_code: bool = False,
     device: str = "auto",
     dtype: str = "auto",
-    cache_mb: int = 2048,
+    device_map: str | None = None,
+    quantize: str | None = None,
+    attn: str | None = None,
+    cache_mb: int | str = "auto",
     max_batch: int = 256,
     double_bos: bool = False,
     share: bool = True,
@@ -196,7 +199,14 @@ def open_model(
         device: "cpu", an accelerator that torch knows ("cuda", "cuda:1", "mps", "xpu"), or "auto": the
             accelerator, if there is one.
         dtype: "float32", "bfloat16", "float16" or "auto" (float32 on a CPU, else the checkpoint's).
-        cache_mb: Memory of all caches in MiB; for vLLM, of keys and values.
+        device_map: Divide a checkpoint among all GPUs, the CPU's memory and the disk, as accelerate does it:
+            "auto", "balanced", "balanced_low_0" or "sequential".
+        quantize: Quantize a checkpoint's weights while they are loaded: "4bit" or "8bit", by bitsandbytes.
+        attn: "sdpa", "eager", or "flash_attention_2" for the image encoder (text needs masks that it does not
+            take); by default the best that the architecture has.
+        cache_mb: Memory of all caches in MiB; for vLLM, of keys and values. "auto" is what is free on an
+            accelerator once the model is loaded, less a tenth of all, or a quarter of what is free on a CPU;
+            several models share it.
         max_batch: Most samples that are decoded together.
         double_bos: Begin prompts with the token for the beginning of text twice, as the published LLaVA-CoT
             code does.
@@ -215,6 +225,13 @@ def open_model(
         "double_bos": double_bos,
         "share": share,
     }
+    hardware: dict[str, Any] = {"device_map": device_map, "quantize": quantize, "attn": attn}
+    for option, value in hardware.items():
+        if value is not None and name.kind in ("plugin", "server", "vllm"):
+            raise ModelError(
+                f"--{option.replace('_', '-')} is for checkpoints that the local engine runs, not for "
+                f"{spec}; drop it"
+            )
     if adapters and name.kind in ("plugin", "server", "vllm"):
         raise ModelError(
             f"adapters are for checkpoints that the local engine runs, not for {spec}; merge them first"
@@ -252,6 +269,7 @@ def open_model(
             adapters=found.adapters,
             merge=merge,
             trust_remote_code=trust_remote_code,
+            **hardware,
             **options,
         )
     own = found.folder.resolve() == MINI.resolve() and not found.adapters
@@ -288,7 +306,12 @@ def _open_servers(
 
 
 def open_reward(
-    spec: str | Path, *, model_name: str | None = None, device: str = "auto", dtype: str = "auto"
+    spec: str | Path,
+    *,
+    model_name: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **hardware: str | None,
 ) -> OpenedReward:
     """Open a reward model.
 
@@ -297,6 +320,7 @@ def open_reward(
             of another package that has `reward`, or a server as for `open_model`. An address that ends in
             /classify, /pooling or /score uses that path.
         model_name, device, dtype: As for `open_model`; the last two are for checkpoints.
+        hardware: For checkpoints too, `device_map`, `quantize` and `attn` as for `open_model`.
 
     Raises:
         ModelError: The model cannot be opened, or is no reward model.
@@ -323,4 +347,6 @@ def open_reward(
         from llava_cot.models.local.reward_local import LocalReward
 
     with _by_name(found):
-        return LocalReward(found.folder, name=found.name, adapters=found.adapters, device=device, dtype=dtype)
+        return LocalReward(
+            found.folder, name=found.name, adapters=found.adapters, device=device, dtype=dtype, **hardware
+        )

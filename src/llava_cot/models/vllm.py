@@ -32,9 +32,9 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
+    cache_bytes,
     check_call,
     check_ids,
-    check_memory,
     no_option,
     optional_sampling,
     request_seed,
@@ -57,6 +57,7 @@ _QUIET = {
 # Tokens of a block, the unit of the prefix cache. vLLM's default on a CPU is 128, which is more than many a
 # stage has; the CPU's kernels need a multiple of 32.
 _CPU_BLOCK = 32
+_CPU_CACHE = 2**31  # bytes of keys and values; elsewhere vLLM takes what is free
 _CPU_TOKENS = 4096  # in one pass, or as many as the longest prompt has
 
 
@@ -79,15 +80,15 @@ class VllmModel:
         name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        cache_mb: int = 2048,
+        cache_mb: int | str = "auto",
         max_batch: int = 256,
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        check_memory(cache_mb, max_batch)
+        memory = cache_bytes(cache_mb, max_batch)
         settings = {
             **platform_settings(device, dtype),
-            "kv_cache_memory_bytes": cache_mb * 2**20,
+            **({} if memory is None else {"kv_cache_memory_bytes": memory}),
             "max_num_seqs": max_batch if share else 1,
             "enable_prefix_caching": share,
         }
@@ -275,6 +276,7 @@ def platform_settings(device: str, dtype: str) -> dict[str, Any]:
     return {
         "dtype": "float32" if dtype == "auto" else dtype,
         "block_size": _CPU_BLOCK,
+        "kv_cache_memory_bytes": _CPU_CACHE,
         "enforce_eager": True,  # what compiling gains here does not make up for the time that it takes
         # A prompt in parts fails there if it has a seed, and ends the engine (vLLM 0.32: "CPU Generator
         # does not use offset").

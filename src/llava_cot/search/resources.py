@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Model, RewardModel
+from llava_cot.models.hardware import for_rewards
 from llava_cot.search.calibration import Calibration, load_calibration
 from llava_cot.search.judge_prompts import JudgePrompts, load_judge_prompts
 from llava_cot.search.judges.base import JUDGES
@@ -185,9 +186,7 @@ class ResourceSpec:
     def _open_reward_model(self, spec: str, stack: ExitStack) -> RewardModel:
         from llava_cot.models.registry import open_reward
 
-        options = {
-            name: self.model_options[name] for name in ("device", "dtype") if name in self.model_options
-        }
+        options = for_rewards(self.model_options)
         opened: RewardModel = stack.enter_context(closing(open_reward(spec, **options)))
         return opened
 

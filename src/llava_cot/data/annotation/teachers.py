@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
 from llava_cot.core.question import PLACE, LoadedImage
 from llava_cot.data.record import Record, Turn, pictures_until
@@ -84,20 +84,18 @@ class ModelTeacher:
 
 @contextmanager
 def open_teacher(
-    spec: str, model_name: str | None = None, at_once: int = 256, device: str = "auto", dtype: str = "auto"
+    spec: str, model_name: str | None = None, at_once: int = 256, **options: Any
 ) -> Iterator[Teacher]:
     """Open a teacher: "scenes", or any model that `open_model` opens, for `at_once` questions at once.
 
-    Raises ModelError.
+    `options` are others of `open_model`. Raises ModelError.
     """
     if spec == "scenes":
         yield SceneTeacher()
         return
     from llava_cot.models.registry import open_model
 
-    opened = open_model(
-        spec, model_name=model_name, device=device, dtype=dtype, max_batch=at_once, in_flight=at_once
-    )
+    opened = open_model(spec, model_name=model_name, max_batch=at_once, in_flight=at_once, **options)
     with closing(opened):
         yield ModelTeacher(opened)
 

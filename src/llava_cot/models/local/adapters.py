@@ -84,8 +84,12 @@ def read_adapter(folder: Path) -> AdapterConfig:
 def apply_adapters(model: Any, folders: Sequence[Path], *, merge: bool) -> Any:
     """The model with adapters, whose effects add up: merged into its weights, or else beside them.
 
-    Raises ModelError if one does not fit the model.
+    They stay beside weights that are quantized, where merging would round their effects away, or on several
+    devices. Raises ModelError if one does not fit the model.
     """
+    from llava_cot.models.local.devices import device_of, is_divided
+
+    merge = merge and not getattr(model, "hf_quantizer", None) and not is_divided(model)
     configs = [read_adapter(folder) for folder in folders]
     with needs_extra("an adapter", "train", ModelError):
         from peft import LoraConfig, PeftModel
@@ -101,7 +105,7 @@ def apply_adapters(model: Any, folders: Sequence[Path], *, merge: bool) -> Any:
                     peft_model.add_adapter(name, lora)
                 mapping = getattr(model, "_checkpoint_conversion_mapping", None) or {}
                 found = peft_model.load_adapter(
-                    str(folder), name, torch_device=str(model.device), key_mapping=mapping
+                    str(folder), name, torch_device=str(device_of(model)), key_mapping=mapping
                 )
         except Exception as error:  # of as many kinds as there are wrong fields and shapes
             raise ModelError(f"the adapter {folder} does not fit the model: {_reason(error)}") from None

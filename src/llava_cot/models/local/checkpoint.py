@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
     AutoProcessor,
     GenerationConfig,
     GenerationMixin,
@@ -40,11 +42,15 @@ from llava_cot.models.local.config_fields import (
     read_json,
 )
 from llava_cot.models.local.devices import find_device
+from llava_cot.models.local.quantization import quantize_with
 from llava_cot.models.local.remote_code import trusted_class
 
 # Their prompts are read in both directions: a prompt is a head as a whole.
 PREFIX_LM = ("paligemma",)
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+QUANTIZE = ("4bit", "8bit")
+ATTENTION = ("sdpa", "flash_attention_2", "eager")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -65,12 +71,14 @@ def load_checkpoint(
     *,
     merge: bool = True,
     trust_code: bool = False,
+    **hardware: str | None,
 ) -> Checkpoint:
     """Load a checkpoint from local files, with adapters in folders. Raises ModelError.
 
     With `trust_code`, the code of a checkpoint whose architecture transformers does not know is run.
+    `hardware` are the other options of `place`.
     """
-    where = place(device, dtype)
+    where = place(device, dtype, **hardware)
     own = None
     if trust_code:
         _check_files(folder)
@@ -135,13 +143,40 @@ def end_tokens(generation: Any, config: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(end for end in found if isinstance(end, int))
 
 
-def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype | str]:
-    """The device and the dtype that the options name. Raises ModelError."""
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's weights are put, and how they are held and used: the options of `open_model`."""
+
+    device: torch.device
+    dtype: torch.dtype | str
+    device_map: str | None
+    quantize: str | None
+    attn: str | None
+
+
+def place(
+    device: str,
+    dtype: str,
+    device_map: str | None = None,
+    quantize: str | None = None,
+    attn: str | None = None,
+) -> Placement:
+    """Check the options for hardware. Raises ModelError."""
+    for name, value, known in (
+        ("device_map", device_map, DEVICE_MAPS), ("quantize", quantize, QUANTIZE), ("attn", attn, ATTENTION)
+    ):  # fmt: skip
+        if value is not None and value not in known:
+            raise ModelError(f"{name} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
+    if device_map is not None and device != "auto":
+        raise ModelError(f"--device-map takes all devices, and --device is {device}; leave one of them out")
+    if attn == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise ModelError("--attn flash_attention_2 needs flash-attn; run: pip install flash-attn")
     found = find_device(device)
     check_dtype(dtype)
-    if dtype == "auto":
-        return found, torch.float32 if found.type == "cpu" else "auto"
-    return found, _DTYPES[dtype]
+    kind: torch.dtype | str = _DTYPES.get(dtype, dtype)
+    if dtype == "auto" and found.type == "cpu":
+        kind = torch.float32
+    return Placement(found, kind, device_map, quantize, attn)
 
 
 def check_dtype(name: str) -> None:
@@ -238,25 +273,39 @@ def load_weights(
     auto: Any,
     folder: Path,
     config: Any,
-    where: tuple[torch.device, torch.dtype | str],
+    where: Placement,
     *,
     trust_code: bool = False,
 ) -> Any:
     """A model by an auto class of transformers, in evaluation mode on its device. Raises ModelError."""
-    device, dtype = where
     _check_generation(folder)
+    options: dict[str, Any] = {}
+    if where.quantize is not None:
+        options["quantization_config"] = quantize_with(where.quantize, where.dtype, config)
+    if where.device_map is not None:
+        options["device_map"] = where.device_map
+    elif where.device.type != "cpu" or options or getattr(config, "quantization_config", None) is not None:
+        options["device_map"] = {"": where.device}
+    if where.attn is not None:
+        options["attn_implementation"] = _attention(auto, config, where.attn)
     try:
         with quiet():
             model, loading = auto.from_pretrained(
                 folder,
                 config=config,
-                dtype=dtype,
+                dtype=where.dtype,
                 local_files_only=True,
                 trust_remote_code=trust_code,
                 use_safetensors=True,
+                **options,
                 ignore_mismatched_sizes=True,  # which are refused below, with their names
                 output_loading_info=True,
             )
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{folder} does not fit on {where.device} ({first_sentence(error)}); divide it "
+            "(--device-map auto) or quantize it (--quantize 4bit)"
+        ) from None
     except Exception as error:
         _name_library(folder, error)
         if isinstance(error, SafetensorError | OSError):
@@ -282,10 +331,18 @@ def load_weights(
         raise ModelError(f"{folder} holds a {named[0]}, which does not answer about images in text")
     if missing:
         raise ModelError(f"the weights in {folder} are incomplete: {missing[0]} is missing")
-    try:
-        return model.to(device).eval().requires_grad_(False)
-    except RuntimeError as error:
-        raise ModelError(f"{folder} does not fit on {device}: {first_sentence(error)}") from None
+    return model.eval().requires_grad_(False)
+
+
+def _attention(auto: Any, config: Any, kind: str) -> str | dict[str, str]:
+    """The kind of attention of a model's parts.
+
+    Flash attention takes no mask for each row, as the engine's batches of text need: it is for what encodes
+    the images.
+    """
+    if kind != "flash_attention_2" or auto is AutoModelForSequenceClassification:
+        return kind
+    return {"": "sdpa", **{part: "sdpa" if "text" in part else kind for part in config.sub_configs}}
 
 
 def _check_generation(folder: Path) -> None:

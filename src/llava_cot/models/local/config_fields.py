@@ -20,6 +20,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from llava_cot.core.files import read_bounded
 from llava_cot.errors import DataError, ModelError
+from llava_cot.models.local.quantization import read_quantization
 
 _MOST_BYTES = 2**24
 _MOST_TOKENIZER_BYTES = 2**28
@@ -35,8 +36,6 @@ _BASE = frozenset({
     "pad_token_id", "per_layer_config", "problem_type", "rope_parameters", "rope_scaling", "sep_token_id",
     "text_config_dict", "tie_word_embeddings", "torch_dtype", "transformers_version", "vision_config_dict",
 })  # fmt: skip
-# Methods of quantization that need no code but that of an installed package.
-_QUANTIZED = ("awq", "bitsandbytes", "compressed-tensors", "gptq")
 # What chooses code or files, wherever it is.
 _CHOOSES = re.compile(
     r"^_|implementation|kernel_config|use_kernels|auto_map|quantiz|custom|pretrained|checkpoint|cache_dir"
@@ -77,13 +76,7 @@ def read_config(folder: Path, *, quantized: bool = False) -> dict[str, Any]:
     taken = _taken(raw, CONFIG_MAPPING[kind])
     quantization = raw.get("quantization_config")
     if quantization is not None and not quantized:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        if method not in _QUANTIZED:
-            raise ModelError(
-                f"{folder} is quantized by {str(method)[:40]!r}, and this engine loads "
-                f"{', '.join(_QUANTIZED)}; run it with vLLM (vllm:FOLDER) or a server"
-            )
-        taken["quantization_config"] = quantization
+        taken["quantization_config"] = read_quantization(folder, quantization)
     _check_counts(taken, file)
     return taken
 

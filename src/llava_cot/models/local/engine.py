@@ -92,17 +92,32 @@ class Engine:
         self.stats = EngineStats()
         self._network = network
         self._head_tensors = head_tensors
-        self._room = memory - memory // 2
+        self.device = network.device
         self._max_rows = max_rows if share else 1
         self._share = share
         self._states = bool(network.layout.states)
-        self._prefixes = PrefixCache(memory // 2 if share else 0, self._states)
+        self._prefixes = PrefixCache(0, self._states)
+        self.memory = memory
         self._lookup = PromptLookup()
         self._calls: set[EngineCall] = set()  # those that have neither results nor an error
         self._waiting: deque[EngineSequence] = deque()
         self._batches: dict[int, _Batch] = {}
         self._full = False  # nothing is admitted until a row leaves
         self._patience = 0
+
+    @property
+    def memory(self) -> int:
+        """The most bytes of all caches."""
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: int) -> None:
+        self._memory, self._room = memory, memory - memory // 2
+        self._prefixes.limit = memory // 2 if self._share else 0
+
+    def rows(self, tokens: int) -> int:
+        """How many sequences of so many tokens are decoded together, at most."""
+        return min(self._max_rows, self._room // self._network.layout.row_bytes(tokens))
 
     @property
     def nbytes(self) -> int:

@@ -58,6 +58,10 @@ class CacheLayout:
     def state_bytes(self) -> int:
         return sum(math.prod(state.shape) * state.dtype.itemsize for state in self.states)
 
+    def row_bytes(self, tokens: int) -> int:
+        """What a sequence of so many tokens takes."""
+        return tokens * self.token_bytes + self.state_bytes
+
 
 class BatchCache:
     """Keys and values of the sequences of one batch, in buffers that grow.
@@ -93,8 +97,7 @@ class BatchCache:
         return self._needs(*self.capacity, self._cross is not None)
 
     def _needs(self, rows: int, columns: int, mixed: bool) -> int:
-        fixed = self.layout.state_bytes + (self._cross_bytes if mixed else 0)
-        return rows * (columns * self.layout.token_bytes + fixed)
+        return rows * (self.layout.row_bytes(columns) + (self._cross_bytes if mixed else 0))
 
     def reserve(self, rows: int, columns: int, held: tuple[int, int], mixed: bool, limit: int) -> bool:
         """Make room for rows and columns. False if it takes more than `limit` bytes.

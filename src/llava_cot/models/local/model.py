@@ -21,14 +21,15 @@ from llava_cot.models.base import (
     OnText,
     Prompt,
     Sampling,
+    cache_bytes,
     check_call,
     check_ids,
-    check_memory,
     no_option,
     too_long,
 )
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens, failing_with, load_checkpoint
 from llava_cot.models.local.constraints import ConstraintCompiler, ConstraintState
+from llava_cot.models.local.devices import return_memory, share_memory
 from llava_cot.models.local.encoding import Encoded, Encoder
 from llava_cot.models.local.engine import Engine
 from llava_cot.models.local.network import Network
@@ -65,20 +66,24 @@ class LocalModel:
         trust_remote_code: bool = False,
         device: str = "auto",
         dtype: str = "auto",
-        cache_mb: int = 2048,
+        device_map: str | None = None,
+        quantize: str | None = None,
+        attn: str | None = None,
+        cache_mb: int | str = "auto",
         max_batch: int = 256,
         double_bos: bool = False,
         share: bool = True,
     ) -> None:
-        check_memory(cache_mb, max_batch)
+        memory = cache_bytes(cache_mb, max_batch)
         self.name = name or folder.resolve().name
         self._trained_on_stages = trained_on_stages(self.name, (folder, *adapters))
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
             checkpoint = load_checkpoint(
-                folder, device, dtype, adapters, merge=merge, trust_code=trust_remote_code
-            )
+                folder, device, dtype, adapters, merge=merge, trust_code=trust_remote_code,
+                device_map=device_map, quantize=quantize, attn=attn,
+            )  # fmt: skip
             return checkpoint, Network(checkpoint.model)
 
         # In that thread: had another one computed with the model, OpenMP would keep a second set of threads,
@@ -89,7 +94,9 @@ class LocalModel:
         with failing_with(f"the files in {folder} cannot be used together"):
             self._encoder = Encoder(processor, model.config, double_bos)
             self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
-        self._engine = Engine(network, self._encoder.head_tensors, cache_mb * 2**20, max_batch, share)
+        self._engine = Engine(network, self._encoder.head_tensors, memory or 0, max_batch, share)
+        if memory is None:
+            share_memory(self._engine)
         self.stats = self._engine.stats
         self._driver = _Driver(self._engine)
         self._size = network.vocabulary
@@ -101,6 +108,13 @@ class LocalModel:
     def cache_bytes(self) -> int:
         """Memory of all caches now."""
         return self._engine.nbytes
+
+    @property
+    def room(self) -> str:
+        """How much memory the caches may take, and how many sequences fit into it."""
+        lengths = [tokens for tokens in (1024, 4096) if tokens < self.context] + [self.context]
+        rows = ", ".join(f"{self._engine.rows(tokens):,} of {tokens:,} tokens" for tokens in lengths)
+        return f"caches of {self._engine.memory >> 20:,} MiB on {self._engine.device}, for rows: {rows}"
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         return self._trained_on_stages
@@ -155,6 +169,7 @@ class LocalModel:
     def close(self) -> None:
         """Stop; what is running fails. The model cannot be used again."""
         self._loop.close()
+        return_memory(self._engine)
 
     def _encode(self, prompt: Prompt) -> Encoded:
         encoded = self._encoder.encode(prompt)

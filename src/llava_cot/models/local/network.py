@@ -25,7 +25,7 @@ from transformers.cache_utils import (
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local.checkpoint import PREFIX_LM
-from llava_cot.models.local.devices import send
+from llava_cot.models.local.devices import device_of, is_divided, send
 from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
 from llava_cot.models.local.prefix_cache import PrefixRoot
@@ -47,11 +47,11 @@ class Network:
     """
 
     def __init__(self, model: Any) -> None:
-        _flatten(model)
         self._model = model
-        self.device: torch.device = model.device
+        self.device = device_of(model)
         self.dtype: torch.dtype = model.dtype
-        matrices = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
+        linear = (m for m in model.modules() if isinstance(m, torch.nn.Linear))
+        matrices = [m.in_features * m.out_features for m in linear]
         self._weights = sum(matrices) // max(1, len(matrices))  # of one matrix, on average
         self._all_threads = torch.get_num_threads()
         self._place = torch.zeros(1, 1)  # of each token in its text, [rows, tokens]
@@ -61,6 +61,8 @@ class Network:
         self._patches: int = model.model.vision_model.num_patches if cross else 0
         self._windows = _windows(model.config)
         self.layout = self._learn(cross)
+        if not is_divided(model):  # accelerate exchanges the parts of modules on other devices
+            _flatten(model)
 
     def _scale_queries(self) -> bool:
         """Scale the queries of Llama 4 by each token's own place. True if the model is one that does.

@@ -23,6 +23,7 @@ from llava_cot.models.base import Message, Prompt, Reward, too_long
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template, render_bounded
 from llava_cot.models.local.checkpoint import (
+    Placement,
     failing_with,
     first_sentence,
     load_config,
@@ -32,6 +33,7 @@ from llava_cot.models.local.checkpoint import (
     quiet,
 )
 from llava_cot.models.local.config_fields import check_described
+from llava_cot.models.local.devices import device_of
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
 from llava_cot.models.local.plain_text import PlainText
 
@@ -72,11 +74,12 @@ class LocalReward:
         adapters: Sequence[Path] = (),
         device: str = "auto",
         dtype: str = "auto",
+        **hardware: str | None,
     ) -> None:
         self.name = name or folder.resolve().name
         self._waiting: list[_Waiting] = []
         self._loop = BackgroundLoop("llava-cot rewards", patience=None)
-        self._network = self._loop.open(_open(folder, device, dtype, adapters))
+        self._network = self._loop.open(_open(folder, place(device, dtype, **hardware), adapters))
 
     async def reward(self, prompt: Prompt, answer: str) -> Reward:
         return await self._loop.run(self._reward((*prompt.messages, Message("assistant", answer))))
@@ -130,8 +133,7 @@ class LocalReward:
         self._loop.close()
 
 
-async def _open(folder: Path, device: str, dtype: str, adapters: Sequence[Path]) -> _Network:
-    where = place(device, dtype)
+async def _open(folder: Path, where: Placement, adapters: Sequence[Path]) -> _Network:
     config = load_config(folder)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or config.num_labels != 1:
         kind = (config.architectures or [config.model_type])[0]
@@ -206,7 +208,7 @@ def _values(network: _Network, rows: list[Inputs]) -> list[float]:
             ]
         whole = torch.cat(parts)
         dtype = network.model.dtype if whole.is_floating_point() else whole.dtype
-        batch[name] = whole.to(network.model.device, dtype)
+        batch[name] = whole.to(device_of(network.model), dtype)
     with torch.inference_mode():
         logits: Tensor = network.model(**batch).logits
     return [float(value) for value in logits.float().reshape(len(rows))]
