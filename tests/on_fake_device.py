@@ -33,6 +33,7 @@ import reward_checkpoints
 import tiny
 import torch
 from opening import noise
+from quantized import compressed, wide_llava
 from searches import NOISY, SEARCHES
 from sweep.parts import widen
 from sweep.registry import PENDING, TinyType, chosen
@@ -186,11 +187,14 @@ def make_swept(one: TinyType, folder: Path) -> Path:
 def main() -> None:
     folder = Path(sys.argv[1])
     made = {kind: tiny.make(kind, folder / kind) for kind in tiny.KINDS}
+    wide = wide_llava(folder / "wide")
     swept = [one for one in chosen() if not one.missing and one.name not in PENDING]
     usual = [("stage-beam", "logits")]
     checks: dict[str, Callable[[], str]] = {
         **{kind: (lambda where=where: searches(where, usual)) for kind, where in made.items()},
         **{one.name: (lambda one=one: sampling(make_swept(one, folder / one.name), 5)) for one in swept},
+        "in several files": lambda: sampling(wide),
+        "compressed-tensors": lambda: sampling(compressed(wide, folder / "compressed")),
         "alone": lambda: searches(made["llava"], usual, share=False),
         "methods": lambda: searches(made["mllama"], SEARCHES),
         "sampling": lambda: sampling(made["qwen3-vl"]),

@@ -53,7 +53,7 @@ def test_a_configuration_that_names_a_kernel(copy: Path, change: dict[str, Any])
     assert f"names code to load ('{KERNEL}'), which is never loaded" in refusal(copy)
 
 
-@pytest.mark.parametrize("method", ["fp8", "mxfp4", "quark", None, 5, "x" * 5000])
+@pytest.mark.parametrize("method", ["hqq", "mxfp4", "quark", None, 5, "x" * 5000])
 def test_a_configuration_that_names_a_quantizer(copy: Path, method: object) -> None:
     spoil(copy, quantization_config={"quant_method": method})
     told = refusal(copy)

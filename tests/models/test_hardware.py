@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 import reward_checkpoints
 import torch
 from opening import Tiny, noise, open_folder
-from sweep.parts import widen
-from transformers import AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
+from quantized import compressed, wide_llava
+from transformers import AutoModelForImageTextToText
 from transformers.integrations import accelerate as integration
 
 from llava_cot import open_model
@@ -46,20 +45,8 @@ def generated(model: Any, opened: Tiny) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def wide(opened: Callable[[str], Tiny], tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A LLaVA whose matrices are as wide as a block of bitsandbytes, in two files of weights."""
-    tiny = opened("llava")
-    config = LlavaConfig.from_pretrained(tiny.folder)
-    for part in (config.text_config, config.vision_config):
-        part.hidden_size, part.intermediate_size = 64, 128
-    config.text_config.head_dim = 16
-    torch.manual_seed(0)
-    network: Any = LlavaForConditionalGeneration(config)
-    widen(network)
-    folder = tmp_path_factory.mktemp("wide")
-    network.save_pretrained(folder, max_shard_size="300KB")
-    tiny.processor.save_pretrained(folder)
-    return open_folder(folder)
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return open_folder(wide_llava(tmp_path_factory.mktemp("wide")))
 
 
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
@@ -85,42 +72,9 @@ async def test_a_checkpoint_of_bitsandbytes_is_opened(wide: Tiny, tmp_path: Path
         LocalModel(tmp_path, device="cpu", quantize="4bit")
 
 
-@pytest.fixture
-def compressed(wide: Tiny, tmp_path: Path) -> Path:
-    """A checkpoint with weights of 8 bits by compressed-tensors."""
+async def test_a_checkpoint_of_compressed_tensors_is_opened(wide: Tiny, tmp_path: Path) -> None:
     pytest.importorskip("compressed_tensors")
-    from compressed_tensors.compressors import ModelCompressor
-    from compressed_tensors.quantization import (
-        QuantizationConfig,
-        QuantizationStatus,
-        apply_quantization_config,
-    )
-
-    made = load_checkpoint(wide.folder, "cpu", "float32")
-    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
-    config = QuantizationConfig(
-        config_groups={"group_0": {"targets": ["Linear"], "weights": weights}},
-        ignore=["lm_head", "re:.*vision.*"],
-        format="pack-quantized",
-        quantization_status=QuantizationStatus.FROZEN,
-    )
-    apply_quantization_config(made.model, config)
-    for module in made.model.modules():
-        if hasattr(module, "weight_scale"):
-            module.weight_scale.data = module.weight.abs().amax(1, keepdim=True) / 127
-    compressor = ModelCompressor.from_pretrained_model(made.model)
-    compressor.compress_model(made.model)
-    made.model.save_pretrained(tmp_path)
-    compressor.update_config(tmp_path)
-    raw = json.loads((tmp_path / "config.json").read_text())
-    raw["quantization_config"]["ignore"] = ["re:.*lm_head", "re:.*vision.*"]
-    (tmp_path / "config.json").write_text(json.dumps(raw))
-    made.processor.save_pretrained(tmp_path)
-    return tmp_path
-
-
-async def test_a_checkpoint_of_compressed_tensors_is_opened(wide: Tiny, compressed: Path) -> None:
-    with closing(LocalModel(compressed, device="cpu")) as model:
+    with closing(LocalModel(compressed(wide.folder, tmp_path), device="cpu")) as model:
         assert await tokens(model) == generated(model._engine._network._model, wide)
 
 

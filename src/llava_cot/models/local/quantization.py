@@ -6,6 +6,7 @@ others: some name data sets, tokenizers or kernels to load.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +14,9 @@ from typing import Any
 
 from llava_cot.errors import ModelError, missing_package
 
-_KEPT = ("modules_to_not_convert",)  # in the names of most methods: what is not quantized
+# It warns of what is usual on a CPU, at each pass of the network.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+_NAMES = ("modules_to_not_convert",)  # of modules
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class _Method:
 _METHODS = {
     "awq": _Method(
         {"gptqmodel": "gptqmodel"},
-        ("bits", "desc_act", "format", "group_size", "sym", "version", "zero_point", *_KEPT),
+        ("bits", "desc_act", "format", "group_size", "sym", "version", "zero_point", *_NAMES),
     ),
     "bitsandbytes": _Method(
         {"bitsandbytes": "bitsandbytes"},
@@ -44,9 +47,9 @@ _METHODS = {
             "quantization_status", "sparsity_config", "transform_config", "version",
         ),
     ),
-    "fbgemm_fp8": _Method({"fbgemm_gpu": "fbgemm-gpu"}, ("activation_scale_ub", *_KEPT)),
+    "fbgemm_fp8": _Method({"fbgemm_gpu": "fbgemm-gpu"}, ("activation_scale_ub", *_NAMES)),
     "fp8": _Method(
-        {}, ("activation_scheme", "fmt", "ignored_layers", "scale_fmt", "weight_block_size", *_KEPT)
+        {}, ("activation_scheme", "fmt", "ignored_layers", "scale_fmt", "weight_block_size", *_NAMES)
     ),
     "gptq": _Method(
         {"gptqmodel": "gptqmodel", "optimum": "optimum"},
@@ -57,7 +60,7 @@ _METHODS = {
     ),
     "torchao": _Method(
         {"torchao": "torchao"},
-        ("include_input_output_embeddings", "quant_type", "untie_embedding_weights", *_KEPT),
+        ("include_input_output_embeddings", "quant_type", "untie_embedding_weights", *_NAMES),
     ),
 }  # fmt: skip
 
