@@ -18,6 +18,7 @@ _VICUNA = template(
     image="<image>\n",
     images_first=True,
 )
+_HELPFUL = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 _GRID = [[16, 32], [32, 16], [32, 32]]
 
 
@@ -282,3 +283,34 @@ def video_llava() -> tuple[Any, Any]:
         **token_ids(found, image_token_index="<image>", video_token_index="<video>"),
     )
     return t.VideoLlavaForConditionalGeneration(config), processor
+
+
+@tiny_type("fast_vlm", family="FastVLM", needs=("timm",))
+def fast_vlm() -> tuple[Any, Any]:
+    found = tokenizer("<|im_start|>", eos="<|im_end|>", pad="<|endoftext|>", image_token="<image>")
+    processor = t.LlavaProcessor(
+        t.CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),
+        found,
+        patch_size=64,
+        vision_feature_select_strategy="full",
+        chat_template=chatml("<image>\n", default_system=_HELPFUL),
+    )
+    config = t.FastVlmConfig(
+        vision_config={
+            "model_type": "timm_wrapper",
+            "architecture": "fastvit_mci3",
+            "do_pooling": True,
+            "global_pool": "avg",
+            "hidden_size": 64,
+            "model_args": {
+                "inference_mode": True,
+                "embed_dims": [8, 8, 8, 32, 32],
+                "layers": [1, 1, 1, 1, 1],
+            },
+        },
+        text_config=t.Qwen2Config(**text_size(found)),
+        image_seq_length=1,
+        tie_word_embeddings=True,
+        **token_ids(found, image_token_index="<image>"),
+    )
+    return t.FastVlmForConditionalGeneration(config), processor

@@ -42,12 +42,14 @@ def smolvlm() -> tuple[Any, Any]:
     return t.SmolVLMForConditionalGeneration(config), processor
 
 
-@tiny_type("mistral3", family="Mistral Small 3, Ministral 3", needs=("torchvision",))
-def mistral3() -> tuple[Any, Any]:
+def mistral_tokenizer() -> Any:
     special = (
         "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"
     )  # fmt: skip
-    found = tokenizer(*special, bos="<s>", eos="</s>", pad="<pad>")
+    return tokenizer(*special, bos="<s>", eos="</s>", pad="<pad>")
+
+
+def mistral_processor(found: Any) -> Any:
     images = t.PixtralImageProcessorPil(size={"longest_edge": 32}, patch_size={"height": 8, "width": 8})
     said = template(
         begin="<s>",
@@ -58,7 +60,12 @@ def mistral3() -> tuple[Any, Any]:
         image="[IMG]",
         default_system="[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT]",
     )
-    processor = t.PixtralProcessor(images, found, patch_size=4, spatial_merge_size=2, chat_template=said)
+    return t.PixtralProcessor(images, found, patch_size=4, spatial_merge_size=2, chat_template=said)
+
+
+@tiny_type("mistral3", family="Mistral Small 3, Ministral 3", needs=("torchvision",))
+def mistral3() -> tuple[Any, Any]:
+    found = mistral_tokenizer()
     vision = vision_size(image_size=32)
     config = t.Mistral3Config(
         vision_config={"model_type": "pixtral", **vision, "head_dim": 8},
@@ -67,7 +74,7 @@ def mistral3() -> tuple[Any, Any]:
         spatial_merge_size=2,
         tie_word_embeddings=False,
     )
-    return t.Mistral3ForConditionalGeneration(config), processor
+    return t.Mistral3ForConditionalGeneration(config), mistral_processor(found)
 
 
 @tiny_type("kimi_k25", family="Kimi K2.5", needs=("torchvision",))

@@ -60,8 +60,6 @@ class TinyType:
 
 
 TYPES: dict[str, TinyType] = {}
-# Types whose makers are here before the engine runs them. Empty in the end.
-PENDING: tuple[str, ...] = ()
 
 
 def tiny_type(
