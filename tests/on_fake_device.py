@@ -35,8 +35,7 @@ import torch
 from opening import noise
 from quantized import compressed, wide_llava
 from searches import NOISY, SEARCHES
-from sweep.parts import widen
-from sweep.registry import PENDING, TinyType, chosen
+from sweep.registry import chosen
 from training import record
 
 from llava_cot import ask, open_model
@@ -175,24 +174,15 @@ def training(folder: Path, data: Path) -> str:
     return on_both(results)
 
 
-def make_swept(one: TinyType, folder: Path) -> Path:
-    torch.manual_seed(0)
-    model, processor = one.make()
-    widen(model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
     made = {kind: tiny.make(kind, folder / kind) for kind in tiny.KINDS}
     wide = wide_llava(folder / "wide")
-    swept = [one for one in chosen() if not one.missing and one.name not in PENDING]
+    swept = [one for one in chosen() if not one.missing and not one.refused]
     usual = [("stage-beam", "logits")]
     checks: dict[str, Callable[[], str]] = {
         **{kind: (lambda where=where: searches(where, usual)) for kind, where in made.items()},
-        **{one.name: (lambda one=one: sampling(make_swept(one, folder / one.name), 5)) for one in swept},
+        **{one.name: (lambda one=one: sampling(one.save(folder / one.name), 5)) for one in swept},
         "in several files": lambda: sampling(wide),
         "compressed-tensors": lambda: sampling(compressed(wide, folder / "compressed")),
         "alone": lambda: searches(made["llava"], usual, share=False),

@@ -48,6 +48,7 @@ class TinyType:
 
     def save(self, folder: Path) -> Path:
         """Save a checkpoint of it, in the layout of `save_pretrained`."""
+        folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         model, processor = self.make()
         if isinstance(model, PreTrainedConfig):
