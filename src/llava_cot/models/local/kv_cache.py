@@ -194,6 +194,14 @@ class BatchCache:
                 self._cross_in[row] = cross
         return self._cross[:, first:stop]
 
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Where in memory that is which a forward pass reads and writes, and whether rows share an image."""
+        layers = self._cross_layers if self.features else []
+        images = [part for layer in layers for part in (layer.keys, layer.values) if part is not None]
+        shared = [part.stride(0) for part in images[:1]]
+        return (*shared, *(part.data_ptr() for part in (*self._kv, *self._states, *images)))
+
     def select(self, first: int, stop: int, columns: int, tokens: int, where: Tensor | None) -> None:
         """Set the rows and columns that the next forward pass, on some tokens a row, reads.
 

@@ -27,6 +27,7 @@ from llava_cot.errors import ModelError
 from llava_cot.models.local.checkpoint import PREFIX_LM
 from llava_cot.models.local.devices import device_of, is_divided, send
 from llava_cot.models.local.encoding import Head
+from llava_cot.models.local.graphs import StepGraphs
 from llava_cot.models.local.kv_cache import BatchCache, CacheLayout, StatePlace
 from llava_cot.models.local.prefix_cache import PrefixRoot
 
@@ -61,8 +62,11 @@ class Network:
         self._patches: int = model.model.vision_model.num_patches if cross else 0
         self._windows = _windows(model.config)
         self.layout = self._learn(cross)
+        self.graphs: StepGraphs | None = None
         if not is_divided(model):  # accelerate exchanges the parts of modules on other devices
             _flatten(model)
+            if self.device.type == "cuda" and not self.by_length:
+                self.graphs = StepGraphs(self._step, self.device)
 
     def _scale_queries(self) -> bool:
         """Scale the queries of Llama 4 by each token's own place. True if the model is one that does.
@@ -186,14 +190,22 @@ class Network:
 
         Returns logits [rows, vocabulary].
         """
-        ids, place = send([tokens, lengths], self.device)[:, :, None]
-        columns = max(lengths) + 1
-        even = min(lengths) + 1 == columns
-        mask = self._masks(place, columns, even)
-        positions = place + self._shifts(roots) if any(root.shift for root in roots) else place
-        batch.select(0, len(tokens), columns, 1, None if even else place)
-        batch.set_images(0, [root.cross for root in roots if root.cross is not None])
-        inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+        positions = [length + root.shift for length, root in zip(lengths, roots, strict=True)]
+        numbers, columns = (tokens, lengths, positions), max(lengths) + 1
+        crosses = [root.cross for root in roots if root.cross is not None]
+        if self.graphs is not None:
+            logits = self.graphs.run(batch, numbers, columns, crosses)
+            if logits is not None:
+                return logits
+        batch.set_images(0, crosses)
+        return self._step(batch, send(numbers, self.device)[:, :, None], columns, min(lengths) + 1 == columns)
+
+    def _step(self, batch: BatchCache, numbers: Tensor, columns: int, even: bool = False) -> Tensor:
+        """A step on [3, rows, 1]: tokens, places, positions. All that differs between steps is in tensors."""
+        ids, place, positions = numbers
+        batch.select(0, len(ids), columns, 1, None if even else place)
+        masks = self._masks(place, columns, even)
+        inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": masks}
         return self._run(batch.cache, 1, place, **inputs)[:, 0]
 
     def extend(
