@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sweep.parts import SENTENCES, text_size, token_ids, vision_size, widen, without_video
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -47,11 +48,6 @@ from transformers.models.mllama.configuration_mllama import MllamaTextConfig, Ml
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-SENTENCES = (
-    "How many objects are there? What color is the small metal sphere left of the cube?",
-    "<SUMMARY> I will count. </SUMMARY> <CAPTION> There are 3 cubes. </CAPTION>",
-    "Since response 1 is better, I choose response 2. Yes or no, red or blue.",
-)
 CONTEXT = 512
 _TURNS = ("<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>")
 _TEMPLATE = (
@@ -85,27 +81,8 @@ def make_tokenizer(*more: str) -> PreTrainedTokenizerFast:
     )
 
 
-def _ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    return {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-
-
 def _text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": CONTEXT,
-        "tie_word_embeddings": False,
-        **_ids(tokenizer),
-        **more,
-    }
+    return text_size(tokenizer, **{"max_position_embeddings": CONTEXT, "tie_word_embeddings": False, **more})
 
 
 def _mllama() -> tuple[Any, Any]:
@@ -134,15 +111,7 @@ def _mllama() -> tuple[Any, Any]:
 
 
 def clip() -> CLIPVisionConfig:
-    return CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-        projection_dim=16,
-    )
+    return CLIPVisionConfig(**vision_size(num_hidden_layers=3, projection_dim=16))
 
 
 def _llava() -> tuple[Any, Any]:
@@ -165,21 +134,16 @@ def _llava() -> tuple[Any, Any]:
     return LlavaForConditionalGeneration(config), processor
 
 
-_QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-
-
-def _qwen_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
-    names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
-    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(_QWEN_TOKENS)), strict=True))
-
-
-def _without_video(processor: type) -> type:
-    names = [name for name in processor.get_attributes() if "video" not in name]  # type: ignore[attr-defined]
-    return type(processor.__name__, (processor,), {"get_attributes": classmethod(lambda cls: names)})
+_QWEN_NAMES = {
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+}
 
 
 def _qwen25() -> tuple[Any, Any]:
-    tokenizer = make_tokenizer(*_QWEN_TOKENS)
+    tokenizer = make_tokenizer(*_QWEN_NAMES.values())
     images = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=8 * 28 * 28, patch_size=7, merge_size=2)
     vision = {
         "depth": 2,
@@ -194,12 +158,12 @@ def _qwen25() -> tuple[Any, Any]:
     text = _text(
         tokenizer, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
     )
-    config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, **_qwen_tokens(tokenizer))
-    return Qwen2_5_VLForConditionalGeneration(config), _without_video(Qwen2_5_VLProcessor)(images, tokenizer)
+    config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, **token_ids(tokenizer, **_QWEN_NAMES))
+    return Qwen2_5_VLForConditionalGeneration(config), without_video(Qwen2_5_VLProcessor)(images, tokenizer)
 
 
 def _qwen3() -> tuple[Any, Any]:
-    tokenizer = make_tokenizer(*_QWEN_TOKENS)
+    tokenizer = make_tokenizer(*_QWEN_NAMES.values())
     images = Qwen2VLImageProcessorPil(
         min_pixels=16 * 16, max_pixels=8 * 16 * 16, patch_size=8, merge_size=2, temporal_patch_size=2
     )
@@ -218,8 +182,8 @@ def _qwen3() -> tuple[Any, Any]:
         head_dim=8,
         rope_parameters={"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4},
     )
-    config = Qwen3VLConfig(vision_config=vision, text_config=text, **_qwen_tokens(tokenizer))
-    return Qwen3VLForConditionalGeneration(config), _without_video(Qwen3VLProcessor)(images, tokenizer)
+    config = Qwen3VLConfig(vision_config=vision, text_config=text, **token_ids(tokenizer, **_QWEN_NAMES))
+    return Qwen3VLForConditionalGeneration(config), without_video(Qwen3VLProcessor)(images, tokenizer)
 
 
 def _idefics3(**text: Any) -> tuple[Any, Any]:
@@ -229,14 +193,7 @@ def _idefics3(**text: Any) -> tuple[Any, Any]:
     )
     processor = Idefics3Processor(images, tokenizer, image_seq_len=4)
     config = Idefics3Config(
-        vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 16,
-            "patch_size": 4,
-        },
+        vision_config=vision_size(),
         text_config=LlamaConfig(**_text(tokenizer, **text)),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
@@ -250,18 +207,10 @@ def _llava_onevision() -> tuple[Any, Any]:
     image, video = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
     grid = [[16, 16], [16, 32], [32, 16], [32, 32]]
     images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=grid)
-    processor = _without_video(LlavaOnevisionProcessor)(
+    processor = without_video(LlavaOnevisionProcessor)(
         images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full"
     )
-    vision = SiglipVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-        vision_use_head=False,
-    )
+    vision = SiglipVisionConfig(**vision_size(vision_use_head=False))
     config = LlavaOnevisionConfig(
         vision_config=vision,
         text_config=Qwen2Config(**_text(tokenizer)),
@@ -315,12 +264,7 @@ def make(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
     maker, image = _MAKERS[kind]
     torch.manual_seed(seed)
     model, processor = maker(**text)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "gate" in name and parameter.numel() == 1:
-                parameter.fill_(0.7)  # Mllama's cross-attention gates are born shut
-            elif parameter.ndim >= 2:
-                parameter.normal_(std=0.8 if "embed" in name else 1.6 * parameter[0].numel() ** -0.5)
+    widen(model)
     processor.chat_template = _TEMPLATE.replace("IMAGE", image)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tiny import SENTENCES
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+SENTENCES = (
+    "How many objects are there? What color is the small metal sphere left of the cube?",
+    "<SUMMARY> I will count. </SUMMARY> <CAPTION> There are 3 cubes. </CAPTION>",
+    "Since response 1 is better, I choose response 2. Yes or no, red or blue.",
+)
 CONTEXT = 1024
 _NEWLINES = "user\n\n\nassistant\n\n\n:\n\n"
 

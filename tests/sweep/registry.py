@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -60,7 +62,7 @@ class TinyType:
         return folder
 
 
-TYPES: dict[str, TinyType] = {}
+_TYPES: dict[str, TinyType] = {}
 
 
 def tiny_type(
@@ -74,18 +76,26 @@ def tiny_type(
     """Register the maker of a type."""
 
     def add(make: Maker) -> Maker:
-        assert name not in TYPES
-        TYPES[name] = TinyType(name, make, needs, family, without or {}, refused)
+        assert name not in _TYPES
+        _TYPES[name] = TinyType(name, make, needs, family, without or {}, refused)
         return make
 
     return add
 
 
+def all_types() -> dict[str, TinyType]:
+    """Every type by its name, from the modules of this package."""
+    for module in iter_modules([str(Path(__file__).parent)]):
+        import_module(f"sweep.{module.name}")
+    return {name: _TYPES[name] for name in sorted(_TYPES)}
+
+
 def chosen() -> list[TinyType]:
     """The types that the environment's SWEEP names: all, one of four parts by its number, or some by name."""
-    which, names = os.environ.get("SWEEP", "all"), sorted(TYPES)
+    which, types = os.environ.get("SWEEP", "all"), all_types()
+    names = list(types)
     if which.isdigit():
         names = names[int(which) % 4 :: 4]
     elif which != "all":
         names = which.split(",")
-    return [TYPES[name] for name in names]
+    return [types[name] for name in names]

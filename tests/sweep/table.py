@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from llava_cot.errors import ModelError
 from llava_cot.models.local.model import LocalModel
-from sweep.registry import TYPES, TinyType
+from sweep.registry import TinyType, all_types
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures.md"
 _ROW = re.compile(r"^\| `([^`]+)` \| .* \| (.*) \|$", re.MULTILINE)
@@ -45,7 +45,7 @@ def refuses(tiny_type: TinyType) -> str:
 
 def write() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    types = [TYPES[name] for name in sorted(TYPES)]
+    types = all_types().values()
     parts = {
         "runs": "".join(runs(one) for one in types if not one.refused),
         "refused": "".join(refuses(one) for one in types if one.refused),
