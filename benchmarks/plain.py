@@ -59,6 +59,8 @@ def extend(inputs: dict[str, Tensor], tokens: tuple[int, ...] | list[int]) -> di
         return inputs
     more = dict(inputs)
     more["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([list(tokens)])], dim=1)
+    if (types := inputs.get("mm_token_type_ids")) is not None:  # which tokens are of an image
+        more["mm_token_type_ids"] = torch.cat([types, types.new_zeros(1, len(tokens))], dim=1)
     for name in ("attention_mask", "cross_attention_mask"):
         if name in inputs:
             last = inputs[name][:, -1:]

@@ -58,7 +58,7 @@ class _TagInText(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         text = self._tokenizer.decode(input_ids[0])[self._start :]
         found = any(tag in text for tag in self._tags)
-        return torch.full((len(input_ids),), found, dtype=torch.bool)
+        return torch.full((len(input_ids),), found, dtype=torch.bool, device=input_ids.device)
 
 
 @dataclass

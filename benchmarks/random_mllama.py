@@ -103,7 +103,7 @@ def _corpus(count: int, seed: int) -> Iterator[str]:
         yield " ".join(default_prompts().constant_pieces())
 
 
-def _tokenizer(size: Size, seed: int) -> PreTrainedTokenizerFast:
+def make_tokenizer(size: Size, seed: int) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -144,10 +144,10 @@ def _processor(size: Size, seed: int) -> MllamaProcessor:
     pictures = MllamaImageProcessorPil(
         size={"height": size.image_size, "width": size.image_size}, max_image_tiles=2
     )
-    return MllamaProcessor(pictures, _tokenizer(size, seed), chat_template=CHAT_TEMPLATE)
+    return MllamaProcessor(pictures, make_tokenizer(size, seed), chat_template=CHAT_TEMPLATE)
 
 
-def _script(tokenizer: PreTrainedTokenizerFast, words: int, seed: int) -> list[tuple[str, ...]]:
+def script(tokenizer: PreTrainedTokenizerFast, words: int, seed: int) -> list[tuple[str, ...]]:
     """The tokens that are equally likely at each place, from the end of the prompt to the end."""
     vocabulary = sorted(
         t for t in tokenizer.get_vocab() if t.startswith("Ġ") and t[1:].isalpha() and len(t) > 4
@@ -194,17 +194,17 @@ def _model(processor: MllamaProcessor, size: Size, seed: int) -> Any:
     model: Any = MllamaForConditionalGeneration(
         MllamaConfig(vision_config=vision, text_config=text, image_token_index=size.vocabulary)
     )
-    _recite(
+    recite(
         model,
-        [tokenizer.convert_tokens_to_ids(list(place)) for place in _script(tokenizer, size.words, seed)],
+        [tokenizer.convert_tokens_to_ids(list(place)) for place in script(tokenizer, size.words, seed)],
     )
     return model.eval()
 
 
 @torch.no_grad()
-def _recite(model: Any, script: list[list[int]]) -> None:
+def recite(model: Any, script: list[list[int]]) -> None:
     """Quieten the layers of the text model, and teach the output layer the script."""
-    language = model.model.language_model
+    language = getattr(model.model, "language_model", None) or model.model.text_model
     for name, parameter in language.layers.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             parameter.mul_(WHISPER)
