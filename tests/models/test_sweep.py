@@ -132,6 +132,13 @@ async def test_a_search_is_the_same_with_and_without_sharing(kind: tuple[Tiny, A
     assert await search(opened.model) == nearly(await search(opened.alone))
 
 
+async def test_cases_are_left_out_where_transformers_refuses_them(kind: tuple[Tiny, Any]) -> None:
+    opened, cases = kind
+    for name in CASES.keys() - cases.keys():
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            opened.generate(CASES[name], 1)
+
+
 @pytest.mark.parametrize("tiny_type", params_of(refused=True))
 def test_the_page_has_the_words_of_a_refusal(tiny_type: TinyType) -> None:
     skip_without_packages(tiny_type)

@@ -136,7 +136,6 @@ def kimi_k25() -> tuple[Any, Any]:
     "perception_lm",
     family="Perception LM",
     needs=("timm", "torchvision"),
-    without={"two pictures": "its processor takes only pictures of as many tiles"},
 )
 def perception_lm() -> tuple[Any, Any]:
     found = tokenizer(
