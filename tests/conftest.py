@@ -71,6 +71,7 @@ def pytest_report_header() -> str:
     return f"sweep of architectures: SWEEP={os.environ['SWEEP']} (repeat with it; all: make sweep)"
 
 
+@pytest.hookimpl(optionalhook=True)  # test-vllm has no xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait for a server or a command of their own."""
     return (os.cpu_count() or 1) + 1

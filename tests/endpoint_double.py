@@ -45,7 +45,9 @@ class Double:
     found out) and the others ignored, or refused. `refuses` has a status and a message for fields (joined by
     "+") that are refused where a request has all of them. `limit` is its only name for the token limit, of
     which fewer than `least` are refused, and with fewer than `thinks` the model does not begin its answer.
-    `faults` are what the next chat requests meet, in turn.
+    `parser` is the field in which a reasoning parser puts the script's text up to `</think>`, "" for one that
+    leaves it in the text, None for a model that does not think; `inside` tells whether the chat template
+    keeps a thought that was begun. `faults` are what the next chat requests meet, in turn.
     """
 
     def __init__(
@@ -68,7 +70,10 @@ class Double:
         limit: Literal["max_tokens", "max_completion_tokens"] | None = None,
         least: int = 0,
         thinks: int = 0,
+        parser: Literal["reasoning", "reasoning_content", ""] | None = None,
+        inside: bool = True,
     ) -> None:
+        self.parser, self.inside = parser, inside
         self.refuses, self.limit, self.least, self.thinks = refuses or {}, limit, least, thinks
         self.options = options
         self.schema_fields, self.refuses_schemas = schema_fields, refuses_schemas
@@ -233,6 +238,8 @@ class Double:
         sampling = Sampling(max_tokens=fields[limit], stop=stops, seed=fields.get("seed", 0))
         if prompt.messages[-1].text.startswith("Copy this line"):
             line = '{"tree": "amber"}' if schemas & set(self.schema_fields) else LINE
+            if self.parser is not None:
+                line = f"The line is: {LINE}\n</think>\n\n{line}"
             copying = ScriptedModel(lambda prompt, rng: line[len(prompt.prefix) :])
             samples = await copying.sample(prompt, n, sampling)
         else:
@@ -257,9 +264,12 @@ class Double:
         elif self.way == "none" and turns[-1].text.startswith(GO_ON):
             prefix = turns[-2].text
             turns = turns[:-2]
+        thinking = None if self.parser is None else ("<think>", "</think>")
+        if self.parser is not None and prefix.startswith("<think>\n"):
+            prefix = prefix.removeprefix("<think>\n") if self.inside else ""
         last = turns[-1]
         text = last.text.split(f"\n\n{ONLY_PART}")[0]
-        return Prompt((*turns[:-1], Message(last.role, text, last.images)), prefix), read
+        return Prompt((*turns[:-1], Message(last.role, text, last.images)), prefix, None, thinking), read
 
     async def _choice(
         self, index: int, sample: Continuation, prompt: Prompt, fields: dict[str, Any]
@@ -272,9 +282,12 @@ class Double:
             text, named = bare + (stop if included else ""), stop
         if self.way == "none":
             text = text.lstrip()  # a turn of its own
+        thought = {}
+        if self.parser:  # as that of DeepSeek-R1: what has no closing tag is all thinking
+            thought[self.parser], _, text = text.partition("</think>")
         choice: dict[str, Any] = {
             "index": index,
-            "message": {"role": "assistant", "content": text},
+            "message": {"role": "assistant", "content": text} | thought,
             "finish_reason": "length" if sample.finish == "length" else "stop",
         }
         if self.stops == "named":
@@ -302,6 +315,8 @@ class Double:
             message = choice.pop("message")
             content, logprobs = message.pop("content"), choice.pop("logprobs", None)
             del message["role"]
+            thought = _WORD.findall(message.pop(self.parser, "")) if self.parser else []
+            chunks += [{"choices": [{"index": 0, "delta": {self.parser: word}}]} for word in thought]
             words = _WORD.findall(content) if isinstance(content, str) else []
             chunks += [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
             if isinstance(content, list):

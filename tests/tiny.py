@@ -50,11 +50,19 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 CONTEXT = 512
 _TURNS = ("<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>")
+_END = (
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+    "{% if enable_thinking %}{{ '<think>\n' }}{% endif %}{% endif %}"
+)
 _TEMPLATE = (
     "{{ '<|begin|>' }}{% for message in messages %}{{ '<|' + message.role + '|>' }}"
     "{% for part in message.content %}{% if part.type == 'image' %}IMAGE{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% if message.role == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{% endfor %}{% if message.role == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}" + _END
+)
+# As those of Qwen3 and GLM-4.5V do it.
+_THINKING_END = (
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 
 
@@ -256,9 +264,10 @@ KINDS = ("mllama", "llava", "qwen2.5-vl", "qwen3-vl", "idefics3")
 ALL_KINDS = tuple(_MAKERS)  # with those that differ in the engine alone
 
 
-def make(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
+def make(kind: str, folder: Path, seed: int = 0, *, thinking: bool = False, **text: Any) -> Path:
     """Save a checkpoint of one of `ALL_KINDS` in `folder`, and give the folder back.
 
+    With `thinking`, its chat template opens `<think>`, unless told by `enable_thinking`.
     `text` are other settings of the text model, which idefics3 takes.
     """
     maker, image = _MAKERS[kind]
@@ -266,6 +275,8 @@ def make(kind: str, folder: Path, seed: int = 0, **text: Any) -> Path:
     model, processor = maker(**text)
     widen(model)
     processor.chat_template = _TEMPLATE.replace("IMAGE", image)
+    if thinking:
+        processor.chat_template = processor.chat_template[: -len(_END)] + _THINKING_END
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

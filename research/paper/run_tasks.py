@@ -20,7 +20,7 @@ from llava_cot.evaluation.plan import EvalPlan, plan_models
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.models.base import Sampling
 from llava_cot.scenes.items import make_items
-from llava_cot.search.request import parse_spec
+from llava_cot.search.request import StagingOptions, parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
 from research.paper.tasks import ReproductionTask
 
@@ -55,14 +55,12 @@ def run_task(
     )
     plan = EvalPlan(
         benchmarks=(open_benchmark(settings.benchmark),),
-        models=plan_models(
-            [task.model], model_name=None, at_once=None, known=resources.opened
-        ),
+        models=plan_models([task.model], model_name=None, at_once=None, known=resources.opened),
         specs=tuple(parse_spec(method) for method in task.methods),
         seeds=(task.seed,),
         limit=settings.limit,
         answer_source=task.answer_source,
-        stages="trained",  # an ablation without stages answers as it was trained to
+        staging=StagingOptions(stages="trained"),  # an ablation without stages answers as it was trained to
         sampling=Sampling(max_tokens=settings.max_tokens),
         resources=resources,
     )

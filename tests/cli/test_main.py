@@ -137,7 +137,8 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
         "--trust-remote-code",
     )
     plain: dict[str, object] = {"adapters": (), "merge": True, "trust_remote_code": False}
-    other = {"adapters": ["z"], "merge": False, "trust_remote_code": True}
+    plain["chat_template_kwargs"] = None
+    other = plain | {"adapters": ["z"], "merge": False, "trust_remote_code": True}
     assert opened == [
         ("mini", {"model_name": None} | plain),
         ("x", {"model_name": "y", "device": "cuda:1", "dtype": "float16", "cache_mb": "9"} | other),
@@ -214,6 +215,19 @@ def test_another_stage_format(model: Recorded, monkeypatch: pytest.MonkeyPatch) 
     assert reply["stages"] == {"think": "hm", "answer": "2"}
     assert reply["answer"] == "2"
     assert [call.sampling.stop for call in thinker.calls] == [("</think>", "</answer>"), ("</answer>",)]
+
+
+def test_a_model_that_thinks_is_told_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    model = ScriptedModel(lambda prompt, _: "One, two, three and on</think>2", thinks=True)
+    model.close = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda _, **o: given.update(o) or model)
+    ask = ("ask", "none", "How many?", "--json", "--method", "single", "--format", "thinking")
+    kwargs = ("--chat-template-kwargs", '{"depth": 2}')
+    reply = json.loads(run(*ask, "--think-tokens", "3", *kwargs).stdout)
+    assert reply["stages"]["thinking"] == "One, two, three" and given["chat_template_kwargs"] == {"depth": 2}
+    refused = run(*ask, "--chat-template-kwargs", "depth=2")
+    assert refused.exit_code == 2 and "'depth=2' is no JSON object" in refused.output
 
 
 def test_scenes_are_written(tmp_path: Path) -> None:

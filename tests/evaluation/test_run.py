@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eval_runs import Moody, contents, entry, number, numbers, plan, run, untimed
+from eval_runs import Moody, contents, entry, number, numbers, plan, run, unsure, untimed
 from teachers import staged
 
 from llava_cot import ask_sync
@@ -379,3 +379,19 @@ def test_ended_after_any_write_it_comes_to_the_same(tmp_path: Path, monkeypatch:
 def _traces(folder: Path) -> list[str]:
     with Store(folder) as store:
         return store.keys("trace")
+
+
+def test_trained_prompted_and_none_are_three_methods_of_one_run(tmp_path: Path) -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        begun = prompt.messages[0].text.startswith("Answer the question")
+        return "One by one." if begun else unsure(prompt, rng)
+
+    model = ScriptedModel(script, ids=False)
+    specs = ("single+trained", "single+prompted", "direct")
+    run(tmp_path / "runs", numbers(3), model, *specs)
+    with RunResults([tmp_path / "runs"]) as results:
+        assert [key.method for key in results.runs] == list(specs)
+        ids = [f"numbers/{i}" for i in range(3)]
+        traces = [[results.trace(key, one) for one in ids] for key in results.runs]
+    staging = [{trace.staging for trace in found if trace} for found in traces]
+    assert staging == [{"trained"}, {"prompted"}, {None}]

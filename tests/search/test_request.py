@@ -8,7 +8,7 @@ from playing import SEARCHES, resources_for
 from llava_cot.errors import RequestError
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
-from llava_cot.search.request import Spec, make_request, parse_spec
+from llava_cot.search.request import Spec, StagingOptions, make_request, parse_spec
 
 searches = st.builds(
     lambda search, n, budget: Spec(
@@ -73,6 +73,21 @@ def test_words(text: str, method: str, n: int, judge: str | None, name: str) -> 
     assert (spec.method, spec.n, spec.judge, spec.temperature, spec.name) == (method, n, judge, None, name)
 
 
+def test_a_spec_may_name_who_puts_the_stages() -> None:
+    for text in (
+        "single+prompted",
+        "best-of-4@logits+trained",
+        "greedy+prompted",
+        "majority-8-within-90+auto",
+    ):
+        spec = parse_spec(text)
+        assert (spec.name, spec.request(staging=StagingOptions(stages="trained")).stages) == (
+            text,
+            text.partition("+")[2],
+        )
+    assert parse_spec("single").request(staging=StagingOptions(stages="trained")).stages == "trained"
+
+
 def test_greedy_is_single_at_temperature_0() -> None:
     assert parse_spec("greedy") == Spec("single", 1, None, 0.0)
 
@@ -85,6 +100,7 @@ def test_greedy_is_single_at_temperature_0() -> None:
         ("stage-beam-0", "there is no method 'stage-beam-0'"),
         ("stage-beam-4@coin", "there is no judge 'coin'; choose one of self"),
         ("stage-beam-4@", "there is no judge ''"),
+        ("single+both", "there is no method 'single.both'"),
         ("weighted-best-of-4@self", "weighted-best-of-n needs scores, and self gives none"),
         ("majority-4@self", "majority uses no judge"),
         ("greedy@self", "single uses no judge"),

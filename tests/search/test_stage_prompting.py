@@ -16,7 +16,7 @@ from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.ask import ask
 from llava_cot.search.methods.base import METHODS
-from llava_cot.search.stage_prompting import _stage_text
+from llava_cot.search.stage_prompting import stage_text
 
 SEARCHES = (
     "single",
@@ -249,12 +249,12 @@ async def test_it_can_be_said() -> None:
     ],
 )
 def test_the_text_of_a_stage_in_a_reply(reply: str, text: str) -> None:
-    assert _stage_text(reply, LLAVA_COT.stage("caption"), LLAVA_COT) == text
+    assert stage_text(reply, LLAVA_COT.stage("caption"), LLAVA_COT) == text
 
 
 @given(st.text(), st.sampled_from(LLAVA_COT.stages))
 def test_no_reply_breaks_the_stages_around_it(reply: str, stage: object) -> None:
-    text = _stage_text(reply, stage, LLAVA_COT)  # type: ignore[arg-type]
+    text = stage_text(reply, stage, LLAVA_COT)  # type: ignore[arg-type]
     assert text == text.strip()
     assert not any(tag in text.upper() for tag in (*LLAVA_COT.opening_tags, *LLAVA_COT.closing_tags))
 

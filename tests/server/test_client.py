@@ -211,6 +211,24 @@ def test_the_method_is_chosen_by_name_or_by_search(
     assert reply.model == name
 
 
+@pytest.mark.parametrize(
+    ("name", "search", "n"),
+    [
+        ("scripted", None, 8),
+        ("scripted", {"method": "majority"}, 8),
+        ("scripted", {"method": "single"}, 1),
+        ("scripted", {"n": 3}, 3),
+        ("scripted:best-of-4", None, 4),
+    ],
+)
+def test_effort_is_the_number_of_candidates_where_none_is_named(
+    server: Served, name: str, search: Any, n: int
+) -> None:
+    body = {"include_trace": True} | ({"search": search} if search else {})
+    reply = server.ask(model=name, reasoning_effort="high", extra_body=body)
+    assert reply.choices[0].trace["n"] == n
+
+
 def test_the_models_are_listed_and_every_name_answers(server: Served) -> None:
     with server.client() as client:
         names = [model.id for model in client.models.list()]

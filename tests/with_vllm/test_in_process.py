@@ -15,7 +15,8 @@ from opening import noise
 from searches import every_search, search
 from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
-from llava_cot import open_model
+from llava_cot import ask, open_model
+from llava_cot.core.stages import THINKING
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Constraint, Continuation, Message, Prompt, Sampling
 from llava_cot.models.local.model import LocalModel
@@ -70,6 +71,19 @@ async def test_samples_differ_from_one_another_and_repeat_with_their_seed(model:
     same(await model.sample(PROMPTS[0], 2, WARM), first[:2])
     other = await model.sample(PROMPTS[0], 4, replace(WARM, seed=4))
     assert not {one.tokens for one in other} & {one.tokens for one in first}
+
+
+async def test_the_thinking_is_what_the_local_engine_writes(model: VllmModel, local: LocalModel) -> None:
+    texts = []
+    for one in (model, local):
+        for method in ("single", "stage-beam", "sentence-beam"):
+            trace = await ask(
+                one, noise(1).pil, "How many?", method=method, n=1, fmt=THINKING, stages="trained",
+                think_tokens=9, min_think_tokens=4, sampling=Sampling(temperature=0, max_tokens=24),
+            )  # fmt: skip
+            texts.append(trace.text)
+            assert trace.staging == "thinking" and list(trace.stages) == ["thinking", "answer"]
+    assert texts[:3] == texts[3:]
 
 
 async def test_a_prefix_by_its_ids_goes_on_as_if_never_stopped(model: VllmModel) -> None:

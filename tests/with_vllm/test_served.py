@@ -12,7 +12,8 @@ from searches import every_search, search
 from transformers import PreTrainedTokenizerFast
 from vllm_server import serving
 
-from llava_cot import open_model
+from llava_cot import ask, open_model
+from llava_cot.core.stages import LLAVA_COT, validate
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.endpoint.client import EndpointModel
 from llava_cot.models.local.model import LocalModel
@@ -88,6 +89,25 @@ async def test_choose_gives_the_local_engines_log_probabilities(
 @every_search
 async def test_every_method_and_judge_runs(model: EndpointModel, method: str, judge: str | None) -> None:
     await search(model, method, judge, picture=noise(7))
+
+
+@pytest.mark.parametrize("method", ["single", "stage-beam", "sentence-beam", "best-of-n", "majority"])
+async def test_it_is_prompted_for_stages(model: EndpointModel, method: str) -> None:
+    sampling = Sampling(temperature=1, max_tokens=48)
+    trace = await ask(model, noise(7).pil, "How many?", method=method, stages="prompted", sampling=sampling)
+    assert trace.staging == "prompted" and list(trace.stages) == list(LLAVA_COT.names)
+    assert {found.kind for found in validate(trace.text)} <= {"empty"}  # it writes noise
+
+
+async def test_the_chat_template_gets_its_arguments(
+    model: EndpointModel, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    [plain] = await model.sample(PROMPTS[0], 1, GREEDY)
+    thinker = open_model(f"{address}/v1", chat_template_kwargs={"enable_thinking": True})
+    [thinking] = await thinker.sample(PROMPTS[0], 1, GREEDY)
+    thinker.close()
+    assert thinking.prompt_tokens > plain.prompt_tokens, "the template has opened the thinking"
 
 
 async def test_a_search_finds_its_prefixes_in_the_cache(model: EndpointModel, address: str) -> None:

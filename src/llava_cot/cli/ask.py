@@ -12,6 +12,7 @@ import typer
 from llava_cot.cli.options import (
     Adapters,
     AsJson,
+    ChatTemplateKwargs,
     Format,
     Merge,
     ModelName,
@@ -51,6 +52,7 @@ def ask(
     adapter: Adapters = None,
     merge: Merge = True,
     trust_remote_code: TrustRemoteCode = False,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     search: SearchOptions,
     sampling: Sampling,
     resources: ResourceOptions,
@@ -88,7 +90,12 @@ def ask(
     view.status(f"opening {model}")
     try:
         with spec.open_with(
-            model, model_name, adapter or (), merge=merge, trust_remote_code=trust_remote_code
+            model,
+            model_name,
+            adapter or (),
+            merge=merge,
+            trust_remote_code=trust_remote_code,
+            chat_template_kwargs=chat_template_kwargs,
         ) as (opened, ready):
             result = asyncio.run(answer(request, opened, about, ready, view))
     finally:

@@ -11,11 +11,11 @@ import typer
 from llava_cot.cli.options import (
     Adapters,
     AsJson,
+    ChatTemplateKwargs,
     Format,
     Merge,
     ModelName,
     Quiet,
-    StagesOption,
     TrustRemoteCode,
     complete_benchmarks,
     complete_specs,
@@ -24,6 +24,7 @@ from llava_cot.cli.options import (
 )
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.models.hardware import HardwareOptions
+from llava_cot.search.request import StagingOptions
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
@@ -32,6 +33,7 @@ _OPTIONS = [name for name in SAMPLING_OPTIONS if name != "seed"]
 
 
 @app.command()
+@options_from("staging", StagingOptions)
 @options_from("resources", ResourceOptions)
 @options_from("sampling", Sampling, _OPTIONS)
 @options_from("hardware", HardwareOptions)
@@ -91,6 +93,7 @@ def evaluate(
     adapter: Adapters = None,
     merge: Merge = True,
     trust_remote_code: TrustRemoteCode = False,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     at_once: Annotated[
         int | None,
         typer.Option(
@@ -105,7 +108,7 @@ def evaluate(
     sampling: Sampling,
     resources: ResourceOptions,
     format: Format = None,
-    stages: StagesOption = None,
+    staging: StagingOptions,
     hardware: HardwareOptions,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -139,7 +142,7 @@ def evaluate(
     requests = []
     for spec in specs:
         try:
-            requests.append(spec.request(sampling, fmt, named, stages))
+            requests.append(spec.request(sampling, fmt, named, staging))
         except ValueError as error:
             raise ValueError(f"{spec.name}: {error}") from None
     named = for_requests(named, requests)
@@ -157,13 +160,14 @@ def evaluate(
         models=plan_models(
             model, model_name=model_name, at_once=at_once, hardware=hardware.given(), ray=ray,
             known=named.opened, adapters=adapter or (), merge=merge, trust_remote_code=trust_remote_code,
+            chat_template_kwargs=chat_template_kwargs,
         ),
         specs=specs,
         seeds=tuple(range(seeds)),
         limit=limit,
         answer_source=source,
         fmt=fmt,
-        stages=stages,
+        staging=staging,
         sampling=sampling,
         resources=named,
     )  # fmt: skip

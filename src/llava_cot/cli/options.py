@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-
-from llava_cot.core.stages import STAGES_HELP, StagesChoice
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -48,11 +47,36 @@ TrustRemoteCode = Annotated[
         help="Run the code that the checkpoint brings, named first. It can do whatever you can.",
     ),
 ]
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(
+            f"{text!r} is no JSON object; write one such as '{{\"enable_thinking\": false}}'"
+        )
+    return found
+
+
+ChatTemplateKwargs = Annotated[
+    dict[str, Any] | None,
+    typer.Option(
+        parser=_json_object,
+        metavar="JSON",
+        help="Further arguments of the model's chat template, such as '{\"enable_thinking\": false}'.",
+    ),
+]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="STAGES", help="Other stages, such as 'think,answer', or a YAML file."),
+    typer.Option(
+        "--format",
+        metavar="STAGES",
+        help="Other stages, such as 'think,answer', 'thinking' for a model that thinks, or a YAML file.",
+    ),
 ]
-StagesOption = Annotated[StagesChoice | None, typer.Option("--stages", help=STAGES_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -169,7 +193,9 @@ _METAVARS = {
     "judge_model": "MODEL",
     "judge_prompts": "FILE",
     "max_tokens": "TOKENS",
+    "min_think_tokens": "TOKENS",
     "reasoner": "MODEL",
+    "think_tokens": "TOKENS",
 }
 _COMPLETIONS: dict[str, Callable[..., list[str]]] = {"method": complete_methods, "judge": complete_judges}
 

@@ -11,17 +11,18 @@ import typer
 
 from llava_cot.cli.options import (
     Adapters,
+    ChatTemplateKwargs,
     Format,
     Merge,
     ModelName,
     ModelSpec,
-    StagesOption,
     TrustRemoteCode,
     new_app,
     options_from,
 )
 from llava_cot.errors import needs_extra
 from llava_cot.models.hardware import HardwareOptions
+from llava_cot.search.request import StagingOptions
 from llava_cot.search.resources import ResourceOptions
 
 app = new_app()
@@ -30,6 +31,7 @@ _NAME = re.compile(r"[\w./@:-]{0,199}[\w./@-]")
 
 
 @app.command()
+@options_from("staging", StagingOptions)
 @options_from("resources", ResourceOptions)
 @options_from("hardware", HardwareOptions)
 def serve(
@@ -39,6 +41,7 @@ def serve(
     adapter: Adapters = None,
     merge: Merge = True,
     trust_remote_code: TrustRemoteCode = False,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     served_model_name: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +80,7 @@ def serve(
     ] = False,
     resources: ResourceOptions,
     format: Format = None,
-    stages: StagesOption = None,
+    staging: StagingOptions,
     hardware: HardwareOptions,
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions."""
@@ -85,6 +88,7 @@ def serve(
         from llava_cot.server.api import api_url, listen, run_server
         from llava_cot.server.service import ServerSettings
     from llava_cot.core.format_file import read_format
+    from llava_cot.search.request import make_request
     from llava_cot.search.resources import read_resources
 
     if served_model_name is not None and not _NAME.fullmatch(served_model_name):
@@ -92,9 +96,11 @@ def serve(
             "--served-model-name is 1 to 200 letters, digits and any of ._/@:-, and ends with no colon"
         )
     spec = read_resources(resources, **hardware.given())
+    fmt = read_format(format)
+    make_request("single", fmt=fmt, **staging.model_dump())  # refuses what no request could change
     settings = ServerSettings(
-        fmt=read_format(format),
-        stages=stages,
+        fmt=fmt,
+        staging=staging,
         max_running=at_once,
         max_waiting=max_waiting,
         time_limit=time_limit,
@@ -107,7 +113,12 @@ def serve(
         if sys.stderr.isatty():
             print(f"opening {model} ...", file=sys.stderr, flush=True)
         with spec.open_with(
-            model, model_name, adapter or (), merge=merge, trust_remote_code=trust_remote_code
+            model,
+            model_name,
+            adapter or (),
+            merge=merge,
+            trust_remote_code=trust_remote_code,
+            chat_template_kwargs=chat_template_kwargs,
         ) as (opened, ready):
             opened.name = served_model_name or opened.name
             if (room := getattr(opened, "room", None)) is not None:

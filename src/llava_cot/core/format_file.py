@@ -28,6 +28,10 @@ class FormatFields(BaseModel):
 
     stages: list[StageFields] = Field(min_length=1, description="The stages, in order.")
     final: str = Field("", description="The stage that holds the answer; the last if not given.")
+    thinking: bool = Field(
+        False,
+        description="The two stages are a model's own thinking, in these tags, and its answer after it.",
+    )
 
 
 def read_format(spec: str | None) -> StageFormat:
@@ -53,6 +57,6 @@ def read_format(spec: str | None) -> StageFormat:
         for one in found.stages
     )
     try:
-        return StageFormat(stages, found.final)
+        return StageFormat(stages, found.final, found.thinking)
     except ValueError as error:
         raise DataError(f"the {what} {spec}: {error}") from None

@@ -54,6 +54,8 @@ class StageFormat:
             without white space at their ends (a model drops it when it stops at a tag), and none is part of
             another, in any case.
         final: The name of the stage that holds the answer; by default the last.
+        thinking: The first of its two stages is the thinking that a model does by itself, in these tags, and
+            the second what it writes after it, which has no tags until we put them.
 
     Raises:
         ValueError: A name or a tag breaks these rules.
@@ -61,6 +63,7 @@ class StageFormat:
 
     stages: tuple[Stage, ...]
     final: str = ""
+    thinking: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -81,6 +84,8 @@ class StageFormat:
         if not self.final:
             object.__setattr__(self, "final", self.names[-1])
         self.stage(self.final)
+        if self.thinking and (len(self.stages) != 2 or self.final != self.names[1]):
+            raise ValueError("a stage format of thinking has two stages, the thinking and the answer")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -136,12 +141,25 @@ LLAVA_COT = StageFormat(
 )
 
 
+# What models with a thinking mode write by themselves (Qwen3-VL-Thinking, GLM-4.5V, InternVL3.5).
+THINKING = StageFormat(
+    (
+        Stage("thinking", "<think>", "</think>", "step by step, what leads to the answer"),
+        Stage("answer", "<answer>", "</answer>"),
+    ),
+    thinking=True,
+)
+
+
 def make_format(spec: str) -> StageFormat:
     """A format from words: stages in order, separated by commas; the last holds the answer.
 
     `think` has the tags `<think>` and `</think>`; `plan=<PLAN>` has `<PLAN>` and `</PLAN>`;
-    `plan=[[plan ]]` has the two tags written, with a space between them. Raises ValueError.
+    `plan=[[plan ]]` has the two tags written, with a space between them. `thinking` alone is `THINKING`.
+    Raises ValueError.
     """
+    if spec.strip() == "thinking":
+        return THINKING
     return StageFormat(tuple(_make_stage(item.strip()) for item in spec.split(",")))
 
 

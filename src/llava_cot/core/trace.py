@@ -127,7 +127,9 @@ class Usage(_Record):
 # What a warning is about: no stage of the format was found, or some are absent; a candidate ran out of
 # tokens; the judge chose neither candidate of a duel; no two different candidates were compared; the question
 # is about something that the model does not know.
-WarningKind = Literal["no-stages", "absent-stages", "cut", "no-choice", "not-compared", "unfamiliar"]
+WarningKind = Literal[
+    "no-stages", "absent-stages", "cut", "no-choice", "not-compared", "unfamiliar", "whole-answers"
+]
 
 
 class AnswerWarning(_Record):
@@ -137,7 +139,7 @@ class AnswerWarning(_Record):
     text: str
 
 
-Staging = Literal["trained", "prompted"]
+Staging = Literal["trained", "prompted", "thinking"]
 
 
 class StageTags(_Record):
@@ -153,8 +155,10 @@ class Trace(_Record):
     `judge_model` is the model that the judge used; None where it used none, and in older traces.
     `budget` is the most tokens of the question, judging included; None for no such bound.
     `reasoner` is the second model of `prism`, which answered from what `model` had seen.
-    `sampling` has the further options of sampling that differ from their defaults, such as top_k.
-    `staging` says whether the model wrote the stages by itself ("trained") or was prompted for each; None for
+    `sampling` has the further options of sampling that differ from their defaults, such as top_k, and the
+    bounds of the thinking.
+    `staging` says whether the model wrote the stages by itself ("trained") or was prompted for each, or
+    thinks by itself before it answers ("thinking"); None for
     methods with prompts of their own, and in older traces.
     `final` names the stage that holds the answer; None, as in older traces, stands for the last.
     `warnings` are those of a finished search; older traces have none.

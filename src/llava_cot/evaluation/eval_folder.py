@@ -128,14 +128,15 @@ class EvalFolder(Store):
         fmt, sampling = plan.fmt, plan.sampling
         settings = {
             **_PURPOSE,
-            "format": ",".join(f"{s.name}={s.open} {s.close}" for s in fmt.stages) + f" to {fmt.final}",
+            "format": ",".join(f"{s.name}={s.open} {s.close}" for s in fmt.stages)
+            + f" to {fmt.final}"
+            + (", thinking" if fmt.thinking else ""),
             "temperature": f"{sampling.temperature:g}",
             "top-p": f"{sampling.top_p:g}",
             "max-tokens": str(sampling.max_tokens),
             "limit": "none" if plan.limit is None else str(plan.limit),
         }
-        if plan.stages is not None:
-            settings["stages"] = plan.stages
+        settings |= {name: str(value) for name, value in plan.staging.model_dump(exclude_none=True).items()}
         for name, value in optional_sampling(sampling).items():  # folders of version 0.1.0 do not have these
             settings[name.replace("_", "-")] = f"{value:g}"
         self.match_settings(settings)

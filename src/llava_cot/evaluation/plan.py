@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -12,14 +13,14 @@ from itertools import product
 from typing import Any
 
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
+from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.scorer import AnswerSource
 from llava_cot.evaluation.types import Benchmark, RunKey
 from llava_cot.models.base import Model, Sampling
 from llava_cot.models.registry import open_model
 from llava_cot.search.ask import answer, prepare
-from llava_cot.search.request import Request, Spec
+from llava_cot.search.request import Request, Spec, StagingOptions
 from llava_cot.search.resources import Resources, ResourceSpec, absolute
 
 # Questions in flight by default. A local model's batches get no faster beyond the first number; a server's
@@ -55,7 +56,7 @@ class EvalPlan:
     limit: int | None = None  # the first questions of each benchmark; None for all
     answer_source: AnswerSource = "conclusion"  # which part of a text is scored
     fmt: StageFormat = LLAVA_COT
-    stages: StagesChoice | None = None
+    staging: StagingOptions = field(default_factory=StagingOptions)
     sampling: Sampling = field(default_factory=Sampling)
     resources: ResourceSpec = field(default_factory=ResourceSpec)  # of methods and judges
 
@@ -63,7 +64,7 @@ class EvalPlan:
     def requests(self) -> dict[Spec, Request]:
         """The request of each spec, except for its seed. Raises RequestError."""
         return {
-            spec: spec.request(self.sampling, self.fmt, self.resources, self.stages) for spec in self.specs
+            spec: spec.request(self.sampling, self.fmt, self.resources, self.staging) for spec in self.specs
         }
 
     def check(self, resources: Resources, model: Model) -> None:
@@ -88,6 +89,7 @@ def plan_models(
     adapters: Sequence[str] = (),
     merge: bool = True,
     trust_remote_code: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[PlannedModel, ...]:
     """Read models as the command line names them: MODEL, or NAME=MODEL.
 
@@ -99,6 +101,7 @@ def plan_models(
         ray: The address of a Ray cluster whose workers open the models.
         known: Models that are open, or will be, by their names; these are not opened again.
         adapters, merge, trust_remote_code: As for `open_model`; for one model, in this process.
+        chat_template_kwargs: As for `open_model`, for every model.
 
     Raises:
         ValueError: for two models of one name, and options that do not go together.
@@ -107,6 +110,8 @@ def plan_models(
         raise ValueError("--model-name is for servers and --ray for local models; leave one of them out")
     if trust_remote_code and (ray is not None or len(models) > 1):
         raise ValueError("--trust-remote-code is for one --model in this process; name one, without --ray")
+    if chat_template_kwargs and ray is not None:
+        raise ValueError("--chat-template-kwargs is for models in this process; leave --ray out")
     if adapters and (ray is not None or len(models) > 1):
         raise ValueError(
             "--adapter is for one --model in this process; name the folders of adapters as models"
@@ -120,12 +125,14 @@ def plan_models(
         from llava_cot.models.endpoint.client import EndpointModel
 
         with ExitStack() as stack:
-            model = (known or {}).get(spec) if model_name is None and not adapters else None
+            own = model_name is not None or bool(adapters or chat_template_kwargs)
+            model = None if own else (known or {}).get(spec)
             if model is None:
                 in_flight = at_once or SERVER_AT_ONCE
                 opened = open_model(
                     spec, model_name=model_name, adapters=adapters, merge=merge,
-                    trust_remote_code=trust_remote_code, in_flight=in_flight, **options,
+                    trust_remote_code=trust_remote_code, in_flight=in_flight,
+                    chat_template_kwargs=chat_template_kwargs, **options,
                 )  # fmt: skip
                 model = stack.enter_context(closing(opened))
             check(model)
@@ -152,6 +159,7 @@ def plan_models(
         name, spec = (named[1], named[2]) if named else (text, text)
         what = absolute(spec) + (f" {model_name}" if model_name else "")
         what += "".join(f" with {absolute(adapter)}" for adapter in adapters)
+        what += f" with {json.dumps(chat_template_kwargs)}" if chat_template_kwargs else ""
         found.append(PlannedModel(name, what, partial(here if ray is None else on_cluster, spec)))
     names = [model.name for model in found]
     for name in names:

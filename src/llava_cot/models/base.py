@@ -49,11 +49,14 @@ class Prompt:
         prefix_tokens: The token ids of `prefix`, where known. A model that works with ids continues exactly
             these (section 3.2 of the paper continues the winner itself, not its text tokenized again); any
             other model reads `prefix`.
+        thinking: The tags of the model's thinking. With them the answer begins with it: `prefix` and what is
+            sampled follow the opening tag, whoever writes that, the chat template or we.
     """
 
     messages: tuple[Message, ...]
     prefix: str = ""
     prefix_tokens: tuple[int, ...] | None = None
+    thinking: tuple[str, str] | None = None
 
     @classmethod
     def of(
@@ -193,7 +196,9 @@ class Model(Protocol):
     it gives log-probabilities, without `ignored_sampling` it honors all other options of sampling, without
     `continues_prefix` it continues a prompt's prefix, and without `domain` it answers any question. With
     `writes_stages(fmt)` it says whether it was trained to write a format's stages (None: not known), and
-    `remember_stages(fmt, trained)` is called once that was found out.
+    `remember_stages(fmt, trained)` is called once that was found out. With `thinks(fmt)` it says whether it
+    thinks before it answers (None: not known). Without `continues_thinking` it goes on inside its thinking if
+    it continues a prefix.
     """
 
     name: str
@@ -285,6 +290,17 @@ def writes_stages(model: object, fmt: StageFormat) -> bool | None:
     """Whether a model was trained to write the stages of a format, by its declaration; None if not known."""
     declared = getattr(model, "writes_stages", None)
     return None if declared is None else declared(fmt)
+
+
+def thinks(model: object, fmt: StageFormat) -> bool | None:
+    """Whether a model thinks in the tags of a format before it answers, by its declaration."""
+    declared = getattr(model, "thinks", None)
+    return None if declared is None else declared(fmt)
+
+
+def continues_thinking(model: object) -> bool:
+    """Whether a model goes on inside its thinking, by its declaration."""
+    return bool(getattr(model, "continues_thinking", continues_prefix(model)))
 
 
 def domain_of(model: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +180,7 @@ def open_model(
     double_bos: bool = False,
     share: bool = True,
     in_flight: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> OpenedModel:
     """Open a model.
 
@@ -212,6 +213,8 @@ def open_model(
             code does.
         share: Without it, nothing is cached or batched: each sample is computed by itself from nothing.
         in_flight: Most requests at once to a server, unless endpoints.yaml sets that.
+        chat_template_kwargs: Further arguments of the chat template, such as {"enable_thinking": False}. For
+            a server, they go before those of endpoints.yaml.
 
     Raises:
         ModelError: The model cannot be opened.
@@ -225,6 +228,8 @@ def open_model(
         "double_bos": double_bos,
         "share": share,
     }
+    if chat_template_kwargs:  # kinds of other packages may not have it
+        options["chat_template_kwargs"] = chat_template_kwargs
     hardware: dict[str, Any] = {"device_map": device_map, "quantize": quantize, "attn": attn}
     for option, value in hardware.items():
         if value is not None and name.kind in ("plugin", "server", "vllm"):
@@ -244,7 +249,8 @@ def open_model(
     if name.kind == "plugin":
         return MODELS[name.plugin](name.rest, model_name=model_name, in_flight=in_flight, **options)
     if name.kind == "server":
-        return _open_servers(name.servers, model_name, in_flight)
+        servers = tuple(one.with_template_kwargs(chat_template_kwargs or {}) for one in name.servers)
+        return _open_servers(servers, model_name, in_flight)
     if model_name is not None:
         raise ModelError(f"a model name is for servers, and {spec} is none; leave --model-name out")
     if name.kind == "vllm":

@@ -55,6 +55,7 @@ class ScriptedModel:
         sampling_options: The sampling options that it accepts, and leaves to the script.
         staged: Whether it says that it writes stages by itself.
         continues_prefix: Whether it says that it continues a prefix.
+        thinks: Whether it says that it thinks before it answers.
 
     Attributes:
         calls: Every call of `sample`.
@@ -72,6 +73,7 @@ class ScriptedModel:
         sampling_options: tuple[str, ...] = OPTIONAL_SAMPLING,
         staged: bool = True,
         continues_prefix: bool = True,
+        thinks: bool = False,
     ) -> None:
         self.constraints = constraints
         self.sampling_options = sampling_options
@@ -82,6 +84,7 @@ class ScriptedModel:
         self._ids = ids
         self._staged = staged
         self.continues_prefix = continues_prefix
+        self._thinks = thinks
         self._vocabulary: dict[str, int] = {}
 
     async def sample(
@@ -111,6 +114,10 @@ class ScriptedModel:
     def writes_stages(self, fmt: StageFormat) -> bool:
         """Whether the script writes the stages by itself, of whatever format."""
         return self._staged
+
+    def thinks(self, fmt: StageFormat) -> bool:
+        """Whether the script writes its thinking first."""
+        return self._thinks
 
     def decode(self, tokens: Sequence[int]) -> str:
         words = list(self._vocabulary)

@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -84,6 +84,7 @@ class VllmModel:
         max_batch: int = 256,
         double_bos: bool = False,
         share: bool = True,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         memory = cache_bytes(cache_mb, max_batch)
         settings = {
@@ -95,7 +96,7 @@ class VllmModel:
         config, processor = load_processor(folder, quantized=True)
         self.name = name or folder.resolve().name
         self._trained_on_stages = trained_on_stages(self.name, (folder,))
-        self._encoder = Encoder(processor, config, double_bos)
+        self._encoder = Encoder(processor, config, double_bos, chat_template_kwargs)
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._numbers = itertools.count()
         self._engines: list[Any] = []  # one, until it is shut down
@@ -113,6 +114,9 @@ class VllmModel:
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         return self._trained_on_stages
+
+    def thinks(self, fmt: StageFormat) -> bool | None:
+        return self._encoder.opens(fmt.opening_tags[0]) or None
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

@@ -31,6 +31,7 @@ def find_warnings(
     yield from _cut(trace)
     yield from _duels(trace)
     yield from _comparisons(trace)
+    yield from _whole(trace)
 
 
 def was_cut(trace: Trace) -> bool:
@@ -99,6 +100,17 @@ def _duels(trace: Trace) -> Iterator[AnswerWarning]:
             f"{plural(len(played), 'duel')}, so chance decided"
         )
         yield AnswerWarning(kind="no-choice", text=text)
+
+
+def _whole(trace: Trace) -> Iterator[AnswerWarning]:
+    """A search over the thinking that was one over whole answers."""
+    if trace.staging != "thinking" or trace.n == 1:
+        return
+    thinking, answer = trace.format
+    first = [one for one in trace.candidates if one.round == 0 and one.stage in (SENTENCE, thinking.name)]
+    if any(one.text.endswith(answer.close) for one in first):
+        text = f"{trace.model} does not go on inside its thinking: whole answers were searched"
+        yield AnswerWarning(kind="whole-answers", text=text)
 
 
 def _comparisons(trace: Trace) -> Iterator[AnswerWarning]:

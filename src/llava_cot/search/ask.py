@@ -17,6 +17,7 @@ from llava_cot.search.judges.base import JUDGES, Judge, JudgeSetup
 from llava_cot.search.request import Request, check_model, make_request
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import OnEvent, Search
+from llava_cot.search.without_thinking import without_thinking
 
 
 async def ask(
@@ -32,6 +33,8 @@ async def ask(
     fmt: StageFormat = LLAVA_COT,
     resources: Resources | None = None,
     stages: StagesChoice | None = None,
+    think_tokens: int | None = None,
+    min_think_tokens: int | None = None,
     on_event: OnEvent | None = None,
 ) -> Trace:
     """Answer a question about an image, several images or none; `trace.answer` is the conclusion.
@@ -54,6 +57,9 @@ async def ask(
         resources: What the method and the judge may use besides the model.
         stages: "trained" if the model writes the stages by itself, "prompted" to ask it for each; by default
             that is found out.
+        think_tokens: The most tokens of the model's thinking, with `fmt=make_format("thinking")`; a longer
+            one is cut and closed.
+        min_think_tokens: The fewest; a shorter one is continued at its end.
         on_event: Called with each event of the search.
 
     Raises:
@@ -69,6 +75,8 @@ async def ask(
         fmt=fmt,
         resources=resources,
         stages=stages,
+        think_tokens=think_tokens,
+        min_think_tokens=min_think_tokens,
     )
     return await answer(request, model, await _question(image, question), resources, on_event)
 
@@ -137,6 +145,7 @@ def make_judge(name: str, model: Model, request: Request, resources: Resources) 
     if declared.uses != "nothing":  # a model of another package may both sample and give rewards
         fits = isinstance(other, RewardModel) if rewards else hasattr(other, "sample")
         used = other if fits else model
+        used = used if rewards else without_thinking(used, request.fmt)
     prompts = resources.judge_prompts or prompts_for(request.fmt)
     return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +19,7 @@ from llava_cot.search.resources import DESCRIPTIONS, Resources, ResourceSpec, op
 DEFAULT_METHOD = "stage-beam"  # the paper's
 MAX_N = 100_000  # candidates; more are a slip of the keyboard
 _NUMBERED = re.compile(r"(.+)-([1-9][0-9]{0,8})")
+_STAGED = re.compile(rf"(.+)\+({'|'.join(get_args(StagesChoice))})")
 _WITHIN = re.compile(r"(.+)-within-([1-9][0-9]{0,8})")
 
 
@@ -34,6 +36,8 @@ class Request:
         fmt: The stage format.
         stages: Whether the model writes the stages by itself ("trained"), or is prompted for each
             ("prompted"), or which is to be found out ("auto").
+        think_tokens: The most tokens of a model's thinking; None for no bound of its own.
+        min_think_tokens: The fewest tokens of its thinking.
     """
 
     method: str
@@ -43,6 +47,8 @@ class Request:
     budget: int | None = None
     fmt: StageFormat = LLAVA_COT
     stages: StagesChoice = "auto"
+    think_tokens: int | None = None
+    min_think_tokens: int | None = None
 
     @property
     def declaration(self) -> Method:
@@ -59,10 +65,24 @@ class Request:
         return replace(self, sampling=replace(self.sampling, seed=seed))
 
 
-class SearchOptions(BaseModel):
-    """The choices of a search by name, for the options of commands and the fields of HTTP requests."""
+class StagingOptions(BaseModel):
+    """How a model comes to write stages, for the options of commands and the fields of HTTP requests."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    stages: StagesChoice | None = Field(default=None, description=STAGES_HELP)
+    think_tokens: int | None = Field(
+        default=None,
+        description="The most tokens of the model's thinking, which is cut and closed there (--format "
+        "thinking).",
+    )
+    min_think_tokens: int | None = Field(
+        default=None, description="The fewest tokens of it: a shorter one is continued at its end."
+    )
+
+
+class SearchOptions(StagingOptions):
+    """The choices of a search by name, for the options of commands and the fields of HTTP requests."""
 
     method: str | None = Field(default=None, description="The method; stage-beam if not given.")
     n: int | None = Field(
@@ -72,7 +92,6 @@ class SearchOptions(BaseModel):
     budget: int | None = Field(
         default=None, description="The most new tokens of the question, for methods that keep to a budget."
     )
-    stages: StagesChoice | None = Field(default=None, description=STAGES_HELP)
 
 
 def make_request(
@@ -85,6 +104,8 @@ def make_request(
     fmt: StageFormat = LLAVA_COT,
     resources: Resources | ResourceSpec | None = None,
     stages: StagesChoice | None = None,
+    think_tokens: int | None = None,
+    min_think_tokens: int | None = None,
 ) -> Request:
     """Check the choices for a question, and fill in the method's own n and judge.
 
@@ -98,11 +119,14 @@ def make_request(
         resources: What the method and the judge may use besides the model.
         stages: "trained" if the model writes the stages by itself, "prompted" to ask it for each; by default
             that is found out.
+        think_tokens: The most tokens of the model's thinking, in a format of thinking.
+        min_think_tokens: The fewest.
 
     Raises:
         RequestError: The choices cannot work; the error names the field.
     """
-    _check_types(method, n, judge, budget, sampling, fmt, stages)
+    staging = {"stages": stages, "think_tokens": think_tokens, "min_think_tokens": min_think_tokens}
+    _check_types(method, n, judge, budget, sampling, fmt, staging)
     method = DEFAULT_METHOD if method is None else ALIASES.get(method, method)
     if method not in METHODS:
         named = _NUMBERED.fullmatch(method)
@@ -131,16 +155,38 @@ def make_request(
     judge = declared.judge if judge is None else judge
     _check_judge(declared, judge)
     _check_resources(declared, judge, Resources() if resources is None else resources)
-    return Request(method, n, judge, sampling or Sampling(), budget, fmt, stages or "auto")
+    sampling = sampling or Sampling()
+    _check_thinking(think_tokens, min_think_tokens, sampling.max_tokens, fmt)
+    return Request(method, n, judge, sampling, budget, fmt, stages or "auto", think_tokens, min_think_tokens)
+
+
+def _check_thinking(most: int | None, least: int | None, max_tokens: int, fmt: StageFormat) -> None:
+    """Raises RequestError for bounds of the thinking that cannot be kept."""
+    longest = max_tokens if most is None else most
+    for name, value in (("think_tokens", most), ("min_think_tokens", least)):
+        if value is None:
+            continue
+        if not fmt.thinking:
+            raise RequestError(name, f"{name} is for a model's thinking; add --format thinking, or drop it")
+        if not 1 <= value <= max_tokens:
+            raise RequestError(name, f"{name} is {value}; give 1 to {max_tokens}, which is max_tokens")
+        if value > longest:
+            raise RequestError(name, f"{name} is {value}, more than think_tokens, {longest}; give no more")
 
 
 def _check_types(
-    method: object, n: object, judge: object, budget: object, sampling: object, fmt: object, stages: object
+    method: object,
+    n: object,
+    judge: object,
+    budget: object,
+    sampling: object,
+    fmt: object,
+    staging: dict[str, Any],
 ) -> None:
     """Raises RequestError for a value of the wrong type, which HTTP and the command line cannot pass."""
     name = None if isinstance(judge, Judge) else judge
     try:
-        SearchOptions(method=method, n=n, judge=name, budget=budget, stages=stages)  # type: ignore[arg-type]
+        SearchOptions(method=method, n=n, judge=name, budget=budget, **staging)  # type: ignore[arg-type]
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         field = str(fault["loc"][0])
@@ -296,7 +342,8 @@ def runs_alone(method: str, resources: Resources | ResourceSpec | None = None, m
 
 @dataclass(frozen=True)
 class Spec:
-    """A method in one word: `single`, `greedy`, `stage-beam-4`, `best-of-10@logits`, `majority-8-within-600`.
+    """A method in one word: `single`, `greedy`, `stage-beam-4`, `best-of-10@logits`, `majority-8-within-600`,
+    `single+prompted`.
 
     Attributes:
         method: The method's name.
@@ -304,6 +351,7 @@ class Spec:
         judge: The judge's name; None for a method that uses none.
         temperature: 0 for `greedy`; None where the spec leaves it open.
         budget: The bound on the question's tokens, if there is one.
+        stages: Who puts the stages; None where the spec leaves it open.
     """
 
     method: str
@@ -311,17 +359,20 @@ class Spec:
     judge: str | None = None
     temperature: float | None = None
     budget: int | None = None
+    stages: StagesChoice | None = None
 
     @property
     def name(self) -> str:
         """The canonical spelling; `parse_spec` gives the spec again."""
+        staged = "" if self.stages is None else f"+{self.stages}"
         if self.temperature is not None:
-            return GREEDY
+            return GREEDY + staged
         declared = METHODS[self.method]
         return (
             (self.method if declared.single else f"{declared.short}-{self.n}")
             + ("" if self.budget is None else f"-within-{self.budget}")
             + ("" if self.judge in (None, declared.judge) else f"@{self.judge}")
+            + staged
         )
 
     def request(
@@ -329,28 +380,31 @@ class Spec:
         sampling: Sampling | None = None,
         fmt: StageFormat = LLAVA_COT,
         resources: Resources | ResourceSpec | None = None,
-        stages: StagesChoice | None = None,
+        staging: StagingOptions | None = None,
     ) -> Request:
-        """The request for this spec. Raises RequestError."""
+        """The request for this spec, whose own stages go before those of `staging`. Raises RequestError."""
         sampling = sampling or Sampling()
         if self.temperature is not None:
             sampling = replace(sampling, temperature=self.temperature)
         fitting = None if resources is None else resources.fitting(self.method, self.judge)
+        given = (staging or StagingOptions()).model_dump()
+        given["stages"] = self.stages or given["stages"]
         return make_request(
             self.method, n=self.n, judge=self.judge, sampling=sampling, budget=self.budget, fmt=fmt,
-            resources=fitting, stages=stages,
+            resources=fitting, **given,
         )  # fmt: skip
 
 
 def parse_spec(text: str) -> Spec:
-    """Read METHOD, METHOD-N, METHOD-N-within-BUDGET or any of these with @JUDGE.
+    """Read METHOD, METHOD-N, METHOD-N-within-BUDGET or any of these with @JUDGE, and then +STAGES.
 
     N and JUDGE are the method's own where they are left out. Whether they fit is checked by `Spec.request`.
 
     Raises:
         ValueError: There is no such method.
     """
-    words, at, judge = text.partition("@")
+    staged = _STAGED.fullmatch(text)
+    words, at, judge = (staged[1] if staged else text).partition("@")
     within = _WITHIN.fullmatch(words)
     words, budget = (within[1], int(within[2])) if within else (words, None)
     numbered = _NUMBERED.fullmatch(words)
@@ -368,6 +422,7 @@ def parse_spec(text: str) -> Spec:
         judge if at else declared.judge,
         0.0 if name == GREEDY else None,
         budget,
+        staged[2] if staged else None,  # type: ignore[arg-type]
     )
 
 

@@ -30,6 +30,7 @@ from llava_cot.search.judges.base import Judge, JudgeScore
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources
 from llava_cot.search.stage_prompting import find_staging, prompted
+from llava_cot.search.thinking import think
 from llava_cot.search.tournament import tournament
 
 
@@ -103,7 +104,8 @@ class Search:
         n: The number of candidates.
         rng: The source of every random draw, seeded by the request.
         path: The kept candidates, in order.
-        staging: Whether the model writes the stages by itself or is prompted for each, once it was used.
+        staging: Whether the model writes the stages by itself, thinks, or is prompted for each, once it was
+            used.
         partial: Whether the method put the answer into stages itself, and left others out on purpose.
     """
 
@@ -201,13 +203,18 @@ class Search:
     ) -> list[Continuation]:
         """n continuations of a path in this round's stage, not yet recorded: see `add`.
 
-        A model that was trained on the stages writes their tags by itself; any other is prompted for each.
+        A model that was trained on the stages writes their tags by itself, one that thinks does so before its
+        answer, and any other is prompted for each stage.
         """
         if self.staging is None:
             chosen = self.request.stages
             self.staging = (
                 await find_staging(self.model, self.fmt, self.question) if chosen == "auto" else chosen
             )
+        if self.staging == "trained" and self.fmt.thinking:
+            self.staging = "thinking"
+        if self.staging == "thinking":
+            return await think(self, path, n, sampling, on_text)
         if self.staging == "prompted":
             return await prompted(self, path, n, sampling, on_text)
         return await self.draw(self.prompt(path), n, sampling, on_text)
@@ -390,7 +397,7 @@ class Search:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
-            sampling=_further_options(sampling),
+            sampling=_further_options(sampling) | _bounds(request),
             format=tuple(StageTags(name=s.name, open=s.open, close=s.close) for s in self.fmt.stages),
             final=self.fmt.final,
             staging=self.staging,
@@ -458,6 +465,12 @@ def _further_options(sampling: Sampling) -> dict[str, float]:
         for name in SAMPLING_OPTIONS
         if name not in _RECORDED and getattr(sampling, name) != getattr(default, name)
     }
+
+
+def _bounds(request: Request) -> dict[str, float]:
+    """The bounds of the thinking that are set."""
+    bounds = {"think_tokens": request.think_tokens, "min_think_tokens": request.min_think_tokens}
+    return {name: value for name, value in bounds.items() if value is not None}
 
 
 def _image_record(image: LoadedImage) -> ImageRecord:

@@ -27,9 +27,11 @@ from llava_cot.models.base import (
     Sampling,
     continues_prefix,
     seed_of,
+    thinks,
     writes_stages,
 )
 from llava_cot.search.budget import first_limit
+from llava_cot.search.without_thinking import without_thinking
 
 if TYPE_CHECKING:
     from llava_cot.search.search import Search
@@ -39,16 +41,16 @@ _PROBES: WeakKeyDictionary[Model, dict[StageFormat, asyncio.Task[Staging]]] = We
 
 
 async def find_staging(model: Model, fmt: StageFormat, question: Question) -> Staging:
-    """Whether a model writes the stages by itself ("trained") or is prompted for each.
+    """Whether a model writes the stages by itself ("trained", or "thinking") or is prompted for each.
 
     It says so itself, or the beginning of one answer shows it, sampled once for each model and format.
 
     Raises:
         ModelError, ModelFailure: The model cannot answer.
     """
-    declared = writes_stages(model, fmt)
+    declared = (fmt.thinking and thinks(model, fmt)) or writes_stages(model, fmt)
     if declared is not None:
-        return "trained" if declared else "prompted"
+        return _staging(declared, fmt)
     probes = _PROBES.setdefault(model, {})
     known = probes.get(fmt)
     if known is None or (known.done() and (known.cancelled() or known.exception())) or _is_lost(known):
@@ -68,7 +70,11 @@ async def _probe(model: Model, fmt: StageFormat, question: Question) -> Staging:
     remember = getattr(model, "remember_stages", None)
     if remember is not None:
         remember(fmt, trained)
-    return "trained" if trained else "prompted"
+    return _staging(trained, fmt)
+
+
+def _staging(by_itself: bool, fmt: StageFormat) -> Staging:
+    return ("thinking" if fmt.thinking else "trained") if by_itself else "prompted"
 
 
 def stage_purpose(at: int, question: Question, fmt: StageFormat) -> str:
@@ -76,7 +82,7 @@ def stage_purpose(at: int, question: Question, fmt: StageFormat) -> str:
     stage = fmt.stages[at]
     named = f'the part called "{stage.name}"'
     if stage.name == fmt.final:
-        lead = stage.purpose.rstrip(".") or ("" if stage.name == "conclusion" else named)
+        lead = stage.purpose.rstrip(".") or ("" if stage.name == "conclusion" or fmt.thinking else named)
         return f"{lead}: {answer_form(question)}" if lead else answer_form(question)
     place = f'follows the part called "{fmt.names[at - 1]}"' if at else "comes first"
     return stage.purpose.rstrip(".") or f"{named}, which {place}"
@@ -130,6 +136,11 @@ async def _answer(search: Search, text: str, sampling: Sampling, on_text: OnText
         left -= part.completion_tokens
         if on_text is not None:
             on_text(part.text)
+    return joined(search, parts)
+
+
+def joined(search: Search, parts: Sequence[Continuation]) -> Continuation:
+    """The parts of one sample as one, which ends with the last of them."""
     search.spend(Usage(model_calls=len(parts) - 1))  # the last call is counted with the sample
     prices = [part.usd for part in parts if part.usd is not None]
     logprobs = [part.logprob for part in parts if part.logprob is not None]
@@ -154,13 +165,14 @@ async def _stage(search: Search, text: str, at: int, n: int, sampling: Sampling)
             (stage.close, *_all_tags(fmt)),
         )
     else:
-        prompt, stop = _in_turns(search, text, at), ()
-    found = await search.draw(prompt, n, replace(sampling, stop=stop))
+        prompt, stop = in_turns(search, text, at), ()
+    model = without_thinking(search.model, fmt)
+    found = await search.draw(prompt, n, replace(sampling, stop=stop), model=model)
     last = at == len(fmt.stages) - 1
 
     def as_stage(reply: Continuation) -> Continuation:
         finish = reply.finish if reply.finish == "length" else "eos" if last else "stop"
-        inner = _stage_text(reply.text, stage, fmt)
+        inner = stage_text(reply.text, stage, fmt)
         return replace(reply, text=f"{lead} {inner} {stage.close}", tokens=(), finish=finish)
 
     return [as_stage(reply) for reply in found]
@@ -187,7 +199,8 @@ async def _sentences(
     stop = tuple(
         dict.fromkeys((*(end for end in sampling.stop if end not in fmt.closing_tags), *_all_tags(fmt)))
     )
-    found = await search.draw(prompt, n, replace(sampling, stop=stop, max_tokens=limit))
+    model = without_thinking(search.model, fmt)
+    found = await search.draw(prompt, n, replace(sampling, stop=stop, max_tokens=limit), model=model)
 
     def as_sentence(reply: Continuation) -> Continuation:
         tagged = find_tags(reply.text, fmt.pairs)
@@ -225,7 +238,7 @@ def tagged_prompt(question: Question, fmt: StageFormat) -> Prompt:
     return Prompt.of(text, question.images)
 
 
-def _in_turns(search: Search, text: str, at: int) -> Prompt:
+def in_turns(search: Search, text: str, at: int) -> Prompt:
     """The question, the earlier stages, each a turn that was asked for, and the request for this one."""
     question, fmt = search.question, search.fmt
     names = ", ".join(fmt.names)
@@ -248,7 +261,7 @@ def _in_turns(search: Search, text: str, at: int) -> Prompt:
     return Prompt(tuple(turns))
 
 
-def _stage_text(reply: str, stage: Stage, fmt: StageFormat) -> str:
+def stage_text(reply: str, stage: Stage, fmt: StageFormat) -> str:
     """The text of a stage in a reply: between its tags, or before any other tag, or all of it.
 
     A heading with the stage's name is left out.

@@ -87,7 +87,7 @@ def make_api(service: Service) -> FastAPI:
     async def chat(body: ChatRequest, http: Request) -> Response:
         """Answer a question about pictures in stages."""
         question = read_request(
-            body, model, settings.fmt, settings.allow_urls, service.resources, settings.stages
+            body, model, settings.fmt, settings.allow_urls, service.resources, settings.staging
         )
         raw = settings.raw if body.raw is None else body.raw
         style = ReplyStyle(body.model, raw, bool(body.include_trace), question.stop)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from llava_cot.core.images import is_data_url, read_image, url_name
 from llava_cot.core.question import PLACE
-from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
+from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.wording import shortened
 from llava_cot.data.record import Picture
 from llava_cot.errors import RequestError
@@ -20,6 +20,7 @@ from llava_cot.search.request import (
     DEFAULT_METHOD,
     Request,
     SearchOptions,
+    StagingOptions,
     check_model,
     make_request,
     parse_spec,
@@ -42,6 +43,7 @@ MAX_IMAGES = 16
 # More than any model here reads; tokenizing longer texts would only delay other requests.
 MAX_CHARACTERS = 200_000
 _LISTED_NUMBERS = (2, 4, 8)  # of candidates; others are accepted too
+_EFFORTS = dict(zip(("low", "medium", "high"), _LISTED_NUMBERS, strict=True))
 
 # OpenAI's fields that would change the answer, with the values that change nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -98,20 +100,31 @@ def read_request(
     fmt: StageFormat,
     allow_urls: bool,
     resources: Resources,
-    stages: StagesChoice | None = None,
+    staging: StagingOptions | None = None,
 ) -> ChatQuestion:
     """Check a request to the server of a model. Raises ApiError if it cannot be answered."""
     _check_fields(body)
     text, urls = _read_messages(body.messages)
     for url in urls:
         _check_url(url, allow_urls)
-    request = read_choices(body.model, model, resources, body.search, _sampling(body), fmt, stages)
+    search = _with_effort(body, model.name)
+    request = read_choices(body.model, model, resources, search, _sampling(body), fmt, staging)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     pictures = tuple(
         UrlPicture(f"number {number}" if is_data_url(url) else url_name(url), url=url)
         for number, url in enumerate(urls, 1)
     )
     return ChatQuestion(text, pictures, request, body.n or 1, stop)
+
+
+def _with_effort(body: ChatRequest, model: str) -> SearchOptions | None:
+    """The request's `search`, with the n of its `reasoning_effort` if it names none."""
+    search = body.search or SearchOptions()
+    named = body.model != model or search.n is not None
+    method = METHODS.get(search.method or DEFAULT_METHOD)
+    if body.reasoning_effort is None or named or method is None or method.single:
+        return body.search
+    return search.model_copy(update={"n": _EFFORTS[body.reasoning_effort]})
 
 
 def read_choices(
@@ -121,7 +134,7 @@ def read_choices(
     search: SearchOptions | None = None,
     sampling: Sampling | None = None,
     fmt: StageFormat = LLAVA_COT,
-    stages: StagesChoice | None = None,
+    staging: StagingOptions | None = None,
 ) -> Request:
     """Check the method and its choices, from the name in a request and its `search` field.
 
@@ -141,7 +154,7 @@ def read_choices(
             "or drop method and n from search",
             param="search",
         )
-    for field in ("judge", "budget"):
+    for field in ("judge", "budget", "stages"):
         if getattr(named, field) is not None and getattr(search, field) is not None:
             raise ApiError(
                 400, f"the model {name} names a {field} and so does search; drop one of them", param="search"
@@ -149,7 +162,10 @@ def read_choices(
     merged = search.model_dump() | {
         field: value for field, value in named.model_dump().items() if value is not None
     }
-    merged["stages"] = merged["stages"] or stages
+    longest = (sampling or Sampling()).max_tokens
+    for field, value in (staging or StagingOptions()).model_dump().items():
+        if merged[field] is None:  # the server's bounds give way to a request's own limit
+            merged[field] = min(value, longest) if isinstance(value, int) else value
     if greedy:
         sampling = replace(sampling or Sampling(), temperature=0.0)
     resources = resources.fitting(
@@ -213,7 +229,7 @@ def _read_name(name: str, model: str) -> tuple[SearchOptions, bool]:
         if value > most:
             raise ApiError(400, f"the model's name has {value} {what}; give at most {most}", param="model")
     judge = spec.judge if "@" in spec_text else None  # else `search` may name one
-    options = SearchOptions(method=spec.method, n=spec.n, judge=judge, budget=spec.budget)
+    options = SearchOptions(method=spec.method, n=spec.n, judge=judge, budget=spec.budget, stages=spec.stages)
     return options, spec.temperature == 0
 
 

@@ -114,6 +114,10 @@ class ChatRequest(_SamplingFields):  # type: ignore[misc]
     )
     stream: bool | None = Field(default=None, description="Send the answer as server-sent events.")
     stream_options: StreamOptions | None = None
+    reasoning_effort: Literal["low", "medium", "high"] | None = Field(
+        default=None,
+        description="2, 4 or 8 candidates, where neither the model's name has a method nor `search` an n.",
+    )
     search: SearchFields | None = None
     include_trace: bool | None = Field(default=None, description="Add its trace to each choice.")
     raw: bool | None = Field(

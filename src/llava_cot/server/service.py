@@ -19,11 +19,12 @@ from starlette.requests import Request
 
 from llava_cot.core.images import ImageLimits
 from llava_cot.core.question import Question
-from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
+from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.trace import Trace
 from llava_cot.data.schedule import ImagePool
 from llava_cot.models.base import Model
 from llava_cot.search import ask as search
+from llava_cot.search.request import StagingOptions
 from llava_cot.search.resources import Resources
 from llava_cot.search.search import OnEvent
 from llava_cot.server.api_errors import CLIENT_GONE, ApiError, api_error
@@ -44,7 +45,7 @@ class ServerSettings:
     """How a server answers."""
 
     fmt: StageFormat = LLAVA_COT
-    stages: StagesChoice | None = None
+    staging: StagingOptions = field(default_factory=StagingOptions)
     max_running: int = 64  # requests answered at the same time
     max_waiting: int = 256  # requests that wait; others are refused
     time_limit: float = 600.0  # seconds for one request, waiting included

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,9 +90,15 @@ class RowSize:
 class RowEncoder:
     """Encodes records for one checkpoint. Its methods raise DataError, which names the record."""
 
-    def __init__(self, checkpoint: Checkpoint, target: TrainTarget, double_bos: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        target: TrainTarget,
+        double_bos: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         model, processor = checkpoint.model, checkpoint.processor
-        self._encoder = Encoder(processor, model.config, double_bos)
+        self._encoder = Encoder(processor, model.config, double_bos, template_kwargs)
         self._target: TrainTarget = target
         self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._end: int = processor.tokenizer.eos_token_id

@@ -76,7 +76,8 @@ def examine(
         problem = next((one.problem for one in shown if one.problem), "")
         size = None
         if not problem:
-            key = _hash([base, recipe.target, recipe.double_bos, digest])
+            template = [recipe.chat_template_kwargs] if recipe.chat_template_kwargs else []
+            key = _hash([base, recipe.target, recipe.double_bos, digest, *template])
             if key not in saved:
                 measured = encoder.size(record, tuple(one.size for one in shown))
                 saved[key] = fresh[key] = measured and astuple(measured)

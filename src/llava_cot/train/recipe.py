@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -121,6 +121,9 @@ class TrainRecipe(_Settings):
     )
     unreadable: Literal["refuse", "drop"] = Field(
         "refuse", description="What to do with records whose pictures cannot be read: stop, or drop them."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the chat template."
     )
     double_bos: bool = Field(
         False,

@@ -90,7 +90,7 @@ def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNot
         found = find_checkpoint(recipe.model)
     precision = recipe.precision if recipe.lora else "float32"
     checkpoint = load_checkpoint(found.folder, "cpu", precision, found.adapters)
-    encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos)
+    encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos, recipe.chat_template_kwargs)
     plan = plan_run(recipe, found, checkpoint.context, encoder, folder, here, note)
     note(str(plan.counts))
     if here.is_main_process:

@@ -27,6 +27,7 @@ WARNING_KINDS: dict[WarningKind, str] = {
     "cut": "a candidate cut off",
     "no-choice": "the judge chose neither",
     "not-compared": "nothing compared",
+    "whole-answers": "whole answers searched",
 }
 _DECIDED_BY = {
     "choice": "the judge's choice",

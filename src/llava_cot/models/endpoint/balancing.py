@@ -207,6 +207,7 @@ class BalancedModel:
         self.constraints, self.sampling_options = first.constraints, first.sampling_options
         self.logprobs, self.ignored_sampling = first.logprobs, first.ignored_sampling
         self.continues_prefix = first.continues_prefix
+        self.continues_thinking, self.thinks = first.continues_thinking, first.thinks
         self._balancer = LoadBalancer(len(self._models))
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
@@ -341,6 +342,7 @@ def _align(models: Sequence[EndpointModel]) -> None:
         own = model.capabilities
         model.capabilities = replace(
             own,
+            thinking_prefix="none" if not all(one.continues_thinking for one in can) else own.thinking_prefix,
             many=all(one.many for one in can),
             stops=all(one.stops for one in can),
             top_logprobs=min(one.top_logprobs for one in can),

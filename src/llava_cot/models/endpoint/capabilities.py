@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from llava_cot.core.files import write_whole
 from llava_cot.core.stages import StageFormat
 from llava_cot.models.base import ConstraintKind
-from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat, SchemaField
+from llava_cot.models.endpoint.prompts import OPTION_FIELDS, PromptFormat, SchemaField, ThinkingForm
 
 ANY_FORMAT = "any"
 # The options of every request, unless the model refuses them.
@@ -26,6 +26,8 @@ class Capabilities:
     """What one model behind one address can do."""
 
     prefix: PromptFormat  # how the server continues the assistant's text
+    thinking: ThinkingForm  # how its replies give what the model thinks before it answers
+    thinking_prefix: PromptFormat  # how the server continues the thinking
     many: bool  # a request can have several samples
     stops: bool  # the reply includes or names the stop string at which it stopped
     top_logprobs: int  # how many tokens' log-probabilities it gives at each position (0: none)
@@ -45,6 +47,10 @@ class Capabilities:
     @property
     def continues_prefix(self) -> bool:
         return self.prefix != "none"
+
+    @property
+    def continues_thinking(self) -> bool:
+        return self.thinking_prefix != "none"
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -77,6 +83,13 @@ _IN_WORDS: dict[PromptFormat, str] = {
 }
 
 
+_THINKING: dict[ThinkingForm, str] = {
+    "apart": "in a field of its own",
+    "inline": "in the text",
+    "none": "none seen",
+}
+
+
 def describe(found: Capabilities) -> dict[str, str]:
     """What a server can do, in words."""
     stops = "included or named" if found.stops else "neither included nor named: samples are cut here"
@@ -84,6 +97,7 @@ def describe(found: Capabilities) -> dict[str, str]:
     logprobs = f"of the {top} likeliest tokens" if top else "none: no judge logits or likelihood"
     return {
         "assistant's text": _IN_WORDS[found.prefix],
+        "thinking": _THINKING[found.thinking] + _continued(found),
         "samples": "several per request" if found.many else "one per request",
         "stop strings": stops,
         "log-probabilities": logprobs,
@@ -92,6 +106,12 @@ def describe(found: Capabilities) -> dict[str, str]:
         "JSON schema": "not enforced: no method msg" if schema == "none" else f"enforced ({schema})",
         "sampling options": _options(found),
     }
+
+
+def _continued(found: Capabilities) -> str:
+    if found.thinking == "none":
+        return ""
+    return ", continued" if found.continues_thinking else ", not continued: searched as whole answers"
 
 
 def _options(found: Capabilities) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from llava_cot.models.endpoint.config import Price, Provider
 from llava_cot.models.endpoint.http import ATTEMPTS, HttpClient
 from llava_cot.models.endpoint.probe import find_capabilities
 from llava_cot.models.endpoint.prompts import (
+    PromptFormat,
     constraint_fields,
     encode_images,
     estimate_tokens,
@@ -37,6 +39,7 @@ from llava_cot.models.endpoint.prompts import (
 from llava_cot.models.endpoint.replies import (
     KEEP_STOP,
     StreamedReply,
+    Thinking,
     check_reply,
     continuations,
     scores,
@@ -78,6 +81,8 @@ class EndpointModel:
         attempts: int = ATTEMPTS,
     ) -> None:
         self.url = provider.url
+        # What was found out is saved for each set of arguments: a model that thinks may be told not to.
+        self._saved_as = " ".join([provider.url, *map(json.dumps, provider.template_fields.values())])
         self._provider = provider
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._http = HttpClient(provider, provider.url, attempts)
@@ -90,9 +95,9 @@ class EndpointModel:
         if name is None:
             hint = "give --model-name, and the address that ends before /chat/completions"
             name, owner = await self._http.only_model("/models", hint)
-        known = None if fresh else load(self.url, name)
+        known = None if fresh else load(self._saved_as, name)
         if known is None:
-            named = {"model": name}
+            named = {"model": name, **self._provider.template_fields}
 
             async def send(fields: Json, probed: Collection[str], attempts: int | None) -> Json:
                 return await self._http.post(
@@ -102,7 +107,7 @@ class EndpointModel:
 
             known, certain = await find_capabilities(send, owner or await self._owner(name))
             if certain:
-                save(self.url, name, known)
+                save(self._saved_as, name, known)
         if self._provider.prefix is not None:
             known = replace(known, prefix=self._provider.prefix)
         if self._provider.option_fields is not None:
@@ -142,6 +147,13 @@ class EndpointModel:
     def continues_prefix(self) -> bool:
         return self.capabilities.continues_prefix
 
+    @property
+    def continues_thinking(self) -> bool:
+        return self.capabilities.continues_thinking
+
+    def thinks(self, fmt: StageFormat) -> bool | None:
+        return self.capabilities.thinking != "none" or None
+
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         found = self.capabilities.writes_stages(fmt)
         return (is_published(self._model) or None) if found is None else found
@@ -150,9 +162,9 @@ class EndpointModel:
         """Save whether the model writes these stages by itself, with what the server can do."""
         stages = self.capabilities.stages | {" ".join(fmt.opening_tags): trained}
         self.capabilities = replace(self.capabilities, stages=stages)
-        known = load(self.url, self._model)
+        known = load(self._saved_as, self._model)
         if known is not None:  # without the settings of endpoints.yaml
-            save(self.url, self._model, replace(known, stages=known.stages | stages))
+            save(self._saved_as, self._model, replace(known, stages=known.stages | stages))
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
@@ -178,8 +190,8 @@ class EndpointModel:
     async def _body(self, prompt: Prompt, sampling: Sampling) -> Json:
         side = self._provider.image_side
         await encode_images(prompt, side)
-        turns, extra = messages(prompt, self.capabilities.prefix, sampling.stop, side)
-        body: Json = {"model": self._model, "messages": turns, **extra}
+        turns, extra = messages(prompt, self._way(prompt), sampling.stop, side)
+        body: Json = {"model": self._model, "messages": turns, **self._provider.template_fields, **extra}
         body[self.capabilities.limit] = sampling.max_tokens
         if "temperature" in self.capabilities.randomness:
             body["temperature"] = sampling.temperature
@@ -194,6 +206,10 @@ class EndpointModel:
             body |= constraint_fields(sampling.constraint, self.capabilities.json_schema)
         return body
 
+    def _way(self, prompt: Prompt) -> PromptFormat:
+        found = self.capabilities
+        return found.prefix if prompt.thinking is None else found.thinking_prefix
+
     async def _request(
         self, prompt: Prompt, sampling: Sampling, body: Json, number: int, n: int
     ) -> list[Continuation]:
@@ -207,14 +223,15 @@ class EndpointModel:
         self, prompt: Prompt, sampling: Sampling, body: Json, stream: OnText
     ) -> list[Continuation]:
         """Sample 0, streamed as it arrives, or sent at its end where it may repeat the prefix."""
-        if prompt.prefix and self.capabilities.prefix == "none":
+        if prompt.prefix and self._way(prompt) == "none":
             samples = await self._request(prompt, sampling, body, 0, 1)
             for sample in samples:
                 stream(sample.text)
             return samples
         body = body | self._seed(sampling.seed, sampling.first)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        reply = StreamedReply(sampling.stop, stream, self._http.secret)
+        thinking = Thinking.of(prompt, self.capabilities.thinking)
+        reply = StreamedReply(sampling.stop, stream, self._http.secret, thinking)
         tokens = estimate_tokens(prompt, sampling.max_tokens)
         await self._http.stream(_CHAT, body, tokens, reply.restart, lambda: self._check(1, reply.reply))
         [sample] = self._read(reply.reply, prompt, sampling)
@@ -238,8 +255,9 @@ class EndpointModel:
             reply,
             sampling.stop,
             self.price,
-            lambda text: joined(prompt.prefix, text, self.capabilities.prefix),
+            lambda text: joined(prompt.prefix, text, self._way(prompt)),
             self._http.secret.hide,
+            Thinking.of(prompt, self.capabilities.thinking),
         )
 
     def _seed(self, seed: int, number: int) -> Json:

@@ -6,6 +6,7 @@ The file names the environment variables that hold the keys; it never holds a ke
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,9 +44,19 @@ class Provider(_Frozen):
     tokens_per_minute: int | None = Field(default=None, ge=1)
     seconds: float = Field(default=600.0, gt=0)  # longest wait for a whole reply
     image_side: int | None = Field(default=None, ge=1)  # most pixels of an image's longer side
+    chat_template_kwargs: dict[str, Any] = {}  # further arguments of the chat template (vLLM, SGLang)
     # These two replace what would be found out by requests (`Capabilities`).
     prefix: PromptFormat | None = None
     option_fields: tuple[_OptionField, ...] | None = None
+
+    def with_template_kwargs(self, given: Mapping[str, Any]) -> Provider:
+        """The same with these arguments of the chat template over its own."""
+        return self.model_copy(update={"chat_template_kwargs": self.chat_template_kwargs | dict(given)})
+
+    @property
+    def template_fields(self) -> dict[str, Any]:
+        """The fields of every request for the chat template."""
+        return {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
 
 
 class Price(_Frozen):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
+from llava_cot.core.stages import THINKING
 from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable, ServerRefusal
 from llava_cot.models.base import Constraint, Prompt
 from llava_cot.models.endpoint.capabilities import ANY_FORMAT, Capabilities
@@ -14,10 +15,11 @@ from llava_cot.models.endpoint.prompts import (
     OPTION_FIELDS,
     PromptFormat,
     SchemaField,
+    ThinkingForm,
     constraint_fields,
     messages,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, named_stop, text_of
+from llava_cot.models.endpoint.replies import KEEP_STOP, Thinking, named_stop, text_of, thought_of
 from llava_cot.models.endpoint.reply_types import Json
 
 # Sends the fields of a chat completion and returns the reply, which has choices. The second argument names
@@ -29,6 +31,8 @@ Send = Callable[[Json, Collection[str], int | None], Awaitable[Json]]
 _BEGUN, _REST = "amber birch cedar", "delta ember fern"
 _LINE = Prompt.of(f"Copy this line and write nothing else: {_BEGUN} {_REST}")
 _BEGUN_LINE = Prompt(_LINE.messages, _BEGUN)
+_TAGS = THINKING.pairs[0]
+_BEGUN_THOUGHT = Prompt(_LINE.messages, f"The line is: {_BEGUN}", thinking=_TAGS)
 _STOP = "ember"
 _TOKENS = 16
 _REASONING_TOKENS = 2048  # where the model reasons before it writes the line
@@ -73,8 +77,11 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
     Raises:
         ModelError: A plain question is not answered.
     """
-    probe = _Probe(send, owner, *await _base(send))
+    base, limit, reply = await _base(send)
+    probe = _Probe(send, owner, base, limit)
+    thinking = _thinking_form(reply)
     randomness = await probe.randomness()
+    thinking_prefix = await probe.thinking_prefix(thinking)
     prefix, many, stops, (top, choice_tokens), schema, options = await asyncio.gather(
         probe.prefix(),
         probe.many(),
@@ -85,6 +92,8 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
     )
     found = Capabilities(
         prefix=prefix,
+        thinking=thinking,
+        thinking_prefix=thinking_prefix,
         many=many,
         stops=stops,
         top_logprobs=top,
@@ -99,8 +108,8 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
     return found, probe.certain
 
 
-async def _base(send: Send) -> tuple[Json, str]:
-    """Fields of a plain question that the server takes, and which of them is the token limit.
+async def _base(send: Send) -> tuple[Json, str, Json]:
+    """Fields of a plain question that the server takes, which of them is the token limit, and the reply.
 
     OpenAI's newer models need the second limit. A model that reasons first needs more tokens than the line
     has: with few, it is refused, or ends before the line.
@@ -123,9 +132,9 @@ async def _base(send: Send) -> tuple[Json, str]:
                 if tokens == _TOKENS and _is_cut(reply):
                     larger = question | {limit: _REASONING_TOKENS}
                     with suppress(ModelError):
-                        if not _is_cut(await send(larger, base.keys(), _ATTEMPTS)):
-                            base[limit] = _REASONING_TOKENS
-                return base, limit
+                        if not _is_cut(longer := await send(larger, base.keys(), _ATTEMPTS)):
+                            base[limit], reply = _REASONING_TOKENS, longer
+                return base, limit, reply
     assert first is not None
     raise first
 
@@ -134,6 +143,15 @@ def _is_cut(reply: Json) -> bool:
     """Whether the token limit ended the reply to a plain question before the line was there."""
     [choice, *_] = _choices(reply)
     return choice.get("finish_reason") == "length" and _REST.split()[0] not in text_of(choice)
+
+
+def _thinking_form(reply: Json) -> ThinkingForm:
+    """How a reply gives what the model thought before the line."""
+    choice = _choices(reply)[0]
+    if thought_of(choice.get("message")):
+        return "apart"
+    text = text_of(choice)
+    return "inline" if text.lstrip().startswith(_TAGS[0]) or _TAGS[1] in text else "none"
 
 
 def _choices(reply: Json) -> list[Json]:
@@ -182,6 +200,18 @@ class _Probe:
                 return way
         return "none"
 
+    async def thinking_prefix(self, form: ThinkingForm) -> PromptFormat:
+        """How a thought is continued where it was begun, if the model has any."""
+        ways: tuple[PromptFormat, ...] = ("trailing", "continue")
+        if self._owner in _FORMATS:
+            ways = (_FORMATS[self._owner],)
+        for way in () if form == "none" or self._owner == _OURS else ways:
+            choices = await self._try(prompt=_BEGUN_THOUGHT, way=way)
+            thinking = Thinking(*_TAGS, form, "inside")
+            if choices and (thinking.text(choices[0]) or "").lstrip().startswith(_REST.split()[0]):
+                return way
+        return "none"
+
     async def many(self) -> bool:
         return len(await self._try({"n": 2}) or ()) == 2
 
@@ -190,7 +220,10 @@ class _Probe:
         if self._owner in _NAME_THE_STOP:
             return True
         choices = await self._try(KEEP_STOP | {"stop": [_STOP]}) or ()
-        return any(named_stop(c, (_STOP,)) or text_of(c).rstrip().endswith(_STOP) for c in choices)
+        ends = (thought_of(c.get("message")) + text_of(c) for c in choices)
+        return any(text.rstrip().endswith(_STOP) for text in ends) or any(
+            named_stop(c, (_STOP,)) for c in choices
+        )
 
     async def randomness(self) -> tuple[str, ...]:
         """The fields of temperature and top-p that are taken together: both, the first, or the second.

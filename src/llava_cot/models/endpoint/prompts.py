@@ -24,6 +24,8 @@ from llava_cot.errors import ImageError
 from llava_cot.models.base import OPTIONAL_SAMPLING, Constraint, Prompt, Sampling, optional_sampling
 
 PromptFormat = Literal["continue", "trailing", "none"]
+# Where a reply has the model's thinking: in a field that a reasoning parser fills, or in the text with tags.
+ThinkingForm = Literal["apart", "inline", "none"]
 # The field in which a server takes a JSON schema: OpenAI's, that of vLLM since 0.12, that of vLLM before.
 SchemaField = Literal["response_format", "structured_outputs", "guided_json", "none"]
 
@@ -58,7 +60,8 @@ def messages(
             for part in message.parts
         ]
         turns.append({"role": message.role, "content": parts if message.images else parts[0]["text"]})
-    answer = {"role": "assistant", "content": prompt.prefix}
+    opened = "" if prompt.thinking is None or not prompt.prefix else f"{prompt.thinking[0]}\n"
+    answer = {"role": "assistant", "content": opened + prompt.prefix.removeprefix("\n" if opened else "")}
     if way != "none":
         if not prompt.prefix:
             return turns, {}

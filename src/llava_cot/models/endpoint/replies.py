@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 from llava_cot.core.wording import plural
 from llava_cot.errors import ModelRefusal
-from llava_cot.models.base import Continuation, Finish, OnText
+from llava_cot.models.base import Continuation, Finish, OnText, Prompt
+from llava_cot.models.endpoint.prompts import ThinkingForm
 from llava_cot.models.endpoint.refusals import ServerError, read_error
 from llava_cot.models.endpoint.reply_types import Json, Secret, token_count, wrong_type
 
@@ -100,16 +103,19 @@ def continuations(
     price: Callable[[int, int], float | None],
     join: Callable[[str], str] = lambda text: text,
     hide: Callable[[str], str] = lambda text: text,
+    thinking: Thinking | None = None,
 ) -> list[Continuation]:
     """The samples of one reply.
 
     Each sample counts the whole prompt's tokens, as a local model does; the prompt's price is paid once and
     divided among them. Servers report the tokens of all samples of a reply as one sum: it is divided by the
     counts of log-probabilities, else by the lengths of the texts. `join` makes each text the continuation of
-    the prompt's prefix; `hide` takes the server's key out of it, which may have come in several parts.
+    the prompt's prefix; `hide` takes the server's key out of it, which may have come in several parts. With
+    `thinking`, a text begins with what the model thinks.
     """
     choices = sorted(reply["choices"], key=lambda choice: choice.get("index") or 0)
-    texts = [hide(text_of(choice)) for choice in choices]
+    read = text_of if thinking is None else partial(thinking.text, stops=stops)
+    texts = [hide(read(choice) or "") for choice in choices]
     logprobs = [_tokens(choice) for choice in choices]
     prompt_tokens = token_count(reply, "prompt_tokens") or 0
     total = token_count(reply, "completion_tokens")
@@ -137,6 +143,66 @@ def continuations(
 def text_of(choice: Json) -> str:
     message = choice.get("message")
     return _text(message.get("content")) if isinstance(message, dict) else ""
+
+
+def thought_of(message: Any) -> str:
+    """The thinking that a reasoning parser has taken out of a message's text."""
+    fields = message if isinstance(message, dict) else {}
+    texts = (fields.get(name) for name in ("reasoning", "reasoning_content"))
+    return next((text for text in texts if isinstance(text, str) and text), "")
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How the replies to a prompt with `thinking` become the text that the model wrote after the opening tag.
+
+    Attributes:
+        open: The opening tag.
+        close: The closing tag.
+        form: Whether the server has a reasoning parser.
+        place: Where the prompt's prefix ends: before the thinking, inside it, or after it.
+    """
+
+    open: str
+    close: str
+    form: ThinkingForm
+    place: Literal["before", "inside", "after"]
+
+    @classmethod
+    def of(cls, prompt: Prompt, form: ThinkingForm) -> Thinking | None:
+        if prompt.thinking is None:
+            return None
+        inside = "after" if prompt.thinking[1] in prompt.prefix else "inside"
+        return cls(*prompt.thinking, form, inside if prompt.prefix else "before")  # type: ignore[arg-type]
+
+    def text(self, choice: Json, stops: Sequence[str] = (), *, ended: bool = True) -> str | None:
+        """The text of a choice; None for one that is not complete, and may be thinking or an answer.
+
+        Parsers that look at the reply alone take an answer after a thought, or a thought that was continued,
+        for the other of the two.
+        """
+        message, named = choice.get("message"), named_stop(choice, stops)
+        thought, content = thought_of(message), text_of(choice)
+        if self.place == "after":
+            return thought + content
+        closing = self.close if named == self.close else ""
+        if thought:
+            # A parser takes the closing tag too where the reply was stopped at it.
+            complete = _finish_reason(choice) in _COMPLETE and self.close in stops
+            if complete and named is None and not any(thought.endswith(stop) for stop in stops):
+                closing = self.close
+            return thought + (self.close + content if content else closing)
+        if self.place == "inside":
+            return content + closing
+        plain = content.lstrip()
+        if plain.startswith(self.open):
+            return plain[len(self.open) :] + closing
+        if self.close in content or named or any(stop in content for stop in stops):
+            return content + closing
+        if self.form == "apart":
+            return self.close + content if content else ""
+        cut = _finish_reason(choice) not in (None, *_COMPLETE)
+        return content if cut and ended else self.close + content if ended else None
 
 
 def _text(content: Any) -> str:
@@ -255,14 +321,17 @@ class StreamedReply:
     streamed, so that nothing is streamed twice. `secret` is hidden also where it comes in several pieces.
     """
 
-    def __init__(self, stops: Sequence[str], on_text: OnText, secret: Secret) -> None:
-        self._stops, self._secret = stops, secret
+    def __init__(
+        self, stops: Sequence[str], on_text: OnText, secret: Secret, thinking: Thinking | None = None
+    ) -> None:
+        self._stops, self._secret, self._thinking = stops, secret, thinking
         self.send = StreamedText(on_text).send
         self.restart()
 
     def restart(self) -> Callable[[Json], None]:
         """Begin a new attempt. Returns the reader of its events."""
         self._pieces: list[str] = []
+        self._thoughts: list[str] = []
         self._length = self._looked = 0  # characters, and how many there were at the last look for stops
         self._tokens: list[Json] = []
         self._refusal = ""
@@ -286,21 +355,32 @@ class StreamedReply:
             if isinstance(delta, dict) and (piece := _text(delta.get("content"))):
                 self._pieces.append(piece)
                 self._length += len(piece)
+            if self._thinking is not None and (piece := thought_of(delta)):
+                self._thoughts.append(piece)
+                self._length += len(piece)
             self._tokens += _tokens(choice)
             self._choice |= {key: value for key, value in choice.items() if value is not None}
         # A look goes through the whole text: one that does not end is shown in larger and larger parts.
         if self._length - self._looked >= self._length // _LOOKS:
             self._looked = self._length
-            shown, _ = cut(self._secret.settled("".join(self._pieces)), self._stops, {})
-            self.send(shown.rstrip() if self._stops else shown)
+            text: str | None = "".join(self._pieces)
+            if self._thinking is not None:
+                message = {"content": text, "reasoning": "".join(self._thoughts)}
+                text = self._thinking.text({"message": message}, ended=False)
+            if text is not None:
+                shown, _ = cut(self._secret.settled(text), self._stops, {})
+                self.send(shown.rstrip() if self._stops else shown)
 
     @property
     def reply(self) -> Json:
         """The reply as it would have come in one piece. Without a reported usage, pieces are counted."""
-        usage = self._usage or {"completion_tokens": len(self._tokens) or len(self._pieces)}
+        usage = self._usage or {
+            "completion_tokens": len(self._tokens) or len(self._pieces) + len(self._thoughts)
+        }
         hide = self._secret.hide
         message = {
             "content": hide("".join(self._pieces)),
+            "reasoning": hide("".join(self._thoughts)),
             "refusal": hide(self._refusal),
             "tool_calls": self._tools,
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,14 +60,22 @@ class Encoded:
 class Encoder:
     """Encodes prompts for one checkpoint. May be used from any thread.
 
-    With `double_bos`, prompts begin with the token for the beginning of text twice.
+    With `double_bos`, prompts begin with the token for the beginning of text twice. `template_kwargs` are
+    further arguments of the chat template.
     """
 
-    def __init__(self, processor: Any, config: Any, double_bos: bool) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        config: Any,
+        double_bos: bool,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._double_bos = double_bos
         self._prefix_lm = config.model_type in PREFIX_LM
+        self._template_kwargs = dict(template_kwargs or {})
         self._image_mark = getattr(processor, "image_token", None) or ""
         sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
         ids = [getattr(source, name, None) for source, name in sources]
@@ -79,6 +87,7 @@ class Encoder:
         self._marks = frozenset(vocabulary[name] for name in self._spellings if name in vocabulary)
         self._plain = PlainText(self._tokenizer, self._spellings)
         self._lock = threading.RLock()
+        self._opened: dict[str, bool] = {}  # by tag
         self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
         self._heads: LRUCache[Any, Head] = LRUCache(256)
         self._tensors: LRUCache[Head, dict[str, Tensor]] = LRUCache(_TENSOR_BYTES, _bytes)
@@ -134,9 +143,20 @@ class Encoder:
 
     def prefix_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the assistant's text so far."""
-        if prompt.prefix_tokens is not None:
-            return prompt.prefix_tokens
-        return tuple(self._answer_ids(prompt.prefix)) if prompt.prefix else ()
+        ids = prompt.prefix_tokens
+        if ids is None:
+            ids = tuple(self._answer_ids(prompt.prefix)) if prompt.prefix else ()
+        if prompt.thinking is None or self.opens(prompt.thinking[0]):
+            return ids
+        return (*self._answer_ids(prompt.thinking[0]), *ids)
+
+    def opens(self, tag: str) -> bool:
+        """Whether the chat template begins an answer with this tag."""
+        with self._lock:
+            if tag not in self._opened:
+                text = self.render([Message("user", "What is it?")], generation_prompt=True)
+                self._opened[tag] = text.rstrip().endswith(tag)
+            return self._opened[tag]
 
     def option_ids(self, prefix: str, option: str) -> list[int]:
         """The ids of an option as in one text with the prefix, where the prefix keeps its own ids there."""
@@ -264,7 +284,10 @@ class Encoder:
         with self._lock, failing_with("the chat template cannot take the prompt"):
             text = render_bounded(
                 lambda: self._processor.apply_chat_template(
-                    turns, add_generation_prompt=generation_prompt, tokenize=False
+                    turns,
+                    add_generation_prompt=generation_prompt,
+                    tokenize=False,
+                    **self._template_kwargs,
                 )
             )
         if any(message.images and PLACE in message.text for message in messages):

@@ -6,7 +6,7 @@ Calls come from any number of event loops; each result goes back to the loop tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -73,6 +73,7 @@ class LocalModel:
         max_batch: int = 256,
         double_bos: bool = False,
         share: bool = True,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         memory = cache_bytes(cache_mb, max_batch)
         self.name = name or folder.resolve().name
@@ -92,7 +93,7 @@ class LocalModel:
         model, processor = checkpoint.model, checkpoint.processor
         self.context = checkpoint.context
         with failing_with(f"the files in {folder} cannot be used together"):
-            self._encoder = Encoder(processor, model.config, double_bos)
+            self._encoder = Encoder(processor, model.config, double_bos, chat_template_kwargs)
             self._ends = end_tokens(model.generation_config, model.config, processor.tokenizer)
         self._engine = Engine(network, self._encoder.head_tensors, memory or 0, max_batch, share)
         if memory is None:
@@ -118,6 +119,9 @@ class LocalModel:
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         return self._trained_on_stages
+
+    def thinks(self, fmt: StageFormat) -> bool | None:
+        return self._encoder.opens(fmt.opening_tags[0]) or None
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None
