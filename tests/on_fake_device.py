@@ -28,10 +28,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import reward_checkpoints
 import tiny
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from opening import noise
 from quantized import compressed, wide_llava
 from searches import NOISY, SEARCHES
@@ -40,6 +42,7 @@ from training import record
 
 from llava_cot import ask, open_model
 from llava_cot.models.base import Message, Prompt, Sampling
+from llava_cot.models.local import model as local
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.models.local.engine import Engine
 from llava_cot.models.registry import open_reward
@@ -60,7 +63,7 @@ def counting(decode: Callable[..., None]) -> Callable[..., None]:
     def counted(engine: Engine, batch: Any) -> None:
         before = fake_device.WAITS.total()
         decode(engine, batch)
-        if engine._network.device.type != "cpu":
+        if {device.type for device in engine._network.layout.devices} == {fake_device.DEVICE.type}:
             STEPS[fake_device.WAITS.total() - before] += 1
 
     return counted
@@ -134,6 +137,26 @@ def sampling(folder: Path, max_tokens: int = 12) -> str:
     return on_both(results)
 
 
+def divided(folder: Path) -> str:
+    """A model with a layer on another device, which here is the CPU, as accelerate divides it."""
+
+    def results(device: str) -> Any:
+        checkpoint = load_checkpoint(folder, device, "float32")
+        if device != "cpu":
+            layer = checkpoint.model.model.language_model.layers[1].to("cpu")
+            hook = AlignDevicesHook("cpu", io_same_device=True, skip_keys="past_key_values")
+            add_hook_to_module(layer, hook)
+            checkpoint.model.hf_device_map = {"first": fake_device.DEVICE, "second": "cuda:1"}
+        with (
+            patch.object(local, "load_checkpoint", lambda *_, **__: checkpoint),
+            closing(open_model(folder, device="cpu")) as model,
+        ):
+            assert len(set(model._engine._network.layout.devices)) == (1 if device == "cpu" else 2)  # type: ignore[attr-defined]
+            return [asyncio.run(trace(model, "stage-beam", "logits"))]
+
+    return on_both(results)
+
+
 def rewards(folder: Path) -> str:
     prompt = Prompt((Message("user", "How many?", (PICTURE,)),))
 
@@ -185,6 +208,7 @@ def main() -> None:
         **{one.name: (lambda one=one: sampling(one.save(folder / one.name), 5)) for one in swept},
         "in several files": lambda: sampling(wide),
         "compressed-tensors": lambda: sampling(compressed(wide, folder / "compressed")),
+        "divided": lambda: divided(made["llava"]),
         "alone": lambda: searches(made["llava"], usual, share=False),
         "methods": lambda: searches(made["mllama"], SEARCHES),
         "sampling": lambda: sampling(made["qwen3-vl"]),

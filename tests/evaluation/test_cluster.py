@@ -210,6 +210,22 @@ def test_shares(
     assert (found.workers, found.cpus, found.gpus, found.cache_mb) == expected
 
 
+@pytest.mark.parametrize(
+    ("machines", "workers", "device", "expected"),
+    [
+        ([machine(4)], None, "auto", "auto"),
+        ([machine(4), machine(4)], 2, "auto", "auto"),
+        ([machine(4)], 4, "auto", 512),
+        ([machine(8, 2)], None, "auto", "auto"),
+        ([machine(8, 2)], 4, "auto", 512),
+    ],
+)
+def test_what_is_free_is_for_a_worker_with_a_device_of_its_own(
+    machines: list[dict[str, Any]], workers: int | None, device: str, expected: object
+) -> None:
+    assert divide(machines, workers, "auto", device).cache_mb == expected
+
+
 def test_more_workers_than_cpus_are_refused() -> None:
     for machines, workers in (([machine(2)], 3), ([machine(2)], 0), ([], None)):
         with pytest.raises(ModelError, match="it needs a worker, and a CPU for each"):

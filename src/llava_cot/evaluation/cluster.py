@@ -30,6 +30,7 @@ LOCAL = "local"  # the address of a cluster that is started on this machine, and
 _TOKENS = "RAY_AUTH_MODE"  # Ray sends its token to a given address only if this is set
 _START_SECONDS = 900.0  # for the first worker: loading a large model from a slow disk takes minutes
 _POLL_SECONDS = 0.1
+_SHARED_MB = 2048  # for the caches of all workers of a machine, where they share it
 _ATTEMPTS = 3  # at a question whose worker dies: the question may be what kills it
 _NO_LIMITS = ImageLimits(max_bytes=2**40, max_pixels=2**40)  # pictures were checked where they were loaded
 
@@ -195,8 +196,15 @@ def divide(
         count,
         max(1, int(min(one["CPU"] for one in machines)) // per_machine),
         min(1.0, gpus / count),
-        cache_mb if gpus or cache_mb == "auto" else max(1, int(cache_mb) // per_machine),
+        _share_of(cache_mb, per_machine, gpus, count),
     )
+
+
+def _share_of(cache_mb: int | str, per_machine: int, gpus: int, workers: int) -> int | str:
+    """The caches of one worker. What is free ("auto") is for one with its GPU or its machine to itself."""
+    if cache_mb == "auto":
+        return "auto" if workers <= (gpus or workers // per_machine) else _SHARED_MB // per_machine
+    return cache_mb if gpus else max(1, int(cache_mb) // per_machine)
 
 
 def join(address: str) -> tuple[Any, bool]:

@@ -44,6 +44,7 @@ class CacheLayout:
     # of each tensor: layer, and 0 for keys, 1 for values, 2 for an indexer's keys
     planes: tuple[tuple[tuple[int, int], ...], ...]
     shapes: tuple[tuple[int, int], ...]  # of each tensor's planes: heads, width
+    devices: tuple[torch.device, ...]  # of each tensor: that of its layers
     cross: tuple[int, ...]  # the layers that attend to images
     states: tuple[StatePlace, ...]
     dtype: torch.dtype
@@ -118,8 +119,8 @@ class BatchCache:
     def _resize(self, rows: int, columns: int, held: tuple[int, int]) -> None:
         layout = self.layout
         kv = [
-            _zeros((len(p), rows, h, columns, w), layout.dtype, layout.device)
-            for p, (h, w) in zip(layout.planes, layout.shapes, strict=True)
+            _zeros((len(p), rows, h, columns, w), layout.dtype, device)
+            for p, (h, w), device in zip(layout.planes, layout.shapes, layout.devices, strict=True)
         ]
         for new, before in zip(kv, self._kv, strict=False):
             new[:, : held[0], :, : held[1]] = before[:, : held[0], :, : held[1]]
@@ -226,6 +227,8 @@ class BatchCache:
             plane[first:stop, :, columns - states.shape[2] : columns] = states
         else:
             rows, where = self._where
+            if rows.device != plane.device:
+                rows, where = rows.to(plane.device), where.to(plane.device)
             plane[rows, :, where] = states.transpose(1, 2)
         return plane[first:stop, :, :columns]
 

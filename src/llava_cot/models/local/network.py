@@ -105,18 +105,24 @@ class Network:
                 logits = self._run(cache, 1, input_ids=ids, position_ids=ids)
             if getattr(self._model.config.get_text_config(), "index_kpool", 1) > 1:
                 raise ModelError("its attention chooses groups of a batch's columns, which rows do not share")
-            planes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+            planes: dict[tuple[int, int, torch.device], list[tuple[int, int]]] = {}
             states = []
             for index, layer in enumerate(cache.layers):
                 if getattr(layer, "indexer_position_ids", None) is not None:
                     raise ModelError("its cache keeps the positions of tokens, which rows do not share")
                 for part, plane in enumerate(_planes(layer)):
-                    planes.setdefault((plane.shape[1], plane.shape[3]), []).append((index, part))
+                    key = (plane.shape[1], plane.shape[3], plane.device)
+                    planes.setdefault(key, []).append((index, part))
                 for kind in ("conv", "recurrent"):
                     for number, state in getattr(layer, f"{kind}_states", {}).items():
                         if state is not None:
                             place = StatePlace(index, kind, number, tuple(state.shape[1:]), state.dtype)
                             states.append(place)
+            devices = tuple(device for _, _, device in planes)
+            if len(set(devices)) > 1 and (cross or states):
+                raise ModelError(
+                    "layers that attend to images or keep states cannot be on several devices that compute"
+                )
             with torch.inference_mode():
                 self.by_length = self._goes_by_length(cache, ids, cross)
         except Exception as error:
@@ -125,7 +131,8 @@ class Network:
         self.vocabulary: int = logits.shape[-1]
         layers = max(len(cache.layers), max(cross, default=-1) + 1)
         places = tuple(map(tuple, planes.values()))
-        return CacheLayout(layers, places, tuple(planes), cross, tuple(states), self.dtype, self.device)
+        shapes = tuple((heads, width) for heads, width, _ in planes)
+        return CacheLayout(layers, places, shapes, devices, cross, tuple(states), self.dtype, self.device)
 
     def _goes_by_length(self, first: Any, ids: Tensor, cross: tuple[int, ...]) -> bool:
         """Whether results depend on the length of the cache, for a cache that holds one token."""
