@@ -199,7 +199,7 @@ def training(folder: Path, data: Path) -> str:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    made = {kind: tiny.make(kind, folder / kind) for kind in tiny.KINDS}
+    made = {kind: tiny.make(kind, folder / kind) for kind in ("mllama", "llava", "qwen3-vl")}
     wide = wide_llava(folder / "wide")
     swept = [one for one in chosen() if not one.missing and not one.refused]
     usual = [("stage-beam", "logits")]

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from opening import Tiny, noise, open_folder
-from sweep.parts import widen
-from sweep.registry import TYPES
+from sweep.registry import all_types
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -102,12 +101,7 @@ def with_graphs(opened: Tiny) -> LocalModel:
 
 
 def open_swept(name: str, folder: Path) -> Tiny:
-    torch.manual_seed(0)
-    network, processor = TYPES[name].make()
-    widen(network)
-    network.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return open_folder(folder)
+    return open_folder(all_types()[name].save(folder))
 
 
 # Image features in layers of their own, shifted positions, plain, windows, states.

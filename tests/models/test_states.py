@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import torch
 from opening import Tiny, noise, open_folder
-from sweep.parts import widen
-from sweep.registry import TYPES
+from sweep.registry import all_types
 
 from llava_cot.models.base import Message, Prompt, Sampling
 from llava_cot.models.local.model import LocalModel
@@ -25,13 +23,7 @@ def about(picture: int, question: str = QUESTIONS[0]) -> tuple[Message, ...]:
 
 @pytest.fixture(scope="module")
 def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    folder = tmp_path_factory.mktemp("qwen3_5")
-    torch.manual_seed(0)
-    model, processor = TYPES["qwen3_5"].make()
-    widen(model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    opened = open_folder(folder)
+    opened = open_folder(all_types()["qwen3_5"].save(tmp_path_factory.mktemp("qwen3_5")))
     yield opened
     opened.model.close()
     opened.alone.close()
