@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 from sweep.parts import widen
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -26,6 +28,32 @@ def wide_llava(folder: Path) -> Path:
     widen(network)
     network.save_pretrained(folder, max_shard_size="300KB")
     narrow.processor.save_pretrained(folder)
+    return folder
+
+
+def fp8(base: Path, folder: Path) -> Path:
+    """A checkpoint with its weights of text in 8-bit floating point, with a scale for each block."""
+    shutil.copytree(base, folder)
+    weights: dict[str, torch.Tensor] = {}
+    for file in folder.glob("model*.safetensors"):
+        weights |= load_file(file)
+        file.unlink()
+    (folder / "model.safetensors.index.json").unlink()
+    for name, weight in list(weights.items()):
+        if name.endswith("proj.weight") and "vision" not in name:
+            scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
+            weights[name] = (weight / scale).to(torch.float8_e4m3fn)
+            blocks = [-(-side // 64) for side in weight.shape]
+            weights[f"{name}_scale_inv"] = scale.expand(blocks).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    raw = json.loads((folder / "config.json").read_text())
+    raw["quantization_config"] = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [64, 64],
+        "modules_to_not_convert": ["vision_tower", "multi_modal_projector", "lm_head"],
+    }
+    (folder / "config.json").write_text(json.dumps(raw))
     return folder
 
 

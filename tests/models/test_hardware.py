@@ -13,7 +13,7 @@ import pytest
 import reward_checkpoints
 import torch
 from opening import Tiny, noise, open_folder
-from quantized import compressed, wide_llava
+from quantized import compressed, fp8, wide_llava
 from transformers import AutoModelForImageTextToText
 from transformers.integrations import accelerate as integration
 
@@ -76,6 +76,16 @@ async def test_a_checkpoint_of_compressed_tensors_is_opened(wide: Tiny, tmp_path
     pytest.importorskip("compressed_tensors")
     with closing(LocalModel(compressed(wide.folder, tmp_path), device="cpu")) as model:
         assert await tokens(model) == generated(model._engine._network._model, wide)
+
+
+async def test_a_checkpoint_in_fp8_is_converted(wide: Tiny, tmp_path: Path) -> None:
+    with closing(LocalModel(fp8(wide.folder, tmp_path / "fp8"), device="cpu")) as model:
+        network = model._engine._network._model
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+        weight = network.model.language_model.layers[0].mlp.down_proj.weight
+        own = wide.network.model.language_model.layers[0].mlp.down_proj.weight
+        assert 0 < (weight - own).abs().max() < own.abs().max() / 16
+        assert await tokens(model) == generated(network, wide)
 
 
 async def test_adapters_stay_beside_quantized_weights(wide: Tiny, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers.generation.logits_process import (
 )
 
 from llava_cot.models.base import Sampling
+from llava_cot.models.local import sampler
 from llava_cot.models.local.sampler import SeenTokens, Uniforms, draw
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0, 0.5], [0.0, 0.0, 5.0, 1.0, 1.0]])
@@ -63,6 +64,29 @@ def test_rows_with_other_settings_change_nothing() -> None:
     together, _ = draw(logits, options, uniforms)
     alone = [draw(logits[i : i + 1], options[i : i + 1], uniforms[i : i + 1])[0][0] for i in range(40)]
     assert together == alone
+
+
+def test_rounds_that_each_wait_for_the_device_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(20, 3000, generator=torch.Generator().manual_seed(6)) * 3
+    options = [
+        Sampling([0.0, 0.6, 2.0][i % 3], [0.5, 0.9, 1.0, 0.95][i % 4], top_k=[0, 50][i % 2], min_p=p)
+        for i, p in enumerate([0.0, 0.01] * 10)
+    ]
+    expected = draw(logits, options, [i / 20 for i in range(20)])
+    monkeypatch.setattr(sampler, "_rounds", lambda options, logits: [[8], [64], [logits.shape[-1]]])
+    assert draw(logits, options, [i / 20 for i in range(20)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ([Sampling(0.6, 0.9), Sampling(0)], [[1024], [5000]]),
+        ([Sampling(1.0, 1.0), Sampling(0.6, 0.9)], [[5000]]),
+        ([Sampling(1.0, 1.0, top_k=5), Sampling(0, 1.0)], [[1024], [5000]]),
+    ],
+)
+def test_the_rounds_of_a_device(options: list[Sampling], rounds: list[list[int]]) -> None:
+    assert sampler._rounds(options, torch.empty(2, 5000, device="meta")) == rounds
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])

@@ -86,7 +86,7 @@ def read_quantization(folder: Any, raw: Any) -> dict[str, Any]:
             f"pip install {' '.join(missing)}"
         )
     taken = {key: _data(raw[key]) for key in method.fields if key in raw}
-    # The kernels for FP8 are code from the hub: its weights are converted to bfloat16 while they are loaded.
+    # The kernels for FP8 are code from the hub: its weights are converted while they are loaded.
     more = {"dequantize": True} if name == "fp8" else {}
     return {"quant_method": name, **taken, **more}
 

@@ -90,12 +90,16 @@ def draw(
         logits = logits.index_copy(0, rows, logits[rows].masked_fill(~allowed[1], -torch.inf))
     if seen is not None:
         logits = _penalized(logits, options, seen)
-    for counts in _rounds(options, logits):
+    rounds = _rounds(options, logits)
+    for counts in rounds:
         tokens, settled = _choose(logits, options, uniforms, counts)
         chosen = logprobs.gather(1, tokens[:, None])[:, 0]
         # One transfer from the device: float32 holds every token id below 2^24 exactly.
-        ids, values, enough = torch.stack((tokens.float(), chosen, settled.float())).tolist()
-        if all(enough):
+        parts = [tokens.float(), chosen]
+        if settled is not None and counts is not rounds[-1]:
+            parts.append(settled.float())
+        ids, values, *enough = torch.stack(parts).tolist()
+        if not enough or all(enough[0]):
             break
     return [int(token) for token in ids], values
 
@@ -115,12 +119,11 @@ def _rounds(options: Sequence[Sampling], logits: Tensor) -> list[list[int]]:
 
 def _choose(
     logits: Tensor, options: Sequence[Sampling], uniforms: Sequence[float], counts: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """A token per row, and whether the row is settled: it would be the same with more tokens sorted."""
+) -> tuple[Tensor, Tensor | None]:
+    """A token per row, and whether it would be the same with more tokens sorted; None if all would."""
     temperatures = [one.temperature for one in options]
     if not any(temperatures):
-        best = logits.argmax(-1)
-        return best, torch.ones_like(best)
+        return logits.argmax(-1), None
     tokens, settled = _sample(logits, options, uniforms, counts)
     if all(temperatures):
         return tokens, settled
