@@ -10,7 +10,14 @@ from PIL import Image
 from llava_cot.core.question import load_image
 from llava_cot.models.base import Prompt
 from llava_cot.models.endpoint.prompts import data_url, joined, messages
-from llava_cot.models.endpoint.replies import StreamedReply, continuations, cut, scores
+from llava_cot.models.endpoint.replies import (
+    StreamedReply,
+    check_reply,
+    continuations,
+    cut,
+    scores,
+    thought_of,
+)
 from llava_cot.models.endpoint.reply_types import Secret
 
 STOPS = ("</A>", ". ")
@@ -125,3 +132,11 @@ def test_pictures_are_resized_to_the_limit_and_no_further() -> None:
     assert size(40, 20, 10) == ("PNG", (10, 5))
     assert size(4000, 2, 100) == ("PNG", (100, 1))
     assert size(1200, 1000, None) == ("JPEG", (1200, 1000))
+
+
+def test_thinking_is_read_from_either_field_and_only_from_text() -> None:
+    for name in ("reasoning", "reasoning_content"):
+        assert thought_of({"content": "2", name: "1 and 1"}) == "1 and 1"
+    odd = {"message": {"content": "2", "reasoning": {"effort": "low"}, "reasoning_content": None}}
+    assert thought_of(odd["message"]) == "" and thought_of(None) == ""
+    check_reply({"choices": [odd]}, 1)

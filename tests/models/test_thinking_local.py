@@ -9,7 +9,7 @@ from opening import Tiny, noise
 
 from llava_cot import open_model
 from llava_cot.core.question import Question
-from llava_cot.core.stages import THINKING, Stage, StageFormat, validate
+from llava_cot.core.stages import THINKING, Stage, StageFormat, make_format, validate
 from llava_cot.models.base import Message, Prompt, Sampling
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.models.local.model import LocalModel
@@ -102,3 +102,23 @@ def test_arguments_of_the_chat_template(thinker: Tiny) -> None:
         assert plain.count_tokens(prompt) > thinker.model.count_tokens(prompt)
     finally:
         plain.close()
+
+
+async def test_prompted_stages_and_judges_come_after_an_empty_thought(
+    thinker: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[Prompt] = []
+    sample = thinker.model.sample
+
+    async def noted(prompt: Prompt, *rest: object) -> object:
+        prompts.append(prompt)
+        return await sample(prompt, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(thinker.model, "sample", noted)
+    trace = await ask(
+        thinker.model, None, Question("How many?"), fmt=make_format("look,say"), stages="prompted",
+        sampling=Sampling(max_tokens=4),
+    )  # fmt: skip
+    assert trace.staging == "prompted" and trace.verdicts
+    assert prompts and all(prompt.prefix.startswith("\n</think>\n\n") for prompt in prompts)
+    assert all(prompt.thinking == ("<think>", "</think>") for prompt in prompts)

@@ -146,7 +146,10 @@ def text_of(choice: Json) -> str:
 
 
 def thought_of(message: Any) -> str:
-    """The thinking that a reasoning parser has taken out of a message's text."""
+    """The thinking that a reasoning parser has taken out of a message's text.
+
+    vLLM's name since 0.12, and that of most others. Values of other types are something else.
+    """
     fields = message if isinstance(message, dict) else {}
     texts = (fields.get(name) for name in ("reasoning", "reasoning_content"))
     return next((text for text in texts if isinstance(text, str) and text), "")

@@ -55,9 +55,6 @@ class _Logprobs(_Fields):
 class _Message(_Fields):
     content: _Text | list[Any] | None = None
     refusal: _Text | None = None
-    # What a reasoning parser takes out of the text: vLLM's name since 0.12, and that of others.
-    reasoning: _Text | None = None
-    reasoning_content: _Text | None = None
 
 
 class _Choice(_Fields):
