@@ -66,6 +66,8 @@ _ABLE = Capabilities(
     option_fields=(),
     randomness=("temperature", "top_p"),
     stages={},
+    thinking="none",
+    thinking_prefix="none",
 )
 _SIDES = (0, 96, 192)  # of the pictures, in pixels; 0 is no picture
 _FILES = ("train.jsonl", "rejects.jsonl")

@@ -56,6 +56,8 @@ _ABLE = Capabilities(
     option_fields=(),
     randomness=("temperature", "top_p"),
     stages={},
+    thinking="none",
+    thinking_prefix="none",
 )
 _STALL = 20.0  # seconds that the model waits for a reply
 _SIDE = 336
