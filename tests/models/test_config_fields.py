@@ -151,6 +151,7 @@ def test_a_network_without_layers(copy: Path, number: int) -> None:
     "change",
     [
         {"max_image_tiles": 10**6},  # all ways to arrange them are tried
+        {"dynamic_hd": 10**6},
         {"size": {"height": 10**5, "width": 10**5}},
         {"image_grid_pinpoints": [[336, 10**6]]},
     ],

@@ -98,3 +98,17 @@ def qwen3_omni_moe_thinker() -> tuple[Any, Any]:
     )
     model = t.Qwen3OmniMoeThinkerForConditionalGeneration(config)
     return model, _processor(t.Qwen3OmniMoeProcessor, found, 8)
+
+
+@tiny_type("qwen2_5_omni", family="Qwen2.5-Omni", needs=("torchvision",))
+def qwen2_5_omni() -> tuple[Any, Any]:
+    thinker, processor = qwen2_5_omni_thinker()
+    config = t.Qwen2_5OmniConfig(thinker_config=thinker.config.to_dict(), enable_audio_output=False)
+    return t.Qwen2_5OmniForConditionalGeneration(config), processor
+
+
+@tiny_type("qwen3_omni_moe", family="Qwen3-Omni", needs=("torchvision",))
+def qwen3_omni_moe() -> tuple[Any, Any]:
+    thinker, processor = qwen3_omni_moe_thinker()
+    config = t.Qwen3OmniMoeConfig(thinker_config=thinker.config.to_dict(), enable_audio_output=False)
+    return t.Qwen3OmniMoeForConditionalGeneration(config), processor

@@ -179,3 +179,48 @@ def glm_ocr() -> tuple[Any, Any]:
     images = glm_images(t.Glm46VImageProcessorPil)
     processor = without_video(t.Glm46VProcessor)(images, found, chat_template=GLM)
     return t.GlmOcrForConditionalGeneration(glm_config(t.GlmOcrConfig, found)), processor
+
+
+@tiny_type("phi4_multimodal", family="Phi-4-multimodal", needs=("torchvision",))
+def phi4_multimodal() -> tuple[Any, Any]:
+    found = tokenizer(
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|end|>",
+        bos="<|endoftext|>",
+        eos="<|endoftext|>",
+        pad="<|endoftext|>",
+        image_token="<|endoftext10|>",
+        audio_token="<|endoftext11|>",
+    )
+    said = template(
+        system="<|system|>{}<|end|>",
+        user="<|user|>{}<|end|>",
+        assistant="<|assistant|>{}<|end|>",
+        answer="<|assistant|>",
+        image="<|endoftext10|>",
+    )
+    # Its processor knows the number of tokens for the published size alone.
+    images = t.Phi4MultimodalImageProcessor(dynamic_hd=4)
+    sounds = t.Phi4MultimodalFeatureExtractor()
+    processor = t.Phi4MultimodalProcessor(images, sounds, found, chat_template=said)
+    vision = vision_size(
+        image_size=448, patch_size=14, num_hidden_layers=3, image_token_id=found.image_token_id
+    )
+    sound = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_blocks": 2,
+        "num_attention_heads": 2,
+        "ext_pw_out_channel": 16,
+        "depthwise_separable_out_channel": 16,
+        "nemo_conv_channels": 8,
+        "audio_token_id": found.audio_token_id,
+    }
+    ends = [found.eos_token_id, found.convert_tokens_to_ids("<|end|>")]
+    text = text_size(found, eos_token_id=ends, max_position_embeddings=2048)
+    config = t.Phi4MultimodalConfig(
+        **text, original_max_position_embeddings=2048, vision_config=vision, audio_config=sound
+    )
+    return t.Phi4MultimodalForCausalLM(config), processor

@@ -20,6 +20,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoProcessor,
@@ -27,7 +28,6 @@ from transformers import (
     GenerationMixin,
     ProcessorMixin,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from llava_cot.core.files import check_regular
@@ -85,7 +85,7 @@ def load_checkpoint(
         own = trusted_class(folder)
     if own is None:
         config, processor = load_processor(folder)
-        model = load_weights(AutoModelForImageTextToText, folder, config, where)
+        model = load_weights(_auto_class(config), folder, config, where)
     else:
         with failing_with(f"the code of {folder} failed"), quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
@@ -103,12 +103,13 @@ def load_processor(folder: Path, *, quantized: bool = False) -> tuple[Any, Any]:
     With `quantized`, another engine loads its weights, which may be quantized in any way.
     """
     config = load_config(folder, quantized=quantized)
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    networks = _auto_class(config)._model_mapping
+    if type(config) not in networks:
         raise ModelError(
             f"{folder} holds a model ({config.model_type}) that does not answer about images in text"
         )
     if not quantized:
-        network: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+        network: Any = networks[type(config)]
         if config.is_encoder_decoder:
             raise ModelError(f"this engine cannot run {config.model_type}, an encoder and a decoder")
         if not issubclass(network, GenerationMixin):
@@ -119,6 +120,11 @@ def load_processor(folder: Path, *, quantized: bool = False) -> tuple[Any, Any]:
         return config, _processor(folder, config)
 
 
+def _auto_class(config: Any) -> Any:
+    """The auto class of transformers that loads a model for images and text."""
+    return AutoModelForCausalLM if config.model_type == "phi4_multimodal" else AutoModelForImageTextToText
+
+
 def load_config(folder: Path, *, quantized: bool = False) -> Any:
     """The configuration of a checkpoint that has its weights; `quantized` as above. Raises ModelError."""
     _check_files(folder)
@@ -127,6 +133,7 @@ def load_config(folder: Path, *, quantized: bool = False) -> Any:
         with quiet(), TemporaryDirectory() as clean:
             (Path(clean) / "config.json").write_text(json.dumps(taken), encoding="utf-8")
             config: Any = AutoConfig.from_pretrained(clean, local_files_only=True, trust_remote_code=False)
+            config = getattr(config, "thinker_config", config)  # the part of Qwen-Omni that writes text
             config.name_or_path = str(folder)
             return config
     except Exception as error:
@@ -251,6 +258,7 @@ def _processor(folder: Path, config: Any, *, trust_code: bool = False) -> Any:
             f"{folder} has no chat template; add the chat_template.jinja of an instruct checkpoint"
         )
     check_template(folder, template)
+    processor.chat_template = template  # Phi-4-multimodal's takes none of its own file
     return processor
 
 

@@ -51,7 +51,7 @@ _AT_LEAST_ONE = re.compile(
 )
 # Of a processor, which tries all arrangements of so many parts of a picture, and makes pictures of so many
 # pixels: what a model uses is far below.
-_PARTS = re.compile(r"^(max|min|num)_(image_)?(tiles|patches|crops|slice_nums)$")
+_PARTS = re.compile(r"^(max|min|num)_(image_)?(tiles|patches|crops|slice_nums)$|^dynamic_hd$")
 _MOST_PARTS, _LONGEST_SIDE = 4096, 20_000
 
 
