@@ -71,6 +71,8 @@ def serving(model: str, clients: int, cache_mb: int) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
+        if line.startswith("caches of "):
+            line = process.stderr.readline()
         found = re.search(r"http://\S+/v1", line)
         if found is None:
             raise SystemExit(f"the server did not start: {line}")

@@ -137,6 +137,8 @@ def running(
     try:
         assert process.stderr is not None
         line = process.stderr.readline().decode()
+        if line.startswith("caches of "):  # what fits into the memory of a local model
+            line = process.stderr.readline().decode()
         found = re.fullmatch(r"serving \S+ at (http://127\.0\.0\.1:\d+/v1)\n", line)
         assert found, line
         yield process, found[1]
