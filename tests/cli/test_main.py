@@ -145,6 +145,12 @@ def test_a_model_is_opened_as_asked(picture: str, monkeypatch: pytest.MonkeyPatc
     ]
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+def test_arguments_of_a_template_that_are_no_object(picture: str, text: str) -> None:
+    result = run("ask", picture, "How many?", "--chat-template-kwargs", text)
+    assert result.exit_code == 2 and "JSON object" in result.stderr and len(result.stderr) < 2000
+
+
 def test_json_is_one_object_of_the_promised_shape(model: Recorded, picture: str) -> None:
     result = run("ask", picture, "How many?", "--json")
     assert result.stderr == ""

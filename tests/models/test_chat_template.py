@@ -81,3 +81,24 @@ async def test_a_tokenizer_with_a_pattern_that_never_ends(copy: Path, pattern: s
         except ModelError as error:
             assert "\n" not in str(error)
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("name", ["messages", "add_generation_prompt", "tokenize", "chat_template", "self"])
+def test_arguments_that_the_prompt_decides(copy: Path, name: str) -> None:
+    with pytest.raises(ModelError, match=f"chat_template_kwargs has {name}, which the prompt decides"):
+        open_model(copy, chat_template_kwargs={name: False})
+
+
+def test_arguments_that_are_no_mapping(copy: Path) -> None:
+    with pytest.raises(ModelError, match="chat_template_kwargs is a list; give names with their values"):
+        open_model(copy, chat_template_kwargs=[1])  # type: ignore[arg-type]
+
+
+async def test_an_argument_that_the_template_does_not_read(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"enable_thinkin": True, "enable_thinking": False}
+    with closing(open_model(copy, chat_template_kwargs=given)) as model:
+        await model.sample(Prompt.of("How many?"), 1, Sampling(max_tokens=2))
+    [said] = caplog.messages
+    assert said == "the chat template does not read enable_thinkin, which has no effect"

@@ -177,6 +177,11 @@ def test_options_that_cannot_be(options: dict[str, str], words: str) -> None:
         open_model("mini", **options)  # type: ignore[arg-type]
 
 
+def test_matrices_that_cannot_be_multiplied_as_quantized(opened: Callable[[str], Tiny]) -> None:
+    with pytest.raises(ModelError, match="cannot run llava with these quantized weights: "):
+        open_model(opened("llava").folder, device="cpu", quantize="4bit")
+
+
 def test_hardware_is_for_the_local_engine() -> None:
     with pytest.raises(ModelError, match="--quantize is for checkpoints that the local engine runs, not for"):
         open_model("http://localhost:9/v1", quantize="4bit")

@@ -75,3 +75,13 @@ def test_the_kinds_of_layers_are_read_from_the_configuration() -> None:
     }
     with pytest.raises(ModelError, match=r"cannot run made: it has layers of the kind echo; .*vllm:FOLDER"):
         _windows(config(layer_types=["full_attention", "echo"]))
+
+
+@pytest.mark.parametrize("size", [0, -1, None])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")],
+)
+def test_a_window_that_no_layer_can_have(kind: str, field: str, size: int | None) -> None:
+    with pytest.raises(ModelError, match=f"layers of the kind {kind}, and its {field} is {size};"):
+        _windows(config(layer_types=["full_attention", kind], **{field: size}))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from llava_cot.core.wording import shortened
+
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
@@ -52,11 +54,12 @@ TrustRemoteCode = Annotated[
 def _json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise typer.BadParameter(
-            f"{text!r} is no JSON object; write one such as '{{\"enable_thinking\": false}}'"
+            f"{shortened(repr(text), 80)} is no JSON object; write one such as "
+            "'{\"enable_thinking\": false}'"
         )
     return found
 

@@ -6,10 +6,12 @@ The sandbox keeps them from the machine, and not from running for ever.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,19 @@ from jinja2 import Environment, TemplateSyntaxError
 
 from llava_cot.errors import ModelError
 
+_log = logging.getLogger(__name__)
+
 _SECONDS = 5.0  # the longest prompts take some milliseconds
 _LOOK = 0.05
 _MOST_BYTES = 2**30  # that the process may grow meanwhile
 _LARGEST = 10**6  # number in a template: larger ones would only multiply texts
 _NUMBERS = ("integer", "float")
 _MOST_CHARACTERS = 2**20
+# What the prompt decides, and what transformers makes of a template's text.
+_OURS = frozenset({
+    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "messages",
+    "processor_kwargs", "return_assistant_tokens_mask", "return_dict", "return_tensors", "self", "tokenize",
+})  # fmt: skip
 
 
 class _OutOfBounds(Exception):
@@ -42,6 +51,24 @@ def check_template(folder: Path, template: Any) -> None:
                     raise ModelError(
                         f"the chat template of {folder} computes with {value[:20]}: without a bound"
                     )
+
+
+def check_template_kwargs(given: object, template: str) -> dict[str, Any]:
+    """Those of a chat template's further arguments that it reads; of the others, a warning says so.
+
+    Raises ModelError for arguments that are not the user's to set.
+    """
+    if not isinstance(given, Mapping):
+        raise ModelError(f"chat_template_kwargs is a {type(given).__name__}; give names with their values")
+    if taken := sorted(_OURS & given.keys()):
+        raise ModelError(
+            f"chat_template_kwargs has {taken[0]}, which the prompt decides; give what the template itself "
+            "reads, such as enable_thinking"
+        )
+    read = {name: value for name, value in given.items() if re.search(rf"\b{re.escape(name)}\b", template)}
+    if unread := sorted(given.keys() - read.keys()):
+        _log.warning("the chat template does not read %s, which has no effect", ", ".join(unread))
+    return read
 
 
 def _size(number: str) -> float:

@@ -23,7 +23,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from llava_cot.core.question import PLACE, LoadedImage
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
-from llava_cot.models.local.chat_template import render_bounded
+from llava_cot.models.local.chat_template import check_template_kwargs, render_bounded
 from llava_cot.models.local.checkpoint import PREFIX_LM, failing_with
 from llava_cot.models.local.plain_text import MARK, PlainText
 
@@ -75,7 +75,11 @@ class Encoder:
         self._tokenizer = processor.tokenizer
         self._double_bos = double_bos
         self._prefix_lm = config.model_type in PREFIX_LM
-        self._template_kwargs = dict(template_kwargs or {})
+        template = (
+            getattr(processor, "chat_template", None),
+            getattr(self._tokenizer, "chat_template", None),
+        )
+        self._template_kwargs = check_template_kwargs(template_kwargs or {}, str(template))
         self._image_mark = getattr(processor, "image_token", None) or ""
         sources = ((processor, "image_token_id"), (config, "image_token_id"), (config, "image_token_index"))
         ids = [getattr(source, name, None) for source, name in sources]

@@ -24,7 +24,7 @@ from transformers.cache_utils import (
 )
 
 from llava_cot.errors import ModelError
-from llava_cot.models.local.checkpoint import PREFIX_LM
+from llava_cot.models.local.checkpoint import PREFIX_LM, first_sentence, quiet
 from llava_cot.models.local.devices import device_of, is_divided, send
 from llava_cot.models.local.encoding import Head
 from llava_cot.models.local.graphs import StepGraphs
@@ -98,10 +98,10 @@ class Network:
         return cache
 
     def _learn(self, cross: tuple[int, ...]) -> CacheLayout:
-        cache = self._new_cache()
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         try:
-            with torch.inference_mode():
+            cache = self._new_cache()
+            with torch.inference_mode(), quiet():
                 logits = self._run(cache, 1, input_ids=ids, position_ids=ids)
             if getattr(self._model.config.get_text_config(), "index_kpool", 1) > 1:
                 raise ModelError("its attention chooses groups of a batch's columns, which rows do not share")
@@ -127,7 +127,12 @@ class Network:
                 self.by_length = self._goes_by_length(cache, ids, cross)
         except Exception as error:
             kind = self._model.config.model_type
-            raise ModelError(f"this engine cannot run the architecture {kind}: {error}") from None
+            reason = first_sentence(error)
+            if getattr(self._model, "is_quantized", False):
+                raise ModelError(
+                    f"this engine cannot run {kind} with these quantized weights: {reason}"
+                ) from None
+            raise ModelError(f"this engine cannot run the architecture {kind}: {reason}") from None
         self.vocabulary: int = logits.shape[-1]
         layers = max(len(cache.layers), max(cross, default=-1) + 1)
         places = tuple(map(tuple, planes.values()))
@@ -327,6 +332,15 @@ def _windows(config: Any) -> dict[str, _Window | None]:
             f"this engine cannot run {config.model_type}: it has layers of the kind {strange[0]}; "
             "run it with vLLM (vllm:FOLDER) or a server"
         )
+    for kind, window, field in (
+        ("sliding_attention", sliding, "sliding_window"),
+        ("chunked_attention", chunked, "attention_chunk_size"),
+    ):
+        if kind in kinds and window.size < 1:
+            raise ModelError(
+                f"the checkpoint has layers of the kind {kind}, and its {field} is "
+                f"{getattr(text, field, None)}; use the config.json of the original"
+            )
     if set(kinds) == {"full_attention"}:
         return {"": _Window()}
     return {kind: window for kind, window in known.items() if kind in kinds or kind == "full_attention"} | (
