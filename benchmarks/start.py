@@ -3,7 +3,7 @@
     python benchmarks/start.py                     # mini
     python benchmarks/start.py FOLDER org/name     # other models, such as one on the hub that is in the cache
 
-The median of five runs of each model, in turns: one answer of 8 tokens without stages. In brackets the best.
+The median of seven runs of each model, in turns: one answer of 8 tokens without stages. In brackets the best.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-RUNS = 5
+RUNS = 7
 PICTURE = Path(__file__).parent.parent / "examples" / "scene.png"
 
 
