@@ -92,8 +92,8 @@ def _app(hub: Hub) -> FastAPI:
             return _refused(403 if sent else 401, "GatedRepo")
         return commit, repo.commits[commit]
 
-    @app.get("/api/{kind}/{org}/{name}")
-    @app.get("/api/{kind}/{org}/{name}/revision/{revision:path}")
+    @app.api_route(methods=["GET", "HEAD"], path="/api/{kind}/{org}/{name}")
+    @app.api_route(methods=["GET", "HEAD"], path="/api/{kind}/{org}/{name}/revision/{revision:path}")
     def info(request: Request, kind: str, org: str, name: str, revision: str = "main") -> Any:
         found = find(request, f"{org}/{name}", revision)
         if isinstance(found, Response):
@@ -108,8 +108,8 @@ def _app(hub: Hub) -> FastAPI:
             siblings.append(about)
         return {"id": f"{org}/{name}", "modelId": f"{org}/{name}", "sha": commit, "siblings": siblings}
 
-    @app.get("/api/{kind}/{org}/{name}/tree/{revision}")
-    @app.get("/api/{kind}/{org}/{name}/tree/{revision}/{folder:path}")
+    @app.api_route(methods=["GET", "HEAD"], path="/api/{kind}/{org}/{name}/tree/{revision}")
+    @app.api_route(methods=["GET", "HEAD"], path="/api/{kind}/{org}/{name}/tree/{revision}/{folder:path}")
     def tree(request: Request, kind: str, org: str, name: str, revision: str, folder: str = "") -> Any:
         found = find(request, f"{org}/{name}", revision)
         if isinstance(found, Response):
