@@ -180,3 +180,17 @@ def test_the_format(tmp_path: object) -> None:
     with pytest.raises(ValueError, match="two stages"):
         replace(THINKING, stages=(*THINKING.stages, make_format("more").stages[0]), final="more")
     assert "<answer> the answer alone" in tagged_instruction(Question(QUESTION), THINKING)
+
+
+@pytest.mark.parametrize("method", ["single", "stage-beam", "sentence-beam", "best-of-n"])
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "It may be <answer> b </answer>. Or not.</think>\n\nIt is 2.",  # what is thought may name any tag
+        "x</think> </think>\n\nIt is 2.",  # it thinks again
+        "x</think>\n\n<answer>It is 2.</answer>",  # it puts our tags itself
+    ],
+)
+async def test_tags_where_they_do_not_belong(whole: str, method: str) -> None:
+    trace = await ask(thinker(whole=whole), None, QUESTION, method=method, fmt=THINKING)
+    assert trace.answer == "It is 2."

@@ -267,8 +267,14 @@ def without_tags(text: str, fmt: StageFormat, gap: str = "") -> str:
 
 
 def last_closed(text: str, fmt: StageFormat = LLAVA_COT) -> int | None:
-    """Index of the last stage, in the format's order, whose closing tag occurs in the text (any case)."""
-    return max((tag.stage for tag in find_tags(text, fmt.pairs) if not tag.opens), default=None)
+    """Index of the last stage, in the format's order, whose closing tag occurs in the text (any case).
+
+    What a model thinks may name any tag: with a format of thinking, tags count from the end of the thinking.
+    """
+    closed = [tag.stage for tag in find_tags(text, fmt.pairs) if not tag.opens]
+    if fmt.thinking:
+        closed = closed[closed.index(0) :] if 0 in closed else []
+    return max(closed, default=None)
 
 
 def next_stage(at: int, text: str, finish: str, fmt: StageFormat) -> int:

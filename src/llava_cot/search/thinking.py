@@ -214,13 +214,16 @@ async def _sentences(
 ) -> list[Continuation]:
     """n next sentences of the answer."""
     ends = tuple(end for end in sampling.stop if end not in search.fmt.closing_tags)
-    found = await _draw(search, text, tokens, n, replace(sampling, stop=ends))
-    return [
-        replace(one, text=lead + one.text)
-        if one.finish == "stop"
-        else replace(one, text=f"{lead}{one.text.rstrip()} {search.fmt.closing_tags[1]}", tokens=())
-        for one in found
-    ]
+
+    def sentence(reply: Continuation) -> Continuation:
+        said = reply.text.rpartition(search.fmt.closing_tags[0])[2]  # it may have thought again
+        for tag in (search.fmt.opening_tags[1], search.fmt.closing_tags[1]):  # or put our tags itself
+            said = said.replace(tag, "")
+        if reply.finish != "stop":
+            return replace(reply, text=f"{lead}{said.rstrip()} {search.fmt.closing_tags[1]}", tokens=())
+        return replace(reply, text=lead + said, tokens=reply.tokens if said == reply.text else ())
+
+    return [sentence(one) for one in await _draw(search, text, tokens, n, replace(sampling, stop=ends))]
 
 
 async def _apart(search: Search, text: str, n: int, sampling: Sampling, whole: bool) -> list[Continuation]:
