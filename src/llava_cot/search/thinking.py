@@ -216,12 +216,12 @@ async def _sentences(
     ends = tuple(end for end in sampling.stop if end not in search.fmt.closing_tags)
 
     def sentence(reply: Continuation) -> Continuation:
-        said = reply.text.rpartition(search.fmt.closing_tags[0])[2]  # it may have thought again
+        words = reply.text.rpartition(search.fmt.closing_tags[0])[2]  # it may have thought again
         for tag in (search.fmt.opening_tags[1], search.fmt.closing_tags[1]):  # or put our tags itself
-            said = said.replace(tag, "")
+            words = words.replace(tag, "")
         if reply.finish != "stop":
-            return replace(reply, text=f"{lead}{said.rstrip()} {search.fmt.closing_tags[1]}", tokens=())
-        return replace(reply, text=lead + said, tokens=reply.tokens if said == reply.text else ())
+            return replace(reply, text=f"{lead}{words.rstrip()} {search.fmt.closing_tags[1]}", tokens=())
+        return replace(reply, text=lead + words, tokens=reply.tokens if words == reply.text else ())
 
     return [sentence(one) for one in await _draw(search, text, tokens, n, replace(sampling, stop=ends))]
 
