@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sweep.mllama import mllama_network
 from sweep.parts import SENTENCES, text_size, token_ids, vision_size, widen, without_video
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -26,8 +27,6 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionProcessor,
     LlavaProcessor,
-    MllamaConfig,
-    MllamaForConditionalGeneration,
     MllamaProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -44,7 +43,6 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
-from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -99,23 +97,7 @@ def _mllama() -> tuple[Any, Any]:
     processor = MllamaProcessor(
         MllamaImageProcessorPil(size={"height": 16, "width": 16}, max_image_tiles=4), tokenizer
     )
-    vision = MllamaVisionConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_global_layers=1,
-        attention_heads=2,
-        intermediate_size=32,
-        image_size=16,
-        patch_size=8,
-        max_num_tiles=4,
-        intermediate_layers_indices=[0],
-        vision_output_dim=32,
-    )
-    text = MllamaTextConfig(
-        **_text(tokenizer, vocab_size=image, num_hidden_layers=4), cross_attention_layers=[1, 3]
-    )
-    config = MllamaConfig(vision_config=vision, text_config=text, image_token_index=image)
-    return MllamaForConditionalGeneration(config), processor
+    return mllama_network(image, _text(tokenizer, vocab_size=image, num_hidden_layers=4)), processor
 
 
 def clip() -> CLIPVisionConfig:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command import ROOT, environment
@@ -12,8 +15,9 @@ from endpoint_double import Double
 from playing import WHOLE, remainder
 
 from llava_cot.cli.main import VERBS
+from llava_cot.cli.options import complete_judges
 from llava_cot.evaluation.benchmarks import BENCHMARKS
-from llava_cot.models.registry import open_endpoint
+from llava_cot.models.registry import open_endpoint, open_model
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.judges import JUDGES
 from llava_cot.search.methods import METHODS
@@ -87,6 +91,23 @@ def test_what_a_server_cannot_do_is_not_offered(monkeypatch: pytest.MonkeyPatch)
             assert completed(f"{typed} --method m") == ["majority"]
         runs = f"llava-cot eval scenes --model mini --model other={server.url} --method"
         assert completed(f"{runs} sw") == [] and completed(f"{runs} st") == ["stage-beam-2", "staged-prompt"]
+
+
+@pytest.mark.slow
+def test_a_server_with_arguments_of_the_template_is_known_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found out is saved for each set of arguments."""
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    with Double(ScriptedModel(remainder(WHOLE)), logprobs=False) as server:
+        (tmp_path / "llava-cot").mkdir()
+        provider = {"url": server.url, "chat_template_kwargs": {"enable_thinking": False}}
+        file = tmp_path / "llava-cot" / "endpoints.yaml"
+        file.write_text(json.dumps({"providers": {"quick": provider}}))
+        open_model("quick").close()
+        context: Any = SimpleNamespace(params={"model": "quick", "method": "best-of-n"})
+        assert "logits" not in complete_judges("", context)
 
 
 def test_options_are_offered() -> None:

@@ -85,3 +85,12 @@ def test_the_kinds_of_layers_are_read_from_the_configuration() -> None:
 def test_a_window_that_no_layer_can_have(kind: str, field: str, size: int | None) -> None:
     with pytest.raises(ModelError, match=f"layers of the kind {kind}, and its {field} is {size};"):
         _windows(config(layer_types=["full_attention", kind], **{field: size}))
+
+
+def test_a_layer_of_two_kinds_needs_its_window_too() -> None:
+    with pytest.raises(ModelError, match="sliding_attention, and its sliding_window is 0"):
+        _windows(config(layer_types=["hybrid", "hybrid_sliding"], sliding_window=0))
+    assert _windows(config(layer_types=["hybrid", "mlp"])) == {
+        "full_attention": _Window(),
+        "linear_attention": None,
+    }

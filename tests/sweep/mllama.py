@@ -36,6 +36,11 @@ def mllama() -> tuple[Any, Any]:
             image="<|image|>",
         ),
     )
+    return mllama_network(image, text_size(found, vocab_size=image, num_hidden_layers=4)), processor
+
+
+def mllama_network(image: int, text: dict[str, Any]) -> Any:
+    """A network whose second and fourth layer attend to the picture; `image` is the id of its token."""
     vision = MllamaVisionConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -48,8 +53,7 @@ def mllama() -> tuple[Any, Any]:
         intermediate_layers_indices=[0],
         vision_output_dim=32,
     )
-    text = MllamaTextConfig(
-        **text_size(found, vocab_size=image, num_hidden_layers=4), cross_attention_layers=[1, 3]
+    layers = MllamaTextConfig(**text, cross_attention_layers=[1, 3])
+    return t.MllamaForConditionalGeneration(
+        t.MllamaConfig(vision_config=vision, text_config=layers, image_token_index=image)
     )
-    config = t.MllamaConfig(vision_config=vision, text_config=text, image_token_index=image)
-    return t.MllamaForConditionalGeneration(config), processor

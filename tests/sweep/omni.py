@@ -22,6 +22,17 @@ _NAMED = {
 _TEMPLATE = chatml("<|vision_bos|><|IMAGE|><|vision_eos|>")
 
 
+# It is not heard: configurations want it.
+_AUDIO = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "num_mel_bins": 16,
+    "output_dim": 32,
+}
+
+
 def _tokenizer() -> Any:
     return tokenizer("<|im_start|>", eos="<|im_end|>", pad="<|endoftext|>", **_NAMED)
 
@@ -38,14 +49,7 @@ def qwen2_5_omni_thinker() -> tuple[Any, Any]:
     found = _tokenizer()
     config = t.Qwen2_5OmniThinkerConfig(
         vision_config=qwen_vision(7, window_size=28, fullatt_block_indexes=[1]),
-        audio_config={
-            "d_model": 16,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 32,
-            "num_mel_bins": 16,
-            "output_dim": 32,
-        },
+        audio_config=_AUDIO,
         text_config=text_size(found, rope_parameters=sections(1, 1, 2), tie_word_embeddings=False),
         **token_ids(
             found,
@@ -77,15 +81,7 @@ def qwen3_omni_moe_thinker() -> tuple[Any, Any]:
         vision_config=qwen_vision(
             8, depth=3, num_position_embeddings=16, deepstack_visual_indexes=[0, 1], image_size=32
         ),
-        audio_config={
-            "d_model": 16,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 32,
-            "num_mel_bins": 16,
-            "output_dim": 32,
-            "downsample_hidden_size": 16,
-        },
+        audio_config=_AUDIO | {"downsample_hidden_size": 16},
         text_config=text,
         **token_ids(
             found,

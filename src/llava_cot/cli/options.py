@@ -170,7 +170,7 @@ def _possible(ctx: typer.Context, names: Callable[[Any, Any], list[str]]) -> lis
     for spec in (given,) if isinstance(given, str) else given:
         with suppress(ValueError):  # of its address, or of endpoints.yaml
             for server in parse_model(re.sub(r"^[A-Za-z0-9][\w.-]*=", "", spec)).servers:
-                if (able := known(server.url, model_name or server.model)) is not None:
+                if (able := known(server.saved_as, model_name or server.model)) is not None:
                     found = [name for name in found if name in names(AnyResources(), able)]
     return found
 

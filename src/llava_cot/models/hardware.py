@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
+Quantize = Literal["4bit", "8bit"]
+Attention = Literal["sdpa", "flash_attention_2", "eager"]
+
 
 class HardwareOptions(BaseModel):
     """The device, the numbers and the memory of local models."""
@@ -15,13 +19,13 @@ class HardwareOptions(BaseModel):
 
     device: str = Field("auto", description="auto, cpu, or an accelerator of torch: cuda, cuda:1, mps, xpu.")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
-    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = Field(
+    device_map: DeviceMap | None = Field(
         None, description="Divide the model among all GPUs, the CPU's memory and the disk, by accelerate."
     )
-    quantize: Literal["4bit", "8bit"] | None = Field(
+    quantize: Quantize | None = Field(
         None, description="Quantize the weights while they are loaded, by bitsandbytes."
     )
-    attn: Literal["sdpa", "flash_attention_2", "eager"] | None = Field(
+    attn: Attention | None = Field(
         None, description="How attention is computed; flash_attention_2 is for the image encoder alone."
     )
     cache_mb: str = Field(

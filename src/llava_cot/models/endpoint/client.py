@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -81,8 +80,6 @@ class EndpointModel:
         attempts: int = ATTEMPTS,
     ) -> None:
         self.url = provider.url
-        # What was found out is saved for each set of arguments: a model that thinks may be told not to.
-        self._saved_as = " ".join([provider.url, *map(json.dumps, provider.template_fields.values())])
         self._provider = provider
         self._lengths: LRUCache[Prompt, int] = LRUCache(_COUNTED)
         self._http = HttpClient(provider, provider.url, attempts)
@@ -95,7 +92,7 @@ class EndpointModel:
         if name is None:
             hint = "give --model-name, and the address that ends before /chat/completions"
             name, owner = await self._http.only_model("/models", hint)
-        known = None if fresh else load(self._saved_as, name)
+        known = None if fresh else load(self._provider.saved_as, name)
         if known is None:
             named = {"model": name, **self._provider.template_fields}
 
@@ -107,7 +104,7 @@ class EndpointModel:
 
             known, certain = await find_capabilities(send, owner or await self._owner(name))
             if certain:
-                save(self._saved_as, name, known)
+                save(self._provider.saved_as, name, known)
         if self._provider.prefix is not None:
             known = replace(known, prefix=self._provider.prefix)
         if self._provider.option_fields is not None:
@@ -162,9 +159,9 @@ class EndpointModel:
         """Save whether the model writes these stages by itself, with what the server can do."""
         stages = self.capabilities.stages | {" ".join(fmt.opening_tags): trained}
         self.capabilities = replace(self.capabilities, stages=stages)
-        known = load(self._saved_as, self._model)
+        known = load(self._provider.saved_as, self._model)
         if known is not None:  # without the settings of endpoints.yaml
-            save(self._saved_as, self._model, replace(known, stages=known.stages | stages))
+            save(self._provider.saved_as, self._model, replace(known, stages=known.stages | stages))
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, on_text: OnText | None = None

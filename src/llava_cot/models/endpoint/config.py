@@ -5,6 +5,7 @@ The file names the environment variables that hold the keys; it never holds a ke
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from itertools import chain
@@ -57,6 +58,11 @@ class Provider(_Frozen):
     def template_fields(self) -> dict[str, Any]:
         """The fields of every request for the chat template."""
         return {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
+
+    @property
+    def saved_as(self) -> str:
+        """What is found out of its models is saved under it: with other arguments, one may not think."""
+        return " ".join([self.url, *map(json.dumps, self.template_fields.values())])
 
 
 class Price(_Frozen):

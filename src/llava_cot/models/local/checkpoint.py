@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import transformers
@@ -33,6 +33,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from llava_cot.core.files import check_regular
 from llava_cot.core.wording import shortened
 from llava_cot.errors import DataError, ModelError, missing_package
+from llava_cot.models.hardware import Attention, DeviceMap, Quantize
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import (
@@ -48,9 +49,6 @@ from llava_cot.models.local.remote_code import trusted_class
 # Their prompts are read in both directions: a prompt is a head as a whole.
 PREFIX_LM = ("paligemma",)
 _PART = re.compile(r"[\w-][\w.-]*\.safetensors")
-DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-QUANTIZE = ("4bit", "8bit")
-ATTENTION = ("sdpa", "flash_attention_2", "eager")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -169,9 +167,13 @@ def place(
     attn: str | None = None,
 ) -> Placement:
     """Check the options for hardware. Raises ModelError."""
-    for name, value, known in (
-        ("device_map", device_map, DEVICE_MAPS), ("quantize", quantize, QUANTIZE), ("attn", attn, ATTENTION)
-    ):  # fmt: skip
+    choices = {
+        "device_map": (device_map, DeviceMap),
+        "quantize": (quantize, Quantize),
+        "attn": (attn, Attention),
+    }
+    for name, (value, choice) in choices.items():
+        known = get_args(choice)
         if value is not None and value not in known:
             raise ModelError(f"{name} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
     if device_map is not None and device != "auto":

@@ -86,10 +86,11 @@ class Encoder:
         ids += getattr(processor, "image_token_ids", None) or []
         self._image_ids = frozenset(token for token in ids if isinstance(token, int))
         names = (value for name, value in vars(processor).items() if name.endswith("token"))
-        self._spellings = [name for name in (self._image_mark, *names) if isinstance(name, str) and name]
+        spellings = [name for name in (self._image_mark, *names) if isinstance(name, str) and name]
+        self._closing = re.compile(f"(?:{'|'.join(map(re.escape, spellings))})*(?=.)", re.DOTALL)
         vocabulary = self._tokenizer.get_vocab()
-        self._marks = frozenset(vocabulary[name] for name in self._spellings if name in vocabulary)
-        self._plain = PlainText(self._tokenizer, self._spellings)
+        self._marks = frozenset(vocabulary[name] for name in spellings if name in vocabulary)
+        self._plain = PlainText(self._tokenizer, spellings)
         self._lock = threading.RLock()
         self._opened: dict[str, bool] = {}  # by tag
         self._encoded: LRUCache[Any, tuple[tuple[int, ...], Head | None]] = LRUCache(256)
@@ -236,14 +237,18 @@ class Encoder:
     def _rest(self, before: str, mark: str, after: str, special: bool) -> list[int] | None:
         """The ids of what follows the last image's mark; None if they depend on what is before it."""
         head = before + mark
-        rest = self.text_ids(mark + after)[len(self.text_ids(mark)) :]
+        rest = self._following(mark, after)
         parts = [*self._plain.encode(head, special), *rest]
         return rest if parts == self._plain.encode(head + after, special) else None
+
+    def _following(self, mark: str, after: str) -> list[int]:
+        """The ids of what follows an image's mark, behind the mark."""
+        return self.text_ids(mark + after)[len(self.text_ids(mark)) :]
 
     def _partition(self, text: str) -> tuple[str, str, str]:
         """A text at its last image's mark, which goes on over the processor's marks that close it."""
         before, mark, after = text.rpartition(self._image_mark) if self._image_mark else ("", "", text)
-        closing = re.match(f"(?:{'|'.join(map(re.escape, self._spellings))})*(?=.)", after, re.DOTALL)
+        closing = self._closing.match(after)
         end = closing.end() if mark and closing else 0
         return before, mark + after[:end], after[end:]
 
@@ -254,8 +259,7 @@ class Encoder:
             text, begins, _ = self._begin([Message("user", "What is it?", (_BLANK,))], generation_prompt=True)
             before, mark, after = self._partition(text)
             head, whole = (self._process(t, [_BLANK], not begins) for t in (before + mark, text))
-            ids: list[int] = head["input_ids"][0].tolist()
-            ids += self.text_ids(mark + after)[len(self.text_ids(mark)) :]
+            ids: list[int] = [*head["input_ids"][0].tolist(), *self._following(mark, after)]
         except Exception:
             return False
         return ids == whole["input_ids"][0].tolist() and self._end(whole) <= head["input_ids"].shape[1]

@@ -47,6 +47,8 @@ class StepGraphs:
             columns: How many columns the step reads.
             crosses: Each row's image features, if its layers attend to such.
         """
+        if not self.works:
+            return None
         rows = len(numbers[0])
         size = min(1 << (rows - 1).bit_length(), batch.capacity[0])
         columns = min(-(-columns // _COLUMNS) * _COLUMNS, batch.capacity[1])
@@ -59,7 +61,7 @@ class StepGraphs:
             graph.replay()
             return logits[:rows]
         self._uses[key] = self._uses.get(key, 0) + 1
-        if not self.works or self._uses[key] < _USES:
+        if self._uses[key] < _USES:
             return None
         inputs = padded.to(self._device)
         cuda: Any = torch.cuda

@@ -305,6 +305,15 @@ class _Window:
     always: bool = False  # they need a mask where nothing is masked too
 
 
+# The masks of kinds of layers that are called otherwise than their one mask.
+_MASKS = {
+    "hybrid": ("full_attention", "linear_attention"),
+    "hybrid_sliding": ("sliding_attention", "linear_attention"),
+    "mlp": (),
+    "moe": (),
+}
+
+
 def _windows(config: Any) -> dict[str, _Window | None]:
     """The windows of a model's kinds of layers by the names that transformers has for their masks.
 
@@ -327,7 +336,8 @@ def _windows(config: Any) -> dict[str, _Window | None]:
         return {"": _Window()}
     if kinds is None:
         return {"": chunked if chunked.size else sliding}
-    if strange := sorted(set(kinds) - known.keys() - {"hybrid", "hybrid_sliding", "mlp", "moe"}):
+    masks = {mask for kind in ("full_attention", *kinds) for mask in _MASKS.get(kind, (kind,))}
+    if strange := sorted(masks - known.keys()):
         raise ModelError(
             f"this engine cannot run {config.model_type}: it has layers of the kind {strange[0]}; "
             "run it with vLLM (vllm:FOLDER) or a server"
@@ -336,16 +346,14 @@ def _windows(config: Any) -> dict[str, _Window | None]:
         ("sliding_attention", sliding, "sliding_window"),
         ("chunked_attention", chunked, "attention_chunk_size"),
     ):
-        if kind in kinds and window.size < 1:
+        if kind in masks and window.size < 1:
             raise ModelError(
                 f"the checkpoint has layers of the kind {kind}, and its {field} is "
                 f"{getattr(text, field, None)}; use the config.json of the original"
             )
     if set(kinds) == {"full_attention"}:
         return {"": _Window()}
-    return {kind: window for kind, window in known.items() if kind in kinds or kind == "full_attention"} | (
-        {"sliding_attention": sliding, "linear_attention": None} if "hybrid" in {k[:6] for k in kinds} else {}
-    )
+    return {kind: window for kind, window in known.items() if kind in masks}
 
 
 def _planes(layer: Any) -> list[Tensor]:
