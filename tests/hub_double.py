@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import uvicorn
@@ -124,6 +125,12 @@ def _app(hub: Hub) -> FastAPI:
                 row["lfs"] = {"oid": sha, "size": len(data), "pointerSize": 130}
             rows.append(row)
         return rows
+
+    @app.post("/api/{kind}/{org}/{name}/paths-info/{revision}")
+    async def paths(request: Request, kind: str, org: str, name: str, revision: str) -> Any:
+        asked_for = parse_qs((await request.body()).decode())["paths"]
+        rows = tree(request, kind, org, name, revision)
+        return rows if isinstance(rows, Response) else [row for row in rows if row["path"] in asked_for]
 
     @app.api_route("/{org}/{name}/resolve/{revision}/{file:path}", methods=["GET", "HEAD"])
     @app.api_route("/datasets/{org}/{name}/resolve/{revision}/{file:path}", methods=["GET", "HEAD"])

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 
 import huggingface_hub.file_download
 import pytest
+from command import environment
 from hub_double import TOKEN, Hub, running_hub, use_hub
 from huggingface_hub import constants
 from opening import Tiny
+from serving import until
 
 from llava_cot.core.wording import PrintableStream
 from llava_cot.errors import ModelError
@@ -21,6 +27,7 @@ from llava_cot.models import hub as module
 from llava_cot.models.hub import HubName, fetch, hub_name
 from llava_cot.models.registry import find_checkpoint, open_model, open_reward, parse_model
 from llava_cot.search.resources import absolute
+from llava_cot.server.api import listen
 
 WEIGHTS = bytes(range(256)) * 40
 FILES = {
@@ -387,3 +394,39 @@ def test_progress_bars_are_for_terminals(
     fetch(HubName("org/other"))
     shown = capsys.readouterr().err
     assert "\rFetching 5 files: 100%" in shown and "\N{REPLACEMENT CHARACTER}" not in shown
+
+
+@pytest.mark.skipif(shutil.which("olah-cli") is None, reason="the mirror olah is not installed")
+def test_through_a_mirror(hub: Hub, opened: Callable[[str], Tiny], tmp_path: Path) -> None:
+    hub.add("org/name", opened("llava").folder)
+    with closing(listen("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+    own, upstream = f"127.0.0.1:{port}", hub.url.removeprefix("http://")
+    options = {
+        "host": "127.0.0.1", "port": port, "hf-scheme": "http", "hf-netloc": upstream,
+        "hf-lfs-netloc": upstream,
+        "mirror-scheme": "http", "mirror-netloc": own, "mirror-lfs-netloc": own,
+        "repos-path": str(tmp_path / "repos"), "log-path": str(tmp_path / "logs"),
+    }  # fmt: skip
+    command = ["olah-cli", *chain(*((f"--{name}", value) for name, value in options.items()))]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    through = {"HF_ENDPOINT": f"http://{own}", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    code = "import sys; from llava_cot import open_model; print(open_model(sys.argv[1], device='cpu').name)"
+    with subprocess.Popen(command, cwd=tmp_path, **quiet) as mirror:  # type: ignore[call-overload]
+        try:
+            for _ in range(2):  # the second time, from the cache
+                until(lambda: answers(int(port)), 60)
+                run = [sys.executable, "-c", code, "org/name"]
+                done = subprocess.run(
+                    run, env=environment() | through, capture_output=True, text=True, check=False
+                )
+                assert done.stdout == "org/name\n", done.stderr
+        finally:
+            mirror.terminate()
+    assert hub.asked_for("model.safetensors") == 1
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
