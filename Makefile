@@ -51,11 +51,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-# For daily work: lint, types and the fast tests, in under 90 seconds on two cores.
+# For daily work: lint, types and the fast tests, in under two minutes on two cores.
 check: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Everything: lint, types and all tests, in under 10 minutes on two cores.
+# Everything: lint, types and all tests, in about 12 minutes on two cores.
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 
