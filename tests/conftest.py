@@ -49,6 +49,7 @@ SLOW = (
     "test_data_benchmark",
     "test_endpoint_benchmark",
     "test_wheel",
+    "train/test_before_after",
     "train/test_train_benchmark",
     "train/test_training_run",
     "view/test_report_browser",

@@ -11,15 +11,15 @@ import llava_cot
 ROOT = Path(llava_cot.__file__).parent
 HEAVY = {"torch", "transformers"}
 
-# A package may import those in lower layers, and itself. Packages of one layer do not know one another,
-# except that training and evaluation read data sets.
+# A package may import those in lower layers, and itself. Packages of one layer do not know one another.
 LAYERS = [
     {"errors"},
     {"core"},
     {"models", "scenes"},
     {"search"},
     {"data"},
-    {"train", "evaluation"},
+    {"evaluation"},
+    {"train"},
     {"view"},
     {"server"},
     {"cli"},

@@ -37,18 +37,35 @@ class LoraSettings(_Settings):
 
 
 class EvaluationSettings(_Settings):
-    """When and on what the loss is measured."""
+    """What a run is measured on: the loss on records while it trains, and the score before and after it."""
 
     path: str | None = Field(None, description="Other records to measure the loss on.")
     share: float | None = Field(
         None, gt=0, lt=1, description="Or the share of the data that is held out for it."
     )
-    every: PositiveInt = Field(description="The number of steps from one evaluation to the next.")
+    every: PositiveInt | None = Field(
+        None, description="The number of steps from one measurement of the loss to the next."
+    )
+    bench: str | None = Field(
+        None,
+        description="A benchmark, or a file or folder of questions, as for `llava-cot eval`: the model "
+        "answers it before and after training, and the run ends with both scores.",
+    )
+    limit: PositiveInt = Field(200, description="The number of its questions, from the first on.")
+    method: str = Field(
+        "direct",
+        description="How they are put: `direct`, as they are, as in training; `single` also prompts a model "
+        "that does not write the stages for each of them. Decoding is greedy.",
+    )
+    tokens: PositiveInt = Field(2048, description="The most new tokens of an answer to them.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.path is None) == (self.share is None):
-            raise ValueError("give either path or share")
+    def _complete(self) -> Self:
+        on_loss = self.path is not None or self.share is not None
+        if (self.path is not None and self.share is not None) or not (on_loss or self.bench):
+            raise ValueError("give either path or share, for the loss, or bench, for the score, or both")
+        if on_loss != (self.every is not None):
+            raise ValueError("path and share need every, the number of steps, and nothing else does")
         return self
 
 
@@ -130,7 +147,9 @@ class TrainRecipe(_Settings):
         description="Begin each row with two begin-of-text tokens, as the published LLaVA-CoT code does. Use "
         "the same setting at inference.",
     )
-    evaluate: EvaluationSettings | None = Field(None, description="Measure the loss on held-out records.")
+    evaluate: EvaluationSettings | None = Field(
+        None, description="Measure the loss on held-out records, and the score before and after training."
+    )
     samples: SampleSettings | None = Field(None, description="Write answers during training.")
     save_every: PositiveInt = Field(500, description="The number of steps from one checkpoint to the next.")
     keep: PositiveInt = Field(2, description="How many checkpoints to keep.")
@@ -151,3 +170,8 @@ class TrainRecipe(_Settings):
         if (self.gamma is None) == (self.schedule == "step"):
             raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
         return self
+
+    @property
+    def loss_every(self) -> int | None:
+        """The number of steps from one measurement of the loss to the next; None if it is not measured."""
+        return None if self.evaluate is None else self.evaluate.every

@@ -66,8 +66,8 @@ def training_arguments(
         include_num_input_tokens_seen="non_padding",
         save_strategy="steps",
         save_steps=recipe.save_every,
-        eval_strategy="steps" if recipe.evaluate else "no",
-        eval_steps=recipe.evaluate.every if recipe.evaluate else None,
+        eval_strategy="steps" if recipe.loss_every else "no",
+        eval_steps=recipe.loss_every,
         per_device_eval_batch_size=1,  # the data set gives whole batches
         prediction_loss_only=True,
         label_names=["labels"],

@@ -172,7 +172,7 @@ def plan_run(
             held.add(record, one.size, one.digest)
         else:
             counts.evaluation_left_out += 1
-    if recipe.evaluate and not held:
+    if recipe.loss_every and not held:
         raise DataError("evaluate: no record is left to evaluate on; raise share, or name another path")
     per_step = recipe.batch * recipe.accumulate * here.num_processes
     per_epoch = sum(rows.repeats)

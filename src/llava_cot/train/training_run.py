@@ -19,7 +19,8 @@ from accelerate import PartialState
 from llava_cot.core.files import write_whole
 from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
-from llava_cot.models.registry import find_checkpoint
+from llava_cot.models.registry import CheckpointFiles, find_checkpoint
+from llava_cot.train.before_after import BeforeAfter, free_memory, wait_for_main
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.examine import OnNote
@@ -34,6 +35,7 @@ from llava_cot.train.weights import (
     layer_classes,
     save_adapter,
     save_model,
+    write_card,
 )
 
 _FULL = 2**20  # bytes that are free on a full disk, at most
@@ -66,6 +68,7 @@ def train(
     if folder.done:
         note(f"this run is done: {folder.model}")
         return folder.model
+    score = BeforeAfter(recipe, folder.path) if recipe.evaluate and recipe.evaluate.bench else None
     for name in recipe.log:
         if find_spec(name) is None:
             raise DataError(f"log: {name} is not installed; pip install {name}, or leave it out")
@@ -80,12 +83,19 @@ def train(
         folder.open()
     try:
         with _full_disk(folder.path):
-            return _run(recipe, folder, here, note, on_step)
+            return _run(recipe, folder, here, score, note, on_step)
     finally:
         folder.close()
 
 
-def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNote, on_step: OnStep) -> Path:
+def _run(
+    recipe: TrainRecipe,
+    folder: RunFolder,
+    here: PartialState,
+    score: BeforeAfter | None,
+    note: OnNote,
+    on_step: OnStep,
+) -> Path:
     with here.main_process_first():  # the others find what it downloads
         found = find_checkpoint(recipe.model)
     precision = recipe.precision if recipe.lora else "float32"
@@ -96,12 +106,48 @@ def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNot
     if here.is_main_process:
         folder.start(recipe, plan.contents(), processes=here.num_processes, base=plan.base)
         folder.remove_incomplete()
-    here.wait_for_everyone()
+        if score is not None:
+            score.measure("before", recipe.model, note)
+    wait_for_main(here)
+    began = time.monotonic()
+    facts = _train(recipe, found, checkpoint, encoder, plan, folder, here, note, on_step)
+    seconds = round(time.monotonic() - began, 1)
+    if here.is_main_process:
+        report = {**facts, "seconds": seconds, "recipe": recipe.model_dump()}
+        if score is not None:
+            del checkpoint
+            free_memory()
+            score.measure("after", folder.model, note)
+            change = score.change()
+            write_card(folder.model, recipe, {**facts, **change.card})
+            report["score"] = change.numbers
+        write_whole(folder.report, json.dumps(report, indent=1) + "\n")
+    wait_for_main(here)
+    if recipe.lora and found.adapters:
+        note(f"the adapter in {folder.adapter} adds to {recipe.model}: open its model with both")
+    note(f"the model is in {folder.model}")
+    if here.is_main_process and score is not None:
+        for sentence in filter(None, (change.line, change.advice)):
+            note(sentence)
+    return folder.model
+
+
+def _train(
+    recipe: TrainRecipe,
+    found: CheckpointFiles,
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    plan: TrainingPlan,
+    folder: RunFolder,
+    here: PartialState,
+    note: OnNote,
+    on_step: OnStep,
+) -> dict[str, float]:
+    """Train and save the model. Returns the numbers for the model card and the report."""
     trainer, monitor = _trainer(recipe, checkpoint, encoder, plan, folder, on_step)
     last = folder.last_complete()
     if last is not None:
         note(f"resuming from {last}")
-    began = time.monotonic()
     try:
         with quiet():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -118,13 +164,7 @@ def _run(recipe: TrainRecipe, folder: RunFolder, here: PartialState, note: OnNot
         if recipe.lora:
             save_adapter(model, found, weights, folder, recipe)
         save_model(found, None if recipe.lora else weights, folder, recipe, facts)
-        report = {**facts, "seconds": round(time.monotonic() - began, 1), "recipe": recipe.model_dump()}
-        write_whole(folder.report, json.dumps(report, indent=1) + "\n")
-    here.wait_for_everyone()
-    if recipe.lora and found.adapters:
-        note(f"the adapter in {folder.adapter} adds to {recipe.model}: open its model with both")
-    note(f"the model is in {folder.model}")
-    return folder.model
+    return facts
 
 
 @contextmanager
@@ -188,7 +228,7 @@ def _trainer(
             args=arguments,
             data_collator=Collator(tokenizer.pad_token_id or 0),
             train_dataset=BatchDataset(encoder, plan.rows, [[i] for i in plan.order], plan.max_tokens),
-            eval_dataset=held if recipe.evaluate else None,
+            eval_dataset=held if recipe.loss_every else None,
             callbacks=[monitor],
         )
     if recipe.samples:

@@ -158,7 +158,12 @@ def save_model(
         model.save_pretrained(str(part))
         checkpoint.processor.save_pretrained(str(part))
         _mark(part, recipe)
-        (part / "README.md").write_text(_model_card(recipe, facts), encoding="utf-8")
+        write_card(part, recipe, facts)
+
+
+def write_card(folder: Path, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
+    """Write the model card into the folder of a model."""
+    write_whole(folder / "README.md", _model_card(recipe, facts))
 
 
 def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any]) -> str:
