@@ -16,7 +16,12 @@ import pytest
 from golden.cases import FOLDER, TOLERANCE, Case, groups, wordless
 
 # What traces and lists of names have had since.
-ADDED = ("staging", "scripted:direct")
+_METHODS = ("confidence-majority", "annealed-beam", "particle-filter")
+ADDED = (
+    "staging",
+    "scripted:direct",
+    *(f"scripted:{method}-{n}" for method in _METHODS for n in (2, 4, 8)),
+)
 # What has been changed on purpose since: `param` names the field at fault where it was null.
 CHANGED: dict[tuple[str, str], dict[str, Any]] = {
     ("server", "no method"): {"param": "search.method"},

@@ -22,6 +22,7 @@ SEARCHES = (
     "single",
     "majority",
     "adaptive-majority",
+    "confidence-majority",
     "best-of-n",
     "weighted-best-of-n",
     "adaptive-best-of-n",
@@ -29,6 +30,8 @@ SEARCHES = (
     "stage-beam",
     "adaptive-stage-beam",
     "stage-wise-beam",
+    "annealed-beam",
+    "particle-filter",
     "swires",
     "swires-script",
 )
@@ -159,11 +162,11 @@ async def test_samples_do_not_depend_on_how_they_are_split_over_calls() -> None:
         return f"{part_of(prompt)} {rng.random()}"
 
     texts = []
-    for method in ("majority", "adaptive-majority"):
+    for method in ("majority", "adaptive-majority", "confidence-majority"):
         model = ScriptedModel(varied, staged=False, continues_prefix=False)
         trace = await ask(model, None, QUESTION, method=method, n=5, sampling=Sampling(seed=3))
         texts.append([candidate.text for candidate in trace.candidates])
-    assert texts[0] == texts[1] and len({*texts[0]}) == 5
+    assert texts[0] == texts[1] == texts[2] and len({*texts[0]}) == 5
     assert all(len({part.split()[-2] for part in text.split("\n\n")}) == 4 for text in texts[0])
 
 

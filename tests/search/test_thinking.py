@@ -144,12 +144,12 @@ async def test_samples_do_not_depend_on_how_they_are_split_over_calls() -> None:
         return f"{rng.random()}</think>{rng.random()}" if not prompt.prefix else f"{rng.random()}"
 
     texts = []
-    for method in ("majority", "adaptive-majority"):
+    for method in ("majority", "adaptive-majority", "confidence-majority"):
         trace = await ask(
             ScriptedModel(varied, thinks=True), None, QUESTION, method=method, n=5, fmt=THINKING
         )
         texts.append([candidate.text for candidate in trace.candidates])
-    assert texts[0] == texts[1] and len({*texts[0]}) == 5
+    assert texts[0] == texts[1] == texts[2] and len({*texts[0]}) == 5
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,11 @@ def check_model(method: str, judge: str | None, model: object, judge_model: obje
             "method", f"the method {method} needs constrained decoding, which {_name(model)} does not have; "
             "choose another method or model",
         )  # fmt: skip
+    if METHODS[method].logprobs and not gives_logprobs(model):
+        raise RequestError(
+            "method", f"the method {method} needs log-probabilities, which {_name(model)} does not give; "
+            "choose another method or model",
+        )  # fmt: skip
     if judge is None or judge not in JUDGES or not JUDGES[judge].logprobs:
         return
     used = judge_model if JUDGES[judge].uses == "model" and hasattr(judge_model, "sample") else model

@@ -133,7 +133,7 @@ def test_a_ballot_is_of_the_final_stage() -> None:
 
 
 async def test_votes_of_one_meaning_are_added_up() -> None:
-    for method in ("majority", "adaptive-majority"):
+    for method in ("majority", "adaptive-majority", "confidence-majority"):
         trace = await run(method, concludes("4", "3", "three", "3.0", "4"), 5)
         assert trace.answer == "3"
 

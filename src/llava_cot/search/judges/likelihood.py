@@ -22,4 +22,9 @@ class LikelihoodJudge(Judge):
                 "the judge likelihood needs log-probabilities, which this model does not give; "
                 "choose another judge"
             )
-        return JudgeScore(candidate.logprob / max(1, len(candidate.tokens) or candidate.completion_tokens))
+        return JudgeScore(candidate.logprob / count_tokens(candidate))
+
+
+def count_tokens(candidate: Candidate) -> int:
+    """The number of tokens that a candidate's log-probability is of, at least 1."""
+    return max(1, len(candidate.tokens) or candidate.completion_tokens)

@@ -37,6 +37,7 @@ class Method:
     requires: tuple[ResourceName, ...] = ()
     accepts: tuple[ResourceName, ...] = ()
     constrained: bool = False
+    logprobs: bool = False
 
     @property
     def resources(self) -> tuple[ResourceName, ...]:
@@ -63,6 +64,7 @@ METHODS: Registry[Method] = Registry(
             "single",
             "majority",
             "adaptive_majority",
+            "confidence_majority",
             "best_of_n",
             "weighted",
             "adaptive_best",
@@ -70,6 +72,8 @@ METHODS: Registry[Method] = Registry(
             "stage_beam",
             "adaptive_beam",
             "stage_wise_beam",
+            "annealed_beam",
+            "particle_filter",
             "swires",
             "staged_prompt",
             "msg",
@@ -93,6 +97,7 @@ def method(
     requires: tuple[ResourceName, ...] = (),
     accepts: tuple[ResourceName, ...] = (),
     constrained: bool = False,
+    logprobs: bool = False,
 ) -> Callable[[Run], Run]:
     """Register an async function of a `Search` as a method.
 
@@ -109,6 +114,7 @@ def method(
         requires: Resources that it cannot do without.
         accepts: Resources that it can use.
         constrained: The model must have constrained decoding.
+        logprobs: The model must give log-probabilities.
 
     Raises:
         ValueError: There is another method of this name, or what is declared cannot be.
@@ -120,7 +126,7 @@ def method(
             _check_declaration(name, run, n, (*requires, *accepts))
         declared = Method(
             name, run, 1 if single else n, single, judge, scores, probabilities, budgeted, requires, accepts,
-            constrained,
+            constrained, logprobs,
         )  # fmt: skip
         METHODS.add(name, declared, run.__module__)
         return run

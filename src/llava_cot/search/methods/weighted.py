@@ -33,12 +33,17 @@ async def weighted_best_of_n(search: Search) -> None:
 
 def elect_weighted(ballots: Sequence[str], weights: Sequence[float], rng: random.Random) -> str:
     """The ballot with the greatest sum of weights, a tie settled by `rng`; "" if all are empty."""
-    sums = {
+    sums = weight_by_answer(ballots, weights)
+    most = max(sums.values(), default=0.0)
+    return rng.choice([answer for answer, total in sums.items() if total == most] or [""])
+
+
+def weight_by_answer(ballots: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    """The sum of the weights of each answer; the empty ballot is none."""
+    return {
         answer: math.fsum(weight for cast, weight in zip(ballots, weights, strict=True) if cast == answer)
         for answer in dict.fromkeys(filter(None, ballots))
     }
-    most = max(sums.values(), default=0.0)
-    return rng.choice([answer for answer, total in sums.items() if total == most] or [""])
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
