@@ -34,7 +34,7 @@ WORDS = {
 
 
 def judges_of(method: str) -> list[str | None]:
-    """The judges that a method can ask without a reward model being given; None alone if it asks none."""
+    """The judges that a method can ask without another model being given; None alone if it asks none."""
     kind = METHODS[method]
     if kind.judge is None:
         return [None]
@@ -42,6 +42,7 @@ def judges_of(method: str) -> list[str | None]:
         name
         for name, judge in JUDGES.items()
         if judge.uses != "reward model"
+        and not judge.reference
         and (judge.scores or not kind.scores)
         and (judge.probability or not kind.probabilities)
     ]
@@ -152,6 +153,7 @@ def resources_for(judge: str | None = None, answer: str = "2") -> Resources:
         judge_model=Rewarder() if rewarded else None,
         examples=(Example(Question("How many?", (PICTURE,)), "I see one. The answer is 1."),),
         calibration=Calibration(judge or "self", 0.0, 1.0),
+        reference=ScriptedModel({}) if judge is not None and JUDGES[judge].reference else None,
     )
 
 

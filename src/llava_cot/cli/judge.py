@@ -32,7 +32,9 @@ def verbs() -> None:
 
 
 @app.command()
-@options_from("resources", ResourceOptions, ["judge_model", "judge_prompts"])
+@options_from(
+    "resources", ResourceOptions, ["judge_model", "reference", "likelihood_weight", "judge_prompts"]
+)
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 @options_from("hardware", HardwareOptions)
 def calibrate(

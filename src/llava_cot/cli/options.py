@@ -195,9 +195,11 @@ _METAVARS = {
     "examples": "FILE",
     "judge_model": "MODEL",
     "judge_prompts": "FILE",
+    "likelihood_weight": "W",
     "max_tokens": "TOKENS",
     "min_think_tokens": "TOKENS",
     "reasoner": "MODEL",
+    "reference": "MODEL",
     "think_tokens": "TOKENS",
 }
 _COMPLETIONS: dict[str, Callable[..., list[str]]] = {"method": complete_methods, "judge": complete_judges}

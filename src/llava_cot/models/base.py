@@ -193,12 +193,12 @@ class Model(Protocol):
 
     A model may also declare `sampling_options` (those of `OPTIONAL_SAMPLING` that it honors) and
     `constraints` (the kinds of constraint that it can enforce); without them it has none. Without `logprobs`
-    it gives log-probabilities, without `ignored_sampling` it honors all other options of sampling, without
-    `continues_prefix` it continues a prompt's prefix, and without `domain` it answers any question. With
-    `writes_stages(fmt)` it says whether it was trained to write a format's stages (None: not known), and
-    `remember_stages(fmt, trained)` is called once that was found out. With `thinks(fmt)` it says whether it
-    thinks before it answers (None: not known). Without `continues_thinking` it goes on inside its thinking if
-    it continues a prefix.
+    it gives log-probabilities, without `scores_texts` those of whole texts too, without `ignored_sampling` it
+    honors all other options of sampling, without `continues_prefix` it continues a prompt's prefix, and
+    without `domain` it answers any question. With `writes_stages(fmt)` it says whether it was trained to
+    write a format's stages (None: not known), and `remember_stages(fmt, trained)` is called once that was
+    found out. With `thinks(fmt)` it says whether it thinks before it answers (None: not known). Without
+    `continues_thinking` it goes on inside its thinking if it continues a prefix.
     """
 
     name: str
@@ -225,6 +225,8 @@ class Model(Protocol):
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         """Score options as continuations of `prompt.prefix`.
+
+        A single option may be a text of any length if the model `scores_texts`.
 
         Returns:
             The log-probability of each option (natural logarithm), in the order of the options.
@@ -273,6 +275,11 @@ def sampling_options_of(model: object) -> tuple[str, ...]:
 def gives_logprobs(model: object) -> bool:
     """Whether a model scores options and gives its samples' log-probabilities, by its declaration."""
     return bool(getattr(model, "logprobs", True))
+
+
+def scores_texts(model: object) -> bool:
+    """Whether `choose` scores a text of any length, by its declaration."""
+    return bool(getattr(model, "scores_texts", True))
 
 
 def ignored_sampling_of(model: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec
 from llava_cot.core.question import ImageSource, Question, load_image
 from llava_cot.core.stages import LLAVA_COT, StageFormat, StagesChoice
 from llava_cot.core.trace import Trace
+from llava_cot.errors import RequestError
 from llava_cot.models.base import Model, RewardModel, Sampling, check_sampling, domain_of
 from llava_cot.search.judge_prompts import prompts_for
 from llava_cot.search.judges.base import JUDGES, Judge, JudgeSetup
@@ -133,7 +134,7 @@ def prepare(request: Request, model: Model, resources: Resources) -> Judge | Non
         if used is not None:
             check_sampling(used, used.name, request.sampling)
     judge = request.judge
-    check_model(request.method, judge if isinstance(judge, str) else None, model, resources.judge_model)
+    check_model(request.method, judge if isinstance(judge, str) else None, model, resources)
     return make_judge(judge, model, request, resources) if isinstance(judge, str) else judge
 
 
@@ -145,9 +146,17 @@ def make_judge(name: str, model: Model, request: Request, resources: Resources) 
     if declared.uses != "nothing":  # a model of another package may both sample and give rewards
         fits = isinstance(other, RewardModel) if rewards else hasattr(other, "sample")
         used = other if fits else model
-        used = used if rewards else without_thinking(used, request.fmt)
+    reference = (resources.reference or model) if declared.reference else None
+    if reference is None and declared.uses == "model":
+        used = without_thinking(used, request.fmt)
+    if reference is not None and used is reference:
+        raise RequestError(
+            "judge", f"the judge {name} compares {model.name} with itself; pass another --judge-model, or "
+            "--reference",
+        )  # fmt: skip
     prompts = resources.judge_prompts or prompts_for(request.fmt)
-    return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts))
+    weight = resources.likelihood_weight
+    return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts, reference, weight))
 
 
 _P = ParamSpec("_P")

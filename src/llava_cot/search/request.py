@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llava_cot.core.stages import LLAVA_COT, STAGES_HELP, StageFormat, StagesChoice
 from llava_cot.errors import RequestError
-from llava_cot.models.base import Sampling, constraints_of, gives_logprobs
+from llava_cot.models.base import Sampling, constraints_of, gives_logprobs, scores_texts
 from llava_cot.search.calibration import has_cut_off
 from llava_cot.search.judges.base import JUDGES, Judge
 from llava_cot.search.methods.base import ALIASES, GREEDY, METHODS, Method, ResourceName, short_name
@@ -244,6 +244,12 @@ def _check_resources(
     used = judge.name if isinstance(judge, Judge) else judge
     if measured is not None and used is not None and measured != used:
         raise RequestError("calibration", other_judge(measured, used))
+    if isinstance(judge, str) and JUDGES[judge].reference and not resources.compares:
+        raise RequestError(
+            "judge", f"{judge} needs a model that was trained from the one that answers; pass it with "
+            "--judge-model, or if the trained one answers, what it was trained from with --reference",
+            needs="judge_model",
+        )  # fmt: skip
     for user, name in required(declared.name, judge):
         if not resources.has(name):
             field = "judge" if user == judge else "method"
@@ -267,14 +273,16 @@ def required(method: str, judge: str | Judge | None) -> list[tuple[str, Resource
     return found
 
 
-def check_model(method: str, judge: str | None, model: object, judge_model: object = None) -> None:
+def check_model(
+    method: str, judge: str | None, model: object, resources: Resources | ResourceSpec | None = None
+) -> None:
     """Check that a model can do what a method and its judge need.
 
     Args:
         method: The method's name.
         judge: The judge's name.
         model: The model that answers; what it declares counts (`models.base`).
-        judge_model: Another model that the judge uses if it calls one, if any.
+        resources: Other models that the judge may use.
 
     Raises:
         RequestError: It cannot; the error names the field.
@@ -291,11 +299,32 @@ def check_model(method: str, judge: str | None, model: object, judge_model: obje
         )  # fmt: skip
     if judge is None or judge not in JUDGES or not JUDGES[judge].logprobs:
         return
-    used = judge_model if JUDGES[judge].uses == "model" and hasattr(judge_model, "sample") else model
+    declared, other = JUDGES[judge], getattr(resources, "judge_model", None)
+    used = other if declared.uses == "model" and hasattr(other, "sample") else model
+    if declared.reference:
+        _check_reference(judge, model, used, getattr(resources, "reference", None))
     if not gives_logprobs(used):
         raise RequestError(
             "judge", f"the judge {judge} needs log-probabilities, which {_name(used)} does not give; "
             "choose the judge self",
+        )  # fmt: skip
+
+
+def _check_reference(judge: str, model: object, used: object, given: object) -> None:
+    """Raises RequestError if a judge cannot compare the model `used` with a reference, given or `model`."""
+    reference = given if hasattr(given, "sample") else model
+    for one in (used, reference):
+        if not scores_texts(one):
+            raise RequestError(
+                "judge", f"the judge {judge} needs the log-probabilities of whole texts, which {_name(one)} "
+                "does not give; run the checkpoint here, or serve it with vLLM",
+            )  # fmt: skip
+    adapted = getattr(used, "adapted", None)
+    own = getattr(model, "weights", adapted), getattr(model, "adapted", None)
+    if adapted is not None and reference is model and own != (adapted, None):
+        raise RequestError(
+            "judge", f"the judge model {_name(used)} is an adapter of {adapted}, which is not the model that "
+            f"answers; pass --reference {adapted}",
         )  # fmt: skip
 
 
@@ -334,7 +363,7 @@ def _possible(
     try:
         request = make_request(method, judge=judge, resources=fitting)
         if model is not None:
-            check_model(method, request.judge_name, model, getattr(resources, "judge_model", None))
+            check_model(method, request.judge_name, model, resources)
     except RequestError:
         return False
     return True

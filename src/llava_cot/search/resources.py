@@ -29,6 +29,8 @@ RESOURCE_NAMES: tuple[ResourceName, ...] = get_args(ResourceName)
 DESCRIPTIONS: dict[ResourceName, str] = {
     "reasoner": "a second model that reasons",
     "judge_model": "a reward model",
+    "reference": "a reference model",
+    "likelihood_weight": "a weight of the likelihood",
     "examples": "worked examples",
     "calibration": "a calibration, as `llava-cot judge calibrate` writes it",
     "judge_prompts": "a file of judge prompts",
@@ -53,6 +55,8 @@ class Resources:
         examples: Shown by `cot-few-shot`.
         calibration: Gives the cut-off of `swires`; measured for one judge.
         judge_prompts: The wording of the judges that ask a model in words.
+        reference: The model with which `implicit` compares the judge model, in place of the answering one.
+        likelihood_weight: How much `implicit` adds of the reference's own log-probability.
     """
 
     reasoner: Model | None = None
@@ -60,12 +64,19 @@ class Resources:
     examples: tuple[Example, ...] = ()
     calibration: Calibration | None = None
     judge_prompts: JudgePrompts | None = None
+    reference: Model | None = None
+    likelihood_weight: float = 0.0
 
     def has(self, name: ResourceName) -> bool:
         """Whether there is this resource; a judge model that gives no rewards is no required one."""
         if name == "judge_model":
             return isinstance(self.judge_model, RewardModel)
         return bool(getattr(self, name))
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is a second model for a judge that compares two."""
+        return self.reference is not None or hasattr(self.judge_model, "sample")
 
     def fitting(self, method: str, judge: str | None) -> Resources:
         """The same without a calibration that was measured for another judge."""
@@ -74,6 +85,10 @@ class Resources:
 
 class AnyResources(Resources):
     """Stands for resources that are not known yet: any may be among them."""
+
+    @property
+    def compares(self) -> bool:
+        return True
 
     def has(self, name: ResourceName) -> bool:
         return True
@@ -87,6 +102,8 @@ class ResourceSpec:
         reasoner: A model's name, as for `open_model`.
         judge_model: A model's name.
         judge_model_kind: Whether that is a reward model, a model, or either, to be found out.
+        reference: A model's name.
+        likelihood_weight: As in `Resources`.
         model_options: Options of `open_model`, such as the device.
         opened: Models that are open, by name; one that is named twice is opened once.
     """
@@ -97,12 +114,19 @@ class ResourceSpec:
     examples: tuple[Example, ...] = ()
     calibration: Calibration | None = None
     judge_prompts: JudgePrompts | None = None
+    reference: str | None = None
+    likelihood_weight: float = 0.0
     model_options: Mapping[str, Any] = field(default_factory=dict)
     opened: dict[str, Model] = field(default_factory=dict)
 
     def has(self, name: ResourceName) -> bool:
         """Whether this resource was given."""
         return bool(getattr(self, name))
+
+    @property
+    def compares(self) -> bool:
+        """Whether a second model was given for a judge that compares two."""
+        return self.reference is not None or self.judge_model is not None
 
     def __bool__(self) -> bool:
         return any(map(self.has, RESOURCE_NAMES))
@@ -140,6 +164,8 @@ class ResourceSpec:
                     self.examples,
                     self.calibration,
                     self.judge_prompts,
+                    None if self.reference is None else self._open_model(self.reference, stack),
+                    self.likelihood_weight,
                 )
             finally:
                 for name in set(self.opened) - before:
@@ -153,6 +179,10 @@ class ResourceSpec:
             values["reasoner"] = absolute(self.reasoner)
         if self.judge_model is not None:
             values["judge_model"] = absolute(self.judge_model)
+        if self.reference is not None:
+            values["reference"] = absolute(self.reference)
+        if self.likelihood_weight:
+            values["likelihood_weight"] = f"{self.likelihood_weight:g}"
         if self.examples:
             values["examples"] = _digest_of(self.examples)
         if self.calibration is not None:
@@ -200,7 +230,20 @@ class ResourceOptions(BaseModel):
         default=None, description="A second model, as --model, that reasons in methods such as prism."
     )
     judge_model: str | None = Field(
-        default=None, description="Another model that judges; a reward model for the judge reward."
+        default=None,
+        description="Another model that judges; a reward model for the judge reward, a trained one for "
+        "implicit.",
+    )
+    reference: str | None = Field(
+        default=None,
+        description="What the judge model was trained from, for the judge implicit; by default the model "
+        "that answers.",
+    )
+    likelihood_weight: float = Field(
+        default=0.0,
+        allow_inf_nan=False,
+        ge=0,
+        description="How much the judge implicit adds of the reference's own log-probability.",
     )
     examples: str | None = Field(
         default=None, description="Worked examples for the method cot-few-shot (YAML)."
@@ -232,6 +275,8 @@ def read_resources(options: ResourceOptions | None = None, **model_options: Any)
         () if named.examples is None else load_examples(named.examples),
         None if named.calibration is None else load_calibration(named.calibration),
         None if named.judge_prompts is None else load_judge_prompts(named.judge_prompts),
+        named.reference,
+        named.likelihood_weight,
         model_options,
     )
 
@@ -258,6 +303,8 @@ def usable(method: str, judge: str | None) -> list[tuple[str, ResourceName]]:
             found.append((judge, "judge_model"))
         if JUDGES[judge].prompted:
             found.append((judge, "judge_prompts"))
+        if JUDGES[judge].reference:
+            found += [(judge, "reference"), (judge, "likelihood_weight")]
     return found
 
 
@@ -296,6 +343,7 @@ def _unused(name: ResourceName) -> str:
         for known, declared in JUDGES.items()
         if (name == "judge_model" and declared.uses != "nothing")
         or (name == "judge_prompts" and declared.prompted)
+        or (name in ("reference", "likelihood_weight") and declared.reference)
     ]
     users = [
         f"the {noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"

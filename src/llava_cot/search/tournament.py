@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llava_cot.core.trace import Candidate, Check, Verdict
+from llava_cot.search.judges.base import Judge, JudgeScore, by_scores
 
 if TYPE_CHECKING:
     from llava_cot.search.search import Search
@@ -51,6 +52,7 @@ async def tournament(search: Search, candidates: Sequence[Candidate]) -> Candida
         return candidates[0]
     games = draw(len(candidates), search.rng)
     checks = await _check(search, candidates)
+    scores = await _score(search, candidates, games)
     played: list[asyncio.Task[tuple[Verdict, Candidate]]] = []
 
     async def entrant(position: int) -> Candidate:
@@ -60,7 +62,7 @@ async def tournament(search: Search, candidates: Sequence[Candidate]) -> Candida
 
     async def play(game: Game) -> tuple[Verdict, Candidate]:
         a, b = await entrant(game.first), await entrant(game.second)
-        return await _duel(search, a, b, checks, game)
+        return await _duel(search, a, b, checks, scores, game)
 
     played += [asyncio.create_task(play(game)) for game in games]
     try:
@@ -98,8 +100,37 @@ async def _check(search: Search, candidates: Sequence[Candidate]) -> dict[int, C
     }
 
 
+async def _score(
+    search: Search, candidates: Sequence[Candidate], games: Sequence[Game]
+) -> dict[str, JudgeScore]:
+    """The scores by text, each once and all at the same time, where duels follow from scores."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(_text(candidate), candidate)
+    if len(first) == 1 or getattr(search.judge.prefer, "__func__", None) is not Judge.prefer:
+        return {}
+    seeds = {place: game.seed for game in games for place in (game.first, game.second)}
+    places = {candidate.id: place for place, candidate in enumerate(candidates)}
+    scores = await asyncio.gather(
+        *(
+            search.judge.score(
+                search.question, search.stage, search.text, candidate, seed=seeds[places[candidate.id]]
+            )
+            for candidate in first.values()
+        )
+    )
+    for score in scores:
+        search.spend(score.usage)
+    return dict(zip(first, scores, strict=True))
+
+
 async def _duel(
-    search: Search, a: Candidate, b: Candidate, checks: dict[int, Check], game: Game
+    search: Search,
+    a: Candidate,
+    b: Candidate,
+    checks: dict[int, Check],
+    known: dict[str, JudgeScore],
+    game: Game,
 ) -> tuple[Verdict, Candidate]:
     seen = tuple(checks[c.id] for c in (a, b) if c.id in checks)
     flagged = {check.candidate for check in seen if check.correct is False}
@@ -112,10 +143,13 @@ async def _duel(
     elif b.id in flagged:
         winner, decided_by = a, "check"
     else:
-        preference = await search.judge.prefer(
-            search.question, search.stage, search.text, a, b, seed=game.seed
-        )
-        search.spend(preference.usage)
+        if known:
+            preference = by_scores(known[_text(a)], known[_text(b)])
+        else:
+            preference = await search.judge.prefer(
+                search.question, search.stage, search.text, a, b, seed=game.seed
+            )
+            search.spend(preference.usage)
         reply, scores = preference.reply, preference.scores
         winner = (a, b)[game.coin if preference.choice is None else preference.choice - 1]
         decided_by = "seed" if preference.choice is None else "choice"

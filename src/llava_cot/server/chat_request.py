@@ -173,7 +173,7 @@ def read_choices(
     )
     try:
         request = make_request(**merged, sampling=sampling, fmt=fmt, resources=resources)
-        check_model(request.method, request.judge_name, model, resources.judge_model)
+        check_model(request.method, request.judge_name, model, resources)
         return request
     except RequestError as error:
         # A judge that was not chosen is the method's own.

@@ -173,7 +173,7 @@ def test_judges_are_made_by_name() -> None:
         made = make_judge(name, says(""), request, resources)
         assert (made.name, made.setup.fmt, made.setup.sampling) == (name, LLAVA_COT, SAMPLING)
         used = {"model": "scripted", "reward model": "rewarder", "nothing": None}[JUDGES[name].uses]
-        assert made.model_name == used
+        assert made.model_name == (f"{used} / {used}" if JUDGES[name].reference else used)
     with pytest.raises(ValueError, match="no judge 'coin'; choose one of self, logits, likelihood"):
         make_request("best-of-n", judge="coin")
 

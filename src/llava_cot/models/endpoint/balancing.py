@@ -206,6 +206,7 @@ class BalancedModel:
         self.name, self.price = first.name, first.price
         self.constraints, self.sampling_options = first.constraints, first.sampling_options
         self.logprobs, self.ignored_sampling = first.logprobs, first.ignored_sampling
+        self.scores_texts = first.scores_texts
         self.continues_prefix = first.continues_prefix
         self.continues_thinking, self.thinks = first.continues_thinking, first.thinks
         self._balancer = LoadBalancer(len(self._models))

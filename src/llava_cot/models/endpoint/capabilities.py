@@ -62,6 +62,10 @@ class Capabilities:
         return self.top_logprobs > 0
 
     @property
+    def scores_texts(self) -> bool:
+        return False
+
+    @property
     def constraints(self) -> tuple[ConstraintKind, ...]:
         return () if self.json_schema == "none" else ("json",)
 

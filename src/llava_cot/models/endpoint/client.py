@@ -137,6 +137,10 @@ class EndpointModel:
         return self.capabilities.logprobs
 
     @property
+    def scores_texts(self) -> bool:
+        return self.capabilities.scores_texts
+
+    @property
     def ignored_sampling(self) -> tuple[str, ...]:
         return self.capabilities.ignored_sampling
 

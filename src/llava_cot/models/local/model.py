@@ -50,6 +50,10 @@ class LocalModel:
     """A checkpoint in a folder, as a `llava_cot.models.base.Model`.
 
     The options are those of `open_model`. Raises ModelError if the checkpoint cannot be opened.
+
+    Attributes:
+        weights: The folder of the checkpoint.
+        adapted: The same if there are adapters on it, else None.
     """
 
     constraints: tuple[ConstraintKind, ...] = ("grammar", "json")
@@ -77,6 +81,8 @@ class LocalModel:
     ) -> None:
         memory = cache_bytes(cache_mb, max_batch)
         self.name = name or folder.resolve().name
+        self.weights = folder.resolve()
+        self.adapted = self.weights if adapters else None
         self._trained_on_stages = trained_on_stages(self.name, (folder, *adapters))
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 

@@ -60,12 +60,16 @@ class JudgeSetup:
         fmt: The stage format.
         sampling: How candidates are sampled.
         prompts: The wording of duels and checks.
+        reference: The model that a judge with `reference` compares its model with.
+        likelihood_weight: How much such a judge adds of the reference's own log-probability.
     """
 
     model: Model | RewardModel | None = None
     fmt: StageFormat = LLAVA_COT
     sampling: Sampling = field(default_factory=Sampling)
     prompts: JudgePrompts = field(default_factory=default_prompts)
+    reference: Model | None = None
+    likelihood_weight: float = 0.0
 
 
 class Judge:
@@ -121,12 +125,7 @@ class Judge:
         x, y = await asyncio.gather(
             *(self.score(question, stage, context, side, seed=seed) for side in (a, b))
         )
-        return Preference(
-            None if x.value == y.value else 1 if x.value > y.value else 2,
-            f"Response 1: {x.reply}\nResponse 2: {y.reply}" if x.reply or y.reply else "",
-            (x.value, y.value),
-            x.usage + y.usage,
-        )
+        return by_scores(x, y)
 
     async def score(
         self, question: Question, stage: str, context: str, candidate: Candidate, *, seed: int
@@ -150,6 +149,7 @@ class JudgeType:
     probability: bool = False
     prompted: bool = False
     logprobs: bool = False
+    reference: bool = False
 
 
 JUDGES: Registry[JudgeType] = Registry(
@@ -157,7 +157,7 @@ JUDGES: Registry[JudgeType] = Registry(
     "judge",
     [
         f"llava_cot.search.judges.{module}"
-        for module in ("self_judge", "logits", "likelihood", "reward_judge", "rules", "verifier")
+        for module in ("self_judge", "logits", "likelihood", "implicit", "reward_judge", "rules", "verifier")
     ],
     decorated=True,
 )
@@ -173,6 +173,7 @@ def judge(
     probability: bool = False,
     prompted: bool = False,
     logprobs: bool = False,
+    reference: bool = False,
 ) -> Callable[[J], J]:
     """Register a subclass of `Judge`.
 
@@ -185,6 +186,8 @@ def judge(
         prompted: Its prompts can be replaced by --judge-prompts.
         logprobs: It needs log-probabilities of the model that it calls, or, if it calls none, of the one that
             answers.
+        reference: It compares its model with another one, the reference, by the log-probabilities of whole
+            texts. Either is the model that answers unless it is given (--judge-model, --reference).
 
     Raises:
         ValueError: There is another judge of this name, or this class is another judge.
@@ -202,12 +205,21 @@ def judge(
             )
         cls.name, cls.probability = name, probability
         can_score = cls.score is not Judge.score if scores is None else scores
-        JUDGES.add(
-            name, JudgeType(name, cls, uses, can_score, probability, prompted, logprobs), cls.__module__
-        )
+        declared = JudgeType(name, cls, uses, can_score, probability, prompted, logprobs, reference)
+        JUDGES.add(name, declared, cls.__module__)
         return cls
 
     return register
+
+
+def by_scores(x: JudgeScore, y: JudgeScore) -> Preference:
+    """The preference for the higher of two scores, of responses 1 and 2."""
+    return Preference(
+        None if x.value == y.value else 1 if x.value > y.value else 2,
+        f"Response 1: {x.reply}\nResponse 2: {y.reply}" if x.reply or y.reply else "",
+        (x.value, y.value),
+        x.usage + y.usage,
+    )
 
 
 def shown(candidate: str, stage: str, fmt: StageFormat) -> str:

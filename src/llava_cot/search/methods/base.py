@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from llava_cot.search.search import Search
 
 # What a method or a judge may need besides the model; see `Resources`.
-ResourceName = Literal["reasoner", "judge_model", "examples", "calibration", "judge_prompts"]
+ResourceName = Literal[
+    "reasoner",
+    "judge_model",
+    "reference",
+    "likelihood_weight",
+    "examples",
+    "calibration",
+    "judge_prompts",
+]
 
 Run = Callable[["Search"], Awaitable[None]]
 
