@@ -25,7 +25,8 @@ def test_every_claim_has_its_tasks() -> None:
         assert {spec.n for spec in specs if spec.method == "best-of-n"} >= {4, 10}
         assert {spec.method for spec in specs} >= {"single", "majority", "sentence-beam"}
         judged = {spec.judge for spec in specs if spec.method == "stage-beam"}
-        assert judged >= {name for name, kind in JUDGES.items() if kind.uses == "model"} | {"verifier"}
+        alone = {name for name, kind in JUDGES.items() if kind.uses == "model" and not kind.reference}
+        assert judged >= alone | {"verifier"}
         models = {task.model.partition("=")[0] for task in tasks if task.seed == seed}
         assert models == set(TRAINED)
     assert {task.model for task in reproduction_tasks("some/folder", [0])} == {"some/folder"}
