@@ -49,7 +49,7 @@ def completed(typed: str) -> list[str]:
     [
         ("llava-cot ", [*VERBS]),
         ("llava-cot re", ["report", "reproduce"]),
-        ("llava-cot data ", ["sample", "annotate", "duels", "check", "view", "preferences"]),
+        ("llava-cot data ", ["sample", "annotate", "duels", "rollouts", "check", "view", "preferences"]),
         ("llava-cot ask --method ", [*METHODS]),
         ("llava-cot ask --method st", ["stage-beam", "stage-wise-beam", "staged-prompt"]),
         ("llava-cot ask x.png q --judge ", [*JUDGES]),

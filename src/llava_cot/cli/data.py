@@ -1,4 +1,4 @@
-"""The `data` commands: sample, annotate, check, view, duels, preferences."""
+"""The `data` commands: sample, annotate, duels, rollouts, check, view, preferences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from llava_cot.cli.data_rollouts import rollouts
 from llava_cot.cli.options import AsJson, ModelName, Quiet, new_app, options_from
 from llava_cot.models.hardware import HardwareOptions
 
@@ -142,6 +143,8 @@ def duels(
     progress.notes(duels_end(folder, done))
     raise typer.Exit(1 if done.summary.pending else 0)
 
+
+app.command()(rollouts)
 
 _Benchmarks = Annotated[
     list[str] | None,

@@ -11,18 +11,19 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from llava_cot.core.images import ImageLimits, LoadedImage, load_image
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
 from llava_cot.errors import ModelError, ModelFailure, ModelRefusal, ModelUnavailable, needs_extra
 from llava_cot.models.base import Model
+from llava_cot.search.ask import answer
 from llava_cot.search.request import Request
 from llava_cot.search.resources import Resources, absolute
 
@@ -32,6 +33,7 @@ _START_SECONDS = 900.0  # for the first worker: loading a large model from a slo
 _POLL_SECONDS = 0.1
 _SHARED_MB = 2048  # for the caches of all workers of a machine, where they share it
 _ATTEMPTS = 3  # at a question whose worker dies: the question may be what kills it
+_T = TypeVar("_T")
 _NO_LIMITS = ImageLimits(max_bytes=2**40, max_pixels=2**40)  # pictures were checked where they were loaded
 
 
@@ -94,12 +96,20 @@ class Cluster:
 
     async def answer(self, question: Question, request: Request, resources: Resources | None = None) -> Trace:
         """Return the trace of the request. Raises ModelError. `resources` are not used."""
+        return Trace.parse((await self.call(_trace, question, request)).encode(), "a worker's reply")
+
+    async def call(self, function: Callable[..., Awaitable[_T]], question: Question, *arguments: Any) -> _T:
+        """Await `function(model, question, *arguments)` in a worker, which must be able to import it.
+
+        Raises ModelError.
+        """
         packed = await asyncio.to_thread(PackedQuestion.pack, question)
         errors = self._ray.exceptions
         member = await self._take()
-        call = member.actor.answer.options(max_task_retries=_ATTEMPTS - 1).remote(packed, request)
+        call = member.actor.call.options(max_task_retries=_ATTEMPTS - 1).remote(function, packed, arguments)
         try:
-            return Trace.parse((await call).encode(), "a worker's reply")
+            found: _T = await call
+            return found
         except asyncio.CancelledError:
             self._ray.cancel(call)
             raise
@@ -282,7 +292,7 @@ class PackedQuestion:
 
 
 class Worker:
-    """The actor that answers questions. It opens its model at the first call, also after a restart.
+    """The actor that runs functions with its model, which it opens at the first call, also after a restart.
 
     Args:
         spec, arguments: As for `open_model`.
@@ -298,17 +308,16 @@ class Worker:
         """Open the model and return its name. Raises ModelError."""
         return self._open().name
 
-    async def answer(self, question: PackedQuestion, request: Request) -> str:
-        """Return the trace as JSON. Raises ModelError."""
-        from llava_cot.search.ask import answer
-
+    async def call(
+        self, function: Callable[..., Awaitable[Any]], question: PackedQuestion, arguments: Sequence[Any]
+    ) -> Any:
+        """Call a function with the model, the question and the arguments. Raises ModelError."""
         model = self._open()
         try:
-            trace = await answer(request, model, question.unpack())
+            return await function(model, question.unpack(), *arguments)
         except ValueError as error:  # not every exception can be sent to another process
             kinds = (ModelFailure, ModelUnavailable, ModelRefusal, ModelError)
             raise next((kind for kind in kinds if isinstance(error, kind)), ModelError)(str(error)) from None
-        return trace.model_dump_json()
 
     async def close(self) -> None:
         if self._model is not None:
@@ -327,6 +336,11 @@ class Worker:
             self._model = open_model(self._spec, **self._arguments)
         model: Model = self._model
         return model
+
+
+async def _trace(model: Model, question: Question, request: Request) -> str:
+    """The trace as JSON."""
+    return (await answer(request, model, question)).model_dump_json()
 
 
 def _file_bytes(image: LoadedImage) -> bytes:

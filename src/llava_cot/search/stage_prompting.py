@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from llava_cot.core.question import Question, answer_form, question_text
-from llava_cot.core.stages import SENTENCE, Stage, StageFormat, parse, without_tags
+from llava_cot.core.stages import SENTENCE, Stage, StageFormat, last_closed, parse, without_tags
 from llava_cot.core.tags import find_tags
 from llava_cot.core.trace import Candidate, Staging, Usage
 from llava_cot.models.base import (
@@ -125,10 +125,11 @@ async def prompted(
 
 
 async def _answer(search: Search, text: str, sampling: Sampling, on_text: OnText | None) -> Continuation:
-    """A whole answer: one stage after the other, together of at most `max_tokens`."""
+    """A whole answer, or the stages that its beginning lacks, together of at most `max_tokens`."""
     parts: list[Continuation] = []
     left = sampling.max_tokens
-    for at in range(len(search.fmt.stages)):
+    closed = last_closed(text, search.fmt)
+    for at in range(0 if closed is None else closed + 1, len(search.fmt.stages)):
         limit = min(sampling.max_tokens, first_limit(left, len(search.fmt.stages) - at))
         settings = replace(sampling, seed=seed_of(sampling.seed, at), max_tokens=limit)
         [part] = await _stage(search, text + "".join(part.text for part in parts), at, 1, settings)

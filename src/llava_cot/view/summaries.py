@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from llava_cot.core.wording import one_line, plural, shortened
@@ -13,6 +14,7 @@ from llava_cot.data.annotation import annotate
 from llava_cot.data.annotation.output import REASONS
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
+from llava_cot.data.rollouts.rollout_card import RolloutSummary
 from llava_cot.evaluation.report.arms import SummaryRow
 from llava_cot.evaluation.report.outcome_tables import WARNING_KINDS
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
@@ -117,6 +119,30 @@ def duels_end(folder: Path, done: duel_set.DuelsResult) -> Iterator[str]:
     if summary.pending:
         pending = plural(summary.pending, "question")
         yield one_line(f"still pending: {pending} ({done.why}); {_RESUME}")
+
+
+def rollouts_end(folder: Path, summary: RolloutSummary, why: str | None) -> Iterator[str]:
+    """What `llava-cot data rollouts` wrote, what a label cost, what was left out, and what is pending."""
+    share = f", {summary.right / summary.drawn:.1%} right" if summary.drawn else ""
+    parts = [
+        f"wrote {folder}: {plural(summary.questions, 'question')}, {summary.mixed:,} with right and wrong "
+        "answers",
+        f"{plural(summary.samples, 'different answer')} of {summary.drawn:,}{share}",
+    ]
+    yield " · ".join(parts + ([f"${summary.usd:,.2f}"] if summary.usd is not None else []))
+    for stage, values in summary.values.items():
+        yield f"  {stage}: {plural(len(values), 'value')}, {fmean(values):.2f} on average"
+    for kind, spent, alone in summary.cost_lines():
+        yield f"  {kind} {spent:,.0f} tokens a label; {alone:,.0f} without sharing"
+    yield from by_reason("without a value", "stage", summary.unlabeled)
+    if summary.undecided:
+        yield f"left out: {plural(summary.undecided, 'answer')} whose words do not tell if they are right"
+    if summary.unbalanced:
+        yield f"left out: {plural(summary.unbalanced, 'question')} with only right, or only wrong, answers"
+    for reason, count in summary.left_out.items():
+        yield f"left out: {plural(count, 'record')} with {reason}"
+    if summary.pending:
+        yield one_line(f"still pending: {plural(summary.pending, 'question')} ({why}); {_RESUME}")
 
 
 def evaluation_end(

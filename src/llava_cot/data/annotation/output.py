@@ -277,7 +277,10 @@ def data_card(
         (source or "not named", license or "not stated", number)
         for (source, license), number in sorted(summary.sources.items())
     ]
-    parts = [_header(summary), "# Staged answers\n"]
+    parts = [
+        hub_header(summary.records, summary.sources, "train.parquet"),
+        "# Staged answers\n",
+    ]
     if summary.pending:
         why = f" ({ended})" if ended else ""
         parts.append(
@@ -287,25 +290,26 @@ def data_card(
     parts += [
         "Questions with answers in four stages (summary, caption, reasoning, conclusion), in the layout of "
         "LLaVA-CoT-100k, made by `llava-cot data annotate`.\n",
-        _table("", ("", ""), counts),
-        _table("Rejected", ("", ""), rejected),
-        _table("Failed in the last run, and pending", ("", ""), list((failures or {}).items())),
-        _table("Words in each stage", ("stage", "mean", "median", "95% have at most"), lengths),
-        _table("Made by", ("", ""), made_by),
-        _table("Sources", ("source", "license of its authors", "records"), sources, names=2),
+        card_table("", ("", ""), counts),
+        card_table("Rejected", ("", ""), rejected),
+        card_table("Failed in the last run, and pending", ("", ""), list((failures or {}).items())),
+        card_table("Words in each stage", ("stage", "mean", "median", "95% have at most"), lengths),
+        card_table("Made by", ("", ""), made_by),
+        card_table("Sources", ("source", "license of its authors", "records"), sources, names=2),
         _FILES,
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _header(summary: AnnotationSummary) -> str:
-    licenses = {license for _, license in summary.sources}
+def hub_header(records: int, sources: Iterable[tuple[str, str]], file: str) -> str:
+    """The header that the Hugging Face hub reads, by the sources with their licenses, and the data's file."""
+    licenses = {license for _, license in sources}
     license = licenses.pop().lower() if len(licenses) == 1 and licenses <= _HUB else "other"
-    size = next((name for most, name in _SIZES if summary.records < most), "n>1M")
+    size = next((name for most, name in _SIZES if records < most), "n>1M")
     return (
         f"---\nlicense: {license}\ntask_categories:\n- visual-question-answering\n"
         f"size_categories:\n- {size}\ntags:\n- chain-of-thought\n- llava-cot\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.parquet\n---\n"
+        f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {file}\n---\n"
     )
 
 
@@ -313,7 +317,7 @@ def _quantile(lengths: Counter[int], share: float) -> int:
     return sorted(lengths.elements())[max(ceil(share * lengths.total()) - 1, 0)]
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], names: int = 1) -> str:
+def card_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], names: int = 1) -> str:
     """A table under its title, the first `names` columns aligned left; empty without rows."""
     if not rows:
         return ""

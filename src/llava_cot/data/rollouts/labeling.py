@@ -65,6 +65,12 @@ class RolloutValue:
         return self.right / self.total
 
 
+def is_right(text: str, question: Question) -> bool | None:
+    """Whether an answer concludes with the reference; None if the words do not tell."""
+    answer = parse(text).answer
+    return False if answer is None else agrees(answer, question.reference or "", question.options)
+
+
 class RolloutQuestion:
     """A question with a reference, and a model that answers it; `usage` grows with the calls."""
 
@@ -94,14 +100,8 @@ class RolloutQuestion:
         return replace(self._value([text]), exact=True)
 
     def _value(self, texts: list[str]) -> RolloutValue:
-        right = [self._is_right(text) for text in texts]
+        right = [is_right(text, self.question) for text in texts]
         return RolloutValue(right.count(True), right.count(False), len(right))
-
-    def _is_right(self, text: str) -> bool | None:
-        answer = parse(text).answer
-        if answer is None:
-            return False
-        return agrees(answer, self.question.reference or "", self.question.options)
 
 
 @dataclass(frozen=True)
