@@ -8,10 +8,10 @@ import shutil
 from base64 import b64encode
 from collections import Counter
 from hashlib import sha256
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from html_elements import HOSTILE, Elements
 from playwright.sync_api import sync_playwright
 from scene_sets import Lines, write_lines, write_set
 
@@ -19,23 +19,7 @@ from llava_cot.data.checks.check import choose_lines
 from llava_cot.data.reading import random_items
 from llava_cot.view.records_page import records_page
 
-HOSTILE = (
-    "<script>alert(1)</script><img src=http://x.example/p onerror=alert(1)></style>{{ 7*7 }}\"'\u202e\ud800\0"
-)
 CHROMIUM = shutil.which("chromium")
-
-
-class Elements(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def count(self, name: str) -> int:
-        return sum(name in (attrs.get("class") or "").split() for _, attrs in self.found)
 
 
 def page_of(folder: Path, count: int = 200) -> str:

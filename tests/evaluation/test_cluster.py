@@ -20,6 +20,7 @@ import pytest
 from llava_cot import open_model
 from llava_cot.core.question import Question
 from llava_cot.core.trace import Trace
+from llava_cot.data.rollouts.rollouts import sample_answers
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.evaluation import cluster
 from llava_cot.evaluation.cluster import Cluster, divide
@@ -119,6 +120,14 @@ async def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
     assert [timeless(trace) for trace in await asyncio.gather(*tasks)] == expected
     assert len(two._members) == 2 and pid(here, victim.actor) != before  # Ray has restarted it
     assert timeless(await two.answer(QUESTIONS[0], REQUESTS[0])) == expected[0]
+
+
+async def test_rollouts_of_two_workers_are_those_of_one_process(two: Cluster) -> None:
+    function, arguments = sample_answers, (3, Sampling(temperature=1.0))
+    with closing(open_model("mini")) as model:
+        expected = await asyncio.gather(*(function(model, question, *arguments) for question in QUESTIONS))
+    found = await asyncio.gather(*(two.call(function, question, *arguments) for question in QUESTIONS))
+    assert [one.answers for one in found] == [one.answers for one in expected]
 
 
 async def test_errors_of_a_question_are_those_of_ask(two: Cluster) -> None:

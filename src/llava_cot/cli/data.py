@@ -184,7 +184,9 @@ def check(folder: _Folder, benchmark: _Benchmarks = None, as_json: AsJson = Fals
 
 @app.command()
 def view(
-    folder: _Folder,
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="Holds train.jsonl, questions.jsonl or rollouts.jsonl.")
+    ],
     out: Annotated[str, typer.Option(metavar="PAGE", help="Write one self-contained page.")],
     count: Annotated[int, typer.Option(min=1, help="The most records to show.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed shows the same records.")] = 0,
@@ -192,13 +194,22 @@ def view(
         Literal["findings"] | None, typer.Option(help="Only records in which something was found.")
     ] = None,
 ) -> None:
-    """Write a page to look through some of the records, with the findings of `check`."""
+    """Write a page to look through some of the records, with the findings of `check`, or of the rollouts."""
     from llava_cot.core.files import output_file, write_whole
     from llava_cot.data.checks.check import choose_lines
     from llava_cot.data.reading import data_file
+    from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE
     from llava_cot.view.progress import ProgressDisplay
     from llava_cot.view.records_page import records_page
+    from llava_cot.view.rollouts_page import rollouts_page
 
+    if (Path(folder) / ROLLOUT_FILE).is_file():
+        if only is not None:
+            raise ValueError("--only findings is for records, and rollouts are not checked; leave it out")
+        output_file(out)
+        write_whole(out, rollouts_page(Path(folder), count, seed))
+        print(f"wrote {out}", file=sys.stderr)
+        return
     size = data_file(Path(folder)).stat().st_size
     output_file(out)
     with ProgressDisplay() as progress:

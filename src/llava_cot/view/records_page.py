@@ -7,7 +7,7 @@ nothing and runs no script but its own filter, which is allowed by its hash.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -24,13 +24,13 @@ from llava_cot.view.summaries import checked_size
 
 _MAX_SIDE = 384  # pixels of a picture's longer side: about 20 kB each
 _MAX_PICTURES = 6  # of one record
-_MAX_TEXT = 10_000  # characters of one text
+MAX_TEXT = 10_000  # characters of one text
 
 
 def records_page(view: DataView) -> str:
     """Render one self-contained HTML page of the chosen records."""
     environment = template_environment(
-        lambda text: cut(text, _MAX_TEXT),
+        lambda text: cut(text, MAX_TEXT),
         as_written=_as_written,
         final=LLAVA_COT.final,
         other_fields=_other_fields,
@@ -53,8 +53,11 @@ def records_page(view: DataView) -> str:
 
 
 def _pictures(examined: CheckedLine) -> list[tuple[str, Markup | None, int, int]]:
+    return thumbnails(examined.line.record.pictures if examined.line.record else ())
+
+
+def thumbnails(pictures: Sequence[Picture]) -> list[tuple[str, Markup | None, int, int]]:
     """Name, thumbnail (None if it cannot be read), width and height of the first pictures."""
-    pictures = examined.line.record.pictures if examined.line.record else ()
     return [(picture.name, *_thumbnail(picture)) for picture in pictures[:_MAX_PICTURES]]
 
 
