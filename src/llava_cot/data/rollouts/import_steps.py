@@ -238,9 +238,9 @@ def read_visualprm(line: _Line) -> LabeledAnswer:
     scores = [step.get("score") for step in steps]
     if not all(isinstance(score, int | float) and 0 <= score <= 1 for score in scores):
         raise DataError("a `score` in `steps_with_score` is no share from 0 to 1")
-    asked = text_field(line, "question_orig", "", None) or text_field(line, "question", "")
+    written = text_field(line, "question_orig", "", None) or text_field(line, "question", "")
     try:
-        question, _ = place_marks(asked, (), len(images))
+        question, _ = place_marks(written, (), len(images))
     except DataError:
         raise _LeftOut("other marks of pictures (<image>) than pictures") from None
     rollout = _rollout(texts, scores, "\n\n", bool(scores[-1]))

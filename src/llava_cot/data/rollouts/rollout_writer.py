@@ -120,5 +120,5 @@ def balance(question: QuestionRollouts) -> QuestionRollouts | None:
     each = min(map(len, sides))
     if not each:
         return None
-    kept = sorted(at for side in sides for at in rng.sample(side, each))
-    return replace(question, samples=tuple(question.samples[at] for at in kept))
+    chosen = sorted(at for side in sides for at in rng.sample(side, each))
+    return replace(question, samples=tuple(question.samples[at] for at in chosen))
