@@ -79,7 +79,32 @@ async def test_candidates_are_scored_by_the_tokens_that_were_sampled() -> None:
     )
     assert [score for [score] in found] == pytest.approx([one.logprob for one in captions], abs=5e-3)
     assert model.stats.encodings == before.encodings, "the picture was encoded again"
+    assert model.stats == before, "what was sampled was computed again"
+    model._sampled.clear()
+    again = await asyncio.gather(
+        *(model.choose(replace(prompt, prefix=summary.text), [one.text]) for one in captions)
+    )
+    assert [score for [score] in again] == pytest.approx([score for [score] in found], abs=5e-3)
     longest = max(len(one.tokens) for one in captions)
     assert model.stats.prefill_tokens - before.prefill_tokens <= 8 * longest
     assert model.stats.prefills - before.prefills <= 3
     model.close()
+
+
+async def test_a_sample_whose_end_was_cut_off_is_computed(opened: Callable[[str], Tiny]) -> None:
+    """Its last token was drawn with what follows the stop string, and its score would be that of both."""
+    model, tokenizer = opened("llava").model, opened("llava").processor.tokenizer
+    crossing = 0
+    for seed in range(40):
+        prompt = Prompt.of("How many are left?", (noise(4),))
+        settings = Sampling(temperature=2.0, top_p=1.0, max_tokens=40, seed=seed, stop=("e", "o", "a"))
+        [sample] = await model.sample(prompt, 1, settings)
+        ids = tokenizer.encode(sample.text, add_special_tokens=False) if sample.text else []
+        if ids != list(sample.tokens) or sample.finish != "stop":
+            continue
+        [score] = await model.choose(prompt, [sample.text])
+        model._sampled.clear()
+        [exact] = await model.choose(prompt, [sample.text])
+        assert score == pytest.approx(exact, abs=5e-3)
+        crossing += abs((sample.logprob or 0) - exact) > 0.01
+    assert crossing, "no token crossed the end of a sample"

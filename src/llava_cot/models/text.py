@@ -198,6 +198,10 @@ class SampleBuilder:
             self._on_text(shown)
         return None
 
+    def as_drawn(self, tokens: Sequence[int]) -> bool:
+        """Whether the tokens of the sample are those drawn: none crossed a stop string's end."""
+        return self._written.tokens[: len(tokens)] == list(tokens)
+
     def _finish(self, finish: Finish, tokens: list[int], text: str) -> Continuation:
         if self._on_text is not None and (rest := self._written.rest(text)):
             self._on_text(rest)

@@ -6,11 +6,14 @@ Calls come from any number of event loops; each result goes back to the loop tha
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from cachetools import LRUCache
 
 from llava_cot.core.stages import StageFormat
 from llava_cot.models.background import BackgroundLoop
@@ -41,6 +44,8 @@ from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 # Rounds of an event loop without a new call after which it has no more calls to make for now: what gathers
 # calls takes a few rounds from one result to the next calls.
 _QUIET_ROUNDS = 12
+
+_SAMPLES = 8192  # whose log-probabilities are remembered, in case they are asked for as options
 
 # Makes a part of a call, by its number; the last argument is where the call streams to.
 MakeSequence = Callable[[EngineCall, int, OnText | None], EngineSequence]
@@ -105,6 +110,9 @@ class LocalModel:
         if memory is None:
             share_memory(self._engine)
         self.stats = self._engine.stats
+        self._share = share
+        self._sampled: LRUCache[int, float] = LRUCache(_SAMPLES)
+        self._lock = threading.Lock()  # calls come from several threads
         self._driver = _Driver(self._engine)
         self._size = network.vocabulary
         self._vocabulary = Vocabulary(processor.tokenizer, self._size)
@@ -140,14 +148,21 @@ class LocalModel:
         if sampling.constraint is not None:  # which may take a while
             states = await asyncio.to_thread(self._compiler.start, sampling.constraint, n)
         penalized = sampling.repetition_penalty != 1
+        builders: dict[int, SampleBuilder] = {}
 
         def sequence(call: EngineCall, number: int, stream: OnText | None) -> SampledSequence:
             text = SampleText(self._vocabulary, prefix, sampling.stop)
             builder = SampleBuilder(len(encoded.ids), limit, text, self._ends, None if number else stream)
+            builders[number] = builder
             seen = SeenTokens(encoded.ids, self._size) if penalized else None
             return SampledSequence(call, number, encoded, sampling, builder, states[number], seen)
 
-        return await self._run(n, sequence, on_text)
+        found: list[Continuation] = await self._run(n, sequence, on_text)
+        for number, sample in enumerate(found):
+            if self._share and sample.logprob is not None and builders[number].as_drawn(sample.tokens):
+                with self._lock:
+                    self._sampled[hash((encoded.head, encoded.ids, sample.tokens))] = sample.logprob
+        return found
 
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         encoded = self._encode(prompt)
@@ -156,6 +171,11 @@ class LocalModel:
             raise no_option()
         if len(encoded.ids) + max(map(len, ids)) > self.context:
             raise too_long(self.name, len(encoded.ids), self.context)
+        if len(ids) == 1:  # which may be a sample
+            with self._lock:
+                known = self._sampled.get(hash((encoded.head, encoded.ids, tuple(ids[0]))))
+            if known is not None:
+                return [known]
         # Options of one token are scored by one pass.
         short = [i for i, option in enumerate(ids) if len(option) == 1]
         groups = ([short] if short else []) + [[i] for i, option in enumerate(ids) if len(option) > 1]

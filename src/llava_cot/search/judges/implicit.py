@@ -61,7 +61,7 @@ class ImplicitJudge(Judge):
                 self.model.choose(before, [text]), self.reference.choose(before, [text])
             )
             # Further digits depend on what shared the forward passes.
-            reward = round(reward + trained - plain + weight * plain, 3)
+            reward = round(reward + trained - plain + weight * plain, 3) + 0.0  # never -0.0
             usage = _cost(self.model, whole) + _cost(self.reference, whole)
         self._rewards[whole] = reward
         return JudgeScore(reward, usage=usage)
