@@ -33,6 +33,7 @@ LINE = "amber birch cedar delta ember fern"
 _OPEN = {"continue_final_message", "add_generation_prompt"}
 _KEEP = {"include_stop_str_in_output", "no_stop_trim"}
 _SCHEMA_FIELDS = {"response_format", "structured_outputs", "guided_json"}
+_PROMPT_LOGPROBS = {"prompt_logprobs"}
 _OPTIONS = {"top_k", "min_p", "repetition_penalty", "repeat_penalty"}
 
 
@@ -58,6 +59,7 @@ class Double:
         stops: Literal["kept", "named", "silent"] = "kept",
         many: bool = True,
         logprobs: bool = True,
+        prompt_logprobs: bool = False,
         strict: bool = False,
         key: str | None = None,
         models: Sequence[str] = ("scripted",),
@@ -73,7 +75,7 @@ class Double:
         parser: Literal["reasoning", "reasoning_content", ""] | None = None,
         inside: bool = True,
     ) -> None:
-        self.parser, self.inside = parser, inside
+        self.parser, self.inside, self.prompt_logprobs = parser, inside, prompt_logprobs
         self.refuses, self.limit, self.least, self.thinks = refuses or {}, limit, least, thinks
         self.options = options
         self.schema_fields, self.refuses_schemas = schema_fields, refuses_schemas
@@ -217,7 +219,7 @@ class Double:
             await _send(writer, 200, reply, cut_off=fault == "cut")
 
     async def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
-        unknown = (_OPEN | _KEEP | _OPTIONS - set(self.options)) & set(fields)
+        unknown = (_OPEN | _KEEP | _OPTIONS - set(self.options) | _PROMPT_LOGPROBS) & set(fields)
         if any(not isinstance(fields.get(name, 0), int | float) for name in self.options):
             raise ModelError("Input should be a valid number")
         if self.strict and unknown:
@@ -249,7 +251,22 @@ class Double:
         choices = [await self._choice(i, sample, prompt, fields) for i, sample in enumerate(samples)]
         written = sum(sample.completion_tokens for sample in samples)
         usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return {"object": "chat.completion", "choices": choices, "usage": usage}
+        reply = {"object": "chat.completion", "choices": choices, "usage": usage}
+        if self.prompt_logprobs and fields.get("prompt_logprobs") == 0:
+            reply["prompt_logprobs"] = await self._of_prompt(prompt, read)
+        return reply
+
+    async def _of_prompt(self, prompt: Prompt, read: int) -> list[Any]:
+        """The log-probability of each word that was read, as vLLM gives it."""
+        words = _WORD.findall(prompt.prefix)
+        before = ["".join(words[:at]) for at in range(len(words))]
+        found = [
+            (await self.model.choose(replace(prompt, prefix=start), [word]))[0]
+            for start, word in zip(before, words, strict=True)
+        ]
+        numbers = [-9.0] * (read - len(words) - 1) + found
+        entries = [{str(at): {"logprob": x, "rank": 1}} for at, x in enumerate(numbers)]
+        return [None, *entries]
 
     def _prompt(self, fields: dict[str, Any]) -> tuple[Prompt, int]:
         """The prompt of the model behind, and its length in tokens."""

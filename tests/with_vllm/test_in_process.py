@@ -63,6 +63,22 @@ async def test_choose_gives_the_local_engines_log_probabilities(model: VllmModel
         assert model.count_tokens(prompt) == local.count_tokens(prompt)
 
 
+LONG = [
+    "\n\n<CAPTION> " + " ".join(f"There are {n} red cubes." for n in numbers) + " </CAPTION>"
+    for numbers in (range(12), (3, 1), (2, 7, 1, 8))
+]
+
+
+async def test_whole_stages_have_the_local_engines_log_probabilities(
+    model: VllmModel, local: LocalModel
+) -> None:
+    for prompt in PROMPTS:
+        prompt = replace(prompt, prefix="<SUMMARY> I will count. </SUMMARY>")
+        found = await asyncio.gather(*(model.choose(prompt, [text]) for text in LONG))
+        for text, score in zip(LONG, found, strict=True):
+            assert score == pytest.approx(await local.choose(prompt, [text]), abs=2e-2)
+
+
 async def test_samples_differ_from_one_another_and_repeat_with_their_seed(model: VllmModel) -> None:
     first = await model.sample(PROMPTS[0], 4, WARM)
     assert len({one.tokens for one in first}) == 4

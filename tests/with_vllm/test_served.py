@@ -86,6 +86,17 @@ async def test_choose_gives_the_local_engines_log_probabilities(
         assert [scores[i] for i in values] == pytest.approx([expected[i] for i in values], abs=5e-3)
 
 
+async def test_whole_stages_have_the_local_engines_log_probabilities(
+    model: EndpointModel, local: LocalModel
+) -> None:
+    assert model.capabilities.prompt_logprobs
+    long = "\n\n<CAPTION> " + " ".join(f"There are {n} red cubes." for n in range(12)) + " </CAPTION>"
+    for prompt in PROMPTS:
+        for text in (long, " red cubes"):
+            found = await model.choose(prompt, [text])
+            assert found == pytest.approx(await local.choose(prompt, [text]), abs=2e-2)
+
+
 @every_search
 async def test_every_method_and_judge_runs(model: EndpointModel, method: str, judge: str | None) -> None:
     await search(model, method, judge, picture=noise(7))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -45,6 +47,8 @@ from llava_cot.models.local.encoding import Encoder
 from llava_cot.models.stage_mark import trained_on_stages
 from llava_cot.models.text import SampleBuilder, SampleText, Vocabulary
 
+# An option of more tokens is scored as a part of the prompt.
+_FEW = 8
 _COUNTED = 1024  # prompts whose length is remembered
 # vLLM and its processes log to standard output, report their usage, and give advice. What the user has set
 # goes first.
@@ -162,8 +166,8 @@ class VllmModel:
             self._ends,
             stream,
         )
-        async with aclosing(self._generate(inputs, params, whole=stream is None)) as outputs:
-            async for output in outputs:
+        async with aclosing(self._generate(inputs, params, whole=stream is None)) as requests:
+            async for output in (output async for request in requests for output in request.outputs):
                 for token, logprobs in zip(output.token_ids, output.logprobs, strict=True):
                     if (continuation := builder.take(token, logprobs[token].logprob)) is not None:
                         return continuation
@@ -173,17 +177,24 @@ class VllmModel:
         ids = [tuple(self._encoder.option_ids(prompt.prefix, option)) for option in options]
         if not ids or not all(ids):
             raise no_option()
-        return await self._loop.run(self._choose(prompt, ids))
+        scores = await self._loop.run(self._choose(prompt, ids))
+        if len(options) == 1:  # a text, whose length with the prompt is counted
+            whole = replace(prompt, prefix=prompt.prefix + options[0], prefix_tokens=None)
+            self._lengths[whole] = (self._lengths.get(prompt) or 0) + len(ids[0])
+        return scores
 
     async def _choose(self, prompt: Prompt, options: Sequence[tuple[int, ...]]) -> list[float]:
         """The sums over the options' tokens, each scored after the tokens before it.
 
-        vLLM caches nothing of a prompt whose own tokens are scored, so no option becomes part of one.
+        vLLM caches nothing of a prompt whose own tokens are scored, so that only a long option becomes part
+        of one.
         """
         inputs, _ = await self._inputs(prompt)
         length = len(inputs["prompt_token_ids"])
         if length + max(map(len, options)) > self.context:
             raise too_long(self.name, length, self.context)
+        if max(map(len, options)) > _FEW:
+            return await gather_or_cancel(self._as_prompt(inputs, option) for option in options)
         needed: dict[tuple[int, ...], set[int]] = {}
         for option in options:
             for i, token in enumerate(option):
@@ -194,12 +205,23 @@ class VllmModel:
         after = dict(zip(needed, found, strict=True))
         return [sum(after[option[:i]][token] for i, token in enumerate(option)) for option in options]
 
+    async def _as_prompt(self, inputs: Any, option: tuple[int, ...]) -> float:
+        """The log-probability of an option as the end of a prompt."""
+        longer = {**inputs, "prompt_token_ids": [*inputs["prompt_token_ids"], *option]}
+        params = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+        async with aclosing(self._generate(longer, params, whole=True)) as requests:
+            async for request in requests:
+                scored = zip(option, request.prompt_logprobs[-len(option) :], strict=True)
+                return math.fsum(logprobs[token].logprob for token, logprobs in scored)
+        raise ModelFailure(f"vLLM ended the scoring of a text by {self.name} early; ask again")
+
     async def _next(self, inputs: Any, before: tuple[int, ...], tokens: set[int]) -> dict[int, float]:
         """Log-probabilities of some tokens after the prompt and a few more."""
         longer = {**inputs, "prompt_token_ids": [*inputs["prompt_token_ids"], *before]}
         params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": sorted(tokens)}
-        async with aclosing(self._generate(longer, params, whole=True)) as outputs:
-            async for output in outputs:
+        async with aclosing(self._generate(longer, params, whole=True)) as requests:
+            async for request in requests:
+                [output] = request.outputs
                 return {token: output.logprobs[0][token].logprob for token in tokens}
         raise ModelFailure(f"vLLM ended the scoring of options by {self.name} early; ask again")
 
@@ -247,8 +269,7 @@ class VllmModel:
             )
             async with aclosing(requests):
                 async for request in requests:
-                    for output in request.outputs:
-                        yield output
+                    yield request
         except VLLMClientError as error:
             raise ModelError(f"vLLM refused: {first_sentence(error)}") from None
         except Exception as error:

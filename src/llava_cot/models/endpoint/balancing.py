@@ -348,6 +348,7 @@ def _align(models: Sequence[EndpointModel]) -> None:
             stops=all(one.stops for one in can),
             top_logprobs=min(one.top_logprobs for one in can),
             choice_tokens=max(one.choice_tokens for one in can),
+            prompt_logprobs=all(one.prompt_logprobs for one in can),
             randomness=tuple(name for name in own.randomness if all(name in one.randomness for one in can)),
             # Each gets its own field, and the replies match the same schema.
             json_schema="none" if any(one.json_schema == "none" for one in can) else own.json_schema,

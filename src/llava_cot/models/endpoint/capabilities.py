@@ -32,6 +32,7 @@ class Capabilities:
     stops: bool  # the reply includes or names the stop string at which it stopped
     top_logprobs: int  # how many tokens' log-probabilities it gives at each position (0: none)
     choice_tokens: int  # the token limit of a request that scores options
+    prompt_logprobs: bool  # it gives those of a prompt's own tokens, and so of any text
     seed: bool  # it takes a seed
     limit: str  # its name for the token limit
     json_schema: SchemaField  # the field in which it takes a JSON schema for the reply
@@ -63,7 +64,7 @@ class Capabilities:
 
     @property
     def scores_texts(self) -> bool:
-        return False
+        return self.prompt_logprobs
 
     @property
     def constraints(self) -> tuple[ConstraintKind, ...]:
@@ -99,6 +100,7 @@ def describe(found: Capabilities) -> dict[str, str]:
     stops = "included or named" if found.stops else "neither included nor named: samples are cut here"
     top, schema = found.top_logprobs, found.json_schema
     logprobs = f"of the {top} likeliest tokens" if top else "none: no judge logits or likelihood"
+    logprobs += ", of whole texts" if found.prompt_logprobs else "; not of whole texts: no judge implicit"
     return {
         "assistant's text": _IN_WORDS[found.prefix],
         "thinking": _THINKING[found.thinking] + _continued(found),

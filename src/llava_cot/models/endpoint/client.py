@@ -37,11 +37,13 @@ from llava_cot.models.endpoint.prompts import (
 )
 from llava_cot.models.endpoint.replies import (
     KEEP_STOP,
+    PROMPT_LOGPROBS,
     StreamedReply,
     Thinking,
     check_reply,
     continuations,
     scores,
+    tail_logprob,
 )
 from llava_cot.models.endpoint.reply_types import Json, token_count
 from llava_cot.models.stage_mark import is_published
@@ -268,6 +270,8 @@ class EndpointModel:
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
         if not options or not all(option.strip() for option in options):
             raise no_option()
+        if len(options) == 1 and self.scores_texts:
+            return [await self._http.loop.run(self._score(prompt, options[0]))]
         if not self.capabilities.top_logprobs:
             raise self._no_logprobs()
         return await self._http.loop.run(self._choose(prompt, options))
@@ -283,6 +287,27 @@ class EndpointModel:
             raise self._no_logprobs()
         self._lengths[prompt] = token_count(reply, "prompt_tokens") or 0
         return found
+
+    async def _score(self, prompt: Prompt, text: str) -> float:
+        """The log-probability of a text of any length, read as a part of the prompt."""
+        begun = self._lengths.get(prompt)
+        if not begun:
+            begun = token_count(await self._completed(prompt, {}), "prompt_tokens") or 0
+            self._lengths[prompt] = begun
+        whole = replace(prompt, prefix=prompt.prefix + text, prefix_tokens=None)
+        reply = await self._completed(whole, PROMPT_LOGPROBS)
+        found = tail_logprob(reply, begun)
+        if found is None:
+            raise ModelFailure(f"{self.url} gave no log-probabilities of a text that it read; ask again")
+        self._lengths[whole] = token_count(reply, "prompt_tokens") or 0
+        return found
+
+    async def _completed(self, prompt: Prompt, fields: Json) -> Json:
+        """The reply that goes on with a prompt by one token."""
+        body = await self._body(prompt, Sampling(temperature=0.0, top_p=1.0, max_tokens=1)) | fields
+        return await self._http.post(
+            _CHAT, body, estimate_tokens(prompt, 1), needs="choices", check=partial(self._check, 1)
+        )
 
     def _no_logprobs(self) -> ModelError:
         return ModelError(

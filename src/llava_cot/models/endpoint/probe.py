@@ -19,7 +19,15 @@ from llava_cot.models.endpoint.prompts import (
     constraint_fields,
     messages,
 )
-from llava_cot.models.endpoint.replies import KEEP_STOP, Thinking, named_stop, text_of, thought_of
+from llava_cot.models.endpoint.replies import (
+    KEEP_STOP,
+    PROMPT_LOGPROBS,
+    Thinking,
+    named_stop,
+    tail_logprob,
+    text_of,
+    thought_of,
+)
 from llava_cot.models.endpoint.reply_types import Json
 
 # Sends the fields of a chat completion and returns the reply, which has choices. The second argument names
@@ -90,6 +98,7 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
         probe.json_schema(),
         probe.option_fields(),
     )
+    prompt_logprobs = await probe.prompt_logprobs(prefix)
     found = Capabilities(
         prefix=prefix,
         thinking=thinking,
@@ -98,6 +107,7 @@ async def find_capabilities(send: Send, owner: str) -> tuple[Capabilities, bool]
         stops=stops,
         top_logprobs=top,
         choice_tokens=choice_tokens,
+        prompt_logprobs=prompt_logprobs,
         seed="seed" in probe.base,
         limit=probe.limit,
         json_schema=schema,
@@ -176,11 +186,19 @@ class _Probe:
         undecided: list[Json] | None = None,
     ) -> list[Json] | None:
         """The choices of a reply; None if the server refuses these fields, and `undecided` if it fails."""
+        reply = await self._try_reply(
+            fields, prompt, way, None if undecided is None else {"choices": undecided}
+        )
+        return None if reply is None else _choices(reply)
+
+    async def _try_reply(
+        self, fields: Json | None, prompt: Prompt, way: PromptFormat, undecided: Json | None = None
+    ) -> Json | None:
         fields = fields or {}
         turns, extra = messages(prompt, way, (), None)
         try:
             body = self.base | fields | extra | {"messages": turns}
-            return _choices(await self._send(body, (fields | extra).keys(), _ATTEMPTS))
+            return await self._send(body, (fields | extra).keys(), _ATTEMPTS)
         except ServerRefusal as refusal:
             if refusal.status in _NOT_THE_FIELDS:
                 raise
@@ -248,6 +266,13 @@ class _Probe:
                 few = await self._try(fields | {self.limit: _CHOICE_TOKENS})
                 return count, _CHOICE_TOKENS if few is not None else self.base[self.limit]
         return 0, _CHOICE_TOKENS
+
+    async def prompt_logprobs(self, way: PromptFormat) -> bool:
+        """Whether it gives log-probabilities of the prompt's tokens, those of a begun answer among them."""
+        if way == "none":
+            return False
+        reply = await self._try_reply(PROMPT_LOGPROBS, _BEGUN_LINE, way)
+        return reply is not None and tail_logprob(reply, 1) is not None
 
     async def json_schema(self) -> SchemaField:
         """The field in which a schema is enforced, not just ignored. Only vLLM has had fields of its own."""

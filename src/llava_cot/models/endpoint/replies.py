@@ -17,6 +17,7 @@ from llava_cot.models.endpoint.refusals import ServerError, read_error
 from llava_cot.models.endpoint.reply_types import Json, Secret, token_count, wrong_type
 
 # vLLM includes the stop string with the first field, SGLang with the second; each ignores the other's.
+PROMPT_LOGPROBS = {"prompt_logprobs": 0}  # of no other tokens than those that are there
 KEEP_STOP = {"include_stop_str_in_output": True, "no_stop_trim": True}
 
 # Values of `finish_reason`, in lower case: those of OpenAI, and what other servers and gateways (vLLM,
@@ -264,6 +265,21 @@ def scores(reply: Json, options: Sequence[str]) -> list[float] | None:
         rest = sum(math.exp(logprob - best) for logprob in likely) if math.isfinite(best) else 1.0
         found.append(min(0.0, best + math.log(rest)))
     return found
+
+
+def tail_logprob(reply: Json, start: int) -> float | None:
+    """Log-probability of the prompt's tokens from number `start` on; None if the reply does not have it.
+
+    As vLLM gives it: an entry for each token of the prompt, null for the first one, which nothing precedes.
+    """
+    tokens = reply.get("prompt_logprobs")
+    if not isinstance(tokens, list) or not 0 < start < len(tokens):
+        return None
+    found = [
+        next(iter(token.values()), None) if isinstance(token, dict) else None for token in tokens[start:]
+    ]
+    values = [one.get("logprob") if isinstance(one, dict) else None for one in found]
+    return math.fsum(values) if all(type(v) in (int, float) and math.isfinite(v) for v in values) else None
 
 
 def _dicts(values: Any) -> list[Json]:
