@@ -275,11 +275,14 @@ def tail_logprob(reply: Json, start: int) -> float | None:
     tokens = reply.get("prompt_logprobs")
     if not isinstance(tokens, list) or not 0 < start < len(tokens):
         return None
-    found = [
-        next(iter(token.values()), None) if isinstance(token, dict) else None for token in tokens[start:]
-    ]
-    values = [one.get("logprob") if isinstance(one, dict) else None for one in found]
-    return math.fsum(values) if all(type(v) in (int, float) and math.isfinite(v) for v in values) else None
+    values: list[float] = []
+    for token in tokens[start:]:
+        entry = next(iter(token.values()), None) if isinstance(token, dict) else None
+        value = entry.get("logprob") if isinstance(entry, dict) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        values.append(value)
+    return math.fsum(values)
 
 
 def _dicts(values: Any) -> list[Json]:
