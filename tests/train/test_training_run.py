@@ -8,12 +8,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import tiny
 import torch
@@ -22,11 +21,21 @@ from command import environment, refusal, run
 from hub_double import running_hub, use_hub
 from PIL import Image
 from safetensors.torch import load_file
-from training import record, write
+from training import (
+    finish,
+    kill,
+    log,
+    losses,
+    losses_so_far,
+    recipe,
+    record,
+    start,
+    write,
+    write_recipe,
+)
 from transformers import AutoModelForImageTextToText
 
 from llava_cot import ask_sync, open_model
-from llava_cot.core.files import make_recipe
 from llava_cot.data.reading import RecordFile
 from llava_cot.errors import DataError
 from llava_cot.models.base import Sampling
@@ -34,31 +43,11 @@ from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.models.registry import find_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
-from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 from llava_cot.train.trainer import answer_loss
 from llava_cot.train.training_run import train
 
 Folders = Callable[[str], Path]
-
-
-def recipe(model: Path, data: Path, out: Path, **more: Any) -> TrainRecipe:
-    least = {
-        "model": str(model),
-        "data": [{"path": str(data)}],
-        "out": str(out),
-        "rate": 1e-3,
-        "save_every": 2,
-    }
-    return make_recipe(least | {"steps": 4, "batch": 4, "log": []} | more, TrainRecipe, "made")
-
-
-def log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
-def losses(out: Path) -> list[float]:
-    return [line["loss"] for line in log(out) if "loss" in line]
 
 
 def loss_of(folder: Path, data: Path) -> float:
@@ -106,32 +95,6 @@ def test_every_architecture_learns_and_its_model_loads_anywhere(
     assert (report["rows"] + report["held_out"], report["steps"]) == (40, 10)
 
 
-def start(arguments: Sequence[str | Path], processes: int = 1) -> subprocess.Popen[bytes]:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "llava_cot", "train", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[bytes]) -> str:
-    out, told = process.communicate(timeout=180)
-    assert process.returncode == 0, told.decode()
-    assert out == b""
-    return told.decode()
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started, as when a machine fails."""
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-        one.kill()
-    process.communicate()
-
-
-def write_recipe(wanted: TrainRecipe, out: Path, **more: Any) -> Path:
-    file = out.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump(wanted.model_dump() | {"out": str(out)} | more))
-    return file
-
-
 EVALUATE = {"share": 0.2, "every": 3}
 ADAPTED = {"lora": {"rank": 4, "dropout": 0.2}, "samples": {"count": 1, "every": 2, "tokens": 4}}
 
@@ -162,10 +125,6 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, tmp_path / "whole"))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert "this run is done" in run("train", file, "--resume").stderr.decode()
-
-
-def losses_so_far(out: Path) -> list[str]:
-    return [line for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
 
 
 @pytest.mark.parametrize(

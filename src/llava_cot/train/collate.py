@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, cat
+from torch import Tensor, cat, tensor
 
 from llava_cot.models.local.encoding import PER_TOKEN
 from llava_cot.train.encode import IGNORE, TrainingRow
@@ -88,7 +88,7 @@ class Collator:
     """Pads rows on the right, with the id `pad`, and joins their images.
 
     A batch has the model's inputs, `labels`, and `logits_to_keep`: how many positions at its end are needed
-    for the loss.
+    for the loss. Where rows have numbers, it has them as `numbers`.
     """
 
     def __init__(self, pad: int) -> None:
@@ -109,6 +109,8 @@ class Collator:
             batch["aspect_ratio_mask"][:, :, 0] = 1
         learned = (batch["labels"] != IGNORE).any(0).nonzero()
         batch["logits_to_keep"] = longest - int(learned[0]) + 1 if len(learned) else 1
+        if flat[0].number is not None:
+            batch["numbers"] = tensor([row.number for row in flat])
         return batch
 
 

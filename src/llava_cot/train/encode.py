@@ -72,6 +72,7 @@ class TrainingRow:
     inputs: dict[str, Tensor]  # the model's, each of one row
     labels: Tensor  # [1, length], `IGNORE` where nothing is learned
     head: int  # the number of tokens up to the last image, below which a row cannot be cut
+    number: int | None = None  # by which its label is found, where it has one
 
     @property
     def length(self) -> int:

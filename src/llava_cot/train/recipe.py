@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 TrainTarget = Literal["staged", "untagged", "direct"]
+Objective = Literal["sft", "implicit"]
 Logger = Literal["tensorboard", "wandb"]
 
 
@@ -17,7 +18,10 @@ class _Settings(BaseModel):
 class TrainData(_Settings):
     """Records to train on."""
 
-    path: str = Field(description="A folder with `train.jsonl`, or a file of records.")
+    path: str = Field(
+        description="A folder with `train.jsonl`, or a file of records; with `objective: implicit` a folder "
+        "with `rollouts.jsonl`, or such a file."
+    )
     repeat: PositiveFloat = Field(
         1.0, description="How often each record comes in an epoch; 0.5 is every other one, at random."
     )
@@ -77,6 +81,20 @@ class SampleSettings(_Settings):
     tokens: PositiveInt = Field(512, description="The most new tokens of one answer; decoding is greedy.")
 
 
+class ImplicitSettings(_Settings):
+    """The reward beta x log(model / reference) of whole answers, which is to be higher for right ones."""
+
+    loss: Literal["ce", "dpo"] = Field(
+        "ce",
+        description="`ce`, the cross-entropy of sigmoid(beta x log-ratio + a free bias) against being right; "
+        "`dpo`, DPO's loss of pairs of a right and a wrong answer to one question.",
+    )
+    beta: PositiveFloat = Field(0.1, description="The factor of the log-ratio.")
+    pairs: PositiveInt = Field(
+        4, description="The most pairs of a right and a wrong answer that a question has in an epoch."
+    )
+
+
 class FsdpSettings(_Settings):
     """Weights, gradients and optimizer state in shards over all processes (FSDP 2)."""
 
@@ -93,6 +111,12 @@ class TrainRecipe(_Settings):
     )
     out: str = Field(description="The folder of the run.")
     data: list[TrainData] = Field(min_length=1, description="The records to train on, as a list.")
+    objective: Objective = Field(
+        "sft",
+        description="What is trained: `sft`, the model to give the answers of records; `implicit`, a reward "
+        "model to tell right from wrong answers of rollouts by their log-ratio.",
+    )
+    implicit: ImplicitSettings | None = Field(None, description="Settings of `objective: implicit`.")
     target: TrainTarget = Field(
         "staged",
         description="What the model learns to answer: `staged`, the response in its stages; `untagged`, the "
@@ -102,7 +126,7 @@ class TrainRecipe(_Settings):
         None, description="The number of epochs; by default one. Excludes `steps`."
     )
     steps: PositiveInt | None = Field(None, description="The number of optimizer steps. Excludes `epochs`.")
-    batch: PositiveInt = Field(8, description="The rows in one batch on one device.")
+    batch: PositiveInt = Field(8, description="The rows, or pairs of rows, in one batch on one device.")
     accumulate: PositiveInt = Field(1, description="The batches in one optimizer step.")
     rate: PositiveFloat = Field(1e-5, description="The highest learning rate (AdamW).")
     schedule: Literal["cosine", "linear", "constant", "step"] = Field(
@@ -163,12 +187,25 @@ class TrainRecipe(_Settings):
     )
     fsdp: FsdpSettings | None = Field(None, description="Shard the model over all processes.")
 
+    @property
+    def implicit_settings(self) -> ImplicitSettings:
+        """The settings of `objective: implicit`, which need not be given."""
+        return self.implicit or ImplicitSettings.model_validate({})
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps")
         if (self.gamma is None) == (self.schedule == "step"):
             raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
+        if self.implicit is not None and self.objective != "implicit":
+            raise ValueError("implicit: its settings are for objective: implicit; set that, or remove them")
+        if self.objective != "sft":
+            for name, plain in (("target", "staged"), ("samples", None)):
+                if getattr(self, name) != plain:
+                    raise ValueError(f"{name} is for objective: sft; remove it")
+            if self.over_long == "cut":
+                raise ValueError("over_long: cut is for objective: sft; whole answers are scored here")
         return self
 
     @property

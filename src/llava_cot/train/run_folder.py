@@ -26,6 +26,10 @@ from llava_cot.train.recipe import TrainRecipe, TrainTarget
 OnStep = Callable[[int, int, Mapping[str, Any]], None]
 
 _NAMES = {"train_tokens_per_second": "tokens_per_second", "num_input_tokens_seen": "tokens"}
+# What is measured of answers with labels, besides the loss.
+METRICS = (
+    "accuracy", "bias", "eval_accuracy", "eval_pairs_ordered", "eval_pairs_ordered_with_likelihood"
+)  # fmt: skip
 _MARK = "whole.json"
 _FACTS = {"processes": "a number of processes of", "base": "a base model whose files have the hash"}
 _ROW = "row"  # a kind of values in the store: the rows that the run was started with
@@ -203,7 +207,7 @@ class RunMonitor(TrainerCallback):
         if self._log is None:
             return
         line: dict[str, Any] = {"step": state.global_step}
-        for name in ("loss", "eval_loss", "learning_rate", "grad_norm", *_NAMES):
+        for name in ("loss", "eval_loss", *METRICS, "learning_rate", "grad_norm", *_NAMES):
             if name in logs:
                 line[_NAMES.get(name, name)] = logs[name]
         line["seconds"] = round(self._seconds + time.monotonic() - self._began, 3)

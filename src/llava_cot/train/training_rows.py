@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accelerate import PartialState
@@ -15,16 +15,17 @@ from torch.utils.data import Dataset
 
 from llava_cot.core.files import write_whole
 from llava_cot.core.wording import plural
-from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Record
 from llava_cot.errors import DataError
 from llava_cot.models.registry import CheckpointFiles
 from llava_cot.train.collate import run_order
 from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
 from llava_cot.train.examine import Examined, OnNote, base_digest, examine
-from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.pairs import RowLabel, is_pair, make_units, read_labeled
+from llava_cot.train.recipe import TrainData, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 
+PAIR_COUNTS = ("pairs", "questions_without_pairs")  # of right and wrong answers, where they are compared
 _NAMED = 10  # records whose pictures cannot be used, in notes
 
 
@@ -42,6 +43,8 @@ class RowCounts:
     not_reached: int = 0
     evaluation_left_out: int = 0
     unreadable_dropped: int = 0
+    pairs: int = 0
+    questions_without_pairs: int = 0
 
     def __str__(self) -> str:
         text = f"{self.records:,} records: {self.rows:,} rows of {self.tokens:,} tokens"
@@ -53,6 +56,8 @@ class RowCounts:
             (self.not_reached, "rows come in none of the run's batches"),
             (self.evaluation_left_out, "over-long or without an answer left out of the evaluation"),
             (self.unreadable_dropped, "with unreadable pictures dropped"),
+            (self.pairs, "pairs of a right and a wrong answer"),
+            (self.questions_without_pairs, "questions without both"),
         ):
             text += f", {count:,} {what}" if count else ""
         return text
@@ -60,9 +65,10 @@ class RowCounts:
 
 @dataclass
 class RowSet:
-    """Records with the size of each, how often it comes in an epoch, and a hash of its content."""
+    """Records with their labels, the size of each, how often it comes in an epoch, a hash of its content."""
 
     records: list[Record] = field(default_factory=list)
+    labels: list[RowLabel] = field(default_factory=list)
     sizes: list[RowSize] = field(default_factory=list)
     repeats: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
@@ -78,8 +84,9 @@ class RowSet:
     def lengths(self) -> list[int]:
         return [size.length for size in self.sizes]
 
-    def add(self, record: Record, size: RowSize, digest: str, repeat: float = 1.0) -> None:
+    def add(self, record: Record, label: RowLabel, size: RowSize, digest: str, repeat: float = 1.0) -> None:
         self.records.append(record)
+        self.labels.append(label)
         self.sizes.append(size)
         self.repeats.append(repeat)
         self.digests.append(digest)
@@ -87,42 +94,62 @@ class RowSet:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The rows of a run and their order."""
+    """The rows of a run and their order. A unit is one row, or rows that are in one batch together."""
 
     rows: RowSet  # to learn
     held: RowSet  # to evaluate on
+    units: list[tuple[int, ...]]  # row numbers
+    held_units: list[tuple[int, ...]]
     counts: RowCounts
     steps: int
-    order: list[int]  # the row numbers of all steps
+    order: list[int]  # the unit numbers of all steps
     max_tokens: int  # the length at which rows are cut
-    per_epoch: float  # rows, on average
-    per_step: int  # rows, over all processes
+    per_epoch: float  # units, on average
+    per_step: int  # units, over all processes
     base: str  # a hash of the checkpoint to start from
 
     def contents(self) -> list[list[Any]]:
-        """The rows to learn and to evaluate on: id, digest, length, and how often each comes in an epoch."""
+        """The rows to learn and to evaluate on: id, digest, length, how often each comes in an epoch, and
+        whether it is right, where that matters.
+        """
         return [
-            [record.id, digest, size.length, repeat, kind]
+            [record.id, digest, size.length, repeat, kind, *([] if label.right is None else [label.right])]
             for kind, rows in (("train", self.rows), ("evaluate", self.held))
-            for record, digest, size, repeat in zip(
-                rows.records, rows.digests, rows.sizes, rows.repeats, strict=True
+            for record, label, digest, size, repeat in zip(
+                rows.records, rows.labels, rows.digests, rows.sizes, rows.repeats, strict=True
             )
         ]
 
 
 class BatchDataset(Dataset[list[TrainingRow]]):
-    """Rows in batches, given by their numbers; each is encoded when it is read."""
+    """Rows in batches, given by their numbers; each is encoded when it is read.
+
+    With `numbers_from`, a row has its number, counted from there.
+    """
 
     def __init__(
-        self, encoder: RowEncoder, rows: RowSet, batches: Sequence[Sequence[int]], max_tokens: int
+        self,
+        encoder: RowEncoder,
+        rows: RowSet,
+        batches: Sequence[Sequence[int]],
+        max_tokens: int,
+        numbers_from: int | None = None,
     ) -> None:
         self._encoder, self._rows, self._batches, self._max_tokens = encoder, rows, batches, max_tokens
+        self._numbers_from = numbers_from
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, at: int) -> list[TrainingRow]:
-        return [self._encoder.row(self._rows.records[i], self._max_tokens) for i in self._batches[at]]
+        first = self._numbers_from
+        return [
+            replace(
+                self._encoder.row(self._rows.records[i], self._max_tokens),
+                number=None if first is None else first + i,
+            )
+            for i in self._batches[at]
+        ]
 
 
 def plan_run(
@@ -149,12 +176,13 @@ def plan_run(
     max_tokens = recipe.max_tokens or context
     if max_tokens > context:
         raise DataError(f"max_tokens: {recipe.model} takes at most {context:,} tokens, not {max_tokens:,}")
-    files = [RecordFile(data.path) for data in recipe.data]
-    evaluation = [RecordFile(recipe.evaluate.path)] if recipe.evaluate and recipe.evaluate.path else []
-    read = [list(file) for file in files]
-    records = [record for some in read for record in some]
-    repeats = [data.repeat for data, some in zip(recipe.data, read, strict=True) for _ in some]
-    evaluated = [record for file in evaluation for record in file]
+    evaluation = (
+        [TrainData.model_validate({"path": recipe.evaluate.path})]
+        if recipe.evaluate and recipe.evaluate.path
+        else []
+    )
+    evaluated, evaluated_labels, _ = read_labeled(recipe, evaluation)
+    records, labels, repeats = read_labeled(recipe, recipe.data)
     found: list[Any] = [None]
     digest = ""
     if here.is_main_process:
@@ -164,29 +192,44 @@ def plan_run(
     if here.num_processes > 1:
         broadcast_object_list(found)
     examined: list[Examined] = found[0]
-    rows, held, counts = select(recipe, records, examined[: len(records)], repeats, max_tokens)
-    for record, one in zip(evaluated, examined[len(records) :], strict=True):
+    rows, held, counts = select(recipe, records, labels, examined[: len(records)], repeats, max_tokens)
+    for record, label, one in zip(evaluated, evaluated_labels, examined[len(records) :], strict=True):
         if one.problem:
             counts.unreadable_dropped += 1
         elif one.size is not None and one.size.length <= max_tokens:
-            held.add(record, one.size, one.digest)
+            held.add(record, label, one.size, one.digest)
         else:
             counts.evaluation_left_out += 1
     if recipe.loss_every and not held:
         raise DataError("evaluate: no record is left to evaluate on; raise share, or name another path")
+    units, held_units = make_units(recipe, rows.labels), make_units(recipe, held.labels)
+    if recipe.objective != "sft":
+        paired = {rows.labels[unit[0]].question for unit in units if is_pair(rows.labels, unit)}
+        counts.pairs = sum(is_pair(rows.labels, unit) for unit in units)
+        counts.questions_without_pairs = len({label.question for label in rows.labels} - paired)
+        for some, made in ((rows, units), (held, held_units)):
+            if some and not any(is_pair(some.labels, unit) for unit in made):
+                raise DataError(
+                    f"{'' if some is rows else 'evaluate: '}no question has both a right and a wrong answer "
+                    f"({counts}); sample more answers to each question"
+                )
+    lengths = [max(rows.sizes[i].length for i in unit) for unit in units]
+    unit_repeats = [rows.repeats[unit[0]] for unit in units]
     per_step = recipe.batch * recipe.accumulate * here.num_processes
-    per_epoch = sum(rows.repeats)
+    per_epoch = sum(unit_repeats)
     steps = recipe.steps or max(1, math.ceil((recipe.epochs or 1) * per_epoch / per_step))
     order = run_order(
         steps=steps,
         batch=per_step,
-        pictured=rows.pictured,
-        repeats=rows.repeats,
-        lengths=rows.lengths if recipe.group_by_length else None,
+        pictured=[bool(rows.records[unit[0]].pictures) for unit in units],
+        repeats=unit_repeats,
+        lengths=lengths if recipe.group_by_length else None,
         seed=recipe.seed,
     )
-    counts.not_reached = len(rows) - len(set(order))
-    return TrainingPlan(rows, held, counts, steps, order, max_tokens, per_epoch, per_step, digest)
+    counts.not_reached = len(rows) - len({i for unit in set(order) for i in units[unit]})
+    return TrainingPlan(
+        rows, held, units, held_units, counts, steps, order, max_tokens, per_epoch, per_step, digest
+    )
 
 
 def _list_unreadable(
@@ -213,6 +256,7 @@ def _list_unreadable(
 def select(
     recipe: TrainRecipe,
     records: Sequence[Record],
+    labels: Sequence[RowLabel],
     examined: Sequence[Examined],
     repeats: Sequence[float],
     max_tokens: int,
@@ -220,11 +264,12 @@ def select(
     """The rows to learn, the rows held out for evaluation, and the counts.
 
     A record longer than `max_tokens` is dropped, cut at its end, or refused, as the recipe says. One that
-    would be cut before its first learned token is dropped. Raises DataError if one is refused, or none left.
+    would be cut before its first learned token is dropped. All answers to a question are held out, or none.
+    Raises DataError if one is refused, or none left.
     """
     rows, held, counts = RowSet(), RowSet(), RowCounts(records=len(records))
     share = recipe.evaluate.share if recipe.evaluate and recipe.evaluate.share else 0.0
-    for record, one, repeat in zip(records, examined, repeats, strict=True):
+    for record, label, one, repeat in zip(records, labels, examined, repeats, strict=True):
         size = one.size
         if one.problem:
             counts.unreadable_dropped += 1
@@ -243,11 +288,11 @@ def select(
                 continue
             counts.cut_over_long += 1
             size = RowSize(max_tokens, size.head, size.first)
-        if share and random.Random(f"{recipe.seed}/held/{record.id}").random() < share:
+        if share and random.Random(f"{recipe.seed}/held/{label.question}").random() < share:
             counts.held_out += 1
-            held.add(record, size, one.digest)
+            held.add(record, label, size, one.digest)
         else:
-            rows.add(record, size, one.digest, repeat)
+            rows.add(record, label, size, one.digest, repeat)
     counts.rows, counts.tokens = len(rows), sum(rows.lengths)
     if not rows:
         raise DataError(f"no row is left to train on ({counts})")

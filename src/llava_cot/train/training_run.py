@@ -24,10 +24,11 @@ from llava_cot.train.before_after import BeforeAfter, free_memory, wait_for_main
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.examine import OnNote
+from llava_cot.train.log_ratio_trainer import LogRatioTrainer
 from llava_cot.train.recipe import TrainRecipe
-from llava_cot.train.run_folder import OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
+from llava_cot.train.run_folder import METRICS, OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
-from llava_cot.train.training_rows import BatchDataset, TrainingPlan, plan_run
+from llava_cot.train.training_rows import PAIR_COUNTS, BatchDataset, TrainingPlan, plan_run
 from llava_cot.train.weights import (
     add_lora,
     freeze,
@@ -142,9 +143,9 @@ def _train(
     here: PartialState,
     note: OnNote,
     on_step: OnStep,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train and save the model. Returns the numbers for the model card and the report."""
-    trainer, monitor = _trainer(recipe, checkpoint, encoder, plan, folder, on_step)
+    trainer, monitor = _trainer(recipe, checkpoint, encoder, plan, folder, here, note, on_step)
     last = folder.last_complete()
     if last is not None:
         note(f"resuming from {last}")
@@ -157,12 +158,12 @@ def _train(
     finally:
         monitor.close()
     note("saving the model")
-    facts = _facts(plan, trainer.state.log_history)
+    facts = _facts(plan, trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = gather(model, keep=here.is_main_process)  # by all processes together
     if here.is_main_process:
         if recipe.lora:
-            save_adapter(model, found, weights, folder, recipe)
+            save_adapter(model, found, weights, folder, recipe, facts)
         save_model(found, None if recipe.lora else weights, folder, recipe, facts)
     return facts
 
@@ -204,6 +205,8 @@ def _trainer(
     encoder: RowEncoder,
     plan: TrainingPlan,
     folder: RunFolder,
+    here: PartialState,
+    note: OnNote,
     on_step: OnStep,
 ) -> tuple[StagedTrainer, RunMonitor]:
     model, tokenizer = checkpoint.model, checkpoint.processor.tokenizer
@@ -221,15 +224,29 @@ def _trainer(
     monitor = RunMonitor(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
     batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
     held = BatchDataset(encoder, plan.held, batches, plan.max_tokens)
+    units = [plan.units[unit] for unit in plan.order]
+    labeled = recipe.objective != "sft"
+    settings: dict[str, Any] = {
+        "factor": factor,
+        "model": model,
+        "args": arguments,
+        "data_collator": Collator(tokenizer.pad_token_id or 0),
+        "train_dataset": BatchDataset(encoder, plan.rows, units, plan.max_tokens, 0 if labeled else None),
+        "eval_dataset": held if recipe.loss_every else None,
+        "callbacks": [monitor],
+    }
     with quiet():
-        trainer = StagedTrainer(
-            factor=factor,
-            model=model,
-            args=arguments,
-            data_collator=Collator(tokenizer.pad_token_id or 0),
-            train_dataset=BatchDataset(encoder, plan.rows, [[i] for i in plan.order], plan.max_tokens),
-            eval_dataset=held if recipe.loss_every else None,
-            callbacks=[monitor],
+        trainer = (
+            LogRatioTrainer(
+                implicit=recipe.implicit_settings,
+                encoder=encoder,
+                plan=plan,
+                store=folder.store if here.is_main_process else None,
+                note=note,
+                **settings,
+            )
+            if labeled
+            else StagedTrainer(**settings)
         )
     if recipe.samples:
         questions = (plan.held if plan.held else plan.rows).records[: recipe.samples.count]
@@ -245,11 +262,14 @@ def _trainer(
     return trainer, monitor
 
 
-def _facts(plan: TrainingPlan, history: list[dict[str, float]]) -> dict[str, float]:
-    """The numbers for the model card and the report: counts and the last losses."""
+def _facts(plan: TrainingPlan, trainer: StagedTrainer) -> dict[str, Any]:
+    """The numbers for the model card and the report: counts, the last losses and what else was measured."""
     epochs = round(plan.steps * plan.per_step / plan.per_epoch, 3)
-    facts = {**asdict(plan.counts), "steps": plan.steps, "epochs": epochs}
-    for name in ("loss", "eval_loss"):
-        found = [line[name] for line in history if name in line]
+    counts = {name: n for name, n in asdict(plan.counts).items() if n or name not in PAIR_COUNTS}
+    facts: dict[str, Any] = {**counts, "steps": plan.steps, "epochs": epochs}
+    for name in ("loss", "eval_loss", *METRICS):
+        found = [line[name] for line in trainer.state.log_history if name in line]
         facts |= {name: found[-1]} if found else {}
+    if isinstance(trainer, LogRatioTrainer) and trainer.likelihood_order is not None:
+        facts["eval_pairs_ordered_by_reference"] = trainer.likelihood_order
     return facts

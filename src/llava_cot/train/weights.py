@@ -105,14 +105,20 @@ def gather(model: Any, keep: bool) -> dict[str, Tensor]:
 
 
 def save_adapter(
-    model: Any, base: CheckpointFiles, weights: Mapping[str, Tensor], folder: RunFolder, recipe: TrainRecipe
+    model: Any,
+    base: CheckpointFiles,
+    weights: Mapping[str, Tensor],
+    folder: RunFolder,
+    recipe: TrainRecipe,
+    facts: Mapping[str, Any],
 ) -> None:
-    """Save the adapter alone, in peft's layout, with the gathered weights."""
+    """Save the adapter alone, in peft's layout, with the gathered weights and a model card."""
     with _whole_folder(folder.adapter) as part, quiet():
         model.save_pretrained(str(part), state_dict=weights, safe_serialization=True)
         named = read_adapter(base.adapters[0]).base if base.adapters else recipe.model
         _name_base(part / ADAPTER_CONFIG, named)
         _mark(part, recipe)
+        (part / "README.md").write_text(_model_card(recipe, facts, adapter=True), encoding="utf-8")
 
 
 def _name_base(file: Path, base: str) -> None:
@@ -166,12 +172,12 @@ def write_card(folder: Path, recipe: TrainRecipe, facts: Mapping[str, Any]) -> N
     write_whole(folder / "README.md", _model_card(recipe, facts))
 
 
-def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any]) -> str:
+def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any], adapter: bool = False) -> str:
     head = {
-        "library_name": "transformers",
+        "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "image-text-to-text",
         "base_model": recipe.model,
-        "tags": ["llava-cot", recipe.target],
+        "tags": ["llava-cot", recipe.target if recipe.objective == "sft" else recipe.objective],
     }
     rows = [f"| {name.replace('_', ' ')} | {_card_value(value)} |" for name, value in facts.items()]
     settings = yaml.safe_dump(recipe.model_dump(exclude_defaults=True), sort_keys=False)
@@ -179,11 +185,23 @@ def _model_card(recipe: TrainRecipe, facts: Mapping[str, Any]) -> str:
         [
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
             f"# {Path(recipe.out).name}\n",
-            f"{recipe.model}, fine-tuned by `llava-cot train`. It {_ANSWERS[recipe.target]}.\n",
+            f"{recipe.model}, fine-tuned by `llava-cot train`. It {_purpose(recipe)}.\n",
             "| | |\n| --- | ---: |",
             *rows,
             f"\nThe recipe:\n\n```yaml\n{settings}```\n",
         ]
+    )
+
+
+def _purpose(recipe: TrainRecipe) -> str:
+    """What the trained model does, as the end of a sentence."""
+    if recipe.objective == "sft":
+        return _ANSWERS[recipe.target]
+    settings = recipe.implicit_settings
+    return (
+        f"is a reward model: {settings.beta:g} x log(this model / {recipe.model}) of an answer is higher for "
+        "right ones, and so of the part of an answer that is written so far (arXiv 2412.01981). Use it as "
+        f"`--judge implicit --judge-model THIS_FOLDER --reference {recipe.model}`"
     )
 
 

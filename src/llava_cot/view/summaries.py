@@ -24,7 +24,10 @@ _EXAMPLES = 3  # of one finding
 _MOST_REASONS = 8  # that are printed
 _WIDTH = 110
 _RESUME = "run the command again to resume"
-_LOSSES = {"loss": "loss", "eval_loss": "evaluation loss"}
+_LOSSES = {
+    "loss": "loss", "accuracy": "accuracy", "eval_loss": "evaluation loss",
+    "eval_pairs_ordered": "pairs ordered rightly",
+}  # fmt: skip
 
 
 def show_annotation(display: ProgressDisplay) -> Callable[[annotate.AnnotationProgress], None]:

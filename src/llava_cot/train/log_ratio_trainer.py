@@ -1,0 +1,237 @@
+"""A Trainer of the log-ratio of whole answers, log(model / reference), with the reference computed once.
+
+The reference is the model as it was before the run. Its log-probabilities are kept in the run's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+from transformers import TrainerCallback
+
+from llava_cot.data.store import Store
+from llava_cot.errors import DataError
+from llava_cot.train.collate import even_batches
+from llava_cot.train.encode import RowEncoder
+from llava_cot.train.objectives import dpo_losses, outcome_losses, pairs_ordered, sequence_logprobs
+from llava_cot.train.recipe import ImplicitSettings
+from llava_cot.train.trainer import StagedTrainer
+from llava_cot.train.training_rows import BatchDataset, RowSet, TrainingPlan
+
+_REFERENCE = "reference"  # a kind of values in the run's store: a text's log-probability by its row's digest
+# The step of the bias along the gradient of its loss, whose second derivative is 1/4 at most.
+_BIAS_RATE = 0.1
+_NOTE_EVERY = 1000  # answers
+
+
+class LogRatioTrainer(StagedTrainer):
+    """Trains on pairs, and answers alone, by the log-ratios of their texts; see `objectives`.
+
+    The loss is a mean over the pairs (with `ce`, over the answers) of an optimizer step, whatever batches and
+    devices they are on. The bias of `ce` is no weight of the model: it takes one gradient step of its own
+    after each step, and is only in the log.
+
+    Args:
+        plan: Its rows have labels. The batches of training number them from 0, those of evaluation go on.
+        store: Keeps the reference's log-probabilities; None in all processes but the first.
+        note: Called with the progress of computing these.
+    """
+
+    def __init__(
+        self,
+        *,
+        implicit: ImplicitSettings,
+        encoder: RowEncoder,
+        plan: TrainingPlan,
+        store: Store | None,
+        note: Callable[[str], None],
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self._implicit, self._encoder, self._plan = implicit, encoder, plan
+        self._store, self._note = store, note
+        self._labels = [*plan.rows.labels, *plan.held.labels]
+        self._right = torch.tensor([bool(label.right) for label in self._labels], device=self.args.device)
+        self._reference = torch.zeros(0)
+        self._bias = 0.0
+        # The share of pairs of held-out questions that the reference's own log-probability orders rightly.
+        self.likelihood_order: float | None = None
+        # What the current step adds up: answers or pairs, those that are sorted rightly, the bias's gradient.
+        self._sums = torch.zeros(3, device=self.args.device)
+        self.add_callback(_Begin(self._begin))
+
+    def _begin(self) -> None:
+        """Find the reference's log-probabilities, and the bias of the step to be resumed."""
+        logged = [line["bias"] for line in self.state.log_history if "bias" in line]
+        self._bias = logged[-1] if logged else 0.0
+        self._reference = torch.tensor(self._references(), device=self.args.device)
+        if self._plan.held:
+            self.likelihood_order = self._ordered(self._reference[len(self._plan.rows) :].tolist())
+            self._note(
+                f"the reference's own log-probability orders {self.likelihood_order:.1%} of the right-wrong "
+                "pairs of held-out questions rightly"
+            )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        numbers = inputs["numbers"]
+        logprobs = self._logprobs(model, inputs)
+        losses, sorted_rightly, gradient = self._losses(
+            logprobs - self._reference[numbers], self._right[numbers]
+        )
+        self._sums += torch.stack((torch.ones_like(losses).sum(), sorted_rightly.float(), gradient))
+        assert num_items_in_batch is not None, "only steps of training compute a loss"
+        # Gradients are averaged over processes.
+        return losses.sum() / num_items_in_batch * self.accelerator.num_processes
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """The answers, or pairs, of an optimizer step over all processes."""
+        rows = sum(len(batch["numbers"]) for batch in batch_samples)
+        count = torch.tensor(rows if self._implicit.loss == "ce" else rows // 2, device=device)
+        total: Tensor = self.accelerator.reduce(count, "sum")
+        return total
+
+    def _losses(self, ratios: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of each answer or pair, how many are sorted rightly, and the gradient of the bias."""
+        beta = self._implicit.beta
+        if self._implicit.loss == "dpo":
+            good, bad = ratios[0::2], ratios[1::2]
+            return dpo_losses(good, bad, beta), (good > bad).sum(), torch.zeros((), device=ratios.device)
+        chances = torch.sigmoid(beta * ratios.detach() + self._bias)
+        hits = ((chances > 0.5) == right).sum()
+        return outcome_losses(ratios, right, beta, self._bias), hits, (chances - right.float()).sum()
+
+    def _logprobs(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """The log-probability of each answer of a batch."""
+        inputs = {name: value for name, value in inputs.items() if name != "numbers"}
+        labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
+        if self._takes_keep:
+            inputs["logits_to_keep"] = keep
+        return sequence_logprobs(model(**inputs, use_cache=False).logits, labels, keep)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the step's answers add up to, and move the bias."""
+        if "loss" in logs:
+            count, hits, gradient = self.accelerator.reduce(self._sums, "sum").tolist()
+            self._sums.zero_()
+            logs["accuracy"] = hits / count
+            if self._implicit.loss == "ce":
+                self._bias -= _BIAS_RATE * gradient / count
+                logs["bias"] = self._bias
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The loss on held-out questions, and how many of their pairs the log-ratio orders rightly."""
+        plan, first = self._plan, len(self._plan.rows)
+        found = self._all_logprobs(plan.held, first, range(len(plan.held)))
+        logprobs = torch.tensor([found[i] for i in range(len(plan.held))])
+        reference, right = self._reference[first:].cpu(), self._right[first:].cpu()
+        chosen = torch.tensor([i for unit in plan.held_units for i in unit])
+        ratios = logprobs - reference
+        losses, hits, _gradient = self._losses(ratios[chosen], right[chosen])
+        metrics = {
+            "eval_loss": float(losses.mean()),
+            "eval_accuracy": float(hits) / len(losses),
+            "eval_pairs_ordered": self._ordered(ratios.tolist()),
+            "eval_pairs_ordered_with_likelihood": self._ordered(logprobs.tolist()),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _ordered(self, scores: Sequence[float]) -> float:
+        labels = self._plan.held.labels
+        return pairs_ordered(scores, [one.question for one in labels], [bool(one.right) for one in labels])
+
+    def _references(self) -> list[float]:
+        """The reference's log-probability of each row that the run needs; 0 for the others.
+
+        What an interrupted run computed is used again.
+        """
+        plan, count = self._plan, len(self._plan.rows)
+        needed = sorted({i for unit in set(plan.order) for i in plan.units[unit]})
+        digests = [*plan.rows.digests, *plan.held.digests]
+        saved: list[Any] = [dict(self._store.items(_REFERENCE)) if self._store else None]
+        self._share(saved)
+        known: dict[str, float] = saved[0]
+        for rows, first, wanted in ((plan.rows, 0, needed), (plan.held, count, range(len(plan.held)))):
+            missing = [i for i in wanted if digests[first + i] not in known]
+            if not missing:
+                continue
+            if self.state.global_step:
+                raise DataError(
+                    "the reference's log-probabilities are gone from the run's folder; start another run"
+                )
+            with self._as_reference():
+                found = self._all_logprobs(rows, first, missing, save=digests)
+            known |= {digests[first + i]: value for i, value in found.items()}
+        wanted_rows = {*needed, *range(count, count + len(plan.held))}
+        return [known[digest] if i in wanted_rows else 0.0 for i, digest in enumerate(digests)]
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        """The model as it was before the run: without its adapter, if one is trained."""
+        model: Any = self.model
+        with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+            yield
+
+    @torch.no_grad()
+    def _all_logprobs(
+        self, rows: RowSet, first: int, wanted: Sequence[int], save: Sequence[str] = ()
+    ) -> dict[int, float]:
+        """The log-probabilities of rows by their number, in all processes; computed by all of them.
+
+        `save` are the digests by which they are saved as they come. Draws nothing from the random state.
+        """
+        pictured, lengths = rows.pictured, rows.lengths
+        batches = even_batches(
+            [pictured[i] for i in wanted],
+            [lengths[i] for i in wanted],
+            self.args.per_device_train_batch_size,
+            self.args.world_size,
+        )
+        numbers = [[wanted[i] for i in batch] for batch in batches]
+        dataset = BatchDataset(self._encoder, rows, numbers, self._plan.max_tokens, first)
+        model, found = self.model_wrapped, dict[int, float]()
+        was_training, noted = model.training, 0
+        model.eval()
+        with torch.random.fork_rng(devices=[]):  # the data loader draws a number
+            for batch in self.get_eval_dataloader(dataset):
+                inputs = self._prepare_inputs(batch)
+                with self.compute_loss_context_manager():
+                    logprobs = self._logprobs(model, inputs)
+                pairs = list(zip(inputs["numbers"].tolist(), logprobs.tolist(), strict=True))
+                new: dict[int, float] = dict(gather_object(pairs))
+                found |= {number - first: value for number, value in new.items()}
+                if save and self._store is not None:
+                    self._store.put_all(_REFERENCE, ((save[n], value) for n, value in new.items()))
+                if save and len(found) // _NOTE_EVERY > noted:
+                    noted = len(found) // _NOTE_EVERY
+                    self._note(f"computed the reference's log-probability of {len(found):,} answers")
+        model.train(was_training)
+        return found
+
+    def _share(self, objects: list[Any]) -> None:
+        """Give the first process's objects to all."""
+        if self.args.world_size > 1:
+            broadcast_object_list(objects)
+
+
+class _Begin(TrainerCallback):
+    """Calls a function when training begins or goes on, with the model in its place."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._call()
