@@ -74,10 +74,11 @@ def question_rollouts(
     )
 
 
-def recipe(model: Path, data: Path, out: Path, **more: Any) -> TrainRecipe:
+def recipe(model: Path, data: Path | Sequence[Path], out: Path, **more: Any) -> TrainRecipe:
+    parts = [data] if isinstance(data, Path) else data
     least = {
         "model": str(model),
-        "data": [{"path": str(data)}],
+        "data": [{"path": str(part)} for part in parts],
         "out": str(out),
         "rate": 1e-3,
         "save_every": 2,

@@ -185,25 +185,28 @@ def test_two_processes_and_shards_have_the_losses_of_one(
 def test_what_cannot_be_learned_is_refused_in_a_sentence(
     folders: Folders, rollouts: Path, data: Path, tmp_path: Path
 ) -> None:
-    def refused(path: Path, **more: Any) -> str:
+    def refused(path: Path | list[Path], **more: Any) -> str:
         with pytest.raises(DataError) as caught:
             train(recipe(folders("llava"), path, tmp_path / "out", **IMPLICIT | more))
         return str(caught.value)
 
-    assert "rollouts.jsonl; `llava-cot data rollouts` writes such a file" in refused(data)
+    assert "needs rollouts.jsonl (`llava-cot data rollouts` writes it)" in refused(data)
     alike = tmp_path / "alike"
     write_rollouts(alike / "rollouts.jsonl", [question_rollouts(alike, i, 2, 0) for i in range(4)])
     assert "no question has both a right and a wrong answer" in refused(alike)
     other = tmp_path / "other"
+    other.mkdir()
     question = question_rollouts(other, 1, 2, 2, pictures=0)
     write_rollouts(other / "rollouts.jsonl", [question])
-    both = [{"path": str(rollouts)}, {"path": str(other)}]
-    assert "the question 'asked/1' of" in refused(rollouts, data=both)
+    assert "the question 'asked/1' of" in refused([rollouts, other])
     base = {"model": "m", "out": "o", "data": [{"path": "p"}]}
     for more, told in (
         ({"implicit": {}}, "its settings are for objective: implicit"),
         ({"objective": "implicit", "target": "direct"}, "target is for objective: sft"),
-        ({"objective": "implicit", "evaluate": {"bench": "b"}}, "evaluate.bench is for objective: sft"),
+        (
+            {"objective": "implicit", "evaluate": {"bench": "b"}},
+            "evaluate.bench is for objective: sft and dpo",
+        ),
         ({"objective": "implicit", "over_long": "cut"}, "over_long: cut is for objective: sft"),
         ({"objective": "implicit", "samples": {"every": 2}}, "samples is for objective: sft"),
     ):
@@ -218,14 +221,8 @@ def test_answers_in_two_files_of_one_question_are_compared_and_counted_once(
     write_rollouts(first / "rollouts.jsonl", [question_rollouts(first, i, 2, 0) for i in range(4)])
     write_rollouts(second / "rollouts.jsonl", [question_rollouts(second, i, 2, 2) for i in range(4)])
     notes: list[str] = []
-    train(
-        recipe(
-            folders("llava"), first, tmp_path / "out", steps=1,
-            data=[{"path": str(path)} for path in (first, second)],
-            objective="implicit", implicit={"loss": "dpo"},
-        ),
-        note=notes.append,
-    )  # fmt: skip
+    more = {"objective": "implicit", "implicit": {"loss": "dpo"}}
+    train(recipe(folders("llava"), [first, second], tmp_path / "out", steps=1, **more), note=notes.append)
     assert notes[0].startswith("16 records: 16 rows") and "16 pairs" in notes[0]
 
 

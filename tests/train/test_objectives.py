@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from trl import DPOTrainer
 
 from llava_cot.train.encode import IGNORE
-from llava_cot.train.objectives import dpo_losses, outcome_losses, pairs_ordered, sequence_logprobs
-from llava_cot.train.pairs import RowLabel, alike_units, pair_units
+from llava_cot.train.labeled_rows import RowLabel
+from llava_cot.train.objectives import (
+    Comparison,
+    dpo_losses,
+    outcome_losses,
+    pairs_ordered,
+    sequence_logprobs,
+)
+from llava_cot.train.pairs import alike_units, pair_units
 
 
 def test_a_sequences_logprob_is_the_sum_over_its_labeled_tokens_whatever_is_padded() -> None:
@@ -97,6 +104,25 @@ def test_the_losses_are_their_formulas_and_those_of_trl() -> None:
     # TRL's loss of pairs that sorts each answer by itself, which has no bias.
     both = outcome_losses(torch.cat([right, wrong]), is_right, 0.3, 0.0).sum().item() / 6
     assert both == pytest.approx(of_trl(right, wrong, ["bco_pair"], [1.0], 0.3), rel=1e-5)
+
+
+def test_a_sum_of_losses_is_that_of_trl() -> None:
+    torch.manual_seed(2)
+    right, wrong = torch.randn(5) * 3, torch.randn(5) * 3
+    mpo = Comparison(0.3, dpo=0.8, bco=0.2, sft=1.0)
+    rows = torch.stack([right, wrong], 1).flatten()  # pairs, the right one first
+    found = mpo.losses(rows, torch.tensor([True, False] * 5), 0.0).mean() - mpo.sft * right.mean()
+    expected = of_trl(right, wrong, ["sigmoid", "bco_pair", "sft"], [0.8, 0.2, 1.0], 0.3)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_bias_goes_along_its_gradient() -> None:
+    torch.manual_seed(3)
+    ratios, right, bias = torch.randn(9), torch.rand(9) > 0.4, torch.tensor(0.3, requires_grad=True)
+    compare = Comparison(0.5, alone=True)
+    outcome = torch.nn.functional.binary_cross_entropy_with_logits(0.5 * ratios + bias, right.float())
+    (expected,) = torch.autograd.grad(outcome * 9, bias)
+    assert float(compare.bias_gradient(ratios, right, 0.3)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_only_pairs_of_one_question_count_as_ordered() -> None:

@@ -117,6 +117,18 @@ class RowEncoder:
         ids, labels = ids[:max_tokens], labels[:max_tokens]
         return TrainingRow(_extended(tensors, ids, head), torch.tensor([labels]), head)
 
+    def part(self, row: TrainingRow, prefix: str, unfinished: bool) -> TrainingRow:
+        """A row whose answer is learned without its beginning `prefix` and, if `unfinished`, without its end."""
+        labels = row.labels.clone()
+        given = self._encoder.prefix_ids(Prompt((), prefix=prefix)) if prefix else ()
+        for at, token in zip((labels[0] != IGNORE).nonzero()[:, 0].tolist(), given, strict=False):
+            if labels[0, at] != token:
+                break
+            labels[0, at] = IGNORE
+        if unfinished:
+            labels[0, -1] = IGNORE
+        return replace(row, labels=labels)
+
     def prompt(self, record: Record) -> TrainingRow:
         """The record up to its last answer, with nothing to learn."""
         messages = conversation(record, self._target, load_pictures(record))[:-1]

@@ -17,9 +17,8 @@ from transformers import TrainerCallback
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError
 from llava_cot.train.collate import even_batches
-from llava_cot.train.encode import RowEncoder
-from llava_cot.train.objectives import dpo_losses, outcome_losses, pairs_ordered, sequence_logprobs
-from llava_cot.train.recipe import ImplicitSettings
+from llava_cot.train.encode import IGNORE, RowEncoder
+from llava_cot.train.objectives import Comparison, pairs_ordered, sequence_logprobs
 from llava_cot.train.trainer import StagedTrainer
 from llava_cot.train.training_rows import BatchDataset, RowSet, TrainingPlan
 
@@ -32,9 +31,9 @@ _NOTE_EVERY = 1000  # answers
 class LogRatioTrainer(StagedTrainer):
     """Trains on pairs, and answers alone, by the log-ratios of their texts; see `objectives`.
 
-    The loss is a mean over the pairs (with `ce`, over the answers) of an optimizer step, whatever batches and
-    devices they are on. The bias of `ce` is no weight of the model: it takes one gradient step of its own
-    after each step, and is only in the log.
+    The loss is a mean over the pairs (or answers) of an optimizer step, whatever batches and devices they are
+    on. The bias is no weight of the model: it takes one gradient step of its own after each step, and is only
+    in the log.
 
     Args:
         plan: Its rows have labels. The batches of training number them from 0, those of evaluation go on.
@@ -45,7 +44,7 @@ class LogRatioTrainer(StagedTrainer):
     def __init__(
         self,
         *,
-        implicit: ImplicitSettings,
+        comparison: Comparison,
         encoder: RowEncoder,
         plan: TrainingPlan,
         store: Store | None,
@@ -53,7 +52,7 @@ class LogRatioTrainer(StagedTrainer):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self._implicit, self._encoder, self._plan = implicit, encoder, plan
+        self._comparison, self._encoder, self._plan = comparison, encoder, plan
         self._store, self._note = store, note
         self._labels = [*plan.rows.labels, *plan.held.labels]
         self._right = torch.tensor([bool(label.right) for label in self._labels], device=self.args.device)
@@ -86,30 +85,27 @@ class LogRatioTrainer(StagedTrainer):
     ) -> Any:
         numbers = inputs["numbers"]
         logprobs = self._logprobs(model, inputs)
-        losses, sorted_rightly, gradient = self._losses(
-            logprobs - self._reference[numbers], self._right[numbers]
+        compare, state = (
+            self._comparison,
+            (logprobs - self._reference[numbers], self._right[numbers], self._bias),
         )
-        self._sums += torch.stack((torch.ones_like(losses).sum(), sorted_rightly.float(), gradient))
-        assert num_items_in_batch is not None, "only steps of training compute a loss"
-        # Gradients are averaged over processes.
-        return losses.sum() / num_items_in_batch * self.accelerator.num_processes
+        losses = compare.losses(*state)
+        with torch.no_grad():
+            hits = compare.sorted_rightly(*state).float()
+            self._sums += torch.stack((torch.ones_like(losses).sum(), hits, compare.bias_gradient(*state)))
+        assert isinstance(num_items_in_batch, Tensor), "only steps of training compute a loss"
+        loss = losses.sum() / num_items_in_batch[0]
+        if compare.sft:
+            loss = loss - compare.sft * logprobs[0::2].sum() / num_items_in_batch[1]
+        return loss * self.accelerator.num_processes  # gradients are averaged over processes
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """The answers, or pairs, of an optimizer step over all processes."""
+        """What a step has over all processes: answers, or pairs, and tokens of the first of each pair."""
         rows = sum(len(batch["numbers"]) for batch in batch_samples)
-        count = torch.tensor(rows if self._implicit.loss == "ce" else rows // 2, device=device)
-        total: Tensor = self.accelerator.reduce(count, "sum")
+        tokens = sum(int((batch["labels"][0::2] != IGNORE).sum()) for batch in batch_samples)
+        counts = torch.tensor([rows if self._comparison.alone else rows // 2, tokens], device=device)
+        total: Tensor = self.accelerator.reduce(counts, "sum")
         return total
-
-    def _losses(self, ratios: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of each answer or pair, how many are sorted rightly, and the gradient of the bias."""
-        beta = self._implicit.beta
-        if self._implicit.loss == "dpo":
-            good, bad = ratios[0::2], ratios[1::2]
-            return dpo_losses(good, bad, beta), (good > bad).sum(), torch.zeros((), device=ratios.device)
-        chances = torch.sigmoid(beta * ratios.detach() + self._bias)
-        hits = ((chances > 0.5) == right).sum()
-        return outcome_losses(ratios, right, beta, self._bias), hits, (chances - right.float()).sum()
 
     def _logprobs(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """The log-probability of each answer of a batch."""
@@ -125,7 +121,7 @@ class LogRatioTrainer(StagedTrainer):
             count, hits, gradient = self.accelerator.reduce(self._sums, "sum").tolist()
             self._sums.zero_()
             logs["accuracy"] = hits / count
-            if self._implicit.loss == "ce":
+            if self._comparison.alone:
                 self._bias -= _BIAS_RATE * gradient / count
                 logs["bias"] = self._bias
         super().log(logs, start_time)
@@ -134,14 +130,18 @@ class LogRatioTrainer(StagedTrainer):
         """The loss on held-out questions, and how many of their pairs the log-ratio orders rightly."""
         plan, first = self._plan, len(self._plan.rows)
         found = self._all_logprobs(plan.held, first, range(len(plan.held)))
-        logprobs = torch.tensor([found[i] for i in range(len(plan.held))])
+        logprobs, tokens = torch.tensor([found[i] for i in range(len(plan.held))]).T
         reference, right = self._reference[first:].cpu(), self._right[first:].cpu()
-        chosen = torch.tensor([i for unit in plan.held_units for i in unit])
-        ratios = logprobs - reference
-        losses, hits, _gradient = self._losses(ratios[chosen], right[chosen])
+        ratios, chosen = logprobs - reference, torch.tensor([i for unit in plan.held_units for i in unit])
+        state = ratios[chosen], right[chosen], self._bias
+        losses = self._comparison.losses(*state)
+        loss = float(losses.mean())
+        if self._comparison.sft:
+            better = chosen[0::2]
+            loss -= self._comparison.sft * float(logprobs[better].sum() / tokens[better].sum())
         metrics = {
-            "eval_loss": float(losses.mean()),
-            "eval_accuracy": float(hits) / len(losses),
+            "eval_loss": loss,
+            "eval_accuracy": float(self._comparison.sorted_rightly(*state)) / len(losses),
             "eval_pairs_ordered": self._ordered(ratios.tolist()),
             "eval_pairs_ordered_with_likelihood": self._ordered(logprobs.tolist()),
         }
@@ -151,7 +151,8 @@ class LogRatioTrainer(StagedTrainer):
 
     def _ordered(self, scores: Sequence[float]) -> float:
         labels = self._plan.held.labels
-        return pairs_ordered(scores, [one.question for one in labels], [bool(one.right) for one in labels])
+        groups = [label.pair or label.question for label in labels]
+        return pairs_ordered(scores, groups, [bool(label.right) for label in labels])
 
     def _references(self) -> list[float]:
         """The reference's log-probability of each row that the run needs; 0 for the others.
@@ -174,7 +175,7 @@ class LogRatioTrainer(StagedTrainer):
                 )
             with self._as_reference():
                 found = self._all_logprobs(rows, first, missing, save=digests)
-            known |= {digests[first + i]: value for i, value in found.items()}
+            known |= {digests[first + i]: value for i, (value, _) in found.items()}
         wanted_rows = {*needed, *range(count, count + len(plan.held))}
         return [known[digest] if i in wanted_rows else 0.0 for i, digest in enumerate(digests)]
 
@@ -188,8 +189,8 @@ class LogRatioTrainer(StagedTrainer):
     @torch.no_grad()
     def _all_logprobs(
         self, rows: RowSet, first: int, wanted: Sequence[int], save: Sequence[str] = ()
-    ) -> dict[int, float]:
-        """The log-probabilities of rows by their number, in all processes; computed by all of them.
+    ) -> dict[int, tuple[float, int]]:
+        """The log-probabilities and the number of learned tokens of rows, computed by all processes for all.
 
         `save` are the digests by which they are saved as they come. Draws nothing from the random state.
         """
@@ -202,7 +203,7 @@ class LogRatioTrainer(StagedTrainer):
         )
         numbers = [[wanted[i] for i in batch] for batch in batches]
         dataset = BatchDataset(self._encoder, rows, numbers, self._plan.max_tokens, first)
-        model, found = self.model_wrapped, dict[int, float]()
+        model, found = self.model_wrapped, dict[int, tuple[float, int]]()
         was_training, noted = model.training, 0
         model.eval()
         with torch.random.fork_rng(devices=[]):  # the data loader draws a number
@@ -210,11 +211,13 @@ class LogRatioTrainer(StagedTrainer):
                 inputs = self._prepare_inputs(batch)
                 with self.compute_loss_context_manager():
                     logprobs = self._logprobs(model, inputs)
-                pairs = list(zip(inputs["numbers"].tolist(), logprobs.tolist(), strict=True))
-                new: dict[int, float] = dict(gather_object(pairs))
+                tokens = (inputs["labels"] != IGNORE).sum(1)
+                values = zip(logprobs.tolist(), tokens.tolist(), strict=True)
+                pairs = list(zip(inputs["numbers"].tolist(), values, strict=True))
+                new: dict[int, tuple[float, int]] = dict(gather_object(pairs))
                 found |= {number - first: value for number, value in new.items()}
                 if save and self._store is not None:
-                    self._store.put_all(_REFERENCE, ((save[n], value) for n, value in new.items()))
+                    self._store.put_all(_REFERENCE, ((save[n], value) for n, (value, _) in new.items()))
                 if save and len(found) // _NOTE_EVERY > noted:
                     noted = len(found) // _NOTE_EVERY
                     self._note(f"computed the reference's log-probability of {len(found):,} answers")

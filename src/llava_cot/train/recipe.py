@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 TrainTarget = Literal["staged", "untagged", "direct"]
-Objective = Literal["sft", "implicit"]
+Objective = Literal["sft", "implicit", "dpo"]
 Logger = Literal["tensorboard", "wandb"]
 
 
@@ -19,8 +27,9 @@ class TrainData(_Settings):
     """Records to train on."""
 
     path: str = Field(
-        description="A folder with `train.jsonl`, or a file of records; with `objective: implicit` a folder "
-        "with `rollouts.jsonl`, or such a file."
+        description="A folder with `train.jsonl`, or a file of records; for other objectives a folder with "
+        "`rollouts.jsonl` (`dpo` also takes `preferences.jsonl`), or such a file. Of rollouts, `sft` learns "
+        "the right answers."
     )
     repeat: PositiveFloat = Field(
         1.0, description="How often each record comes in an epoch; 0.5 is every other one, at random."
@@ -95,6 +104,37 @@ class ImplicitSettings(_Settings):
     )
 
 
+class LossWeights(_Settings):
+    """The weights of the losses of a pair; 0.8, 0.2 and 1 are those of MPO (arXiv 2411.10442)."""
+
+    dpo: NonNegativeFloat = Field(1.0, description="Of DPO's loss.")
+    bco: NonNegativeFloat = Field(
+        0.0, description="Of BCO's loss, which sorts each answer by itself; without a shift of the rewards."
+    )
+    sft: NonNegativeFloat = Field(
+        0.0, description="Of the cross-entropy of the better answer, a mean over its tokens."
+    )
+
+    @model_validator(mode="after")
+    def _not_all_zero(self) -> Self:
+        if not (self.dpo or self.bco or self.sft):
+            raise ValueError("all weights are 0; give one of them a weight")
+        return self
+
+
+class DpoSettings(_Settings):
+    """Preference optimization: DPO, or MPO's sum of losses."""
+
+    beta: PositiveFloat = Field(0.1, description="The factor of the log-ratio.")
+    pairs: PositiveInt = Field(
+        4, description="The most pairs of a right and a wrong answer that a question of rollouts has."
+    )
+    weights: LossWeights = Field(
+        default_factory=lambda: LossWeights.model_validate({}),
+        description="The weights of the losses; `{dpo: 0.8, bco: 0.2, sft: 1}` is MPO.",
+    )
+
+
 class FsdpSettings(_Settings):
     """Weights, gradients and optimizer state in shards over all processes (FSDP 2)."""
 
@@ -114,9 +154,11 @@ class TrainRecipe(_Settings):
     objective: Objective = Field(
         "sft",
         description="What is trained: `sft`, the model to give the answers of records; `implicit`, a reward "
-        "model to tell right from wrong answers of rollouts by their log-ratio.",
+        "model to tell right from wrong answers of rollouts by their log-ratio; `dpo`, the model to prefer "
+        "the better of two answers, of `data preferences` or of rollouts.",
     )
     implicit: ImplicitSettings | None = Field(None, description="Settings of `objective: implicit`.")
+    dpo: DpoSettings | None = Field(None, description="Settings of `objective: dpo`.")
     target: TrainTarget = Field(
         "staged",
         description="What the model learns to answer: `staged`, the response in its stages; `untagged`, the "
@@ -192,18 +234,28 @@ class TrainRecipe(_Settings):
         """The settings of `objective: implicit`, which need not be given."""
         return self.implicit or ImplicitSettings.model_validate({})
 
+    @property
+    def dpo_settings(self) -> DpoSettings:
+        """The settings of `objective: dpo`, which need not be given."""
+        return self.dpo or DpoSettings.model_validate({})
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps")
         if (self.gamma is None) == (self.schedule == "step"):
             raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
-        if self.implicit is not None and self.objective != "implicit":
-            raise ValueError("implicit: its settings are for objective: implicit; set that, or remove them")
+        for name in ("implicit", "dpo"):
+            if getattr(self, name) is not None and self.objective != name:
+                raise ValueError(f"{name}: its settings are for objective: {name}; set that, or remove them")
         if self.objective != "sft":
             for name, plain in (("target", "staged"), ("samples", None)):
                 if getattr(self, name) != plain:
                     raise ValueError(f"{name} is for objective: sft; remove it")
+            if self.objective != "dpo" and self.evaluate is not None and self.evaluate.bench is not None:
+                raise ValueError(
+                    "evaluate.bench is for objective: sft and dpo; a reward model is not to answer"
+                )
             if self.over_long == "cut":
                 raise ValueError("over_long: cut is for objective: sft; whole answers are scored here")
         return self

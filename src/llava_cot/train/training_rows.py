@@ -21,7 +21,8 @@ from llava_cot.models.registry import CheckpointFiles
 from llava_cot.train.collate import run_order
 from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
 from llava_cot.train.examine import Examined, OnNote, base_digest, examine
-from llava_cot.train.pairs import RowLabel, is_pair, make_units, read_labeled
+from llava_cot.train.labeled_rows import RowLabel, read_labeled
+from llava_cot.train.pairs import is_pair, make_units
 from llava_cot.train.recipe import TrainData, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 
@@ -142,14 +143,16 @@ class BatchDataset(Dataset[list[TrainingRow]]):
         return len(self._batches)
 
     def __getitem__(self, at: int) -> list[TrainingRow]:
-        first = self._numbers_from
-        return [
-            replace(
-                self._encoder.row(self._rows.records[i], self._max_tokens),
-                number=None if first is None else first + i,
-            )
-            for i in self._batches[at]
-        ]
+        return [self._row(i) for i in self._batches[at]]
+
+    def _row(self, number: int) -> TrainingRow:
+        row, label = (
+            self._encoder.row(self._rows.records[number], self._max_tokens),
+            self._rows.labels[number],
+        )
+        if label.prefix or label.unfinished:
+            row = self._encoder.part(row, label.prefix, label.unfinished)
+        return row if self._numbers_from is None else replace(row, number=self._numbers_from + number)
 
 
 def plan_run(
@@ -176,11 +179,8 @@ def plan_run(
     max_tokens = recipe.max_tokens or context
     if max_tokens > context:
         raise DataError(f"max_tokens: {recipe.model} takes at most {context:,} tokens, not {max_tokens:,}")
-    evaluation = (
-        [TrainData.model_validate({"path": recipe.evaluate.path})]
-        if recipe.evaluate and recipe.evaluate.path
-        else []
-    )
+    paths = [recipe.evaluate.path] if recipe.evaluate and recipe.evaluate.path else []
+    evaluation = [TrainData.model_validate({"path": path}) for path in paths]
     evaluated, evaluated_labels, _ = read_labeled(recipe, evaluation)
     records, labels, repeats = read_labeled(recipe, recipe.data)
     found: list[Any] = [None]

@@ -25,6 +25,7 @@ from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.examine import OnNote
 from llava_cot.train.log_ratio_trainer import LogRatioTrainer
+from llava_cot.train.objectives import comparison_of
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.run_folder import METRICS, OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
@@ -238,7 +239,7 @@ def _trainer(
     with quiet():
         trainer = (
             LogRatioTrainer(
-                implicit=recipe.implicit_settings,
+                comparison=comparison_of(recipe),
                 encoder=encoder,
                 plan=plan,
                 store=folder.store if here.is_main_process else None,

@@ -197,6 +197,12 @@ def _purpose(recipe: TrainRecipe) -> str:
     """What the trained model does, as the end of a sentence."""
     if recipe.objective == "sft":
         return _ANSWERS[recipe.target]
+    if recipe.objective == "dpo":
+        return (
+            f"{_ANSWERS[recipe.target]}, and learned to prefer the better of two answers (DPO, beta "
+            f"{recipe.dpo_settings.beta:g}, against {recipe.model}). It is also a judge: `--judge implicit "
+            f"--judge-model THIS_FOLDER --reference {recipe.model}`"
+        )
     settings = recipe.implicit_settings
     return (
         f"is a reward model: {settings.beta:g} x log(this model / {recipe.model}) of an answer is higher for "
