@@ -15,7 +15,7 @@ from llava_cot.errors import DataError
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.encode import IGNORE, RowEncoder
 from llava_cot.train.labeled_rows import read_labeled
-from llava_cot.train.pairs import make_units
+from llava_cot.train.pairing import make_units
 from llava_cot.train.training_rows import BatchDataset, RowSet
 from llava_cot.train.training_run import train
 

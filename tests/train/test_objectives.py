@@ -22,7 +22,7 @@ from llava_cot.train.objectives import (
     pairs_ordered,
     sequence_logprobs,
 )
-from llava_cot.train.pairs import alike_units, pair_units
+from llava_cot.train.pairing import alike_units, pair_units
 
 
 def test_a_sequences_logprob_is_the_sum_over_its_labeled_tokens_whatever_is_padded() -> None:

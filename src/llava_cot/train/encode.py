@@ -118,7 +118,7 @@ class RowEncoder:
         return TrainingRow(_extended(tensors, ids, head), torch.tensor([labels]), head)
 
     def part(self, row: TrainingRow, prefix: str, unfinished: bool) -> TrainingRow:
-        """A row whose answer is learned without its beginning `prefix` and, if `unfinished`, without its end."""
+        """A row whose answer is learned without the prefix that begins it, and if unfinished without its end."""
         labels = row.labels.clone()
         given = self._encoder.prefix_ids(Prompt((), prefix=prefix)) if prefix else ()
         for at, token in zip((labels[0] != IGNORE).nonzero()[:, 0].tolist(), given, strict=False):

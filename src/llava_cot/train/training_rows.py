@@ -22,7 +22,7 @@ from llava_cot.train.collate import run_order
 from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
 from llava_cot.train.examine import Examined, OnNote, base_digest, examine
 from llava_cot.train.labeled_rows import RowLabel, read_labeled
-from llava_cot.train.pairs import is_pair, make_units
+from llava_cot.train.pairing import is_pair, make_units
 from llava_cot.train.recipe import TrainData, TrainRecipe
 from llava_cot.train.run_folder import RunFolder
 
