@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from llava_cot import ask_sync
 from llava_cot.core.images import LoadedImage, load_image
 from llava_cot.core.question import Question
-from llava_cot.core.stages import validate
+from llava_cot.core.stages import StageFormat, parse, validate
 from llava_cot.core.trace import Trace, Usage
 from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, Unit
@@ -113,6 +113,9 @@ class MadeResults:
 
     def trace(self, setting: RunKey, item: str) -> Trace | None:
         return self.traces.get((setting, item))
+
+    def score_text(self, setting: RunKey, item: str, text: str, fmt: StageFormat) -> float | None:
+        return float(parse(text, fmt).answer == self.item(setting.benchmark, item).answer)
 
     def _result(self, setting: RunKey, item: BenchmarkItem) -> QuestionResult:
         trace = self.traces.get((setting, item.id))

@@ -1,5 +1,6 @@
-"""`llava-cot judge calibrate` in process, on a scripted model: what is written, said and refused."""
+"""The verbs of `llava-cot judge` in process, on a scripted model: what is written, said and refused."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from llava_cot.cli.main import app
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.trace import Candidate, Score, Trace
+from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE, QuestionRollouts, Rollout, write_rollouts
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
 from llava_cot.search.calibration import load_calibration
@@ -145,3 +147,60 @@ def test_the_wording_of_the_judge_is_part_of_its_calibration(calibrate: Run, tmp
     assert "prompts" not in file.read_text() and load_calibration(file).prompts is None
     calibrate("--limit", "3", "--judge-prompts", wording, judge="logits")
     assert load_calibration(file).prompts == load_judge_prompts(wording).digest
+
+
+@pytest.fixture
+def rollouts(tmp_path: Path) -> Path:
+    """Three questions: one with right and wrong answers, one all right, one without samples."""
+    samples = (
+        Rollout(tagged("conclusion", "2"), True, times=3),
+        Rollout(tagged("conclusion", "three"), False),
+    )
+    questions = [
+        QuestionRollouts("mixed", "How many?", "2", samples),
+        QuestionRollouts("easy", "How many more?", "2", samples[:1]),
+        QuestionRollouts("none", "How many less?", "2", ()),
+    ]
+    write_rollouts(tmp_path / ROLLOUT_FILE, questions)
+    return tmp_path
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Result:
+    shortest = Scripted(script, lambda prompt, options: [-(float(len(option)) ** 2) for option in options])
+    monkeypatch.setattr("llava_cot.models.registry.open_model", lambda *_, **__: shortest)
+    result = CliRunner().invoke(app, ["judge", "measure", *map(str, arguments)])
+    if isinstance(result.exception, ValueError):
+        raise result.exception
+    return result
+
+
+def test_a_judge_is_measured(rollouts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = measured(monkeypatch, rollouts, "--judge", "likelihood")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[2] == "| summary | 3 | 100.0 | 20.7 to 100.0 | 1.00 |"
+    assert lines[6] == "| whole answers | 3 | 100.0 | 20.7 to 100.0 | 1.00 |"
+    assert lines[8] == "| choice by | right, % | 95% interval |"
+    shares = {line.split(" | ")[0].strip("| "): line.split(" | ")[1] for line in lines[10:]}
+    assert shares == {
+        "one sample": "87.5", "an even choice among different answers": "75.0",
+        "majority of the samples": "100.0", "the judge": "100.0", "the best sample (oracle)": "100.0",
+    }  # fmt: skip
+    assert "1 of 2 questions have right and wrong answers" in done.stderr
+    found = json.loads(measured(monkeypatch, rollouts, "--judge", "likelihood", "--json").stdout)
+    assert (found["questions"], found["stages"][0]["ordered"]["value"]) == (2, 100)
+
+
+def test_a_judge_that_compares_is_measured_too(rollouts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = measured(monkeypatch, rollouts / ROLLOUT_FILE, "--judge", "self", "--limit", "1")
+    assert "| summary | 3 | 50.0 | 0.0 to 100.0 |  |" in done.stdout  # its replies choose neither
+
+
+def test_nothing_to_measure(rollouts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="`llava-cot data rollouts` writes such a file"):
+        measured(monkeypatch, rollouts / "no", "--judge", "likelihood")
+    with pytest.raises(ValueError, match="no judge 'coin'; choose one of"):
+        measured(monkeypatch, rollouts, "--judge", "coin")
+    write_rollouts(rollouts / ROLLOUT_FILE, [QuestionRollouts("none", "How many?", "2", ())])
+    with pytest.raises(ValueError, match="has no question with samples"):
+        measured(monkeypatch, rollouts, "--judge", "likelihood")

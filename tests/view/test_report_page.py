@@ -63,7 +63,7 @@ def test_the_page_loads_nothing_and_every_part_has_its_place(results: MadeResult
         "Score by skill", "Cost of a question", "By skill: accuracy", "Agreement",
         "Questions answered correctly", "Whole answers: chosen, voted and best", "Format and stages",
         "How scores were decided",
-        "How duels were decided",
+        "How duels were decided", "Judges: right and wrong answers",
     ):  # fmt: skip
         assert f">{title}</figcaption>" in page, title
 
@@ -98,7 +98,7 @@ def test_every_trace_is_there_once_and_pictures_too(results: MadeResults) -> Non
     ids = re.findall(r' id="([^"]+)"', "".join("".join(unpacked(b).values()) for b in found.blocks.values()))
     assert len(set(ids)) == len(ids) > 0
     duels = sum(len(trace.verdicts) for trace in results.traces.values())
-    assert sum(counts.total() for counts in found.decided.values()) == duels
+    assert sum(one.decided.total() for one in found.judging.values()) == duels
 
 
 def test_shown_questions_are_drawn_from_all_benchmarks_and_duels_of_all_are_counted() -> None:
@@ -111,7 +111,7 @@ def test_shown_questions_are_drawn_from_all_benchmarks_and_duels_of_all_are_coun
     kept = [item for item in items if item["pictures"] is not None]
     assert sorted(item["benchmark"] for item in kept) == list("aabbcc")
     assert sorted(found.blocks) == [items.index(item) for item in kept]
-    assert found.decided == whole.decided
+    assert found.judging == whole.judging
     small = embed_questions(results, arms, nothing, size=1)
     assert small.shown == 1
     assert not embed_questions(results, arms, nothing, most=0).pictures

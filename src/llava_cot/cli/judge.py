@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from llava_cot.cli.options import (
+    AsJson,
     Format,
     ModelName,
+    complete_judges,
     complete_scoring_judges,
     new_app,
     options_from,
@@ -24,11 +26,6 @@ app = new_app("Measure judges.")
 # No training draws from these, and no benchmark is scored on them.
 _UNTESTED = "scenes:validation"
 _AT_ONCE = 64
-
-
-@app.callback()
-def verbs() -> None:
-    """Keeps the verb's name on the command line though it is the only one."""
 
 
 @app.command()
@@ -127,3 +124,69 @@ def calibrate(
     if not above:
         print("no score is above the cut-off: a search with it would never be content", file=sys.stderr)
     print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+@options_from(
+    "resources", ResourceOptions, ["judge_model", "reference", "likelihood_weight", "judge_prompts"]
+)
+@options_from("sampling", Sampling, SAMPLING_OPTIONS)
+@options_from("hardware", HardwareOptions)
+def measure(
+    rollouts: Annotated[
+        Path, typer.Argument(metavar="ROLLOUTS", help="The folder, or file, of `llava-cot data rollouts`.")
+    ],
+    *,
+    judge: Annotated[
+        str, typer.Option(metavar="J", help="The judge, as for `ask`.", autocompletion=complete_judges)
+    ],
+    model: Annotated[str, typer.Option(help="Whose answers the rollouts are, as for `ask`.")] = "mini",
+    model_name: ModelName = None,
+    resources: ResourceOptions,
+    limit: Annotated[int, typer.Option(min=1, metavar="K", help="The most questions.")] = 200,
+    sampling: Sampling,
+    format: Format = None,
+    as_json: AsJson = False,
+    hardware: HardwareOptions,
+) -> None:
+    """Measure how often a judge orders right and wrong answers to one question rightly, by stage."""
+    import asyncio
+    import json
+    from dataclasses import asdict
+    from itertools import islice
+
+    from llava_cot.core.format_file import read_format
+    from llava_cot.data.rollouts.rollout_file import read_rollouts, rollout_file
+    from llava_cot.evaluation.judge_accuracy import accuracy
+    from llava_cot.evaluation.judge_rollouts import judge_rollouts
+    from llava_cot.evaluation.statistics import check_scipy
+    from llava_cot.search.ask import make_judge
+    from llava_cot.search.request import make_request
+    from llava_cot.search.resources import for_requests, read_resources
+    from llava_cot.view.progress import ProgressDisplay
+    from llava_cot.view.summaries import judge_tables
+
+    check_scipy()
+    file, fmt = rollout_file(rollouts), read_format(format)
+    questions = list(islice((one for one in read_rollouts(file) if one.samples), limit))
+    if not questions:
+        raise ValueError(f"{file} has no question with samples; `llava-cot data rollouts` samples them")
+    spec = read_resources(resources, **hardware.given())
+    request = make_request("best-of-n", judge=judge, sampling=sampling, fmt=fmt, resources=spec)
+    spec = for_requests(spec, [request])
+    with spec.open_with(model, model_name) as (opened, ready), ProgressDisplay() as progress:
+        judged = asyncio.run(
+            judge_rollouts(
+                request, opened, make_judge(judge, opened, request, ready), questions, file.parent,
+                resources=ready, at_once=_AT_ONCE,
+                on_progress=lambda done: progress("questions", done, len(questions)),
+            )
+        )  # fmt: skip
+    found = accuracy(judged, fmt.names)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    print(*judge_tables(found), sep="\n")
+    print(f"{found.mixed:,} of {found.questions:,} questions have right and wrong answers", file=sys.stderr)
+    if not found.mixed:
+        print("no question has both: nothing can be ordered; use harder questions", file=sys.stderr)

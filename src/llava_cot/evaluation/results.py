@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from llava_cot.core.stages import StageFormat
 from llava_cot.core.trace import Trace, Usage, WarningKind
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import rule_named
 from llava_cot.evaluation.eval_folder import NO_ANSWER_YET, EvalFolder, read_trace_key, trace_key
+from llava_cot.evaluation.scorer import extract_answer
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, ScoredItem
 
 
@@ -102,6 +104,15 @@ class RunResults:
     def trace(self, run: RunKey, item: str) -> Trace | None:
         """Return the trace of a question, with its pictures; None where the model failed."""
         return self._folders[run].trace(trace_key(run, item), pictures=True)
+
+    def score_text(self, run: RunKey, item: str, text: str, fmt: StageFormat) -> float | None:
+        """Score any answer to a question of a run by its words; None where they do not decide."""
+        conclusion = extract_answer(text, fmt, self._folders[run].get(run.model, "model")["answer"])
+        if conclusion is None:
+            return 0.0
+        rule = self._rule(self._benchmarks[run.benchmark]["rule"], run.benchmark)
+        found = rule.match(self._items[run.benchmark][item], conclusion)
+        return None if found is None else found.value
 
     def __enter__(self) -> RunResults:
         return self

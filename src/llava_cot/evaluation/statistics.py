@@ -64,7 +64,23 @@ def mean_with_interval(units: Sequence[Unit]) -> MeanEstimate:
     bootstrap would have no width, and Wilson's over clusters is used. A single cluster with anything in
     between says nothing: 0 to 100.
     """
-    sums, counts = _table([_by_key(units)])
+    return _mean(*_table([_by_key(units)]))
+
+
+def share_with_interval(parts: Mapping[str, tuple[float, float]]) -> MeanEstimate:
+    """Return the share that all parts make of all wholes, each a (part, whole) of one cluster.
+
+    The interval is as for `mean_with_interval`. Raises ValueError where all wholes are 0.
+    """
+    known = [pair for pair in parts.values() if pair[1]]
+    if not known:
+        raise ValueError("there is nothing to take a share of; at least one whole must not be 0")
+    sums, counts = np.array(known, dtype=np.float64).T[:, :, None]
+    return _mean(sums, counts)
+
+
+def _mean(sums: _Array, counts: _Array) -> MeanEstimate:
+    """Return the mean of one group, by the sums and counts of its clusters: (clusters, 1)."""
     value = float(sums.sum() / counts.sum())
     shares = sums / counts
     if np.isin(shares, (0, 1)).all() and (np.ptp(counts) == 0 or np.ptp(shares) == 0):

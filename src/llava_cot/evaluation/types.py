@@ -11,6 +11,8 @@ from llava_cot.core.question import Question
 from llava_cot.data.record import Picture
 from llava_cot.models.base import Prompt
 
+RIGHT = 0.5  # an answer counts as right from this score on; `report.js` has it, too
+
 # How a score came about: by comparing text ("match"), by a scorer model ("scorer"), not at all because there
 # was no scorer or its replies were unreadable ("unsettled"), because the answer has no conclusion ("absent"),
 # or because the model failed ("failed"). The last three count as wrong.

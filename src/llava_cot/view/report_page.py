@@ -60,7 +60,7 @@ def write_report(
     page, text = output_file(out / PAGE), output_file(out / TEXT)
     embedded = embed_questions(results, arms, on_progress, questions)
     notes = {arm.benchmark: results.note(arm.benchmark) for arm in arms}
-    sections = [*lead(arms), *contents(arms, against, embedded.decided, notes, paper=paper)]
+    sections = [*lead(arms), *contents(arms, against, embedded.judging, notes, paper=paper)]
     title = title or _title(arms)
     for section in sections:
         for part in section.parts:

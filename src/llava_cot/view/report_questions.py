@@ -9,14 +9,15 @@ import json
 import random
 import zlib
 from base64 import b64encode
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.report.arms import Arm, arms_on
+from llava_cot.evaluation.report.judging import ArmJudging
 from llava_cot.evaluation.results import QuestionResult, RunResults
 from llava_cot.view.html import cut, image_data_url, trace_fragment
 
@@ -33,7 +34,7 @@ class EmbeddedQuestions:
     index: str = ""  # all questions and answers, packed
     blocks: dict[int, str] = field(default_factory=dict)  # a question's packed traces, by its number
     pictures: dict[str, int] = field(default_factory=dict)  # data URLs with their numbers
-    decided: dict[Arm, Counter[str]] = field(default_factory=dict)  # how each arm's duels were decided
+    judging: dict[Arm, ArmJudging] = field(default_factory=dict)  # what the traces say of judges
     questions: int = 0  # how many there are
 
     @property
@@ -56,12 +57,12 @@ def embed_questions(
     """
     benchmarks = dict.fromkeys(arm.benchmark for arm in arms)
     ids = [(benchmark, id) for benchmark in benchmarks for id in arms_on(arms, benchmark)[0].values]
-    found = EmbeddedQuestions(decided={arm: Counter() for arm in arms}, questions=len(ids))
+    found = EmbeddedQuestions(judging={arm: ArmJudging() for arm in arms}, questions=len(ids))
     pictures: dict[int, list[int]] = {}
     used = 0
     for done, number in enumerate(_drawing_order(ids)):
         benchmark, id = ids[number]
-        traces = _question_traces(results, arms_on(arms, benchmark), id, found.decided)
+        traces = _question_traces(results, arms_on(arms, benchmark), id, found.judging)
         if used < size and (most is None or found.shown < most):
             pictures[number], added = _embed_pictures(found.pictures, traces.values())
             fragments = {
@@ -110,9 +111,9 @@ def _drawing_order(ids: Sequence[tuple[str, str]]) -> list[int]:
 
 
 def _question_traces(
-    results: RunResults, arms: Sequence[Arm], id: str, decided: dict[Arm, Counter[str]]
+    results: RunResults, arms: Sequence[Arm], id: str, judging: Mapping[Arm, ArmJudging]
 ) -> dict[str, Trace]:
-    """Return a question's traces under the arms of its benchmark, and count how their duels were decided.
+    """Return a question's traces under the arms of its benchmark, and add them to what is known of judges.
 
     Keys are "ARM.SEED", both as numbers within the benchmark.
     """
@@ -122,7 +123,7 @@ def _question_traces(
             trace = results.trace(key, id)
             if trace is not None:
                 found[f"{place}.{number}"] = trace
-                decided[arm].update(verdict.decided_by for verdict in trace.verdicts)
+                judging[arm].add(id, trace, partial(results.score_text, key, id))
     return found
 
 

@@ -15,9 +15,11 @@ from llava_cot.data.annotation.output import REASONS
 from llava_cot.data.checks.check import FINDING_KINDS, CheckReport, Finding, kind_of
 from llava_cot.data.rollouts import duel_set
 from llava_cot.data.rollouts.rollout_card import RolloutSummary
+from llava_cot.evaluation.judge_accuracy import JudgeAccuracy
 from llava_cot.evaluation.report.arms import SummaryRow
 from llava_cot.evaluation.report.outcome_tables import WARNING_KINDS
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress
+from llava_cot.evaluation.statistics import MeanEstimate
 from llava_cot.view.progress import ProgressDisplay
 
 _EXAMPLES = 3  # of one finding
@@ -192,7 +194,7 @@ def evaluation_table(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> I
         if line.score is None:
             cells += ["", ""]
         else:
-            cells += [f"{line.score.value:.1f}", f"{line.score.low:.1f} to {line.score.high:.1f}"]
+            cells += _estimate(line.score)
         cells += [f"{line.tokens:,.0f}", f"{line.calls:.1f}", f"{line.seconds:.3f}"]
         cells += [f"{line.usd or 0:.5f}"] if priced else []
         cells += [f"{line.failed:,}"] if failed else []
@@ -200,6 +202,24 @@ def evaluation_table(lines: Sequence[SummaryRow], notes: Mapping[str, str]) -> I
     for benchmark, note in notes.items():
         if note:
             yield f"\n{benchmark}: {note}"
+
+
+def judge_tables(found: JudgeAccuracy) -> Iterator[str]:
+    """How a judge orders and chooses, as two Markdown tables."""
+    yield _row(["stage", "right-wrong pairs", "ordered, %", "95% interval", "AUC over all"])
+    yield _row(["---", *["---:"] * 4])
+    for one in found.stages:
+        ordered = ["", ""] if one.ordered is None else _estimate(one.ordered)
+        yield _row([one.stage, f"{one.pairs:,.0f}", *ordered, "" if one.auc is None else f"{one.auc:.2f}"])
+    yield ""
+    yield _row(["choice by", "right, %", "95% interval"])
+    yield _row(["---", "---:", "---:"])
+    for name, estimate in found.chosen.items():
+        yield _row([name, *_estimate(estimate)])
+
+
+def _estimate(estimate: MeanEstimate) -> list[str]:
+    return [f"{estimate.value:.1f}", f"{estimate.low:.1f} to {estimate.high:.1f}"]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from llava_cot.errors import DataError
 from llava_cot.evaluation.report import outcome_tables, score_tables
 from llava_cot.evaluation.report.arms import Arm, ArmCost, arm_label, arms_of, baselines, cost_of, families
 from llava_cot.evaluation.report.document import Cell, ReportTable
+from llava_cot.evaluation.report.judging import ArmJudging
 from llava_cot.evaluation.report.score_tables import paper_results, paper_skills
 from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, Metric, RunKey, Unit
@@ -254,9 +255,12 @@ def test_the_oracle_table_has_the_chosen_answer_voting_and_the_best() -> None:
         (),
     )
     (vote,) = arms(majority_4="110")
-    shown = row(outcome_tables.oracle_table([best, vote]), "best-of-4")
-    assert [cell.text for cell in shown.values()] == ["best-of-4", "2", "50.0", "100.0", "100.0", "50.0"]
-    assert outcome_tables.oracle_table([vote]) is None
+    judging = {best: ArmJudging(even={"q0": [0.5, 0.5], "q1": [0.0]})}
+    shown = row(outcome_tables.oracle_table([best, vote], judging), "best-of-4")
+    figures = ["2", "50.0", "25.0", "100.0", "100.0", "50.0"]
+    assert [cell.text for cell in shown.values()] == ["best-of-4", *figures]
+    assert row(outcome_tables.oracle_table([best, vote], {}), "best-of-4")["even choice"].text == "–"
+    assert outcome_tables.oracle_table([vote], {}) is None
 
 
 def test_format_lengths_and_how_scores_were_decided() -> None:
@@ -276,7 +280,9 @@ def test_format_lengths_and_how_scores_were_decided() -> None:
 
 def test_duels_are_counted_by_how_they_were_decided() -> None:
     one, two = arms(single="11", stage_beam_2="11")
-    assert outcome_tables.duels_table([one, two], {one: Counter(), two: Counter()}) is None
-    shown = row(outcome_tables.duels_table([one, two], {two: Counter(choice=6, seed=2)}), "stage-beam-2")
+    judging = {one: ArmJudging(), two: ArmJudging()}
+    assert outcome_tables.duels_table([one, two], judging) is None
+    judging[two] = ArmJudging(Counter(choice=6, seed=2))
+    shown = row(outcome_tables.duels_table([one, two], judging), "stage-beam-2")
     assert shown["duels a question"].text == "4.0"
     assert (shown["the judge's choice"].text, shown["the seed"].text) == ("75.0%", "25.0%")

@@ -22,6 +22,7 @@ from llava_cot.evaluation.report.document import (
     interval,
     number,
 )
+from llava_cot.evaluation.report.judging import ArmJudging, judges_table
 from llava_cot.evaluation.report.score_tables import ArmScore, SkillScores, paper_results, paper_skills
 from llava_cot.evaluation.results import describe_resources
 
@@ -39,15 +40,16 @@ _PAPER = (
 def contents(
     arms: Sequence[Arm],
     baselines: Mapping[Arm, Arm],
-    decided: Mapping[Arm, Counter[str]],
+    judging: Mapping[Arm, ArmJudging],
     notes: Mapping[str, str],
     *,
     paper: bool,
 ) -> list[ReportSection]:
     """Return the sections of a report.
 
-    `baselines` has the arm that each arm is compared with, `decided` how each arm's duels were decided, and
-    `notes` the sentence to show with each benchmark. With `paper` the paper's own results are shown.
+    `baselines` has the arm that each arm is compared with, `judging` what each arm's traces say of its
+    judge, and `notes` the sentence to show with each benchmark. With `paper` the paper's own results are
+    shown.
     """
     benchmarks = list(dict.fromkeys(arm.benchmark for arm in arms))
     scores = score_tables.arm_scores(arms, baselines)
@@ -60,7 +62,7 @@ def contents(
     sections = [ReportSection("Scores", tuple(first))]
     for place, benchmark in enumerate(benchmarks, 1):
         stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', benchmark.lower()).strip('-')}"
-        parts = _benchmark(stem, arms_on(arms, benchmark), scores, decided, paper)
+        parts = _benchmark(stem, arms_on(arms, benchmark), scores, judging, paper)
         note = (notes[benchmark],) if notes.get(benchmark) else ()
         sections.append(ReportSection(benchmark, (*note, *(part for part in parts if part is not None))))
     return sections
@@ -90,7 +92,7 @@ def _benchmark(
     stem: str,
     arms: Sequence[Arm],
     scores: Mapping[Arm, ArmScore],
-    decided: Mapping[Arm, Counter[str]],
+    judging: Mapping[Arm, ArmJudging],
     paper: bool,
 ) -> Iterator[ReportTable | ReportPlot | None]:
     names = list(dict.fromkeys(metric.name for metric in arms[0].metrics))
@@ -107,11 +109,12 @@ def _benchmark(
         if baselines := {arm: base for arm in arms if (base := scores[arm].baseline)}:
             yield outcome_tables.agreement_table(baselines, arms)
         yield outcome_tables.reach_table(arms)
-    yield outcome_tables.oracle_table(arms)
+    yield outcome_tables.oracle_table(arms, judging)
+    yield judges_table(arms, judging)
     yield outcome_tables.format_table(arms)
     yield outcome_tables.warnings_table(arms)
     yield outcome_tables.scored_by_table(arms)
-    yield outcome_tables.duels_table(arms, decided)
+    yield outcome_tables.duels_table(arms, judging)
 
 
 def _plots(

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from llava_cot.core.trace import WarningKind
 from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
 from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share, share_cells
-from llava_cot.evaluation.types import ScoredBy
-
-RIGHT = 0.5  # an answer counts as right from this score on; `report.js` has it, too
+from llava_cot.evaluation.report.judging import ArmJudging, even_value
+from llava_cot.evaluation.types import RIGHT, ScoredBy
 
 _SCORED_BY: dict[ScoredBy, str] = {
     "match": "its words",
@@ -114,8 +113,8 @@ def reach_table(arms: Sequence[Arm]) -> ReportTable:
     return ReportTable("Questions answered correctly", ("", "share", "questions"), tuple(rows), note=note)
 
 
-def oracle_table(arms: Sequence[Arm]) -> ReportTable | None:
-    """For methods that sample whole answers: the chosen answer, voting, and the best of the samples."""
+def oracle_table(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> ReportTable | None:
+    """For methods that sample whole answers: the chosen answer, other ways of choosing, and the best one."""
     rows = []
     for arm in arms:
         known = [(r.item, r.oracle, r.score.value) for r in arm.results if r.oracle is not None]
@@ -128,14 +127,18 @@ def oracle_table(arms: Sequence[Arm]) -> ReportTable | None:
         if vote is not None:
             shared = set(items) & vote.values.keys()
             voted = number(100 * sum(vote.values[item] for item in shared) / max(1, len(shared)))
-        shown = (number(chosen), voted, number(oracle), number(oracle - chosen))
+        even = even_value(judging[arm]) if arm in judging else None
+        evenly = "–" if even is None else number(even)
+        shown = (number(chosen), evenly, voted, number(oracle), number(oracle - chosen))
         rows.append((name_cell(arm), *cells(f"{len(known):,}", *shown)))
     if not rows:
         return None
-    head = ("method", "questions", "chosen", "majority of as many", "best of them", "missed")
+    head = ("method", "questions", "chosen", "even choice", "majority of as many", "best of them", "missed")
     note = (
         "The mean score of questions, in percent, where the score of every sampled answer is known: of the "
-        "answer that was chosen, and of the best one, as a perfect judge would choose (the oracle)."
+        "answer that was chosen, and of the best one, as a perfect judge would choose (the oracle). An even "
+        "choice takes each different answer with equal chance, as a judge does that knows nothing; it is "
+        "below one sample, since it forgets how often each was sampled."
     )
     return ReportTable("Whole answers: chosen, voted and best", head, tuple(rows), note=note)
 
@@ -184,11 +187,11 @@ def scored_by_table(arms: Sequence[Arm]) -> ReportTable:
     return ReportTable("How scores were decided", ("method", *_SCORED_BY.values()), tuple(rows), note=note)
 
 
-def duels_table(arms: Sequence[Arm], decided: Mapping[Arm, Counter[str]]) -> ReportTable | None:
+def duels_table(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> ReportTable | None:
     """How the duels between candidates were decided; None where no method judges."""
     rows = []
     for arm in arms:
-        if by := decided.get(arm):
+        if by := judging[arm].decided:
             each = Cell(f"{by.total() / len(arm.answered):.1f}")
             rows.append((name_cell(arm), each, *share_cells([by[name] for name in _DECIDED_BY], by.total())))
     if not rows:
