@@ -186,10 +186,10 @@ def read_prm800k(line: _Line) -> LabeledAnswer:
     if answer is None:
         raise _LeftOut("no standard answer")
     labels = [_rated(step) for step in objects_field(label, "steps", "label.")]
-    generated = question.get("pre_generated_steps")
+    generated = _texts(question, "pre_generated_steps", "question.")
     finished = label.get("finish_reason") == "solution"
     if generated:
-        texts = [str(text) for text in generated]
+        texts = generated
         given = text_field(question, "pre_generated_answer", "question.", "")
         agreed = agrees(given, answer) if given else None
         right = finished if agreed is None else agreed
@@ -203,6 +203,14 @@ def read_prm800k(line: _Line) -> LabeledAnswer:
     return LabeledAnswer(text_field(question, "problem", "question."), answer, rollout)
 
 
+def _texts(line: _Line, name: str, at: str) -> list[str]:
+    """A field that holds a list of texts; empty where it is absent. Raises DataError."""
+    value = line.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"`{at}{name}` is no list of texts")
+    return value
+
+
 def _rated(step: _Line) -> tuple[str | None, dict[str, float]]:
     """The chosen text of a step, and the values of its texts."""
     completions = objects_field(step, "completions", "label.steps.") if step.get("completions") else []
@@ -214,12 +222,10 @@ def _rated(step: _Line) -> tuple[str | None, dict[str, float]]:
         if isinstance(one.get("rating"), int)
     }
     if human is not None:
-        text = (
-            text_field(human, "text", "label.steps.human_completion.")
-            if isinstance(human, Mapping)
-            else human
-        )
-        values.setdefault(text, 1.0)
+        at = "label.steps.human_completion"
+        if not isinstance(human, Mapping):
+            raise DataError(f"`{at}` is no object")
+        values.setdefault(text := text_field(human, "text", f"{at}."), 1.0)
     chosen = step.get("chosen_completion")
     if isinstance(chosen, int) and 0 <= chosen < len(texts):
         return texts[chosen], values
