@@ -173,6 +173,16 @@ def test_stored_answers_are_completed_without_sampling_again(questions: Path, tm
     assert all(call.prompt.prefix for call in again.calls)
 
 
+def test_values_may_be_added_to_answers_and_are_those_of_one_run(questions: Path, tmp_path: Path) -> None:
+    made(questions, tmp_path / "whole", ScriptedModel(script))
+    made(questions, tmp_path / "out", ScriptedModel(script), settings={"samples": 4})
+    again = ScriptedModel(script)
+    made(questions, tmp_path / "out", again)
+    assert all(call.prompt.prefix for call in again.calls)
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+    assert (tmp_path / "out/README.md").read_text() == (tmp_path / "whole/README.md").read_text()
+
+
 def test_how_many_run_together_changes_nothing(questions: Path, tmp_path: Path) -> None:
     for at_once in (1, 64):
         made(questions, tmp_path / str(at_once), ScriptedModel(script), at_once=at_once)
@@ -209,6 +219,7 @@ def test_balanced_questions_have_as_many_right_as_wrong_answers(questions: Path,
     everything = made(questions, tmp_path / "out", ScriptedModel(script)).summary
     done = made(questions, tmp_path / "out", Broken(0), balanced=True).summary
     found = lines(tmp_path / "out")
+    assert sum(len(line.samples) for line in found) == done.written < everything.written == done.samples
     assert len(found) == everything.mixed and done.unbalanced == everything.questions - everything.mixed
     assert all(
         [sample.right for sample in line.samples].count(True) * 2 == len(line.samples) for line in found

@@ -119,6 +119,7 @@ def import_rollouts(
             if written is None:
                 summary.unbalanced += 1
             else:
+                summary.written += len(written.samples)
                 yield written
 
     write_rollouts(folder / ROLLOUT_FILE, questions())

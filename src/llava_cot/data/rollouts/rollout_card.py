@@ -22,8 +22,9 @@ COSTS = (
 class RolloutSummary:
     """What a folder has: `samples` are distinct answers, `drawn` all of them; `right` counts the drawn ones.
 
-    `undecided` are drawn answers whose words do not tell whether they are right, which are left out;
-    `unbalanced` questions were left out since their answers are all right or all wrong.
+    `written` are the distinct answers in the file, which are fewer if it is balanced. `undecided` are drawn
+    answers whose words do not tell whether they are right, which are left out; `unbalanced` questions were
+    left out since their answers are all right or all wrong.
     """
 
     questions: int = 0
@@ -31,6 +32,7 @@ class RolloutSummary:
     samples: int = 0
     drawn: int = 0
     right: int = 0
+    written: int = 0
     undecided: int = 0
     unbalanced: int = 0
     pending: int = 0
@@ -93,6 +95,7 @@ def rollout_card(summary: RolloutSummary, settings: Mapping[str, str], ended: st
     for what, count in (
         ("answers left out, whose words do not tell", summary.undecided),
         ("questions left out, all right or all wrong (`--balanced`)", summary.unbalanced),
+        ("distinct answers left out (`--balanced`)", summary.samples - summary.written),
         ("questions still pending", summary.pending),
     ):
         counts += [(what, count)] if count else []

@@ -17,7 +17,7 @@ from llava_cot.data.rollouts.duel_set import checkable
 from llava_cot.data.rollouts.labeling import is_right
 from llava_cot.data.rollouts.rollout_card import RolloutSummary, rollout_card
 from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE, write_rollouts
-from llava_cot.data.rollouts.rollout_writer import SAMPLES, VALUES, RolloutWriter, first_question
+from llava_cot.data.rollouts.rollout_writer import SAMPLES, RolloutWriter, first_question
 from llava_cot.data.rollouts.rollouts import complete_prefixes, prefixes_of, sample_answers
 from llava_cot.data.schedule import ImagePool, run_interruptible
 from llava_cot.data.store import Store, check_store_folder, unique_records
@@ -65,14 +65,30 @@ class RolloutSettings:
     sampling: Sampling = field(default_factory=Sampling)
 
     def described(self, models: Sequence[RolloutModel]) -> dict[str, str]:
-        """The settings as a store compares them, and the card shows them."""
-        sampling = self.sampling
-        named = dict(zip(("model", "completer"), (model.name for model in models), strict=False))
+        """The settings as the card shows them."""
+        found = self.of_answers(models[0])
+        if self.completions:
+            found["completions"] = str(self.completions)
+        if len(models) > 1:
+            found["completer"] = models[1].name
+        return found
+
+    def of_answers(self, model: RolloutModel) -> dict[str, str]:
+        """The settings that a store compares: those of the answers. Values may be added later."""
         options = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
-        return {"purpose": "rollouts", **named, "samples": str(self.samples)} | {
-            "completions": str(self.completions),
-            "sampling": ", ".join(f"{name} {getattr(sampling, name):g}" for name in options),
+        sampling = ", ".join(f"{name} {getattr(self.sampling, name):g}" for name in options)
+        return {
+            "purpose": "rollouts",
+            "model": model.name,
+            "samples": str(self.samples),
+            "sampling": sampling,
         }
+
+    def of_values(self, models: Sequence[RolloutModel]) -> str | None:
+        """The store's kind for the values of stages; None if there are none."""
+        if not self.completions:
+            return None
+        return " and ".join([f"values by {self.completions}", *(model.name for model in models[1:])])
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,8 @@ def make_rollouts(
     """Sample and complete what a folder does not have yet, `limit` questions in all, then write its files.
 
     Only the first turn of each record is used. The folder is new, empty, or of an earlier run with the same
-    models and settings. Answers, and the values of a question's stages, are saved as they arrive.
+    model, samples and sampling; values may be added later, or others. Answers, and the values of a question's
+    stages, are saved as they arrive.
 
     Args:
         folder: The folder to write to.
@@ -120,16 +137,15 @@ def make_rollouts(
     """
     check_store_folder(folder)
     with Store(folder) as store:
-        described = settings.described(models)
-        store.match_settings(described)
+        store.match_settings(settings.of_answers(models[0]))
         run = _RolloutRun(models, store, settings, on_progress)
         pending = run.pending(records, limit)
         failure = asyncio.run(run_interruptible(pending, run.one, at_once, lambda: False, on_interrupt))
-        writer = RolloutWriter(folder, store, bool(settings.completions), agree_within, balanced)
+        writer = RolloutWriter(folder, store, run.values, agree_within, balanced)
         write_rollouts(folder / ROLLOUT_FILE, writer.questions(records, limit))
         writer.add_costs()
         why = failure or run.why
-        write_whole(folder / "README.md", rollout_card(writer.summary, described, why))
+        write_whole(folder / "README.md", rollout_card(writer.summary, settings.described(models), why))
     return RolloutResult(writer.summary, run.progress.failed, why)
 
 
@@ -144,14 +160,15 @@ class _RolloutRun:
         on_progress: Callable[[AnnotationProgress], None],
     ) -> None:
         self.models, self.store, self.settings, self.on_progress = models, store, settings, on_progress
-        usd = sum(store.total(kind, "usd") for kind in (SAMPLES, VALUES))
+        self.values = settings.of_values(models)
+        usd = sum(store.total(kind, "usd") for kind in filter(None, (SAMPLES, self.values)))
         self.progress = AnnotationProgress(usd=usd)
         self.why: str | None = None
         self.images = ImagePool()
         self._prefilled = self._prefills()
 
     def pending(self, records: Iterable[Record], limit: int | None) -> Iterator[tuple[str, Record]]:
-        last = VALUES if self.settings.completions else SAMPLES
+        last = self.values or SAMPLES
         for record, first in unique_records(checkable(records, limit), self.store):
             if not first:
                 continue
@@ -170,8 +187,8 @@ class _RolloutRun:
                 question = replace(first_question(record), images=await images())
                 if self.store.get(key, SAMPLES) is None:
                     await self._sample(key, question)
-                if self.settings.completions:
-                    await self._complete(key, question)
+                if self.values is not None:
+                    await self._complete(key, question, self.values)
         except ModelUnavailable:
             raise
         except (ImageError, ModelError) as error:
@@ -190,7 +207,7 @@ class _RolloutRun:
         answers = [vars(answer) for answer in found.answers]
         self._put(key, SAMPLES, {"answers": answers}, found.usage, found.usage)
 
-    async def _complete(self, key: str, question: Question) -> None:
+    async def _complete(self, key: str, question: Question, kind: str) -> None:
         """Complete the stages of the distinct answers that are right or wrong, each beginning once."""
         stages = [
             (number, stage, prefix)
@@ -211,7 +228,7 @@ class _RolloutRun:
             values = [found[prefixes.index(prefix)] for found in by_model]
             counts.append([number, stage, [[value.right, value.wrong] for value in values]])
             alone = sum((value.usage for value in values), alone)
-        self._put(key, VALUES, {"counts": counts}, usage, alone)
+        self._put(key, kind, {"counts": counts}, usage, alone)
 
     def _seeded(self, key: str) -> Sampling:
         return replace(self.settings.sampling, seed=seed_of(self.settings.sampling.seed, key))

@@ -18,7 +18,7 @@ from llava_cot.data.rollouts.rollout_file import QuestionRollouts, Rollout
 from llava_cot.data.rollouts.rollouts import prefixes_of
 from llava_cot.data.store import Store, unique_records
 
-SAMPLES, VALUES = "samples", "values"  # the store's kinds for the results of a question
+SAMPLES = "samples"  # the store's kind for the answers to a question
 
 
 def first_question(record: Record) -> Question:
@@ -33,13 +33,13 @@ class RolloutWriter:
 
     folder: Path
     store: Store
-    completed: bool  # whether stages have values
+    values: str | None  # the store's kind for the values of stages
     agree_within: float
     balanced: bool
     summary: RolloutSummary = field(default_factory=RolloutSummary)
 
     def questions(self, records: Iterable[Record], limit: int | None) -> Iterator[QuestionRollouts]:
-        last = VALUES if self.completed else SAMPLES
+        last = self.values or SAMPLES
         for record, first in unique_records(checkable(records, limit, self.summary.left_out), self.store):
             if not first:
                 self.summary.left_out["the id of an earlier one"] += 1
@@ -55,11 +55,12 @@ class RolloutWriter:
             if written is None:
                 self.summary.unbalanced += 1
             else:
+                self.summary.written += len(written.samples)
                 yield written
 
     def _rollouts(self, key: str, record: Record) -> QuestionRollouts:
         question, answers = first_question(record), self.store.get(key, SAMPLES)["answers"]
-        found = self.store.get(key, VALUES) if self.completed else None
+        found = None if self.values is None else self.store.get(key, self.values)
         samples = []
         for number, answer in enumerate(answers):
             right = is_right(answer["text"], question)
@@ -100,9 +101,10 @@ class RolloutWriter:
 
     def add_costs(self) -> None:
         """Add up what all runs cost."""
+        kinds = [SAMPLES] if self.values is None else [SAMPLES, self.values]
         for name in COSTS:
-            self.summary.cost[name] = int(sum(self.store.total(kind, name) for kind in (SAMPLES, VALUES)))
-        self.summary.usd = sum(self.store.total(kind, "usd") for kind in (SAMPLES, VALUES)) or None
+            self.summary.cost[name] = int(sum(self.store.total(kind, name) for kind in kinds))
+        self.summary.usd = sum(self.store.total(kind, "usd") for kind in kinds) or None
 
 
 def in_order(values: dict[str, float]) -> dict[str, float]:
