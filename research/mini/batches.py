@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 
-from llava_cot.scenes.questions import TYPES, SceneQuestion, ask_about
+from llava_cot.scenes.questions import SceneQuestion, ask_about
 from llava_cot.scenes.world import MAX_OBJECTS, MIN_OBJECTS, Scene
 from research.mini import examples, made_up_duels
 from research.mini.learner import Batch
@@ -16,8 +16,6 @@ from research.mini.recipe import TrainStep
 from research.mini.rows import Rows
 from research.mini.sampled_duels import Sampled
 
-_HARD = {"count": 2, "subtract": 2, "chain": 2, "compare": 2}  # drawn more often than the others
-_TYPE_WEIGHTS = [_HARD.get(name, 1) for name in TYPES]
 _SAMPLED_SHARE = 0.4  # of duels and checks, where there are sampled ones
 
 
@@ -79,7 +77,7 @@ def _example(
     scene: Scene, kind: str, target: examples.Target, rng: random.Random
 ) -> tuple[SceneQuestion, examples.Example]:
     while True:
-        question = ask_about(scene, rng, rng.choices(TYPES, _TYPE_WEIGHTS)[0])
+        question = ask_about(scene, rng, difficulty="hard")
         made: examples.Example | None
         match kind:
             case "answers":

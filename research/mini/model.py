@@ -57,9 +57,9 @@ _MORE_WORDS = (
 
 def _corpus() -> Iterator[str]:
     for index in range(3000):
-        rng = scene_rng("train", 1, index)
-        scene = draw_scene(rng)
-        question = ask_about(scene, rng)
+        rng = scene_rng("train", 1, index, "hard")
+        scene = draw_scene(rng, "hard")
+        question = ask_about(scene, rng, difficulty="hard")
         work = [done for _, done in steps(scene, question)]
         work.append(" ".join(["", *(f"{done[0].upper()}{done[1:]}." for done in work)]))
         yield "\n".join([question.text, *question.options, *teach(scene, question, rng).values(), *work])

@@ -38,7 +38,7 @@ def mirrored(scene: Scene) -> Scene:
 
 
 def _scene(number: int) -> Scene:
-    return draw_scene(scene_rng("train", SEED, number))
+    return draw_scene(scene_rng("train", SEED, number, "hard"), "hard")
 
 
 def _chunk(start: int) -> tuple[Pixels, list[int]]:

@@ -20,12 +20,12 @@ from llava_cot.scenes.questions import SceneQuestion, american_spelling, ask_abo
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
 
-_ID = re.compile(r"(?:scenes/)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
+_ID = re.compile(r"(?:scenes/)?(?:(hard)-)?(train|validation|test)-(\d{1,9})-(\d{1,9})")
 
 
 @dataclass(frozen=True)
 class SceneItem:
-    """One question about one scene, with the teacher's stages. `id` is SPLIT-SEED-INDEX."""
+    """One question about one scene, with the teacher's stages. `id` is SPLIT-SEED-INDEX, after "hard-" in a hard one."""
 
     id: str
     scene: Scene
@@ -51,22 +51,30 @@ class SceneItem:
         return given == [self.question.text, *self.question.options, self.answer]
 
 
-def make_item(split: str, seed: int, index: int) -> SceneItem:
-    """Make an item, always the same for the same arguments. Raises ValueError for an unknown split."""
-    rng = scene_rng(split, seed, index)
-    scene = draw_scene(rng)
-    question = ask_about(scene, rng)
-    return SceneItem(f"{split}-{seed}-{index}", scene, question, teach(scene, question, rng))
+def make_item(split: str, seed: int, index: int, difficulty: str = "standard") -> SceneItem:
+    """Make an item, always the same for the same arguments.
+
+    Raises:
+        ValueError: An unknown split or difficulty.
+    """
+    rng = scene_rng(split, seed, index, difficulty)
+    scene = draw_scene(rng, difficulty)
+    question = ask_about(scene, rng, difficulty=difficulty)
+    return SceneItem(_item_id(split, seed, index, difficulty), scene, question, teach(scene, question, rng))
+
+
+def _item_id(split: str, seed: int, index: int, difficulty: str) -> str:
+    return f"{'' if difficulty == 'standard' else f'{difficulty}-'}{split}-{seed}-{index}"
 
 
 def named_item(id: str) -> SceneItem | None:
     """The item with an id, which may begin with "scenes/" as in records; None if it is no such id."""
     found = _ID.fullmatch(id)
-    return make_item(found[1], int(found[2]), int(found[3])) if found else None
+    return make_item(found[2], int(found[3]), int(found[4]), found[1] or "standard") if found else None
 
 
-def make_items(split: str, seed: int, count: int) -> Iterator[SceneItem]:
-    return (make_item(split, seed, index) for index in range(count))
+def make_items(split: str, seed: int, count: int, difficulty: str = "standard") -> Iterator[SceneItem]:
+    return (make_item(split, seed, index, difficulty) for index in range(count))
 
 
 def write_scenes(out: str | Path, *, count: int, seed: int = 0, split: str = "test") -> Path:

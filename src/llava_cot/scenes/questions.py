@@ -12,12 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
+from llava_cot.scenes.chains import TYPES as CHAIN_TYPES
+from llava_cot.scenes.chains import Step, chain_type, draw_chain, states, wording
+from llava_cot.scenes.filters import VALUES, Filter, draw_filter, draw_unique
+from llava_cot.scenes.world import Scene
 
 PERCEPTION = ("exist", "color", "shape", "material", "size", "count", "position")
 REASONING = ("subtract", "add", "chain", "compare")
-TYPES = PERCEPTION + REASONING
-VALUES = {"color": COLORS, "shape": SHAPES, "material": MATERIALS, "size": SIZES}
+TYPES = PERCEPTION + REASONING  # of standard scenes
+HARD_TYPES = PERCEPTION + CHAIN_TYPES  # of hard ones
+_CHAINS = 0.75  # the share of questions about hard scenes that are chains
+_CHAIN_TRIES = 4
 _TRIES = 20  # programs drawn for one question, of which one with a rare answer is chosen
 # British spellings of words in questions, as patterns of both Python's and the tokenizer's engine.
 BRITISH = ((r"(?<=[Cc])olour", "olor"), (r"(?<=\b[Gg]r)ey(?=(?:s|er|est|ish)?\b)", "ay"))
@@ -28,38 +33,6 @@ def american_spelling(text: str) -> str:
     for pattern, replacement in BRITISH:
         text = re.sub(pattern, replacement, text)
     return text
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A description of objects by some of their attributes; None for those that it does not name."""
-
-    size: str | None = None
-    color: str | None = None
-    material: str | None = None
-    shape: str | None = None
-
-    def matches(self, item: SceneObject) -> bool:
-        return (
-            self.size in (None, item.size)
-            and self.color in (None, item.color)
-            and self.material in (None, item.material)
-            and self.shape in (None, item.shape)
-        )
-
-    def places(self, objects: Sequence[SceneObject]) -> list[int]:
-        """The indices of the objects that match."""
-        return [i for i, item in enumerate(objects) if self.matches(item)]
-
-    @property
-    def one(self) -> str:
-        """The description in the singular, without an article: "small metal sphere"."""
-        named = [word for word in (self.size, self.color, self.material) if word]
-        return " ".join([*named, self.shape or "object"])
-
-    @property
-    def many(self) -> str:
-        return self.one + "s"
 
 
 @dataclass(frozen=True)
@@ -80,9 +53,15 @@ class SceneQuestion:
     answer: str  # in words or digits
     options: tuple[str, ...] = ()  # of a multiple-choice question; one of them is the answer
     steps: tuple[ArithmeticStep, ...] = ()  # the program of a question of arithmetic
+    chain: tuple[Step, ...] = ()  # the program of a hard scene's question of reasoning
     filters: tuple[Filter, ...] = ()  # the descriptions in any other question, in the order of its text
     attribute: str | None = None  # what the question is about, or the relation of a comparison
     end: str | None = None  # "left" or "right": the object at that end, or the order of two objects
+
+    @property
+    def depth(self) -> int:
+        """How many steps its program has; 0 for a question of perception."""
+        return len(self.chain or self.steps) or int(self.type == "compare")
 
     @property
     def conclusion(self) -> str:
@@ -90,11 +69,13 @@ class SceneQuestion:
         return "ABCD"[self.options.index(self.answer)] if self.options else self.answer
 
 
-def ask_about(scene: Scene, rng: random.Random, type: str | None = None) -> SceneQuestion:
+def ask_about(
+    scene: Scene, rng: random.Random, type: str | None = None, difficulty: str = "standard"
+) -> SceneQuestion:
     """Draw a question about the scene, of a given or random type, with each answer about equally likely."""
-    kind = type or rng.choice(TYPES)
+    kind = type or _draw_type(rng, difficulty)
     by_answer: dict[str, list[SceneQuestion]] = {}
-    for _ in range(_TRIES):
+    for _ in range(_CHAIN_TRIES if kind == "chains" else _TRIES):
         drawn = _DRAW[kind](scene, rng)
         if drawn is not None:
             by_answer.setdefault(drawn.answer, []).append(drawn)
@@ -104,26 +85,15 @@ def ask_about(scene: Scene, rng: random.Random, type: str | None = None) -> Scen
     return _with_options(question, rng) if rng.random() < 0.3 else question
 
 
-def _filter(rng: random.Random, scene: Scene, named: int | None = None, changed: float = 0.35) -> Filter:
-    """A description of 1 to 3 attributes of an object in the scene; with chance `changed`, one is redrawn."""
-    item = rng.choice(scene.objects)
-    keys = rng.sample(("size", "color", "material", "shape"), named or rng.choice((1, 1, 2, 2, 3)))
-    chosen = {key: getattr(item, key) for key in keys}
-    if rng.random() < changed:
-        key = rng.choice(keys)
-        chosen[key] = rng.choice(VALUES[key])
-    return Filter(**chosen)
+def _draw_type(rng: random.Random, difficulty: str) -> str:
+    if difficulty == "standard":
+        return rng.choice(TYPES)
+    return "chains" if rng.random() < _CHAINS else rng.choice(PERCEPTION)
 
 
-def _unique(rng: random.Random, scene: Scene, without: str | None = None) -> Filter | None:
-    """A description that fits exactly one object and does not name the attribute `without`."""
-    keys = [key for key in ("size", "color", "material", "shape") if key != without]
-    item = rng.choice(scene.objects)
-    for named in (rng.choice((1, 2)), 2, 3):
-        chosen = Filter(**{key: getattr(item, key) for key in rng.sample(keys, min(named, len(keys)))})
-        if sum(map(chosen.matches, scene.objects)) == 1:
-            return chosen
-    return None
+def _chains(scene: Scene, rng: random.Random) -> SceneQuestion:
+    chain = draw_chain(scene, rng)
+    return _solved(scene, chain_type(chain), wording(chain, rng), chain=chain)
 
 
 def _solved(scene: Scene, type: str, text: str, **program: Any) -> SceneQuestion:
@@ -133,7 +103,7 @@ def _solved(scene: Scene, type: str, text: str, **program: Any) -> SceneQuestion
 
 
 def _exist(scene: Scene, rng: random.Random) -> SceneQuestion:
-    what = _filter(rng, scene, changed=0.7)
+    what = draw_filter(rng, scene, changed=0.7)
     wording = rng.choice(
         ("Is there a {}?", "Can you see a {} in the picture?", "Does the picture show a {}?")
     )
@@ -150,7 +120,7 @@ _ATTRIBUTE_WORDINGS = {
 
 def _attribute(name: str) -> Callable[[Scene, random.Random], SceneQuestion | None]:
     def draw(scene: Scene, rng: random.Random) -> SceneQuestion | None:
-        what = _unique(rng, scene, without=name)
+        what = draw_unique(rng, scene, without=name)
         if what is None:
             return None
         text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(what.one)
@@ -160,7 +130,7 @@ def _attribute(name: str) -> Callable[[Scene, random.Random], SceneQuestion | No
 
 
 def _count(scene: Scene, rng: random.Random) -> SceneQuestion:
-    what = _filter(rng, scene)
+    what = draw_filter(rng, scene)
     wording = rng.choice(("How many {} are there?", "How many {} do you see?", "Count the {}."))
     return _solved(scene, "count", wording.format(what.many), filters=(what,))
 
@@ -171,7 +141,7 @@ def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
         where = rng.choice((f"{end}most object", f"object on the far {end}"))
         text = rng.choice(_ATTRIBUTE_WORDINGS[name]).format(where)
         return _solved(scene, "position", text, attribute=name, end=end)
-    first, second = _unique(rng, scene), _unique(rng, scene)
+    first, second = draw_unique(rng, scene), draw_unique(rng, scene)
     if first is None or second is None or first.places(scene.objects) == second.places(scene.objects):
         return None
     end = rng.choice(("left", "right"))
@@ -194,21 +164,21 @@ def run(scene: Scene, steps: tuple[ArithmeticStep, ...]) -> int:
 
 
 def _subtract(scene: Scene, rng: random.Random) -> SceneQuestion:
-    steps = tuple(ArithmeticStep("subtract", _filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
+    steps = tuple(ArithmeticStep("subtract", draw_filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
     if rng.random() < 0.2:
-        steps = (*steps, ArithmeticStep("keep", _filter(rng, scene, 1)))
+        steps = (*steps, ArithmeticStep("keep", draw_filter(rng, scene, 1)))
     return _arithmetic("subtract", scene, rng, steps)
 
 
 def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
-    return _arithmetic("add", scene, rng, (ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4)),))
+    return _arithmetic("add", scene, rng, (ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4)),))
 
 
 def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
-    subtract = [ArithmeticStep("subtract", _filter(rng, scene))]
-    add = ArithmeticStep("add", _filter(rng, scene), rng.randint(1, 4))
+    subtract = [ArithmeticStep("subtract", draw_filter(rng, scene))]
+    add = ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4))
     if rng.random() < 0.3:
-        subtract.append(ArithmeticStep("subtract", _filter(rng, scene)))
+        subtract.append(ArithmeticStep("subtract", draw_filter(rng, scene)))
     # Adding comes last: whether a later step removes added objects would be ambiguous.
     return _arithmetic("chain", scene, rng, (*subtract, add))
 
@@ -230,7 +200,7 @@ def _arithmetic(
 
 
 def _compare(scene: Scene, rng: random.Random) -> SceneQuestion | None:
-    first, second = _filter(rng, scene, 1), _filter(rng, scene, rng.choice((1, 2)))
+    first, second = draw_filter(rng, scene, 1), draw_filter(rng, scene, rng.choice((1, 2)))
     if first == second:
         return None
     relation = rng.choice(("more", "fewer", "equal"))
@@ -266,6 +236,7 @@ _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
     "add": _add,
     "chain": _chain,
     "compare": _compare,
+    "chains": _chains,
 }
 
 
@@ -273,6 +244,9 @@ def solve(scene: Scene, question: SceneQuestion) -> str | None:
     """The answer to the question in any scene; None where it makes no sense."""
     if question.steps:
         return str(run(scene, question.steps))
+    if question.chain:
+        after = states(scene.objects, question.chain)
+        return after and str(after[-1].number)
     if question.end and question.attribute:
         return str(getattr(scene.objects[0 if question.end == "left" else -1], question.attribute))
     found = [what.places(scene.objects) for what in question.filters]

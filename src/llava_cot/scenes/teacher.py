@@ -9,12 +9,16 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
-from llava_cot.scenes.questions import ArithmeticStep, Filter, SceneQuestion
+from llava_cot.scenes.chains import State, Step, states
+from llava_cot.scenes.filters import Filter
+from llava_cot.scenes.questions import ArithmeticStep, SceneQuestion
 from llava_cot.scenes.world import Scene, SceneObject
 
 ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth",
 )  # fmt: skip
 # An object in a caption: its place and its four words.
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
@@ -79,7 +83,12 @@ def reasoning(scene: Scene, question: SceneQuestion) -> str:
 
 def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     """The sentences of the reasoning, each with its work."""
-    sentences = _arithmetic(scene.objects, question.steps) if question.steps else _steps(scene, question)
+    if question.chain:
+        sentences = [(sentence, sentence[:-1]) for sentence in chain_sentences(scene.objects, question.chain)]
+    elif question.steps:
+        sentences = _arithmetic(scene.objects, question.steps)
+    else:
+        sentences = _steps(scene, question)
     if question.options:
         letter = question.conclusion
         sentences.append((f"That is option {letter}.", f"{question.answer} is option {letter}"))
@@ -153,3 +162,57 @@ def _matches(found: Sequence[int], what: Filter) -> str:
         return f"the {ORDINALS[found[0]]} is a {what.one}"
     names = [ORDINALS[i] for i in found]
     return f"the {', '.join(names[:-1])} and {names[-1]} are {what.many}"
+
+
+def chain_sentences(objects: Sequence[SceneObject], chain: Sequence[Step]) -> list[str]:
+    """The sentences of a chain's reasoning: each step with its work and its result."""
+    after = states(objects, chain)
+    assert after is not None  # the question makes sense in this scene
+    sentences = [f"We start with {len(objects)} objects."]
+    return sentences + [_chain_sentence(objects, step, *around) for step, around in zip(chain, pairwise(after), strict=True)]
+
+
+def _chain_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
+    old, new = before.number, after.number
+    match step.kind:
+        case "add":
+            return f"Adding {step.number}: {old} + {step.number} = {new}."
+        case "subtract":
+            return f"Subtracting {step.number}: {old} - {step.number} = {new}."
+        case "double":
+            return f"Doubling: {old} + {old} = {new}."
+        case "halve":
+            return f"{old} is odd, so it stays {new}." if old % 2 else f"{old} is even, so half of it is {new}."
+        case "more":
+            found = step.other.places(objects)
+            return f"Adding {_group(found, step.other)}: {old} + {len(found)} = {new}."
+        case "swap":
+            gone = [place for place in before.left if place not in after.left]
+            found = step.other.places(objects)
+            return (
+                f"Swapping {_group(gone, step.what)} for {_group(found, step.other)}: "
+                f"{old} - {len(gone)} + {len(found)} = {new}."
+            )
+    doing = "Removing" if step.kind == "remove" else "Keeping"
+    what, where = step.what.many, ""
+    if step.relation:
+        one = step.other.places(objects)[0]
+        if step.relation in ("left", "right"):
+            where = f"The {step.other.one} is the {ORDINALS[one]}, so "
+            what = f"what is {step.relation} of it"
+        else:
+            value = getattr(objects[one], step.relation)
+            where = f"The {step.other.one} is {'a ' if step.relation == 'shape' else ''}{value}, so "
+            what = Filter(**{step.relation: value}).many
+    if where:
+        doing = doing.lower()
+    return f"{where}{doing} {what} leaves {_listed(after.left)}: {new}."
+
+
+def _group(found: Sequence[int], what: Filter) -> str:
+    """ "cubes (first, third)"."""
+    return f"{what.many} ({_listed(found)})"
+
+
+def _listed(places: Sequence[int]) -> str:
+    return ", ".join(ORDINALS[place] for place in places) or "none"

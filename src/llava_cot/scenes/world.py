@@ -19,7 +19,10 @@ COLORS = ("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow")
 MATERIALS = ("metal", "rubber")
 SIZES = ("large", "small")
 SPLITS = ("train", "validation", "test")
-MIN_OBJECTS, MAX_OBJECTS = 3, 10  # as in CLEVR
+DIFFICULTIES = ("standard", "hard")
+MIN_OBJECTS = 3  # as in CLEVR, like the 10 of standard scenes
+MOST_OBJECTS = {"standard": 10, "hard": 12}
+MAX_OBJECTS = max(MOST_OBJECTS.values())
 
 # Shares of the picture's width: left and right are never in doubt, and nearer objects hide little of others.
 _MIN_GAP_X = 0.04
@@ -58,16 +61,19 @@ class Scene:
     light: tuple[float, float]
 
 
-def scene_rng(split: str, seed: int, index: int) -> random.Random:
-    """The random generator of one scene and its question; no two splits or seeds share one."""
+def scene_rng(split: str, seed: int, index: int, difficulty: str = "standard") -> random.Random:
+    """The random generator of one scene and its question; no two splits, seeds or difficulties share one."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    return random.Random(f"scenes/{split}/{seed}/{index}")
+    if difficulty not in DIFFICULTIES:
+        raise ValueError(f"unknown difficulty {difficulty!r}: choose one of {', '.join(DIFFICULTIES)}")
+    kind = "" if difficulty == "standard" else f"{difficulty}/"
+    return random.Random(f"scenes/{kind}{split}/{seed}/{index}")
 
 
-def draw_scene(rng: random.Random) -> Scene:
-    """Draw a scene of 3 to 10 objects that stand apart from one another."""
-    count = rng.randint(MIN_OBJECTS, MAX_OBJECTS)
+def draw_scene(rng: random.Random, difficulty: str = "standard") -> Scene:
+    """Draw a scene of 3 to 10 objects that stand apart from one another; of 3 to 12 if it is "hard"."""
+    count = rng.randint(MIN_OBJECTS, MOST_OBJECTS[difficulty])
     objects: list[SceneObject] = []
     while len(objects) < count:
         placed = _place(rng, objects)
