@@ -13,8 +13,9 @@ from typing import Any, Literal
 from llava_cot.core.question import Question
 from llava_cot.core.question import question_text as text_with_options
 from llava_cot.core.stages import LLAVA_COT
+from llava_cot.scenes.filters import VALUES
 from llava_cot.scenes.ground_truth import check_verdict, seen_answer
-from llava_cot.scenes.questions import VALUES, SceneQuestion
+from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import caption, reasoning, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject
 from llava_cot.search.judge_prompts import check_reply, default_prompts

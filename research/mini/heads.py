@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llava_cot.scenes.filters import ANYTHING, Filter
 from llava_cot.scenes.ground_truth import align
-from llava_cot.scenes.filters import Filter
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import describe, described
 from llava_cot.scenes.world import COLORS, MATERIALS, MAX_OBJECTS, SHAPES, SIZES, Scene, SceneObject
@@ -163,8 +163,9 @@ class TextHeads(nn.Module):
             self.tally(at(states[LAST_LAYER], mentions)),
         )
         known = match >= 0
-        if not known.any():
-            return guess.sum() * 0
+        if not known.any():  # as of chains that begin with relations
+            nothing: Tensor = guess.sum() * 0
+            return nothing
         return F.binary_cross_entropy_with_logits(guess[known], match[known].float()) + F.cross_entropy(
             number.view(-1, SLOTS, MAX_OBJECTS + 1)[known], tally[known]
         )
@@ -250,7 +251,7 @@ def matched(objects: Sequence[SceneObject], question: SceneQuestion) -> list[lis
 def _filters(question: SceneQuestion) -> list[tuple[Filter, bool]]:
     if question.chain:
         named = [step.what if step.of_sets and not step.relation else step.other for step in question.chain]
-        return [(what, False) for what in named if what != Filter()][:SLOTS]
+        return [(what, False) for what in named if what != ANYTHING][:SLOTS]
     if question.steps:
         return [(step.what, step.kind == "subtract") for step in question.steps if step.kind != "add"]
     return [(what, False) for what in question.filters]

@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 
 from llava_cot.core.stages import LLAVA_COT
+from llava_cot.scenes.filters import VALUES
 from llava_cot.scenes.ground_truth import AGREES, caption_verdict, reasoning_verdict, seen_answer
-from llava_cot.scenes.questions import VALUES, SceneQuestion
+from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import caption, describe, reasoning, steps, summary, teach
 from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject, draw_scene
 from llava_cot.search.judge_prompts import choice_reply, default_prompts

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from llava_cot.core.images import load_image
 from llava_cot.scenes.items import make_item
 from llava_cot.scenes.recognition import BOUNDS, is_scene, measure, unknown_words
-from llava_cot.scenes.world import draw_scene, render, scene_rng
+from llava_cot.scenes.world import DIFFICULTIES, draw_scene, render, scene_rng
 
 ROOT = Path(__file__).resolve().parents[2]
 FITTED = 8000  # training scenes
@@ -36,7 +36,8 @@ Draw = Callable[[random.Random], Picture]
 
 
 def scene(split: str, rng: random.Random) -> Picture:
-    return render(draw_scene(scene_rng(split, 0, rng.randrange(10**6))))
+    difficulty = rng.choice(DIFFICULTIES)
+    return render(draw_scene(scene_rng(split, 0, rng.randrange(10**6), difficulty), difficulty))
 
 
 def compressed(picture: Picture, rng: random.Random) -> Picture:
@@ -256,7 +257,7 @@ def rows(photographs: Path | None, count: int) -> Iterator[tuple[str, int, int]]
     """Name, number and how many are noted, of each kind of picture and of question."""
     for name, draw in (forms("test") | others(photographs)).items():
         yield name, count, noted(draw, count, name)
-    fresh = [make_item("test", 1, index).question for index in range(5 * count)]
+    fresh = [make_item("test", 1, index, DIFFICULTIES[index % 2]).question for index in range(5 * count)]
     texts = ["\n".join((one.text, *(f"A. {option}" for option in one.options))) for one in fresh]
     yield "questions about scenes", len(texts), sum(bool(unknown_words(text)) for text in texts)
     texts = [wording.format(subject) for wording in _WORDINGS for subject in _SUBJECTS]

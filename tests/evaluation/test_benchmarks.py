@@ -14,8 +14,9 @@ from llava_cot.data.record import Picture, Record, Turn, to_json
 from llava_cot.errors import DataError
 from llava_cot.evaluation.benchmarks import BENCHMARKS, open_benchmark
 from llava_cot.evaluation.types import AnswerScore, BenchmarkItem, ScoredItem
+from llava_cot.scenes.filters import VALUES
 from llava_cot.scenes.items import make_item, write_scenes
-from llava_cot.scenes.questions import TYPES, VALUES
+from llava_cot.scenes.questions import HARD_TYPES, TYPES
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/eval"
 ROOT = FIXTURES / "LMUData"
@@ -142,7 +143,7 @@ def test_the_error_for_a_missing_file_has_its_folder_and_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LMUData", str(tmp_path))
-    for name in set(BENCHMARKS) - {"scenes", "easy-vqa"}:
+    for name in set(BENCHMARKS) - {"scenes", "scenes-hard", "easy-vqa"}:
         with pytest.raises(DataError, match=r"no \w+\.tsv.* https://opencompass\S+/\w+\.tsv") as told:
             open_benchmark(name)
         assert str(tmp_path) in str(told.value) and "\n" not in str(told.value)
@@ -160,7 +161,8 @@ def test_the_public_test_split_of_mmbench_has_no_answers(name: str) -> None:
         ("mmsatr", None, "no benchmark 'mmsatr'; choose one of mmstar"),
         ("mmstar", "words", "authors' scoring rule"),
         ("scenes", "exact", "authors' scoring rule"),
-        ("scenes:train", None, "no split 'train'"),
+        ("scenes:train", None, "scenes has no split 'train'"),
+        ("scenes-hard:train", None, "scenes-hard has no split 'train'"),
         (str(FIXTURES), None, r"no questions\.jsonl"),
         (str(ROOT / "MMStar.tsv"), "exactly", "no scoring rule 'exactly'; choose one of choice"),
     ],
@@ -171,15 +173,18 @@ def test_unknown_benchmarks_and_rules_are_refused(name: str, rule: str | None, w
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes:validation"])
+@pytest.mark.parametrize("name", ["scenes", "scenes:validation", "scenes-hard", "scenes-hard:validation"])
 def test_scenes_are_those_of_the_generator_and_every_other_answer_is_wrong(name: str) -> None:
     opened = open_benchmark(name)
     found = [item for item, _ in zip(opened.items(), range(300), strict=False)]
-    assert opened.name == name and {item.skill for item in found} == set(TYPES)
-    said = {*(value for values in VALUES.values() for value in values), *map(str, range(12)), "yes", "no"}
+    hard = "hard" in name
+    assert opened.name == name and {item.skill for item in found} == set(HARD_TYPES if hard else TYPES)
+    said = {*(value for values in VALUES.values() for value in values), *map(str, range(41)), "yes", "no"}
     for number, item in enumerate(found):
-        made = make_item("validation" if "val" in name else "test", 0, number)
+        split = "validation" if "val" in name else "test"
+        made = make_item(split, 0, number, "hard" if hard else "standard")
         assert (item.text, item.answer, item.skill) == (made.question.text, made.answer, made.question.type)
+        assert item.extra["depth"] == made.question.depth
         kind = set("ABCD"[: len(item.options)]) or set(item.extra.get("answers", said))
         if not item.extra.get("answers"):
             kind = {"yes", "no"} if item.answer in ("yes", "no") else kind
@@ -236,13 +241,15 @@ def test_easy_vqa_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
         open_benchmark("easy-vqa")
 
 
-def test_a_folder_of_scenes_is_the_same_as_scenes(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "mine", count=20)
+@pytest.mark.parametrize("difficulty", ["standard", "hard"])
+def test_a_folder_of_scenes_is_the_same_as_scenes(tmp_path: Path, difficulty: str) -> None:
+    write_scenes(tmp_path / "mine", count=20, difficulty=difficulty)
+    benchmark = open_benchmark("scenes" if difficulty == "standard" else "scenes-hard")
     found = items(str(tmp_path / "mine"))
     assert open_benchmark(str(tmp_path / "mine")).name == "mine"
-    for item, known in zip(found, open_benchmark("scenes").items(), strict=False):
-        assert (item.text, item.options, item.answer, item.skill) == (
-            known.text, known.options, known.answer, known.skill
+    for item, known in zip(found, benchmark.items(), strict=False):
+        assert (item.text, item.options, item.answer, item.skill, item.extra["depth"]) == (
+            known.text, known.options, known.answer, known.skill, known.extra["depth"]
         )  # fmt: skip
         assert item.question().images[0].sha256 == known.question().images[0].sha256
 

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from golden.cases import FOLDER, TOLERANCE, Case, groups, wordless
 
-# What traces and lists of names have had since.
+# What traces, questions of scenes and lists of names have had since.
 _METHODS = ("confidence-majority", "annealed-beam", "particle-filter")
 ADDED = (
     "staging",
+    "depth",
     "scripted:direct",
     *(f"scripted:{method}-{n}" for method in _METHODS for n in (2, 4, 8)),
 )

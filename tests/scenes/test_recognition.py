@@ -10,10 +10,10 @@ from command import ROOT
 from PIL import Image
 
 from llava_cot.core.question import Question, load_image
-from llava_cot.scenes.items import make_item
-from llava_cot.scenes.questions import TYPES, ask_about
+from llava_cot.scenes.items import make_item, make_items
+from llava_cot.scenes.questions import HARD_TYPES, TYPES, ask_about
 from llava_cot.scenes.recognition import BOUNDS, is_scene, measure, unfamiliar, unknown_words
-from llava_cot.scenes.world import draw_scene, render, scene_rng
+from llava_cot.scenes.world import MAX_OBJECTS, draw_scene, render, scene_rng
 from research.mini.recognition import forms, others
 
 SEEN = forms("validation")
@@ -58,6 +58,17 @@ def test_questions_of_all_types_are_known() -> None:
             assert unfamiliar(Question(question.text, (picture,), options=question.options)) is None
         found.add(question.type)
     assert found == set(TYPES)
+
+
+def test_hard_questions_and_pictures_are_known() -> None:
+    found = set()
+    for item in make_items("validation", 6, 200, "hard"):
+        found.add(item.question.type)
+        assert unknown_words("\n".join((item.question.text, *item.question.options))) == []
+        if len(item.scene.objects) == MAX_OBJECTS:
+            assert unfamiliar(item.ask()) is None
+    assert found == set(HARD_TYPES)
+    assert unknown_words("Double the cubes.\nA. 43\nB. 40") == [] != unknown_words("Double the cubes. A. 44")
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from PIL import Image
 
 from llava_cot.core.stages import parse, validate
 from llava_cot.core.stages import render as render_stages
+from llava_cot.data.reading import read_records
+from llava_cot.scenes.filters import Filter
 from llava_cot.scenes.items import make_item, make_items, write_scenes
 from llava_cot.scenes.questions import (
     PERCEPTION,
     REASONING,
     TYPES,
     ArithmeticStep,
-    Filter,
     SceneQuestion,
     ask_about,
     run,
@@ -32,8 +33,9 @@ from llava_cot.scenes.questions import (
 )
 from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import (
-    MAX_OBJECTS,
+    DIFFICULTIES,
     MIN_OBJECTS,
+    MOST_OBJECTS,
     SPLITS,
     Scene,
     SceneObject,
@@ -142,10 +144,10 @@ def test_the_same_seed_gives_the_same_scene_and_splits_share_none() -> None:
                 assert seen.setdefault(key, item.id) == item.id
 
 
-@given(st.integers(0, 10_000))
-def test_scenes_are_well_formed(index: int) -> None:
-    scene = draw_scene(scene_rng("train", 5, index))
-    assert MIN_OBJECTS <= len(scene.objects) <= MAX_OBJECTS
+@given(st.integers(0, 10_000), st.sampled_from(DIFFICULTIES))
+def test_scenes_are_well_formed(index: int, difficulty: str) -> None:
+    scene = draw_scene(scene_rng("train", 5, index, difficulty), difficulty)
+    assert MIN_OBJECTS <= len(scene.objects) <= MOST_OBJECTS[difficulty]
     places = [item.x for item in scene.objects]
     assert places == sorted(places)
     assert min(b - a for a, b in pairwise(places)) >= 0.0399
@@ -182,11 +184,30 @@ def test_writing_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-def]
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["id"] for line in lines] == [f"validation-2-{i}" for i in range(4)]
     for index, line in enumerate(lines):
-        assert set(line) == {"id", "image", "question", "options", "answer", "type", "scene"}
+        assert set(line) == {"id", "image", "question", "options", "answer", "type", "depth", "scene"}
         with Image.open(tmp_path / "out" / line["image"]) as picture:
             assert np.array_equal(
                 np.asarray(picture), np.asarray(make_item("validation", 2, index).picture())
             )
+
+
+def test_writing_a_hard_folder(tmp_path: Path) -> None:
+    path = write_scenes(tmp_path, count=12, seed=2, difficulty="hard")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    items = list(make_items("test", 2, 12, "hard"))
+    assert [line["id"] for line in lines] == [f"hard-test-2-{i}" for i in range(12)]
+    assert [(line["type"], line["depth"]) for line in lines] == [
+        (item.question.type, item.question.depth) for item in items
+    ]
+    assert {line["depth"] for line in lines} > {0} and (tmp_path / "images/hard-test-2-11.png").is_file()
+    # Each question is a record with its type and depth.
+    records = list(read_records(path))
+    assert [record.extra for record in records] == [
+        {"type": line["type"], "depth": line["depth"]} for line in lines
+    ]
+    assert write_scenes(tmp_path, count=12, seed=2, difficulty="hard") == path
+    with pytest.raises(ValueError, match="new or empty folder"):
+        write_scenes(tmp_path, count=12, seed=2)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -227,6 +248,8 @@ def test_writing_refuses_bad_input(tmp_path) -> None:  # type: ignore[no-untyped
         write_scenes(tmp_path / "a", count=0)
     with pytest.raises(ValueError, match="split"):
         write_scenes(tmp_path / "b", count=1, split="dev")
+    with pytest.raises(ValueError, match="unknown difficulty 'easy': choose one of standard, hard"):
+        write_scenes(tmp_path / "b", count=1, difficulty="easy")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(ValueError, match="other files"):

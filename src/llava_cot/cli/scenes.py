@@ -20,9 +20,12 @@ def scenes(
     split: Annotated[
         str, typer.Option(help="train, validation or test; no scene is in two of them.")
     ] = "test",
+    difficulty: Annotated[
+        str, typer.Option(help="standard, or hard: up to 12 objects, and reasoning of 1 to 8 steps.")
+    ] = "standard",
 ) -> None:
     """Write images of made-up scenes with questions, answers and annotations."""
     from llava_cot.scenes.items import write_scenes
 
-    questions = write_scenes(out, count=count, seed=seed, split=split)
+    questions = write_scenes(out, count=count, seed=seed, split=split, difficulty=difficulty)
     print(f"wrote {questions}", file=sys.stderr)

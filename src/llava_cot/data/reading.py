@@ -227,6 +227,8 @@ def _question(line: Mapping[str, Any], pictures: int) -> Record:
     turn = Turn(question, text_field(line, "answer", "", None), options, hints)
     extra = object_field(line, "extra")
     extra |= {name: line[name] for name in _SKILLS if isinstance(line.get(name), str)}
+    if isinstance(line.get("depth"), int):
+        extra["depth"] = line["depth"]
     return Record(text_field(line, "id", ""), (turn,), extra=extra)
 
 

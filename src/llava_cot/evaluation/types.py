@@ -33,7 +33,8 @@ class BenchmarkItem:
     """One question of a benchmark.
 
     `extra` is what the scoring rule needs besides, as plain JSON. `cluster` (the group of questions that are
-    not independent, such as those about one picture) and `finer` (a sub-category) are read for all rules.
+    not independent, such as those about one picture), `finer` (a sub-category) and `depth` (the number of
+    steps that it takes) are read for all rules.
     """
 
     id: str  # unique within the benchmark, and the same each time it is read

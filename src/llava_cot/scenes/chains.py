@@ -1,9 +1,10 @@
 """Chains: the reasoning questions of hard scenes, as programs of 1 to 8 steps that depend on one another.
 
-A chain starts with all objects. Steps on sets come first: remove or keep the objects that match a description,
-that stand left or right of an object, or that share an attribute with it. Steps on numbers follow: add, subtract,
-double, halve if even, add as many as another group has, swap some for as many as another group has. Objects
-that a step on numbers adds match no description.
+A chain starts with all objects. Steps on sets come first: remove or keep the objects that match a
+description, that stand left or right of an object, or that share an attribute with it. Steps on numbers
+follow: add, subtract, double, halve if even, add as many as another group has, swap some for as many as
+another group has. An object or group that a step refers to is looked up in the whole picture, whatever was
+removed before.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llava_cot.scenes.filters import VALUES, Filter, draw_filter, draw_unique
+from llava_cot.scenes.filters import ANYTHING, VALUES, Filter, draw_filter, draw_unique
 from llava_cot.scenes.world import Scene, SceneObject
 
-TYPES = ("sets", "relations", "numbers")
+CHAIN_TYPES = ("sets", "relations", "numbers")
 DEEPEST = 8
 LARGEST = 40  # no number on the way is larger
 _SET_STEPS = 4  # at most
@@ -25,16 +26,17 @@ _NO_CHANGE = 0.1  # how often a step on sets may change nothing
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `relation` is "left", "right", or the attribute that objects share with the one `other` names.
+    """One step, on sets or on numbers.
 
-    For "more" and "swap", `other` describes the group that is counted, in the whole scene.
+    A step on sets with a `relation` is about the objects that have it to the one object that `other` names.
+    Of "more" and "swap", `other` is the group whose number is added.
     """
 
-    kind: str  # "remove", "keep"; "add", "subtract", "double", "halve", "more", "swap"
-    what: Filter = Filter()
-    number: int = 0
-    relation: str | None = None
-    other: Filter = Filter()
+    kind: str  # "remove" or "keep"; "add", "subtract", "double", "halve", "more" or "swap"
+    what: Filter = ANYTHING  # the objects that are removed, kept or swapped
+    number: int = 0  # of "add" and "subtract"
+    relation: str | None = None  # "left", "right", or an attribute that is the same
+    other: Filter = ANYTHING
 
     @property
     def of_sets(self) -> bool:
@@ -50,19 +52,24 @@ class State:
 
 
 def states(objects: Sequence[SceneObject], steps: Sequence[Step]) -> list[State] | None:
-    """The state before the first step and after each one; None where a step names no single object."""
-    state = State(tuple(range(len(objects))), len(objects))
-    found = [state]
+    """The state before the first step and after each one.
+
+    None where the chain makes no sense: a relation is to no single object, or the number falls below 0.
+    """
+    found = [_start(objects)]
     for step in steps:
-        after = _after(objects, state, step)
+        after = _after(objects, found[-1], step)
         if after is None:
             return None
-        state = after
-        found.append(state)
+        found.append(after)
     return found
 
 
-def matches(objects: Sequence[SceneObject], step: Step) -> set[int] | None:
+def _start(objects: Sequence[SceneObject]) -> State:
+    return State(tuple(range(len(objects))), len(objects))
+
+
+def _matching(objects: Sequence[SceneObject], step: Step) -> set[int] | None:
     """The places of the objects that a step on sets is about; None if `other` does not name a single one."""
     places = set(step.what.places(objects))
     if step.relation is None:
@@ -79,70 +86,80 @@ def matches(objects: Sequence[SceneObject], step: Step) -> set[int] | None:
 
 
 def _after(objects: Sequence[SceneObject], state: State, step: Step) -> State | None:
-    number = state.number
+    """The state after a step; None where the step makes no sense."""
     if step.of_sets:
-        matching = matches(objects, step)
-        if matching is None:
-            return None
-        left = tuple(place for place in state.left if (place in matching) == (step.kind == "keep"))
-        return State(left, len(left))
-    if step.kind == "swap":
-        goes = step.what.places([objects[place] for place in state.left])
-        left = tuple(place for i, place in enumerate(state.left) if i not in goes)
-        return State(left, number - len(goes) + len(step.other.places(objects)))
-    if step.kind == "halve":
-        return State(state.left, number if number % 2 else number // 2)
-    change = {
-        "add": step.number,
-        "subtract": -step.number,
-        "double": number,
-        "more": len(step.other.places(objects)),
-    }
-    return State(state.left, number + change[step.kind])
+        matching = _matching(objects, step)
+        return None if matching is None else _narrowed(state, step, matching)
+    left, number = state.left, state.number
+    group = len(step.other.places(objects))
+    match step.kind:
+        case "add":
+            number += step.number
+        case "subtract":
+            number -= step.number
+        case "double":
+            number *= 2
+        case "halve":
+            number = number if number % 2 else number // 2
+        case "more":
+            number += group
+        case "swap":
+            left = tuple(place for place in left if not step.what.matches(objects[place]))
+            number += group - (len(state.left) - len(left))
+    return State(left, number) if number >= 0 else None
+
+
+def _narrowed(state: State, step: Step, matching: set[int]) -> State:
+    """The state after a step on sets that is about these places."""
+    left = tuple(place for place in state.left if (place in matching) == (step.kind == "keep"))
+    return State(left, len(left))
 
 
 def draw_chain(scene: Scene, rng: random.Random) -> tuple[Step, ...]:
     """Draw a chain; each depth, and each number of steps on sets at it, is equally likely."""
     depth = rng.randint(1, DEEPEST)
     of_sets = rng.randint(max(1, depth - _SET_STEPS), min(_SET_STEPS, depth))
-    state, steps = State(tuple(range(len(scene.objects))), len(scene.objects)), list[Step]()
+    state, steps = _start(scene.objects), list[Step]()
     for place in range(depth):
-        draw = _set_step if place < of_sets else _number_step
-        step = draw(scene, rng, state, place == of_sets)
-        after = _after(scene.objects, state, step)
-        assert after is not None
-        state = after
+        if place < of_sets:
+            step, state = _set_step(scene, rng, state)
+        else:
+            step, state = _number_step(scene, rng, state, first=place == of_sets)
         steps.append(step)
     return tuple(steps)
 
 
-def _set_step(scene: Scene, rng: random.Random, state: State, _: bool) -> Step:
+def _set_step(scene: Scene, rng: random.Random, state: State) -> tuple[Step, State]:
+    """A step on sets and the state after it: most often one that changes the set and does not empty it."""
     any_change = rng.random() < _NO_CHANGE
-    for _try in range(_TRIES):
+    for _ in range(_TRIES):
         step = _any_set_step(scene, rng)
-        after = _after(scene.objects, state, step)
-        if after and (any_change or 0 < after.number < state.number):
+        matching = _matching(scene.objects, step)
+        assert matching is not None  # the one object is drawn from the scene
+        after = _narrowed(state, step, matching)
+        if any_change or 0 < after.number < state.number:
             break
-    return step
+    return step, after
 
 
 def _any_set_step(scene: Scene, rng: random.Random) -> Step:
     kind = rng.choice(("remove", "remove", "keep"))
     other = draw_unique(rng, scene) if rng.random() < 0.4 else None
     if other is None:
-        return Step(kind, draw_filter(rng, scene, rng.choice((1, 1, 2)) if kind == "remove" else 1, 0.15))
+        named = rng.choice((1, 1, 2)) if kind == "remove" else 1
+        return Step(kind, draw_filter(rng, scene, named, 0.15))
     unnamed = [name for name in VALUES if getattr(other, name) is None]
-    relation = rng.choice(("left", "right", rng.choice(unnamed))) if unnamed else rng.choice(("left", "right"))
+    relation = rng.choice(("left", "right", rng.choice(unnamed)))
     return Step(kind, relation=relation, other=other)
 
 
-def _number_step(scene: Scene, rng: random.Random, state: State, first: bool) -> Step:
-    """A step whose number is not below 0 and not above `LARGEST`; "swap" is only the first one."""
+def _number_step(scene: Scene, rng: random.Random, state: State, first: bool) -> tuple[Step, State]:
+    """A step on numbers and the state after it; "swap" is only drawn as the first one."""
     while True:
         step = _any_number_step(scene, rng, first)
         after = _after(scene.objects, state, step)
-        if after and 0 <= after.number <= LARGEST:
-            return step
+        if after is not None and after.number <= LARGEST:
+            return step, after
 
 
 def _any_number_step(scene: Scene, rng: random.Random, first: bool) -> Step:
@@ -159,14 +176,14 @@ def _any_number_step(scene: Scene, rng: random.Random, first: bool) -> Step:
 
 
 def chain_type(steps: Sequence[Step]) -> str:
-    """"relations" for a chain with a relation, else "numbers" for one with steps on numbers, else "sets"."""
+    """One of `CHAIN_TYPES`: relations if a step has one, else numbers if a step is on numbers, else sets."""
     if any(step.relation for step in steps):
         return "relations"
     return "sets" if all(step.of_sets for step in steps) else "numbers"
 
 
-def wording(steps: Sequence[Step], rng: random.Random) -> str:
-    """The question's text."""
+def chain_text(steps: Sequence[Step], rng: random.Random) -> str:
+    """Draw a wording of a chain: the question's text."""
     end = rng.choice(("How many are there now?", "How many do you have now?", "What is the number now?"))
     return " ".join([*(_worded(step, rng) for step in steps), end])
 

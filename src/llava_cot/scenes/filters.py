@@ -43,9 +43,10 @@ class Filter:
         return self.one + "s"
 
 
-def draw_filter(
-    rng: random.Random, scene: Scene, named: int | None = None, changed: float = 0.35
-) -> Filter:
+ANYTHING = Filter()
+
+
+def draw_filter(rng: random.Random, scene: Scene, named: int | None = None, changed: float = 0.35) -> Filter:
     """A description of 1 to 3 attributes of an object in the scene; with chance `changed`, one is redrawn."""
     item = rng.choice(scene.objects)
     keys = rng.sample(("size", "color", "material", "shape"), named or rng.choice((1, 1, 2, 2, 3)))

@@ -186,15 +186,17 @@ def known(question: Question) -> bool:
 def better(question: Question, stage: str, a: Answer, b: Answer) -> Literal[1, 2] | None:
     """The better of two answers to a `known` question, whose `stage` is the one that was searched.
 
-    A right conclusion comes first, then the stage. None if they are equal, or the truth does not decide.
+    A right conclusion comes first, then what the stage is worth, then the truth of a reasoning. None if they
+    are equal, or the truth does not decide.
     """
     item = _item(question)
     right, other = (side.stages["conclusion"] == item.answer for side in (a, b))
     if right != other:
         return 1 if right else 2
-    if stage == "caption":
+    if stage in ("caption", "reasoning"):
         first, second = worth(question, stage, a), worth(question, stage, b)
-        return None if first == second else 1 if first > second else 2
+        if first != second:
+            return 1 if first > second else 2
     if stage == "reasoning" and a.stages["caption"] == b.stages["caption"]:
         reasonings = a.stages["reasoning"], b.stages["reasoning"]
         verdict = which_reasoning(item.scene, item.question, a.stages["caption"], *reasonings)
@@ -206,7 +208,8 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
     """The score of one answer to a `known` question at a stage.
 
     For a caption, minus its wrong words, or the worst possible if it cannot be read. For a reasoning, 1 if
-    it ends like the true one, else 0. For all others, 1 if the conclusion is right, else 0.
+    it ends like the true one (a chain: with its number), else 0. For all others, 1 if the conclusion is
+    right, else 0.
     """
     item = _item(question)
     if stage == "caption":
@@ -214,6 +217,8 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
         return 0.0 - (GAP * (len(ORDINALS) + len(item.scene.objects)) if error is None else error)
     if stage == "reasoning":
         last, _ = steps(item.scene, item.question)[-1]
+        if item.question.chain and not item.question.options:
+            last = f" {item.answer}."
         return float((answer.stages.get("reasoning") or "").endswith(last))
     return float(answer.conclusion == item.answer)
 

@@ -1,7 +1,7 @@
 """Items: one question about one scene, with its picture and the teacher's answer; and folders of them.
 
 A folder has `images/` and `questions.jsonl`, whose lines have `id`, `image` (a relative path), `question`,
-`options`, `answer`, `type` and `scene`.
+`options`, `answer`, `type`, `depth` and `scene`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _ID = re.compile(r"(?:scenes/)?(?:(hard)-)?(train|validation|test)-(\d{1,9})-(\d
 
 @dataclass(frozen=True)
 class SceneItem:
-    """One question about one scene, with the teacher's stages. `id` is SPLIT-SEED-INDEX, after "hard-" in a hard one."""
+    """One question about one scene, with the teacher's stages."""
 
-    id: str
+    id: str  # SPLIT-SEED-INDEX, after "hard-" for a hard one
     scene: Scene
     question: SceneQuestion
     stages: dict[str, str]
@@ -64,7 +64,8 @@ def make_item(split: str, seed: int, index: int, difficulty: str = "standard") -
 
 
 def _item_id(split: str, seed: int, index: int, difficulty: str) -> str:
-    return f"{'' if difficulty == 'standard' else f'{difficulty}-'}{split}-{seed}-{index}"
+    id = f"{split}-{seed}-{index}"
+    return id if difficulty == "standard" else f"{difficulty}-{id}"
 
 
 def named_item(id: str) -> SceneItem | None:
@@ -77,41 +78,45 @@ def make_items(split: str, seed: int, count: int, difficulty: str = "standard") 
     return (make_item(split, seed, index, difficulty) for index in range(count))
 
 
-def write_scenes(out: str | Path, *, count: int, seed: int = 0, split: str = "test") -> Path:
+def write_scenes(
+    out: str | Path, *, count: int, seed: int = 0, split: str = "test", difficulty: str = "standard"
+) -> Path:
     """Write a folder of items. `questions.jsonl` is written last, so it is there only if everything is.
 
     Args:
         out: The folder. It may hold the same set, as after an interruption, and nothing else.
         split: "train", "validation" or "test".
+        difficulty: "standard" or "hard".
 
     Returns:
         The path of `questions.jsonl`.
 
     Raises:
-        ValueError: The count is below 1, the split is unknown, or the folder holds other files.
+        ValueError: The count is below 1, the split or difficulty is unknown, or the folder holds other files.
     """
     if count < 1:
         raise ValueError(f"--count must be at least 1, not {count}")
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the scenes")
-    make_item(split, seed, 0)
-    if other := _other_file(folder, split, seed, count):
+    chosen = (split, seed, count, difficulty)
+    next(make_items(*chosen))  # raises for an unknown split or difficulty
+    if other := _other_file(folder, *chosen):
         raise ValueError(f"{folder} holds other files ({other}): name a new or empty folder for the scenes")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     part = folder / "questions.jsonl.part"
     (folder / "questions.jsonl").unlink(missing_ok=True)
     with part.open("w", encoding="utf-8") as lines:
-        for item in make_items(split, seed, count):
+        for item in make_items(*chosen):
             item.picture().save(folder / _picture_name(item.id))
             lines.write(_line(item))
     os.replace(part, folder / "questions.jsonl")
     return folder / "questions.jsonl"
 
 
-def _other_file(folder: Path, split: str, seed: int, count: int) -> Path | None:
+def _other_file(folder: Path, split: str, seed: int, count: int, difficulty: str) -> Path | None:
     """The relative path of a file in the folder that is not of this set; None if there is none."""
-    ours = {Path(_picture_name(f"{split}-{seed}-{index}")) for index in range(count)}
+    ours = {Path(_picture_name(_item_id(split, seed, index, difficulty))) for index in range(count)}
     questions = Path("questions.jsonl")
     ours |= {questions, Path("questions.jsonl.part")}
     for path in folder.rglob("*"):
@@ -120,7 +125,8 @@ def _other_file(folder: Path, split: str, seed: int, count: int) -> Path | None:
     if not (folder / questions).exists():
         return None
     with (folder / questions).open("rb") as found:
-        same = all(found.readline() == _line(item).encode() for item in make_items(split, seed, count))
+        items = make_items(split, seed, count, difficulty)
+        same = all(found.readline() == _line(item).encode() for item in items)
         return None if same and not found.read(1) else questions
 
 
@@ -136,6 +142,7 @@ def _line(item: SceneItem) -> str:
         "options": list(item.question.options),
         "answer": item.answer,
         "type": item.question.type,
+        "depth": item.question.depth,
         "scene": asdict(item.scene),
     }
     return json.dumps(line) + "\n"

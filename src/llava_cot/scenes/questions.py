@@ -1,19 +1,19 @@
 """Questions about scenes as small programs over the objects, with their wordings and true answers.
 
-Perception: exist, color, shape, material, size, count, position. Reasoning: subtract, add, chain and
-compare, after CLEVR-Math (Lindström & Abraham, 2022, arXiv 2208.05358). Answers are balanced.
+Perception: exist, color, shape, material, size, count, position. Reasoning about standard scenes: subtract,
+add, chain and compare, after CLEVR-Math (Lindström & Abraham, 2022, arXiv 2208.05358); about hard scenes: the
+programs of `chains.py`. Answers are balanced.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llava_cot.scenes.chains import TYPES as CHAIN_TYPES
-from llava_cot.scenes.chains import Step, chain_type, draw_chain, states, wording
+from llava_cot.scenes.chains import CHAIN_TYPES, Step, chain_text, chain_type, draw_chain, states
 from llava_cot.scenes.filters import VALUES, Filter, draw_filter, draw_unique
 from llava_cot.scenes.world import Scene
 
@@ -22,8 +22,8 @@ REASONING = ("subtract", "add", "chain", "compare")
 TYPES = PERCEPTION + REASONING  # of standard scenes
 HARD_TYPES = PERCEPTION + CHAIN_TYPES  # of hard ones
 _CHAINS = 0.75  # the share of questions about hard scenes that are chains
-_CHAIN_TRIES = 4
 _TRIES = 20  # programs drawn for one question, of which one with a rare answer is chosen
+_CHAIN_TRIES = 4  # of chains; with more, most answers would be large, and most chains deep
 # British spellings of words in questions, as patterns of both Python's and the tokenizer's engine.
 BRITISH = ((r"(?<=[Cc])olour", "olor"), (r"(?<=\b[Gg]r)ey(?=(?:s|er|est|ish)?\b)", "ay"))
 
@@ -48,7 +48,7 @@ class ArithmeticStep:
 class SceneQuestion:
     """A question with its program and true answer."""
 
-    type: str  # one of `TYPES`
+    type: str  # one of `TYPES`, or of `HARD_TYPES`
     text: str
     answer: str  # in words or digits
     options: tuple[str, ...] = ()  # of a multiple-choice question; one of them is the answer
@@ -60,7 +60,7 @@ class SceneQuestion:
 
     @property
     def depth(self) -> int:
-        """How many steps its program has; 0 for a question of perception."""
+        """The number of steps of its program; 0 for a question of perception."""
         return len(self.chain or self.steps) or int(self.type == "compare")
 
     @property
@@ -72,7 +72,11 @@ class SceneQuestion:
 def ask_about(
     scene: Scene, rng: random.Random, type: str | None = None, difficulty: str = "standard"
 ) -> SceneQuestion:
-    """Draw a question about the scene, of a given or random type, with each answer about equally likely."""
+    """Draw a question about the scene, with each answer about equally likely.
+
+    Args:
+        type: One of `TYPES`, or "chains" for any of `CHAIN_TYPES`; by default a random one of the difficulty.
+    """
     kind = type or _draw_type(rng, difficulty)
     by_answer: dict[str, list[SceneQuestion]] = {}
     for _ in range(_CHAIN_TRIES if kind == "chains" else _TRIES):
@@ -93,7 +97,7 @@ def _draw_type(rng: random.Random, difficulty: str) -> str:
 
 def _chains(scene: Scene, rng: random.Random) -> SceneQuestion:
     chain = draw_chain(scene, rng)
-    return _solved(scene, chain_type(chain), wording(chain, rng), chain=chain)
+    return _solved(scene, chain_type(chain), chain_text(chain, rng), chain=chain)
 
 
 def _solved(scene: Scene, type: str, text: str, **program: Any) -> SceneQuestion:
@@ -171,7 +175,8 @@ def _subtract(scene: Scene, rng: random.Random) -> SceneQuestion:
 
 
 def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
-    return _arithmetic("add", scene, rng, (ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4)),))
+    step = ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4))
+    return _arithmetic("add", scene, rng, (step,))
 
 
 def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
@@ -246,7 +251,7 @@ def solve(scene: Scene, question: SceneQuestion) -> str | None:
         return str(run(scene, question.steps))
     if question.chain:
         after = states(scene.objects, question.chain)
-        return after and str(after[-1].number)
+        return None if after is None else str(after[-1].number)
     if question.end and question.attribute:
         return str(getattr(scene.objects[0 if question.end == "left" else -1], question.attribute))
     found = [what.places(scene.objects) for what in question.filters]

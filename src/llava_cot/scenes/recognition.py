@@ -16,6 +16,7 @@ from PIL import Image
 
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.wording import shortened
+from llava_cot.scenes.chains import LARGEST
 from llava_cot.scenes.questions import american_spelling
 from llava_cot.scenes.world import COLORS, MATERIALS, RGB, SHAPES, SIZES
 
@@ -29,26 +30,26 @@ _SAME_HUE = 0.98  # the cosine between a pixel's hue and an object's
 
 # The lowest and the highest value of each measure in scenes.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "light": (0.7742, 1.1760),
-    "side": (-1.2781, 1.2760),
-    "top": (0.0001, 0.0058),
-    "floor": (0.4448, 1.0604),
-    "shade": (-0.0026, 0.0115),
-    "colorful": (-0.0829, 0.3960),
-    "hue": (0.8826, 1.0271),
+    "light": (0.7741, 1.1764),
+    "side": (-1.2798, 1.2768),
+    "top": (-0.0001, 0.0067),
+    "floor": (0.3923, 1.0724),
+    "shade": (-0.0032, 0.0138),
+    "colorful": (-0.0852, 0.4271),
+    "hue": (0.9084, 1.0211),
 }
 
 # Words of questions about scenes, and of their options.
 _WORDS = {
     "a", "add", "all", "are", "as", "at", "away", "big", "b", "c", "can", "color", "count", "d", "do",
-    "does", "equal", "far", "fewer", "have", "how", "in", "is", "left", "leftmost", "made", "many",
-    "material", "more", "no", "now", "number", "of", "on", "picture", "remove", "right", "rightmost", "see",
-    "shape", "show", "size", "stand", "subtract", "take", "than", "the", "there", "to", "what", "which",
-    "yes", "you",
+    "does", "double", "equal", "even", "far", "fewer", "for", "halve", "have", "how", "if", "in", "is", "it",
+    "keep", "leave", "left", "leftmost", "made", "many", "material", "more", "no", "now", "number", "of",
+    "on", "only", "picture", "remove", "right", "rightmost", "see", "shape", "show", "size", "stand",
+    "subtract", "swap", "take", "than", "the", "there", "to", "what", "which", "yes", "you",
 }  # fmt: skip
 _NOUNS = {"object", *SHAPES}
 _SUBJECTS = {*_NOUNS, *(f"{noun}s" for noun in _NOUNS), *COLORS, *MATERIALS, *SIZES}
-_MOST = 17  # the largest number in an option
+_MOST = LARGEST + 3  # the largest number in an option
 
 
 def unfamiliar(question: Question) -> str | None:

@@ -1,7 +1,8 @@
 """The programmatic teacher: writes the four true stages of an answer to a question about a scene.
 
-Each step of a reasoning also has its work: which objects, by their place in the caption, it comes from. The
-reasoning itself gives results alone, so that checking it with its work is easier than writing it.
+Each step of a reasoning also has its work: which objects, by their place in the caption, it comes from. About
+standard scenes the reasoning itself gives results alone, so that checking it with its work is easier than
+writing it. A chain of a hard scene is longer, and its reasoning is its work.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def caption(objects: Sequence[SceneObject]) -> str:
 
 
 def caption_of(descriptions: Sequence[str]) -> str:
-    """The caption that lists these objects, at most ten, from left to right."""
+    """The caption that lists these objects, at most twelve, from left to right."""
     listed = ", ".join(f"{ORDINALS[i]} a {what}" for i, what in enumerate(descriptions))
     return f"There are {len(descriptions)} objects. From left to right: {listed}."
 
@@ -166,14 +167,18 @@ def _matches(found: Sequence[int], what: Filter) -> str:
 
 def chain_sentences(objects: Sequence[SceneObject], chain: Sequence[Step]) -> list[str]:
     """The sentences of a chain's reasoning: each step with its work and its result."""
-    after = states(objects, chain)
-    assert after is not None  # the question makes sense in this scene
+    passed = states(objects, chain)
+    assert passed is not None  # the question makes sense in this scene
     sentences = [f"We start with {len(objects)} objects."]
-    return sentences + [_chain_sentence(objects, step, *around) for step, around in zip(chain, pairwise(after), strict=True)]
+    for step, (before, after) in zip(chain, pairwise(passed), strict=True):
+        to_sentence = _set_sentence if step.of_sets else _number_sentence
+        sentences.append(to_sentence(objects, step, before, after))
+    return sentences
 
 
-def _chain_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
+def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
     old, new = before.number, after.number
+    group = step.other.places(objects)
     match step.kind:
         case "add":
             return f"Adding {step.number}: {old} + {step.number} = {new}."
@@ -181,32 +186,32 @@ def _chain_sentence(objects: Sequence[SceneObject], step: Step, before: State, a
             return f"Subtracting {step.number}: {old} - {step.number} = {new}."
         case "double":
             return f"Doubling: {old} + {old} = {new}."
+        case "halve" if old % 2:
+            return f"{old} is odd, so it stays {new}."
         case "halve":
-            return f"{old} is odd, so it stays {new}." if old % 2 else f"{old} is even, so half of it is {new}."
+            return f"{old} is even, so half of it is {new}."
         case "more":
-            found = step.other.places(objects)
-            return f"Adding {_group(found, step.other)}: {old} + {len(found)} = {new}."
-        case "swap":
-            gone = [place for place in before.left if place not in after.left]
-            found = step.other.places(objects)
-            return (
-                f"Swapping {_group(gone, step.what)} for {_group(found, step.other)}: "
-                f"{old} - {len(gone)} + {len(found)} = {new}."
-            )
+            return f"Adding {_group(group, step.other)}: {old} + {len(group)} = {new}."
+    gone = [place for place in before.left if place not in after.left]
+    swapping = f"Swapping {_group(gone, step.what)} for {_group(group, step.other)}"
+    return f"{swapping}: {old} - {len(gone)} + {len(group)} = {new}."
+
+
+def _set_sentence(objects: Sequence[SceneObject], step: Step, _before: State, after: State) -> str:
     doing = "Removing" if step.kind == "remove" else "Keeping"
-    what, where = step.what.many, ""
-    if step.relation:
-        one = step.other.places(objects)[0]
-        if step.relation in ("left", "right"):
-            where = f"The {step.other.one} is the {ORDINALS[one]}, so "
-            what = f"what is {step.relation} of it"
-        else:
-            value = getattr(objects[one], step.relation)
-            where = f"The {step.other.one} is {'a ' if step.relation == 'shape' else ''}{value}, so "
-            what = Filter(**{step.relation: value}).many
-    if where:
-        doing = doing.lower()
-    return f"{where}{doing} {what} leaves {_listed(after.left)}: {new}."
+    leaves = f"leaves {_listed(after.left)}: {after.number}."
+    if step.relation is None:
+        return f"{doing} {step.what.many} {leaves}"
+    doing, [place] = doing.lower(), step.other.places(objects)
+    if step.relation in ("left", "right"):
+        return (
+            f"The {step.other.one} is the {ORDINALS[place]}, "
+            f"so {doing} what is {step.relation} of it {leaves}"
+        )
+    value = getattr(objects[place], step.relation)
+    named = f"a {value}" if step.relation == "shape" else value
+    same = Filter(**{step.relation: value})
+    return f"The {step.other.one} is {named}, so {doing} {same.many} {leaves}"
 
 
 def _group(found: Sequence[int], what: Filter) -> str:

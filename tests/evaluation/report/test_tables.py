@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -226,6 +226,20 @@ def test_skills_are_sorted_by_how_hard_they_are() -> None:
     table = score_tables.skills_table("accuracy", found, by_skill, [])
     assert [cell.text for cell in table.rows[0]] == ["skill 1", "2", "25.0", "0.0"]
     assert table.rows[0][2].mark == "best"
+
+
+def test_depths_are_in_their_order() -> None:
+    (arm,) = arms(single="1")
+    units = [Unit(str(n), float(n < 10), depth, str(n)) for n, depth in enumerate(("10", "2", "0", "2"))]
+    arm = replace(arm, metrics=(Metric("accuracy by depth", tuple(units)),))
+    by_depth = score_tables.skill_scores([arm], "accuracy by depth")
+    assert [(skill.name, skill.count) for skill in by_depth] == [("0", 1), ("2", 2), ("10", 1)]
+    table = score_tables.skills_table("accuracy by depth", [arm], by_depth, [])
+    assert table.note == "The best of each in bold type." and [row[0].text for row in table.rows] == [
+        "0",
+        "2",
+        "10",
+    ]
 
 
 def test_agreement_pairs_the_seeds_that_both_have() -> None:

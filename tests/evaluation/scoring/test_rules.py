@@ -276,5 +276,9 @@ def test_units_know_their_skills_and_clusters() -> None:
     coarse, fine = ChoiceRule().metrics([scored(item, 1.0) for item in items])
     assert [(unit.skill, unit.cluster) for unit in coarse.units] == [("look", "p")] * 2
     assert (fine.name, [unit.skill for unit in fine.units]) == ("accuracy by finer skill", ["f0", "f1"])
+    deep = BenchmarkItem("0", "", skill="sets", extra={"depth": 3})
+    _, by_depth = ChoiceRule().metrics([scored(deep, 0.0), scored(BenchmarkItem("1", ""), 1.0)])
+    assert by_depth.name == "accuracy by depth"
+    assert [(unit.skill, unit.value) for unit in by_depth.units] == [("3", 0), ("", 1)]
     (alone,) = ChoiceRule().metrics([scored(BenchmarkItem("9", ""), 1.0)])
     assert alone.units[0].cluster == "9"

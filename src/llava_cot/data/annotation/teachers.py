@@ -116,7 +116,9 @@ class SceneTeacher:
 
         item = named_item(record.id)
         if item is None or len(record.turns) != 1:
-            raise TeacherDeclined("it is no scene: the id of one is SPLIT-SEED-INDEX")
+            raise TeacherDeclined(
+                "it is no scene: the id of one is SPLIT-SEED-INDEX or hard-SPLIT-SEED-INDEX"
+            )
         turn = record.turns[0]
         if not item.has_question(turn.question, turn.options, turn.answer):
             raise TeacherDeclined(

@@ -35,7 +35,7 @@ _FIELDS = {
     "chats": (("path",), ("root",)),
     "tsv": (("path",), ("root",)),
     "hf": (("path",), ("split", "config", "columns")),
-    "scenes": ((), ("split", "seed", "size")),
+    "scenes": ((), ("split", "seed", "size", "difficulty")),
 }
 Column = Literal["id", "question", "answer", "options", "image", "hints"]
 
@@ -61,6 +61,9 @@ class SourceEntry(BaseModel):
     seed: int | None = Field(None, description="Of scenes: which ones.")
     size: PositiveInt | None = Field(
         None, description="Of scenes: how many there are to draw from; by default `count`."
+    )
+    difficulty: Literal["standard", "hard"] | None = Field(
+        None, description="Of scenes: standard (the default), or hard, with up to 12 objects and 8 steps."
     )
     config: str | None = Field(None, description="Of hf: the data set's configuration.")
     columns: dict[Column, str] | None = Field(None, description="Of hf: the columns to read.")
@@ -165,7 +168,8 @@ def open_source(entry: SourceEntry) -> OpenedSource:
 
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         title, home, license = "Scenes", "llava-cot", LICENSE
-        read = partial(read_scenes, entry.split or "train", entry.seed or 0, size)
+        difficulty = entry.difficulty or "standard"
+        read = partial(read_scenes, entry.split or "train", entry.seed or 0, size, difficulty)
     elif entry.source == "hf":
         from llava_cot.data.sources.hf import pinned_data_set, read_hf
 

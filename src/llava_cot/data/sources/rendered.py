@@ -116,17 +116,17 @@ DOCVQA = Source(
 LICENSE = "Apache-2.0"  # the project's own
 
 
-def read_scenes(split: str, seed: int, size: int) -> Iterator[Record]:
+def read_scenes(split: str, seed: int, size: int, difficulty: str = "standard") -> Iterator[Record]:
     """The first `size` scenes of a split and seed, each with its question. "scenes/train-0-12" is scene 12.
 
-    Raises ValueError for an unknown split.
+    Raises ValueError for an unknown split or difficulty.
     """
     from llava_cot.scenes.items import make_items
 
-    for item in make_items(split, seed, size):
+    for item in make_items(split, seed, size, difficulty):
         turn = Turn(item.question.text, item.answer, item.question.options)
         image = LazyPicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
-        extra = {"type": item.question.type}
+        extra = {"type": item.question.type, "depth": item.question.depth}
         yield Record(f"scenes/{item.id}", (turn,), (image,), "scenes", LICENSE, extra)
 
 

@@ -33,32 +33,34 @@ RULES: dict[str, ScoringRule] = {
     rule.name: rule for rule in (ChoiceRule(), YesNoRule(), EXACT, NUMBER, WORDS, FittingRule())
 }  # for files of the user's own
 _SKILL_FIELDS = ("skill", "type", "category")  # of a record's `extra`; the first that is there is used
-SCENES = 2_000  # questions; the standard error of a score is then about 1 point
+# By the benchmark's name: the difficulty, and the number of questions. The standard error of a score of 2,000
+# is about 1 point; of the hard ones, three in four are chains.
+SCENES = {"scenes": ("standard", 2_000), "scenes-hard": ("hard", 4_000)}
 _SPLITS = ("test", "validation")
 _KINDS = {"yes": "presence", "no": "presence", "circle": "shape", "rectangle": "shape", "triangle": "shape"}
 
 
-def scenes(split: str = "test") -> Benchmark:
+def scenes(name: str = "scenes", split: str = "test") -> Benchmark:
     """Open the first scenes of a split; training uses neither split. Raises DataError for another split."""
     if split not in _SPLITS:
-        raise DataError(f"scenes has no split {split!r} to evaluate on; it has {' and '.join(_SPLITS)}")
+        raise DataError(f"{name} has no split {split!r} to evaluate on; it has {' and '.join(_SPLITS)}")
     return Benchmark(
-        name="scenes" if split == "test" else f"scenes:{split}",
-        title=f"Scenes, {split}",
+        name=name if split == "test" else f"{name}:{split}",
+        title=f"{'Hard scenes' if name == 'scenes-hard' else 'Scenes'}, {split}",
         page="docs/explanation/scenes-and-mini.md",
-        items=partial(_scenes, split),
+        items=partial(_scenes, split, *SCENES[name]),
         rule=WORDS,
     )
 
 
-def _scenes(split: str) -> Iterator[BenchmarkItem]:
+def _scenes(split: str, difficulty: str, size: int) -> Iterator[BenchmarkItem]:
     from llava_cot.data.sources.rendered import read_scenes
-    from llava_cot.scenes.questions import VALUES
+    from llava_cot.scenes.filters import VALUES
 
-    for record in read_scenes(split, 0, SCENES):
+    for record in read_scenes(split, 0, size, difficulty):
         turn = record.turns[0]
         answers = next((values for values in VALUES.values() if turn.answer in values), ())
-        extra = {"answers": list(answers)} if answers else {}
+        extra = {"depth": record.extra["depth"]} | ({"answers": list(answers)} if answers else {})
         yield BenchmarkItem(
             record.id, turn.question, turn.options, turn.answer, record.pictures, record.extra["type"], extra
         )
@@ -103,7 +105,8 @@ def _kind(answer: str) -> str:
 BENCHMARKS: Registry[Callable[[], Benchmark]] = Registry("llava_cot.benchmarks", "benchmark")
 for _table in TABLES.values():
     BENCHMARKS.add(_table.name, partial(open_table, _table))
-BENCHMARKS.add("scenes", scenes)
+for _name in SCENES:
+    BENCHMARKS.add(_name, partial(scenes, _name))
 BENCHMARKS.add("easy-vqa", easy_vqa)
 
 
@@ -113,7 +116,7 @@ def open_benchmark(
     """Open a benchmark. Its questions and pictures are read when they are needed.
 
     Args:
-        name: A name in `BENCHMARKS` ("scenes:validation" is the other split), or a path. A file that has the
+        name: A name in `BENCHMARKS` ("scenes:validation" is another split), or a path. A file that has the
             name of one of VLMEvalKit's is that benchmark, unless `rule` is given.
         root: The folder of VLMEvalKit's files, or the file itself. By default the folder that the environment
             names, or VLMEvalKit's own.
@@ -129,7 +132,9 @@ def open_benchmark(
     if table is None and rule is None and path.is_file():
         table = next((table for table in TABLES.values() if path.name in table.files), None)
         root = path
-    if table is None and name not in BENCHMARKS and not name.startswith("scenes:"):
+    base, _, split = name.partition(":")
+    of_scenes = base in SCENES and split != ""
+    if table is None and name not in BENCHMARKS and not of_scenes:
         if not path.exists():
             raise DataError(
                 f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}, or name a TSV file "
@@ -145,8 +150,8 @@ def open_benchmark(
         raise DataError(f"{name} has its authors' scoring rule; --rule is for files of your own{own}")
     if table is not None:
         return open_table(table, root, download=download)
-    if name.startswith("scenes:"):
-        return scenes(name.partition(":")[2])
+    if of_scenes:
+        return scenes(base, split)
     opened: Benchmark = BENCHMARKS[name]()
     return replace(opened, name=name)
 
@@ -203,7 +208,8 @@ def _own_items(path: Path, tsv: bool, rule: str) -> Iterator[BenchmarkItem]:
     records = read_tsv(path, keep=_SKILL_FIELDS) if tsv else RecordFile(path)
     for record in records:
         skills = (str(record.extra[key]) for key in _SKILL_FIELDS if record.extra.get(key))
-        item = item_of(record, path, next(skills, record.source), hint=tsv)
+        extra = {"depth": record.extra["depth"]} if "depth" in record.extra else {}
+        item = item_of(record, path, next(skills, record.source), hint=tsv, extra=extra)
         try:
             yield _with_letter(item, rule)
         except DataError as error:

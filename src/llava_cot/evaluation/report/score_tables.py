@@ -154,7 +154,7 @@ class SkillScores:
 
 
 def skill_scores(arms: Sequence[Arm], metric: str) -> list[SkillScores]:
-    """Return a metric by skill, the hardest for these arms first; nothing for a single skill."""
+    """Return a metric by skill, the hardest for these arms first, or numbers in order; nothing for one."""
     by_arm: list[dict[str, list[Unit]]] = []
     for arm in arms:
         groups: dict[str, list[Unit]] = {}
@@ -172,6 +172,8 @@ def skill_scores(arms: Sequence[Arm], metric: str) -> list[SkillScores]:
         )
         for name in names
     ]
+    if all(name.isdecimal() for name in names):
+        return sorted(skills, key=lambda skill: int(skill.name))
     return sorted(skills, key=lambda skill: skill.mean)
 
 
@@ -194,7 +196,9 @@ def skills_table(
         rows.append((*cells(skill.name or "none named", f"{skill.count:,}"), *ours, *reported))
     labels = (arm_label(arm, arms) for arm in arms)
     head = (*labels, *(f"{one.model} · {one.method}, reported" for one in paper))
-    note = "The hardest first, by the mean over the methods; the best of each in bold type."
+    numbered = all(skill.name.isdecimal() for skill in skills)
+    note = "" if numbered else "The hardest first, by the mean over the methods. "
+    note += "The best of each in bold type."
     for source in dict.fromkeys(one.source for one in paper):
         note += f" In italics: {source}."
     return ReportTable(f"By skill: {metric}", ("skill", "units", *head), tuple(rows), note=note)

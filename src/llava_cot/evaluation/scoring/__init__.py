@@ -11,6 +11,7 @@ from llava_cot.evaluation.types import BenchmarkItem, Metric, ScoredItem, Unit
 _INTRODUCTION = re.compile(
     r"(?:the\s+)?(?:(?:extracted|final)\s+)?(?:answer|word|letter|verdict)\s*(?:is|:|=)+\s*", re.IGNORECASE
 )
+_CATEGORIES = {"finer": "finer skill", "depth": "depth"}  # besides the skill: keys of an item's `extra`
 
 
 class AccuracyRule:
@@ -29,7 +30,7 @@ def plain_reply(reply: str) -> str:
 
 
 def accuracy(scored: Sequence[ScoredItem], name: str = "accuracy") -> list[Metric]:
-    """Average over all questions, with units by skill and, where there are any, by finer skill."""
+    """Average over all questions, with units by skill and, where there are any, by finer skill and depth."""
     return _metrics(name, [(one.item, unit_of(one)) for one in scored])
 
 
@@ -65,7 +66,8 @@ def _cluster(item: BenchmarkItem) -> str:
 
 def _metrics(name: str, units: Sequence[tuple[BenchmarkItem, Unit]]) -> list[Metric]:
     found = [Metric(name, tuple(unit for _, unit in units))]
-    finer = tuple(replace(unit, skill=str(item.extra.get("finer", ""))) for item, unit in units)
-    if any(unit.skill for unit in finer):
-        found.append(Metric(f"{name} by finer skill", finer))
+    for key, what in _CATEGORIES.items():
+        by = tuple(replace(unit, skill=str(item.extra.get(key, ""))) for item, unit in units)
+        if any(unit.skill for unit in by):
+            found.append(Metric(f"{name} by {what}", by))
     return found

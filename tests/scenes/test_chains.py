@@ -1,0 +1,260 @@
+"""Questions about hard scenes: true answers and reasonings by another reading of their text, depths, ids."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import asdict
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes.text_solver import Senseless, numbers_of
+
+from llava_cot.core.stages import parse, render, validate
+from llava_cot.scenes.chains import CHAIN_TYPES, DEEPEST, LARGEST, Step, chain_text, chain_type, states
+from llava_cot.scenes.filters import Filter
+from llava_cot.scenes.items import SceneItem, make_item, make_items, named_item
+from llava_cot.scenes.questions import HARD_TYPES, PERCEPTION
+from llava_cot.scenes.teacher import ORDINALS, chain_sentences, describe
+from llava_cot.scenes.world import DIFFICULTIES, SPLITS, Scene, SceneObject, scene_rng
+from llava_cot.search.judges.arithmetic import equations
+
+SEEDS = (("train", 0), ("validation", 5), ("test", 1))
+# Of the first 100 items of each split with seed 0. Models are trained on these words.
+DIGESTS = {"standard": "919fd6c02b1596eb", "hard": "52cd581b4d88fe2f"}
+
+
+def chains(count: int) -> list[SceneItem]:
+    """At least `count` chains, of several splits and seeds."""
+    items = (item for split, seed in SEEDS for item in make_items(split, seed, count // 2, "hard"))
+    return [item for item in items if item.question.chain]
+
+
+ITEMS = chains(1000)
+
+
+def test_answers_are_those_of_the_text() -> None:
+    assert len(ITEMS) >= 1000
+    for item in ITEMS:
+        numbers = numbers_of(item.question.text, item.scene.objects)
+        assert item.question.answer == str(numbers[-1]), item.id
+        assert len(numbers) == item.question.depth + 1
+        passed = states(item.scene.objects, item.question.chain)
+        assert passed and [state.number for state in passed] == numbers
+
+
+def test_each_step_of_a_reasoning_follows_from_the_one_before() -> None:
+    """Read again: the numbers of the text, the sums, and the objects that are listed."""
+    for item in ITEMS:
+        numbers = numbers_of(item.question.text, item.scene.objects)
+        first, *sentences = item.stages["reasoning"].removesuffix(".").split(". ")
+        if item.question.options:
+            assert sentences.pop() == f"That is option {item.answer}"
+        assert first == f"We start with {numbers[0]} objects"
+        listed = list(range(numbers[0]))
+        for sentence, (before, after) in zip(sentences, pairwise(numbers), strict=True):
+            assert int(sentence.split(" ")[-1]) == after, (item.id, sentence)
+            if found := re.search(r"leaves (.+): (\d+)$", sentence):
+                now = [] if found[1] == "none" else [ORDINALS.index(word) for word in found[1].split(", ")]
+                assert set(now) <= set(listed) and now == sorted(now) and len(now) == after
+                listed = now
+            elif found := re.search(r": (\d+) ([+-]) (\d+)(?: \+ (\d+))? = \d+$", sentence):
+                second = int(found[3]) * (1 if found[2] == "+" else -1)
+                assert int(found[1]) == before and before + second + int(found[4] or 0) == after
+                groups = re.findall(r"\(([a-z, ]+)\)", sentence)
+                counts = [0 if group == "none" else len(group.split(", ")) for group in groups]
+                assert counts == [int(n) for n in (found[3], found[4]) if n][: len(counts)]
+            else:
+                assert sentence in (
+                    f"{before} is odd, so it stays {before}",
+                    f"{before} is even, so half of it is {before // 2}",
+                )
+                assert sentence.split(" ")[2] == ("odd," if before % 2 else "even,")
+
+
+def test_the_objects_of_a_reasoning_are_those_of_the_caption() -> None:
+    """What is named as "the red cube is the third" or "cubes (first, fourth)" stands there in the caption."""
+    checked = 0
+    for item in ITEMS:
+        stages = item.stages
+        words = dict(re.findall(r"(\w+) a (\w+ \w+ \w+ \w+)", stages["caption"]))
+        assert list(words) == list(ORDINALS[: len(item.scene.objects)])
+        assert list(words.values()) == [describe(thing) for thing in item.scene.objects]
+        for names, place in re.findall(r"The ([\w ]+) is the (\w+), so", stages["reasoning"]):
+            assert {*names.split(" ")} - {"object"} <= {*words[place].split(" ")}
+            checked += 1
+        for names, group in re.findall(r"(\w+(?: \w+)?) \(([a-z, ]+)\)", stages["reasoning"]):
+            *adjectives, noun = re.sub(r"^(?:Adding|Swapping|for) ", "", names).split(" ")
+            wanted = {*adjectives, noun.removesuffix("s")} - {"object"}
+            for place, what in words.items():
+                assert (place in group.split(", ")) <= (wanted <= {*what.split(" ")})
+            checked += 1
+    assert checked > 500
+
+
+def test_the_rule_of_arithmetic_reads_every_sum() -> None:
+    wrong = 0
+    for item in ITEMS[:400]:
+        text = item.stages["reasoning"]
+        sums = [step for step in item.question.chain if not step.of_sets and step.kind != "halve"]
+        found = equations(render(item.stages))
+        assert len(found) == len(sums) and all(equation.holds for equation in found)
+        if sums:
+            spoiled = re.sub(r"= (\d+)", lambda number: f"= {int(number[1]) + 1}", text, count=1)
+            assert [equation.holds for equation in equations(spoiled)].count(False) == 1
+            wrong += 1
+    assert wrong > 100
+
+
+def test_every_depth_and_every_type_occurs() -> None:
+    items = [item for split, seed in SEEDS for item in make_items(split, seed, 500, "hard")]
+    types = Counter(item.question.type for item in items)
+    assert set(types) == set(HARD_TYPES)
+    depths = Counter(item.question.depth for item in items)
+    assert set(depths) == {*range(DEEPEST + 1)}
+    assert depths[0] == sum(types[name] for name in PERCEPTION)
+    assert sum(types[name] for name in CHAIN_TYPES) / len(items) == pytest.approx(0.75, abs=0.04)
+    assert all(depths[depth] / len(items) > 0.06 for depth in range(1, DEEPEST + 1))
+    sizes = Counter(len(item.scene.objects) for item in items)
+    assert set(sizes) == {*range(3, 13)}
+
+
+def test_no_answer_is_frequent_and_none_is_too_large() -> None:
+    answers = Counter(item.question.answer for item in ITEMS)
+    assert max(answers.values()) < 0.2 * len(ITEMS)
+    for item in ITEMS:
+        assert max(numbers_of(item.question.text, item.scene.objects)) <= LARGEST
+
+
+def test_later_steps_depend_on_earlier_ones() -> None:
+    """Without its first step, more than half of the chains of several steps have another answer."""
+    changed = total = 0
+    for item in ITEMS:
+        if len(item.question.chain) > 1:
+            after = states(item.scene.objects, item.question.chain[1:])
+            changed += after is None or str(after[-1].number) != item.question.answer
+            total += 1
+    assert changed > 0.5 * total
+
+
+@given(st.sampled_from(SPLITS), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_items_are_well_formed(split: str, seed: int, index: int) -> None:
+    item = make_item(split, seed, index, "hard")
+    assert item == make_item(split, seed, index, "hard") == named_item(f"scenes/{item.id}")
+    text = render(item.stages)
+    assert validate(text) == [] and parse(text).answer == item.answer
+    question = item.question
+    assert question.type in HARD_TYPES and (question.depth == 0) == (question.type in PERCEPTION)
+    assert not question.options or question.options["ABCD".index(item.answer)] == question.answer
+    assert len(set(question.options)) == len(question.options)
+    assert item.has_question(question.text, question.options, item.answer)
+
+
+def test_ids_and_scenes_of_splits_seeds_and_difficulties_do_not_overlap() -> None:
+    ids, scenes = set(), set()
+    for difficulty in DIFFICULTIES:
+        for split in SPLITS:
+            for seed in (0, 1):
+                for item in make_items(split, seed, 60, difficulty):
+                    assert named_item(item.id) == item
+                    ids.add(item.id)
+                    scenes.add(item.scene)
+    assert len(ids) == len(scenes) == 2 * 3 * 2 * 60
+    assert make_item("test", 3, 4, "hard").id == "hard-test-3-4" and named_item("easy-test-3-4") is None
+    with pytest.raises(ValueError, match="unknown difficulty 'easy': choose one of standard, hard"):
+        scene_rng("test", 3, 4, "easy")
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_items_are_the_same_in_every_version(difficulty: str) -> None:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for item in make_items(split, 0, 100, difficulty):
+            question = item.question
+            parts = (item.id, asdict(item.scene), question.text, question.options, item.answer, item.stages)
+            digest.update(repr(parts).encode())
+    assert digest.hexdigest()[:16] == DIGESTS[difficulty]
+
+
+def thing(size: str, color: str, material: str, shape: str, x: float) -> SceneObject:
+    return SceneObject(size, color, material, shape, x=x, y=0.5, turn=0.3)
+
+
+SCENE = Scene(
+    (
+        thing("small", "red", "metal", "cube", 0.1),
+        thing("large", "blue", "rubber", "sphere", 0.3),
+        thing("small", "blue", "metal", "sphere", 0.5),
+        thing("large", "red", "rubber", "cylinder", 0.7),
+        thing("small", "green", "rubber", "cube", 0.9),
+    ),
+    (0.0, 1.0),
+)
+CUBES, RED = Filter(shape="cube"), Filter(color="red")
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentences", "kind"),
+    [
+        ([Step("remove", CUBES)], ["Removing cubes leaves second, third, fourth: 3."], "sets"),
+        ([Step("keep", Filter(color="gray"))], ["Keeping gray objects leaves none: 0."], "sets"),
+        (
+            [Step("remove", RED), Step("keep", relation="left", other=Filter("large", "red"))],
+            [
+                "Removing red objects leaves second, third, fifth: 3.",
+                "The large red object is the fourth, so keeping what is left of it leaves second, third: 2.",
+            ],
+            "relations",  # to an object that has been removed, but is in the picture
+        ),
+        (
+            [Step("remove", relation="shape", other=Filter(color="green")), Step("double")],
+            [
+                "The green object is a cube, so removing cubes leaves second, third, fourth: 3.",
+                "Doubling: 3 + 3 = 6.",
+            ],
+            "relations",
+        ),
+        (
+            [Step("keep", CUBES), Step("swap", RED, other=Filter(material="rubber")), Step("halve")],
+            [
+                "Keeping cubes leaves first, fifth: 2.",
+                "Swapping red objects (first) for rubber objects (second, fourth, fifth): 2 - 1 + 3 = 4.",
+                "4 is even, so half of it is 2.",
+            ],
+            "numbers",
+        ),
+        (
+            [Step("remove", CUBES), Step("halve"), Step("more", other=CUBES), Step("subtract", number=5)],
+            [
+                "Removing cubes leaves second, third, fourth: 3.",
+                "3 is odd, so it stays 3.",
+                "Adding cubes (first, fifth): 3 + 2 = 5.",
+                "Subtracting 5: 5 - 5 = 0.",
+            ],
+            "numbers",
+        ),
+    ],
+)
+def test_chains_by_hand(steps: list[Step], sentences: list[str], kind: str) -> None:
+    assert chain_sentences(SCENE.objects, steps) == ["We start with 5 objects.", *sentences]
+    assert chain_type(steps) == kind
+    numbers = numbers_of(chain_text(steps, scene_rng("train", 0, 0)), SCENE.objects)
+    passed = states(SCENE.objects, steps)
+    assert passed and [state.number for state in passed] == numbers
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Step("keep", relation="left", other=RED)],  # two of them
+        [Step("remove", relation="color", other=Filter(color="gray"))],  # none
+        [Step("keep", CUBES), Step("subtract", number=3)],
+    ],
+)
+def test_chains_that_make_no_sense(steps: list[Step]) -> None:
+    assert states(SCENE.objects, steps) is None
+    with pytest.raises(Senseless):
+        numbers_of(chain_text(steps, scene_rng("train", 0, 0)), SCENE.objects)
