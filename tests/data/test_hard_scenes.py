@@ -38,6 +38,14 @@ def test_a_recipe_of_hard_scenes_is_drawn_annotated_and_checked(tmp_path: Path) 
     assert report["findings"] == []
 
 
+def test_hard_scenes_are_drawn_by_the_command(tmp_path: Path) -> None:
+    drawn = run("scenes", tmp_path, "--count", "3", "--seed", "1", "--split", "train", "--difficulty", "hard")
+    assert drawn.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"hard-train-1-{index}" for index in range(3)]
+    assert all((tmp_path / line["image"]).is_file() for line in lines)
+
+
 def test_a_difficulty_that_there_is_not_is_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"sources": [{**RECIPE["sources"][0], "difficulty": "easy"}]}))

@@ -180,9 +180,10 @@ def test_scenes_are_those_of_the_generator_and_every_other_answer_is_wrong(name:
     hard = "hard" in name
     assert opened.name == name and {item.skill for item in found} == set(HARD_TYPES if hard else TYPES)
     said = {*(value for values in VALUES.values() for value in values), *map(str, range(41)), "yes", "no"}
+    split, difficulty = "validation" if "val" in name else "test", "hard" if hard else "standard"
+    first = make_item(split, 0, 0, difficulty)
     for number, item in enumerate(found):
-        split = "validation" if "val" in name else "test"
-        made = make_item(split, 0, number, "hard" if hard else "standard")
+        made = make_item(split, 0, number, difficulty)
         assert (item.text, item.answer, item.skill) == (made.question.text, made.answer, made.question.type)
         assert item.extra["depth"] == made.question.depth
         kind = set("ABCD"[: len(item.options)]) or set(item.extra.get("answers", said))
@@ -194,11 +195,7 @@ def test_scenes_are_those_of_the_generator_and_every_other_answer_is_wrong(name:
             assert score is not None and score.value == float(other == item.answer), (item, other)
         sentence = opened.rule.match(item, f"The answer is {item.answer}.")
         assert sentence is not None and sentence.value == 1.0
-    assert found[0].question().images[0].pil.tobytes() == made_picture(name)
-
-
-def made_picture(name: str) -> bytes:
-    return make_item("validation" if "val" in name else "test", 0, 0).picture().tobytes()
+    assert found[0].question().images[0].pil.tobytes() == first.picture().tobytes()
 
 
 def test_easy_vqa_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
