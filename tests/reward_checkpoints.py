@@ -14,6 +14,7 @@ from transformers import (
     Gemma3Processor,
     LlamaConfig,
     LlamaForSequenceClassification,
+    LlamaForTokenClassification,
     PreTrainedTokenizerFast,
 )
 
@@ -34,7 +35,7 @@ def save(model: Any, processor: Any, template: str, folder: Path) -> Path:
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
                 parameter.normal_(std=0.8 if "embed" in name else 1.6 * parameter[0].numel() ** -0.5)
-    processor.chat_template = template
+    processor.chat_template = template or None
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -61,6 +62,27 @@ def text_reward(
     if not pad:
         tokenizer.pad_token = tokenizer.eos_token
     return save(LlamaForSequenceClassification(config), tokenizer, template, folder)
+
+
+def step_reward(folder: Path, *, labels: int = 2, bos: bool = True) -> Path:
+    """A Llama with a number for each token, as TRL's PRMTrainer saves it: without a chat template."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    if not bos:
+        tokenizer.bos_token = None
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=CONTEXT,
+        pad_token_id=tokenizer.pad_token_id,
+        num_labels=labels,
+    )
+    return save(LlamaForTokenClassification(config), tokenizer, "", folder)
 
 
 def pictured_reward(folder: Path) -> Path:

@@ -16,7 +16,8 @@ class RewardDouble(Double):
     """`worth` is the reward of an answer to a question. `ways` are the paths that there are.
 
     Without `pictures`, messages with one are refused. `labels` is how many numbers an answer gets,
-    `tokens` whether of each of its tokens (of the last one, the reward).
+    `tokens` whether of each of its tokens (of the last one, the reward). With `mark`, a text that ends each
+    step, a step gets two numbers (wrong, right), as vLLM's step pooler gives them; `worth` is of the step.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class RewardDouble(Double):
         pictures: bool = True,
         labels: int = 1,
         tokens: bool = False,
+        mark: str | None = None,
         key: str | None = None,
     ) -> None:
         super().__init__(ScriptedModel({}), key=key, models=("judge",))
         self.worth, self.ways, self.pictures, self.labels, self.tokens = worth, ways, pictures, labels, tokens
         self.paths: list[str] = []
+        self.mark = mark
 
     async def _answer(
         self,
@@ -65,6 +68,9 @@ class RewardDouble(Double):
             "/pooling": {"data": [[9.0], numbers] if self.tokens else numbers},
             "/score": {"score": numbers[0]},
         }[kind]
+        if self.mark is not None:
+            steps = answer.split(self.mark)[:-1]
+            result = {"data": [[0.0, self.worth(question, step)] for step in steps]}
         count = len(question.split()) + len(answer.split())
         usage = {"prompt_tokens": count, "total_tokens": count}
         await _send(writer, 200, {"object": "list", "data": [{"index": 0, **result}], "usage": usage})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from reward_double import RewardDouble
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Prompt, Reward
 from llava_cot.models.endpoint.prompts import data_url
-from llava_cot.models.endpoint.reward_endpoint import EndpointReward
+from llava_cot.models.endpoint.reward_endpoint import EndpointReward, _of_right
 from llava_cot.models.registry import open_reward
 from llava_cot.models.scripted import ScriptedModel
 
@@ -138,3 +139,37 @@ def test_what_is_no_reward_model(server: Double, end: str, words: str) -> None:
 def test_several_servers_are_refused() -> None:
     with pytest.raises(ModelError, match="is several servers; give one"):
         open_reward("http://a/v1,http://b/v1")
+
+
+QWEN = "<extra_0>"  # after each step, of Qwen2.5-Math-PRM
+
+
+async def test_a_process_reward_model_gives_its_steps_probabilities() -> None:
+    """As vLLM serves Qwen2.5-Math-PRM at /pooling: two logits at each mark."""
+    odds = {"I add. ": 2.0, "It is 9. ": -1.0, "So 9.": 0.0}
+    with (
+        RewardDouble(lambda q, step: odds.get(step, 0.0), ways=("/pooling",), mark=QWEN) as server,
+        opened(server) as model,
+    ):
+        found = await model.reward(PROMPT, "".join(step + QWEN for step in odds))
+        assert found.steps == pytest.approx([1 / (1 + math.exp(-x)) for x in odds.values()])
+        assert (found.value, found.prompt_tokens) == (found.steps[-1], 11)
+        with pytest.raises(ModelError, match=r"gives numbers to marked steps alone.*set step_end"):
+            await model.reward(PROMPT, "no mark")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0.25, 0.75], 0.75),  # probabilities already
+        ([1.0, 3.0], 1 / (1 + math.exp(-2.0))),
+        ([900.0, -900.0], 0.0),
+        ([-900.0, 900.0], 1.0),
+        (["a", 1.0], None),
+        ([None, 1.0], None),
+        ([float("nan"), 1.0], None),
+    ],
+)
+def test_the_two_numbers_of_a_step_are_logits_or_probabilities(row: list[Any], expected: Any) -> None:
+    found = _of_right(row)
+    assert math.isnan(found) if expected is None else found == pytest.approx(expected)

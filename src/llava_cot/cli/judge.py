@@ -30,7 +30,9 @@ _AT_ONCE = 64
 
 @app.command()
 @options_from(
-    "resources", ResourceOptions, ["judge_model", "reference", "likelihood_weight", "judge_prompts"]
+    "resources",
+    ResourceOptions,
+    ["judge_model", "reference", "likelihood_weight", "step_scores", "judge_prompts"],
 )
 @options_from("sampling", Sampling, SAMPLING_OPTIONS)
 @options_from("hardware", HardwareOptions)

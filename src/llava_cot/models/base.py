@@ -19,6 +19,7 @@ from llava_cot.errors import ModelError
 Finish = Literal["stop", "eos", "length"]
 Role = Literal["system", "user", "assistant"]
 ConstraintKind = Literal["json", "grammar"]
+StepScores = Literal["min", "mean", "last"]
 
 # Called with the text that one sample has gained. Only the first of several samples is streamed.
 OnText = Callable[[str], None]
@@ -181,11 +182,15 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Reward:
-    """A reward model's value of an answer (higher is better), the tokens it read, and the cost in dollars."""
+    """A reward model's value of an answer (higher is better), the tokens it read, and the cost in dollars.
+
+    `steps` are the values of the answer's steps from a process reward model, of which `value` is the last.
+    """
 
     value: float
     prompt_tokens: int = 0
     usd: float | None = None
+    steps: tuple[float, ...] = ()
 
 
 class Model(Protocol):

@@ -155,8 +155,11 @@ def make_judge(name: str, model: Model, request: Request, resources: Resources) 
             "--reference",
         )  # fmt: skip
     prompts = resources.judge_prompts or prompts_for(request.fmt)
-    weight = resources.likelihood_weight
-    return declared.make(JudgeSetup(used, request.fmt, request.sampling, prompts, reference, weight))
+    setup = JudgeSetup(
+        used, request.fmt, request.sampling, prompts, reference, resources.likelihood_weight,
+        resources.step_scores,
+    )  # fmt: skip
+    return declared.make(setup)
 
 
 _P = ParamSpec("_P")

@@ -27,7 +27,7 @@ _WITHOUT_SUMMARY = ("caption", "reasoning", "conclusion")
 
 
 class JudgePrompts(BaseModel):
-    """The wording of duels and checks; `judge_prompts.yaml` describes each field.
+    """The wording of judges that ask a model; `judge_prompts.yaml` describes each field.
 
     In all prompts, the images go before the text, and `hint` holds the texts of the earlier stages, in order,
     by name (for the stage "sentence": the answer so far, under "sentence").
@@ -53,22 +53,40 @@ class JudgePrompts(BaseModel):
     check_form: str
     verdict: str
     verdicts: tuple[str, str]
+    step_task: str
+    step_question: str
+    first_step: str
+    signs: tuple[str, str]
+    step_end: str
+    rate: str
+    rate_question: str
+    rate_response: str
+    rate_form: str
+    score: str
+    score_range: tuple[float, float]
 
-    @field_validator("choice", "verdict")
+    @field_validator("choice", "verdict", "score")
     @classmethod
     def _not_blank(cls, lead: str) -> str:
         if not lead.strip():
             raise ValueError("give some text, after which a reply names one of two options")
         return lead
 
-    @field_validator("choices", "verdicts", mode="before")
+    @field_validator("choices", "verdicts", "signs", mode="before")
     @classmethod
     def _no_booleans(cls, options: Any) -> Any:
         if isinstance(options, list) and any(isinstance(option, bool) for option in options):
             raise ValueError("YAML reads yes, no, true, false, on and off as Booleans; put them in quotes")
         return options
 
-    @field_validator("choices", "verdicts")
+    @field_validator("score_range")
+    @classmethod
+    def _rising(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not ends[0] < ends[1]:
+            raise ValueError("give the lowest and the highest rating, such as [0, 100]")
+        return ends
+
+    @field_validator("choices", "verdicts", "signs")
     @classmethod
     def _tell_apart(cls, options: tuple[str, str]) -> tuple[str, str]:
         first, second = (option.strip().lower() for option in options)

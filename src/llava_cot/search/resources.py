@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llava_cot.core.question import Question
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Model, RewardModel
+from llava_cot.models.base import Model, RewardModel, StepScores
 from llava_cot.models.hardware import for_rewards
 from llava_cot.search.calibration import Calibration, load_calibration
 from llava_cot.search.judge_prompts import JudgePrompts, load_judge_prompts
@@ -31,6 +31,7 @@ DESCRIPTIONS: dict[ResourceName, str] = {
     "judge_model": "a reward model",
     "reference": "a reference model",
     "likelihood_weight": "a weight of the likelihood",
+    "step_scores": "a way to combine the scores of steps",
     "examples": "worked examples",
     "calibration": "a calibration, as `llava-cot judge calibrate` writes it",
     "judge_prompts": "a file of judge prompts",
@@ -57,6 +58,7 @@ class Resources:
         judge_prompts: The wording of the judges that ask a model in words.
         reference: The model with which `implicit` compares the judge model, in place of the answering one.
         likelihood_weight: How much `implicit` adds of the reference's own log-probability.
+        step_scores: How judges of steps make one score of those of all steps; None for their own way.
     """
 
     reasoner: Model | None = None
@@ -66,6 +68,7 @@ class Resources:
     judge_prompts: JudgePrompts | None = None
     reference: Model | None = None
     likelihood_weight: float = 0.0
+    step_scores: StepScores | None = None
 
     def has(self, name: ResourceName) -> bool:
         """Whether there is this resource; a judge model that gives no rewards is no required one."""
@@ -103,7 +106,7 @@ class ResourceSpec:
         judge_model: A model's name.
         judge_model_kind: Whether that is a reward model, a model, or either, to be found out.
         reference: A model's name.
-        likelihood_weight: As in `Resources`.
+        likelihood_weight, step_scores: As in `Resources`.
         model_options: Options of `open_model`, such as the device.
         opened: Models that are open, by name; one that is named twice is opened once.
     """
@@ -116,6 +119,7 @@ class ResourceSpec:
     judge_prompts: JudgePrompts | None = None
     reference: str | None = None
     likelihood_weight: float = 0.0
+    step_scores: StepScores | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     opened: dict[str, Model] = field(default_factory=dict)
 
@@ -166,6 +170,7 @@ class ResourceSpec:
                     self.judge_prompts,
                     None if self.reference is None else self._open_model(self.reference, stack),
                     self.likelihood_weight,
+                    self.step_scores,
                 )
             finally:
                 for name in set(self.opened) - before:
@@ -183,6 +188,8 @@ class ResourceSpec:
             values["reference"] = absolute(self.reference)
         if self.likelihood_weight:
             values["likelihood_weight"] = f"{self.likelihood_weight:g}"
+        if self.step_scores is not None:
+            values["step_scores"] = self.step_scores
         if self.examples:
             values["examples"] = _digest_of(self.examples)
         if self.calibration is not None:
@@ -245,6 +252,10 @@ class ResourceOptions(BaseModel):
         ge=0,
         description="How much the judge implicit adds of the reference's own log-probability.",
     )
+    step_scores: StepScores | None = Field(
+        default=None,
+        description="How judges of steps make one score of all: by their least, their mean or their last.",
+    )
     examples: str | None = Field(
         default=None, description="Worked examples for the method cot-few-shot (YAML)."
     )
@@ -277,6 +288,7 @@ def read_resources(options: ResourceOptions | None = None, **model_options: Any)
         None if named.judge_prompts is None else load_judge_prompts(named.judge_prompts),
         named.reference,
         named.likelihood_weight,
+        named.step_scores,
         model_options,
     )
 
@@ -305,6 +317,8 @@ def usable(method: str, judge: str | None) -> list[tuple[str, ResourceName]]:
             found.append((judge, "judge_prompts"))
         if JUDGES[judge].reference:
             found += [(judge, "reference"), (judge, "likelihood_weight")]
+        if JUDGES[judge].steps:
+            found.append((judge, "step_scores"))
     return found
 
 
@@ -344,6 +358,7 @@ def _unused(name: ResourceName) -> str:
         if (name == "judge_model" and declared.uses != "nothing")
         or (name == "judge_prompts" and declared.prompted)
         or (name in ("reference", "likelihood_weight") and declared.reference)
+        or (name == "step_scores" and declared.steps)
     ]
     users = [
         f"the {noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -6,6 +6,7 @@ model's own template; /score takes two texts, for models that read pairs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,17 +49,40 @@ def _pair(prompt: Prompt, answer: str, side: int | None) -> Json:
     return {"text_1": first, "text_2": answer}
 
 
-def _of_last_token(result: Json) -> Any:
-    """The numbers of an answer, or of each of its tokens: then those of the last, which has read them all."""
+def _of_steps_or_last(result: Json) -> Any:
+    """The numbers of an answer; of its steps, a list of two each; or of all tokens, one each: then the last.
+
+    The last token has read all.
+    """
     data = result.get("data")
-    return data[-1] if isinstance(data, list) and data and isinstance(data[-1], list) else data
+    if not (isinstance(data, list) and data and isinstance(data[-1], list)):
+        return data
+    steps = all(isinstance(row, list) and len(row) == 2 for row in data)
+    return data if steps else data[-1]
 
 
 _PATHS = {
     "/classify": _Path(_conversation, lambda result: result.get("probs")),
-    "/pooling": _Path(_conversation, _of_last_token),
+    "/pooling": _Path(_conversation, _of_steps_or_last),
     "/score": _Path(_pair, lambda result: [result.get("score")]),
 }
+
+
+def _of_right(row: list[Any]) -> float:
+    """The probability that a step is right from the two numbers of its classes, wrong and right.
+
+    They are logits, or from a server that gives nothing else, probabilities. Not a number for anything else.
+    """
+    if not all(type(value) in (int, float) and abs(value) <= _LARGEST for value in row):
+        return math.nan
+    wrong, right = map(float, row)
+    if min(row) >= 0 and math.isclose(wrong + right, 1, abs_tol=1e-3):
+        return right
+    return 1 / (1 + math.exp(min(wrong - right, 700.0)))
+
+
+class _NoSteps(ModelError):
+    """A process reward model found no step in an answer."""
 
 
 class EndpointReward:
@@ -110,6 +134,8 @@ class EndpointReward:
         """Request a reward. Returns the status of the reply if it says that there are no rewards here."""
         try:
             await self._request(name, path, prompt, "2")
+        except _NoSteps:
+            return None
         except ServerRefusal as refusal:
             if refusal.status not in _NOT_SERVED:
                 raise
@@ -132,6 +158,19 @@ class EndpointReward:
     def _read(self, reply: Json, way: _Path, path: str, name: str) -> Reward:
         result = reply["data"][0] if len(reply["data"]) == 1 else None
         numbers = way.numbers(result) if isinstance(result, dict) else None
+        tokens = token_count(reply, "prompt_tokens") or 0
+        price = self._prices.get(name)
+        usd = None if price is None else price.of(tokens, 0)
+        if numbers == []:
+            raise _NoSteps(
+                f"{name} gives numbers to marked steps alone, and the answer has none: set step_end, such as "
+                "<extra_0>, in the file of --judge-prompts"
+            )
+        if isinstance(numbers, list) and isinstance(numbers[0], list):
+            steps = tuple(map(_of_right, numbers))
+            if any(math.isnan(step) for step in steps):
+                raise ModelFailure(f"{self.url}{path} gives no numbers for the steps of an answer")
+            return Reward(steps[-1], tokens, usd, steps)
         if not isinstance(numbers, list) or not all(type(n) in (int, float) for n in numbers):
             raise ModelFailure(f"{self.url}{path} gives no number for an answer")
         if len(numbers) != 1:
@@ -143,9 +182,7 @@ class EndpointReward:
             raise ModelFailure(
                 f"the reward model {name} gave the value {shortened(str(numbers[0]))}, which is no reward"
             )
-        tokens = token_count(reply, "prompt_tokens") or 0
-        price = self._prices.get(name)
-        return Reward(float(numbers[0]), tokens, None if price is None else price.of(tokens, 0))
+        return Reward(float(numbers[0]), tokens, usd)
 
     def close(self) -> None:
         """Close all connections; what is running fails. The model cannot be used again."""

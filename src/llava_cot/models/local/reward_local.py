@@ -1,4 +1,4 @@
-"""A reward model from a folder: a sequence-classification checkpoint with one label.
+"""A reward model from a folder: a sequence classifier with one label, or a process reward model.
 
 One background loop loads the network and runs it, on all the conversations that wait.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from llava_cot.errors import ModelError, ModelFailure
@@ -40,16 +45,19 @@ from llava_cot.models.local.plain_text import PlainText
 _ROWS = 16
 # Requests made at the same time arrive within this; it is negligible next to a pass of the network.
 _SECONDS = 0.002
+STEP_ENDS = "step_ends"
 
 Inputs = dict[str, Tensor]
-_Waiting = tuple[Inputs, asyncio.Future[float]]
+_Values = tuple[float, ...]  # of an answer's steps, or one of the whole
+_Waiting = tuple[Inputs, asyncio.Future[_Values]]
 
 
 @dataclass(frozen=True)
 class _Network:
     """A reward model that is loaded; `encode` makes one row of inputs from a conversation.
 
-    `pad` is None where the model cannot tell padding from text, so that rows run one by one.
+    `pad` is None where the model cannot tell padding from text, so that rows run one by one. In the rows of a
+    process reward model, `STEP_ENDS` are where its steps end.
     """
 
     model: Any
@@ -90,14 +98,14 @@ class LocalReward:
         if tokens > self._network.context:
             raise too_long(self.name, tokens, self._network.context)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[float] = loop.create_future()
+        future: asyncio.Future[_Values] = loop.create_future()
         self._waiting.append((row, future))
         if len(self._waiting) == 1:
             loop.call_later(_SECONDS, self._run)
-        value = await future
-        if not math.isfinite(value):
-            raise ModelFailure(f"the reward model {self.name} gave the value {value}, which is no reward")
-        return Reward(value, tokens)
+        values = await future
+        if wrong := [value for value in values if not math.isfinite(value)]:
+            raise ModelFailure(f"the reward model {self.name} gave the value {wrong[0]}, which is no reward")
+        return Reward(values[-1], tokens, steps=values if STEP_ENDS in row else ())
 
     def _run(self) -> None:
         """Run some of the conversations that wait. What fails fails them: no caller waits for ever."""
@@ -105,8 +113,8 @@ class LocalReward:
         try:
             taken, self._waiting = self._alike([pair for pair in taken if not pair[1].done()])
             values = _values(self._network, [row for row, _ in taken]) if taken else []
-            for (_, future), value in zip(taken, values, strict=True):
-                future.set_result(value)
+            for (_, future), found in zip(taken, values, strict=True):
+                future.set_result(found)
         except Exception as error:
             failure = ModelFailure(f"the reward model {self.name} failed: {first_sentence(error)}")
             for _, future in taken:
@@ -135,6 +143,8 @@ class LocalReward:
 
 async def _open(folder: Path, where: Placement, adapters: Sequence[Path]) -> _Network:
     config = load_config(folder)
+    if any(name.endswith("ForTokenClassification") for name in config.architectures or ()):
+        return _open_steps(folder, config, where, adapters)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or config.num_labels != 1:
         kind = (config.architectures or [config.model_type])[0]
         raise ModelError(
@@ -159,7 +169,39 @@ async def _open(folder: Path, where: Placement, adapters: Sequence[Path]) -> _Ne
     return _Network(model, encode, pad, getattr(text, "max_position_embeddings", None) or 2**31)
 
 
-def _tokenizer(folder: Path) -> Any:
+def _open_steps(folder: Path, config: Any, where: Placement, adapters: Sequence[Path]) -> _Network:
+    """A process reward model as TRL's PRMTrainer leaves it, which reads text alone."""
+    if config.num_labels not in (1, 2):
+        raise ModelError(
+            f"{folder} has {config.num_labels} labels; a process reward model has two (wrong, right) or one"
+        )
+    tokenizer = _tokenizer(folder, templated=False)
+    model = load_weights(AutoModelForTokenClassification, folder, config, where)
+    if adapters:
+        model = apply_adapters(model, adapters, merge=True)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    return _Network(model, _step_encoder(tokenizer), tokenizer.pad_token_id or 0, context)
+
+
+def _step_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
+    """The question, and the paragraphs of the answer. A line break ends each, where its number is read."""
+    plain = PlainText(tokenizer)
+
+    def encode(messages: tuple[Message, ...]) -> Inputs:
+        *turns, answer = [plain.mark(message.text) for message in messages]
+        ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        ids += plain.encode("\n".join(turns))
+        separator, ends = plain.encode("\n"), []
+        for step in re.split(r"\n\s*\n", answer.strip()):
+            ids += [*plain.encode(step.strip()), *separator]
+            ends.append(len(ids) - 1)
+        row = torch.tensor([ids])
+        return {"input_ids": row, "attention_mask": torch.ones_like(row), STEP_ENDS: torch.tensor([ends])}
+
+    return encode
+
+
+def _tokenizer(folder: Path, templated: bool = True) -> Any:
     try:
         with quiet():
             found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -169,6 +211,8 @@ def _tokenizer(folder: Path) -> Any:
             f"{folder} has no tokenizer that can be loaded ({first_sentence(error)}); "
             "add the files of the original checkpoint"
         ) from None
+    if not templated:
+        return found
     if not found.chat_template:
         raise ModelError(
             f"{folder} has no chat template; add the chat_template.jinja of the original checkpoint"
@@ -193,11 +237,11 @@ def _text_encoder(tokenizer: Any) -> Callable[[tuple[Message, ...]], Inputs]:
     return encode
 
 
-def _values(network: _Network, rows: list[Inputs]) -> list[float]:
+def _values(network: _Network, rows: list[Inputs]) -> list[_Values]:
     """The rewards of rows that run together, padded on the right, where no token before can see it."""
     width = max(row["input_ids"].shape[1] for row in rows)
     batch = {}
-    for name in rows[0]:
+    for name in rows[0].keys() - {STEP_ENDS}:
         parts = [row[name] for row in rows]
         if name in PER_TOKEN:
             fill = network.pad or 0 if name == "input_ids" else 0
@@ -211,4 +255,7 @@ def _values(network: _Network, rows: list[Inputs]) -> list[float]:
         batch[name] = whole.to(device_of(network.model), dtype)
     with torch.inference_mode():
         logits: Tensor = network.model(**batch).logits
-    return [float(value) for value in logits.float().reshape(len(rows))]
+    if STEP_ENDS not in rows[0]:
+        return [(float(value),) for value in logits.float().reshape(len(rows))]
+    found = [logit[row[STEP_ENDS][0]].float() for logit, row in zip(logits, rows, strict=True)]
+    return [tuple((one.softmax(-1) if one.shape[-1] == 2 else one)[:, -1].tolist()) for one in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -12,7 +13,7 @@ from llava_cot.core.question import Question
 from llava_cot.core.stages import LLAVA_COT, SENTENCE, StageFormat, parse, validate
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.errors import ModelError
-from llava_cot.models.base import Continuation, Model, RewardModel, Sampling
+from llava_cot.models.base import Continuation, Model, RewardModel, Sampling, StepScores
 from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
 
 
@@ -61,6 +62,7 @@ class JudgeSetup:
         sampling: How candidates are sampled.
         prompts: The wording of duels and checks.
         reference: The model that a judge with `reference` compares its model with.
+        step_scores: How the scores of steps become one, for a judge with `steps`; None for its own way.
         likelihood_weight: How much such a judge adds of the reference's own log-probability.
     """
 
@@ -70,6 +72,7 @@ class JudgeSetup:
     prompts: JudgePrompts = field(default_factory=default_prompts)
     reference: Model | None = None
     likelihood_weight: float = 0.0
+    step_scores: StepScores | None = None
 
 
 class Judge:
@@ -150,6 +153,7 @@ class JudgeType:
     prompted: bool = False
     logprobs: bool = False
     reference: bool = False
+    steps: bool = False
 
 
 JUDGES: Registry[JudgeType] = Registry(
@@ -157,7 +161,17 @@ JUDGES: Registry[JudgeType] = Registry(
     "judge",
     [
         f"llava_cot.search.judges.{module}"
-        for module in ("self_judge", "logits", "likelihood", "implicit", "reward_judge", "rules", "verifier")
+        for module in (
+            "self_judge",
+            "logits",
+            "likelihood",
+            "implicit",
+            "prm",
+            "critic",
+            "reward_judge",
+            "rules",
+            "verifier",
+        )
     ],
     decorated=True,
 )
@@ -174,6 +188,7 @@ def judge(
     prompted: bool = False,
     logprobs: bool = False,
     reference: bool = False,
+    steps: bool = False,
 ) -> Callable[[J], J]:
     """Register a subclass of `Judge`.
 
@@ -188,6 +203,7 @@ def judge(
             answers.
         reference: It compares its model with another one, the reference, by the log-probabilities of whole
             texts. Either is the model that answers unless it is given (--judge-model, --reference).
+        steps: Its scores are made of those of steps, as --step-scores says.
 
     Raises:
         ValueError: There is another judge of this name, or this class is another judge.
@@ -205,7 +221,7 @@ def judge(
             )
         cls.name, cls.probability = name, probability
         can_score = cls.score is not Judge.score if scores is None else scores
-        declared = JudgeType(name, cls, uses, can_score, probability, prompted, logprobs, reference)
+        declared = JudgeType(name, cls, uses, can_score, probability, prompted, logprobs, reference, steps)
         JUDGES.add(name, declared, cls.__module__)
         return cls
 
@@ -220,6 +236,13 @@ def by_scores(x: JudgeScore, y: JudgeScore) -> Preference:
         (x.value, y.value),
         x.usage + y.usage,
     )
+
+
+def share(x: float, y: float) -> float:
+    """exp(x) / (exp(x) + exp(y)), a half if neither is possible; the two shares add up to 1 exactly."""
+    if x == y:
+        return 0.5
+    return 1 / (1 + math.exp(y - x)) if x > y else 1 - share(y, x)
 
 
 def shown(candidate: str, stage: str, fmt: StageFormat) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.trace import Candidate, Usage
 from llava_cot.models.base import Prompt
-from llava_cot.search.judges.base import Judge, JudgeScore, Preference, earlier, judge, shown
+from llava_cot.search.judges.base import Judge, JudgeScore, Preference, earlier, judge, share, shown
 from llava_cot.search.judges.self_judge import check_prompt
 
 
@@ -36,7 +35,7 @@ class LogitsJudge(Judge):
             for first, second in (texts, texts[::-1])
         ]
         ab, ba = await asyncio.gather(*(self.model.choose(duel, prompts.choices) for duel in duels))
-        score = (_share(ab[0], ab[1]) + _share(ba[1], ba[0])) / 2
+        score = (share(ab[0], ab[1]) + share(ba[1], ba[0])) / 2
         choice: Literal[1, 2] | None = None if score == 0.5 else 1 if score > 0.5 else 2
         return Preference(choice, scores=(score, 1 - score), usage=self._cost(duels))
 
@@ -51,15 +50,8 @@ class LogitsJudge(Judge):
             check = Prompt.of(prompts.part_check(stage, question_text(question), hint, text), question.images)
         prompt = replace(check, prefix=prompts.verdict)
         correct, incorrect = await self.model.choose(prompt, prompts.verdicts)
-        return JudgeScore(_share(correct, incorrect), usage=self._cost([prompt]))
+        return JudgeScore(share(correct, incorrect), usage=self._cost([prompt]))
 
     def _cost(self, prompts: Sequence[Prompt]) -> Usage:
         tokens = sum(map(self.model.count_tokens, prompts))
         return Usage(prompt_tokens=tokens, model_calls=len(prompts), usd=self.model.price(tokens, 0))
-
-
-def _share(x: float, y: float) -> float:
-    """exp(x) / (exp(x) + exp(y)), a half if neither is possible; the two shares add up to 1 exactly."""
-    if x == y:
-        return 0.5
-    return 1 / (1 + math.exp(y - x)) if x > y else 1 - _share(y, x)

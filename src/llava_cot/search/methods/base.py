@@ -19,6 +19,7 @@ ResourceName = Literal[
     "judge_model",
     "reference",
     "likelihood_weight",
+    "step_scores",
     "examples",
     "calibration",
     "judge_prompts",
