@@ -68,7 +68,7 @@ def test_names_are_offered(typed: str, offered: list[str]) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("--method adaptive-best-of-n --judge ", ["logits", "rules", "verifier"]),
+        ("--method adaptive-best-of-n --judge ", ["logits", "prm", "critic", "rules", "verifier"]),
         ("--method weighted-best-of-n --judge l", ["logits", "likelihood"]),
         ("--method majority --judge ", []),
     ],

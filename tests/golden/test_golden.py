@@ -20,6 +20,8 @@ from golden.cases import FOLDER, TOLERANCE, Case, groups, wordless
 # What traces, questions of scenes and lists of names have had since.
 _METHODS = ("confidence-majority", "annealed-beam", "particle-filter")
 ADDED = (
+    "prm",
+    "critic",
     "staging",
     "depth",
     "scripted:direct",

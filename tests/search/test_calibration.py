@@ -12,7 +12,7 @@ from llava_cot.search.calibration import Calibration, Z, cut_off, load_calibrati
 from llava_cot.search.judge_prompts import JudgePrompts, default_prompts
 from llava_cot.search.judges.base import JudgeSetup
 from llava_cot.search.judges.logits import LogitsJudge
-from llava_cot.search.judges.reward_judge import RewardJudge
+from llava_cot.search.judges.rules import RulesJudge
 
 finite = st.floats(-1e6, 1e6)
 
@@ -68,7 +68,7 @@ def test_a_calibration_is_for_one_wording_of_the_judge() -> None:
     other = JudgePrompts(**default_prompts().model_dump() | {"verdict": "Mark:"})
     default, custom = LogitsJudge(), LogitsJudge(JudgeSetup(prompts=other))
     assert prompts_of(default) is None and prompts_of(custom) == other.digest
-    assert prompts_of(RewardJudge(JudgeSetup(prompts=other))) is None
+    assert prompts_of(RulesJudge(JudgeSetup(prompts=other))) is None
     made = {judge: Calibration("logits", 0.5, 0.0, prompts=prompts_of(judge)) for judge in (default, custom)}
     for judge in made:
         for measured, calibration in made.items():

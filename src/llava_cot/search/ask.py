@@ -157,7 +157,7 @@ def make_judge(name: str, model: Model, request: Request, resources: Resources) 
     prompts = resources.judge_prompts or prompts_for(request.fmt)
     setup = JudgeSetup(
         used, request.fmt, request.sampling, prompts, reference, resources.likelihood_weight,
-        resources.step_scores,
+        resources.step_scores if declared.steps else None,
     )  # fmt: skip
     return declared.make(setup)
 

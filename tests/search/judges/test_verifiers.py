@@ -100,6 +100,7 @@ def signs(prompt: Prompt, options: Sequence[str]) -> list[float]:
 async def test_a_score_is_made_of_the_probabilities_of_plus(how: Any, score: float) -> None:
     model = ScriptedModel({}, signs)
     judge = ProcessRewardJudge(JudgeSetup(model, step_scores=how))
+    assert judge.model_name == ("scripted" if how is None else f"scripted ({how} of steps)")
     found = await judge.score(QUESTION, "answer", "", made(WHOLE), seed=0)
     assert found.value == pytest.approx(score)
     asked = [prompt for prompt, options in model.choices if options == ("+", "-")]

@@ -96,6 +96,8 @@ class Judge:
         self.setup = setup or JudgeSetup()
         if self.setup.model is not None:
             self.model_name = self.setup.model.name
+            if self.setup.step_scores is not None:  # a calibration is for one way
+                self.model_name += f" ({self.setup.step_scores} of steps)"
 
     @property
     def model(self) -> Model:

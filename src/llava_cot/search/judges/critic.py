@@ -25,7 +25,8 @@ class CriticJudge(Judge):
     ) -> JudgeScore:
         prompts = self.setup.prompts
         prompt = rating_prompt(prompts, question, context + candidate.text)
-        sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS, seed=seed)
+        limit = min(self.setup.sampling.max_tokens, REPLY_TOKENS)
+        sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=limit, seed=seed)
         [reply] = await self.model.sample(prompt, 1, sampling)
         rating = parse_score(reply.text, prompts)
         return JudgeScore(_UNREAD if rating is None else rating, reply.text, cost(reply))

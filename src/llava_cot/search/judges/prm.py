@@ -35,11 +35,11 @@ class ProcessRewardJudge(Judge):
         steps = split_steps(context + candidate.text, self.setup.fmt) or [""]
         messages = step_turns(prompts, question, steps)
         turns = [at for at, message in enumerate(messages, 1) if message.role == "user"]
-        asked = [Prompt(messages[:at]) for at in (turns[-1:] if how == "last" else turns)]
-        new = [prompt for prompt in asked if prompt not in self._scores]
+        waiting = [Prompt(messages[:at]) for at in (turns[-1:] if how == "last" else turns)]
+        new = [prompt for prompt in waiting if prompt not in self._scores]
         found = await asyncio.gather(*(self.model.choose(prompt, prompts.signs) for prompt in new))
         known = {prompt: share(right, wrong) for prompt, (right, wrong) in zip(new, found, strict=True)}
-        scores = [known[one] if one in known else self._scores[one] for one in asked]
+        scores = [known[one] if one in known else self._scores[one] for one in waiting]
         self._scores.update(known)
         tokens = sum(map(self.model.count_tokens, new))
         usage = Usage(prompt_tokens=tokens, model_calls=len(new), usd=self.model.price(tokens, 0))
