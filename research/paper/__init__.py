@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llava_cot.evaluation.report.arms import Arm
 from llava_cot.evaluation.report.document import ReportSection
+from llava_cot.evaluation.report.judging import ArmJudging
 from research.paper import budgets, claims
 
 
-def claim_sections(arms: Sequence[Arm], model: str) -> list[ReportSection]:
+def claim_sections(arms: Sequence[Arm], model: str, judging: Mapping[Arm, ArmJudging]) -> list[ReportSection]:
     """Return a section for each claim that these arms can answer, of one benchmark."""
     found = {(arm.model, arm.method): arm for arm in arms}
     sections = [claims.training(found)] if ("mini-direct", "single") in found else []
-    sections += [claim(found, model) for claim in (claims.scaling, claims.methods, claims.judges)]
+    sections += [claims.scaling(found, model), claims.methods(found, model)]
+    sections.append(claims.judges(found, model, judging))
     if budgets.adaptive_arms(found, model):
         sections.append(budgets.adaptive(found, model))
     if (section := claims.baselines(found)) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from llava_cot.evaluation.judge_accuracy import share_ordered
 from llava_cot.evaluation.report.arms import Arm, cost_of
 from llava_cot.evaluation.report.document import (
     BarGroup,
@@ -26,6 +27,7 @@ from llava_cot.evaluation.report.document import (
     signed,
     signed_interval,
 )
+from llava_cot.evaluation.report.judging import ArmJudging, even_units
 from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference, mean_with_interval, paired
 from llava_cot.evaluation.types import Unit
 from llava_cot.scenes.questions import PERCEPTION, REASONING, TYPES
@@ -173,7 +175,7 @@ def methods(arms: Arms, model: str) -> ReportSection:
     return ReportSection("3. Stage-level search against the others", (*sentences, plot, table, paper))
 
 
-def judges(arms: Arms, model: str) -> ReportSection:
+def judges(arms: Arms, model: str, judging: Mapping[Arm, ArmJudging]) -> ReportSection:
     """4. Which judge?"""
     rows, sentences = [], []
     for base in ("stage-beam-4", "best-of-4"):
@@ -186,15 +188,29 @@ def judges(arms: Arms, model: str) -> ReportSection:
                 continue
             change = None if arm is own else paired(units(own), units(arm))
             score = score_cell(mean_with_interval(units(arm)))
-            rows.append((*cells(base, judge), score, _against(change), Cell(_tokens(arm))))
+            ordered = _ordered(judging.get(arm))
+            rows.append((*cells(base, judge), score, _against(change), ordered, Cell(_tokens(arm))))
             if change is not None:
                 ceiling = "The ceiling, a judge that knows the truth"
                 name = ceiling if judge == "verifier" else f"The judge {judge}"
                 sentences.append(f"{name}, against the self-judge in {base}: {points(change)}.")
-    head = ("method", "judge", "score", "against self", "tokens written")
-    table = ReportTable("One search, several judges", head, tuple(rows), names=2, note=NOTE)
+        if own in judging and (even := even_units(judging[own])):
+            blind = score_cell(mean_with_interval(even)), *cells("–", "–", "–")
+            rows.append((*cells(base, "none: an even choice"), *blind))
+    head = ("method", "judge", "score", "against self", "pairs ordered", "tokens written")
+    note = (
+        f"{NOTE} Pairs ordered: of the right and the wrong answers to one question that were compared, the "
+        "share in which the judge prefers the right one. An even choice takes each different answer with "
+        "equal chance, as a judge does that knows nothing."
+    )
+    table = ReportTable("One search, several judges", head, tuple(rows), names=2, note=note)
     paper = "The paper judges by the model itself alone."
     return ReportSection("4. Which judge?", (*sentences, table, paper))
+
+
+def _ordered(judging: ArmJudging | None) -> Cell:
+    share = None if judging is None else share_ordered(judging.pairs)
+    return Cell("–") if share is None else score_cell(share)
 
 
 def baselines(arms: Arms) -> ReportSection | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from llava_cot.cli.options import new_app
 if TYPE_CHECKING:
     from llava_cot.evaluation.report.arms import Arm
     from llava_cot.evaluation.report.document import ReportSection
+    from llava_cot.evaluation.report.judging import ArmJudging
 
 app = new_app()
 _TITLE = "LLaVA-CoT\u2019s claims in miniature"
@@ -88,8 +89,8 @@ def reproduce(
     at_once = processes or (min(len(tasks), os.cpu_count() or 1) if mini else 1)
     claims: list[ReportSection] = []
 
-    def lead(arms: Sequence[Arm]) -> Sequence[ReportSection]:
-        claims.extend(claim_sections(arms, model))
+    def lead(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> Sequence[ReportSection]:
+        claims.extend(claim_sections(arms, model, judging))
         return claims
 
     with ProgressDisplay(resume_with="the same command") as progress:

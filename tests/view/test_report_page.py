@@ -7,7 +7,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from made_results import MadeResults, made
 from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of
 from llava_cot.evaluation.report.document import ReportSection
+from llava_cot.evaluation.report.judging import ArmJudging
 from llava_cot.view.report_page import escape, write_report
 from llava_cot.view.report_questions import embed_questions
 
@@ -142,7 +143,8 @@ def test_a_report_of_failures_alone_can_be_written(tmp_path: Path) -> None:
 
 
 def test_leading_sections_and_a_title_can_be_given(results: MadeResults, tmp_path: Path) -> None:
-    def lead(arms: Sequence[Arm]) -> list[ReportSection]:
+    def lead(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> list[ReportSection]:
+        assert set(judging) == set(arms)
         return [ReportSection("Findings", (f"There are {len(arms)} of them.",))]
 
     page = write_report(results, tmp_path, lead=lead, title="Mine").read_text()

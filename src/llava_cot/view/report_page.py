@@ -7,7 +7,7 @@ and loads nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -17,10 +17,14 @@ from llava_cot.errors import DataError
 from llava_cot.evaluation.report.arms import Arm, arms_of, baselines
 from llava_cot.evaluation.report.contents import contents
 from llava_cot.evaluation.report.document import Cell, ReportPlot, ReportSection, ReportTable
+from llava_cot.evaluation.report.judging import ArmJudging
 from llava_cot.evaluation.results import RunResults
 from llava_cot.view.html import inline, read_asset, stylesheet, template_environment
 from llava_cot.view.report_charts import STYLE, draw, draw_file
 from llava_cot.view.report_questions import EmbeddedQuestions, OnProgress, embed_questions
+
+# Makes sections from all arms, and what their traces say of their judges.
+Lead = Callable[[Sequence[Arm], Mapping[Arm, ArmJudging]], Sequence[ReportSection]]
 
 PAGE, TEXT, PLOTS = "report.html", "report.md", "plots"
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#&!])")  # of Markdown
@@ -35,7 +39,7 @@ def write_report(
     baseline: str | None = None,
     paper: bool = False,
     questions: int | None = None,
-    lead: Callable[[Sequence[Arm]], Sequence[ReportSection]] = lambda arms: (),
+    lead: Lead = lambda arms, judging: (),
     title: str | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Path:
@@ -60,7 +64,7 @@ def write_report(
     page, text = output_file(out / PAGE), output_file(out / TEXT)
     embedded = embed_questions(results, arms, on_progress, questions)
     notes = {arm.benchmark: results.note(arm.benchmark) for arm in arms}
-    sections = [*lead(arms), *contents(arms, against, embedded.judging, notes, paper=paper)]
+    sections = [*lead(arms, embedded.judging), *contents(arms, against, embedded.judging, notes, paper=paper)]
     title = title or _title(arms)
     for section in sections:
         for part in section.parts:

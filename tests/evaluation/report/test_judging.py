@@ -11,7 +11,7 @@ from llava_cot.core.stages import LLAVA_COT, StageFormat, make_format, parse
 from llava_cot.core.trace import Trace
 from llava_cot.evaluation.judge_accuracy import WHOLE, OrderedPairs
 from llava_cot.evaluation.report.arms import Arm
-from llava_cot.evaluation.report.judging import ArmJudging, even_value, judges_table
+from llava_cot.evaluation.report.judging import ArmJudging, even_units, judges_table
 from llava_cot.evaluation.types import RunKey
 from llava_cot.models.base import Prompt, Sampling
 from llava_cot.models.scripted import ScriptedModel
@@ -74,11 +74,10 @@ async def test_an_even_choice_is_among_different_answers() -> None:
         "majority", ScriptedModel(lambda prompt, rng: left.pop()), n=4, question=ASKED
     )  # fmt: skip
     judging = ArmJudging()
-    assert even_value(judging) is None
+    assert even_units(judging) == []
     judging.add("q", trace, right)
-    assert even_value(judging) == 50
     judging.add("another", await best_of(Likes(a3=0), "3", "3"), right)
-    assert even_value(judging) == 25
+    assert [(unit.key, unit.value) for unit in even_units(judging)] == [("q", 0.5), ("another", 0)]
 
 
 class LikesThree(Judge):

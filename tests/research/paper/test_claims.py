@@ -4,6 +4,8 @@ import pytest
 from command import ROOT
 from made_arms import arm, arms, said, table
 
+from llava_cot.evaluation.judge_accuracy import OrderedPairs
+from llava_cot.evaluation.report.judging import ArmJudging
 from llava_cot.evaluation.statistics import MeanEstimate, PairedDifference
 from llava_cot.search.methods import METHODS
 from llava_cot.search.request import parse_spec
@@ -115,24 +117,31 @@ def test_methods_are_compared_at_equal_n_and_at_equal_tokens() -> None:
 
 
 def test_judges_are_compared_with_the_model_itself() -> None:
-    section = claims.judges(
-        arms(
-            arm("mini", "stage-beam-4", [1.0, 0.0] * 20),
-            arm("mini", "stage-beam-4@logits", [1.0, 0.0] * 20),
-            arm("mini", "stage-beam-4@verifier", [1.0] * 40),
-            arm("mini", "best-of-4", [1.0] * 40),  # with no other judge
-        ),
-        "mini",
+    found = arms(
+        arm("mini", "stage-beam-4", [1.0, 0.0] * 20),
+        arm("mini", "stage-beam-4@logits", [1.0, 0.0] * 20),
+        arm("mini", "stage-beam-4@verifier", [1.0] * 40),
+        arm("mini", "best-of-4", [1.0] * 40),  # with no other judge
     )
-    assert [row[:4] for row in table(section)] == [
-        ["stage-beam-4", "self", "50.0", "baseline"],
-        ["stage-beam-4", "logits", "50.0", "0.0"],
-        ["stage-beam-4", "verifier", "100.0", "+50.0"],
+    ordered = [OrderedPairs("q0", "conclusion", 3, 3), OrderedPairs("q1", "conclusion", 0, 1)]
+    judging = {found["mini", "stage-beam-4@logits"]: ArmJudging(pairs=ordered)}
+    section = claims.judges(found, "mini", judging)
+    assert [row[:5] for row in table(section)] == [
+        ["stage-beam-4", "self", "50.0", "baseline", "–"],
+        ["stage-beam-4", "logits", "50.0", "0.0", "75.0"],
+        ["stage-beam-4", "verifier", "100.0", "+50.0", "–"],
     ]
     assert (
         "The ceiling, a judge that knows the truth, against the self-judge in stage-beam-4: +50.0"
         in said(section)[1]
     )
+
+
+def test_the_even_choice_stands_beside_the_judges_of_whole_answers() -> None:
+    found = arms(arm("mini", "best-of-4", [1.0] * 4), arm("mini", "best-of-4@logits", [0.0] * 4))
+    judging = {found["mini", "best-of-4"]: ArmJudging(even={"q0": [0.5], "q1": [1.0]})}
+    *_, last = table(claims.judges(found, "mini", judging))
+    assert last == ["best-of-4", "none: an even choice", "75.0", "–", "–", "–"]
 
 
 def test_baselines_are_sorted_by_score_and_compared_with_one_pass_and_stage_beam() -> None:

@@ -22,7 +22,7 @@ from llava_cot.evaluation.judge_accuracy import (
 )
 from llava_cot.evaluation.report.arms import Arm, name_cell
 from llava_cot.evaluation.report.document import Cell, ReportTable, interval, number
-from llava_cot.evaluation.types import RIGHT
+from llava_cot.evaluation.types import RIGHT, Unit
 
 # The score of an answer in a stage format, by its words alone; None where they do not decide.
 ScoreText = Callable[[str, StageFormat], float | None]
@@ -128,6 +128,6 @@ def judges_table(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> Repo
     return ReportTable("Judges: right and wrong answers", head, tuple(rows), names=2, note=note)
 
 
-def even_value(found: ArmJudging) -> float | None:
-    """The mean score of an even choice, in percent; None where it is not known of any question."""
-    return 100 * fmean(map(fmean, found.even.values())) if found.even else None
+def even_units(found: ArmJudging) -> list[Unit]:
+    """The score of an even choice by question, of those of which it is known."""
+    return [Unit(item, fmean(values), "", item) for item, values in found.even.items()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from llava_cot.core.trace import WarningKind
 from llava_cot.evaluation.report.arms import Arm, arm_label, cost_of, name_cell
 from llava_cot.evaluation.report.document import Cell, ReportTable, amount, cells, number, share, share_cells
-from llava_cot.evaluation.report.judging import ArmJudging, even_value
+from llava_cot.evaluation.report.judging import ArmJudging, even_units
 from llava_cot.evaluation.types import RIGHT, ScoredBy
 
 _SCORED_BY: dict[ScoredBy, str] = {
@@ -127,8 +128,8 @@ def oracle_table(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> Repo
         if vote is not None:
             shared = set(items) & vote.values.keys()
             voted = number(100 * sum(vote.values[item] for item in shared) / max(1, len(shared)))
-        even = even_value(judging[arm]) if arm in judging else None
-        evenly = "–" if even is None else number(even)
+        even = even_units(judging[arm]) if arm in judging else []
+        evenly = number(100 * fmean(unit.value for unit in even)) if even else "–"
         shown = (number(chosen), evenly, voted, number(oracle), number(oracle - chosen))
         rows.append((name_cell(arm), *cells(f"{len(known):,}", *shown)))
     if not rows:
