@@ -3,6 +3,8 @@
 import random
 import re
 
+import pytest
+
 from llava_cot.core.stages import LLAVA_COT, render
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.rollouts.duels import DuelSettings, JudgeExample, examples_of
@@ -12,6 +14,7 @@ from llava_cot.models.scripted import ScriptedModel
 from llava_cot.scenes.ground_truth import align, seen_answer
 from llava_cot.scenes.items import SceneItem, make_item, make_items
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
+from llava_cot.scenes.world import DIFFICULTIES
 from llava_cot.search.judge_prompts import parse_check, parse_choice
 from research.mini.examples import check_example, misperceive, misreason
 
@@ -38,11 +41,11 @@ def mini(item: SceneItem, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.
 
 
 async def many(
-    stages: tuple[str, ...], count: int = 40, **slips: float
+    stages: tuple[str, ...], count: int = 40, difficulty: str = "standard", **slips: float
 ) -> list[tuple[SceneItem, JudgeExample]]:
     made = []
     for index in range(count):
-        item = make_item("train", 3, index)
+        item = make_item("train", 3, index, difficulty)
         model = mini(item, **slips)
         found = await examples_of(item.ask(), item, model, DuelSettings(stages=stages), random.Random(index))
         made += [(item, one) for one in found.examples]
@@ -57,8 +60,9 @@ def choice(example: JudgeExample) -> int:
     return found
 
 
-async def test_the_caption_nearer_to_the_scene_is_chosen_for_what_is_seen_there() -> None:
-    made = await many(("caption",))
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+async def test_the_caption_nearer_to_the_scene_is_chosen_for_what_is_seen_there(difficulty: str) -> None:
+    made = await many(("caption",), difficulty=difficulty)
     assert len(made) > 30
     for item, one in made:
         truth = tuple(describe(o) for o in item.scene.objects)
@@ -75,8 +79,9 @@ async def test_the_caption_nearer_to_the_scene_is_chosen_for_what_is_seen_there(
     assert 0.3 < sum(choice(one) == 1 for _, one in made) / len(made) < 0.7
 
 
-async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_work() -> None:
-    made = await many(("caption", "reasoning"), sees_wrongly=0.2)
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_work(difficulty: str) -> None:
+    made = await many(("caption", "reasoning"), difficulty=difficulty, sees_wrongly=0.2)
     duels = [(item, one) for item, one in made if one.kind == "duel" and one.stage == "reasoning"]
     checks = [(item, one) for item, one in made if one.kind == "check"]
     assert len(duels) > 10 and len(checks) > 20
@@ -95,8 +100,9 @@ async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_wo
     assert verdicts == {True, False}
 
 
-async def test_of_two_answers_never_the_one_that_concludes_wrongly() -> None:
-    made = await many(("answer",))
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+async def test_of_two_answers_never_the_one_that_concludes_wrongly(difficulty: str) -> None:
+    made = await many(("answer",), difficulty=difficulty)
     assert len(made) > 20
     for item, one in made:
         conclusions = re.findall(r"<CONCLUSION>(.*?)</CONCLUSION>", one.prompt)
@@ -126,5 +132,6 @@ def test_a_scene_is_known_by_its_id_and_question() -> None:
     turn = Turn(item.question.text, item.answer, item.question.options)
     for id in ("train-3-1", "scenes/train-3-1"):
         assert scene_of(Record(id, (turn,))) == item
+    assert scene_of(Record("hard-train-3-1", (turn,))) is None
     assert scene_of(Record("train-3-2", (turn,))) is None
     assert scene_of(Record("chartqa/train-3-1", (turn,))) is None
