@@ -27,6 +27,7 @@ SLOW = (
     "examples/test_plugin.py",
     "fuzz/",
     "golden/",
+    "evaluation/forecast/",
     "models/test_balanced_model",
     "models/test_constraints",
     "models/test_encoding",

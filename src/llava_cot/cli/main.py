@@ -28,6 +28,7 @@ VERBS = {
     "ask": "Answer a question about an image in stages.",
     "trace": "Show a saved trace, as a tree in the terminal or as a page.",
     "eval": "Answer the questions of benchmarks with models and methods, and score the conclusions.",
+    "plan": "Say beforehand which method, judge and N would pay, from one pool of samples.",
     "report": "Write a report on runs: tables, plots, and every question with its answers.",
     "serve": "Answer over HTTP, as OpenAI's chat completions.",
     "data": "Make training data: sample, annotate, check.",
