@@ -13,10 +13,11 @@ from training import log, picture, question_rollouts, recipe
 from llava_cot.data.rollouts.rollout_file import write_rollouts
 from llava_cot.errors import DataError
 from llava_cot.models.local.checkpoint import load_checkpoint
+from llava_cot.train.batch_dataset import BatchDataset
 from llava_cot.train.encode import IGNORE, RowEncoder
 from llava_cot.train.labeled_rows import read_labeled
 from llava_cot.train.pairing import make_units
-from llava_cot.train.training_rows import BatchDataset, RowSet
+from llava_cot.train.training_rows import RowSet
 from llava_cot.train.training_run import train
 
 Folders = Callable[[str], Path]

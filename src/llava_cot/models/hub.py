@@ -24,6 +24,7 @@ from llava_cot.errors import ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+REWARD_HEAD = "reward_head.safetensors"  # beside the weights of a reward model of our own
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w./-]*))?", re.ASCII)
 _LONGEST = 200  # characters
 # Configurations, tokenizers and chat templates, as transformers names them.
@@ -217,6 +218,8 @@ def _fetch(name: HubName, commit: str, files: Mapping[str, _File], code: bool) -
         parts = [WEIGHTS]
     if ADAPTER_CONFIG in files and ADAPTER in files:
         parts.append(ADAPTER)
+    if REWARD_HEAD in files and parts:
+        parts.append(REWARD_HEAD)
     if missing := [part for part in parts if part not in files]:
         raise ModelError(f"{name} is incomplete on the hub: {missing[0]} is missing; ask its authors")
     if not parts:

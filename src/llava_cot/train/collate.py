@@ -88,7 +88,8 @@ class Collator:
     """Pads rows on the right, with the id `pad`, and joins their images.
 
     A batch has the model's inputs, `labels`, and `logits_to_keep`: how many positions at its end are needed
-    for the loss. Where rows have numbers, it has them as `numbers`.
+    for the loss. Where rows have numbers, it has them as `numbers`;
+    where they have steps, `steps` ([steps, 3], the row and both positions) and `values`.
     """
 
     def __init__(self, pad: int) -> None:
@@ -111,6 +112,10 @@ class Collator:
         batch["logits_to_keep"] = longest - int(learned[0]) + 1 if len(learned) else 1
         if flat[0].number is not None:
             batch["numbers"] = tensor([row.number for row in flat])
+        if flat[0].steps is not None:
+            parts = [F.pad(row.steps, (1, 0), value=i) for i, row in enumerate(flat) if row.steps is not None]
+            batch["steps"] = cat(parts)
+            batch["values"] = cat([row.values for row in flat if row.values is not None])
         return batch
 
 

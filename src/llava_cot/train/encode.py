@@ -19,7 +19,8 @@ from llava_cot.data.record import Record, Turn, pictures_until, with_turns
 from llava_cot.errors import DataError, ImageError, ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.checkpoint import Checkpoint, end_tokens
-from llava_cot.models.local.encoding import PER_TOKEN, Encoder
+from llava_cot.models.local.encoding import Encoder, extended
+from llava_cot.models.local.reward_head import token_bounds
 from llava_cot.train.recipe import TrainTarget
 
 IGNORE = -100  # transformers' and torch's value for "no label"
@@ -73,6 +74,8 @@ class TrainingRow:
     labels: Tensor  # [1, length], `IGNORE` where nothing is learned
     head: int  # the number of tokens up to the last image, below which a row cannot be cut
     number: int | None = None  # by which its label is found, where it has one
+    steps: Tensor | None = None  # [steps, 2]: the positions of the first and the last token of each
+    values: Tensor | None = None  # [steps]
 
     @property
     def length(self) -> int:
@@ -115,10 +118,10 @@ class RowEncoder:
             head, tensors = self._head(_until_last_image(messages))
         assert max_tokens is None or max_tokens >= head, "a row is never cut inside its images"
         ids, labels = ids[:max_tokens], labels[:max_tokens]
-        return TrainingRow(_extended(tensors, ids, head), torch.tensor([labels]), head)
+        return TrainingRow(extended(tensors, ids, head), torch.tensor([labels]), head)
 
     def part(self, row: TrainingRow, prefix: str, unfinished: bool) -> TrainingRow:
-        """A row whose answer is learned without the prefix that begins it, and if unfinished without its end."""
+        """A row whose answer is learned without the prefix that begins it, or without its end, or both."""
         labels = row.labels.clone()
         given = self._encoder.prefix_ids(Prompt((), prefix=prefix)) if prefix else ()
         for at, token in zip((labels[0] != IGNORE).nonzero()[:, 0].tolist(), given, strict=False):
@@ -129,12 +132,19 @@ class RowEncoder:
             labels[0, -1] = IGNORE
         return replace(row, labels=labels)
 
+    def with_steps(self, row: TrainingRow, text: str, steps: Sequence[tuple[int, int, float]]) -> TrainingRow:
+        """A row with the steps of its answer `text`: start and end in characters, and the value."""
+        learned = (row.labels[0] != IGNORE).nonzero()[:, 0]
+        found = torch.tensor(token_bounds(self._encoder, text, [(start, end) for start, end, _ in steps]))
+        positions = (found + learned[0]).clamp(max=int(learned[-1]))
+        return replace(row, steps=positions, values=torch.tensor([value for *_, value in steps]))
+
     def prompt(self, record: Record) -> TrainingRow:
         """The record up to its last answer, with nothing to learn."""
         messages = conversation(record, self._target, load_pictures(record))[:-1]
         ids = list(self._encoder.encode(Prompt(messages)).ids)
         head, tensors = self._head(messages)
-        return TrainingRow(_extended(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
+        return TrainingRow(extended(tensors, ids, head), torch.full((1, len(ids)), IGNORE), head)
 
     def size(self, record: Record, sizes: tuple[tuple[int, int], ...] | None = None) -> RowSize | None:
         """The size of the record's row, found without reading pixels; None if it has nothing to learn.
@@ -233,20 +243,6 @@ def _until_last_image(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """A conversation up to the message with its last image; only the first message if it has none."""
     last = max((number for number, message in enumerate(messages) if message.images), default=0)
     return messages[: last + 1]
-
-
-def _extended(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, Tensor]:
-    """The inputs of a head of `size` tokens, extended by text that sees all of its images."""
-    rest = len(ids) - size
-    made: dict[str, Any] = dict(head)
-    for name in PER_TOKEN:
-        if name in head:
-            tensor = head[name]
-            last = tensor[:, -1:] if name == "cross_attention_mask" else torch.zeros_like(tensor[:, -1:])
-            made[name] = torch.cat([tensor, last.expand(-1, rest, *tensor.shape[2:])], 1)
-    made["input_ids"] = torch.tensor([ids])
-    made["attention_mask"] = torch.ones(1, len(ids), dtype=torch.long)
-    return made
 
 
 def load_pictures(record: Record) -> list[LoadedImage]:

@@ -13,9 +13,10 @@ from llava_cot.core.stages import LLAVA_COT, last_closed
 from llava_cot.data.preferences.pair_file import PAIR_FILE, AnswerPair, read_pairs
 from llava_cot.data.reading import RecordFile
 from llava_cot.data.record import Record, Turn, digest
-from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE, QuestionRollouts, read_rollouts
+from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE, QuestionRollouts, Rollout, read_rollouts
 from llava_cot.errors import DataError
-from llava_cot.train.recipe import Objective, TrainData, TrainRecipe
+from llava_cot.models.local.reward_head import step_bounds
+from llava_cot.train.recipe import Objective, StepLabels, TrainData, TrainRecipe
 
 _Kind = Literal["records", "rollouts", "preferences"]
 _Labeled = tuple[Record, "RowLabel"]
@@ -23,6 +24,7 @@ _Labeled = tuple[Record, "RowLabel"]
 _KINDS: dict[Objective, tuple[_Kind, ...]] = {
     "sft": ("records", "rollouts"),
     "implicit": ("rollouts",),
+    "reward": ("rollouts",),
     "dpo": ("preferences", "rollouts"),
 }
 _FILES: dict[_Kind, tuple[str, ...]] = {
@@ -42,6 +44,7 @@ class RowLabel:
         right: Whether the answer is right, or the preferred one; None where that does not matter.
         pair: The name of its pair, if it is compared with one other answer, not with all to its question.
         prefix: The text that begins the answer and was not chosen with it, so that it is not learned.
+        steps: For a scalar head, the steps of the answer: start and end in characters, and the value.
         unfinished: Whether the answer stops after a stage that is not the last: no end is learned then.
     """
 
@@ -50,6 +53,7 @@ class RowLabel:
     pair: str = ""
     prefix: str = ""
     unfinished: bool = False
+    steps: tuple[tuple[int, int, float], ...] = ()
 
 
 def read_labeled(
@@ -61,7 +65,7 @@ def read_labeled(
     DataError if a file cannot be read, or the objective does not take it.
     """
     files = [_find(part.path, recipe.objective) for part in data]  # each is there before one is read
-    same = _SameQuestions()
+    same = _SameQuestions(recipe.reward_settings.labels if recipe.objective == "reward" else None)
     records, labels, repeats = [], [], []
     for part, (kind, file) in zip(data, files, strict=True):
         found: Iterator[_Labeled]
@@ -117,7 +121,8 @@ def _kind_of(file: Path) -> _Kind:
 class _SameQuestions:
     """The answers of rollouts that no earlier file has."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: StepLabels | None) -> None:
+        self._labels = labels
         self._known: dict[str, tuple[object, Path]] = {}
         self._texts: set[tuple[str, str]] = set()
 
@@ -136,7 +141,27 @@ class _SameQuestions:
                 self._texts.add((question.id, sample.text))
                 turn = Turn(question.question, question.answer, question.options, response=sample.text)
                 name = f"{question.id}/{digest(sample.text, size=4).hex()}"
-                yield Record(name, (turn,), pictures, "rollouts"), RowLabel(question.id, sample.right)
+                yield (
+                    Record(name, (turn,), pictures, "rollouts"),
+                    RowLabel(question.id, sample.right, steps=self._steps(sample, file)),
+                )
+
+    def _steps(self, sample: Rollout, file: Path) -> tuple[tuple[int, int, float], ...]:
+        """The steps that are learned: all of them with the outcome, or those with values of their own."""
+        if self._labels is None:
+            return ()
+        outcome, bounds = float(sample.right), step_bounds(sample.text)
+        if self._labels == "outcome":
+            return tuple((start, end, outcome) for start, end in bounds)
+        known = dict(sample.step_values())
+        if not known:
+            raise DataError(
+                f"an answer in {file} has no values of its stages; make them with `data rollouts "
+                "--completions`, or set reward.labels to outcome"
+            )
+        last = bounds[-1][1] if bounds else 0
+        values = {end: known.get(end, outcome if end == last else None) for _, end in bounds}
+        return tuple((start, end, value) for start, end in bounds if (value := values[end]) is not None)
 
 
 def _pair(pair: AnswerPair, file: Path, number: int) -> Iterator[_Labeled]:

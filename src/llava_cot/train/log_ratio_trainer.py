@@ -10,17 +10,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import TrainerCallback
 
 from llava_cot.data.store import Store
 from llava_cot.errors import DataError
-from llava_cot.train.collate import even_batches
 from llava_cot.train.encode import IGNORE, RowEncoder
 from llava_cot.train.objectives import Comparison, pairs_ordered, sequence_logprobs
+from llava_cot.train.row_scores import score_rows
 from llava_cot.train.trainer import StagedTrainer
-from llava_cot.train.training_rows import BatchDataset, RowSet, TrainingPlan
+from llava_cot.train.training_rows import RowSet, TrainingPlan
 
 _REFERENCE = "reference"  # a kind of values in the run's store: a text's log-probability by its row's digest
 # The step of the bias along the gradient of its loss, whose second derivative is 1/4 at most.
@@ -186,43 +186,27 @@ class LogRatioTrainer(StagedTrainer):
         with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
             yield
 
-    @torch.no_grad()
     def _all_logprobs(
         self, rows: RowSet, first: int, wanted: Sequence[int], save: Sequence[str] = ()
-    ) -> dict[int, tuple[float, int]]:
-        """The log-probabilities and the number of learned tokens of rows, computed by all processes for all.
+    ) -> dict[int, tuple[float, float]]:
+        """The log-probabilities and the number of learned tokens of rows.
 
-        `save` are the digests by which they are saved as they come. Draws nothing from the random state.
+        `save` are the digests by which the log-probabilities are saved as they come.
         """
-        pictured, lengths = rows.pictured, rows.lengths
-        batches = even_batches(
-            [pictured[i] for i in wanted],
-            [lengths[i] for i in wanted],
-            self.args.per_device_train_batch_size,
-            self.args.world_size,
-        )
-        numbers = [[wanted[i] for i in batch] for batch in batches]
-        dataset = BatchDataset(self._encoder, rows, numbers, self._plan.max_tokens, first)
-        model, found = self.model_wrapped, dict[int, tuple[float, int]]()
-        was_training, noted = model.training, 0
-        model.eval()
-        with torch.random.fork_rng(devices=[]):  # the data loader draws a number
-            for batch in self.get_eval_dataloader(dataset):
-                inputs = self._prepare_inputs(batch)
-                with self.compute_loss_context_manager():
-                    logprobs = self._logprobs(model, inputs)
-                tokens = (inputs["labels"] != IGNORE).sum(1)
-                values = zip(logprobs.tolist(), tokens.tolist(), strict=True)
-                pairs = list(zip(inputs["numbers"].tolist(), values, strict=True))
-                new: dict[int, tuple[float, int]] = dict(gather_object(pairs))
-                found |= {number - first: value for number, value in new.items()}
-                if save and self._store is not None:
-                    self._store.put_all(_REFERENCE, ((save[n], value) for n, (value, _) in new.items()))
-                if save and len(found) // _NOTE_EVERY > noted:
-                    noted = len(found) // _NOTE_EVERY
-                    self._note(f"computed the reference's log-probability of {len(found):,} answers")
-        model.train(was_training)
+        found: dict[int, tuple[float, float]] = {}
+        noted, limit = 0, self._plan.max_tokens
+        for new in score_rows(self, self._encoder, rows, wanted, limit, self._with_tokens, first):
+            found |= {number: (logprob, tokens) for number, (logprob, tokens) in new.items()}
+            if save and self._store is not None:
+                self._store.put_all(_REFERENCE, ((save[first + n], value) for n, (value, _) in new.items()))
+            if save and len(found) // _NOTE_EVERY > noted:
+                noted = len(found) // _NOTE_EVERY
+                self._note(f"computed the reference's log-probability of {len(found):,} answers")
         return found
+
+    def _with_tokens(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        tokens = (inputs["labels"] != IGNORE).sum(1)
+        return torch.stack((self._logprobs(model, inputs), tokens), 1)
 
     def _share(self, objects: list[Any]) -> None:
         """Give the first process's objects to all."""

@@ -19,6 +19,9 @@ def make_units(recipe: TrainRecipe, labels: Sequence[RowLabel]) -> list[tuple[in
         return [(i,) for i in range(len(labels))]
     if recipe.objective == "dpo":
         return pair_units(labels, recipe.dpo_settings.pairs, recipe.seed)
+    if recipe.objective == "reward":
+        mixed = pair_units(labels, recipe.reward_settings.pairs, recipe.seed)
+        return mixed + alike_units(labels, recipe.seed)
     settings = recipe.implicit_settings
     units = pair_units(labels, settings.pairs, recipe.seed)
     return units + (alike_units(labels, recipe.seed) if settings.loss == "ce" else [])

@@ -15,7 +15,8 @@ from pydantic import (
 )
 
 TrainTarget = Literal["staged", "untagged", "direct"]
-Objective = Literal["sft", "implicit", "dpo"]
+Objective = Literal["sft", "implicit", "dpo", "reward"]
+StepLabels = Literal["outcome", "stages"]
 Logger = Literal["tensorboard", "wandb"]
 
 
@@ -135,6 +136,24 @@ class DpoSettings(_Settings):
     )
 
 
+class RewardSettings(_Settings):
+    """A scalar head on the model's states and log-probabilities, which gives a score to each stage so far."""
+
+    labels: StepLabels = Field(
+        "outcome",
+        description="What a stage's score is to predict: `outcome`, whether the whole answer is right; "
+        "`stages`, the share of right answers among completions of it (`data rollouts --completions`).",
+    )
+    rank: NonNegativeFloat = Field(
+        1.0,
+        description="The weight of the rank loss beside the value loss: at the same stage of a right and a "
+        "wrong answer to one question, the higher value is to have the higher score (arXiv 2504.10222).",
+    )
+    pairs: PositiveInt = Field(
+        4, description="The most pairs of a right and a wrong answer that a question has in an epoch."
+    )
+
+
 class FsdpSettings(_Settings):
     """Weights, gradients and optimizer state in shards over all processes (FSDP 2)."""
 
@@ -155,10 +174,12 @@ class TrainRecipe(_Settings):
         "sft",
         description="What is trained: `sft`, the model to give the answers of records; `implicit`, a reward "
         "model to tell right from wrong answers of rollouts by their log-ratio; `dpo`, the model to prefer "
-        "the better of two answers, of `data preferences` or of rollouts.",
+        "the better of two answers, of `data preferences` or of rollouts; `reward`, a reward model with a "
+        "scalar head that scores the stages of answers of rollouts.",
     )
     implicit: ImplicitSettings | None = Field(None, description="Settings of `objective: implicit`.")
     dpo: DpoSettings | None = Field(None, description="Settings of `objective: dpo`.")
+    reward: RewardSettings | None = Field(None, description="Settings of `objective: reward`.")
     target: TrainTarget = Field(
         "staged",
         description="What the model learns to answer: `staged`, the response in its stages; `untagged`, the "
@@ -235,6 +256,11 @@ class TrainRecipe(_Settings):
         return self.implicit or ImplicitSettings.model_validate({})
 
     @property
+    def reward_settings(self) -> RewardSettings:
+        """The settings of `objective: reward`, which need not be given."""
+        return self.reward or RewardSettings.model_validate({})
+
+    @property
     def dpo_settings(self) -> DpoSettings:
         """The settings of `objective: dpo`, which need not be given."""
         return self.dpo or DpoSettings.model_validate({})
@@ -245,7 +271,7 @@ class TrainRecipe(_Settings):
             raise ValueError("give either epochs or steps")
         if (self.gamma is None) == (self.schedule == "step"):
             raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
-        for name in ("implicit", "dpo"):
+        for name in ("implicit", "dpo", "reward"):
             if getattr(self, name) is not None and self.objective != name:
                 raise ValueError(f"{name}: its settings are for objective: {name}; set that, or remove them")
         if self.objective != "sft":
@@ -256,6 +282,8 @@ class TrainRecipe(_Settings):
                 raise ValueError(
                     "evaluate.bench is for objective: sft and dpo; a reward model is not to answer"
                 )
+            if self.objective == "reward" and self.fsdp is not None:
+                raise ValueError("fsdp is not for objective: reward; remove it")
             if self.over_long == "cut":
                 raise ValueError("over_long: cut is for objective: sft; whole answers are scored here")
         return self

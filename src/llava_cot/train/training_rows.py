@@ -6,12 +6,11 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from torch.utils.data import Dataset
 
 from llava_cot.core.files import write_whole
 from llava_cot.core.wording import plural
@@ -19,7 +18,7 @@ from llava_cot.data.record import Record
 from llava_cot.errors import DataError
 from llava_cot.models.registry import CheckpointFiles
 from llava_cot.train.collate import run_order
-from llava_cot.train.encode import RowEncoder, RowSize, TrainingRow
+from llava_cot.train.encode import RowEncoder, RowSize
 from llava_cot.train.examine import Examined, OnNote, base_digest, examine
 from llava_cot.train.labeled_rows import RowLabel, read_labeled
 from llava_cot.train.pairing import is_pair, make_units
@@ -120,39 +119,6 @@ class TrainingPlan:
                 rows.records, rows.labels, rows.digests, rows.sizes, rows.repeats, strict=True
             )
         ]
-
-
-class BatchDataset(Dataset[list[TrainingRow]]):
-    """Rows in batches, given by their numbers; each is encoded when it is read.
-
-    With `numbers_from`, a row has its number, counted from there.
-    """
-
-    def __init__(
-        self,
-        encoder: RowEncoder,
-        rows: RowSet,
-        batches: Sequence[Sequence[int]],
-        max_tokens: int,
-        numbers_from: int | None = None,
-    ) -> None:
-        self._encoder, self._rows, self._batches, self._max_tokens = encoder, rows, batches, max_tokens
-        self._numbers_from = numbers_from
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, at: int) -> list[TrainingRow]:
-        return [self._row(i) for i in self._batches[at]]
-
-    def _row(self, number: int) -> TrainingRow:
-        row, label = (
-            self._encoder.row(self._rows.records[number], self._max_tokens),
-            self._rows.labels[number],
-        )
-        if label.prefix or label.unfinished:
-            row = self._encoder.part(row, label.prefix, label.unfinished)
-        return row if self._numbers_from is None else replace(row, number=self._numbers_from + number)
 
 
 def plan_run(

@@ -20,6 +20,7 @@ from llava_cot.core.files import write_whole
 from llava_cot.errors import DataError, StoreError
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.models.registry import CheckpointFiles, find_checkpoint
+from llava_cot.train.batch_dataset import BatchDataset
 from llava_cot.train.before_after import BeforeAfter, free_memory, wait_for_main
 from llava_cot.train.collate import Collator, even_batches
 from llava_cot.train.encode import RowEncoder
@@ -27,10 +28,12 @@ from llava_cot.train.examine import OnNote
 from llava_cot.train.log_ratio_trainer import LogRatioTrainer
 from llava_cot.train.objectives import comparison_of
 from llava_cot.train.recipe import TrainRecipe
+from llava_cot.train.reward_trainer import RewardTrainer
 from llava_cot.train.run_folder import METRICS, OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
-from llava_cot.train.training_rows import PAIR_COUNTS, BatchDataset, TrainingPlan, plan_run
+from llava_cot.train.training_rows import PAIR_COUNTS, TrainingPlan, plan_run
 from llava_cot.train.weights import (
+    add_head,
     add_lora,
     freeze,
     gather,
@@ -161,11 +164,14 @@ def _train(
     note("saving the model")
     facts = _facts(plan, trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    apart = recipe.lora is not None and recipe.objective != "reward"  # whose adapter makes no reward alone
+    if recipe.lora and not apart:
+        model = model.merge_and_unload()
     weights = gather(model, keep=here.is_main_process)  # by all processes together
     if here.is_main_process:
-        if recipe.lora:
+        if apart:
             save_adapter(model, found, weights, folder, recipe, facts)
-        save_model(found, None if recipe.lora else weights, folder, recipe, facts)
+        save_model(found, None if apart else weights, folder, recipe, facts)
     return facts
 
 
@@ -214,6 +220,8 @@ def _trainer(
     model.train().requires_grad_(True)
     if recipe.freeze:
         freeze(model, recipe.freeze)
+    if recipe.objective == "reward":
+        add_head(model, recipe.seed)
     if recipe.lora:
         torch.manual_seed(recipe.seed)
         model = add_lora(model, recipe.lora)
@@ -237,18 +245,7 @@ def _trainer(
         "callbacks": [monitor],
     }
     with quiet():
-        trainer = (
-            LogRatioTrainer(
-                comparison=comparison_of(recipe),
-                encoder=encoder,
-                plan=plan,
-                store=folder.store if here.is_main_process else None,
-                note=note,
-                **settings,
-            )
-            if labeled
-            else StagedTrainer(**settings)
-        )
+        trainer = _make_trainer(recipe, encoder, plan, folder, here, note, settings)
     if recipe.samples:
         questions = (plan.held if plan.held else plan.rows).records[: recipe.samples.count]
         max_tokens = recipe.samples.tokens
@@ -261,6 +258,26 @@ def _trainer(
 
         trainer.add_callback(SampleAnswers(recipe.samples.every, answer, monitor))
     return trainer, monitor
+
+
+def _make_trainer(
+    recipe: TrainRecipe,
+    encoder: RowEncoder,
+    plan: TrainingPlan,
+    folder: RunFolder,
+    here: PartialState,
+    note: OnNote,
+    settings: dict[str, Any],
+) -> StagedTrainer:
+    """The trainer of a recipe's objective."""
+    if recipe.objective == "sft":
+        return StagedTrainer(**settings)
+    if recipe.objective == "reward":
+        return RewardTrainer(rank=recipe.reward_settings.rank, encoder=encoder, plan=plan, **settings)
+    store = folder.store if here.is_main_process else None
+    return LogRatioTrainer(
+        comparison=comparison_of(recipe), encoder=encoder, plan=plan, store=store, note=note, **settings
+    )
 
 
 def _facts(plan: TrainingPlan, trainer: StagedTrainer) -> dict[str, Any]:

@@ -11,15 +11,17 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from llava_cot.core.files import write_whole
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.errors import DataError
-from llava_cot.models.hub import ADAPTER_CONFIG, hub_name
+from llava_cot.models.hub import ADAPTER_CONFIG, REWARD_HEAD, hub_name
 from llava_cot.models.local.adapters import read_adapter
 from llava_cot.models.local.checkpoint import load_checkpoint, quiet
+from llava_cot.models.local.reward_head import RewardHead
 from llava_cot.models.registry import CheckpointFiles
 from llava_cot.models.stage_mark import write_mark
 from llava_cot.train.recipe import LoraSettings, TrainRecipe
@@ -30,6 +32,7 @@ _PARTS = {
     "vision": ("vision_model", "vision_tower", "vision_encoder", "visual", "image_tower"),
     "projector": ("multi_modal_projector", "connector", "projector", "merger", "aligner"),
 }
+_HEAD = "reward_head"
 _ANSWERS = {
     "staged": "answers in stages, each between its tags",
     "untagged": "writes the stages without tags (the paper's ablation)",
@@ -56,8 +59,17 @@ def freeze(model: Any, parts: Sequence[str]) -> None:
         raise DataError("freeze: nothing is left to train; name fewer parts")
 
 
+def add_head(model: Any, seed: int) -> None:
+    """Give a model a scalar head of its own, `reward_head`, which starts with the score 0."""
+    torch.manual_seed(seed)
+    model.reward_head = RewardHead(model.config.get_text_config().hidden_size)
+
+
 def add_lora(model: Any, lora: LoraSettings) -> Any:
-    """The model with adapters, which alone are trained. Raises DataError if no layer has such a name."""
+    """The model with adapters, which alone are trained, with its head if it has one.
+
+    Raises DataError if no layer has such a name.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -65,6 +77,7 @@ def add_lora(model: Any, lora: LoraSettings) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets or _text_linears(model),
+        modules_to_save=[_HEAD] if hasattr(model, _HEAD) else None,
     )
     try:
         return get_peft_model(model, config)
@@ -74,7 +87,7 @@ def add_lora(model: Any, lora: LoraSettings) -> Any:
 
 def _text_linears(model: Any) -> list[str]:
     """The full names of the text model's linear layers, without its output layer."""
-    vision = {*_PARTS["vision"], *_PARTS["projector"]}
+    vision = {*_PARTS["vision"], *_PARTS["projector"], _HEAD}
     output = model.get_output_embeddings()
     return [
         path
@@ -152,6 +165,7 @@ def save_model(
         folder: The run's folder. Its `model/` appears when everything is in it.
         facts: The numbers that the card shows, by name.
     """
+    head = {k.removeprefix(f"{_HEAD}."): w for k, w in (weights or {}).items() if k.startswith(f"{_HEAD}.")}
     checkpoint = load_checkpoint(base.folder, "cpu", _dtype(base.folder), base.adapters)
     model = checkpoint.model
     if weights is None:
@@ -159,10 +173,12 @@ def save_model(
 
         model = PeftModel.from_pretrained(model, str(folder.adapter)).merge_and_unload()
     else:
-        model.load_state_dict(weights)
+        model.load_state_dict({k: w for k, w in weights.items() if not k.startswith(f"{_HEAD}.")})
     with _whole_folder(folder.model) as part, quiet():
         model.save_pretrained(str(part))
         checkpoint.processor.save_pretrained(str(part))
+        if head:
+            save_file(head, part / REWARD_HEAD)
         _mark(part, recipe)
         write_card(part, recipe, facts)
 
@@ -197,6 +213,11 @@ def _purpose(recipe: TrainRecipe) -> str:
     """What the trained model does, as the end of a sentence."""
     if recipe.objective == "sft":
         return _ANSWERS[recipe.target]
+    if recipe.objective == "reward":
+        return (
+            "is a reward model: a scalar head scores the stages of an answer. Use it as "
+            "`--judge reward --judge-model THIS_FOLDER`"
+        )
     if recipe.objective == "dpo":
         return (
             f"{_ANSWERS[recipe.target]}, and learned to prefer the better of two answers (DPO, beta "

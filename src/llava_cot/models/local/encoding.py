@@ -356,6 +356,20 @@ class Encoder:
         return head, ids[end:]
 
 
+def extended(head: dict[str, Tensor], ids: list[int], size: int) -> dict[str, Tensor]:
+    """The inputs of a head of `size` tokens, extended by text that sees all of its images."""
+    rest = len(ids) - size
+    made: dict[str, Any] = dict(head)
+    for name in PER_TOKEN:
+        if name in head:
+            tensor = head[name]
+            last = tensor[:, -1:] if name == "cross_attention_mask" else torch.zeros_like(tensor[:, -1:])
+            made[name] = torch.cat([tensor, last.expand(-1, rest, *tensor.shape[2:])], 1)
+    made["input_ids"] = torch.tensor([ids])
+    made["attention_mask"] = torch.ones(1, len(ids), dtype=torch.long)
+    return made
+
+
 def _bytes(tensors: dict[str, Tensor]) -> int:
     """Their size for the cache, which refuses what is larger than all of it."""
     return min(sum(tensor.nbytes for tensor in tensors.values()), _TENSOR_BYTES)

@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from llava_cot.errors import ModelError, ModelFailure
 from llava_cot.models.background import BackgroundLoop
 from llava_cot.models.base import Message, Prompt, Reward, too_long
+from llava_cot.models.hub import REWARD_HEAD
 from llava_cot.models.local.adapters import apply_adapters
 from llava_cot.models.local.chat_template import check_template, render_bounded
 from llava_cot.models.local.checkpoint import (
@@ -41,6 +42,7 @@ from llava_cot.models.local.config_fields import check_described
 from llava_cot.models.local.devices import device_of
 from llava_cot.models.local.encoding import PER_TOKEN, Encoder
 from llava_cot.models.local.plain_text import PlainText
+from llava_cot.models.local.reward_head import open_headed
 
 _ROWS = 16
 # Requests made at the same time arrive within this; it is negligible next to a pass of the network.
@@ -142,6 +144,9 @@ class LocalReward:
 
 
 async def _open(folder: Path, where: Placement, adapters: Sequence[Path]) -> _Network:
+    if (folder / REWARD_HEAD).is_file():
+        headed = open_headed(folder, where, adapters)
+        return _Network(headed.model, headed.encode, headed.pad, headed.context)
     config = load_config(folder)
     if any(name.endswith("ForTokenClassification") for name in config.architectures or ()):
         return _open_steps(folder, config, where, adapters)
