@@ -65,8 +65,8 @@ def step_scores(
     """Run a model on some rows and score steps of them; `takes_keep`: whether it takes `logits_to_keep`."""
     start = int(steps[:, 1].min()) - 1  # what predicts the first token that is scored
     keep = inputs["input_ids"].shape[1] - start
-    asked = {"logits_to_keep": keep} if takes_keep else {}
-    outputs = model(**inputs, **asked, output_hidden_states=True, use_cache=False)
+    limit = {"logits_to_keep": keep} if takes_keep else {}
+    outputs = model(**inputs, **limit, output_hidden_states=True, use_cache=False)
     likely = torch.log_softmax(outputs.logits[:, -keep:-1].float(), -1)
     read = likely.gather(2, inputs["input_ids"][:, start + 1 :, None])[..., 0]
     scores: Tensor = head(outputs.hidden_states[-1], nn.functional.pad(read, (start + 1, 0)), steps)
