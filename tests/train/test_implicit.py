@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from llava_cot.errors import DataError
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
+from llava_cot.train.objectives import pairs_ordered
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.training_run import train
 
@@ -83,16 +85,23 @@ def test_every_architecture_learns_the_log_ratio(
     assert "pairs of a right and a wrong answer" in notes[0]
     assert log(out)[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # every log-ratio is 0 at first
     last = [line for line in log(out) if "eval_loss" in line][-1]
-    assert last["eval_loss"] < 0.5 and last["eval_pairs_ordered"] == 1
-    # What is saved is what was measured.
+    assert losses(out)[-1] < 0.6 and last["eval_loss"] < 0.65 and last["eval_pairs_ordered"] > 0.7
+    # What is measured is what the saved model and its base say.
     ours, base = logprobs(model, rollouts), logprobs(folders(kind), rollouts)
-    ratios = {key: ours[key] - base[key] for key in ours}
-    for question in read_rollouts(rollouts):
-        right = [ratios[question.id, one.text] for one in question.samples if one.right]
-        wrong = [ratios[question.id, one.text] for one in question.samples if not one.right]
-        assert all(a > b for a in right for b in wrong)
+    held = [
+        (question.id, one.text, one.right)
+        for question in read_rollouts(rollouts)
+        if random.Random(f"{wanted.seed}/held/{question.id}").random() < 0.3
+        for one in question.samples
+    ]
+    names, right = [id for id, *_ in held], [is_right for *_, is_right in held]
     report = json.loads((out / "train.json").read_text())
-    assert report["eval_pairs_ordered"] == 1 and 0 <= report["eval_pairs_ordered_by_reference"] <= 1
+    for name, scores in (
+        ("eval_pairs_ordered", [ours[id, text] - base[id, text] for id, text, _ in held]),
+        ("eval_pairs_ordered_with_likelihood", [ours[id, text] for id, text, _ in held]),
+        ("eval_pairs_ordered_by_reference", [base[id, text] for id, text, _ in held]),
+    ):
+        assert report[name] == pytest.approx(pairs_ordered(scores, names, right), abs=0.02), name
     assert report["pairs"] > 0 and report["questions_without_pairs"] > 0
     card = (model / "README.md").read_text()
     assert f"0.5 x log(this model / {folders(kind)})" in card and "--judge implicit" in card
