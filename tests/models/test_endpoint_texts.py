@@ -55,6 +55,14 @@ async def test_a_text_of_any_length_is_scored_as_a_part_of_the_prompt(way: Any) 
         assert (body["prompt_logprobs"], body["max_tokens"]) == (0, 1)
 
 
+async def test_an_option_that_is_not_among_the_likeliest_is_scored_as_a_text() -> None:
+    prompt = Prompt.of("Is it red?")
+    for able in (True, False):
+        with Double(BASE, prompt_logprobs=able) as server, closing(open_model(server.url)) as model:
+            found = await model.choose(prompt, (" 1", " red"))  # the double gives " 1" and " 2"
+            assert found == pytest.approx([-1.0, -2.0 if able else -float("inf")])
+
+
 @pytest.mark.parametrize("strict", [False, True])
 async def test_a_server_without_them_is_refused_before_it_is_asked(strict: bool) -> None:
     with Double(BASE, strict=strict) as server, closing(open_model(server.url)) as model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -286,7 +287,9 @@ class EndpointModel:
         if found is None:
             raise self._no_logprobs()
         self._lengths[prompt] = token_count(reply, "prompt_tokens") or 0
-        return found
+        missing = [i for i, score in enumerate(found) if math.isinf(score)] if self.scores_texts else []
+        values = await gather_or_cancel(self._score(prompt, options[i]) for i in missing)
+        return [dict(zip(missing, values, strict=True)).get(i, score) for i, score in enumerate(found)]
 
     async def _score(self, prompt: Prompt, text: str) -> float:
         """The log-probability of a text of any length, read as a part of the prompt."""
