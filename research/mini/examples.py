@@ -1,133 +1,137 @@
-"""The texts that mini learns from: staged answers, captions, endings, and checks of reasonings.
-
-Duels of such texts are in `made_up_duels.py` and `sampled_duels.py`; `rows.py` turns text into token ids.
-"""
+"""The texts that mini-base learns from: descriptions, direct answers, and questions about a text. None has stages."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from llava_cot.core.question import Question
 from llava_cot.core.question import question_text as text_with_options
-from llava_cot.core.stages import LLAVA_COT
-from llava_cot.scenes.filters import VALUES
-from llava_cot.scenes.ground_truth import check_verdict, seen_answer
-from llava_cot.scenes.questions import SceneQuestion
-from llava_cot.scenes.teacher import caption, reasoning, teach
-from llava_cot.scenes.world import MAX_OBJECTS, Scene, SceneObject
-from llava_cot.search.judge_prompts import check_reply, default_prompts
-
-Target = Literal["staged", "untagged", "direct"]
+from llava_cot.scenes.chains import LARGEST
+from llava_cot.scenes.filters import Filter, draw_filter
+from llava_cot.scenes.questions import PERCEPTION, SceneQuestion, ask_about
+from llava_cot.scenes.teacher import ORDINALS, caption
+from llava_cot.scenes.world import Scene
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt's text and the reply to learn.
-
-    Only the choice is learned of a `direct` duel, and only what follows from the rest (an option's letter,
-    yes or no) of an `ending`. The reply from the character `after` on has a larger weight: it has to be
-    worked out.
-    """
+    """A prompt's text, and the reply to learn. `question` is that of a reply about the picture itself."""
 
     prompt: str
     reply: str
     picture: bool = True
-    direct: bool = False
-    ending: bool = False
-    after: int | None = None
+    question: SceneQuestion | None = None
 
 
 def question_text(question: SceneQuestion) -> str:
     return text_with_options(Question(question.text, options=question.options))
 
 
-def tagged(stages: dict[str, str]) -> str:
-    """Some of the stages, in order, each between its tags."""
-    return "".join(f"{s.open}{stages[s.name]}{s.close}" for s in LLAVA_COT.stages if s.name in stages)
+_DESCRIBE = (
+    "Describe the picture.",
+    "What do you see in the picture?",
+    "List the objects from left to right.",
+    "Describe the objects in the picture.",
+)
 
 
-def answer(scene: Scene, question: SceneQuestion, rng: random.Random, target: Target) -> Example:
-    """The teacher's answer: in stages, the same text without tags, or the conclusion alone."""
-    stages, prompt = teach(scene, question, rng), question_text(question)
-    if target == "direct":
-        return Example(prompt, stages["conclusion"], after=0)
-    seen = {name: stages[name] for name in ("summary", "caption")}
-    worked = {name: stages[name] for name in ("reasoning", "conclusion")}
-    if target == "staged":
-        return Example(prompt, tagged(seen) + tagged(worked), after=len(tagged(seen)))
-    start = "\n".join(seen.values())
-    return Example(prompt, "\n".join([start, *worked.values()]), after=len(start))
+def description(scene: Scene, rng: random.Random) -> Example:
+    return Example(rng.choice(_DESCRIBE), caption(scene.objects))
 
 
-def description(scene: Scene) -> Example:
-    """The caption alone, of no question in particular."""
-    return Example("Describe the picture.", tagged({"caption": caption(scene.objects)}))
+def perception(scene: Scene, rng: random.Random) -> Example:
+    """A question of perception, answered in a word, a number or an option's letter."""
+    question = ask_about(scene, rng, rng.choice(PERCEPTION))
+    return Example(question_text(question), question.conclusion, question=question)
 
 
-def ending(scene: Scene, question: SceneQuestion) -> Example | None:
-    """Reasoning and conclusion without a picture, where the last word follows from the text before."""
-    if not question.options and question.answer not in ("yes", "no"):
-        return None
-    reply = tagged({"reasoning": reasoning(scene, question), "conclusion": question.conclusion})
-    return Example(question_text(question), reply, picture=False, ending=True)
+def chain(scene: Scene, rng: random.Random) -> Example:
+    """A question of reasoning with its answer alone, which can only be guessed well or badly."""
+    question = ask_about(scene, rng, "chains")
+    return Example(question_text(question), question.conclusion, question=question)
 
 
-def check(scene: Scene, question: SceneQuestion, rng: random.Random) -> Example | None:
-    """The check of one reasoning, without the picture."""
-    reasoned = reasoning(scene, question) if rng.random() < 0.5 else misreason(scene, question, rng)
-    return check_example(question, scene, reasoned) if reasoned else None
+def text_question(scene: Scene, rng: random.Random) -> Example:
+    """A question about a description, or about numbers, without a picture."""
+    return rng.choice((_matching, _matching, _matching, _beside, _attribute, _counted, _calculation))(
+        scene, rng
+    )
 
 
-def check_example(question: SceneQuestion, seen: Scene, reasoned: str) -> Example:
-    """The reply does the work of every step, up to the first that is wrong, and then gives its verdict."""
-    prompt = default_prompts().reasoning_check(question_text(question), caption(seen.objects), reasoned)
-    return Example(prompt, check_reply(*check_verdict(question, seen, reasoned)), picture=False)
+def _listed(places: list[int]) -> str:
+    return ", ".join(ORDINALS[place] for place in places) or "none"
 
 
-# What mini gets wrong when it samples: shapes more often than anything else that it sees.
-_SLIPS = ("shape", "shape", "shape", "size", "material", "color")
+def _group(scene: Scene, rng: random.Random) -> tuple[list[int], str]:
+    """Some of the objects' places, and how a question names them: all, or a list."""
+    places = list(range(len(scene.objects)))
+    if rng.random() < 0.4:
+        return places, "Which of them"
+    places = sorted(rng.sample(places, rng.randint(1, len(places))))
+    return places, f"Of {_listed(places)}, which"
 
 
-def misperceive(objects: Sequence[SceneObject], rng: random.Random) -> list[SceneObject]:
-    """The objects with one slip: a wrong attribute, or one missed, seen twice, imagined or out of order."""
-    seen = list(objects)
-    kind, at = rng.random(), rng.randrange(len(seen))
-    if kind < 0.4:
-        name = rng.choice(_SLIPS)
-        wrong = rng.choice([value for value in VALUES[name] if value != getattr(seen[at], name)])
-        seen[at] = _changed(seen[at], name, wrong)
-    elif kind < 0.66 and len(seen) > 2:
-        del seen[at]
-    elif kind < 0.92 and len(seen) < MAX_OBJECTS:
-        at = rng.choice((at, len(seen) - 1))  # the last one is repeated where the count reasoned more
-        again = seen[at]
-        for name in rng.sample(tuple(VALUES), rng.choice((0, 0, 0, 1, 2))):
-            again = _changed(again, name, rng.choice(VALUES[name]))
-        seen.insert(at + 1, again)
-    else:
-        other = max(0, at - 1)
-        seen[at], seen[other] = seen[other], seen[at]
-    return seen
+def _matching(scene: Scene, rng: random.Random) -> Example:
+    places, which = _group(scene, rng)
+    what = draw_filter(rng, scene, rng.choice((1, 1, 2)))
+    negated = rng.random() < 0.4
+    found = [place for place in places if what.matches(scene.objects[place]) != negated]
+    text = f"{caption(scene.objects)} {which} are {'not ' if negated else ''}{what.many}?"
+    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False)
 
 
-def _changed(item: SceneObject, attribute: str, value: str) -> SceneObject:
-    values: dict[str, Any] = {attribute: value}
-    return replace(item, **values)
+def _beside(scene: Scene, rng: random.Random) -> Example:
+    places, which = _group(scene, rng)
+    place, side = rng.randrange(len(scene.objects)), rng.choice(("left", "right"))
+    found = [other for other in places if (other < place if side == "left" else other > place)]
+    text = f"{caption(scene.objects)} {which} are {side} of the {ORDINALS[place]}?"
+    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False)
 
 
-def misreason(scene: Scene, question: SceneQuestion, rng: random.Random) -> str | None:
-    """A reasoning with a slip: an object misread, or a number off by one."""
-    truth = reasoning(scene, question)
-    if rng.random() < 0.3:
-        words = truth.split(" ")
-        numbers = [i for i, word in enumerate(words) if word.rstrip(".,").isdigit()]
-        if numbers:
-            at = rng.choice(numbers)
-            number = words[at].rstrip(".,")
-            words[at] = words[at].replace(number, str(max(0, int(number) + rng.choice((-1, 1)))))
-            return " ".join(words)
-    seen = seen_answer(scene, misperceive(scene.objects, rng), question)
-    return seen and reasoning(seen[1], seen[0])
+def _attribute(scene: Scene, rng: random.Random) -> Example:
+    place, name = rng.randrange(len(scene.objects)), rng.choice(("size", "color", "material", "shape"))
+    value = getattr(scene.objects[place], name)
+    return Example(
+        f"{caption(scene.objects)} What is the {name} of the {ORDINALS[place]}?", value, picture=False
+    )
+
+
+def _counted(scene: Scene, rng: random.Random) -> Example:
+    places = sorted(rng.sample(range(len(ORDINALS)), rng.randint(0, len(ORDINALS))))
+    return Example(f"How many are {_listed(places)}?", str(len(places)), picture=False)
+
+
+def _calculation(scene: Scene, rng: random.Random) -> Example:
+    a = rng.randint(0, LARGEST)
+    kind = rng.randrange(4)
+    if kind == 0:
+        b = rng.randint(0, min(12, LARGEST - a))
+        return Example(f"{a} + {b} =", str(a + b), picture=False)
+    if kind == 1:
+        b = rng.randint(0, min(12, a))
+        return Example(f"{a} - {b} =", str(a - b), picture=False)
+    if kind == 2:
+        a //= 2
+        return Example(f"{a} + {a} =", str(2 * a), picture=False)
+    return Example(f"Is {a} odd or even?", "odd" if a % 2 else "even", picture=False)
+
+
+MAKE: dict[str, Callable[[Scene, random.Random], Example]] = {
+    "descriptions": description,
+    "perception": perception,
+    "chains": chain,
+    "texts": text_question,
+}
+
+
+def descriptions_in(question: SceneQuestion) -> list[tuple[Filter, int]]:
+    """The descriptions of objects in a question of perception, and the character at which each one ends."""
+    found: list[tuple[Filter, int]] = []
+    start = 0
+    for what in question.filters:
+        at = question.text.find(what.one, start)
+        start = at + len(what.one)
+        found.append((what, start))
+    return found

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import MllamaForConditionalGeneration
 
-from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.world import Scene
-from research.mini.heads import WIDTHS, LastWord, LayerOutputs, TextHeads, VisionHeads, patches
+from research.mini.heads import LOOKING_LAYER, WIDTHS, LayerOutput, QuestionHeads, VisionHeads, patches
 from research.mini.pictures import Pool
 from research.mini.rows import IGNORE, Row, Rows
 
@@ -23,26 +22,22 @@ SEEING = 0.2  # the weight of the picture encoder's own loss, once there is text
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one kind, the scene and the pixels of each, and the question where it is known.
-
-    A batch of the kind "seeing" has no rows.
-    """
+    """Rows of one kind, with the scene and the pixels of each. A batch of the kind "seeing" has no rows."""
 
     kind: str
     scenes: Sequence[Scene]
     pixels: dict[str, Tensor]
     rows: Sequence[Row] = ()
-    questions: Sequence[SceneQuestion] = ()
 
 
 class Learner(nn.Module):
-    """Mini with its heads. After each pass, `metrics` has the numbers to log, by name."""
+    """Mini-base with its heads. After each pass, `metrics` has the numbers to log, by name."""
 
     def __init__(self, model: MllamaForConditionalGeneration, rows: Rows):
         super().__init__()
-        self.model, self.vision_heads, self.text_heads = model, VisionHeads(), TextHeads()
+        self.model, self.vision_heads, self.question_heads = model, VisionHeads(), QuestionHeads()
         self._rows = rows
-        self._layers = LayerOutputs(model.model.language_model.layers)
+        self._looking = LayerOutput(model.model.language_model.layers[LOOKING_LAYER])
         self.metrics: dict[str, float] = {}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -54,50 +49,28 @@ class Learner(nn.Module):
         return self._text_loss(batch)
 
     def _text_loss(self, batch: Batch) -> Tensor:
-        """Weighted mean cross-entropy of the learned tokens, and the heads' losses."""
-        ids, labels, weights, deciding = self._rows.tensors(batch.rows)
+        """Mean cross-entropy of the learned tokens, and the heads' losses."""
+        ids, labels = self._rows.tensors(batch.rows)
         inner: Any = self.model.model
         extra: dict[str, Tensor] = {}
-        seeing = torch.zeros(())
+        heads = torch.zeros(())
         if batch.rows[0].example.picture:
             output = inner.vision_model(**batch.pixels).last_hidden_state
-            seeing = SEEING * self.vision_heads.loss(patches(output), batch.scenes)[0]
+            heads = SEEING * self.vision_heads.loss(patches(output), batch.scenes)[0]
             mask = torch.ones(*ids.shape, 1, 1, dtype=torch.long)
             mask[:, : len(self._rows.start)] = 0  # what comes before the image token
             states = inner.multi_modal_projector(output).reshape(len(ids), output.shape[-2], -1)
             extra = {"cross_attention_states": states, "cross_attention_mask": mask}
         hidden = inner(input_ids=ids, use_cache=False, **extra).last_hidden_state
         learned = labels != IGNORE
-        logits, target, weight = self.model.lm_head(hidden[learned]), labels[learned], weights[learned]
-        loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
-        heads = self._heads_loss(batch)
-        guess = logits.argmax(-1) == target
-        shown = deciding[learned] if deciding.any() else weight > 1 if (weight > 1).any() else weight > 0
-        self.metrics = {
-            "loss": loss.item(),
-            "right": guess[shown].float().mean().item(),
-            "heads": heads.item(),
-        }
-        return loss + seeing + heads
-
-    def _heads_loss(self, batch: Batch) -> Tensor:
-        """The loss of the text heads, where the batch has labels for them."""
-        states = self._layers.states
-        mentions = [mention for number, row in enumerate(batch.rows) for mention in row.mentions(number)]
-        if batch.kind == "duels":
-            return (
-                self.text_heads.faults(states, mentions, list(batch.scenes)) if mentions else torch.zeros(())
-            )
-        if not batch.questions or batch.kind == "captions":
-            return torch.zeros(())
-        lasts: list[LastWord] = []
-        if batch.kind in ("answers", "endings"):
-            for number, (row, question) in enumerate(zip(batch.rows, batch.questions, strict=True)):
-                lasts += row.lasts(number, question)
-        loss = self.text_heads.lasts(states, lasts) if lasts else torch.zeros(())
-        if mentions and batch.kind in ("answers", "checks"):
-            loss = loss + self.text_heads.questions(states, mentions, list(batch.questions))
-        return loss
+        logits, target = self.model.lm_head(hidden[learned]), labels[learned]
+        loss = F.cross_entropy(logits, target)
+        self.metrics = {"loss": loss.item(), "right": (logits.argmax(-1) == target).float().mean().item()}
+        if batch.kind == "perception":
+            looked, metrics = self.question_heads.loss(self._looking.states, batch.rows, batch.scenes)
+            heads = heads + looked
+            self.metrics |= metrics
+        return loss + heads
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from llava_cot.scenes.questions import BRITISH, ask_about
 from llava_cot.scenes.teacher import steps, teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
+from research.mini.examples import description, text_question
 from research.mini.pictures import IMAGE_SIZE
 
 PATCH = 12
@@ -62,7 +63,10 @@ def _corpus() -> Iterator[str]:
         question = ask_about(scene, rng, difficulty="hard")
         work = [done for _, done in steps(scene, question)]
         work.append(" ".join(["", *(f"{done[0].upper()}{done[1:]}." for done in work)]))
-        yield "\n".join([question.text, *question.options, *teach(scene, question, rng).values(), *work])
+        stages = teach(scene, question, rng).values()
+        yield "\n".join([question.text, *question.options, *stages, *(f" {text}" for text in stages), *work])
+        for example in (description(scene, rng), text_question(scene, rng)):
+            yield f"{example.prompt}\n{example.reply}"
     for _ in range(50):
         yield _MORE_WORDS
 
@@ -89,7 +93,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator(_corpus(), trainer)
-    tags = [tag for stage in LLAVA_COT.stages for tag in (stage.open, stage.close)]
+    # As `core.stages.render` writes them: a space before a closing tag, a blank line after it.
+    tags = ["\n\n", *(tag for stage in LLAVA_COT.stages for tag in (stage.open, f" {stage.close}"))]
     core.add_tokens(
         [
             AddedToken(text, special=False, normalized=False)

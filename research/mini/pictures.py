@@ -1,7 +1,7 @@
-"""The pictures that mini learns from: training scenes, rendered once at the size it reads.
+"""The pictures that mini-base learns from: hard scenes of the training split, rendered once at the size it reads.
 
-The folder `pictures/` of a run has `pixels.npy`, uint8 [count, 96, 96, 3], and `counts.npy`, the number of
-objects of each scene. A scene itself is drawn again from its number. Number `count + i` is scene i mirrored.
+The folder `pictures/` of a run has `pixels.npy`, uint8 [count, 96, 96, 3], and `scenes.npy`, the scenes as
+numbers. Number `count + i` is scene i mirrored.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
+from llava_cot.core.files import write_whole
+from llava_cot.scenes.world import (
+    COLORS,
+    MATERIALS,
+    MAX_OBJECTS,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    draw_scene,
+    render,
+    scene_rng,
+)
 
 IMAGE_SIZE = 96
 MEAN, STD = 0.5, 0.25  # of the image processor
@@ -25,6 +38,7 @@ SEED = 0
 _CHUNK = 500
 
 Pixels = NDArray[np.uint8]
+Numbers = NDArray[np.float64]
 
 
 def small(picture: Image.Image) -> Pixels:
@@ -41,35 +55,57 @@ def _scene(number: int) -> Scene:
     return draw_scene(scene_rng("train", SEED, number, "hard"), "hard")
 
 
-def _chunk(start: int) -> tuple[Pixels, list[int]]:
+_ATTRIBUTES = {"size": SIZES, "color": COLORS, "material": MATERIALS, "shape": SHAPES}
+_ROWS = MAX_OBJECTS + 1  # of one scene's numbers: the number of objects and the light, and then the objects
+
+
+def _to_numbers(scene: Scene) -> Numbers:
+    numbers = np.zeros((_ROWS, 7))
+    numbers[0, :3] = len(scene.objects), *scene.light
+    for row, item in enumerate(scene.objects, 1):
+        codes = (values.index(getattr(item, name)) for name, values in _ATTRIBUTES.items())
+        numbers[row] = (*codes, item.x, item.y, item.turn)
+    return numbers
+
+
+def _from_numbers(numbers: Numbers) -> Scene:
+    count, *light = numbers[0, :3].tolist()
+    objects = []
+    for *codes, x, y, turn in numbers[1 : int(count) + 1].tolist():
+        words = {
+            name: values[int(code)] for (name, values), code in zip(_ATTRIBUTES.items(), codes, strict=True)
+        }
+        objects.append(SceneObject(**words, x=x, y=y, turn=turn))
+    return Scene(tuple(objects), (light[0], light[1]))
+
+
+def _chunk(start: int) -> tuple[Pixels, Numbers]:
     scenes = [_scene(number) for number in range(start, start + _CHUNK)]
-    return np.stack([small(render(scene)) for scene in scenes]), [len(scene.objects) for scene in scenes]
+    return np.stack([small(render(scene)) for scene in scenes]), np.stack(
+        [_to_numbers(scene) for scene in scenes]
+    )
 
 
 def draw_pictures(folder: Path, count: int, on_progress: Callable[[int, int], None]) -> None:
     """Render at least `count` scenes into `folder`, after an interruption from the last complete chunk on."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-count // _CHUNK) * _CHUNK
-    pixels, counts, part = folder / "pixels.npy", folder / "counts.npy", folder / "pixels.part.npy"
-    if counts.exists():
+    done = folder / "done"  # how many scenes are drawn
+    known = int(done.read_text()) if done.exists() else 0
+    if known >= count:
         return
-    done = folder / "counts.part"
-    known = [int(word) for word in done.read_text().split()] if done.exists() and part.exists() else []
-    known = known[: len(known) // _CHUNK * _CHUNK]
+    mode: Literal["r+", "w+"] = "r+" if known else "w+"
     shape = (count, IMAGE_SIZE, IMAGE_SIZE, 3)
-    file = np.lib.format.open_memmap(part, "r+" if known else "w+", np.uint8, shape)
-    starts = range(len(known), count, _CHUNK)
-    with ProcessPoolExecutor() as pool, done.open("a" if known else "w") as log:
+    pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode, np.uint8, shape)
+    scenes = np.lib.format.open_memmap(folder / "scenes.npy", mode, np.float64, (count, _ROWS, 7))
+    starts = range(known, count, _CHUNK)
+    with ProcessPoolExecutor() as pool:
         for start, (block, numbers) in zip(starts, pool.map(_chunk, starts), strict=True):
-            file[start : start + _CHUNK] = block
-            file.flush()
-            known += numbers
-            log.write(" ".join(map(str, numbers)) + "\n")
-            log.flush()
-            on_progress(len(known), count)
-    part.replace(pixels)
-    np.save(counts, np.array(known, np.uint8))
-    done.unlink()
+            pixels[start : start + _CHUNK], scenes[start : start + _CHUNK] = block, numbers
+            pixels.flush()
+            scenes.flush()
+            write_whole(done, str(start + _CHUNK))
+            on_progress(start + _CHUNK, count)
 
 
 class Pool:
@@ -77,7 +113,8 @@ class Pool:
 
     def __init__(self, folder: Path):
         self.pixels: Pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        counts = np.load(folder / "counts.npy")
+        self.scenes: Numbers = np.load(folder / "scenes.npy", mmap_mode="r")
+        counts = self.scenes[:, 0, 0].astype(int)
         self.by_count = {
             int(size): np.concatenate([places, places + len(counts)])
             for size in np.unique(counts)
@@ -89,7 +126,8 @@ class Pool:
 
     def scene(self, number: int) -> Scene:
         count = len(self.pixels)
-        return _scene(number) if number < count else mirrored(_scene(number - count))
+        scene = _from_numbers(self.scenes[number % count])
+        return scene if number < count else mirrored(scene)
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """The vision model's inputs: pixel_values [B, 1, 1, 3, 96, 96] and its constant inputs."""

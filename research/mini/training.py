@@ -45,6 +45,7 @@ def run_step(
             logging_steps=_LOG_EVERY,
             report_to=["tensorboard"],
             remove_unused_columns=False,
+            dataloader_num_workers=1,  # makes the next batches meanwhile
             use_cpu=True,
             seed=seed,
         ),

@@ -13,25 +13,17 @@ from safetensors.torch import load_file
 
 from llava_cot.core.files import read_recipe
 from llava_cot.errors import DataError
-from research.mini.recipe import MiniRecipe, whole_recipe
+from research.mini.recipe import MiniRecipe
 from research.mini.run import begin
 
-RECIPES = ROOT / "research/mini/recipes"
 SMALL = """
-mini: staged
 out: {out}
 pictures: 40
 steps:
   - {{name: seeing, shares: {{seeing: 1}}, steps: 8, batch: 4, muon: 0.01, rate: 1.5e-3}}
-  - {{name: captions, shares: {{captions: 1}}, steps: 4, batch: 4, muon: 0.01, rate: 2.0e-3, ground: true}}
-  - {{name: answers, shares: {{answers: 1, duels: 1, checks: 1}}, steps: 6, batch: 4, muon: 0.008,
+  - {{name: describing, shares: {{descriptions: 1}}, steps: 4, batch: 4, muon: 0.01, rate: 2.0e-3, ground: true}}
+  - {{name: answering, shares: {{descriptions: 1, perception: 1, texts: 1}}, steps: 6, batch: 4, muon: 0.008,
      rate: 2.0e-3}}
-"""
-LIKE = """
-mini: direct
-out: {out}
-like: small.yaml
-start: captions
 """
 DRIVER = """
 from research.mini.__main__ import main
@@ -59,7 +51,7 @@ def finish(recipe: Path, *options: str) -> str:
     return told
 
 
-def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_it(tmp_path: Path) -> None:
+def test_killed_and_started_again_it_ends_the_same(tmp_path: Path) -> None:
     runs = [tmp_path / "a", tmp_path / "b"]
     for run in runs:
         run.mkdir()
@@ -68,64 +60,44 @@ def test_killed_and_started_again_it_ends_the_same_and_the_ablation_starts_from_
     interrupted = start(runs[1] / "small.yaml")
     assert interrupted.stderr is not None
     for line in interrupted.stderr:
-        if line.startswith("answers 3/"):
+        if line.startswith("answering 3/"):
             break
     time.sleep(0.05)
     interrupted.send_signal(signal.SIGKILL)
     interrupted.wait()
     told = finish(runs[1] / "small.yaml", "--resume")
-    assert "answers 3/" in told and "seeing" not in told  # what was done is not done again
+    assert "answering 3/" in told and "seeing" not in told  # what was done is not done again
     assert "Loading" not in told
-    for name in ("model/model.safetensors", "answers/heads.safetensors"):
+    for name in ("model/model.safetensors", "answering/heads.safetensors"):
         first, second = (load_file(run / "out" / name) for run in runs)
         assert first.keys() == second.keys()
         assert all(first[key].equal(second[key]) for key in first), name
-
-    like = runs[0] / "like.yaml"
-    like.write_text(LIKE.format(out=tmp_path / "direct"))
-    told = finish(like)
-    assert "answers 6/6" in told and "captions" not in told
-    one, other = (
-        load_file(path / "model" / "model.safetensors") for path in (runs[0] / "out", tmp_path / "direct")
-    )
-    assert not all(one[key].equal(other[key]) for key in one)
 
 
 def test_a_run_is_gone_on_with_only_if_that_is_said_and_it_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(SMALL.format(out=tmp_path / "out"))
     recipe = read_recipe(path, MiniRecipe)
-    begin(recipe, recipe, resume=False)
-    begin(recipe, recipe, resume=True)
+    begin(recipe, resume=False)
+    begin(recipe, resume=True)
     with pytest.raises(DataError, match="add --resume"):
-        begin(recipe, recipe, resume=False)
+        begin(recipe, resume=False)
     path.write_text(SMALL.format(out=tmp_path / "out").replace("steps: 6", "steps: 7"))
     changed = read_recipe(path, MiniRecipe)
     with pytest.raises(DataError, match="started with other steps"):
-        begin(changed, changed, resume=True)
+        begin(changed, resume=True)
     path.write_text(SMALL.format(out=tmp_path))
     other = read_recipe(path, MiniRecipe)
     with pytest.raises(DataError, match="holds other files"):
-        begin(other, other, resume=True)
-
-
-def test_an_ablation_without_the_run_that_it_is_like_says_so(tmp_path: Path) -> None:
-    from research.mini.run import train_mini
-
-    (tmp_path / "small.yaml").write_text(SMALL.format(out=tmp_path / "out"))
-    (tmp_path / "like.yaml").write_text(LIKE.format(out=tmp_path / "direct"))
-    recipe = read_recipe(tmp_path / "like.yaml", MiniRecipe)
-    with pytest.raises(DataError, match="train the recipe that this one is like first"):
-        train_mini(recipe, whole_recipe(recipe, tmp_path / "like.yaml"), print)
+        begin(other, resume=True)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("pictures: 40", ""), "give pictures and steps"),
+        (("pictures: 40", ""), "pictures: "),
         (("batch: 4", "batch: 0"), "steps.0"),
-        (("shares: {seeing: 1}", "shares: {seeing: 1, duels: 1}"), "takes a step of its own"),
-        (("mini: staged", "mini: stage"), "mini: "),
+        (("shares: {seeing: 1}", "shares: {seeing: 1, texts: 1}"), "takes a step of its own"),
         (("pictures: 40", "pictures: 40\npicture: 3"), "picture: "),
     ],
 )
@@ -137,19 +109,6 @@ def test_a_wrong_field_is_named(change: tuple[str, str], told: str, tmp_path: Pa
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_an_ablation_must_start_from_a_step_that_there_is(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL.format(out="out"))
-    path = tmp_path / "like.yaml"
-    path.write_text(LIKE.format(out="other").replace("captions", "caption"))
-    with pytest.raises(DataError, match=r"the steps of .* are seeing, captions, answers"):
-        whole_recipe(read_recipe(path, MiniRecipe), path)
-
-
-@pytest.mark.parametrize("name", ["mini", "mini-direct", "mini-untagged"])
-def test_the_recipes_are_whole(name: str) -> None:
-    path = RECIPES / f"{name}.yaml"
-    recipe = read_recipe(path, MiniRecipe)
-    whole = whole_recipe(recipe, path)
-    assert whole.steps and recipe.mini == (name.partition("-")[2] or "staged")
-    sampled = {step.name for step in whole.steps if hasattr(step, "sample_captions")}
-    assert {step.sampled for step in whole.steps if getattr(step, "sampled", None)} <= sampled
+def test_the_recipe_is_whole() -> None:
+    recipe = read_recipe(ROOT / "research/mini/mini-base.yaml", MiniRecipe)
+    assert [step.ground for step in recipe.steps] == [False, True, False]
