@@ -2,9 +2,9 @@
 
 The vision heads name the object at the patch of its middle: place from left to right, color, shape, size and
 material; at all other patches the place is "none". Labels for each patch teach an encoder of this size in
-minutes what captions alone would take hours to. In the later steps they stay as a small extra loss. The question
-heads say what a description in a question finds in the picture: from the answer's one token alone, a model of this
-size did not learn to look.
+minutes what captions alone would take hours to. In the later steps they stay as a small extra loss. The
+question heads say what a description in a question finds in the picture: from the answer's one token alone, a
+model of this size did not learn to look.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ LOOKING_LAYER = 4  # whose output the question heads read: the last one that loo
 class QuestionHeads(nn.Module):
     """Heads at the end of a description in a question, on a text layer's output [B, T, width].
 
-    They name the places of the objects that match, and the attributes of the one that does if there is just one.
+    They name the places of the objects that match, and the attributes of the match if there is just one.
     """
 
     def __init__(self, width: int = 128):

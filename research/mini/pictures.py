@@ -1,4 +1,4 @@
-"""The pictures that mini-base learns from: hard scenes of the training split, rendered once at the size it reads.
+"""The pictures that mini-base learns from: hard training scenes, rendered once at the size it reads.
 
 The folder `pictures/` of a run has `pixels.npy`, uint8 [count, 96, 96, 3], and `scenes.npy`, the scenes as
 numbers. Number `count + i` is scene i mirrored.

@@ -21,7 +21,8 @@ out: {out}
 pictures: 40
 steps:
   - {{name: seeing, shares: {{seeing: 1}}, steps: 8, batch: 4, muon: 0.01, rate: 1.5e-3}}
-  - {{name: describing, shares: {{descriptions: 1}}, steps: 4, batch: 4, muon: 0.01, rate: 2.0e-3, ground: true}}
+  - {{name: describing, shares: {{descriptions: 1}}, steps: 4, batch: 4, muon: 0.01, rate: 2.0e-3,
+     ground: true}}
   - {{name: answering, shares: {{descriptions: 1, perception: 1, texts: 1}}, steps: 6, batch: 4, muon: 0.008,
      rate: 2.0e-3}}
 """
