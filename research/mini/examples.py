@@ -1,4 +1,4 @@
-"""The texts that mini-base learns from: descriptions, direct answers, questions about a text; never stages."""
+"""What mini-base learns from: descriptions, direct answers, questions about a text; never stages."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ library_name: transformers
 # llava-cot mini-base
 
 A vision-language model of {millions:.1f} M parameters (Mllama's architecture) that describes llava-cot's
-scenes of geometric objects and answers short questions about them in a word. It has never seen a staged answer:
-`mini` is this model after `llava-cot train recipes/mini.yaml`.
+scenes of geometric objects and answers short questions about them in a word. It has never seen a staged
+answer: `mini` is this model after `llava-cot train recipes/mini.yaml`.
 
 Trained from nothing by `python -m research.mini` on {pictures:,} rendered scenes of the training split, each
 also in a mirror, with seed {seed}:
