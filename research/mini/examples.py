@@ -17,12 +17,15 @@ from llava_cot.scenes.world import Scene
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt's text, and the reply to learn. `question` is that of a reply about the picture itself."""
+    """A prompt's text, and the reply to learn.
+
+    `filters` are the descriptions of objects in the prompt, each with the character at which it ends.
+    """
 
     prompt: str
     reply: str
     picture: bool = True
-    question: SceneQuestion | None = None
+    filters: tuple[tuple[Filter, int], ...] = ()
 
 
 def question_text(question: SceneQuestion) -> str:
@@ -41,16 +44,26 @@ def description(scene: Scene, rng: random.Random) -> Example:
     return Example(rng.choice(_DESCRIBE), caption(scene.objects))
 
 
+def _filters(question: SceneQuestion) -> tuple[tuple[Filter, int], ...]:
+    """The descriptions in a question of perception, and the character at which each one ends."""
+    found: list[tuple[Filter, int]] = []
+    start = 0
+    for what in question.filters:
+        start = question.text.find(what.one, start) + len(what.one)
+        found.append((what, start))
+    return tuple(found)
+
+
 def perception(scene: Scene, rng: random.Random) -> Example:
     """A question of perception, answered in a word, a number or an option's letter."""
     question = ask_about(scene, rng, rng.choice(PERCEPTION))
-    return Example(question_text(question), question.conclusion, question=question)
+    return Example(question_text(question), question.conclusion, filters=_filters(question))
 
 
 def chain(scene: Scene, rng: random.Random) -> Example:
     """A question of reasoning with its answer alone, which can only be guessed well or badly."""
     question = ask_about(scene, rng, "chains")
-    return Example(question_text(question), question.conclusion, question=question)
+    return Example(question_text(question), question.conclusion)
 
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
@@ -79,7 +92,7 @@ def _matching(scene: Scene, rng: random.Random) -> Example:
     negated = rng.random() < 0.4
     found = [place for place in places if what.matches(scene.objects[place]) != negated]
     text = f"{caption(scene.objects)} {which} are {'not ' if negated else ''}{what.many}?"
-    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False)
+    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False, filters=((what, len(text) - 1),))
 
 
 def _beside(scene: Scene, rng: random.Random) -> Example:
@@ -124,14 +137,3 @@ MAKE: dict[str, Callable[[Scene, random.Random], Example]] = {
     "chains": chain,
     "texts": text_question,
 }
-
-
-def descriptions_in(question: SceneQuestion) -> list[tuple[Filter, int]]:
-    """The descriptions of objects in a question of perception, and the character at which each one ends."""
-    found: list[tuple[Filter, int]] = []
-    start = 0
-    for what in question.filters:
-        at = question.text.find(what.one, start)
-        start = at + len(what.one)
-        found.append((what, start))
-    return found

@@ -78,7 +78,9 @@ def patches(output: Tensor) -> Tensor:
     return output[:, 0, 0, 1:]
 
 
-LOOKING_LAYER = 4  # whose output the question heads read: the last one that looks at the picture
+# Whose outputs the question heads read: the last layer that looks at the picture, and, for questions about a text,
+# the one before it (without a picture, the layers that look at one are not run).
+LOOKING_LAYER, READING_LAYER = 4, 3
 
 
 class QuestionHeads(nn.Module):
@@ -111,7 +113,11 @@ class QuestionHeads(nn.Module):
         guessed = self.count(at)
         loss = F.binary_cross_entropy_with_logits(self.heads["place"](at), places) * 4
         loss = loss + F.cross_entropy(guessed, counts)
-        metrics = {"count": (guessed.argmax(-1) == counts).float().mean().item()}
+        placed = ((self.heads["place"](at) > 0) == (places > 0.5)).all(1)
+        metrics = {
+            "count": (guessed.argmax(-1) == counts).float().mean().item(),
+            "places": placed.float().mean().item(),
+        }
         single = [i for i, (_, _, matching, _) in enumerate(found) if len(matching) == 1]
         if single:
             objects = [found[i][3][found[i][2][0]] for i in single]

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from transformers import MllamaForConditionalGeneration
 
 from llava_cot.scenes.world import Scene
-from research.mini.heads import LOOKING_LAYER, WIDTHS, LayerOutput, QuestionHeads, VisionHeads, patches
+from research.mini.heads import (
+    LOOKING_LAYER,
+    READING_LAYER,
+    WIDTHS,
+    LayerOutput,
+    QuestionHeads,
+    VisionHeads,
+    patches,
+)
 from research.mini.pictures import Pool
 from research.mini.rows import IGNORE, Row, Rows
 
@@ -35,9 +43,14 @@ class Learner(nn.Module):
 
     def __init__(self, model: MllamaForConditionalGeneration, rows: Rows):
         super().__init__()
-        self.model, self.vision_heads, self.question_heads = model, VisionHeads(), QuestionHeads()
+        self.model, self.vision_heads = model, VisionHeads()
+        self.question_heads = nn.ModuleDict({"perception": QuestionHeads(), "texts": QuestionHeads()})
         self._rows = rows
-        self._looking = LayerOutput(model.model.language_model.layers[LOOKING_LAYER])
+        layers = model.model.language_model.layers
+        self._outputs = {
+            "perception": LayerOutput(layers[LOOKING_LAYER]),
+            "texts": LayerOutput(layers[READING_LAYER]),
+        }
         self.metrics: dict[str, float] = {}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -66,9 +79,10 @@ class Learner(nn.Module):
         logits, target = self.model.lm_head(hidden[learned]), labels[learned]
         loss = F.cross_entropy(logits, target)
         self.metrics = {"loss": loss.item(), "right": (logits.argmax(-1) == target).float().mean().item()}
-        if batch.kind == "perception":
-            looked, metrics = self.question_heads.loss(self._looking.states, batch.rows, batch.scenes)
-            heads = heads + looked
+        if batch.kind in self.question_heads:
+            found: Any = self.question_heads[batch.kind]
+            loss_of_heads, metrics = found.loss(self._outputs[batch.kind].states, batch.rows, batch.scenes)
+            heads = heads + loss_of_heads
             self.metrics |= metrics
         return loss + heads
 

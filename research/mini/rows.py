@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from llava_cot.scenes.filters import Filter
-from research.mini.examples import Example, descriptions_in
+from research.mini.examples import Example
 from research.mini.model import IMAGE
 
 IGNORE = -100
@@ -20,7 +20,7 @@ IGNORE = -100
 class Row:
     """One example as tokens: `labels` belong to the tokens at the same places.
 
-    `described` are the descriptions in a question about the picture, each with the token at which it ends.
+    `described` are the descriptions of objects in the prompt, each with the token at which it ends.
     """
 
     example: Example
@@ -45,10 +45,9 @@ class Rows:
         prompt = [*opening, *encoded["input_ids"], self.assistant]
         reply = [*self.tokenizer(example.reply).input_ids, self.end]
         described = []
-        if example.question is not None:
-            for what, end in descriptions_in(example.question):
-                before = [i for i, (first, last) in enumerate(encoded["offset_mapping"]) if first < end]
-                described.append((what, len(opening) + before[-1]))
+        for what, end in example.filters:
+            before = [i for i, (first, _) in enumerate(encoded["offset_mapping"]) if first < end]
+            described.append((what, len(opening) + before[-1]))
         return Row(example, prompt + reply, [IGNORE] * len(prompt) + reply, tuple(described))
 
     def tensors(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
