@@ -4,19 +4,20 @@ import random
 import re
 
 import pytest
+from scene_slips import misperceive, misreason
 
+from llava_cot.core.question import question_text
 from llava_cot.core.stages import LLAVA_COT, render
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.rollouts.duels import DuelSettings, JudgeExample, examples_of
 from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.models.base import Prompt
 from llava_cot.models.scripted import ScriptedModel
-from llava_cot.scenes.ground_truth import align, seen_answer
+from llava_cot.scenes.ground_truth import align, check_verdict, seen_answer
 from llava_cot.scenes.items import SceneItem, make_item, make_items
 from llava_cot.scenes.teacher import MENTION, caption, describe, reasoning, summary, teach
 from llava_cot.scenes.world import DIFFICULTIES
-from llava_cot.search.judge_prompts import parse_check, parse_choice
-from research.mini.examples import check_example, misperceive, misreason
+from llava_cot.search.judge_prompts import check_reply, default_prompts, parse_check, parse_choice
 
 TAGS = LLAVA_COT.closing_tags
 
@@ -94,8 +95,10 @@ async def test_the_true_reasoning_is_chosen_and_each_check_does_the_teacher_s_wo
         found = re.search(r"Reasoning:\n(.*)\n\nReply", one.prompt)
         assert found
         if caption(item.scene.objects) in one.prompt:
-            example = check_example(item.question, item.scene, found[1])
-            assert (one.prompt, one.reply, one.picture) == (example.prompt, example.reply, False)
+            seen = caption(item.scene.objects)
+            assert one.prompt == default_prompts().reasoning_check(question_text(item.ask()), seen, found[1])
+            assert one.reply == check_reply(*check_verdict(item.question, item.scene, found[1]))
+            assert not one.picture
         verdicts.add(parse_check(one.reply))
     assert verdicts == {True, False}
 

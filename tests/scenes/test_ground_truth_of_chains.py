@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from scene_slips import misperceive
 from scenes.text_solver import Senseless, numbers_of
 
 from llava_cot.core.question import Question
@@ -28,7 +29,6 @@ from llava_cot.scenes.items import SceneItem, make_item, make_items
 from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.teacher import ORDINALS, caption, caption_of, describe, reasoning, steps
 from llava_cot.scenes.world import Scene, SceneObject
-from research.mini.examples import misperceive
 
 ITEMS = [item for item in make_items("validation", 2, 300, "hard") if item.question.chain]
 FREE = next(item for item in ITEMS if not item.question.options and item.question.depth > 2)
