@@ -78,8 +78,8 @@ def patches(output: Tensor) -> Tensor:
     return output[:, 0, 0, 1:]
 
 
-# Whose outputs the question heads read: the last layer that looks at the picture, and, for questions about a text,
-# the one before it (without a picture, the layers that look at one are not run).
+# Whose outputs the question heads read: the last layer that looks at the picture, and, for questions about a
+# text, the one before it (without a picture, the layers that look at one are not run).
 LOOKING_LAYER, READING_LAYER = 4, 3
 
 

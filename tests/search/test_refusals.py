@@ -44,7 +44,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"method": "adaptive-best-of-n", "judge": "likelihood"},
         "judge",
-        "needs probabilities, and the scores of likelihood are none; choose one of logits, prm, critic, rules",
+        "needs probabilities, and the scores of likelihood are none; "
+        "choose one of logits, prm, critic, rules",
     ),
     ({"method": "single", "budget": 9}, "budget", "single keeps to no budget; drop it, or choose one of "),
     ({"method": "adaptive-majority", "n": 4, "budget": 9}, "budget", "adaptive-majority keeps to no budget"),
