@@ -24,7 +24,7 @@ from llava_cot.search.judges.arithmetic import equations
 
 SEEDS = (("train", 0), ("validation", 5), ("test", 1))
 # Of the first 100 items of each split with seed 0. Models are trained on these words.
-DIGESTS = {"standard": "919fd6c02b1596eb", "hard": "52cd581b4d88fe2f"}
+DIGESTS = {"standard": "919fd6c02b1596eb", "hard": "1ff04ab94dd64383"}
 
 
 def chains(count: int) -> list[SceneItem]:
@@ -54,19 +54,24 @@ def test_each_step_of_a_reasoning_follows_from_the_one_before() -> None:
         if item.question.options:
             assert sentences.pop() == f"That is option {item.answer}"
         assert first == f"We start with {numbers[0]} objects"
-        listed = list(range(numbers[0]))
+        listed = list(ORDINALS[: numbers[0]])
         for sentence, (before, after) in zip(sentences, pairwise(numbers), strict=True):
             assert int(sentence.split(" ")[-1]) == after, (item.id, sentence)
-            if found := re.search(r"leaves (.+): (\d+)$", sentence):
-                now = [] if found[1] == "none" else [ORDINALS.index(word) for word in found[1].split(", ")]
-                assert set(now) <= set(listed) and now == sorted(now) and len(now) == after
-                listed = now
-            elif found := re.search(r": (\d+) ([+-]) (\d+)(?: \+ (\d+))? = \d+$", sentence):
+            fates = re.findall(r"(\w+) [\w ]+? (yes|no) (stays|goes)", sentence)
+            if fates or "none:" in sentence:
+                assert [place for place, _, _ in fates] == listed
+                listed = [place for place, _, fate in fates if fate == "stays"]
+                keeping = re.search("[Kk]eeping", sentence)
+                assert all((match == "yes") == (fate == "stays") for _, match, fate in fates) or not keeping
+                assert all((match == "yes") == (fate == "goes") for _, match, fate in fates) or keeping
+            if found := re.search(r"(\d+) ([+-]) (\d+)(?: \+ (\d+))? = \d+$", sentence):
                 second = int(found[3]) * (1 if found[2] == "+" else -1)
                 assert int(found[1]) == before and before + second + int(found[4] or 0) == after
-                groups = re.findall(r"\(([a-z, ]+)\)", sentence)
-                counts = [0 if group == "none" else len(group.split(", ")) for group in groups]
+                groups = re.findall(r": ([a-z, ]+): \d+;", sentence)
+                counts = [len(re.findall(" yes", group)) for group in groups]
                 assert counts == [int(n) for n in (found[3], found[4]) if n][: len(counts)]
+            elif fates or "none:" in sentence:
+                assert len(listed) == after
             else:
                 assert sentence in (
                     f"{before} is odd, so it stays {before}",
@@ -75,24 +80,43 @@ def test_each_step_of_a_reasoning_follows_from_the_one_before() -> None:
                 assert sentence.split(" ")[2] == ("odd," if before % 2 else "even,")
 
 
+# What a list of looks is about, and the list.
+LOOKS = (
+    r"(?:^|[.;] )(?:[Rr]emoving |[Kk]eeping |Adding |Swapping |for |The )"
+    r"([a-z ]+): ([a-z][a-z, ]+)"
+)
+
+
 def test_the_objects_of_a_reasoning_are_those_of_the_caption() -> None:
-    """What is named as "the red cube is the third" or "cubes (first, fourth)" stands there in the caption."""
-    checked = 0
+    """Every look is right by the caption: what stands at a place, and whether the description fits it."""
+    checked = Counter[str]()
     for item in ITEMS:
         stages = item.stages
         words = dict(re.findall(r"(\w+) a (\w+ \w+ \w+ \w+)", stages["caption"]))
         assert list(words) == list(ORDINALS[: len(item.scene.objects)])
         assert list(words.values()) == [describe(thing) for thing in item.scene.objects]
-        for names, place in re.findall(r"The ([\w ]+) is the (\w+), so", stages["reasoning"]):
-            assert {*names.split(" ")} - {"object"} <= {*words[place].split(" ")}
-            checked += 1
-        for names, group in re.findall(r"(\w+(?: \w+)?) \(([a-z, ]+)\)", stages["reasoning"]):
-            *adjectives, noun = re.sub(r"^(?:Adding|Swapping|for) ", "", names).split(" ")
-            wanted = {*adjectives, noun.removesuffix("s")} - {"object"}
-            for place, what in words.items():
-                assert (place in group.split(", ")) <= (wanted <= {*what.split(" ")})
-            checked += 1
-    assert checked > 500
+        lists = re.findall(LOOKS, stages["reasoning"])
+        for named, looks in lists:
+            if looks == "none":
+                continue
+            for look in looks.split(", "):
+                found = re.fullmatch(r"(\w+) ([\w ]+?) (yes|no)(?: (?:stays|goes))?", look)
+                if found is None:  # the value that is shared
+                    assert look in stages["reasoning"] and " " not in look
+                    continue
+                place, seen, verdict = found.groups()
+                if side := re.fullmatch(r"what is (left|right) of it", named):
+                    fits = seen == side[1]
+                else:
+                    *adjectives, noun = named.split(" ")
+                    wanted = [*adjectives, noun.removesuffix("s")]
+                    have = words[place].split(" ")
+                    assert {*seen.split(" ")} <= {*have}
+                    assert len(seen.split(" ")) == len([word for word in wanted if word != "object"])
+                    fits = {*wanted} - {"object"} <= {*have}
+                assert fits == (verdict == "yes"), (item.id, named, look)
+                checked[verdict] += 1
+    assert checked["yes"] > 1000 and checked["no"] > 1000
 
 
 def test_the_rule_of_arithmetic_reads_every_sum() -> None:
@@ -194,25 +218,49 @@ SCENE = Scene(
     (0.0, 1.0),
 )
 CUBES, RED = Filter(shape="cube"), Filter(color="red")
+REMOVING_CUBES = (
+    "Removing cubes: first cube yes goes, second sphere no stays, third sphere no stays, "
+    "fourth cylinder no stays, fifth cube yes goes: 3."
+)
 
 
 @pytest.mark.parametrize(
     ("steps", "sentences", "kind"),
     [
-        ([Step("remove", CUBES)], ["Removing cubes leaves second, third, fourth: 3."], "sets"),
-        ([Step("keep", Filter(color="gray"))], ["Keeping gray objects leaves none: 0."], "sets"),
+        (
+            [Step("remove", CUBES), Step("keep", Filter("large", "red"))],
+            [
+                REMOVING_CUBES,
+                "Keeping large red objects: second large blue no goes, third small blue no goes, "
+                "fourth large red yes stays: 1.",
+            ],
+            "sets",
+        ),
+        (
+            [Step("keep", Filter(color="gray")), Step("keep", CUBES)],
+            [
+                "Keeping gray objects: first red no goes, second blue no goes, third blue no goes, "
+                "fourth red no goes, fifth green no goes: 0.",
+                "Keeping cubes: none: 0.",
+            ],
+            "sets",
+        ),
         (
             [Step("remove", RED), Step("keep", relation="left", other=Filter("large", "red"))],
             [
-                "Removing red objects leaves second, third, fifth: 3.",
-                "The large red object is the fourth, so keeping what is left of it leaves second, third: 2.",
+                "Removing red objects: first red yes goes, second blue no stays, third blue no stays, "
+                "fourth red yes goes, fifth green no stays: 3.",
+                "The large red object: first small red no, second large blue no, third small blue no, "
+                "fourth large red yes; keeping what is left of it: second left yes stays, "
+                "third left yes stays, fifth right no goes: 2.",
             ],
             "relations",  # to an object that has been removed, but is in the picture
         ),
         (
             [Step("remove", relation="shape", other=Filter(color="green")), Step("double")],
             [
-                "The green object is a cube, so removing cubes leaves second, third, fourth: 3.",
+                "The green object: first red no, second blue no, third blue no, fourth red no, "
+                f"fifth green yes, cube; r{REMOVING_CUBES[1:]}",
                 "Doubling: 3 + 3 = 6.",
             ],
             "relations",
@@ -220,8 +268,11 @@ CUBES, RED = Filter(shape="cube"), Filter(color="red")
         (
             [Step("keep", CUBES), Step("swap", RED, other=Filter(material="rubber")), Step("halve")],
             [
-                "Keeping cubes leaves first, fifth: 2.",
-                "Swapping red objects (first) for rubber objects (second, fourth, fifth): 2 - 1 + 3 = 4.",
+                "Keeping cubes: first cube yes stays, second sphere no goes, third sphere no goes, "
+                "fourth cylinder no goes, fifth cube yes stays: 2.",
+                "Swapping red objects: first red yes goes, fifth green no stays: 1; for rubber objects: "
+                "first metal no, second rubber yes, third metal no, fourth rubber yes, fifth rubber yes: 3; "
+                "2 - 1 + 3 = 4.",
                 "4 is even, so half of it is 2.",
             ],
             "numbers",
@@ -229,9 +280,10 @@ CUBES, RED = Filter(shape="cube"), Filter(color="red")
         (
             [Step("remove", CUBES), Step("halve"), Step("more", other=CUBES), Step("subtract", number=5)],
             [
-                "Removing cubes leaves second, third, fourth: 3.",
+                REMOVING_CUBES,
                 "3 is odd, so it stays 3.",
-                "Adding cubes (first, fifth): 3 + 2 = 5.",
+                "Adding cubes: first cube yes, second sphere no, third sphere no, fourth cylinder no, "
+                "fifth cube yes: 2; 3 + 2 = 5.",
                 "Subtracting 5: 5 - 5 = 0.",
             ],
             "numbers",

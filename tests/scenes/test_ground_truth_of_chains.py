@@ -163,7 +163,7 @@ def test_whole_answers_are_compared_by_caption_and_then_by_reasoning() -> None:
     )
     spoiled = answer(item, reasoning="It is 99.", conclusion="99")
     verdict = which_answer(item.scene, item.question, spoiled, true)
-    assert verdict == (2, f"We start with {len(item.scene.objects)} objects")
+    assert verdict == (2, f"we start with {len(item.scene.objects)} objects")
     # The one with the better caption has the wrong conclusion: that does not decide.
     assert (
         which_answer(item.scene, item.question, answer(item, conclusion="99"), answer(item, caption=fewer))

@@ -32,6 +32,11 @@ class Filter:
         """The indices of the objects that match."""
         return [i for i, item in enumerate(objects) if self.matches(item)]
 
+    def of(self, item: SceneObject) -> str:
+        """What an object has for the attributes that the description names: "small sphere"."""
+        names = ("size", "color", "material", "shape")
+        return " ".join(getattr(item, name) for name in names if getattr(self, name))
+
     @property
     def one(self) -> str:
         """The description in the singular, without an article: "small metal sphere"."""

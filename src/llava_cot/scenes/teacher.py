@@ -85,7 +85,8 @@ def reasoning(scene: Scene, question: SceneQuestion) -> str:
 def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     """The sentences of the reasoning, each with its work."""
     if question.chain:
-        sentences = [(sentence, sentence[:-1]) for sentence in chain_sentences(scene.objects, question.chain)]
+        done = chain_sentences(scene.objects, question.chain)
+        sentences = [(sentence, f"{sentence[0].lower()}{sentence[1:-1]}") for sentence in done]
     elif question.steps:
         sentences = _arithmetic(scene.objects, question.steps)
     else:
@@ -166,7 +167,12 @@ def _matches(found: Sequence[int], what: Filter) -> str:
 
 
 def chain_sentences(objects: Sequence[SceneObject], chain: Sequence[Step]) -> list[str]:
-    """The sentences of a chain's reasoning: each step with its work and its result."""
+    """The sentences of a chain's reasoning: each step with its work and its result.
+
+    A step looks at one object after the other: what it is, whether that matches, and what becomes of it. A
+    small model learns this within minutes, and to name all that match in one glance not in an hour
+    (research/mini/README.md).
+    """
     passed = states(objects, chain)
     assert passed is not None  # the question makes sense in this scene
     sentences = [f"We start with {len(objects)} objects."]
@@ -178,7 +184,6 @@ def chain_sentences(objects: Sequence[SceneObject], chain: Sequence[Step]) -> li
 
 def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
     old, new = before.number, after.number
-    group = step.other.places(objects)
     match step.kind:
         case "add":
             return f"Adding {step.number}: {old} + {step.number} = {new}."
@@ -190,34 +195,57 @@ def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, 
             return f"{old} is odd, so it stays {new}."
         case "halve":
             return f"{old} is even, so half of it is {new}."
-        case "more":
-            return f"Adding {_group(group, step.other)}: {old} + {len(group)} = {new}."
-    gone = [place for place in before.left if place not in after.left]
-    swapping = f"Swapping {_group(gone, step.what)} for {_group(group, step.other)}"
-    return f"{swapping}: {old} - {len(gone)} + {len(group)} = {new}."
+    counted = ", ".join(f"{look} {verdict}" for look, verdict in _looks(objects, step.other))
+    come = len(step.other.places(objects))
+    if step.kind == "more":
+        return f"Adding {step.other.many}: {counted}: {come}; {old} + {come} = {new}."
+    looked = _looks(objects, step.what)
+    swapped = _listed(
+        [f"{' '.join(looked[place])} {_fate(place, after)}" for place in before.left],
+    )
+    gone = len(before.left) - len(after.left)
+    return (
+        f"Swapping {step.what.many}: {swapped}: {gone}; for {step.other.many}: {counted}: {come}; "
+        f"{old} - {gone} + {come} = {new}."
+    )
 
 
-def _set_sentence(objects: Sequence[SceneObject], step: Step, _before: State, after: State) -> str:
-    doing = "Removing" if step.kind == "remove" else "Keeping"
-    leaves = f"leaves {_listed(after.left)}: {after.number}."
-    if step.relation is None:
-        return f"{doing} {step.what.many} {leaves}"
-    doing, [place] = doing.lower(), step.other.places(objects)
-    if step.relation in ("left", "right"):
-        return (
-            f"The {step.other.one} is the {ORDINALS[place]}, "
-            f"so {doing} what is {step.relation} of it {leaves}"
+def _set_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
+    doing, what = "Removing" if step.kind == "remove" else "Keeping", step.what
+    lead, looks = f"{doing} {what.many}", _looks(objects, what)
+    if step.relation is not None:
+        place = step.other.places(objects)[0]
+        lead = f"The {step.other.one}: " + ", ".join(
+            f"{look} {verdict}" for look, verdict in _looks(objects, step.other)[: place + 1]
         )
-    value = getattr(objects[place], step.relation)
-    named = f"a {value}" if step.relation == "shape" else value
-    same = Filter(**{step.relation: value})
-    return f"The {step.other.one} is {named}, so {doing} {same.many} {leaves}"
+        if step.relation in ("left", "right"):
+            lead += f"; {doing.lower()} what is {step.relation} of it"
+            looks = [_beside(other, place, step.relation) for other in range(len(objects))]
+        else:
+            value = getattr(objects[place], step.relation)
+            what = Filter(**{step.relation: value})
+            lead += f", {value}; {doing.lower()} {what.many}"
+            looks = _looks(objects, what)
+    listed = _listed([f"{' '.join(looks[other])} {_fate(other, after)}" for other in before.left])
+    return f"{lead}: {listed}: {after.number}."
 
 
-def _group(found: Sequence[int], what: Filter) -> str:
-    """ "cubes (first, third)"."""
-    return f"{what.many} ({_listed(found)})"
+def _looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]]:
+    """Of each object, its place with what a description asks for, and "yes" or "no": "first red", "no"."""
+    return [
+        (f"{ORDINALS[place]} {what.of(item)}", "yes" if what.matches(item) else "no")
+        for place, item in enumerate(objects)
+    ]
 
 
-def _listed(places: Sequence[int]) -> str:
-    return ", ".join(ORDINALS[place] for place in places) or "none"
+def _beside(other: int, place: int, side: str) -> tuple[str, str]:
+    where = "itself" if other == place else "left" if other < place else "right"
+    return f"{ORDINALS[other]} {where}", "yes" if where == side else "no"
+
+
+def _fate(place: int, after: State) -> str:
+    return "stays" if place in after.left else "goes"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(parts) or "none"
