@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 
+from llava_cot.scenes.world import MAX_OBJECTS
 from research.mini.examples import MAKE
 from research.mini.learner import Batch
 from research.mini.pictures import Pool
 from research.mini.recipe import TrainStep
 from research.mini.rows import Rows
+
+_FEW = 4  # objects in the largest scenes at first, where they grow
 
 
 class Batches(Dataset[dict[str, Batch]]):
@@ -30,7 +33,8 @@ class Batches(Dataset[dict[str, Batch]]):
         if kind == "seeing":
             places = rng.sample(range(len(self._pool)), self._step.batch)
         else:
-            alike = self._pool.by_count[rng.choice(list(self._pool.by_count))]
+            most = MAX_OBJECTS if self._step.grow is None else _FEW + number // self._step.grow
+            alike = self._pool.by_count[rng.choice([size for size in self._pool.by_count if size <= most])]
             places = [int(alike[rng.randrange(len(alike))]) for _ in range(self._step.batch)]
         scenes, pixels = [self._pool.scene(place) for place in places], self._pool.batch(places)
         if kind == "seeing":

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from llava_cot.core.question import Question
 from llava_cot.core.question import question_text as text_with_options
 from llava_cot.scenes.chains import LARGEST
-from llava_cot.scenes.filters import Filter, draw_filter
+from llava_cot.scenes.filters import Filter, draw_filter, draw_unique
 from llava_cot.scenes.questions import PERCEPTION, SceneQuestion, ask_about
-from llava_cot.scenes.teacher import ORDINALS, caption
+from llava_cot.scenes.teacher import ORDINALS, beside, caption, looks
 from llava_cot.scenes.world import Scene
 
 
@@ -68,67 +68,73 @@ def chain(scene: Scene, rng: random.Random) -> Example:
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
     """A question about a description, or about numbers, without a picture."""
-    return rng.choice((_matching, _matching, _matching, _beside, _attribute, _counted, _calculation))(
-        scene, rng
-    )
+    make = rng.choice((_attributes, _attributes, _looks, _looks, _looks, _beside, _found, _count, _number))
+    return make(scene, rng)
 
 
-def _listed(places: list[int]) -> str:
-    return ", ".join(ORDINALS[place] for place in places) or "none"
+def _about(scene: Scene, question: str, reply: str, filters: tuple[tuple[Filter, int], ...] = ()) -> Example:
+    """A question about the scene's description, which comes first."""
+    text = caption(scene.objects)
+    shifted = tuple((what, len(text) + 1 + end) for what, end in filters)
+    return Example(f"{text} {question}", reply, picture=False, filters=shifted)
 
 
-def _group(scene: Scene, rng: random.Random) -> tuple[list[int], str]:
-    """Some of the objects' places, and how a question names them: all, or a list."""
-    places = list(range(len(scene.objects)))
-    if rng.random() < 0.4:
-        return places, "Which of them"
-    places = sorted(rng.sample(places, rng.randint(1, len(places))))
-    return places, f"Of {_listed(places)}, which"
+def _attributes(scene: Scene, rng: random.Random) -> Example:
+    places, name = list(range(len(scene.objects))), rng.choice(("size", "color", "material", "shape"))
+    rng.shuffle(places)
+    named = ", ".join(ORDINALS[place] for place in places)
+    reply = ", ".join(f"{ORDINALS[place]} {getattr(scene.objects[place], name)}" for place in places)
+    return _about(scene, f"What is the {name} of {named}?", f"{reply}.")
 
 
-def _matching(scene: Scene, rng: random.Random) -> Example:
-    places, which = _group(scene, rng)
-    what = draw_filter(rng, scene, rng.choice((1, 1, 2)))
-    negated = rng.random() < 0.4
-    found = [place for place in places if what.matches(scene.objects[place]) != negated]
-    text = f"{caption(scene.objects)} {which} are {'not ' if negated else ''}{what.many}?"
-    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False, filters=((what, len(text) - 1),))
+def _looks(scene: Scene, rng: random.Random) -> Example:
+    """Two or three descriptions, and whether each object matches, in the words of a chain's reasoning."""
+    chosen = {draw_filter(rng, scene, rng.choice((1, 1, 2)), changed=0.2) for _ in range(rng.choice((2, 3)))}
+    question, filters, replies = "Which of them are ", list[tuple[Filter, int]](), list[str]()
+    for what in sorted(chosen, key=lambda what: what.one):
+        question += f"{', ' if filters else ''}{what.many}"
+        filters.append((what, len(question)))
+        seen = ", ".join(f"{look} {verdict}" for look, verdict in looks(scene.objects, what))
+        replies.append(f"{what.many}: {seen}: {len(what.places(scene.objects))}.")
+    return _about(scene, f"{question}?", " ".join(replies), tuple(filters))
 
 
 def _beside(scene: Scene, rng: random.Random) -> Example:
-    places, which = _group(scene, rng)
     place, side = rng.randrange(len(scene.objects)), rng.choice(("left", "right"))
-    found = [other for other in places if (other < place if side == "left" else other > place)]
-    text = f"{caption(scene.objects)} {which} are {side} of the {ORDINALS[place]}?"
-    return Example(text, f"{_listed(found)}: {len(found)}.", picture=False)
+    seen = [beside(other, place, side) for other in range(len(scene.objects))]
+    reply = ", ".join(f"{look} {verdict}" for look, verdict in seen)
+    count = sum(verdict == "yes" for _, verdict in seen)
+    return _about(scene, f"Which of them are {side} of the {ORDINALS[place]}?", f"{reply}: {count}.")
 
 
-def _attribute(scene: Scene, rng: random.Random) -> Example:
-    place, name = rng.randrange(len(scene.objects)), rng.choice(("size", "color", "material", "shape"))
-    value = getattr(scene.objects[place], name)
-    return Example(
-        f"{caption(scene.objects)} What is the {name} of the {ORDINALS[place]}?", value, picture=False
-    )
+def _found(scene: Scene, rng: random.Random) -> Example:
+    what = draw_unique(rng, scene)
+    if what is None:
+        return _attributes(scene, rng)
+    place = what.places(scene.objects)[0]
+    reply = ", ".join(f"{look} {verdict}" for look, verdict in looks(scene.objects, what)[: place + 1])
+    return _about(scene, f"Which one is the {what.one}?", f"{reply}.")
 
 
-def _counted(scene: Scene, rng: random.Random) -> Example:
-    places = sorted(rng.sample(range(len(ORDINALS)), rng.randint(0, len(ORDINALS))))
-    return Example(f"How many are {_listed(places)}?", str(len(places)), picture=False)
+def _count(scene: Scene, rng: random.Random) -> Example:
+    places = sorted(rng.sample(range(len(ORDINALS)), rng.randint(1, len(ORDINALS))))
+    named = ", ".join(ORDINALS[place] for place in places)
+    return Example(f"How many are {named}?", str(len(places)), picture=False)
 
 
-def _calculation(scene: Scene, rng: random.Random) -> Example:
-    a = rng.randint(0, LARGEST)
-    kind = rng.randrange(4)
-    if kind == 0:
-        b = rng.randint(0, min(12, LARGEST - a))
-        return Example(f"{a} + {b} =", str(a + b), picture=False)
-    if kind == 1:
-        b = rng.randint(0, min(12, a))
-        return Example(f"{a} - {b} =", str(a - b), picture=False)
-    if kind == 2:
-        a //= 2
-        return Example(f"{a} + {a} =", str(2 * a), picture=False)
-    return Example(f"Is {a} odd or even?", "odd" if a % 2 else "even", picture=False)
+def _number(scene: Scene, rng: random.Random) -> Example:
+    """Some sums, and whether a number is odd or even."""
+    sums, replies = list[str](), list[str]()
+    for _ in range(4):
+        a, kind = rng.randint(0, LARGEST), rng.randrange(3)
+        b = rng.randint(0, min(12, a if kind == 1 else LARGEST - a))
+        a, b = (a // 2, a // 2) if kind == 2 else (a, b)
+        sums.append(f"{a} {'-' if kind == 1 else '+'} {b}")
+        replies.append(f"{sums[-1]} = {a - b if kind == 1 else a + b}")
+    last = rng.randint(0, LARGEST)
+    parity = "odd" if last % 2 else f"even, half of it is {last // 2}"
+    text = f"What is {', '.join(sums)}? Is {last} odd or even?"
+    return Example(text, f"{', '.join(replies)}. {last} is {parity}.", picture=False)
 
 
 MAKE: dict[str, Callable[[Scene, random.Random], Example]] = {

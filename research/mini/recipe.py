@@ -16,7 +16,9 @@ class _Strict(BaseModel):
 
 class TrainStep(_Strict):
     """So many batches, their kinds drawn by shares. Rates are peaks: `muon` of the layers' matrices, `rate`
-    of all else. `ground` first starts the projector from what the picture encoder can be read to see."""
+    of all else. `ground` first starts the projector from what the picture encoder can be read to see. With
+    `grow`, scenes have up to 4 objects at first, and after so many batches one more, and so on: to look up
+    one of few comes within minutes, and one of many not at all."""
 
     name: str
     steps: PositiveInt
@@ -25,6 +27,7 @@ class TrainStep(_Strict):
     muon: PositiveFloat
     rate: PositiveFloat
     ground: bool = False
+    grow: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _alone(self) -> TrainStep:

@@ -195,11 +195,11 @@ def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, 
             return f"{old} is odd, so it stays {new}."
         case "halve":
             return f"{old} is even, so half of it is {new}."
-    counted = ", ".join(f"{look} {verdict}" for look, verdict in _looks(objects, step.other))
+    counted = ", ".join(f"{look} {verdict}" for look, verdict in looks(objects, step.other))
     come = len(step.other.places(objects))
     if step.kind == "more":
         return f"Adding {step.other.many}: {counted}: {come}; {old} + {come} = {new}."
-    looked = _looks(objects, step.what)
+    looked = looks(objects, step.what)
     swapped = _listed(
         [f"{' '.join(looked[place])} {_fate(place, after)}" for place in before.left],
     )
@@ -212,25 +212,25 @@ def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, 
 
 def _set_sentence(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
     doing, what = "Removing" if step.kind == "remove" else "Keeping", step.what
-    lead, looks = f"{doing} {what.many}", _looks(objects, what)
+    lead, seen = f"{doing} {what.many}", looks(objects, what)
     if step.relation is not None:
         place = step.other.places(objects)[0]
         lead = f"The {step.other.one}: " + ", ".join(
-            f"{look} {verdict}" for look, verdict in _looks(objects, step.other)[: place + 1]
+            f"{look} {verdict}" for look, verdict in looks(objects, step.other)[: place + 1]
         )
         if step.relation in ("left", "right"):
             lead += f"; {doing.lower()} what is {step.relation} of it"
-            looks = [_beside(other, place, step.relation) for other in range(len(objects))]
+            seen = [beside(other, place, step.relation) for other in range(len(objects))]
         else:
             value = getattr(objects[place], step.relation)
             what = Filter(**{step.relation: value})
             lead += f", {value}; {doing.lower()} {what.many}"
-            looks = _looks(objects, what)
-    listed = _listed([f"{' '.join(looks[other])} {_fate(other, after)}" for other in before.left])
+            seen = looks(objects, what)
+    listed = _listed([f"{' '.join(seen[other])} {_fate(other, after)}" for other in before.left])
     return f"{lead}: {listed}: {after.number}."
 
 
-def _looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]]:
+def looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]]:
     """Of each object, its place with what a description asks for, and "yes" or "no": "first red", "no"."""
     return [
         (f"{ORDINALS[place]} {what.of(item)}", "yes" if what.matches(item) else "no")
@@ -238,7 +238,8 @@ def _looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]
     ]
 
 
-def _beside(other: int, place: int, side: str) -> tuple[str, str]:
+def beside(other: int, place: int, side: str) -> tuple[str, str]:
+    """The same of an object's side, seen from the one at a place: "first left", "yes"."""
     where = "itself" if other == place else "left" if other < place else "right"
     return f"{ORDINALS[other]} {where}", "yes" if where == side else "no"
 

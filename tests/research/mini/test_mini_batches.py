@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.tags import find_tags
-from llava_cot.scenes.questions import solve
+from llava_cot.scenes.questions import PERCEPTION, ask_about, solve
 from llava_cot.scenes.teacher import MENTION, describe
-from llava_cot.scenes.world import Scene, draw_scene, render, scene_rng
+from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene, draw_scene, render, scene_rng
 from research.mini import pictures
 from research.mini.batches import Batches
-from research.mini.examples import MAKE
+from research.mini.examples import MAKE, question_text
 from research.mini.model import build_processor
 from research.mini.recipe import TrainStep
 from research.mini.rows import IGNORE, Rows
 
+COLUMNS = (SIZES, COLORS, MATERIALS, SHAPES)
 ROWS = Rows(build_processor().tokenizer)
 
 
@@ -105,53 +107,86 @@ def test_the_reply_alone_is_learned_and_has_no_stages(kind: str) -> None:
 def test_questions_are_answered_by_the_truth(kind: str) -> None:
     for index in range(60):
         scene, rng = case(index)
-        question = MAKE[kind](scene, rng).question
-        assert question is not None
-        reply = (
-            question.options["ABCD".index(question.conclusion)] if question.options else question.conclusion
-        )
-        assert reply == solve(scene, question)
+        again = random.Random()
+        again.setstate(rng.getstate())
+        example = MAKE[kind](scene, rng)
+        question = ask_about(scene, again, "chains" if kind == "chains" else again.choice(PERCEPTION))
+        options = question.options
+        reply = options["ABCD".index(example.reply)] if options else example.reply
+        assert reply == solve(scene, question) and example.prompt == question_text(question)
 
 
 def test_questions_about_a_text_are_answered_by_it() -> None:
     """Read again from the prompt alone: the description, which of the objects, and what is asked of them."""
-    kinds = set()
+    kinds = Counter[str]()
     for index in range(400):
         scene, rng = case(index)
         example = MAKE["texts"](scene, rng)
-        objects = {
-            match[1]: match[0].split(" a ", 1)[1].split(" ") for match in MENTION.finditer(example.prompt)
-        }
+        listed = MENTION.finditer(example.prompt)
+        objects = {match[1]: match[0].split(" a ", 1)[1].split(" ") for match in listed}
+        places, reply = list(objects), example.reply
         last = example.prompt.rsplit(". ", 1)[-1]
-        if match := re.fullmatch(r"(?:Which of them|Of (.*), which) are (not )?(.*)\?", last):
-            group = match[1].split(", ") if match[1] else list(objects)
-            if beside := re.fullmatch(r"(left|right) of the (\w+)", match[3]):
-                places = list(objects)
-                at = places.index(beside[2])
-                wanted = places[:at] if beside[1] == "left" else places[at + 1 :]
-                found = [place for place in group if place in wanted]
-            else:
-                words = [word.removesuffix("s") for word in match[3].split(" ") if word != "objects"]
-                found = [p for p in group if {*words} <= {*objects[p]}] if not match[2] else []
-                if match[2]:
-                    found = [place for place in group if not {*words} <= {*objects[place]}]
-            assert example.reply == f"{', '.join(found) or 'none'}: {len(found)}."
-            kinds.add("which")
-        elif match := re.fullmatch(r"What is the (\w+) of the (\w+)\?", last):
+        if match := re.fullmatch(r"Which of them are (left|right) of the (\w+)\?", last):
+            at = places.index(match[2])
+            sides = ["left"] * at + ["itself"] + ["right"] * (len(places) - at - 1)
+            seen = [f"{p} {side} {yes(side == match[1])}" for p, side in zip(places, sides, strict=True)]
+            assert reply == f"{', '.join(seen)}: {sides.count(match[1])}."
+            kinds["beside"] += 1
+        elif match := re.fullmatch(r"Which of them are (.*)\?", last):
+            replies = []
+            for named in match[1].split(", "):
+                seen = looked(named, objects)
+                replies.append(f"{named}: {', '.join(seen)}: {sum(look.endswith('yes') for look in seen)}.")
+            assert reply == " ".join(replies)
+            kinds["looks"] += 1
+        elif match := re.fullmatch(r"Which one is the (.*)\?", last):
+            seen = looked(match[1], objects)
+            assert [look.endswith("yes") for look in seen].count(True) == 1
+            until = next(i for i, look in enumerate(seen) if look.endswith("yes"))
+            assert reply == f"{', '.join(seen[: until + 1])}."
+            kinds["found"] += 1
+        elif match := re.fullmatch(r"What is the (\w+) of (.*)\?", last):
             column = ("size", "color", "material", "shape").index(match[1])
-            assert example.reply == objects[match[2]][column]
-            kinds.add("attribute")
-        elif match := re.fullmatch(r"(\d+) ([+-]) (\d+) =", last):
-            a, b = int(match[1]), int(match[3])
-            assert example.reply == str(a + b if match[2] == "+" else a - b)
-            kinds.add("number")
+            named_places = match[2].split(", ")
+            assert sorted(named_places) == sorted(places)
+            assert reply == f"{', '.join(f'{place} {objects[place][column]}' for place in named_places)}."
+            kinds["attributes"] += 1
         elif match := re.fullmatch(r"How many are (.*)\?", last):
-            assert example.reply == str(0 if match[1] == "none" else len(match[1].split(", ")))
-            kinds.add("count")
+            assert reply == str(len(match[1].split(", ")))
+            kinds["count"] += 1
         else:
-            match = re.fullmatch(r"Is (\d+) odd or even\?", last)
-            assert match and example.reply == ("odd" if int(match[1]) % 2 else "even")
-    assert kinds == {"which", "attribute", "number", "count"}
+            match = re.fullmatch(r"What is (.*)\? Is (\d+) odd or even\?", last)
+            assert match
+            sums, parity = reply.split(". ")
+            assert [part.split(" = ")[0] for part in sums.split(", ")] == match[1].split(", ")
+            for a, sign, b, result in re.findall(r"(\d+) ([+-]) (\d+) = (\d+)", sums):
+                assert int(result) == (int(a) + int(b) if sign == "+" else int(a) - int(b))
+            number = int(match[2])
+            assert parity == f"{number} is {'odd' if number % 2 else f'even, half of it is {number // 2}'}."
+            kinds["number"] += 1
+    assert len(kinds) == 6 and min(kinds.values()) > 20
+
+
+def looked(named: str, objects: dict[str, list[str]]) -> list[str]:
+    """Each object's look for a description, by the words of both."""
+    wanted = [word for word in re.sub(r"s$", "", named).split(" ") if word != "object"]
+    columns = [next(i for i, values in enumerate(COLUMNS) if word in values) for word in wanted]
+    return [
+        f"{place} {' '.join(words[i] for i in columns)} {yes({*wanted} <= {*words})}"
+        for place, words in objects.items()
+    ]
+
+
+def yes(true: bool) -> str:
+    return "yes" if true else "no"
+
+
+def test_scenes_grow(pool: pictures.Pool) -> None:
+    step = TrainStep(name="x", steps=60, shares={"texts": 1}, batch=2, muon=1, rate=1, grow=10)
+    batches = Batches(step, 0, pool, ROWS)
+    sizes = [len(batches[number]["batch"].scenes[0].objects) for number in range(60)]
+    assert all(size <= 4 + number // 10 for number, size in enumerate(sizes))
+    assert max(sizes[50:]) > 6
 
 
 def test_a_description_is_found_at_its_last_word() -> None:

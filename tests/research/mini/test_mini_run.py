@@ -112,4 +112,4 @@ def test_a_wrong_field_is_named(change: tuple[str, str], told: str, tmp_path: Pa
 
 def test_the_recipe_is_whole() -> None:
     recipe = read_recipe(ROOT / "research/mini/mini-base.yaml", MiniRecipe)
-    assert [step.ground for step in recipe.steps] == [False, True, False]
+    assert [step.ground for step in recipe.steps] == [False, False, True, False]
