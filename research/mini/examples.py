@@ -11,7 +11,7 @@ from llava_cot.core.question import question_text as text_with_options
 from llava_cot.scenes.chains import LARGEST
 from llava_cot.scenes.filters import Filter, draw_filter, draw_unique
 from llava_cot.scenes.questions import PERCEPTION, SceneQuestion, ask_about
-from llava_cot.scenes.teacher import ORDINALS, beside, caption, looks
+from llava_cot.scenes.teacher import ORDINALS, caption, looks, side_look
 from llava_cot.scenes.world import Scene
 
 
@@ -68,7 +68,7 @@ def chain(scene: Scene, rng: random.Random) -> Example:
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
     """A question about a description, or about numbers, without a picture."""
-    make = rng.choice((_attributes, _attributes, _looks, _looks, _looks, _beside, _found, _count, _number))
+    make = rng.choice((_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number))
     return make(scene, rng)
 
 
@@ -99,9 +99,9 @@ def _looks(scene: Scene, rng: random.Random) -> Example:
     return _about(scene, f"{question}?", " ".join(replies), tuple(filters))
 
 
-def _beside(scene: Scene, rng: random.Random) -> Example:
+def _side(scene: Scene, rng: random.Random) -> Example:
     place, side = rng.randrange(len(scene.objects)), rng.choice(("left", "right"))
-    seen = [beside(other, place, side) for other in range(len(scene.objects))]
+    seen = [side_look(other, place, side) for other in range(len(scene.objects))]
     reply = ", ".join(f"{look} {verdict}" for look, verdict in seen)
     count = sum(verdict == "yes" for _, verdict in seen)
     return _about(scene, f"Which of them are {side} of the {ORDINALS[place]}?", f"{reply}: {count}.")

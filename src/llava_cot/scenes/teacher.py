@@ -220,7 +220,7 @@ def _set_sentence(objects: Sequence[SceneObject], step: Step, before: State, aft
         )
         if step.relation in ("left", "right"):
             lead += f"; {doing.lower()} what is {step.relation} of it"
-            seen = [beside(other, place, step.relation) for other in range(len(objects))]
+            seen = [side_look(other, place, step.relation) for other in range(len(objects))]
         else:
             value = getattr(objects[place], step.relation)
             what = Filter(**{step.relation: value})
@@ -238,7 +238,7 @@ def looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]]
     ]
 
 
-def beside(other: int, place: int, side: str) -> tuple[str, str]:
+def side_look(other: int, place: int, side: str) -> tuple[str, str]:
     """The same of an object's side, seen from the one at a place: "first left", "yes"."""
     where = "itself" if other == place else "left" if other < place else "right"
     return f"{ORDINALS[other]} {where}", "yes" if where == side else "no"
