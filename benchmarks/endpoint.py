@@ -49,6 +49,7 @@ _ABLE = Capabilities(
     many=False,
     stops=True,
     top_logprobs=0,
+    prompt_logprobs=False,
     choice_tokens=3,
     seed=True,
     limit="max_tokens",

@@ -195,7 +195,7 @@ def test_the_packages_own_judge_is_not_taken_before_it_is_looked_up() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "there is already a judge 'self'; choose another name",
-        "self logits likelihood reward rules verifier",
+        "self logits likelihood implicit prm critic reward rules verifier",
     ]
 
 
@@ -246,7 +246,7 @@ def test_a_faulty_package_spoils_its_own_methods_alone(path: Path) -> None:
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "self best-of-n",
-        "False ['logits', 'rules', 'verifier']",
+        "False ['logits', 'prm', 'critic', 'rules', 'verifier']",
         "single ['logits']",
         "there is no method 'magic'",
     ]

@@ -320,7 +320,7 @@ def test_a_judge_may_know_the_truth(tmp_path: Path) -> None:
     def in_turn(prompt: Prompt, rng: random.Random) -> str:
         return staged(next(turns[prompt.messages[0].text.split("\nA. ")[0]]))
 
-    benchmark = scenes("validation")
+    benchmark = scenes(split="validation")
     work = replace(plan(benchmark, Moody(in_turn), limit=4), specs=(parse_spec("best-of-3@verifier"),))
     evaluate(tmp_path, work)
     assert scores(tmp_path) == {RunKey(benchmark.name, "scripted", "best-of-3@verifier", 0): [1.0] * 4}

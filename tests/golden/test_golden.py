@@ -4,7 +4,8 @@ Six cases were recorded again on purpose, since votes and options are now read b
 letter of the option "3" are one vote): `weighted-best-of-n@logits 1 noisy`, `@rules 1 clean` and `1 noisy`,
 `adaptive-stage-beam other format`, `swires@rules 1 noisy` and `swires-script@rules 1 noisy`. So was the usage
 of `best-of-n reward`, `sentence-beam reward` and `stage-beam reward`: a tournament scores each text once.
-`data` and `eval mini` have the depth of questions about scenes (a digest, and a table by depth).
+`data` and `eval mini` have the depth of questions about scenes (a digest, and a table by depth), and both
+`eval` cases a table of how judges order right and wrong answers, and what an even choice comes to.
 """
 
 from __future__ import annotations

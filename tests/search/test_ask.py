@@ -39,7 +39,8 @@ def asked_of(model: ScriptedModel) -> list[Prompt]:
 
 
 def pictured(prompt: Prompt) -> bool:
-    return prompt.messages[0].images == (PICTURE,)
+    """Whether the one message of the user, or the first after instructions, has the picture."""
+    return next(message.images for message in prompt.messages if message.role == "user") == (PICTURE,)
 
 
 @pytest.mark.parametrize(("method", "judge"), [*SEARCHES, ("best-of-n", "reward")])

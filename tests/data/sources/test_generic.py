@@ -193,7 +193,7 @@ def test_scenes_are_drawn_when_they_are_read() -> None:
     item = make_item("train", 3, 2)
     assert [record.id for record in records] == [f"scenes/train-3-{n}" for n in range(4)]
     assert records[2].turns == (Turn(item.question.text, item.answer, item.question.options),)
-    assert records[2].extra == {"type": item.question.type}
+    assert records[2].extra == {"type": item.question.type, "depth": item.question.depth}
     picture = records[2].pictures[0]
     assert picture.name == "scenes/train-3-2.png" and picture.data is None
     assert Image.open(io.BytesIO(picture.read())).tobytes() == item.picture().tobytes()
