@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llava_cot.cli.options import ModelName, Quiet, options_from
+from llava_cot.cli.options import AtOnce, ModelName, Quiet, Ray, options_from
 from llava_cot.models.base import SAMPLING_OPTIONS, Sampling
 from llava_cot.models.hardware import HardwareOptions
 
@@ -60,17 +60,8 @@ def rollouts(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Use only the first K questions.")
     ] = None,
-    at_once: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Questions in flight; 64 for a local model, 256 for a server, if not given.",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local.")
-    ] = None,
+    at_once: AtOnce = None,
+    ray: Ray = None,
     imported: Annotated[
         bool,
         typer.Option(

@@ -11,11 +11,13 @@ import typer
 from llava_cot.cli.options import (
     Adapters,
     AsJson,
+    AtOnce,
     ChatTemplateKwargs,
     Format,
     Merge,
     ModelName,
     Quiet,
+    Ray,
     TrustRemoteCode,
     complete_benchmarks,
     complete_specs,
@@ -94,17 +96,8 @@ def evaluate(
     merge: Merge = True,
     trust_remote_code: TrustRemoteCode = False,
     chat_template_kwargs: ChatTemplateKwargs = None,
-    at_once: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Questions in flight; 64 for a local model, 256 for a server, if not given.",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local.")
-    ] = None,
+    at_once: AtOnce = None,
+    ray: Ray = None,
     sampling: Sampling,
     resources: ResourceOptions,
     format: Format = None,

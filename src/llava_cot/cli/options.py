@@ -80,6 +80,17 @@ Format = Annotated[
         help="Other stages, such as 'think,answer', 'thinking' for a model that thinks, or a YAML file.",
     ),
 ]
+AtOnce = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Questions in flight; 64 for a local model, 256 for a server, if not given.",
+    ),
+]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Answer on a Ray cluster: HOST:PORT, auto or local.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -138,6 +139,30 @@ def bounded_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         while not part.endswith(b"\n") and (part := file.readline(LINE_BYTES)):
             length += len(part)
         yield line, length
+
+
+Value = TypeVar("Value")
+
+
+def json_lines(file: Path, read: Callable[[Any], Value]) -> Iterator[Value]:
+    """What `read` makes of the values of a file of JSON, one a line; blank lines are left out.
+
+    Raises DataError, with the file and the line, for a line that is no JSON, has more than `LINE_BYTES`, or
+    of which `read` raises ValidationError or ValueError.
+    """
+    with file.open("rb") as lines:
+        for number, (data, length) in enumerate(bounded_lines(lines), 1):
+            if not data.strip():
+                continue
+            try:
+                if length > LINE_BYTES:
+                    raise ValueError(f"it has more than {LINE_BYTES / 1e6:.0f} MB")
+                value = read(json.loads(data, object_pairs_hook=unique_keys))
+            except ValidationError as error:
+                raise DataError(f"{file}, line {number}: {first_fault(error)}") from None
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{file}, line {number}: {error}") from None
+            yield value
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from llava_cot.core.files import LINE_BYTES, bounded_lines, path_inside, unique_keys
-from llava_cot.core.wording import first_fault
+from llava_cot.core.files import json_lines, path_inside
 from llava_cot.data.record import Picture
-from llava_cot.errors import DataError
 
 PAIR_FILE = "preferences.jsonl"
 
@@ -47,17 +44,10 @@ class AnswerPair(BaseModel):
 
 def read_pairs(file: Path) -> Iterator[AnswerPair]:
     """The pairs of a file. Raises DataError, with the line, for one that holds none."""
-    with file.open("rb") as lines:
-        for number, (data, length) in enumerate(bounded_lines(lines), 1):
-            if not data.strip():
-                continue
-            try:
-                if length > LINE_BYTES:
-                    raise ValueError(f"it has more than {LINE_BYTES / 1e6:.0f} MB")
-                pair = AnswerPair.model_validate(json.loads(data, object_pairs_hook=unique_keys))
-                pair.pictures(file.parent)
-            except ValidationError as error:
-                raise DataError(f"{file}, line {number}: {first_fault(error)}") from None
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{file}, line {number}: {error}") from None
-            yield pair
+
+    def read(value: Any) -> AnswerPair:
+        pair = AnswerPair.model_validate(value)
+        pair.pictures(file.parent)
+        return pair
+
+    return json_lines(file, read)

@@ -9,14 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass as validated
 
-from llava_cot.core.files import LINE_BYTES, bounded_lines, path_inside, unique_keys, whole
+from llava_cot.core.files import json_lines, path_inside, whole
 from llava_cot.core.question import Question, question_text
 from llava_cot.core.stages import LLAVA_COT, StageFormat
 from llava_cot.core.tags import choose, find_spans, find_tags
-from llava_cot.core.wording import first_fault
 from llava_cot.data.record import Picture
 from llava_cot.errors import DataError
 
@@ -144,20 +143,13 @@ def read_rollouts(path: Path) -> Iterator[QuestionRollouts]:
     picture outside of the file's folder, or that has an earlier one's id.
     """
     file, known = rollout_file(path), set[str]()
-    with file.open("rb") as lines:
-        for number, (data, length) in enumerate(bounded_lines(lines), 1):
-            if not data.strip():
-                continue
-            try:
-                if length > LINE_BYTES:
-                    raise ValueError(f"it has more than {LINE_BYTES / 1e6:.0f} MB")
-                question = _LINE.validate_python(json.loads(data, object_pairs_hook=unique_keys))
-                question.pictures(file.parent)
-                if question.id in known:
-                    raise ValueError(f"an earlier line has its id, {question.id!r}; give each its own")
-            except ValidationError as error:
-                raise DataError(f"{file}, line {number}: {first_fault(error)}") from None
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{file}, line {number}: {error}") from None
-            known.add(question.id)
-            yield question
+
+    def read(value: Any) -> QuestionRollouts:
+        question = _LINE.validate_python(value)
+        question.pictures(file.parent)
+        if question.id in known:
+            raise ValueError(f"an earlier line has its id, {question.id!r}; give each its own")
+        known.add(question.id)
+        return question
+
+    return json_lines(file, read)
