@@ -27,9 +27,9 @@ def train(
     from llava_cot.train.recipe import TrainRecipe
 
     fields = read_yaml(recipe)
-    if isinstance(fields, dict) and "mini" in fields:
+    if isinstance(fields, dict) and "pictures" in fields:
         raise ValueError(
-            f"the recipe {recipe} makes the built-in model; run it from a clone of the repository: "
+            f"the recipe {recipe} makes mini-base; run it from a clone of the repository: "
             f"python -m research.mini {recipe}"
         )
     settings = make_recipe(fields, TrainRecipe, recipe)

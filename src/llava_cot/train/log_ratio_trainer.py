@@ -110,10 +110,8 @@ class LogRatioTrainer(StagedTrainer):
     def _logprobs(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """The log-probability of each answer of a batch."""
         inputs = {name: value for name, value in inputs.items() if name != "numbers"}
-        labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
-        if self._takes_keep:
-            inputs["logits_to_keep"] = keep
-        return sequence_logprobs(model(**inputs, use_cache=False).logits, labels, keep)
+        outputs, labels, keep = self._outputs(model, inputs)
+        return sequence_logprobs(outputs.logits, labels, keep)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the step's answers add up to, and move the bias."""

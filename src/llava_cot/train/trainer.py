@@ -148,15 +148,19 @@ class StagedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        inputs = dict(inputs)
-        labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
-        if self._takes_keep:
-            inputs["logits_to_keep"] = keep
-        outputs = model(**inputs, use_cache=False)
+        outputs, labels, keep = self._outputs(model, inputs)
         loss = answer_loss(outputs.logits, labels, keep, num_items_in_batch)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
         return (loss, outputs) if return_outputs else loss
+
+    def _outputs(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Tensor, int]:
+        """What a model makes of a batch, its labels, and how many positions at its end they need."""
+        inputs = dict(inputs)
+        labels, keep = inputs.pop("labels"), inputs.pop("logits_to_keep")
+        if self._takes_keep:
+            inputs["logits_to_keep"] = keep
+        return model(**inputs, use_cache=False), labels, keep
 
 
 def step_factor(gamma: float, warmup: int, epoch_of: Callable[[int], int]) -> Callable[[int], float]:
