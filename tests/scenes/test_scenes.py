@@ -19,16 +19,15 @@ from PIL import Image
 from llava_cot.core.stages import parse, validate
 from llava_cot.core.stages import render as render_stages
 from llava_cot.data.reading import read_records
+from llava_cot.scenes.chains import Step
 from llava_cot.scenes.filters import Filter
 from llava_cot.scenes.items import make_item, make_items, write_scenes
 from llava_cot.scenes.questions import (
     PERCEPTION,
     REASONING,
     TYPES,
-    ArithmeticStep,
     SceneQuestion,
     ask_about,
-    run,
     solve,
 )
 from llava_cot.scenes.teacher import teach
@@ -60,28 +59,40 @@ SCENE = Scene(
 )
 
 
+def number_after(*chain: Step) -> str | None:
+    return solve(SCENE, SceneQuestion("chain", "", "", chain=chain))
+
+
 def test_the_example_of_clevr_math() -> None:
-    steps = (
-        ArithmeticStep("subtract", Filter(size="small", material="metal", shape="sphere")),
-        ArithmeticStep("subtract", Filter(color="purple")),
+    chain = (
+        Step("remove", Filter(size="small", material="metal", shape="sphere")),
+        Step("remove", Filter(color="purple")),
     )
-    assert run(SCENE, steps) == 1  # the purple metal sphere is gone already when purple is taken away
-    question = SceneQuestion("subtract", "", "1", steps=steps)
+    assert number_after(*chain) == "1"  # the purple metal sphere is gone already when purple is taken away
+    question = SceneQuestion("subtract", "", "1", chain=chain)
     assert teach(SCENE, question, random.Random(0))["reasoning"] == (
-        "We start with 4 objects. 2 of them are small metal spheres, which leaves 2. "
-        "1 of them is a purple object, which leaves 1."
+        "We start with 4 objects. Removing small metal spheres: first small metal sphere yes goes, "
+        "second large rubber cube no stays, third small metal sphere yes goes, "
+        "fourth large metal cylinder no stays: 2. "
+        "Removing purple objects: second purple yes goes, fourth gray no stays: 1."
     )
 
 
-def test_what_is_added_matches_nothing_later_and_keep_counts_what_is_left() -> None:
-    assert run(SCENE, (ArithmeticStep("add", Filter(color="red"), 3),)) == 7
-    assert (
-        run(
-            SCENE,
-            (ArithmeticStep("subtract", Filter(size="small")), ArithmeticStep("keep", Filter(shape="cube"))),
-        )
-        == 1
+def test_a_comparison_counts_both() -> None:
+    question = SceneQuestion(
+        "compare", "", "yes", filters=(Filter(color="purple"), Filter(shape="cube")), attribute="more"
     )
+    assert solve(SCENE, question) == "yes"
+    assert teach(SCENE, question, random.Random(0))["reasoning"] == (
+        "Purple objects: first red no, second purple yes, third purple yes, fourth gray no: 2. "
+        "Cubes: first sphere no, second cube yes, third sphere no, fourth cylinder no: 1. "
+        "2 is more than 1, so the answer is yes."
+    )
+
+
+def test_what_is_added_matches_nothing_and_keep_counts_what_is_left() -> None:
+    assert number_after(Step("add", Filter(color="red"), 3)) == "7"
+    assert number_after(Step("remove", Filter(size="small")), Step("keep", Filter(shape="cube"))) == "1"
 
 
 @pytest.mark.parametrize("type", TYPES)

@@ -36,15 +36,6 @@ def american_spelling(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class ArithmeticStep:
-    """One step of arithmetic: remove all objects that match, add a number, or keep only those that match."""
-
-    kind: str  # "subtract", "add" or "keep"
-    what: Filter
-    number: int = 0
-
-
-@dataclass(frozen=True)
 class SceneQuestion:
     """A question with its program and true answer."""
 
@@ -52,8 +43,7 @@ class SceneQuestion:
     text: str
     answer: str  # in words or digits
     options: tuple[str, ...] = ()  # of a multiple-choice question; one of them is the answer
-    steps: tuple[ArithmeticStep, ...] = ()  # the program of a question of arithmetic
-    chain: tuple[Step, ...] = ()  # the program of a hard scene's question of reasoning
+    chain: tuple[Step, ...] = ()  # the program of a question that asks for a number after some steps
     filters: tuple[Filter, ...] = ()  # the descriptions in any other question, in the order of its text
     attribute: str | None = None  # what the question is about, or the relation of a comparison
     end: str | None = None  # "left" or "right": the object at that end, or the order of two objects
@@ -61,7 +51,7 @@ class SceneQuestion:
     @property
     def depth(self) -> int:
         """The number of steps of its program; 0 for a question of perception."""
-        return len(self.chain or self.steps) or int(self.type == "compare")
+        return len(self.chain) or int(self.type == "compare")
 
     @property
     def conclusion(self) -> str:
@@ -154,54 +144,39 @@ def _position(scene: Scene, rng: random.Random) -> SceneQuestion | None:
     return _solved(scene, "position", text, filters=(first, second), end=end)
 
 
-def run(scene: Scene, steps: tuple[ArithmeticStep, ...]) -> int:
-    """How many objects there are after the steps; added objects match no later step."""
-    here, added = list(scene.objects), 0
-    for step in steps:
-        if step.kind == "add":
-            added += step.number
-        elif step.kind == "subtract":
-            here = [item for item in here if not step.what.matches(item)]
-        else:
-            here = [item for item in here if step.what.matches(item)]
-    return len(here) + added
-
-
 def _subtract(scene: Scene, rng: random.Random) -> SceneQuestion:
-    steps = tuple(ArithmeticStep("subtract", draw_filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
+    steps = tuple(Step("remove", draw_filter(rng, scene)) for _ in range(rng.choice((1, 2, 2))))
     if rng.random() < 0.2:
-        steps = (*steps, ArithmeticStep("keep", draw_filter(rng, scene, 1)))
+        steps = (*steps, Step("keep", draw_filter(rng, scene, 1)))
     return _arithmetic("subtract", scene, rng, steps)
 
 
 def _add(scene: Scene, rng: random.Random) -> SceneQuestion:
-    step = ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4))
+    step = Step("add", draw_filter(rng, scene), rng.randint(1, 4))
     return _arithmetic("add", scene, rng, (step,))
 
 
 def _chain(scene: Scene, rng: random.Random) -> SceneQuestion:
-    subtract = [ArithmeticStep("subtract", draw_filter(rng, scene))]
-    add = ArithmeticStep("add", draw_filter(rng, scene), rng.randint(1, 4))
+    subtract = [Step("remove", draw_filter(rng, scene))]
+    add = Step("add", draw_filter(rng, scene), rng.randint(1, 4))
     if rng.random() < 0.3:
-        subtract.append(ArithmeticStep("subtract", draw_filter(rng, scene)))
+        subtract.append(Step("remove", draw_filter(rng, scene)))
     # Adding comes last: whether a later step removes added objects would be ambiguous.
     return _arithmetic("chain", scene, rng, (*subtract, add))
 
 
-def _arithmetic(
-    kind: str, scene: Scene, rng: random.Random, steps: tuple[ArithmeticStep, ...]
-) -> SceneQuestion:
+def _arithmetic(kind: str, scene: Scene, rng: random.Random, steps: tuple[Step, ...]) -> SceneQuestion:
     verb = rng.choice(("Subtract", "Remove", "Take away"))
     parts = []
     for step in steps:
-        if step.kind == "subtract":
+        if step.kind == "remove":
             parts.append(f"{verb} all {step.what.many}.")
         elif step.kind == "add":
             parts.append(f"Add {step.number} {step.what.one if step.number == 1 else step.what.many}.")
     counted = next((step.what.many for step in steps if step.kind == "keep"), "objects")
     last = "are there" if kind == "add" else "are left"
     parts.append(rng.choice((f"How many {counted} {last}?", f"How many {counted} {last} now?")))
-    return _solved(scene, kind, " ".join(parts), steps=steps)
+    return _solved(scene, kind, " ".join(parts), chain=steps)
 
 
 def _compare(scene: Scene, rng: random.Random) -> SceneQuestion | None:
@@ -247,8 +222,6 @@ _DRAW: dict[str, Callable[[Scene, random.Random], SceneQuestion | None]] = {
 
 def solve(scene: Scene, question: SceneQuestion) -> str | None:
     """The answer to the question in any scene; None where it makes no sense."""
-    if question.steps:
-        return str(run(scene, question.steps))
     if question.chain:
         after = states(scene.objects, question.chain)
         return None if after is None else str(after[-1].number)

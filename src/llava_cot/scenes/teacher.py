@@ -1,8 +1,8 @@
 """The programmatic teacher: writes the four true stages of an answer to a question about a scene.
 
-Each step of a reasoning also has its work: which objects, by their place in the caption, it comes from. About
-standard scenes the reasoning itself gives results alone, so that checking it with its work is easier than
-writing it. A chain of a hard scene is longer, and its reasoning is its work.
+Each step of a reasoning also has its work: which objects, by their place in the caption, it comes from. The
+steps of arithmetic and of comparisons are longer, and write their work themselves; those of perception give
+results alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from llava_cot.scenes.chains import State, Step, states
 from llava_cot.scenes.filters import Filter
-from llava_cot.scenes.questions import ArithmeticStep, SceneQuestion
+from llava_cot.scenes.questions import SceneQuestion
 from llava_cot.scenes.world import Scene, SceneObject
 
 ORDINALS = (
@@ -87,8 +87,6 @@ def steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     if question.chain:
         done = chain_sentences(scene.objects, question.chain)
         sentences = [(sentence, f"{sentence[0].lower()}{sentence[1:-1]}") for sentence in done]
-    elif question.steps:
-        sentences = _arithmetic(scene.objects, question.steps)
     else:
         sentences = _steps(scene, question)
     if question.options:
@@ -119,36 +117,13 @@ def _steps(scene: Scene, question: SceneQuestion) -> list[tuple[str, str]]:
     if question.type == "compare":
         a, b = len(places), len(found[1])
         relation = "equal to" if a == b else "more than" if a > b else "fewer than"
-        other = question.filters[1]
+        counted = [f"{one.many}: {_counted(objects, one)}" for one in question.filters]
         return [
-            (f"{_number(a, what)}.", _matches(places, what)),
-            (f"{_number(b, other)}.", _matches(found[1], other)),
+            *((f"{one[0].upper()}{one[1:]}.", one) for one in counted),
             (f"{a} is {relation} {b}, so the answer is {answer}.", f"{a} is {relation} {b}"),
         ]
     result = f"The {question.attribute} of the {what.one} is {answer}."
     return [(result, f"the {what.one} is the {ORDINALS[places[0]]}, a {describe(objects[places[0]])}")]
-
-
-def _arithmetic(objects: Sequence[SceneObject], program: Sequence[ArithmeticStep]) -> list[tuple[str, str]]:
-    left, gone = len(objects), set[int]()
-    sentences = [(f"We start with {left} objects.", f"there are {left} objects")]
-    for step in program:
-        if step.kind == "add":
-            left += step.number
-            sentences.append((f"Adding {step.number} makes {left}.", f"adding {step.number} makes {left}"))
-            continue
-        found = [place for place in step.what.places(objects) if place not in gone]
-        if step.kind == "subtract":
-            gone.update(found)
-            left -= len(found)
-            result = f"which leaves {left}"
-        else:
-            left = len(found)
-            result = "and nothing else counts"
-        sentences.append(
-            (f"{_number(len(found), step.what)}, {result}.", f"{_matches(found, step.what)}, {result}")
-        )
-    return sentences
 
 
 def _number(count: int, what: Filter) -> str:
@@ -195,17 +170,16 @@ def _number_sentence(objects: Sequence[SceneObject], step: Step, before: State, 
             return f"{old} is odd, so it stays {new}."
         case "halve":
             return f"{old} is even, so half of it is {new}."
-    counted = ", ".join(f"{look} {verdict}" for look, verdict in looks(objects, step.other))
-    come = len(step.other.places(objects))
+    counted, come = _counted(objects, step.other), len(step.other.places(objects))
     if step.kind == "more":
-        return f"Adding {step.other.many}: {counted}: {come}; {old} + {come} = {new}."
+        return f"Adding {step.other.many}: {counted}; {old} + {come} = {new}."
     looked = looks(objects, step.what)
     swapped = _listed(
         [f"{' '.join(looked[place])} {_fate(place, after)}" for place in before.left],
     )
     gone = len(before.left) - len(after.left)
     return (
-        f"Swapping {step.what.many}: {swapped}: {gone}; for {step.other.many}: {counted}: {come}; "
+        f"Swapping {step.what.many}: {swapped}: {gone}; for {step.other.many}: {counted}; "
         f"{old} - {gone} + {come} = {new}."
     )
 
@@ -236,6 +210,12 @@ def looks(objects: Sequence[SceneObject], what: Filter) -> list[tuple[str, str]]
         (f"{ORDINALS[place]} {what.of(item)}", "yes" if what.matches(item) else "no")
         for place, item in enumerate(objects)
     ]
+
+
+def _counted(objects: Sequence[SceneObject], what: Filter) -> str:
+    """The objects one after the other, and how many match: "first red yes, second blue no: 1"."""
+    seen = ", ".join(f"{look} {verdict}" for look, verdict in looks(objects, what))
+    return f"{seen}: {len(what.places(objects))}"
 
 
 def side_look(other: int, place: int, side: str) -> tuple[str, str]:
