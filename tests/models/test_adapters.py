@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +19,19 @@ from reward_checkpoints import text_reward
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForSequenceClassification
 
+from llava_cot.core.question import Question
+from llava_cot.core.trace import Candidate
 from llava_cot.errors import ModelError
 from llava_cot.models.base import Message, Prompt
 from llava_cot.models.local.adapters import apply_adapters, read_adapter
 from llava_cot.models.local.checkpoint import load_checkpoint
 from llava_cot.models.registry import find_checkpoint, open_model, open_reward
+from llava_cot.search.ask import make_judge
+from llava_cot.search.request import make_request
+from llava_cot.search.resources import Resources, ResourceSpec
 
 PROMPT = Prompt((Message("user", "How many objects are there?", (noise(1),)),))
+CPU: dict[str, Any] = {"device": "cpu"}
 OPTIONS = ["Yes", "No", "three cubes"]
 
 
@@ -70,6 +79,53 @@ async def test_merged_is_beside(base: Path, adapters: list[Path], chosen: tuple[
     beside = await scores(base, *names, merge=False)
     assert merged == pytest.approx(beside, abs=2e-4)
     assert merged != pytest.approx(plain, abs=1e-2)
+
+
+def in_memory(model: Any) -> set[int]:
+    """Where the weights of an open model are."""
+    return {parameter.data_ptr() for parameter in model._engine._network._model.parameters()}
+
+
+async def rewards(resources: Resources) -> list[float]:
+    """What the judge implicit makes of two answers, scored together."""
+    request = make_request("best-of-n", judge="implicit", resources=resources)
+    judge = make_judge("implicit", resources.reference, request, resources)  # type: ignore[arg-type]
+    question = Question("How many objects are there?", (noise(1),))
+    answers = [
+        Candidate.model_validate({"id": n, "parent": None, "round": 0, "stage": "conclusion", "text": text})
+        for n, text in enumerate(["<CONCLUSION>three</CONCLUSION>", "<CONCLUSION>No, two.</CONCLUSION>"])
+    ]
+    scoring = (judge.score(question, "conclusion", "", answer, seed=0) for answer in answers)
+    return [score.value for score in await asyncio.gather(*scoring)]
+
+
+@pytest.mark.parametrize("chosen", [0, 2])
+async def test_a_judge_that_is_an_adapter_on_the_reference_takes_its_weights(
+    base: Path, adapters: list[Path], chosen: int
+) -> None:
+    """The rewards are those of two models that are opened apart."""
+    named = ResourceSpec(judge_model=str(adapters[chosen]), reference=str(base), model_options=CPU)
+    with named.open() as together:
+        found, plain = await rewards(together), await together.reference.choose(PROMPT, OPTIONS)  # type: ignore[union-attr]
+        assert in_memory(together.reference) <= in_memory(together.judge_model)
+    with closing(open_model(adapters[chosen], **CPU)) as trained, closing(open_model(base, **CPU)) as model:
+        assert not in_memory(trained) & in_memory(model)
+        apart = await rewards(Resources(judge_model=trained, reference=model))
+        assert plain == await model.choose(PROMPT, OPTIONS)
+    assert found == pytest.approx(apart, abs=2e-3) and abs(found[0] - found[1]) > 0.1
+
+
+async def test_an_adapter_takes_the_weights_of_the_model_that_answers(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    named = ResourceSpec(judge_model=str(adapters[0]), model_options=CPU)
+    with named.open_with(str(base), None) as (model, resources):
+        assert in_memory(model) <= in_memory(resources.judge_model)
+        for others in ({"dtype": "bfloat16"}, {"adapters": adapters[1:2]}):
+            with closing(open_model(base, **CPU | others)) as other:
+                alone = ResourceSpec(judge_model=str(adapters[0]), model_options=CPU, opened={"x": other})
+                with alone.open() as ready:
+                    assert not in_memory(other) & in_memory(ready.judge_model)
 
 
 async def test_an_adapters_folder_is_its_model_with_it(base: Path, adapters: list[Path]) -> None:

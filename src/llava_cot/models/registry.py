@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +181,7 @@ def open_model(
     share: bool = True,
     in_flight: int | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    opened: Collection[Model] = (),
 ) -> OpenedModel:
     """Open a model.
 
@@ -215,6 +216,8 @@ def open_model(
         in_flight: Most requests at once to a server, unless endpoints.yaml sets that.
         chat_template_kwargs: Further arguments of the chat template, such as {"enable_thinking": False}. For
             a server, they go before those of endpoints.yaml.
+        opened: Models that are open. An adapter on one of them is put beside its weights, which are in memory
+            once then (unless they are quantized, or divided among devices).
 
     Raises:
         ModelError: The model cannot be opened.
@@ -268,19 +271,22 @@ def open_model(
     with heavy_imports():
         from llava_cot.models.local.model import LocalModel
 
+    hardware["trust_remote_code"] = trust_remote_code
+    local = [one for one in opened if isinstance(one, LocalModel)] if found.adapters else []
+    lender = next((one for one in local if one.lends(found.folder, **hardware, **options)), None)
     with _by_name(found):
-        opened = LocalModel(
+        model = LocalModel(
             found.folder,
             name=found.name,
             adapters=found.adapters,
             merge=merge,
-            trust_remote_code=trust_remote_code,
+            lender=lender,
             **hardware,
             **options,
         )
     own = found.folder.resolve() == MINI.resolve() and not found.adapters
-    opened.domain = "scenes" if own else None
-    return opened
+    model.domain = "scenes" if own else None
+    return model
 
 
 def open_endpoint(

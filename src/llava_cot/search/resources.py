@@ -162,13 +162,15 @@ class ResourceSpec:
         before = set(self.opened)
         with ExitStack() as stack:
             try:
+                # Before the judge model, which may be an adapter on it.
+                reference = None if self.reference is None else self._open_model(self.reference, stack)
                 yield Resources(
                     None if self.reasoner is None else self._open_model(self.reasoner, stack),
                     None if self.judge_model is None else self._open_judge_model(self.judge_model, stack),
                     self.examples,
                     self.calibration,
                     self.judge_prompts,
-                    None if self.reference is None else self._open_model(self.reference, stack),
+                    reference,
                     self.likelihood_weight,
                     self.step_scores,
                 )
@@ -208,7 +210,8 @@ class ResourceSpec:
         from llava_cot.models.registry import open_model
 
         if spec not in self.opened:
-            self.opened[spec] = stack.enter_context(closing(open_model(spec, **self.model_options)))
+            options: dict[str, Any] = {"opened": self.opened.values(), **self.model_options}
+            self.opened[spec] = stack.enter_context(closing(open_model(spec, **options)))
         return self.opened[spec]
 
     def _open_judge_model(self, spec: str, stack: ExitStack) -> Model | RewardModel:

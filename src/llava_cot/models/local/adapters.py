@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,20 @@ def apply_adapters(model: Any, folders: Sequence[Path], *, merge: bool) -> Any:
     except ValueError as error:
         raise ModelError(f"the adapters cannot be used together: {_reason(error)}") from None
     return peft_model.base_model.model.eval().requires_grad_(False)
+
+
+def with_same_weights(model: Any) -> Any | None:
+    """A second model with the same weights in memory, for adapters of its own.
+
+    None where the second would still use parts of the first: in a model that is divided among devices, is
+    quantized, or has hooks.
+    """
+    from llava_cot.models.local.devices import is_divided
+
+    hooks = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    if hooks or getattr(model, "hf_quantizer", None) or is_divided(model):
+        return None
+    return deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
 def _reason(error: Exception) -> str:

@@ -34,7 +34,7 @@ from llava_cot.core.files import check_regular
 from llava_cot.core.wording import shortened
 from llava_cot.errors import DataError, ModelError, missing_package
 from llava_cot.models.hardware import Attention, DeviceMap, Quantize
-from llava_cot.models.local.adapters import apply_adapters
+from llava_cot.models.local.adapters import apply_adapters, with_same_weights
 from llava_cot.models.local.chat_template import check_template
 from llava_cot.models.local.config_fields import (
     check_described,
@@ -69,28 +69,31 @@ def load_checkpoint(
     *,
     merge: bool = True,
     trust_code: bool = False,
+    loaded: Any = None,
     **hardware: str | None,
 ) -> Checkpoint:
     """Load a checkpoint from local files, with adapters in folders. Raises ModelError.
 
     With `trust_code`, the code of a checkpoint whose architecture transformers does not know is run.
+    `loaded` is the checkpoint's model where its weights are in memory: adapters are put beside them.
     `hardware` are the other options of `place`.
     """
     where = place(device, dtype, **hardware)
+    same = None if loaded is None else with_same_weights(loaded)
     own = None
     if trust_code:
         _check_files(folder)
         own = trusted_class(folder)
     if own is None:
         config, processor = load_processor(folder)
-        model = load_weights(_auto_class(config), folder, config, where)
+        model = same or load_weights(_auto_class(config), folder, config, where)
     else:
         with failing_with(f"the code of {folder} failed"), quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
             processor = _processor(folder, config, trust_code=True)
-        model = load_weights(own, folder, config, where, trust_code=True)
+        model = same or load_weights(own, folder, config, where, trust_code=True)
     if adapters:
-        model = apply_adapters(model, adapters, merge=merge)
+        model = apply_adapters(model, adapters, merge=merge and same is None)
     with failing_with(f"the configuration in {folder} cannot be used"):
         return Checkpoint(model, processor, _context(config))
 

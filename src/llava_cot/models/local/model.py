@@ -54,7 +54,8 @@ MakeSequence = Callable[[EngineCall, int, OnText | None], EngineSequence]
 class LocalModel:
     """A checkpoint in a folder, as a `llava_cot.models.base.Model`.
 
-    The options are those of `open_model`. Raises ModelError if the checkpoint cannot be opened.
+    The options are those of `open_model`, except for `lender`: a model that is open and `lends` its weights,
+    beside which the adapters are put. Raises ModelError if the checkpoint cannot be opened.
 
     Attributes:
         weights: The folder of the checkpoint.
@@ -83,18 +84,23 @@ class LocalModel:
         double_bos: bool = False,
         share: bool = True,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        lender: LocalModel | None = None,
     ) -> None:
         memory = cache_bytes(cache_mb, max_batch)
         self.name = name or folder.resolve().name
         self.weights = folder.resolve()
         self.adapted = self.weights if adapters else None
+        self._opened_with = {
+            "device": device, "dtype": dtype, "device_map": device_map, "quantize": quantize, "attn": attn,
+            "trust_remote_code": trust_remote_code,
+        }  # fmt: skip
         self._trained_on_stages = trained_on_stages(self.name, (folder, *adapters))
         self._loop = BackgroundLoop("llava-cot engine", patience=None)
 
         async def load() -> tuple[Checkpoint, Network]:
             checkpoint = load_checkpoint(
                 folder, device, dtype, adapters, merge=merge, trust_code=trust_remote_code,
-                device_map=device_map, quantize=quantize, attn=attn,
+                loaded=lender and lender._model, device_map=device_map, quantize=quantize, attn=attn,
             )  # fmt: skip
             return checkpoint, Network(checkpoint.model)
 
@@ -102,6 +108,7 @@ class LocalModel:
         # and with more of them than processors each waits longer for the others.
         checkpoint, network = self._loop.open(load())
         model, processor = checkpoint.model, checkpoint.processor
+        self._model = model
         self.context = checkpoint.context
         with failing_with(f"the files in {folder} cannot be used together"):
             self._encoder = Encoder(processor, model.config, double_bos, chat_template_kwargs)
@@ -130,6 +137,11 @@ class LocalModel:
         lengths = [tokens for tokens in (1024, 4096) if tokens < self.context] + [self.context]
         rows = ", ".join(f"{self._engine.rows(tokens):,} of {tokens:,} tokens" for tokens in lengths)
         return f"caches of {self._engine.memory >> 20:,} MiB on {self._engine.device}, for rows: {rows}"
+
+    def lends(self, weights: Path, **options: Any) -> bool:
+        """Whether a checkpoint opened with these options would have the same weights in memory."""
+        same = all(options.get(name) == value for name, value in self._opened_with.items())
+        return self.adapted is None and self.weights == weights.resolve() and same
 
     def writes_stages(self, fmt: StageFormat) -> bool | None:
         return self._trained_on_stages
