@@ -61,6 +61,14 @@ def test_a_plot_of_bars_is_whole_and_in_proportion() -> None:
     assert widths[1] / widths[0] == pytest.approx(4, rel=0.01) and max(widths) < WIDTH
 
 
+@pytest.mark.parametrize("linear", [True, False])
+def test_an_axis_is_linear_or_logarithmic(linear: bool) -> None:
+    points = tuple(PlotPoint(x, MeanEstimate(50, 40, 60)) for x in (50.0, 100.0))
+    root = ET.fromstring(draw_file(line_plot([PlotLine("a", points)], linear=linear)))
+    shown = [text.strip() for text in texts(root, "text")]
+    assert {"50", "100"} <= set(shown) and ({"60", "70", "80", "90"} <= set(shown)) == linear
+
+
 def test_a_page_may_hold_several() -> None:
     points = (PlotPoint(1, MeanEstimate(50, 40, 60)),)
     drawn = [str(draw(line_plot([PlotLine("a", points)], counts=counts))) for counts in (True, False)]

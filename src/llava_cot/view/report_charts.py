@@ -115,12 +115,13 @@ def _draw_lines(figure: Any, plot: LinePlot) -> dict[str, str]:
                 writable(point.label), (point.x, point.y.value), (6, 5), textcoords="offset points",
                 fontsize=9, color=_FAINT[0],
             )  # fmt: skip
-    spread = 1.12 if plot.counts else 1.25
-    axes.set_xscale("log")
-    axes.set_xlim(min(point.x for point in points) / spread, max(point.x for point in points) * spread)
-    counts = FixedLocator(sorted({point.x for point in points}))
-    axes.xaxis.set_major_locator(counts if plot.counts else LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    if not plot.linear:
+        spread = 1.12 if plot.counts else 1.25
+        axes.set_xscale("log")
+        axes.set_xlim(min(point.x for point in points) / spread, max(point.x for point in points) * spread)
+        counts = FixedLocator(sorted({point.x for point in points}))
+        axes.xaxis.set_major_locator(counts if plot.counts else LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     ticks = _percent_ticks([limit for point in points for limit in (point.y.low, point.y.high)])
     axes.set_yticks(ticks)

@@ -61,11 +61,15 @@ class PlotLine:
 
 @dataclass(frozen=True, kw_only=True)
 class LinePlot(ReportPlot):
-    """Scores with intervals over `x_name`, on a logarithmic axis; with `counts`, ticks are at the points."""
+    """Scores with intervals over `x_name`, on a logarithmic axis, or a linear one.
+
+    With `counts`, ticks are at the points.
+    """
 
     lines: tuple[PlotLine, ...]
     x_name: str
     counts: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
