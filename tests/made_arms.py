@@ -1,6 +1,7 @@
 """Arms of results that are given outright, and what sections say of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llava_cot.core.trace import Usage
 from llava_cot.evaluation.report.arms import Arm
@@ -9,7 +10,8 @@ from llava_cot.evaluation.results import QuestionResult
 from llava_cot.evaluation.types import AnswerScore, Metric, RunKey, Unit
 from research.paper.claims import Arms
 
-SKILLS = ("exist", "chain")  # one of perception, one of reasoning
+SKILLS = ("exist", "numbers")  # one of perception, one of reasoning
+DEPTHS = ("0", "3")  # of these
 
 
 def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> Arm:
@@ -22,8 +24,9 @@ def arm(model: str, method: str, right: Sequence[float], tokens: int = 100) -> A
         for i, (value, skill) in enumerate(zip(right, skills, strict=True))
     )
     units = tuple(Unit(result.item, result.score.value, result.skill, result.item) for result in results)
-    metric = Metric("accuracy", units)
-    return Arm((RunKey("scenes", model, method, 0),), (results,), (metric,), ("accuracy",))
+    by_depth = tuple(replace(unit, skill=DEPTHS[SKILLS.index(unit.skill)]) for unit in units)
+    metrics = Metric("accuracy", units), Metric("accuracy by depth", by_depth)
+    return Arm((RunKey("scenes-hard", model, method, 0),), (results,), metrics, ("accuracy",))
 
 
 def arms(*found: Arm) -> Arms:
@@ -35,5 +38,6 @@ def said(section: ReportSection) -> list[str]:
 
 
 def table(section: ReportSection) -> list[list[str]]:
-    [only] = [part for part in section.parts if isinstance(part, ReportTable)]
-    return [[cell.text for cell in row] for row in only.rows]
+    """The first one."""
+    first, *_ = [part for part in section.parts if isinstance(part, ReportTable)]
+    return [[cell.text for cell in row] for row in first.rows]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llava_cot.cli.options import new_app
+from research.paper import sizes
 
 if TYPE_CHECKING:
     from llava_cot.evaluation.report.arms import Arm
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 app = new_app()
 _TITLE = "LLaVA-CoT\u2019s claims in miniature"
+_MINI, _MINI_BASE, _MINI_REWARD = "mini", "mini-base", "mini-reward"
 
 
 @app.command()
@@ -24,28 +26,56 @@ def reproduce(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="The folder of the runs and the report; an unfinished one is resumed."
+            metavar="DIR",
+            help="The folder of models, runs and the report; an unfinished one is resumed.",
         ),
     ] = Path("reproduction"),
-    model: Annotated[str, typer.Option(metavar="M", help="A model of your own, as for `ask`.")] = "mini",
-    benchmark: Annotated[str, typer.Option(metavar="BENCH", help="As for `eval`.")] = "scenes",
-    limit: Annotated[int, typer.Option(metavar="K", min=1, help="The first K questions.")] = 1000,
-    seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 2,
+    model: Annotated[
+        str,
+        typer.Option(metavar="M", help="The model that searches: mini, or one of your own, as for `ask`."),
+    ] = _MINI,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="What was trained from it for the judge implicit; mini-reward for mini, none for others.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="The checkpoint that the ways of training start from; mini-base for mini. Without one, no "
+            "model is trained.",
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Train no models, and use fewer questions.")] = False,
+    benchmark: Annotated[str, typer.Option(metavar="BENCH", help="As for `eval`.")] = sizes.BENCHMARK,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help=f"The first K questions; {sizes.QUESTIONS}, or {sizes.QUICK_QUESTIONS} if quick.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Answer everything S times.")] = 1,
+    training_questions: Annotated[
+        int, typer.Option(metavar="K", min=1, help="Train on so many hard scenes.")
+    ] = sizes.TRAINING_QUESTIONS,
+    training_seeds: Annotated[
+        int, typer.Option(metavar="S", min=2, help="Train each way S times.")
+    ] = sizes.TRAINING_SEEDS,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also run the other ways of reasoning and selecting.")
     ] = False,
-    ablations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The folder of mini-direct and mini-untagged; the repository's research/mini/weights if not "
-            "given.",
-        ),
-    ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="The most new tokens of one sample; 200 for mini, 2048 for others."
+            min=1,
+            metavar="N",
+            help=f"The most new tokens of one sample; {sizes.MINI_TOKENS} for mini, {sizes.OTHER_TOKENS} for "
+            "others.",
         ),
     ] = None,
     processes: Annotated[
@@ -57,6 +87,7 @@ def reproduce(
     import os
     import sys
     from collections import Counter
+    from functools import partial
 
     from llava_cot.core.wording import one_line
     from llava_cot.evaluation.benchmarks import open_benchmark
@@ -66,40 +97,53 @@ def reproduce(
     from llava_cot.view.report_page import write_report
     from llava_cot.view.summaries import by_reason
     from research.paper import claim_sections
-    from research.paper.run_tasks import ReproductionSettings, run_tasks
-    from research.paper.tasks import default_ablations, reproduction_tasks
+    from research.paper.arm_training import make_data, steps_of, train_arm, trainings
+    from research.paper.run_tasks import ReproductionSettings, answer_questions, run_tasks
+    from research.paper.tasks import arm_tasks, search_tasks
 
     check_scipy()
-    mini = model == "mini"
+    mini = model == _MINI
     open_benchmark(benchmark)
-    if ablations is not None and not ablations.is_dir():
-        raise ValueError(f"there is no folder {ablations}; name that of mini-direct with --ablations")
-    ablations = ablations or default_ablations()
-    if mini and ablations is None:
-        print(
-            "the first claim is left out: its checkpoints, mini-direct and mini-untagged, are not in the "
-            "package; get research/mini/weights of the repository, and name that folder with --ablations",
-            file=sys.stderr,
-        )
-    settings = ReproductionSettings(out, benchmark, limit, max_tokens or (200 if mini else 2048))
-    tasks = reproduction_tasks(model, range(seeds), baselines, ablations)
+    if quick and base is not None:
+        raise ValueError("--quick trains no models; leave --base out")
+    if mini:
+        judge_model = judge_model or _MINI_REWARD
+        base = base if base or quick else _MINI_BASE
+    for name in filter(None, (base, judge_model)):
+        _check_model(name)
     if out.is_file():
         raise ValueError(f"{out} is a file; name a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    at_once = processes or (min(len(tasks), os.cpu_count() or 1) if mini else 1)
-    claims: list[ReportSection] = []
+    limit = limit or (sizes.QUICK_QUESTIONS if quick else sizes.QUESTIONS)
+    tokens = max_tokens or (sizes.MINI_TOKENS if mini else sizes.OTHER_TOKENS)
+    settings = ReproductionSettings(out, benchmark, limit, tokens)
+    to_train = [] if base is None else trainings(base, out / "training", range(training_seeds))
+    tasks = search_tasks(model, judge_model, range(seeds), baselines)
+    tasks += [] if base is None else arm_tasks(base, to_train)
+    at_once = processes or (os.cpu_count() or 1 if mini else 1)
+    found: list[ReportSection] = []
 
     def lead(arms: Sequence[Arm], judging: Mapping[Arm, ArmJudging]) -> Sequence[ReportSection]:
-        claims.extend(claim_sections(arms, model, judging))
-        return claims
+        found.extend(claim_sections(arms, model, judging))
+        return found
 
     with ProgressDisplay(resume_with="the same command") as progress:
-        outcomes = run_tasks(settings, tasks, at_once, lambda done, total: progress("answers", done, total))
-        with RunResults([out / task.name for task in tasks if (out / task.name).is_dir()]) as results:
+        if to_train:
+            make_data(out / "training", training_questions, progress)
+            steps = len(to_train) * steps_of(training_questions)
+            run_tasks(train_arm, to_train, at_once, lambda done: progress("training, steps", done, steps))
+        answers = sum(len(task.methods) for task in tasks) * limit
+        outcomes = run_tasks(
+            partial(answer_questions, settings),
+            tasks,
+            at_once,
+            lambda done: progress("answers", done, answers),
+        )
+        with RunResults([out / task.name for task in tasks]) as results:
             page = write_report(
                 results, out, baseline="single", lead=lead, title=_TITLE, on_progress=progress
             )
-    for claim in claims:
+    for claim in found:
         print(f"{claim.title}")
         for sentence in claim.parts:
             if isinstance(sentence, str):
@@ -116,3 +160,12 @@ def reproduce(
     print(f"wrote {page}", file=sys.stderr)
     if missing:
         raise typer.Exit(1)
+
+
+def _check_model(name: str) -> None:
+    """Raise ValueError for a model that is not here, before anything is trained."""
+    from llava_cot.models.registry import find_checkpoint, parse_model
+
+    kind = parse_model(name).kind
+    if kind in ("built-in", "folder") and not (find_checkpoint(name).folder / "config.json").is_file():
+        raise ValueError(f"there is no model {name}; name a checkpoint's folder, or a model of `ask`")

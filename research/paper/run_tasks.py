@@ -1,7 +1,7 @@
-"""Running the tasks of a reproduction, several at once, each in a process and a run folder of its own.
+"""Running the tasks of a reproduction, several at once, each in a process and a folder of its own.
 
 Each process has one thread, since two engines with one thread do more than one with two. A task can be
-interrupted and resumed, as any run of `llava-cot eval`.
+interrupted and resumed, as any run of `llava-cot train` and `llava-cot eval`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,26 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llava_cot.evaluation.benchmarks import open_benchmark
 from llava_cot.evaluation.plan import EvalPlan, plan_models
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.models.base import Sampling
 from llava_cot.scenes.items import make_items
-from llava_cot.search.request import StagingOptions, parse_spec
+from llava_cot.search.request import parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
+from research.paper.noisy_oracle import NAME as NOISY_ORACLE
+from research.paper.noisy_oracle import register_noisy_oracles
 from research.paper.tasks import ReproductionTask
 
 _POLL_SECONDS = 0.5
 _EXAMPLES = 2  # shown before a question
-OnAnswers = Callable[[int, int], None]  # answers done, of how many
+_Task = TypeVar("_Task")
+_Outcome = TypeVar("_Outcome")
+OnDone = Callable[[int], None]  # steps or answers so far, those of earlier runs included
+# Runs one task: the second argument gets what is done, the third is called at a first interrupt.
+Run = Callable[[_Task, OnDone, Callable[[], None]], _Outcome]
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,18 @@ class ReproductionSettings:
     max_tokens: int
 
 
-def run_task(
+def answer_questions(
     settings: ReproductionSettings,
     task: ReproductionTask,
-    on_done: Callable[[int], None],
+    on_done: OnDone,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> EvalOutcome:
-    """Run one task in this process. `on_done` gets the answers so far, those of earlier runs included.
-
-    Raises as `evaluate` does.
-    """
+    """Answer the questions of one task in this process. Raises as `evaluate` does."""
+    if any(NOISY_ORACLE in method for method in task.methods):
+        register_noisy_oracles()
     resources = ResourceSpec(
         reasoner=task.reasoner,
+        judge_model=task.judge_model,
         examples=_solved_scenes() if task.examples else (),
     )
     plan = EvalPlan(
@@ -60,7 +66,6 @@ def run_task(
         seeds=(task.seed,),
         limit=settings.limit,
         answer_source=task.answer_source,
-        staging=StagingOptions(stages="trained"),  # an ablation without stages answers as it was trained to
         sampling=Sampling(max_tokens=settings.max_tokens),
         resources=resources,
     )
@@ -77,43 +82,47 @@ def _solved_scenes() -> tuple[Example, ...]:
         Example(
             item.ask(), f"{item.stages['caption']} {item.stages['reasoning']} The answer is {item.answer}."
         )
-        for item in make_items("train", 0, _EXAMPLES)
+        for item in make_items("train", 0, _EXAMPLES, "hard")
     )
 
 
 def run_tasks(
-    settings: ReproductionSettings, tasks: Sequence[ReproductionTask], processes: int, on_answers: OnAnswers
-) -> list[EvalOutcome]:
+    run: Run[_Task, _Outcome], tasks: Sequence[_Task], processes: int, on_done: OnDone
+) -> list[_Outcome]:
     """Run all tasks, in this process if `processes` is 1, else in so many at once.
 
-    Raises what a task raises, once the running ones have stopped.
+    Args:
+        run: Runs one task; with several processes, a function that can be pickled.
+        on_done: Called with the steps or answers of all tasks so far.
+
+    Raises:
+        Whatever a task raises, once the running ones have stopped.
     """
-    expected = sum(len(task.methods) for task in tasks) * settings.limit
     if processes > 1:
-        return _side_by_side(settings, tasks, processes, lambda counts: on_answers(sum(counts), expected))
+        return _side_by_side(run, tasks, processes, lambda counts: on_done(sum(counts)))
     counts = [0] * len(tasks)
     outcomes = []
     for number, task in enumerate(tasks):
 
         def count(done: int, number: int = number) -> None:
             counts[number] = done
-            on_answers(sum(counts), expected)
+            on_done(sum(counts))
 
-        outcomes.append(run_task(settings, task, count))
+        outcomes.append(run(task, count, lambda: None))
     return outcomes
 
 
 def _side_by_side(
-    settings: ReproductionSettings,
-    tasks: Sequence[ReproductionTask],
+    run: Run[_Task, _Outcome],
+    tasks: Sequence[_Task],
     processes: int,
     on_counts: Callable[[Sequence[int]], None],
-) -> list[EvalOutcome]:
+) -> list[_Outcome]:
     context = get_context("spawn")
     counts: Any = context.Array("l", len(tasks))
     stop: Any = context.Value("b", False)
     with ProcessPoolExecutor(processes, context, _start_process, (counts, stop, os.getpid())) as pool:
-        futures = [pool.submit(_run_in_pool, settings, task, number) for number, task in enumerate(tasks)]
+        futures = [pool.submit(_run_in_pool, run, task, number) for number, task in enumerate(tasks)]
         left = set(futures)
         try:
             while left:
@@ -140,7 +149,7 @@ def _start_process(counts: Any, stop: Any, parent: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 
-def _run_in_pool(settings: ReproductionSettings, task: ReproductionTask, number: int) -> EvalOutcome:
+def _run_in_pool(run: Run[_Task, _Outcome], task: _Task, number: int) -> _Outcome:
     interrupted = False
 
     def interrupt() -> None:
@@ -156,4 +165,4 @@ def _run_in_pool(settings: ReproductionSettings, task: ReproductionTask, number:
 
     if _stop.value:  # taken from the queue before that
         raise KeyboardInterrupt
-    return run_task(settings, task, count, interrupt)
+    return run(task, count, interrupt)

@@ -1,20 +1,18 @@
-"""What is run to put the paper's claims to the test, in tasks that may run side by side."""
+"""Which questions are answered, how and by which model, in tasks that may run side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import llava_cot
 from llava_cot.evaluation.scorer import AnswerSource
+from research.paper.arm_training import ArmTraining
+from research.paper.noisy_oracle import NAME, PERCENTS
 
-# The three ways of training of the paper's ablation, by model, and where their answer is.
-TRAINED: dict[str, AnswerSource] = {
-    "mini": "conclusion",
-    "mini-untagged": "last-line",
-    "mini-direct": "whole",
-}
+BASE = "base"  # the name in reports of the model that the ways of training start from
+PROMPTED = "single+prompted"
+# As the models were trained: the question as it is.
+AS_TRAINED = "direct"
 
 
 @dataclass(frozen=True)
@@ -27,94 +25,97 @@ class ReproductionTask:
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None
+    judge_model: str | None = None
     examples: bool = False  # whether the model is shown solved scenes
 
 
+ORACLES = {f"{NAME}-{percent}": percent for percent in PERCENTS if percent}  # without errors: the verifier
 # Groups of methods that take about as long: a machine with more processors runs more of them at once.
 _SEARCHES = (
-    ("single", "greedy", "stage-beam-2", "stage-beam-3", "stage-beam-4", "sentence-beam-2"),
-    ("stage-beam-8", "best-of-4", "sentence-beam-4"),
-    ("best-of-10", "majority-4"),
-    ("majority-10",),
-    # A task of its own, since not every model can be judged in all these ways.
-    ("stage-beam-4@logits", "stage-beam-4@likelihood", "stage-beam-4@verifier"),
+    ("single", "greedy", "stage-beam-2", "stage-beam-4", "sentence-beam-2", "majority-4"),
+    ("stage-beam-8", "best-of-4"),
+    ("best-of-8", "majority-8", "sentence-beam-4"),
+    # Tasks of their own, since not every model can be judged in all these ways.
+    ("stage-beam-4@logits", "stage-beam-4@likelihood", "best-of-4@logits", "best-of-4@likelihood"),
+    ("stage-beam-4@verifier", "best-of-4@verifier", *(f"stage-beam-4@{name}" for name in ORACLES)),
+)
+_IMPLICIT = (
+    "stage-beam-2@implicit",
+    "stage-beam-4@implicit",
+    "stage-beam-8@implicit",
+    "best-of-4@implicit",
+    "best-of-8@implicit",
 )
 
 
 @dataclass(frozen=True)
 class BaselineGroup:
-    """Baselines that run in one task.
-
-    `untagged` is for mini-untagged, which was trained without tags, so that forms and prompts have an effect.
-    """
+    """Baselines that run in one task."""
 
     methods: tuple[str, ...]
     reasoner: bool = False  # the model is its own reasoner
-    untagged: bool = False
     examples: bool = False  # for mini only
 
 
 BASELINES = (
-    BaselineGroup(("adaptive-majority-10", "adaptive-stage-beam-4", "stage-beam-8-within-300")),
+    BaselineGroup(("adaptive-majority-8", "adaptive-stage-beam-4", "stage-beam-8-within-700")),
     BaselineGroup(("weighted-best-of-4", "weighted-best-of-4@verifier")),
-    BaselineGroup(("best-of-4@rules", "best-of-4@verifier", "adaptive-best-of-10@verifier")),
+    BaselineGroup(("best-of-4@rules", "adaptive-best-of-8@verifier")),
     BaselineGroup(("stage-wise-beam-4", "swires-4", "swires-4@verifier", "staged-prompt", "cot")),
     BaselineGroup(("prism", "prism-query"), reasoner=True),
     BaselineGroup(("msg",)),
-    BaselineGroup(("msg", "staged-prompt"), untagged=True),
     BaselineGroup(("cot-few-shot",), examples=True),
 )
 
 
-def default_ablations() -> Path | None:
-    """Return the folder of the ablation checkpoints in the repository that this package runs from, if any."""
-    folder = Path(llava_cot.__file__).resolve().parents[2] / "research/mini/weights"
-    return folder if folder.is_dir() else None
-
-
-def reproduction_tasks(
-    model: str, seeds: Sequence[int], baselines: bool = False, ablations: Path | None = None
+def search_tasks(
+    model: str, judge_model: str | None, seeds: Sequence[int], baselines: bool = False
 ) -> list[ReproductionTask]:
-    """Return the tasks for one model.
+    """Return the tasks for the searches of one model.
 
     Args:
         model: The model.
+        judge_model: What was trained from it for the judge `implicit`; None to leave that judge out.
         seeds: The seeds of each method.
         baselines: Whether to run the other ways of reasoning and selecting, too.
-        ablations: For mini: the folder that has mini-direct and mini-untagged.
     """
-    checkpoints: dict[str, str] = {}
-    if model == "mini" and ablations is not None:
-        folders = {name: ablations / name for name in TRAINED if name != "mini"}
-        checkpoints = {name: f"{name}={folder}" for name, folder in folders.items() if folder.is_dir()}
     found = [
         ReproductionTask(f"searches-{number}-seed-{seed}", model, "conclusion", methods, seed)
         for number, methods in enumerate(_SEARCHES, 1)
         for seed in seeds
     ]
-    for name, checkpoint in checkpoints.items():
+    if judge_model is not None:
         found += [
-            ReproductionTask(f"{name}-seed-{seed}", checkpoint, TRAINED[name], ("single",), seed)
+            ReproductionTask(
+                f"implicit-seed-{seed}", model, "conclusion", _IMPLICIT, seed, judge_model=judge_model
+            )
             for seed in seeds
         ]
-    return [*found, *_baseline_tasks(model, seeds, checkpoints)] if baselines else found
+    return [*found, *_baseline_tasks(model, seeds)] if baselines else found
 
 
-def _baseline_tasks(
-    model: str, seeds: Sequence[int], checkpoints: dict[str, str]
-) -> Iterator[ReproductionTask]:
+def _baseline_tasks(model: str, seeds: Sequence[int]) -> Iterator[ReproductionTask]:
     for number, group in enumerate(BASELINES, 1):
         if group.examples and model != "mini":
             continue
-        if group.untagged and "mini-untagged" not in checkpoints:
-            continue
         for seed in seeds:
             yield ReproductionTask(
-                f"neighbours-{number}-seed-{seed}",  # as folders of version 0.1.0 are called
-                checkpoints["mini-untagged"] if group.untagged else model,
+                f"baselines-{number}-seed-{seed}",
+                model,
                 "conclusion",
                 group.methods,
                 seed,
                 model if group.reasoner else None,
-                group.examples,
+                examples=group.examples,
             )
+
+
+def arm_tasks(base: str, trained: Sequence[ArmTraining]) -> list[ReproductionTask]:
+    """Return the tasks for the trained models, and for their base, asked as it is and for the stages."""
+    found = [
+        ReproductionTask(
+            f"arm-{one.name}", f"{one.name}={one.model}", one.arm.answer_source, (AS_TRAINED,), one.seed
+        )
+        for one in trained
+    ]
+    return [*found, ReproductionTask("arm-base", f"{BASE}={base}", "conclusion", (AS_TRAINED, PROMPTED), 0)]

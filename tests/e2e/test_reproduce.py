@@ -15,10 +15,15 @@ from teachers import save, staged
 
 from llava_cot.evaluation.results import RunResults
 from llava_cot.models.base import Prompt
+from llava_cot.models.registry import MINI
 from llava_cot.models.scripted import ScriptedModel
-from research.paper.tasks import reproduction_tasks
+from research.paper.tasks import ReproductionTask, search_tasks
 
-SMALL = ("--benchmark", "scenes:validation", "--limit", "4", "--seeds", "1")
+# Another copy of mini stands for the judge that is trained from it.
+SMALL = (
+    *("--quick", "--benchmark", "scenes-hard:validation", "--judge-model", str(MINI)),
+    *("--limit", "2", "--max-tokens", "20", "--processes", "2"),
+)
 
 
 def answers(out: Path) -> int:
@@ -30,33 +35,32 @@ def answers(out: Path) -> int:
         return sum(len(results.results(setting)) for setting in results.runs)
 
 
+def expected(tasks: list[ReproductionTask], questions: int) -> int:
+    return questions * sum(len(task.methods) for task in tasks)
+
+
 def test_mini_in_two_processes_killed_and_resumed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [*COMMAND, "reproduce", *SMALL, "--processes", "2", "--out", str(out)]
+    command = [*COMMAND, "reproduce", *SMALL, "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
-    wait_for(lambda: any(file.stat().st_size > 100_000 for file in out.rglob("store.db-wal")))
+    wait_for(lambda: any(file.stat().st_size > 50_000 for file in out.rglob("store.db-wal")))
     process.kill()
     process.communicate()
-    done = run("reproduce", *SMALL, "--processes", "2", "--out", out)
+    done = run("reproduce", *SMALL, "--out", out)
     assert done.returncode == 0, done.stderr
-    expected = 4 * sum(
-        len(task.methods)
-        for task in reproduction_tasks("mini", [0], ablations=ROOT / "research/mini/weights")
-    )
-    assert answers(out) == expected
+    assert answers(out) == expected(search_tasks("mini", str(MINI), [0]), 2)
     told = done.stdout.decode()
-    for number in range(1, 5):
-        assert f"\n{number}. " in f"\n{told}"
+    assert all(f"\n{number}. " in f"\n{told}" for number in range(2, 5)) and "staged training" not in told
     report = (out / "report.md").read_text()
     assert report.startswith("# LLaVA-CoT") and all(line.strip() in report for line in told.splitlines())
     assert (out / "report.html").is_file()
-    again = run("reproduce", *SMALL, "--processes", "2", "--out", out)
-    assert again.stdout == done.stdout and answers(out) == expected
+    again = run("reproduce", *SMALL, "--out", out)
+    assert again.stdout == done.stdout and answers(out) == expected(search_tasks("mini", str(MINI), [0]), 2)
 
 
 def test_a_signal_to_the_first_process_ends_all(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [*COMMAND, "reproduce", *SMALL, "--processes", "2", "--out", str(out)]
+    command = [*COMMAND, "reproduce", *SMALL, "--limit", "4", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
     wait_for(lambda: len(list(out.rglob("store.db-wal"))) == 2)
     process.send_signal(signal.SIGINT)
@@ -87,7 +91,7 @@ def test_another_model_answers_three_of_the_four(tmp_path: Path, server: Double)
     told = done.stdout.decode()
     assert "staged training" not in told
     assert all(f"\n{number}. " in f"\n{told}" for number in (2, 3, 4))
-    assert answers(out) == 3 * sum(len(task.methods) for task in reproduction_tasks(server.url, [0, 1]))
+    assert answers(out) == expected(search_tasks(server.url, None, [0, 1]), 3)
 
 
 def test_missing_answers_are_reported(tmp_path: Path, server: Double) -> None:
@@ -106,5 +110,7 @@ def test_missing_answers_are_reported(tmp_path: Path, server: Double) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "is a file" in refusal("reproduce", "--out", tmp_path / "file")
+    assert "is a file" in refusal("reproduce", "--quick", "--judge-model", "mini", "--out", tmp_path / "file")
     assert "there is no benchmark 'nothing'" in refusal("reproduce", "--benchmark", "nothing")
+    assert "--quick trains no models" in refusal("reproduce", "--quick", "--base", "mini")
+    assert "there is no model nowhere" in refusal("reproduce", "--quick", "--judge-model", "nowhere")

@@ -1,20 +1,22 @@
-"""A task of a reproduction, in this process."""
+"""Tasks of a reproduction, in this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from playing import registering
+
 from llava_cot.evaluation.results import RunResults
-from research.paper.run_tasks import ReproductionSettings, run_task
-from research.paper.tasks import BASELINES, reproduction_tasks
+from llava_cot.models.registry import MINI
+from research.paper.run_tasks import ReproductionSettings, answer_questions
+from research.paper.tasks import BASELINES, ReproductionTask, search_tasks
 
 
 def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:
-    [task] = [one for one in reproduction_tasks("mini", [0], baselines=True) if one.examples]
+    [task] = [one for one in search_tasks("mini", None, [0], baselines=True) if one.examples]
     counts: list[int] = []
-    assert (
-        run_task(ReproductionSettings(tmp_path, "scenes:validation", 2, 40), task, counts.append).failed == 0
-    )
+    settings = ReproductionSettings(tmp_path, "scenes:validation", 2, 40)
+    assert answer_questions(settings, task, counts.append).failed == 0
     assert counts[-1] == 2 and any(group.methods == task.methods for group in BASELINES)
     with RunResults([tmp_path / task.name]) as results:
         [setting] = results.runs
@@ -23,3 +25,15 @@ def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:
             trace = results.trace(setting, found.item)
             # A question and two pictures more, with their captions: far beyond the question alone.
             assert trace is not None and trace.usage.prompt_tokens > 100
+
+
+def test_judges_have_their_model_and_a_noisy_oracle_is_known(tmp_path: Path) -> None:
+    settings = ReproductionSettings(tmp_path, "scenes-hard:validation", 1, 20)
+    methods = ("best-of-2@implicit", "best-of-2@noisy-oracle-20")
+    task = ReproductionTask("judged", "mini", "conclusion", methods, 0, judge_model=str(MINI))
+    with registering():
+        assert answer_questions(settings, task, lambda done: None).failed == 0
+    with RunResults([tmp_path / "judged"]) as results:
+        assert [run.method for run in results.runs] == [*methods]
+        assert "--judge-model" in results.resources(results.runs[0])
+        assert not results.resources(results.runs[1])
