@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,8 @@ from llava_cot.core.files import bounded_lines, check_regular, home_path
 from llava_cot.core.stages import LLAVA_COT, last_closed
 from llava_cot.data.preferences.pair_file import PAIR_FILE, AnswerPair, read_pairs
 from llava_cot.data.reading import RecordFile
-from llava_cot.data.record import Record, Turn, digest
+from llava_cot.data.record import Record, Turn, digest, pictures_until
+from llava_cot.data.rollouts.duel_set import why_not
 from llava_cot.data.rollouts.rollout_file import ROLLOUT_FILE, QuestionRollouts, Rollout, read_rollouts
 from llava_cot.errors import DataError
 from llava_cot.models.local.reward_head import step_bounds
@@ -26,6 +27,7 @@ _KINDS: dict[Objective, tuple[_Kind, ...]] = {
     "implicit": ("rollouts",),
     "reward": ("rollouts",),
     "dpo": ("preferences", "rollouts"),
+    "grpo": ("records",),
 }
 _FILES: dict[_Kind, tuple[str, ...]] = {
     "records": ("train.jsonl", "questions.jsonl"),
@@ -61,8 +63,9 @@ def read_labeled(
 ) -> tuple[list[Record], list[RowLabel], list[float]]:
     """The records of some data of a recipe, their labels, and how often each comes in an epoch.
 
-    Of rollouts, `sft` takes the right answers. The answers to one question may be in several files. Raises
-    DataError if a file cannot be read, or the objective does not take it.
+    Of rollouts, `sft` takes the right answers; of records, `grpo` takes the first questions alone. The
+    answers to one question may be in several files. Raises DataError if a file cannot be read, or the
+    objective does not take it.
     """
     files = [_find(part.path, recipe.objective) for part in data]  # each is there before one is read
     same = _SameQuestions(recipe.reward_settings.labels if recipe.objective == "reward" else None)
@@ -79,7 +82,8 @@ def read_labeled(
         elif kind == "preferences":
             found = (one for n, pair in enumerate(read_pairs(file), 1) for one in _pair(pair, file, n))
         else:
-            found = ((record, RowLabel(record.id)) for record in RecordFile(file))
+            read = _first_question if recipe.objective == "grpo" else lambda record: record
+            found = ((read(record), RowLabel(record.id)) for record in RecordFile(file))
         for record, label in found:
             records.append(record)
             labels.append(label)
@@ -162,6 +166,13 @@ class _SameQuestions:
         last = bounds[-1][1] if bounds else 0
         values = {end: known.get(end, outcome if end == last else None) for _, end in bounds}
         return tuple((start, end, value) for start, end in bounds if (value := values[end]) is not None)
+
+
+def _first_question(record: Record) -> Record:
+    """A record's first question, with the reference answer if answers can be compared with it."""
+    turn = record.turns[0]
+    question = Turn(turn.question, None if why_not(record) else turn.answer, turn.options)
+    return replace(record, turns=(question,), pictures=record.pictures[: pictures_until(record, 0)])
 
 
 def _pair(pair: AnswerPair, file: Path, number: int) -> Iterator[_Labeled]:

@@ -15,7 +15,7 @@ _MOST_ALIKE = 2
 
 def make_units(recipe: TrainRecipe, labels: Sequence[RowLabel]) -> list[tuple[int, ...]]:
     """The numbers of the rows that are in one batch together: pairs, where answers are compared."""
-    if recipe.objective == "sft":
+    if not recipe.labeled:
         return [(i,) for i in range(len(labels))]
     if recipe.objective == "dpo":
         return pair_units(labels, recipe.dpo_settings.pairs, recipe.seed)

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 TrainTarget = Literal["staged", "untagged", "direct"]
-Objective = Literal["sft", "implicit", "dpo", "reward"]
+Objective = Literal["sft", "implicit", "dpo", "reward", "grpo"]
 StepLabels = Literal["outcome", "stages"]
 Logger = Literal["tensorboard", "wandb"]
 
@@ -28,9 +28,9 @@ class TrainData(_Settings):
     """Records to train on."""
 
     path: str = Field(
-        description="A folder with `train.jsonl`, or a file of records; for other objectives a folder with "
-        "`rollouts.jsonl` (`dpo` also takes `preferences.jsonl`), or such a file. Of rollouts, `sft` learns "
-        "the right answers."
+        description="For `sft` and `grpo`, a folder with `train.jsonl` or `questions.jsonl`, or a file of "
+        "records; for other objectives a folder with `rollouts.jsonl` (`dpo` also takes "
+        "`preferences.jsonl`), or such a file. Of rollouts, `sft` learns the right answers."
     )
     repeat: PositiveFloat = Field(
         1.0, description="How often each record comes in an epoch; 0.5 is every other one, at random."
@@ -154,6 +154,39 @@ class RewardSettings(_Settings):
     )
 
 
+class RuleWeights(_Settings):
+    """The weights of the rules that reward an answer; each gives 0 to 1."""
+
+    conclusion: NonNegativeFloat = Field(
+        1.0, description="Of a right conclusion, by the comparison that labels rollouts."
+    )
+    format: NonNegativeFloat = Field(
+        0.25,
+        description="Of well-formed stages: each once, in order, complete, and no text outside of them.",
+    )
+    stages: NonNegativeFloat = Field(0.25, description="Of the share of the stages that are there.")
+
+    @model_validator(mode="after")
+    def _not_all_zero(self) -> Self:
+        if not (self.conclusion or self.format or self.stages):
+            raise ValueError("all weights are 0; give one of them a weight")
+        return self
+
+
+class GrpoSettings(_Settings):
+    """Reinforcement learning by GRPO (arXiv 2402.03300): answers to one question are compared."""
+
+    samples: int = Field(
+        8, ge=2, description="The answers to a question in a step, which are compared with each other."
+    )
+    tokens: PositiveInt = Field(512, description="The most new tokens of an answer.")
+    temperature: PositiveFloat = Field(1.0, description="The temperature at which they are sampled.")
+    rewards: RuleWeights = Field(
+        default_factory=lambda: RuleWeights.model_validate({}),
+        description="The weights of the rules. By default a right answer is worth more than all else.",
+    )
+
+
 class FsdpSettings(_Settings):
     """Weights, gradients and optimizer state in shards over all processes (FSDP 2)."""
 
@@ -175,11 +208,13 @@ class TrainRecipe(_Settings):
         description="What is trained: `sft`, the model to give the answers of records; `implicit`, a reward "
         "model to tell right from wrong answers of rollouts by their log-ratio; `dpo`, the model to prefer "
         "the better of two answers, of `data preferences` or of rollouts; `reward`, a reward model with a "
-        "scalar head that scores the stages of answers of rollouts.",
+        "scalar head that scores the stages of answers of rollouts; `grpo`, the model by rewards of rules "
+        "for answers that it writes to the questions of records.",
     )
     implicit: ImplicitSettings | None = Field(None, description="Settings of `objective: implicit`.")
     dpo: DpoSettings | None = Field(None, description="Settings of `objective: dpo`.")
     reward: RewardSettings | None = Field(None, description="Settings of `objective: reward`.")
+    grpo: GrpoSettings | None = Field(None, description="Settings of `objective: grpo`.")
     target: TrainTarget = Field(
         "staged",
         description="What the model learns to answer: `staged`, the response in its stages; `untagged`, the "
@@ -189,7 +224,9 @@ class TrainRecipe(_Settings):
         None, description="The number of epochs; by default one. Excludes `steps`."
     )
     steps: PositiveInt | None = Field(None, description="The number of optimizer steps. Excludes `epochs`.")
-    batch: PositiveInt = Field(8, description="The rows, or pairs of rows, in one batch on one device.")
+    batch: PositiveInt = Field(
+        8, description="The rows, pairs of rows, or for `grpo` questions, in one batch on one device."
+    )
     accumulate: PositiveInt = Field(1, description="The batches in one optimizer step.")
     rate: PositiveFloat = Field(1e-5, description="The highest learning rate (AdamW).")
     schedule: Literal["cosine", "linear", "constant", "step"] = Field(
@@ -265,27 +302,43 @@ class TrainRecipe(_Settings):
         """The settings of `objective: dpo`, which need not be given."""
         return self.dpo or DpoSettings.model_validate({})
 
+    @property
+    def grpo_settings(self) -> GrpoSettings:
+        """The settings of `objective: grpo`, which need not be given."""
+        return self.grpo or GrpoSettings.model_validate({})
+
+    @property
+    def labeled(self) -> bool:
+        """Whether it learns from answers that are right or wrong, or better or worse than another."""
+        return self.objective not in ("sft", "grpo")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps")
         if (self.gamma is None) == (self.schedule == "step"):
             raise ValueError("schedule: step needs a gamma, and no other schedule takes one")
-        for name in ("implicit", "dpo", "reward"):
+        for name in ("implicit", "dpo", "reward", "grpo"):
             if getattr(self, name) is not None and self.objective != name:
                 raise ValueError(f"{name}: its settings are for objective: {name}; set that, or remove them")
         if self.objective != "sft":
             for name, plain in (("target", "staged"), ("samples", None)):
                 if getattr(self, name) != plain:
                     raise ValueError(f"{name} is for objective: sft; remove it")
-            if self.objective != "dpo" and self.evaluate is not None and self.evaluate.bench is not None:
+            answers = self.objective in ("dpo", "grpo")
+            if not answers and self.evaluate is not None and self.evaluate.bench is not None:
                 raise ValueError(
-                    "evaluate.bench is for objective: sft and dpo; a reward model is not to answer"
+                    "evaluate.bench is for objective: sft, dpo and grpo; a reward model is not to answer"
                 )
-            if self.objective == "reward" and self.fsdp is not None:
-                raise ValueError("fsdp is not for objective: reward; remove it")
+            if self.objective in ("reward", "grpo") and self.fsdp is not None:
+                raise ValueError(f"fsdp is not for objective: {self.objective}; remove it")
             if self.over_long == "cut":
                 raise ValueError("over_long: cut is for objective: sft; whole answers are scored here")
+        if self.objective == "grpo":
+            if self.loss_every:
+                raise ValueError("objective: grpo has no loss of held-out records; give evaluate.bench alone")
+            if self.double_bos:
+                raise ValueError("double_bos is not for objective: grpo; remove it")
         return self
 
     @property

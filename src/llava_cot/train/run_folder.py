@@ -25,10 +25,22 @@ from llava_cot.train.recipe import TrainRecipe, TrainTarget
 # Called with the step, the number of steps, and the step's line of the log, which is empty at the start.
 OnStep = Callable[[int, int, Mapping[str, Any]], None]
 
-_NAMES = {"train_tokens_per_second": "tokens_per_second", "num_input_tokens_seen": "tokens"}
+EQUAL = "frac_reward_zero_std"  # of TRL: the share of questions whose answers have all the same reward
+_NAMES = {
+    "train_tokens_per_second": "tokens_per_second",
+    "num_input_tokens_seen": "tokens",
+    # Of TRL's GRPOTrainer.
+    "rewards/conclusion/mean": "reward_conclusion",
+    "rewards/format/mean": "reward_format",
+    "rewards/stages/mean": "reward_stages",
+    EQUAL: "questions_with_equal_rewards",
+    "completions/mean_length": "answer_tokens",
+    "completions/clipped_ratio": "cut_answers",
+    "num_tokens": "tokens",
+}
 # What is measured of answers with labels, besides the loss.
 METRICS = (
-    "accuracy", "bias", "eval_accuracy", "eval_pairs_ordered", "eval_pairs_ordered_with_likelihood"
+    "reward", "accuracy", "bias", "eval_accuracy", "eval_pairs_ordered", "eval_pairs_ordered_with_likelihood"
 )  # fmt: skip
 _MARK = "whole.json"
 _FACTS = {"processes": "a number of processes of", "base": "a base model whose files have the hash"}

@@ -1,4 +1,4 @@
-"""transformers' Trainer with the loss of the labeled tokens and a schedule by epochs, and its arguments."""
+"""transformers' Trainer for recipes: its arguments, a schedule by epochs, the loss of the labeled tokens."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 
 def training_arguments(
-    recipe: TrainRecipe, checkpoints: Path, steps: int, layers: Sequence[str] = ()
+    recipe: TrainRecipe,
+    checkpoints: Path,
+    steps: int,
+    layers: Sequence[str] = (),
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
 ) -> TrainingArguments:
     """The Trainer's arguments for a recipe; FSDP shards each layer of the classes `layers` by itself.
 
-    Raises DataError if this machine does not have what the recipe needs.
+    `kind` is their class, and `more` are arguments of that. Raises DataError if this machine does not have
+    what the recipe needs.
     """
     on_cpu = not torch.accelerator.is_available()
     if recipe.precision == "float16" and not torch.cuda.is_available():
@@ -46,47 +52,44 @@ def training_arguments(
             "state_dict_type": "SHARDED_STATE_DICT",
             "transformer_layer_cls_to_wrap": list(layers),
         }
-    return TrainingArguments(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=recipe.batch,
-        gradient_accumulation_steps=recipe.accumulate,
-        num_train_epochs=recipe.epochs or 1,
-        max_steps=steps,
-        learning_rate=recipe.rate,
-        lr_scheduler_type=_SCHEDULES[recipe.schedule],
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.clip or 0.0,
-        bf16=recipe.precision == "bfloat16",
-        fp16=recipe.precision == "float16",
-        activation_checkpointing=recipe.gradient_checkpointing and recipe.fsdp is None,
-        seed=recipe.seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would log an earlier mean in place of a loss that is not finite
-        include_num_input_tokens_seen="non_padding",
-        save_strategy="steps",
-        save_steps=recipe.save_every,
-        eval_strategy="steps" if recipe.loss_every else "no",
-        eval_steps=recipe.loss_every,
-        per_device_eval_batch_size=1,  # the data set gives whole batches
-        prediction_loss_only=True,
-        label_names=["labels"],
-        remove_unused_columns=False,
-        train_sampling_strategy="sequential",  # the data set has the order
-        dataloader_num_workers=recipe.workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=on_cpu,
-        disable_tqdm=True,
-        report_to=["wandb"] if "wandb" in recipe.log else [],
-        **sharding,
-    )
+    settings: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "per_device_train_batch_size": recipe.batch,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "num_train_epochs": recipe.epochs or 1,
+        "max_steps": steps,
+        "learning_rate": recipe.rate,
+        "lr_scheduler_type": _SCHEDULES[recipe.schedule],
+        "warmup_steps": recipe.warmup,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.clip or 0.0,
+        "bf16": recipe.precision == "bfloat16",
+        "fp16": recipe.precision == "float16",
+        "activation_checkpointing": recipe.gradient_checkpointing and recipe.fsdp is None,
+        "seed": recipe.seed,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log an earlier mean in place of a loss that is not finite
+        "include_num_input_tokens_seen": "non_padding",
+        "save_strategy": "steps",
+        "save_steps": recipe.save_every,
+        "eval_strategy": "steps" if recipe.loss_every else "no",
+        "eval_steps": recipe.loss_every,
+        "per_device_eval_batch_size": 1,  # the data set gives whole batches
+        "prediction_loss_only": True,
+        "label_names": ["labels"],
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",  # the data set has the order
+        "dataloader_num_workers": recipe.workers,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": on_cpu,
+        "disable_tqdm": True,
+        "report_to": ["wandb"] if "wandb" in recipe.log else [],
+    }
+    return kind(**settings | sharding | more)
 
 
-class StagedTrainer(Trainer):
-    """A Trainer whose loss is the mean over all labeled tokens of an optimizer step.
-
-    That holds for any number of devices and micro-batches, and for every architecture; some of transformers'
-    own losses ignore the number of tokens and give each micro-batch the same weight.
+class RecipeTrainer(Trainer):
+    """A Trainer with the schedule of a recipe, whose checkpoints can be resumed for every architecture.
 
     `factor` is that of the learning rate at a step; without it the arguments' schedule counts.
     """
@@ -95,10 +98,6 @@ class StagedTrainer(Trainer):
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)  # it prints to standard output
         self._factor = factor
-        self.model_accepts_loss_kwargs = True  # so that compute_loss gets the number of labeled tokens
-        model: Any = self.model
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._takes_keep = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -140,6 +139,21 @@ class StagedTrainer(Trainer):
                 f"the last checkpoint lacks {min(missing, default='nothing')} of this model's weights; "
                 "remove its folder to resume from the one before"
             )
+
+
+class StagedTrainer(RecipeTrainer):
+    """A Trainer whose loss is the mean over all labeled tokens of an optimizer step.
+
+    That holds for any number of devices and micro-batches, and for every architecture; some of transformers'
+    own losses ignore the number of tokens and give each micro-batch the same weight.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.model_accepts_loss_kwargs = True  # so that compute_loss gets the number of labeled tokens
+        model: Any = self.model
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._takes_keep = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def compute_loss(
         self,

@@ -158,7 +158,8 @@ def plan_run(
     if here.num_processes > 1:
         broadcast_object_list(found)
     examined: list[Examined] = found[0]
-    rows, held, counts = select(recipe, records, labels, examined[: len(records)], repeats, max_tokens)
+    room = max_tokens - (recipe.grpo_settings.tokens if recipe.objective == "grpo" else 0)
+    rows, held, counts = select(recipe, records, labels, examined[: len(records)], repeats, room)
     for record, label, one in zip(evaluated, evaluated_labels, examined[len(records) :], strict=True):
         if one.problem:
             counts.unreadable_dropped += 1
@@ -169,7 +170,7 @@ def plan_run(
     if recipe.loss_every and not held:
         raise DataError("evaluate: no record is left to evaluate on; raise share, or name another path")
     units, held_units = make_units(recipe, rows.labels), make_units(recipe, held.labels)
-    if recipe.objective != "sft":
+    if recipe.labeled:
         paired = {rows.labels[unit[0]].question for unit in units if is_pair(rows.labels, unit)}
         counts.pairs = sum(is_pair(rows.labels, unit) for unit in units)
         counts.questions_without_pairs = len({label.question for label in rows.labels} - paired)

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import Trainer
 
 from llava_cot.core.files import write_whole
-from llava_cot.errors import DataError, StoreError
+from llava_cot.errors import DataError, StoreError, needs_extra
 from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint, quiet
 from llava_cot.models.registry import CheckpointFiles, find_checkpoint
 from llava_cot.train.batch_dataset import BatchDataset
@@ -29,7 +30,15 @@ from llava_cot.train.log_ratio_trainer import LogRatioTrainer
 from llava_cot.train.objectives import comparison_of
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.reward_trainer import RewardTrainer
-from llava_cot.train.run_folder import METRICS, OnStep, RunFolder, RunMonitor, SampleAnswers, sample_answers
+from llava_cot.train.run_folder import (
+    EQUAL,
+    METRICS,
+    OnStep,
+    RunFolder,
+    RunMonitor,
+    SampleAnswers,
+    sample_answers,
+)
 from llava_cot.train.trainer import StagedTrainer, step_factor, training_arguments
 from llava_cot.train.training_rows import PAIR_COUNTS, TrainingPlan, plan_run
 from llava_cot.train.weights import (
@@ -105,6 +114,10 @@ def _run(
         found = find_checkpoint(recipe.model)
     precision = recipe.precision if recipe.lora else "float32"
     checkpoint = load_checkpoint(found.folder, "cpu", precision, found.adapters)
+    if recipe.objective == "grpo":
+        with needs_extra("objective: grpo", "train"):
+            from llava_cot.train.grpo_trainer import check_architecture
+        check_architecture(checkpoint)
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos, recipe.chat_template_kwargs)
     plan = plan_run(recipe, found, checkpoint.context, encoder, folder, here, note)
     note(str(plan.counts))
@@ -161,6 +174,12 @@ def _train(
         raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
     finally:
         monitor.close()
+    equal = [line[EQUAL] for line in trainer.state.log_history if EQUAL in line]
+    if equal and min(equal) == 1:
+        note(
+            "nothing was learned: no two answers to one question had different rewards; begin with a model "
+            "that is right sometimes (objective: sft first), or raise grpo.samples or grpo.tokens"
+        )
     note("saving the model")
     facts = _facts(plan, trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -215,7 +234,7 @@ def _trainer(
     here: PartialState,
     note: OnNote,
     on_step: OnStep,
-) -> tuple[StagedTrainer, RunMonitor]:
+) -> tuple[Trainer, RunMonitor]:
     model, tokenizer = checkpoint.model, checkpoint.processor.tokenizer
     model.train().requires_grad_(True)
     if recipe.freeze:
@@ -225,24 +244,30 @@ def _trainer(
     if recipe.lora:
         torch.manual_seed(recipe.seed)
         model = add_lora(model, recipe.lora)
-    arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
+    if recipe.objective == "grpo":
+        from llava_cot.train.grpo_trainer import GrpoTrainer, grpo_arguments
+
+        arguments = grpo_arguments(recipe, folder.checkpoints, plan.steps)
+    else:
+        arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
     factor = None
     if recipe.gamma is not None:
         warmup = arguments.get_warmup_steps(plan.steps)
         factor = step_factor(recipe.gamma, warmup, lambda at: int(at * plan.per_step / plan.per_epoch))
     monitor = RunMonitor(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
+    common: dict[str, Any] = {"factor": factor, "model": model, "args": arguments, "callbacks": [monitor]}
+    if recipe.objective == "grpo":
+        with quiet():
+            return GrpoTrainer(recipe, checkpoint.processor, plan, **common), monitor
     batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
     held = BatchDataset(encoder, plan.held, batches, plan.max_tokens)
     units = [plan.units[unit] for unit in plan.order]
-    labeled = recipe.objective != "sft"
-    settings: dict[str, Any] = {
-        "factor": factor,
-        "model": model,
-        "args": arguments,
+    settings = common | {
         "data_collator": Collator(tokenizer.pad_token_id or 0),
-        "train_dataset": BatchDataset(encoder, plan.rows, units, plan.max_tokens, 0 if labeled else None),
+        "train_dataset": BatchDataset(
+            encoder, plan.rows, units, plan.max_tokens, 0 if recipe.labeled else None
+        ),
         "eval_dataset": held if recipe.loss_every else None,
-        "callbacks": [monitor],
     }
     with quiet():
         trainer = _make_trainer(recipe, encoder, plan, folder, here, note, settings)
@@ -280,7 +305,7 @@ def _make_trainer(
     )
 
 
-def _facts(plan: TrainingPlan, trainer: StagedTrainer) -> dict[str, Any]:
+def _facts(plan: TrainingPlan, trainer: Trainer) -> dict[str, Any]:
     """The numbers for the model card and the report: counts, the last losses and what else was measured."""
     epochs = round(plan.steps * plan.per_step / plan.per_epoch, 3)
     counts = {name: n for name, n in asdict(plan.counts).items() if n or name not in PAIR_COUNTS}

@@ -218,6 +218,11 @@ def _purpose(recipe: TrainRecipe) -> str:
             "is a reward model: a scalar head scores the stages of an answer. Use it as "
             "`--judge reward --judge-model THIS_FOLDER`"
         )
+    if recipe.objective == "grpo":
+        return (
+            f"{_ANSWERS[recipe.target]}, and learned from rules that rewarded its own answers for a right "
+            "conclusion and for their stages (GRPO, arXiv 2402.03300)"
+        )
     if recipe.objective == "dpo":
         return (
             f"{_ANSWERS[recipe.target]}, and learned to prefer the better of two answers (DPO, beta "

@@ -27,7 +27,7 @@ _MOST_REASONS = 8  # that are printed
 _WIDTH = 110
 _RESUME = "run the command again to resume"
 _LOSSES = {
-    "loss": "loss", "accuracy": "accuracy", "eval_loss": "evaluation loss",
+    "loss": "loss", "reward": "reward", "accuracy": "accuracy", "eval_loss": "evaluation loss",
     "eval_pairs_ordered": "pairs ordered rightly",
 }  # fmt: skip
 
