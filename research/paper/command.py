@@ -98,7 +98,7 @@ def reproduce(
     from llava_cot.view.summaries import by_reason
     from research.paper import claim_sections
     from research.paper.arm_training import make_data, steps_of, train_arm, trainings
-    from research.paper.run_tasks import ReproductionSettings, answer_questions, run_tasks
+    from research.paper.run_tasks import ReproductionSettings, answer_questions, calibrate, run_tasks
     from research.paper.tasks import arm_tasks, search_tasks
 
     check_scipy()
@@ -132,6 +132,8 @@ def reproduce(
             make_data(out / "training", training_questions, progress)
             steps = len(to_train) * steps_of(training_questions)
             run_tasks(train_arm, to_train, at_once, lambda done: progress("training, steps", done, steps))
+        if judge_model is not None:
+            calibrate(settings, model, judge_model, lambda done: progress("calibrating", done))
         answers = sum(len(task.methods) for task in tasks) * limit
         outcomes = run_tasks(
             partial(answer_questions, settings),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_cot.core.files import write_whole
+from research.paper.sizes import MINI_TOKENS
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--fresh", default="scenes-hard", help="the questions to measure on")
     parser.add_argument("--count", type=int, default=1000, help="how many of them")
     parser.add_argument("--n", type=int, default=4, help="the number of candidates")
-    parser.add_argument("--max-tokens", type=int, default=400)
+    parser.add_argument("--max-tokens", type=int, default=MINI_TOKENS)
     given = parser.parse_args()
     chosen = [one for one in SETTINGS if one.name in (given.setting or [one.name])]
     if len(chosen) < len(given.setting or ()):

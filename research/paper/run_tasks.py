@@ -6,26 +6,34 @@ interrupted and resumed, as any run of `llava-cot train` and `llava-cot eval`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llava_cot.evaluation.benchmarks import open_benchmark
-from llava_cot.evaluation.plan import EvalPlan, plan_models
+from llava_cot.evaluation.benchmarks import SCENES, open_benchmark
+from llava_cot.evaluation.calibrate import make_calibration, sample_scores
+from llava_cot.evaluation.plan import LOCAL_AT_ONCE, EvalPlan, plan_models
 from llava_cot.evaluation.run import EvalOutcome, EvalProgress, evaluate
 from llava_cot.models.base import Sampling
 from llava_cot.scenes.items import make_items
-from llava_cot.search.request import parse_spec
+from llava_cot.search.ask import make_judge
+from llava_cot.search.calibration import load_calibration
+from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
 from research.paper.noisy_oracle import NAME as NOISY_ORACLE
 from research.paper.noisy_oracle import register_noisy_oracles
+from research.paper.sizes import CALIBRATION_QUESTIONS
 from research.paper.tasks import ReproductionTask
 
+CALIBRATION = "implicit.json"  # in the folder of a reproduction
+_JUDGE, _STAGE = "implicit", "reasoning"
 _POLL_SECONDS = 0.5
 _EXAMPLES = 2  # shown before a question
 _Task = TypeVar("_Task")
@@ -54,10 +62,12 @@ def answer_questions(
     """Answer the questions of one task in this process. Raises as `evaluate` does."""
     if any(NOISY_ORACLE in method for method in task.methods):
         register_noisy_oracles()
+    calibrated = task.judge_model is not None
     resources = ResourceSpec(
         reasoner=task.reasoner,
         judge_model=task.judge_model,
         examples=_solved_scenes() if task.examples else (),
+        calibration=load_calibration(settings.folder / CALIBRATION) if calibrated else None,
     )
     plan = EvalPlan(
         benchmarks=(open_benchmark(settings.benchmark),),
@@ -74,6 +84,30 @@ def answer_questions(
         on_done(progress.done)
 
     return evaluate(settings.folder / task.name, plan, on_progress=on_progress, on_interrupt=on_interrupt)
+
+
+def calibrate(settings: ReproductionSettings, model: str, judge_model: str, on_done: OnDone) -> None:
+    """Measure how the judge implicit scores reasonings, as SWIRES needs it, unless that is known.
+
+    The questions are those of another split, where the benchmark has one. Raises ModelError or DataError.
+    """
+    file = settings.folder / CALIBRATION
+    if file.is_file():
+        return
+    known = settings.benchmark in SCENES
+    items = open_benchmark(f"{settings.benchmark}:validation" if known else settings.benchmark).items()
+    spec, sampling = ResourceSpec(judge_model=judge_model), Sampling(max_tokens=settings.max_tokens)
+    request = make_request("best-of-n", n=1, judge=_JUDGE, sampling=sampling, resources=spec)
+    with spec.open_with(model, None) as (opened, ready):
+        judge = make_judge(_JUDGE, opened, request, ready)
+        scored = sample_scores(
+            request, opened, judge, islice(items, min(settings.limit, CALIBRATION_QUESTIONS)),
+            stage=_STAGE, at_once=LOCAL_AT_ONCE, on_progress=on_done,
+        )  # fmt: skip
+        found = make_calibration(
+            asyncio.run(scored), _JUDGE, _STAGE, model=opened.name, judge_model=judge.model_name
+        )
+    found.save(file)
 
 
 def _solved_scenes() -> tuple[Example, ...]:

@@ -25,7 +25,7 @@ class ReproductionTask:
     methods: tuple[str, ...]
     seed: int
     reasoner: str | None = None
-    judge_model: str | None = None
+    judge_model: str | None = None  # for the judge implicit, which is calibrated
     examples: bool = False  # whether the model is shown solved scenes
 
 
@@ -45,6 +45,8 @@ _IMPLICIT = (
     "stage-beam-8@implicit",
     "best-of-4@implicit",
     "best-of-8@implicit",
+    "stage-wise-beam-4@implicit",
+    "swires-4@implicit",
 )
 
 

@@ -101,6 +101,8 @@ def test_methods_are_compared_at_equal_n_and_at_equal_tokens() -> None:
             arm("mini", "sentence-beam-4", [1.0] * 40, tokens=410),
             arm("mini", "stage-beam-4@implicit", [1.0] * 40, tokens=300),
             arm("mini", "best-of-4@implicit", [1.0, 0.0] * 20, tokens=300),
+            arm("mini", "stage-wise-beam-4@implicit", [1.0] * 40, tokens=1000),
+            arm("mini", "swires-4@implicit", [1.0] * 40, tokens=900),
         ),
         "mini",
     )
@@ -111,11 +113,14 @@ def test_methods_are_compared_at_equal_n_and_at_equal_tokens() -> None:
         ["stage-beam-4", "majority-4", "at equal N", "0.0"],
         ["stage-beam-4@implicit", "best-of-4@implicit", "at equal N and tokens", "+50.0"],
         ["stage-beam-4@implicit", "majority-4", "at equal N", "0.0"],
+        ["stage-wise-beam-4@implicit", "best-of-4@implicit", "at equal N", "+50.0"],
+        ["swires-4@implicit", "stage-wise-beam-4@implicit", "at equal N and tokens", "0.0"],
+        ["swires-4@implicit", "best-of-4@implicit", "at equal N", "+50.0"],
     ]
     [plot] = [part for part in section.parts if isinstance(part, LinePlot)]
     assert {line.name: len(line.points) for line in plot.lines} == {
         "stage-beam": 2, "best-of": 3, "sentence-beam": 2, "majority": 2, "stage-beam@implicit": 2,
-        "best-of@implicit": 2,
+        "best-of@implicit": 2, "stage-wise-beam@implicit": 2, "swires@implicit": 2,
     }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def run(out: Path) -> None:
     with registering():
         reproduce(
             out, "mini", judge_model=str(MINI), base="mini", quick=False, benchmark="scenes-hard:validation",
-            limit=1, seeds=1, training_questions=2, training_seeds=2, baselines=False, max_tokens=12,
+            limit=2, seeds=1, training_questions=2, training_seeds=2, baselines=False, max_tokens=12,
             processes=1,
         )  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_it_is_interrupted_and_resumed(
     small.write_text(arm_training.RECIPE.read_text().replace("batch: 32", "batch: 2"))
     monkeypatch.setattr(arm_training, "RECIPE", small)
     monkeypatch.setattr(tasks, "_SEARCHES", SEARCHES)
-    monkeypatch.setattr(tasks, "_IMPLICIT", ("stage-beam-2@implicit",))
+    monkeypatch.setattr(tasks, "_IMPLICIT", ("stage-beam-2@implicit", "swires-4@implicit"))
     out, begun = tmp_path / "out", list[str]()
 
     def interrupted(
@@ -67,4 +67,4 @@ def test_it_is_interrupted_and_resumed(
     all_tasks = [*tasks.search_tasks("mini", str(MINI), [0]), *tasks.arm_tasks("mini", trained)]
     with RunResults([out / task.name for task in all_tasks]) as results:
         assert len(results.runs) == sum(len(task.methods) for task in all_tasks)
-        assert all(len(results.results(run)) == 1 for run in results.runs)
+        assert all(len(results.results(run)) == 2 for run in results.runs)
