@@ -39,13 +39,17 @@ def rating_prompt(prompts: JudgePrompts, question: Question, response: str) -> P
 def parse_score(reply: str, prompts: JudgePrompts) -> float | None:
     """The last rating of a reply as a share of the range; None if there is none, or none within it.
 
-    A number that stands alone in a line is a rating too, where none follows the words before it.
+    A number that stands alone in a line is a rating too, where none follows the words before it. A reply
+    without either may give the verdict of a check instead: 1 for the first of `verdicts`, 0 for the other.
     """
     low, high = prompts.score_range
     led, alone = _patterns(prompts.score.strip().rstrip(":"))
     found = led.findall(reply) or alone.findall(reply)
-    value = float(found[-1]) if found else None
-    return None if value is None or not low <= value <= high else (value - low) / (high - low)
+    if not found:
+        verdict = prompts.parse_check(reply)
+        return None if verdict is None else float(verdict)
+    value = float(found[-1])
+    return (value - low) / (high - low) if low <= value <= high else None
 
 
 @cache

@@ -171,6 +171,9 @@ async def test_best_of_n_keeps_the_candidate_of_the_best_steps_also_behind_a_ser
         ("Score: 850", None),
         ("Score: N.", None),
         ("Scores: 85", None),
+        ("All of it is seen. Verdict: correct.", 1),
+        ("One is missed.\nVerdict: incorrect.", 0),
+        ("Verdict: correct. Score: 30", 0.3),
         ("", None),
     ],
 )
@@ -203,6 +206,28 @@ async def test_a_critic_rates_the_whole_answer_in_its_own_words(critic_prompts: 
         "follows:\nQuestion: [How many are left?]\nThe LMM response: [So: two]\nASSISTANT:\n"
     )
     assert (call.sampling.temperature, call.sampling.stop) == (0.0, ())
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ("1.0", 1),
+        ("0.0", 0),
+        ('{\n  "analysis": "2 of 3 are named",\n  "score": 0.7\n}', 0.7),
+        (r"The count is right. \boxed{Correct}", 1),
+        ("<|begin_of_box|>0.0<|end_of_box|>", 0),
+        (r"\boxed{Incorrect}", 0),
+        ("I cannot say whether it is Correct.", 0.5),
+    ],
+)
+async def test_a_critic_may_reply_in_another_form(reply: str, value: float) -> None:
+    model = ScriptedModel(lambda prompt, rng: reply)
+    resources = Resources(judge_prompts=load_judge_prompts(FIXTURES / "glm-reward.yaml"))
+    judge = make_judge("critic", model, make_request("best-of-n", judge="critic"), resources)
+    found = await judge.score(QUESTION, "answer", "So: ", made("two"), seed=3)
+    assert found.value == value
+    lines = model.calls[0].prompt.messages[0].text.splitlines()
+    assert lines[1:] == ["Question: How many are left?", "Response: So: two"]
 
 
 async def test_a_critic_chooses_and_a_reply_without_a_rating_is_in_the_middle() -> None:

@@ -17,7 +17,8 @@ _UNREAD = 0.5  # the score of a reply without a rating: in the middle of all rat
 class CriticJudge(Judge):
     """Prefers the higher rating of the whole answer so far, which the model writes greedily.
 
-    A score is the rating as a share of its range. A reply without a rating counts as the middle of it.
+    A score is the rating as a share of its range, or 1 or 0 for a verdict in words. A reply without either
+    counts as the middle.
     """
 
     async def score(
