@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llava_cot.core.question import Question
+from llava_cot.core.question import Question, lettered
 from llava_cot.core.question import question_text as text_with_options
 from llava_cot.scenes.chains import LARGEST
-from llava_cot.scenes.filters import Filter, draw_filter, draw_unique
+from llava_cot.scenes.filters import VALUES, Filter, draw_filter, draw_unique
 from llava_cot.scenes.questions import PERCEPTION, SceneQuestion, ask_about
 from llava_cot.scenes.teacher import ORDINALS, caption, looks, side_look
 from llava_cot.scenes.world import Scene
@@ -19,13 +19,15 @@ from llava_cot.scenes.world import Scene
 class Example:
     """A prompt's text, and the reply to learn.
 
-    `filters` are the descriptions of objects in the prompt, each with the character at which it ends.
+    `filters` are the descriptions of objects in the prompt, each with the character at which it ends; and
+    `options` its options, each with whether it is the right one, and where it ends.
     """
 
     prompt: str
     reply: str
     picture: bool = True
     filters: tuple[tuple[Filter, int], ...] = ()
+    options: tuple[tuple[bool, int], ...] = ()
 
 
 def question_text(question: SceneQuestion) -> str:
@@ -54,10 +56,23 @@ def _filters(question: SceneQuestion) -> tuple[tuple[Filter, int], ...]:
     return tuple(found)
 
 
+def _options(question: SceneQuestion) -> tuple[tuple[bool, int], ...]:
+    """Whether each option is right, and the character of the question's text at which it ends."""
+    text, found = question_text(question), list[tuple[bool, int]]()
+    end = len(question.text)
+    for letter, option in lettered(question.options):
+        line = f"\n{letter}. {option}"
+        end = text.index(line, end) + len(line)
+        found.append((option == question.answer, end))
+    return tuple(found)
+
+
 def perception(scene: Scene, rng: random.Random) -> Example:
     """A question of perception, answered in a word, a number or an option's letter."""
     question = ask_about(scene, rng, rng.choice(PERCEPTION))
-    return Example(question_text(question), question.conclusion, filters=_filters(question))
+    return Example(
+        question_text(question), question.conclusion, filters=_filters(question), options=_options(question)
+    )
 
 
 def chain(scene: Scene, rng: random.Random) -> Example:
@@ -68,7 +83,9 @@ def chain(scene: Scene, rng: random.Random) -> Example:
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
     """A question about a description, or about numbers, without a picture."""
-    make = rng.choice((_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number))
+    make = rng.choice(
+        (_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number, _option, _option)
+    )
     return make(scene, rng)
 
 
@@ -120,6 +137,23 @@ def _count(scene: Scene, rng: random.Random) -> Example:
     places = sorted(rng.sample(range(len(ORDINALS)), rng.randint(1, len(ORDINALS))))
     named = ", ".join(ORDINALS[place] for place in places)
     return Example(f"How many are {named}?", str(len(places)), picture=False)
+
+
+def _option(scene: Scene, rng: random.Random) -> Example:
+    """An attribute of a named place, or a number that is given, by an option's letter."""
+    if rng.random() < 0.5:
+        place, name = rng.randrange(len(scene.objects)), rng.choice(tuple(VALUES))
+        before, value = f"{caption(scene.objects)} ", str(getattr(scene.objects[place], name))
+        text, values = f"What is the {name} of the {ORDINALS[place]}?", list(VALUES[name])
+    else:
+        number = rng.randint(0, LARGEST)
+        before, value, text = "", str(number), f"Which one is {number}?"
+        values = [str(near) for near in range(max(0, number - 3), number + 4)]
+    others = [other for other in values if other != value]
+    options = [value, *rng.sample(others, min(3, len(others)))]
+    rng.shuffle(options)
+    question = SceneQuestion("option", f"{before}{text}", value, tuple(options))
+    return Example(question_text(question), question.conclusion, picture=False, options=_options(question))
 
 
 def _number(scene: Scene, rng: random.Random) -> Example:

@@ -81,6 +81,8 @@ def patches(output: Tensor) -> Tensor:
 # Whose outputs the question heads read: the last layer that looks at the picture, and, for questions about a
 # text, the one before it (without a picture, the layers that look at one are not run).
 LOOKING_LAYER, READING_LAYER = 4, 3
+# Whose output the option head reads: one more layer can carry the letter to the answer.
+DECIDING_LAYER = 5
 
 
 class QuestionHeads(nn.Module):
@@ -129,6 +131,27 @@ class QuestionHeads(nn.Module):
                 right.append((guess.argmax(-1) == target).float().mean().item())
             metrics["attributes"] = sum(right) / len(right)
         return loss, metrics
+
+
+class OptionHead(nn.Module):
+    """A head at the end of each option of a question, on a text layer's output: is it the right one?"""
+
+    def __init__(self, width: int = 128):
+        super().__init__()
+        self.right = nn.Linear(width, 1)
+
+    def loss(self, states: Tensor, rows: Sequence[Row]) -> tuple[Tensor, dict[str, float]]:
+        """Mean cross-entropy of the choice among a row's options, and its accuracy."""
+        losses, hits = [], 0
+        for number, row in enumerate(rows):
+            if row.options:
+                logits = self.right(states[number, [token for _, token in row.options]])[:, 0]
+                target = torch.tensor([right for right, _ in row.options].index(True))
+                losses.append(F.cross_entropy(logits, target))
+                hits += int(logits.argmax() == target)
+        if not losses:
+            return states.sum() * 0, {}
+        return torch.stack(losses).mean(), {"options": hits / len(losses)}
 
 
 class LayerOutput:

@@ -14,10 +14,12 @@ from transformers import MllamaForConditionalGeneration
 
 from llava_cot.scenes.world import Scene
 from research.mini.heads import (
+    DECIDING_LAYER,
     LOOKING_LAYER,
     READING_LAYER,
     WIDTHS,
     LayerOutput,
+    OptionHead,
     QuestionHeads,
     VisionHeads,
     patches,
@@ -45,12 +47,14 @@ class Learner(nn.Module):
         super().__init__()
         self.model, self.vision_heads = model, VisionHeads()
         self.question_heads = nn.ModuleDict({"perception": QuestionHeads(), "texts": QuestionHeads()})
+        self.option_head = OptionHead()
         self._rows = rows
         layers = model.model.language_model.layers
         self._outputs = {
             "perception": LayerOutput(layers[LOOKING_LAYER]),
             "texts": LayerOutput(layers[READING_LAYER]),
         }
+        self._deciding = LayerOutput(layers[DECIDING_LAYER])
         self.metrics: dict[str, float] = {}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -81,9 +85,12 @@ class Learner(nn.Module):
         self.metrics = {"loss": loss.item(), "right": (logits.argmax(-1) == target).float().mean().item()}
         if batch.kind in self.question_heads:
             found: Any = self.question_heads[batch.kind]
-            loss_of_heads, metrics = found.loss(self._outputs[batch.kind].states, batch.rows, batch.scenes)
-            heads = heads + loss_of_heads
-            self.metrics |= metrics
+            for loss_of_heads, metrics in (
+                found.loss(self._outputs[batch.kind].states, batch.rows, batch.scenes),
+                self.option_head.loss(self._deciding.states, batch.rows),
+            ):
+                heads = heads + loss_of_heads
+                self.metrics |= metrics
         return loss + heads
 
 

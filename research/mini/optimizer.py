@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic of the author's implementation
 _MOMENTUM, _DECAY = 0.95, 0.2
-_OTHERS = ("embed", "lm_head", "embedding", "patch", "vision_heads.", "question_heads.")
+_OTHERS = ("embed", "lm_head", "embedding", "patch", "vision_heads.", "question_heads.", "option_head.")
 
 
 def make_optimizer(model: nn.Module, muon: float, rate: float) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,13 +21,15 @@ IGNORE = -100
 class Row:
     """One example as tokens: `labels` belong to the tokens at the same places.
 
-    `described` are the descriptions of objects in the prompt, each with the token at which it ends.
+    `described` are the descriptions of objects in the prompt, and `options` whether each option is right,
+    each with the token at which it ends.
     """
 
     example: Example
     ids: list[int]
     labels: list[int]
     described: tuple[tuple[Filter, int], ...] = ()
+    options: tuple[tuple[bool, int], ...] = ()
 
 
 class Rows:
@@ -44,11 +47,18 @@ class Rows:
         encoded = self.tokenizer(example.prompt, return_offsets_mapping=True)
         prompt = [*opening, *encoded["input_ids"], self.assistant]
         reply = [*self.tokenizer(example.reply).input_ids, self.end]
-        described = []
-        for what, end in example.filters:
-            before = [i for i, (first, _) in enumerate(encoded["offset_mapping"]) if first < end]
-            described.append((what, len(opening) + before[-1]))
-        return Row(example, prompt + reply, [IGNORE] * len(prompt) + reply, tuple(described))
+        starts = [first for first, _ in encoded["offset_mapping"]]
+
+        def token(end: int) -> int:
+            return len(opening) + bisect_left(starts, end) - 1
+
+        return Row(
+            example,
+            prompt + reply,
+            [IGNORE] * len(prompt) + reply,
+            tuple((what, token(end)) for what, end in example.filters),
+            tuple((right, token(end)) for right, end in example.options),
+        )
 
     def tensors(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Ids and labels, right-padded [B, T]. Labels are shifted: labels[:, t] is what follows ids[:, t]."""

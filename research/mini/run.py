@@ -70,8 +70,7 @@ def _train(recipe: MiniRecipe, note: Note) -> Path:
 
 
 def _save_heads(learner: Learner, folder: Path) -> None:
-    state = {f"vision_heads.{name}": value for name, value in learner.vision_heads.state_dict().items()}
-    state |= {f"question_heads.{name}": value for name, value in learner.question_heads.state_dict().items()}
+    state = {name: value for name, value in learner.state_dict().items() if not name.startswith("model.")}
     part = folder / "heads.part"
     save_file(state, part)
     part.replace(folder / "heads.safetensors")  # last: the step is done

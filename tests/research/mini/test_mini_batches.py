@@ -125,7 +125,20 @@ def test_questions_about_a_text_are_answered_by_it() -> None:
         listed = MENTION.finditer(example.prompt)
         objects = {match[1]: match[0].split(" a ", 1)[1].split(" ") for match in listed}
         places, reply = list(objects), example.reply
-        last = example.prompt.rsplit(". ", 1)[-1]
+        first, *lines = example.prompt.split("\n")
+        last = first.rsplit(". ", 1)[-1]
+        if lines:
+            options = dict(line.split(". ") for line in lines)
+            if match := re.fullmatch(r"Which one is (\d+)\?", last):
+                assert options[reply] == match[1]
+            else:
+                match = re.fullmatch(r"What is the (\w+) of the (\w+)\?", last)
+                assert match
+                column = ("size", "color", "material", "shape").index(match[1])
+                assert options[reply] == objects[match[2]][column]
+            assert len(set(options.values())) == len(options)
+            kinds["option"] += 1
+            continue
         if match := re.fullmatch(r"Which of them are (left|right) of the (\w+)\?", last):
             at = places.index(match[2])
             sides = ["left"] * at + ["itself"] + ["right"] * (len(places) - at - 1)
@@ -164,7 +177,7 @@ def test_questions_about_a_text_are_answered_by_it() -> None:
             number = int(match[2])
             assert parity == f"{number} is {'odd' if number % 2 else f'even, half of it is {number // 2}'}."
             kinds["number"] += 1
-    assert len(kinds) == 6 and min(kinds.values()) > 20
+    assert len(kinds) == 7 and min(kinds.values()) > 20
 
 
 def looked(named: str, objects: dict[str, list[str]]) -> list[str]:
@@ -198,3 +211,18 @@ def test_a_description_is_found_at_its_last_word() -> None:
             assert ROWS.tokenizer.decode(row.ids[token]).strip().rstrip("s") == what.one.split(" ")[-1]
             seen += 1
     assert seen > 40
+
+
+@pytest.mark.parametrize("kind", ["perception", "texts"])
+def test_an_option_is_found_at_its_last_word_and_one_is_right(kind: str) -> None:
+    seen = 0
+    for index in range(60):
+        scene, rng = case(index)
+        row = ROWS.row(MAKE[kind](scene, rng))
+        lines = row.example.prompt.split("\n")[1:]
+        assert len(lines) == len(row.options)
+        for line, (right, token) in zip(lines, row.options, strict=True):
+            assert ROWS.tokenizer.decode(row.ids[: token + 1]).endswith(line)
+            assert right == (line[0] == row.example.reply)
+            seen += 1
+    assert seen > 20
