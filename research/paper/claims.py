@@ -40,6 +40,7 @@ _COMPARED = {
     "swires@implicit": ("stage-wise-beam@implicit", "best-of@implicit"),
 }
 _FAMILIES = dict.fromkeys(name for family, others in _COMPARED.items() for name in (family, *others))
+_DRAWN = ("stage-beam", "best-of", "sentence-beam", "majority", "stage-beam@implicit", "best-of@implicit")
 _REFERENCES = ("single", "stage-beam-4")  # what baselines are compared with: one pass, and the paper's method
 
 
@@ -101,7 +102,7 @@ def methods(arms: Arms, model: str) -> ReportSection:
     single, greedy = arms[model, "single"], arms.get((model, "greedy"))
     families = {name: _family(arms, model, name) for name in _FAMILIES}
     sentences, rows, lines = [], [], []
-    shown = {name: [single, *members] for name, members in families.items() if members}
+    shown = {name: [single, *members] for name in _DRAWN if (members := families[name])}
     shown |= {"greedy": [greedy]} if greedy is not None else {}
     for name, members in shown.items():
         line = [
