@@ -103,7 +103,7 @@ def start(arguments: Sequence[str | Path], processes: int = 1) -> subprocess.Pop
 def finish(process: subprocess.Popen[bytes]) -> str:
     out, told = process.communicate(timeout=180)
     assert process.returncode == 0, told.decode()
-    assert out == b""
+    assert out == b"" and b"Failed to load" not in told  # as bitsandbytes says of its kernels
     return told.decode()
 
 

@@ -123,8 +123,9 @@ def training(arms: Arms) -> ReportSection:
         sentences.append(f"The base prompted for the stages, against the base as it is: {points(change)}.")
     note = (
         "Percent right, one sampled pass. The unit is a trained model, since the noise of training counts: "
-        f"means over {len(staged)} training seeds, with Student's 95% intervals over these. The base is one "
-        "model, so that its own intervals are over the questions."
+        f"means over {len(staged)} training seeds, with Student's 95% intervals over these. All models "
+        "answer the same questions, whose choice is not part of the intervals. The base is one model, so "
+        "that its own intervals are over the questions."
     )
     head = ("staged against", *gains, "the paper")
     gained = ReportTable("What staged training gains", head, tuple(rows), note=note)

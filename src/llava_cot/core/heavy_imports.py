@@ -1,4 +1,4 @@
-"""Importing torch and transformers, and ending with them, in less time.
+"""Importing torch and transformers, and ending with them, in less time and without needless warnings.
 
 They make a million objects that stay. Searching these for garbage takes a fifth of an import's time, and a
 second at the end of the process.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# It warns of what is usual on a CPU, when transformers imports it and at each pass of a network.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _own_process = False
 

@@ -6,7 +6,6 @@ others: some name data sets, tokenizers or kernels to load.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,8 +13,6 @@ from typing import Any
 
 from llava_cot.errors import ModelError, missing_package
 
-# It warns of what is usual on a CPU, at each pass of the network.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 _NAMES = ("modules_to_not_convert",)  # of modules
 
 
