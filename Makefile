@@ -63,7 +63,7 @@ test: lint
 # (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
 sweep: $(VENV)/.installed-test $(VISION)/.installed $(TOKENIZERS)/.installed
 	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup \
-		tests/models/test_sweep.py tests/models/test_real_tokenizers.py
+		tests/models/test_sweep.py tests/models/test_real_tokenizers.py tests/train/test_grpo.py
 	PYTHONPATH=tests:$(VISION) $(BIN)/python -c 'import vision_extras, sweep.table; sweep.table.write()'
 
 $(VISION)/.installed: constraints.txt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sweep.registry import all_types
 from training import STAGED, log, picture, recipe, write
 
 from llava_cot.core.question import Question
 from llava_cot.data.record import Record, Turn
 from llava_cot.errors import DataError
-from llava_cot.train.grpo_trainer import RULES
+from llava_cot.models.local.checkpoint import load_checkpoint
+from llava_cot.models.local.encoding import extended
+from llava_cot.train.encode import RowEncoder
+from llava_cot.train.grpo_trainer import RULES, TAKEN, GrpoTrainer
 from llava_cot.train.labeled_rows import read_labeled
 from llava_cot.train.recipe import TrainRecipe
 from llava_cot.train.training_run import train
 
 Folders = Callable[[str], Path]
 RIGHT = STAGED.format(n=3)
+SIZES = [(24, 20), (90, 30), (40, 70), (64, 64)]
+SWEEP = os.environ.get("SWEEP")  # `make sweep` tries all architectures
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +147,57 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert (tmp_path / "cut" / "adapter" / "adapter_config.json").is_file()
 
 
+@pytest.mark.parametrize("kind", sorted(TAKEN) if SWEEP == "all" else ["idefics3", "qwen2_5_vl"])
+def test_log_probabilities_in_a_batch_are_those_of_each_answer_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For prompts of several lengths, one or two pictures, and pictures of several sizes."""
+    if (made := all_types()[kind]).missing:
+        pytest.skip(f"{kind} needs {', '.join(made.missing)}")
+    batches: list[tuple[torch.Tensor, ...]] = []
+    own = GrpoTrainer._get_per_token_logps_and_entropies
+
+    def record(trainer: Any, model: Any, ids: Any, mask: Any, keep: int, *more: Any, **others: Any) -> Any:
+        found = own(trainer, model, ids, mask, keep, *more, **others)
+        batches.append((ids[:, :-keep], mask[:, :-keep], ids[:, -keep:], mask[:, -keep:], found[0].detach()))
+        return found
+
+    monkeypatch.setattr(GrpoTrainer, "_get_per_token_logps_and_entropies", record)
+    records = [
+        Record(
+            str(i),
+            (Turn("How many cubes are there?" + " Look well." * i, str(i)),),
+            tuple(picture(tmp_path, 10 * i + j, SIZES[(i + j) % 4]) for j in range(1 + i % 2)),
+        )
+        for i in range(4)
+    ]
+    data, folder = write(tmp_path, records), made.save(tmp_path / "model")
+    settings = {"steps": 1, "batch": 4, "grpo": {"samples": 2, "tokens": 4}}
+    train(wanted(folder, data, tmp_path / "out", **settings))
+    checkpoint = load_checkpoint(folder, "cpu", "float32")
+    encoder = RowEncoder(checkpoint, "staged")
+    rows = [encoder.prompt(one).inputs for one in records]
+    prompts = {tuple(row["input_ids"][0].tolist()): row for row in rows}
+    [(prompt, real, answers, written, logprobs)] = batches
+    assert len(answers) == 8 and len(prompts) == 4
+    for number in range(8):
+        before, answer = prompt[number][real[number] == 1], answers[number][written[number] == 1]
+        row = extended(prompts[tuple(before.tolist())], [*before.tolist(), *answer.tolist()], len(before))
+        with torch.inference_mode():
+            logits = checkpoint.model(**row, use_cache=False).logits[0, -1 - len(answer) : -1].float()
+        alone = torch.log_softmax(logits, -1).gather(1, answer[:, None])[:, 0]
+        torch.testing.assert_close(logprobs[number, : len(answer)], alone, atol=1e-3, rtol=1e-3)
+
+
+def test_the_documentation_lists_what_is_trained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text()
+    listed = page.split("what each answer has alone: ")[1].split(". Others")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == TAKEN
+
+
 def test_mllama_is_refused_by_name(folders: Folders, questions: Path, tmp_path: Path) -> None:
     words = (
-        r"objective: grpo cannot train mllama, of which TRL's trainer does not know aspect_ratio_ids, "
-        r"aspect_ratio_mask, cross_attention_mask; sample answers with `llava-cot data rollouts`"
+        "objective: grpo cannot train mllama: .*; sample answers with `llava-cot data rollouts`, and train"
     )
     with pytest.raises(DataError, match=words):
         train(wanted(folders("mllama"), questions, tmp_path))

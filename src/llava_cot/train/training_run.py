@@ -117,7 +117,7 @@ def _run(
     if recipe.objective == "grpo":
         with needs_extra("objective: grpo", "train"):
             from llava_cot.train.grpo_trainer import check_architecture
-        check_architecture(checkpoint)
+        check_architecture(checkpoint.model.config.model_type)
     encoder = RowEncoder(checkpoint, recipe.target, recipe.double_bos, recipe.chat_template_kwargs)
     plan = plan_run(recipe, found, checkpoint.context, encoder, folder, here, note)
     note(str(plan.counts))
