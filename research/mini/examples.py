@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llava_cot.core.question import Question, lettered
 from llava_cot.core.question import question_text as text_with_options
-from llava_cot.scenes.chains import LARGEST
+from llava_cot.scenes.chains import LARGEST, chain_text, draw_chain, step_name
 from llava_cot.scenes.filters import VALUES, Filter, draw_filter, draw_unique
 from llava_cot.scenes.questions import PERCEPTION, SceneQuestion, ask_about
 from llava_cot.scenes.teacher import ORDINALS, caption, looks, side_look
@@ -83,9 +83,7 @@ def chain(scene: Scene, rng: random.Random) -> Example:
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
     """A question about a description, or about numbers, without a picture."""
-    make = rng.choice(
-        (_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number, _option, _option)
-    )
+    make = rng.choice(_TEXTS)
     return make(scene, rng)
 
 
@@ -171,6 +169,18 @@ def _number(scene: Scene, rng: random.Random) -> Example:
     return Example(text, f"{', '.join(replies)}. {last} is {parity}.", picture=False)
 
 
+def _restate(scene: Scene, rng: random.Random) -> Example:
+    """A chain's steps, in the words of its reasoning."""
+    chain = draw_chain(scene, rng)
+    names = [step_name(step) for step in chain]
+    reply = " ".join(f"{name[0].upper()}{name[1:]}." for name in names)
+    return Example(f"{chain_text(chain, rng)} What are the steps?", reply, picture=False)
+
+
+_TEXTS = (
+    *(_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number),
+    *(_option, _option, _restate, _restate),
+)
 MAKE: dict[str, Callable[[Scene, random.Random], Example]] = {
     "descriptions": description,
     "perception": perception,

@@ -24,7 +24,7 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.scenes.questions import BRITISH, ask_about
-from llava_cot.scenes.teacher import steps, teach
+from llava_cot.scenes.teacher import teach
 from llava_cot.scenes.world import draw_scene, scene_rng
 from llava_cot.search.judge_prompts import default_prompts
 from research.mini.examples import description, text_question
@@ -61,10 +61,8 @@ def _corpus() -> Iterator[str]:
         rng = scene_rng("train", 1, index, "hard")
         scene = draw_scene(rng, "hard")
         question = ask_about(scene, rng, difficulty="hard")
-        work = [done for _, done in steps(scene, question)]
-        work.append(" ".join(["", *(f"{done[0].upper()}{done[1:]}." for done in work)]))
         stages = teach(scene, question, rng).values()
-        yield "\n".join([question.text, *question.options, *stages, *(f" {text}" for text in stages), *work])
+        yield "\n".join([question.text, *question.options, *stages, *(f" {text}" for text in stages)])
         for example in (description(scene, rng), text_question(scene, rng)):
             yield f"{example.prompt}\n{example.reply}"
     for _ in range(50):

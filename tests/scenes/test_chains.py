@@ -17,14 +17,14 @@ from llava_cot.core.stages import parse, render, validate
 from llava_cot.scenes.chains import CHAIN_TYPES, DEEPEST, LARGEST, Step, chain_text, chain_type, states
 from llava_cot.scenes.filters import Filter
 from llava_cot.scenes.items import SceneItem, make_item, make_items, named_item
-from llava_cot.scenes.questions import HARD_TYPES, PERCEPTION
+from llava_cot.scenes.questions import HARD_TYPES, PERCEPTION, SceneQuestion
 from llava_cot.scenes.teacher import ORDINALS, chain_sentences, describe
-from llava_cot.scenes.world import DIFFICULTIES, SPLITS, Scene, SceneObject, scene_rng
+from llava_cot.scenes.world import DIFFICULTIES, SHAPES, SPLITS, Scene, SceneObject, scene_rng
 from llava_cot.search.judges.arithmetic import equations
 
 SEEDS = (("train", 0), ("validation", 5), ("test", 1))
 # Of the first 100 items of each split with seed 0. Models are trained on these words.
-DIGESTS = {"standard": "6aad4f95dc10252d", "hard": "1ff04ab94dd64383"}
+DIGESTS = {"standard": "05efc5a38224c2ef", "hard": "d0545b53208a2a88"}
 
 
 def chains(count: int) -> list[SceneItem]:
@@ -67,24 +67,28 @@ def test_each_step_of_a_reasoning_follows_from_the_one_before() -> None:
             if found := re.search(r"(\d+) ([+-]) (\d+)(?: \+ (\d+))? = \d+$", sentence):
                 second = int(found[3]) * (1 if found[2] == "+" else -1)
                 assert int(found[1]) == before and before + second + int(found[4] or 0) == after
-                groups = re.findall(r": ([a-z, ]+): \d+;", sentence)
+                groups = re.findall(r"[:;] ([a-z, ]+): \d+;", sentence)
                 counts = [len(re.findall(" yes", group)) for group in groups]
                 assert counts == [int(n) for n in (found[3], found[4]) if n][: len(counts)]
             elif fates or "none:" in sentence:
                 assert len(listed) == after
             else:
-                assert sentence in (
-                    f"{before} is odd, so it stays {before}",
-                    f"{before} is even, so half of it is {before // 2}",
-                )
-                assert sentence.split(" ")[2] == ("odd," if before % 2 else "even,")
+                even = f"{before} is even, half of it is {before // 2}"
+                result = f"{before} is odd, so it stays {before}" if before % 2 else even
+                assert sentence == f"Halving if even: {result}"
 
 
-# What a list of looks is about, and the list.
-LOOKS = (
-    r"(?:^|[.;] )(?:[Rr]emoving |[Kk]eeping |Adding |Swapping |for |The )"
-    r"([a-z ]+): ([a-z][a-z, ]+)"
-)
+RELATION = re.compile(r"objects (?:(left|right)|of the (\w+)) of the ([a-z ]+)")
+
+
+def looked_for(name: str, lists: list[str]) -> list[str]:
+    """What each list of looks of a step is about: a description, or "left" or "right"."""
+    what = re.sub(r"^(Removing|Keeping|Swapping|Adding the number of) ", "", name)
+    if relation := RELATION.fullmatch(what):
+        side, _, other = relation.groups()
+        value = lists[0].rsplit(", ", 1)[-1]  # "fifth green yes, cube"
+        return [other, side or (f"{value}s" if value in SHAPES else f"{value} objects")]
+    return what.split(" for ")
 
 
 def test_the_objects_of_a_reasoning_are_those_of_the_caption() -> None:
@@ -95,27 +99,32 @@ def test_the_objects_of_a_reasoning_are_those_of_the_caption() -> None:
         words = dict(re.findall(r"(\w+) a (\w+ \w+ \w+ \w+)", stages["caption"]))
         assert list(words) == list(ORDINALS[: len(item.scene.objects)])
         assert list(words.values()) == [describe(thing) for thing in item.scene.objects]
-        lists = re.findall(LOOKS, stages["reasoning"])
-        for named, looks in lists:
-            if looks == "none":
+        for sentence in stages["reasoning"].split(". ")[1:]:
+            name, *rest = sentence.split(": ", 1)
+            parts = re.split("; |: ", "".join(rest))
+            lists = [part for part in parts if part == "none" or re.search(" (yes|no)", part)]
+            if not lists:
                 continue
-            for look in looks.split(", "):
-                found = re.fullmatch(r"(\w+) ([\w ]+?) (yes|no)(?: (?:stays|goes))?", look)
-                if found is None:  # the value that is shared
-                    assert look in stages["reasoning"] and " " not in look
+            for named, looks in zip(looked_for(name, lists), lists, strict=True):
+                if looks == "none":
                     continue
-                place, seen, verdict = found.groups()
-                if side := re.fullmatch(r"what is (left|right) of it", named):
-                    fits = seen == side[1]
-                else:
-                    *adjectives, noun = named.split(" ")
-                    wanted = [*adjectives, noun.removesuffix("s")]
-                    have = words[place].split(" ")
-                    assert {*seen.split(" ")} <= {*have}
-                    assert len(seen.split(" ")) == len([word for word in wanted if word != "object"])
-                    fits = {*wanted} - {"object"} <= {*have}
-                assert fits == (verdict == "yes"), (item.id, named, look)
-                checked[verdict] += 1
+                for look in looks.split(", "):
+                    found = re.fullmatch(r"(\w+) ([\w ]+?) (yes|no)(?: (?:stays|goes))?", look)
+                    if found is None:  # the value that is shared
+                        assert look in words[looks.split(", ")[-2].split(" ")[0]].split(" ")
+                        continue
+                    place, seen, verdict = found.groups()
+                    if named in ("left", "right"):
+                        fits = seen == named
+                    else:
+                        *adjectives, noun = named.split(" ")
+                        wanted = [*adjectives, noun.removesuffix("s")]
+                        have = words[place].split(" ")
+                        assert {*seen.split(" ")} <= {*have}
+                        assert len(seen.split(" ")) == len([word for word in wanted if word != "object"])
+                        fits = {*wanted} - {"object"} <= {*have}
+                    assert fits == (verdict == "yes"), (item.id, named, look)
+                    checked[verdict] += 1
     assert checked["yes"] > 1000 and checked["no"] > 1000
 
 
@@ -218,8 +227,8 @@ SCENE = Scene(
     (0.0, 1.0),
 )
 CUBES, RED = Filter(shape="cube"), Filter(color="red")
-REMOVING_CUBES = (
-    "Removing cubes: first cube yes goes, second sphere no stays, third sphere no stays, "
+CUBES_GO = (
+    "first cube yes goes, second sphere no stays, third sphere no stays, "
     "fourth cylinder no stays, fifth cube yes goes: 3."
 )
 
@@ -230,7 +239,7 @@ REMOVING_CUBES = (
         (
             [Step("remove", CUBES), Step("keep", Filter("large", "red"))],
             [
-                REMOVING_CUBES,
+                f"Removing cubes: {CUBES_GO}",
                 "Keeping large red objects: second large blue no goes, third small blue no goes, "
                 "fourth large red yes stays: 1.",
             ],
@@ -250,8 +259,8 @@ REMOVING_CUBES = (
             [
                 "Removing red objects: first red yes goes, second blue no stays, third blue no stays, "
                 "fourth red yes goes, fifth green no stays: 3.",
-                "The large red object: first small red no, second large blue no, third small blue no, "
-                "fourth large red yes; keeping what is left of it: second left yes stays, "
+                "Keeping objects left of the large red object: first small red no, second large blue no, "
+                "third small blue no, fourth large red yes; second left yes stays, "
                 "third left yes stays, fifth right no goes: 2.",
             ],
             "relations",  # to an object that has been removed, but is in the picture
@@ -259,8 +268,8 @@ REMOVING_CUBES = (
         (
             [Step("remove", relation="shape", other=Filter(color="green")), Step("double")],
             [
-                "The green object: first red no, second blue no, third blue no, fourth red no, "
-                f"fifth green yes, cube; r{REMOVING_CUBES[1:]}",
+                "Removing objects of the shape of the green object: first red no, second blue no, "
+                f"third blue no, fourth red no, fifth green yes, cube; {CUBES_GO}",
                 "Doubling: 3 + 3 = 6.",
             ],
             "relations",
@@ -270,20 +279,20 @@ REMOVING_CUBES = (
             [
                 "Keeping cubes: first cube yes stays, second sphere no goes, third sphere no goes, "
                 "fourth cylinder no goes, fifth cube yes stays: 2.",
-                "Swapping red objects: first red yes goes, fifth green no stays: 1; for rubber objects: "
+                "Swapping red objects for rubber objects: first red yes goes, fifth green no stays: 1; "
                 "first metal no, second rubber yes, third metal no, fourth rubber yes, fifth rubber yes: 3; "
                 "2 - 1 + 3 = 4.",
-                "4 is even, so half of it is 2.",
+                "Halving if even: 4 is even, half of it is 2.",
             ],
             "numbers",
         ),
         (
             [Step("remove", CUBES), Step("halve"), Step("more", other=CUBES), Step("subtract", number=5)],
             [
-                REMOVING_CUBES,
-                "3 is odd, so it stays 3.",
-                "Adding cubes: first cube yes, second sphere no, third sphere no, fourth cylinder no, "
-                "fifth cube yes: 2; 3 + 2 = 5.",
+                f"Removing cubes: {CUBES_GO}",
+                "Halving if even: 3 is odd, so it stays 3.",
+                "Adding the number of cubes: first cube yes, second sphere no, third sphere no, "
+                "fourth cylinder no, fifth cube yes: 2; 3 + 2 = 5.",
                 "Subtracting 5: 5 - 5 = 0.",
             ],
             "numbers",
@@ -291,7 +300,8 @@ REMOVING_CUBES = (
     ],
 )
 def test_chains_by_hand(steps: list[Step], sentences: list[str], kind: str) -> None:
-    assert chain_sentences(SCENE.objects, steps) == ["We start with 5 objects.", *sentences]
+    question = SceneQuestion("sets", "", "", chain=tuple(steps))
+    assert chain_sentences(SCENE.objects, question) == ["We start with 5 objects.", *sentences]
     assert chain_type(steps) == kind
     numbers = numbers_of(chain_text(steps, scene_rng("train", 0, 0)), SCENE.objects)
     passed = states(SCENE.objects, steps)

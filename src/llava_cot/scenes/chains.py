@@ -208,6 +208,27 @@ def _worded(step: Step, rng: random.Random) -> str:
             return f"Swap the {step.what.many} for as many as there are {step.other.many}."
 
 
+def step_name(step: Step) -> str:
+    """A step as its reasoning begins: "removing cubes left of the red sphere"."""
+    match step.kind:
+        case "remove":
+            return f"removing {_objects(step)}"
+        case "keep":
+            return f"keeping {_objects(step)}"
+        case "add":
+            return f"adding {step.number}"
+        case "subtract":
+            return f"subtracting {step.number}"
+        case "double":
+            return "doubling"
+        case "halve":
+            return "halving if even"
+        case "more":
+            return f"adding the number of {step.other.many}"
+        case _:
+            return f"swapping {step.what.many} for {step.other.many}"
+
+
 def _objects(step: Step) -> str:
     if step.relation is None:
         return step.what.many

@@ -91,13 +91,14 @@ def _reason(place: int, descriptions: Sequence[str | None]) -> str:
     return f"the {ORDINALS[place]} is {first}, {second} and {third}"
 
 
-def reasoning_verdict(a: str, b: str, truth: Sequence[tuple[str, str]]) -> Ruling | None:
-    """The reasoning that is true, and the work of the first step that the other one gets wrong."""
-    text = " ".join(sentence for sentence, _ in truth)
+def reasoning_verdict(a: str, b: str, truth: Sequence[str]) -> Ruling | None:
+    """The reasoning that is true, and the first step that the other one gets wrong."""
+    text = " ".join(truth)
     if (a == text) == (b == text):
         return None
     choice, other = (1, b) if a == text else (2, a)
-    return choice, truth[_first_wrong(other, truth)][1]
+    sentence = truth[_first_wrong(other, truth)]
+    return choice, f"{sentence[0].lower()}{sentence[1:-1]}"
 
 
 def read_caption(caption: str | None) -> list[str] | None:
@@ -171,11 +172,9 @@ def seen_answer(
 
 
 def check_verdict(question: SceneQuestion, seen: Scene, reasoning: str) -> tuple[bool, str]:
-    """Whether a reasoning is true of a scene, and the work of its steps, up to the first wrong one."""
+    """Whether a reasoning is true of a scene, and the true steps up to the first wrong one."""
     truth = steps(seen, question)
-    done = [work for _, work in truth[: _first_wrong(reasoning, truth) + 1]]
-    true = reasoning == " ".join(sentence for sentence, _ in truth)
-    return true, " ".join(f"{work[0].upper()}{work[1:]}." for work in done)
+    return reasoning == " ".join(truth), " ".join(truth[: _first_wrong(reasoning, truth) + 1])
 
 
 def known(question: Question) -> bool:
@@ -208,7 +207,7 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
     """The score of one answer to a `known` question at a stage.
 
     For a caption, minus its wrong words, or the worst possible if it cannot be read. For a reasoning, 1 if
-    it ends like the true one (a chain: with its number), else 0. For all others, 1 if the conclusion is
+    it ends with the true answer, else 0. For all others, 1 if the conclusion is
     right, else 0.
     """
     item = _item(question)
@@ -216,10 +215,7 @@ def worth(question: Question, stage: str, answer: Answer) -> float:
         error = caption_error(item.scene, answer.stages.get("caption"))
         return 0.0 - (GAP * (len(ORDINALS) + len(item.scene.objects)) if error is None else error)
     if stage == "reasoning":
-        last, _ = steps(item.scene, item.question)[-1]
-        if item.question.chain and not item.question.options:
-            last = f" {item.answer}."
-        return float((answer.stages.get("reasoning") or "").endswith(last))
+        return float((answer.stages.get("reasoning") or "").endswith(f" {item.question.conclusion}."))
     return float(answer.conclusion == item.answer)
 
 
@@ -233,8 +229,8 @@ def _truth(scene: Scene) -> tuple[str, ...]:
     return tuple(describe(item) for item in scene.objects)
 
 
-def _first_wrong(reasoning: str, truth: Sequence[tuple[str, str]]) -> int:
+def _first_wrong(reasoning: str, truth: Sequence[str]) -> int:
     """The place of the first step that a reasoning gets wrong, or of the last step if there is none."""
     sentences = [f"{sentence}." for sentence in reasoning.rstrip(".").split(". ")]
-    places = (place for place, step in enumerate(truth) if sentences[place : place + 1] != [step[0]])
+    places = (place for place, step in enumerate(truth) if sentences[place : place + 1] != [step])
     return next(places, len(truth) - 1)
