@@ -141,17 +141,21 @@ def _option(scene: Scene, rng: random.Random) -> Example:
     """An attribute of a named place, or a number that is given, by an option's letter."""
     if rng.random() < 0.5:
         place, name = rng.randrange(len(scene.objects)), rng.choice(tuple(VALUES))
-        before, value = f"{caption(scene.objects)} ", str(getattr(scene.objects[place], name))
-        text, values = f"What is the {name} of the {ORDINALS[place]}?", list(VALUES[name])
+        text = f"{caption(scene.objects)} What is the {name} of the {ORDINALS[place]}"
+        value, values = str(getattr(scene.objects[place], name)), list(VALUES[name])
     else:
         number = rng.randint(0, LARGEST)
-        before, value, text = "", str(number), f"Which one is {number}?"
+        value, text = str(number), f"Which one is {number}"
         values = [str(near) for near in range(max(0, number - 3), number + 4)]
     others = [other for other in values if other != value]
     options = [value, *rng.sample(others, min(3, len(others)))]
     rng.shuffle(options)
-    question = SceneQuestion("option", f"{before}{text}", value, tuple(options))
-    return Example(question_text(question), question.conclusion, picture=False, options=_options(question))
+    in_words = rng.random() < 0.5
+    ending = ", and which option is that?" if in_words else "?"
+    question = SceneQuestion("option", f"{text}{ending}", value, tuple(options))
+    letter = question.conclusion
+    reply = f"The answer is {value}, option {letter}." if in_words else letter
+    return Example(question_text(question), reply, picture=False, options=_options(question))
 
 
 def _number(scene: Scene, rng: random.Random) -> Example:
@@ -179,7 +183,7 @@ def _restate(scene: Scene, rng: random.Random) -> Example:
 
 _TEXTS = (
     *(_attributes, _attributes, _looks, _looks, _looks, _side, _found, _count, _number),
-    *(_option, _option, _restate, _restate),
+    *(_option, _option, _option, _restate, _restate),
 )
 MAKE: dict[str, Callable[[Scene, random.Random], Example]] = {
     "descriptions": description,

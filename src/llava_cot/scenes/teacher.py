@@ -86,7 +86,7 @@ def steps(scene: Scene, question: SceneQuestion) -> list[str]:
     to_sentences = chain_sentences if question.chain else _perceived
     sentences = to_sentences(scene.objects, question)
     if question.options:
-        sentences.append(f"That is option {question.conclusion}.")
+        sentences.append(f"The answer is {question.answer}, option {question.conclusion}.")
     return sentences
 
 
