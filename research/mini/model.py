@@ -61,7 +61,7 @@ def _corpus() -> Iterator[str]:
         rng = scene_rng("train", 1, index, "hard")
         scene = draw_scene(rng, "hard")
         question = ask_about(scene, rng, difficulty="hard")
-        stages = teach(scene, question, rng).values()
+        stages = teach(scene, question).values()
         yield "\n".join([question.text, *question.options, *stages, *(f" {text}" for text in stages)])
         for example in (description(scene, rng), text_question(scene, rng)):
             yield f"{example.prompt}\n{example.reply}"

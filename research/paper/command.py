@@ -107,8 +107,8 @@ def reproduce(
     if quick and base is not None:
         raise ValueError("--quick trains no models; leave --base out")
     if mini:
-        judge_model = judge_model or _MINI_REWARD
-        base = base if base or quick else _MINI_BASE
+        judge_model = judge_model or _built_in(_MINI_REWARD)
+        base = base if base or quick else _built_in(_MINI_BASE)
     for name in filter(None, (base, judge_model)):
         _check_model(name)
     if out.is_file():
@@ -162,6 +162,16 @@ def reproduce(
     print(f"wrote {page}", file=sys.stderr)
     if missing:
         raise typer.Exit(1)
+
+
+def _built_in(name: str) -> str | None:
+    """The name of a model in the package; None, with a note, if this version does not have it."""
+    from llava_cot.models.registry import BUILT_IN
+
+    if name in BUILT_IN:
+        return name
+    print(f"this version of the package has no {name}: what needs it is left out", file=sys.stderr)
+    return None
 
 
 def _check_model(name: str) -> None:

@@ -30,8 +30,8 @@ def mini(item: SceneItem, sees_wrongly: float = 0.5, reasons_wrongly: float = 0.
         if rng.random() < sees_wrongly:
             objects = misperceive(objects, rng)
         seen = seen_answer(item.scene, objects, item.question) or (item.question, item.scene)
-        stages = teach(seen[1], seen[0], rng) | {"caption": caption(objects)}
-        stages["summary"] = summary(item.question, random.Random(0))
+        stages = teach(seen[1], seen[0]) | {"caption": caption(objects)}
+        stages["summary"] = summary(item.question)
         if rng.random() < reasons_wrongly:
             stages["reasoning"] = misreason(item.scene, item.question, rng) or stages["reasoning"]
         whole = "".join(f"{s.open}{stages[s.name]}{s.close}" for s in LLAVA_COT.stages)

@@ -104,7 +104,7 @@ def test_what_a_caption_makes_of_a_question_is_what_the_text_says() -> None:
             assert found is not None and found[0].answer == expected
             true = check_verdict(*found, reasoning(found[1], found[0]))
             assert true[0] and true[1].endswith(
-                f" is option {found[0].conclusion}." if found[0].options else "."
+                f", option {found[0].conclusion}." if found[0].options else "."
             )
             other += expected != item.question.answer
     assert senseless > 20 and other > 100

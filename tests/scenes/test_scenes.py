@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter, defaultdict
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -70,7 +69,7 @@ def test_the_example_of_clevr_math() -> None:
     )
     assert number_after(*chain) == "1"  # the purple metal sphere is gone already when purple is taken away
     question = SceneQuestion("subtract", "", "1", chain=chain)
-    assert teach(SCENE, question, random.Random(0))["reasoning"] == (
+    assert teach(SCENE, question)["reasoning"] == (
         "We start with 4 objects. Removing small metal spheres: first small metal sphere yes goes, "
         "second large rubber cube no stays, third small metal sphere yes goes, "
         "fourth large metal cylinder no stays: 2. "
@@ -83,7 +82,7 @@ def test_a_comparison_counts_both() -> None:
         "compare", "", "yes", filters=(Filter(color="purple"), Filter(shape="cube")), attribute="more"
     )
     assert solve(SCENE, question) == "yes"
-    assert teach(SCENE, question, random.Random(0))["reasoning"] == (
+    assert teach(SCENE, question)["reasoning"] == (
         "Purple objects: first red no, second purple yes, third purple yes, fourth gray no: 2. "
         "Cubes: first sphere no, second cube yes, third sphere no, fourth cylinder no: 1. "
         "2 is more than 1, so the answer is yes."
@@ -123,7 +122,7 @@ def test_the_teacher_writes_valid_stages_and_a_bare_conclusion() -> None:
 
 
 def test_a_caption_names_every_object_from_left_to_right() -> None:
-    caption = teach(SCENE, make_item("train", 0, 0).question, random.Random(0))["caption"]
+    caption = teach(SCENE, make_item("train", 0, 0).question)["caption"]
     assert caption == (
         "There are 4 objects. From left to right: first a small red metal sphere, second a large purple "
         "rubber cube, third a small purple metal sphere, fourth a large gray metal cylinder."
@@ -210,7 +209,7 @@ def test_writing_a_hard_folder(tmp_path: Path) -> None:
     assert [(line["type"], line["depth"]) for line in lines] == [
         (item.question.type, item.question.depth) for item in items
     ]
-    assert {line["depth"] for line in lines} > {0} and (tmp_path / "images/hard-test-2-11.png").is_file()
+    assert len({line["depth"] for line in lines}) > 3 and (tmp_path / "images/hard-test-2-11.png").is_file()
     # Each question is a record with its type and depth.
     records = list(read_records(path))
     assert [record.extra for record in records] == [

@@ -60,7 +60,7 @@ def make_item(split: str, seed: int, index: int, difficulty: str = "standard") -
     rng = scene_rng(split, seed, index, difficulty)
     scene = draw_scene(rng, difficulty)
     question = ask_about(scene, rng, difficulty=difficulty)
-    return SceneItem(_item_id(split, seed, index, difficulty), scene, question, teach(scene, question, rng))
+    return SceneItem(_item_id(split, seed, index, difficulty), scene, question, teach(scene, question))
 
 
 def _item_id(split: str, seed: int, index: int, difficulty: str) -> str:

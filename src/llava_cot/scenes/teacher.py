@@ -6,7 +6,6 @@ this within minutes, and to name all that match in one glance not in an hour (re
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,10 +23,10 @@ ORDINALS = (
 MENTION = re.compile(rf"\b({'|'.join(ORDINALS)}) a (\w+) (\w+) (\w+) (\w+)")
 
 
-def teach(scene: Scene, question: SceneQuestion, rng: random.Random) -> dict[str, str]:
+def teach(scene: Scene, question: SceneQuestion) -> dict[str, str]:
     """The stages by name: summary, caption, reasoning, conclusion."""
     return {
-        "summary": summary(question, rng),
+        "summary": summary(question),
         "caption": caption(scene.objects),
         "reasoning": reasoning(scene, question),
         "conclusion": question.conclusion,
@@ -54,10 +53,12 @@ def caption_of(descriptions: Sequence[str]) -> str:
     return f"There are {len(descriptions)} objects. From left to right: {listed}."
 
 
-def summary(question: SceneQuestion, rng: random.Random) -> str:
-    """How the question will be approached, without anything of the answer."""
-    start = rng.choice(("I will", "To answer, I will"))
-    return f"{start} list the objects and {_plan(question)}."
+def summary(question: SceneQuestion) -> str:
+    """How the question will be approached, without anything of the answer.
+
+    It has one wording: with several, answers would part here though none of them is the better one.
+    """
+    return f"I will list the objects and {_plan(question)}."
 
 
 def _plan(question: SceneQuestion) -> str:

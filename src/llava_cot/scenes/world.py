@@ -72,8 +72,14 @@ def scene_rng(split: str, seed: int, index: int, difficulty: str = "standard") -
 
 
 def draw_scene(rng: random.Random, difficulty: str = "standard") -> Scene:
-    """Draw a scene of 3 to 10 objects that stand apart from one another; of 3 to 12 if it is "hard"."""
+    """Draw a scene of 3 to 10 objects that stand apart from one another; of 3 to 12 if it is "hard".
+
+    Each number is equally likely; in hard scenes smaller ones are likelier (the lesser of two draws), since
+    the length of their answers grows with it.
+    """
     count = rng.randint(MIN_OBJECTS, MOST_OBJECTS[difficulty])
+    if difficulty == "hard":
+        count = min(count, rng.randint(MIN_OBJECTS, MOST_OBJECTS[difficulty]))
     objects: list[SceneObject] = []
     while len(objects) < count:
         placed = _place(rng, objects)
