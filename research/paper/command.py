@@ -170,7 +170,7 @@ def _built_in(name: str) -> str | None:
 
     if name in BUILT_IN:
         return name
-    print(f"this version of the package has no {name}: what needs it is left out", file=sys.stderr)
+    typer.echo(f"this version of the package has no {name}: what needs it is left out", err=True)
     return None
 
 
