@@ -29,7 +29,7 @@ from llava_cot.search.request import make_request, parse_spec
 from llava_cot.search.resources import Example, ResourceSpec
 from research.paper.noisy_oracle import NAME as NOISY_ORACLE
 from research.paper.noisy_oracle import register_noisy_oracles
-from research.paper.sizes import CALIBRATION_QUESTIONS
+from research.paper.sizes import CALIBRATION_QUESTIONS, LEAST_CALIBRATION_QUESTIONS
 from research.paper.tasks import ReproductionTask
 
 CALIBRATION = "implicit.json"  # in the folder of a reproduction
@@ -94,6 +94,8 @@ def calibrate(settings: ReproductionSettings, model: str, judge_model: str, on_d
     file = settings.folder / CALIBRATION
     if file.is_file():
         return
+    # Of very few, too few may have a reasoning to score.
+    count = min(max(settings.limit, LEAST_CALIBRATION_QUESTIONS), CALIBRATION_QUESTIONS)
     known = settings.benchmark in SCENES
     items = open_benchmark(f"{settings.benchmark}:validation" if known else settings.benchmark).items()
     spec, sampling = ResourceSpec(judge_model=judge_model), Sampling(max_tokens=settings.max_tokens)
@@ -101,7 +103,7 @@ def calibrate(settings: ReproductionSettings, model: str, judge_model: str, on_d
     with spec.open_with(model, None) as (opened, ready):
         judge = make_judge(_JUDGE, opened, request, ready)
         scored = sample_scores(
-            request, opened, judge, islice(items, min(settings.limit, CALIBRATION_QUESTIONS)),
+            request, opened, judge, islice(items, count),
             stage=_STAGE, at_once=LOCAL_AT_ONCE, on_progress=on_done,
         )  # fmt: skip
         found = make_calibration(

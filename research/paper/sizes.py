@@ -8,9 +8,8 @@ from __future__ import annotations
 BENCHMARK = "scenes-hard"
 QUESTIONS, QUICK_QUESTIONS = 500, 120  # of the benchmark, which each method and each trained model answers
 
-CALIBRATION_QUESTIONS = (
-    100  # at most, whose scores give SWIRES its cut-off; those of scenes are of another split
-)
+# So many questions, at most and at least, give SWIRES its cut-off; those of scenes are of another split.
+CALIBRATION_QUESTIONS, LEAST_CALIBRATION_QUESTIONS = 100, 10
 
 TRAINING_QUESTIONS = 6_400  # hard scenes, from which every way of training learns
 TRAINING_SEEDS = 3

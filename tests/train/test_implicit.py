@@ -219,7 +219,7 @@ def test_what_cannot_be_learned_is_refused_in_a_sentence(
         ({"objective": "implicit", "target": "direct"}, "target is for objective: sft"),
         (
             {"objective": "implicit", "evaluate": {"bench": "b"}},
-            "evaluate.bench is for objective: sft and dpo",
+            "evaluate.bench is for objective: sft, dpo and grpo",
         ),
         ({"objective": "implicit", "over_long": "cut"}, "over_long: cut is for objective: sft"),
         ({"objective": "implicit", "samples": {"every": 2}}, "samples is for objective: sft"),

@@ -33,7 +33,7 @@ def test_judges_have_their_model_a_calibration_and_noisy_oracles(tmp_path: Path)
     settings = ReproductionSettings(tmp_path, "scenes-hard", 2, 20)
     calibrate(settings, "mini", str(MINI), lambda done: None)
     found = load_calibration(tmp_path / CALIBRATION)
-    assert (found.judge, found.count, found.stage) == ("implicit", 2, "reasoning")
+    assert (found.judge, found.stage) == ("implicit", "reasoning") and 2 <= found.count <= 10
     (tmp_path / CALIBRATION).rename(tmp_path / "elsewhere")
     replace(found, mean=7.0).save(tmp_path / CALIBRATION)
     calibrate(settings, "mini", str(MINI), lambda done: None)  # is known, and not measured again
