@@ -176,8 +176,7 @@ def _number(scene: Scene, rng: random.Random) -> Example:
 def _restate(scene: Scene, rng: random.Random) -> Example:
     """A chain's steps, in the words of its reasoning."""
     chain = draw_chain(scene, rng)
-    names = [step_name(step) for step in chain]
-    reply = " ".join(f"{name[0].upper()}{name[1:]}." for name in names)
+    reply = " ".join(f"{step_name(step)}." for step in chain)
     return Example(f"{chain_text(chain, rng)} What are the steps?", reply, picture=False)
 
 

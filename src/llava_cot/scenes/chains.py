@@ -209,24 +209,24 @@ def _worded(step: Step, rng: random.Random) -> str:
 
 
 def step_name(step: Step) -> str:
-    """A step as its reasoning begins: "removing cubes left of the red sphere"."""
+    """A step as its reasoning begins: "Removing cubes left of the red sphere"."""
     match step.kind:
         case "remove":
-            return f"removing {_objects(step)}"
+            return f"Removing {_objects(step)}"
         case "keep":
-            return f"keeping {_objects(step)}"
+            return f"Keeping {_objects(step)}"
         case "add":
-            return f"adding {step.number}"
+            return f"Adding {step.number}"
         case "subtract":
-            return f"subtracting {step.number}"
+            return f"Subtracting {step.number}"
         case "double":
-            return "doubling"
+            return "Doubling"
         case "halve":
-            return "halving if even"
+            return "Halving if even"
         case "more":
-            return f"adding the number of {step.other.many}"
+            return f"Adding the number of {step.other.many}"
         case _:
-            return f"swapping {step.what.many} for {step.other.many}"
+            return f"Swapping {step.what.many} for {step.other.many}"
 
 
 def _objects(step: Step) -> str:

@@ -127,7 +127,7 @@ def chain_sentences(objects: Sequence[SceneObject], question: SceneQuestion) -> 
     sentences = [f"We start with {len(objects)} objects."]
     for step, (before, after) in zip(question.chain, pairwise(passed), strict=True):
         work = _set_work if step.of_sets else _number_work
-        sentences.append(f"{_capital(step_name(step))}: {work(objects, step, before, after)}.")
+        sentences.append(f"{step_name(step)}: {work(objects, step, before, after)}.")
     return sentences
 
 
@@ -153,17 +153,15 @@ def _number_work(objects: Sequence[SceneObject], step: Step, before: State, afte
 
 
 def _set_work(objects: Sequence[SceneObject], step: Step, before: State, after: State) -> str:
-    seen, lead = looks(objects, step.what), ""
-    if step.relation is not None:
-        place = step.other.places(objects)[0]
-        lead = f"{_found(objects, step.other)}; "
-        if step.relation in ("left", "right"):
-            seen = [side_look(other, place, step.relation) for other in range(len(objects))]
-        else:
-            value = getattr(objects[place], step.relation)
-            lead = f"{_found(objects, step.other)}, {value}; "
-            seen = looks(objects, Filter(**{step.relation: value}))
-    return f"{lead}{_fates(seen, before, after)}: {after.number}"
+    if step.relation is None:
+        return f"{_fates(looks(objects, step.what), before, after)}: {after.number}"
+    place, found = step.other.places(objects)[0], _found(objects, step.other)
+    if step.relation in ("left", "right"):
+        seen = [side_look(other, place, step.relation) for other in range(len(objects))]
+    else:
+        value = getattr(objects[place], step.relation)
+        found, seen = f"{found}, {value}", looks(objects, Filter(**{step.relation: value}))
+    return f"{found}; {_fates(seen, before, after)}: {after.number}"
 
 
 def _fates(seen: Sequence[tuple[str, str]], before: State, after: State) -> str:

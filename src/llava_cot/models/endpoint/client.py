@@ -289,7 +289,8 @@ class EndpointModel:
         self._lengths[prompt] = token_count(reply, "prompt_tokens") or 0
         missing = [i for i, score in enumerate(found) if math.isinf(score)] if self.scores_texts else []
         values = await gather_or_cancel(self._score(prompt, options[i]) for i in missing)
-        return [dict(zip(missing, values, strict=True)).get(i, score) for i, score in enumerate(found)]
+        filled = dict(zip(missing, values, strict=True))
+        return [filled.get(i, score) for i, score in enumerate(found)]
 
     async def _score(self, prompt: Prompt, text: str) -> float:
         """The log-probability of a text of any length, read as a part of the prompt."""
