@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from training import STAGED, log, picture, recipe, write
 from llava_cot.core.question import Question
 from llava_cot.data.record import Record, Turn
 from llava_cot.errors import DataError
-from llava_cot.models.local.checkpoint import load_checkpoint
-from llava_cot.models.local.encoding import extended
+from llava_cot.models.local.checkpoint import Checkpoint, load_checkpoint
+from llava_cot.models.local.encoding import PER_TOKEN, extended
+from llava_cot.models.registry import MINI
+from llava_cot.train.collate import Collator
 from llava_cot.train.encode import RowEncoder
 from llava_cot.train.grpo_trainer import RULES, TAKEN, GrpoTrainer
 from llava_cot.train.labeled_rows import read_labeled
@@ -29,7 +31,8 @@ from llava_cot.train.training_run import train
 Folders = Callable[[str], Path]
 RIGHT = STAGED.format(n=3)
 SIZES = [(24, 20), (90, 30), (40, 70), (64, 64)]
-SWEEP = os.environ.get("SWEEP")  # `make sweep` tries all architectures
+# `make sweep` tries all architectures.
+KINDS = sorted(TAKEN) if os.environ.get("SWEEP") == "all" else ["idefics3", "mllama", "qwen2_5_vl"]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,8 @@ def test_the_first_questions_of_records_are_asked(tmp_path: Path) -> None:
     turns = (Turn("Which?", "B", ("left", "right"), response=RIGHT), Turn("And now?", "C"))
     vague = Record("vague", (Turn("Why?", "because of all that was seen there before it happened"),))
     data = write(tmp_path, [Record("two", turns, (picture(tmp_path, 1),)), vague])
-    asked = wanted(Path("model"), data, Path("out"))
-    (one, other), _, _ = read_labeled(asked, asked.data)
+    made = wanted(Path("model"), data, Path("out"))
+    (one, other), _, _ = read_labeled(made, made.data)
     assert one.turns == (Turn("Which?", "B", ("left", "right")),) and len(one.pictures) == 1
     assert other.turns[0].answer is None  # and so it is counted as one without an answer
 
@@ -93,11 +96,12 @@ def letters(text: str, _: Question) -> float:
     return sum(one.isascii() and one.isalpha() for one in text) / max(1, len(text))
 
 
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "mllama"])
 def test_what_is_rewarded_is_written_more_often(
-    folders: Folders, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, folders: Folders, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RULES, "conclusion", letters)
-    model, out, notes = folders("qwen2.5-vl"), tmp_path / "out", list[str]()
+    model, out, notes = folders(kind), tmp_path / "out", list[str]()
     settings = {"steps": 10, "rate": 5e-3, "schedule": "constant", "batch": 4, "grpo": {"samples": 8}}
     train(wanted(model, questions, out, **settings), note=notes.append)
     lines = log(out)
@@ -124,11 +128,12 @@ def test_answers_of_equal_reward_change_nothing(
     assert same(model, tmp_path / "model")
 
 
+@pytest.mark.parametrize("kind", ["idefics3", "mllama"])
 def test_a_resumed_run_is_the_uninterrupted_one(
-    folders: Folders, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, folders: Folders, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RULES, "conclusion", letters)
-    model = folders("idefics3")
+    model = folders(kind)
     settings: dict[str, Any] = {"steps": 3, "accumulate": 2, "batch": 1, "lora": {"rank": 4}}
     train(wanted(model, questions, tmp_path / "whole", **settings))
 
@@ -147,46 +152,134 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert (tmp_path / "cut" / "adapter" / "adapter_config.json").is_file()
 
 
-@pytest.mark.parametrize("kind", sorted(TAKEN) if SWEEP == "all" else ["idefics3", "qwen2_5_vl"])
-def test_log_probabilities_in_a_batch_are_those_of_each_answer_alone(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For prompts of several lengths, one or two pictures, and pictures of several sizes."""
+def saved(kind: str, folder: Path) -> Path:
+    """A tiny checkpoint, or mini's own folder."""
+    if kind == "mini":
+        return MINI
     if (made := all_types()[kind]).missing:
         pytest.skip(f"{kind} needs {', '.join(made.missing)}")
-    batches: list[tuple[torch.Tensor, ...]] = []
-    own = GrpoTrainer._get_per_token_logps_and_entropies
+    return made.save(folder)
 
-    def record(trainer: Any, model: Any, ids: Any, mask: Any, keep: int, *more: Any, **others: Any) -> Any:
-        found = own(trainer, model, ids, mask, keep, *more, **others)
-        batches.append((ids[:, :-keep], mask[:, :-keep], ids[:, -keep:], mask[:, -keep:], found[0].detach()))
-        return found
 
-    monkeypatch.setattr(GrpoTrainer, "_get_per_token_logps_and_entropies", record)
-    records = [
+def make_records(folder: Path, pictures: Sequence[int]) -> list[Record]:
+    """Questions of several lengths, each with a number of pictures of several sizes."""
+    return [
         Record(
             str(i),
             (Turn("How many cubes are there?" + " Look well." * i, str(i)),),
-            tuple(picture(tmp_path, 10 * i + j, SIZES[(i + j) % 4]) for j in range(1 + i % 2)),
+            tuple(picture(folder, 10 * i + j, SIZES[(i + j) % 4]) for j in range(count)),
         )
-        for i in range(4)
+        for i, count in enumerate(pictures)
     ]
-    data, folder = write(tmp_path, records), made.save(tmp_path / "model")
+
+
+def answers(recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, ...]]:
+    """All answers of a run: the ids of the prompt, those of the answer, and its log-probabilities."""
+    found: list[tuple[torch.Tensor, ...]] = []
+    own = GrpoTrainer._get_per_token_logps_and_entropies
+
+    def record(trainer: Any, model: Any, ids: Any, mask: Any, keep: int, *more: Any, **others: Any) -> Any:
+        made = own(trainer, model, ids, mask, keep, *more, **others)
+        for row, real, logprobs in zip(ids, mask == 1, made[0].detach(), strict=True):
+            prompt, answer = row[:-keep][real[:-keep]], row[-keep:][real[-keep:]]
+            found.append((prompt, answer, logprobs[: len(answer)]))
+        return made
+
+    monkeypatch.setattr(GrpoTrainer, "_get_per_token_logps_and_entropies", record)
+    train(recipe)
+    return found
+
+
+def encoded(checkpoint: Checkpoint, records: Sequence[Record]) -> list[dict[str, torch.Tensor]]:
+    """The prompts of questions, each in a row of its own.
+
+    Mllama's have as many places for pictures as their batch has: what stands before the first picture sees
+    the mean of all places (transformers 5.23), which differs where the questions' numbers of pictures do.
+    """
+    rows = [RowEncoder(checkpoint, "staged").prompt(one) for one in records]
+    if checkpoint.model.config.model_type != "mllama":
+        return [row.inputs for row in rows]
+    batch = Collator(0)([rows])
+    return [
+        {name: batch[name][n : n + 1, : row.length if name in PER_TOKEN else None] for name in row.inputs}
+        for n, row in enumerate(rows)
+    ]
+
+
+def alone(model: Any, row: Mapping[str, torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
+    """The log-probabilities of an answer's tokens after a row's prompt, in a batch of their own."""
+    ids = [*row["input_ids"][0].tolist(), *answer.tolist()]
+    inputs = extended(dict(row), ids, row["input_ids"].shape[1])
+    logits = model(**inputs, use_cache=False).logits[0, -1 - len(answer) : -1].float()
+    return torch.log_softmax(logits, -1).gather(1, answer[:, None])[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "pictures"),
+    [
+        *((kind, (1, 2, 1, 2)) for kind in KINDS),
+        ("mllama", (2, 2, 2, 2)),
+        ("mllama", (0, 0, 0, 0)),
+        ("mini", (1, 1, 1, 1)),
+    ],
+)
+def test_log_probabilities_in_a_batch_are_those_of_each_answer_alone(
+    kind: str, pictures: Sequence[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For prompts of several lengths, with none or some pictures of several sizes."""
+    folder, records = saved(kind, tmp_path / "model"), make_records(tmp_path, pictures)
     settings = {"steps": 1, "batch": 4, "grpo": {"samples": 2, "tokens": 4}}
-    train(wanted(folder, data, tmp_path / "out", **settings))
+    found = answers(wanted(folder, write(tmp_path, records), tmp_path / "out", **settings), monkeypatch)
     checkpoint = load_checkpoint(folder, "cpu", "float32")
-    encoder = RowEncoder(checkpoint, "staged")
-    rows = [encoder.prompt(one).inputs for one in records]
-    prompts = {tuple(row["input_ids"][0].tolist()): row for row in rows}
-    [(prompt, real, answers, written, logprobs)] = batches
-    assert len(answers) == 8 and len(prompts) == 4
-    for number in range(8):
-        before, answer = prompt[number][real[number] == 1], answers[number][written[number] == 1]
-        row = extended(prompts[tuple(before.tolist())], [*before.tolist(), *answer.tolist()], len(before))
+    prompts = {tuple(row["input_ids"][0].tolist()): row for row in encoded(checkpoint, records)}
+    assert len(found) == 8 and len(prompts) == 4
+    for prompt, answer, logprobs in found:
         with torch.inference_mode():
-            logits = checkpoint.model(**row, use_cache=False).logits[0, -1 - len(answer) : -1].float()
-        alone = torch.log_softmax(logits, -1).gather(1, answer[:, None])[:, 0]
-        torch.testing.assert_close(logprobs[number, : len(answer)], alone, atol=1e-3, rtol=1e-3)
+            expected = alone(checkpoint.model, prompts[tuple(prompt.tolist())], answer)
+        torch.testing.assert_close(logprobs, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("pictures", [(1, 2, 1, 2), (0, 0, 0, 0)])
+def test_answers_of_mllama_are_those_that_it_gives_alone(
+    pictures: Sequence[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At so low a temperature, these are the likeliest."""
+    folder, records = saved("mllama", tmp_path / "model"), make_records(tmp_path, pictures)
+    settings = {"steps": 1, "batch": 4, "grpo": {"samples": 2, "tokens": 6, "temperature": 1e-4}}
+    found = answers(wanted(folder, write(tmp_path, records), tmp_path / "out", **settings), monkeypatch)
+    checkpoint = load_checkpoint(folder, "cpu", "float32")
+    expected = [
+        checkpoint.model.generate(**row, do_sample=False, max_new_tokens=6)[0].tolist()
+        for row in encoded(checkpoint, records)
+    ]
+    assert sorted([*prompt.tolist(), *answer.tolist()] for prompt, answer, _ in found) == sorted(2 * expected)
+
+
+@pytest.mark.parametrize("kind", ["idefics3", "mllama"])
+def test_a_step_is_along_the_gradient_of_the_formula(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean over all tokens of the ratio, by how much better the answer is than those beside it."""
+    monkeypatch.setitem(RULES, "conclusion", letters)
+    folder, records = saved(kind, tmp_path / "model"), make_records(tmp_path, (1, 2, 2, 1))
+    settings = {"steps": 1, "batch": 2, "accumulate": 2, "grpo": {"samples": 3, "tokens": 6}}
+    found = answers(wanted(folder, write(tmp_path, records), tmp_path / "out", **settings), monkeypatch)
+    checkpoint = load_checkpoint(folder, "cpu", "float32")
+    model, tokenizer = checkpoint.model.train().requires_grad_(True), checkpoint.processor.tokenizer
+    loss, tokens = torch.zeros(()), sum(len(answer) for _, answer, _ in found)
+    for row in encoded(checkpoint, records):
+        own = [answer for prompt, answer, _ in found if torch.equal(prompt, row["input_ids"][0])]
+        texts = tokenizer.batch_decode(own, skip_special_tokens=True)
+        rewards = torch.tensor([letters(text, Question("")) for text in texts])
+        assert len(own) == 3 and rewards.std() > 0
+        for answer, advantage in zip(own, (rewards - rewards.mean()) / (rewards.std() + 1e-4), strict=True):
+            logprobs = alone(model, row, answer)
+            loss = loss - advantage * (logprobs - logprobs.detach()).exp().sum() / tokens
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    [line] = log(tmp_path / "out")
+    assert (line["loss"], line["grad_norm"]) == pytest.approx((loss.item(), norm.item()), rel=1e-3, abs=1e-5)
+    assert norm > 0.01
 
 
 def test_the_documentation_lists_what_is_trained() -> None:
@@ -195,12 +288,10 @@ def test_the_documentation_lists_what_is_trained() -> None:
     assert set(re.findall(r"`(\w+)`", listed)) == TAKEN
 
 
-def test_mllama_is_refused_by_name(folders: Folders, questions: Path, tmp_path: Path) -> None:
-    words = (
-        "objective: grpo cannot train mllama: .*; sample answers with `llava-cot data rollouts`, and train"
-    )
+def test_other_architectures_are_refused_by_name(folders: Folders, questions: Path, tmp_path: Path) -> None:
+    words = "objective: grpo cannot train llava_onevision: .*; sample answers with `llava-cot data rollouts`"
     with pytest.raises(DataError, match=words):
-        train(wanted(folders("mllama"), questions, tmp_path))
+        train(wanted(folders("llava-onevision"), questions, tmp_path))
 
 
 @pytest.mark.parametrize(

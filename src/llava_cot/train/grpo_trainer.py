@@ -6,13 +6,17 @@ What is learned is how much better an answer is than the others to its question.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import TrainingArguments
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import pad
 
 from llava_cot.core.question import Question
 from llava_cot.core.stages import parse, validate
@@ -26,11 +30,12 @@ from llava_cot.train.trainer import RecipeTrainer, training_arguments
 from llava_cot.train.training_rows import TrainingPlan
 
 # The architectures in whose batches TRL's trainer (1.16) computes the log-probabilities that each answer has
-# alone. With others it fails, or leaves out a part of what they read of pictures, or shifts it: `make sweep`.
+# alone, Mllama by `MllamaGrpoTrainer`. With others it fails, or leaves out a part of what they read of
+# pictures, or shifts it: `make sweep`.
 TAKEN = frozenset({
     "cohere_compass", "cosmos3_omni", "dots3_note", "gemma3", "glm46v", "glm4v", "glm_ocr", "glmga",
     "granite_docling", "hyperclovax_vision_v2", "idefics2", "idefics3", "internvl", "lfm2_vl", "lfm3_vl",
-    "llava", "llava_next", "muse_glimmer", "muse_spark", "pp_chart2table", "qwen2_5_omni_thinker",
+    "llava", "llava_next", "mllama", "muse_glimmer", "muse_spark", "pp_chart2table", "qwen2_5_omni_thinker",
     "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "vipllava",
 })  # fmt: skip
 
@@ -60,7 +65,7 @@ RULES: dict[str, Callable[[str, Question], float]] = {
 
 
 def check_architecture(kind: str) -> None:
-    """Raise DataError if TRL's trainer does not train an architecture, a configuration's `model_type`."""
+    """Raise DataError if GRPO does not train an architecture, a configuration's `model_type`."""
     if kind not in TAKEN:
         raise DataError(
             f"objective: grpo cannot train {kind}: TRL's trainer does not pass on its pictures rightly, or "
@@ -107,6 +112,47 @@ class GrpoTrainer(RecipeTrainer, GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Leave checkpoints without a model card of TRL's."""
+
+
+# What Mllama reads of pictures besides their pixels; the mask says which of them each token sees.
+_MASK = "cross_attention_mask"
+_PICTURES = ("aspect_ratio_ids", "aspect_ratio_mask", _MASK)
+
+
+class MllamaGrpoTrainer(GrpoTrainer):
+    """Gives Mllama all that it reads of pictures: TRL (1.16) passes on pixels alone, and shifts the mask."""
+
+    _pictures: dict[str, Tensor]  # of the prompts that are answered; empty if they have no pictures
+
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any, *more: Any) -> Any:
+        fields, self._pictures = dict(multimodal_fields), {}
+        if images is not None:
+            # The processor's rows begin with a prompt's first token; TRL pads the prompts' ids on the left.
+            rows = zip(fields[_MASK], prompt_ids, strict=True)
+            fields[_MASK] = pad([torch.as_tensor(row[: len(ids)]) for row, ids in rows], padding_side="left")
+            device = self.accelerator.device
+            self._pictures = {name: torch.as_tensor(fields[name], device=device) for name in _PICTURES}
+        return super()._generate_single_turn(prompt_ids, images, fields, *more)  # type: ignore[no-untyped-call]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs) | self._pictures
+        if _MASK in batch:
+            # Answers see what the last token of their prompt sees.
+            seen = batch[_MASK][:, -1:].expand(-1, batch["completion_ids"].shape[1], -1, -1)
+            batch[_MASK] = torch.cat([batch[_MASK], seen], 1)
+        return batch
+
+    def compute_loss(self, model: Any, inputs: Any, *more: Any, **others: Any) -> Any:
+        given = {name: inputs[name] for name in _PICTURES if name in inputs}
+        return super().compute_loss(partial(model, **given), inputs, *more, **others)
+
+
+def make_grpo_trainer(
+    recipe: TrainRecipe, processor: Any, plan: TrainingPlan, *, model: Any, **settings: Any
+) -> GrpoTrainer:
+    """The trainer for a model's architecture."""
+    kind = MllamaGrpoTrainer if model.config.model_type == "mllama" else GrpoTrainer
+    return kind(recipe, processor, plan, model=model, **settings)
 
 
 class _Prompts:

@@ -6,9 +6,10 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -244,33 +245,23 @@ def _trainer(
     if recipe.lora:
         torch.manual_seed(recipe.seed)
         model = add_lora(model, recipe.lora)
+    make: Callable[..., Trainer]
     if recipe.objective == "grpo":
-        from llava_cot.train.grpo_trainer import GrpoTrainer, grpo_arguments
+        from llava_cot.train.grpo_trainer import grpo_arguments, make_grpo_trainer
 
         arguments = grpo_arguments(recipe, folder.checkpoints, plan.steps)
+        make = partial(make_grpo_trainer, recipe, checkpoint.processor, plan)
     else:
         arguments = training_arguments(recipe, folder.checkpoints, plan.steps, layer_classes(model))
+        collator = Collator(tokenizer.pad_token_id or 0)
+        make = partial(_make_trainer, recipe, encoder, plan, folder, here, note, data_collator=collator)
     factor = None
     if recipe.gamma is not None:
         warmup = arguments.get_warmup_steps(plan.steps)
         factor = step_factor(recipe.gamma, warmup, lambda at: int(at * plan.per_step / plan.per_epoch))
     monitor = RunMonitor(folder, recipe.keep, plan.steps, "tensorboard" in recipe.log, on_step)
-    common: dict[str, Any] = {"factor": factor, "model": model, "args": arguments, "callbacks": [monitor]}
-    if recipe.objective == "grpo":
-        with quiet():
-            return GrpoTrainer(recipe, checkpoint.processor, plan, **common), monitor
-    batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, arguments.world_size)
-    held = BatchDataset(encoder, plan.held, batches, plan.max_tokens)
-    units = [plan.units[unit] for unit in plan.order]
-    settings = common | {
-        "data_collator": Collator(tokenizer.pad_token_id or 0),
-        "train_dataset": BatchDataset(
-            encoder, plan.rows, units, plan.max_tokens, 0 if recipe.labeled else None
-        ),
-        "eval_dataset": held if recipe.loss_every else None,
-    }
     with quiet():
-        trainer = _make_trainer(recipe, encoder, plan, folder, here, note, settings)
+        trainer = make(factor=factor, model=model, args=arguments, callbacks=[monitor])
     if recipe.samples:
         questions = (plan.held if plan.held else plan.rows).records[: recipe.samples.count]
         max_tokens = recipe.samples.tokens
@@ -292,9 +283,16 @@ def _make_trainer(
     folder: RunFolder,
     here: PartialState,
     note: OnNote,
-    settings: dict[str, Any],
+    **settings: Any,
 ) -> StagedTrainer:
-    """The trainer of a recipe's objective."""
+    """The trainer of an objective whose answers are given."""
+    units = [plan.units[unit] for unit in plan.order]
+    first = 0 if recipe.labeled else None
+    settings["train_dataset"] = BatchDataset(encoder, plan.rows, units, plan.max_tokens, first)
+    if recipe.loss_every:
+        world_size = settings["args"].world_size
+        batches = even_batches(plan.held.pictured, plan.held.lengths, recipe.batch, world_size)
+        settings["eval_dataset"] = BatchDataset(encoder, plan.held, batches, plan.max_tokens)
     if recipe.objective == "sft":
         return StagedTrainer(**settings)
     if recipe.objective == "reward":
