@@ -43,7 +43,7 @@ $(VENV)/.installed-%: $(VENV)/.installed
 demo: install
 	@echo "Opening the built-in model, mini, and searching with 4 candidates for each stage ..."
 	@$(BIN)/llava-cot ask examples/scene.png "Remove all blue rubber objects. Remove all rubber cubes. Add 2 small cylinders. How many objects are left now?" \
-		--method stage-beam -n 4 --temperature 1 --seed 8 --show-search
+		--method stage-beam -n 4 --judge likelihood --temperature 1 --seed 8 --show-search
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -19,7 +19,9 @@ QUESTIONS = [
 
 async def main() -> None:
     model = open_model("mini")
-    traces = await asyncio.gather(*(ask(model, HERE / name, question, n=4) for name, question in QUESTIONS))
+    traces = await asyncio.gather(
+        *(ask(model, HERE / name, question, n=4, judge="likelihood") for name, question in QUESTIONS)
+    )
     for (name, question), trace in zip(QUESTIONS, traces, strict=True):
         print(f"{name:12} {question:65} {trace.answer}")
 

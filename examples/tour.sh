@@ -16,7 +16,7 @@ echo; echo "In one pass, without a search:"
 llava-cot ask examples/scene.png "$question" --method single
 
 echo; echo "By stage-level beam search, four candidates a stage:"
-llava-cot ask examples/scene.png "$question" -n 4 --show-search --trace "$out/trace.json"
+llava-cot ask examples/scene.png "$question" -n 4 --judge likelihood --show-search --trace "$out/trace.json"
 
 echo; echo "The same search as a page to open in a browser:"
 llava-cot trace "$out/trace.json" --html "$out/trace.html"

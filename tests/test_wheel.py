@@ -1,8 +1,10 @@
-"""What the wheel holds: the package, with mini's weights and nothing else that is large."""
+"""What the wheel holds: the package, with the built-in models' weights and nothing else that is large."""
 
 import tomllib
 
 from command import ROOT
+
+from llava_cot.models.registry import BUILT_IN
 
 PACKAGE = ROOT / "src/llava_cot"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
@@ -21,11 +23,11 @@ def test_the_files_of_the_web_page_are_in_the_package() -> None:
     }  # fmt: skip
 
 
-def test_only_minis_weights_are_in_the_package_and_it_is_small() -> None:
+def test_only_the_built_in_models_are_in_the_package_and_it_is_small() -> None:
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     weights = [path.relative_to(PACKAGE).as_posix() for path in files if path.suffix in WEIGHTS]
-    assert weights == ["models/mini/model.safetensors"]
-    assert sum(path.stat().st_size for path in files) < 15 * MEGABYTE
+    assert sorted(weights) == [f"models/{name}/model.safetensors" for name in sorted(BUILT_IN)]
+    assert sum(path.stat().st_size for path in files) < 30 * MEGABYTE
 
 
 def test_nothing_in_the_package_uses_research() -> None:

@@ -1,6 +1,7 @@
 """Every command and every Python block of the README and the tutorials is run, as it is written.
 
-They run in a copy of what git would clone, in one shell per page, in the environment of the tests. A block
+They run in a copy of what git would clone, in one shell per page, in the environment of the tests; the first recipes, which
+take minutes, are made short there. A block
 that cannot run here has the comment `<!-- not run: REASON -->` above it; `NOT_RUN` has all of them. A block
 that a reader saves as a file has `<!-- file: NAME -->`. A command of llava-cot that an earlier page has run
 already, word for word, is not run again, unless it starts a server.
@@ -38,6 +39,10 @@ NOT_RUN = {
     ("docs/tutorials/write-a-method.md", "tests/examples installs it into an environment of its own"),
 }
 SECONDS = 600  # for a page, on a busy machine
+SHORTER = {
+    "recipes/first-scenes.yaml": {"count": 64},
+    "recipes/first-run.yaml": {"steps": 2, "limit": 2},
+}
 STAMPS = (".made", ".installed", ".installed-serve,train,eval")
 
 _COMMAND = re.compile(r"^llava-cot (?:.*\\\n)*.*[^&\n]$", re.MULTILINE)
@@ -60,11 +65,22 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
+    for name, numbers in SHORTER.items():
+        shorten(folder / name, numbers)
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(Path(sys.prefix, "bin"))
     for stamp in STAMPS:
         (folder / ".venv" / stamp).touch()
     return folder
+
+
+def shorten(recipe: Path, numbers: dict[str, int]) -> None:
+    """Set numbers of a recipe, each of which stands there once."""
+    text = recipe.read_text(encoding="utf-8")
+    for name, number in numbers.items():
+        text, found = re.subn(rf"\b{name}: \d+", f"{name}: {number}", text)
+        assert found == 1, (recipe, name)
+    recipe.write_text(text, encoding="utf-8")
 
 
 def runnable(page: str) -> list[Block]:

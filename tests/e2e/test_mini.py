@@ -35,7 +35,7 @@ def test_the_readme_s_python_runs() -> None:
 
 
 def test_the_first_question() -> None:
-    result = run("ask", "examples/scene.png", QUESTION, "-n", "4", "--json")
+    result = run("ask", "examples/scene.png", QUESTION, "-n", "4", "--judge", "likelihood", "--json")
     assert (result.returncode, result.stderr) == (0, b"")
     reply = json.loads(result.stdout)
     assert reply["model"] == "mini"

@@ -19,12 +19,12 @@ from llava_cot.core.stages import parse, render
 from llava_cot.data.record import Record, Turn
 from llava_cot.data.rollouts.labeling import scene_of
 from llava_cot.models.base import Sampling
-from llava_cot.models.registry import MINI
+from llava_cot.models.registry import BUILT_IN
 from llava_cot.scenes.ground_truth import better
 from llava_cot.scenes.items import SceneItem, make_items
 from llava_cot.scenes.questions import american_spelling
 
-FOLDERS = [MINI, *(ROOT / "research/mini/weights" / name for name in ("mini-direct", "mini-untagged"))]
+FOLDERS = [*BUILT_IN.values()]
 PAIRS = [
     ("What colour is the grey cube?", "What color is the gray cube?"),
     ("Which COLOR? Colours and coloured", "Which COLOR? Colors and colored"),

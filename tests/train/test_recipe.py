@@ -80,5 +80,5 @@ def test_the_rate_falls_by_gamma_each_epoch() -> None:
 
 
 def test_every_shipped_recipe_for_training_is_read() -> None:
-    for name in ("llava-cot-11b.yaml", "mini.yaml", "mini-lora.yaml", "mini-reward.yaml"):
+    for name in ("llava-cot-11b.yaml", "first-run.yaml", "mini.yaml", "mini-reward.yaml"):
         read_recipe(RECIPES / name, TrainRecipe)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llava_cot.models.endpoint.client import EndpointModel
 
 # The models in the package, by name. research/mini tells how they are made.
-BUILT_IN = {"mini": Path(__file__).resolve().parent / "mini"}
+BUILT_IN = {name: Path(__file__).resolve().parent / name for name in ("mini", "mini-base")}
 MINI = BUILT_IN["mini"]
 _OWN_KINDS = ("http", "https", "vllm")
 
@@ -186,7 +186,7 @@ def open_model(
     """Open a model.
 
     Args:
-        spec: "mini", the model in the package; "KIND" or "KIND:REST" for the kinds that other packages add;
+        spec: "mini" or "mini-base", the models in the package; "KIND" or "KIND:REST" for the kinds that other packages add;
             "vllm:FOLDER" or "vllm:ORG/NAME" for a checkpoint that vLLM runs in this process; a checkpoint's
             folder; a server's address, such as "http://localhost:8000/v1", or its name in the user's
             endpoints.yaml; a model on the hub, "org/name" or "org/name@revision", which is downloaded into
@@ -284,7 +284,7 @@ def open_model(
             **hardware,
             **options,
         )
-    own = found.folder.resolve() == MINI.resolve() and not found.adapters
+    own = found.folder.resolve() in BUILT_IN.values() and not found.adapters
     model.domain = "scenes" if own else None
     return model
 
