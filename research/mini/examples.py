@@ -67,18 +67,28 @@ def _options(question: SceneQuestion) -> tuple[tuple[bool, int], ...]:
     return tuple(found)
 
 
+# The types that are learned last, which are asked twice as often.
+_HARDEST = ("count", "position")
+
+
 def perception(scene: Scene, rng: random.Random) -> Example:
-    """A question of perception, answered in a word, a number or an option's letter."""
-    question = ask_about(scene, rng, rng.choice(PERCEPTION))
+    """A question of perception, answered in a word or a number, after which an option's letter stands."""
+    question = ask_about(scene, rng, rng.choice((*PERCEPTION, *_HARDEST)))
     return Example(
-        question_text(question), question.conclusion, filters=_filters(question), options=_options(question)
+        question_text(question), _reply(question), filters=_filters(question), options=_options(question)
     )
+
+
+def _reply(question: SceneQuestion) -> str:
+    """The answer: of an option its words before its letter, which are what there is to find."""
+    letter = f", option {question.conclusion}" if question.options else ""
+    return f"{question.answer}{letter}"
 
 
 def chain(scene: Scene, rng: random.Random) -> Example:
     """A question of reasoning with its answer alone, which can only be guessed well or badly."""
     question = ask_about(scene, rng, "chains")
-    return Example(question_text(question), question.conclusion)
+    return Example(question_text(question), _reply(question))
 
 
 def text_question(scene: Scene, rng: random.Random) -> Example:
