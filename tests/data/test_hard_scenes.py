@@ -11,7 +11,7 @@ from command import refusal, run
 
 from llava_cot.core.stages import parse, validate
 from llava_cot.data.reading import read_records
-from llava_cot.scenes.items import named_item
+from llava_cot.scenes.items import make_items, named_item
 from llava_cot.scenes.questions import HARD_TYPES
 
 RECIPE = {"sources": [{"source": "scenes", "split": "train", "count": 30, "size": 60, "difficulty": "hard"}]}
@@ -53,6 +53,23 @@ def test_a_difficulty_that_there_is_not_is_refused(tmp_path: Path) -> None:
     wrong = refusal("scenes", tmp_path / "out", "--difficulty", "easy")
     assert wrong == "unknown difficulty 'easy': choose one of standard, hard"
     assert not (tmp_path / "out").exists()
+
+
+def test_only_questions_of_the_types_that_are_named_are_drawn(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    source = {"source": "scenes", "count": 12, "types": ["add", "compare"]}
+    recipe.write_text(yaml.safe_dump({"sources": [source]}))
+    assert run("data", "sample", recipe, "--out", tmp_path / "out").returncode == 0
+    drawn = list(read_records(tmp_path / "out" / "questions.jsonl"))
+    wanted = [item for item in make_items("train", 0, 200) if item.question.type in ("add", "compare")][:12]
+    assert {one.id for one in drawn} == {f"scenes/{item.id}" for item in wanted}
+
+
+def test_a_type_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"sources": [{**RECIPE["sources"][0], "types": ["sets", "chain"]}]}))
+    wrong = refusal("data", "sample", recipe, "--out", tmp_path / "out")
+    assert "hard scenes have no type 'chain'; choose from exist, color" in wrong
 
 
 @pytest.mark.parametrize("source", ["tsv", "hf"])

@@ -35,7 +35,7 @@ _FIELDS = {
     "chats": (("path",), ("root",)),
     "tsv": (("path",), ("root",)),
     "hf": (("path",), ("split", "config", "columns")),
-    "scenes": ((), ("split", "seed", "size", "difficulty")),
+    "scenes": ((), ("split", "seed", "size", "difficulty", "types")),
 }
 Column = Literal["id", "question", "answer", "options", "image", "hints"]
 
@@ -65,6 +65,9 @@ class SourceEntry(BaseModel):
     difficulty: Literal["standard", "hard"] | None = Field(
         None, description="Of scenes: standard (the default), or hard, with up to 12 objects and 8 steps."
     )
+    types: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Of scenes: the types of question to take; by default all."
+    )
     config: str | None = Field(None, description="Of hf: the data set's configuration.")
     columns: dict[Column, str] | None = Field(None, description="Of hf: the columns to read.")
 
@@ -82,6 +85,16 @@ class SourceEntry(BaseModel):
             raise ValueError(f"the source {self.source} takes no `{field}`")
         if self.source == "scenes" and self.size is None and not isinstance(self.count, int):
             raise ValueError("the source scenes needs `size`, how many scenes there are to draw from")
+        if self.types is not None:
+            from llava_cot.scenes.questions import HARD_TYPES, TYPES
+
+            difficulty = self.difficulty or "standard"
+            known = HARD_TYPES if difficulty == "hard" else TYPES
+            for name in self.types:
+                if name not in known:
+                    raise ValueError(
+                        f"{difficulty} scenes have no type {name!r}; choose from {', '.join(known)}"
+                    )
         return self
 
     @property
@@ -169,7 +182,9 @@ def open_source(entry: SourceEntry) -> OpenedSource:
         size = entry.size or (entry.count if isinstance(entry.count, int) else 0)
         title, home, license = "Scenes", "llava-cot", LICENSE
         difficulty = entry.difficulty or "standard"
-        read = partial(read_scenes, entry.split or "train", entry.seed or 0, size, difficulty)
+        read = partial(
+            read_scenes, entry.split or "train", entry.seed or 0, size, difficulty, entry.types or ()
+        )
     elif entry.source == "hf":
         from llava_cot.data.sources.hf import pinned_data_set, read_hf
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache, partial
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,14 +117,18 @@ DOCVQA = Source(
 LICENSE = "Apache-2.0"  # the project's own
 
 
-def read_scenes(split: str, seed: int, size: int, difficulty: str = "standard") -> Iterator[Record]:
+def read_scenes(
+    split: str, seed: int, size: int, difficulty: str = "standard", types: Collection[str] = ()
+) -> Iterator[Record]:
     """The first `size` scenes of a split and seed, each with its question. "scenes/train-0-12" is scene 12.
 
-    Raises ValueError for an unknown split or difficulty.
+    With `types`, those with a question of one of these types. Raises ValueError for an unknown split or
+    difficulty.
     """
-    from llava_cot.scenes.items import make_items
+    from llava_cot.scenes.items import make_item
 
-    for item in make_items(split, seed, size, difficulty):
+    items = (make_item(split, seed, index, difficulty) for index in count())
+    for item in islice((item for item in items if not types or item.question.type in types), size):
         turn = Turn(item.question.text, item.answer, item.question.options)
         image = LazyPicture(f"scenes/{item.id}.png", make=partial(_png, item.scene))
         extra = {"type": item.question.type, "depth": item.question.depth}
