@@ -67,13 +67,12 @@ def _options(question: SceneQuestion) -> tuple[tuple[bool, int], ...]:
     return tuple(found)
 
 
-# The types that are learned last, which are asked twice as often.
-_HARDEST = ("count", "position")
+ASKED = (*PERCEPTION, "count", "position")  # these two are learned last, and asked twice as often
 
 
 def perception(scene: Scene, rng: random.Random) -> Example:
     """A question of perception, answered in a word or a number, after which an option's letter stands."""
-    question = ask_about(scene, rng, rng.choice((*PERCEPTION, *_HARDEST)))
+    question = ask_about(scene, rng, rng.choice(ASKED))
     return Example(
         question_text(question), _reply(question), filters=_filters(question), options=_options(question)
     )

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from llava_cot.core.question import lettered
 from llava_cot.core.stages import LLAVA_COT
 from llava_cot.core.tags import find_tags
-from llava_cot.scenes.questions import PERCEPTION, ask_about, solve
+from llava_cot.scenes.questions import ask_about, solve
 from llava_cot.scenes.teacher import MENTION, describe
 from llava_cot.scenes.world import COLORS, MATERIALS, SHAPES, SIZES, Scene, draw_scene, render, scene_rng
 from research.mini import pictures
 from research.mini.batches import Batches
-from research.mini.examples import MAKE, question_text
+from research.mini.examples import ASKED, MAKE, question_text
 from research.mini.model import build_processor
 from research.mini.recipe import TrainStep
 from research.mini.rows import IGNORE, Rows
@@ -110,10 +111,10 @@ def test_questions_are_answered_by_the_truth(kind: str) -> None:
         again = random.Random()
         again.setstate(rng.getstate())
         example = MAKE[kind](scene, rng)
-        question = ask_about(scene, again, "chains" if kind == "chains" else again.choice(PERCEPTION))
-        options = question.options
-        reply = options["ABCD".index(example.reply)] if options else example.reply
+        question = ask_about(scene, again, "chains" if kind == "chains" else again.choice(ASKED))
+        reply, _, letter = example.reply.partition(", option ")
         assert reply == solve(scene, question) and example.prompt == question_text(question)
+        assert not letter and not question.options or dict(lettered(question.options))[letter] == reply
 
 
 def test_questions_about_a_text_are_answered_by_it() -> None:
