@@ -1,5 +1,7 @@
-"""Answers in stages have one form, byte for byte: what the teacher writes, what the data set holds, what a model learns,
-what it writes, and what a search goes on from."""
+"""Answers in stages have one form, byte for byte.
+
+The teacher writes it, the data set holds it, a model learns and writes it, and a search goes on from it.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Every command and every Python block of the README and the tutorials is run, as it is written.
 
-They run in a copy of what git would clone, in one shell per page, in the environment of the tests; the first recipes, which
-take minutes, are made short there. A block
-that cannot run here has the comment `<!-- not run: REASON -->` above it; `NOT_RUN` has all of them. A block
-that a reader saves as a file has `<!-- file: NAME -->`. A command of llava-cot that an earlier page has run
-already, word for word, is not run again, unless it starts a server.
+They run in a copy of what git would clone, in one shell per page, in the environment of the tests; the first
+recipes, which take minutes, are made short there. A block that cannot run here has the comment
+`<!-- not run: REASON -->` above it; `NOT_RUN` has all of them. A block that a reader saves as a file has
+`<!-- file: NAME -->`. A command of llava-cot that an earlier page has run already, word for word, is not run
+again, unless it starts a server.
 """
 
 from __future__ import annotations

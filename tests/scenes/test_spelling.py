@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from command import ROOT
 from tokenizers import Tokenizer
 
 from llava_cot import ask_sync, open_model

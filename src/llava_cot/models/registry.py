@@ -186,7 +186,7 @@ def open_model(
     """Open a model.
 
     Args:
-        spec: "mini" or "mini-base", the models in the package; "KIND" or "KIND:REST" for the kinds that other packages add;
+        spec: "mini" or "mini-base", built in; "KIND" or "KIND:REST" for the kinds that other packages add;
             "vllm:FOLDER" or "vllm:ORG/NAME" for a checkpoint that vLLM runs in this process; a checkpoint's
             folder; a server's address, such as "http://localhost:8000/v1", or its name in the user's
             endpoints.yaml; a model on the hub, "org/name" or "org/name@revision", which is downloaded into

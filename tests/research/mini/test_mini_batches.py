@@ -114,7 +114,7 @@ def test_questions_are_answered_by_the_truth(kind: str) -> None:
         question = ask_about(scene, again, "chains" if kind == "chains" else again.choice(ASKED))
         reply, _, letter = example.reply.partition(", option ")
         assert reply == solve(scene, question) and example.prompt == question_text(question)
-        assert not letter and not question.options or dict(lettered(question.options))[letter] == reply
+        assert (not letter and not question.options) or dict(lettered(question.options))[letter] == reply
 
 
 def test_questions_about_a_text_are_answered_by_it() -> None:
