@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_recipe(folder: Path) -> Path:
     """The recipe with small batches."""
     small = folder / "small.yaml"
-    small.write_text(arm_training.RECIPE.read_text().replace("batch: 32", "batch: 3"))
+    small.write_text(arm_training.RECIPE.read_text().replace("batch: 8", "batch: 3"))
     return small
 
 

@@ -22,11 +22,11 @@ SEARCHES = (
 
 
 def run(out: Path) -> None:
-    """Mini stands for the models that it is trained from, and that are trained from it."""
+    """Mini stands for the judge that is trained from it."""
     with registering():
         reproduce(
-            out, "mini", judge_model=str(MINI), base="mini", quick=False, benchmark="scenes-hard:validation",
-            limit=2, seeds=1, training_questions=2, training_seeds=2, baselines=False, max_tokens=12,
+            out, "mini", judge_model=str(MINI), base="mini-base", quick=False, benchmark="scenes-hard:validation",
+            limit=2, seeds=1, training_questions=2, training_seeds=2, baselines=False, max_tokens=150,
             processes=1,
         )  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_it_is_interrupted_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = tmp_path / "small.yaml"
-    small.write_text(arm_training.RECIPE.read_text().replace("batch: 32", "batch: 2"))
+    small.write_text(arm_training.RECIPE.read_text().replace("batch: 8", "batch: 2"))
     monkeypatch.setattr(arm_training, "RECIPE", small)
     monkeypatch.setattr(tasks, "_SEARCHES", SEARCHES)
     monkeypatch.setattr(tasks, "_IMPLICIT", ("stage-beam-2@implicit", "swires-4@implicit"))
@@ -53,7 +53,7 @@ def test_it_is_interrupted_and_resumed(
     with pytest.raises(KeyboardInterrupt):
         run(out)
     assert "the same command resumes it" in capsys.readouterr().err
-    trained = trainings("mini", out / "training", range(2))
+    trained = trainings("mini-base", out / "training", range(2))
     assert [one.name for one in trained if one.model.exists()] == begun
     models = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
     monkeypatch.setattr(arm_training, "train_arm", train_arm)
@@ -64,7 +64,7 @@ def test_it_is_interrupted_and_resumed(
     assert all(f"Staged against {name}, all questions: " in told for name in ("direct", "shuffled", "base"))
     report = (out / "report.md").read_text()
     assert all(line.strip() in report for line in told.splitlines()) and (out / "report.html").is_file()
-    all_tasks = [*tasks.search_tasks("mini", str(MINI), [0]), *tasks.arm_tasks("mini", trained)]
+    all_tasks = [*tasks.search_tasks("mini", str(MINI), [0]), *tasks.arm_tasks("mini-base", trained)]
     with RunResults([out / task.name for task in all_tasks]) as results:
         assert len(results.runs) == sum(len(task.methods) for task in all_tasks)
         assert all(len(results.results(run)) == 2 for run in results.runs)
