@@ -25,9 +25,9 @@ def run(out: Path) -> None:
     """Mini stands for the judge that is trained from it."""
     with registering():
         reproduce(
-            out, "mini", judge_model=str(MINI), base="mini-base", quick=False, benchmark="scenes-hard:validation",
-            limit=2, seeds=1, training_questions=2, training_seeds=2, baselines=False, max_tokens=150,
-            processes=1,
+            out, "mini", judge_model=str(MINI), base="mini-base", quick=False,
+            benchmark="scenes-hard:validation", limit=2, seeds=1, training_questions=2, training_seeds=2,
+            baselines=False, max_tokens=150, processes=1,
         )  # fmt: skip
 
 
