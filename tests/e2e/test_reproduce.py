@@ -22,7 +22,7 @@ from research.paper.tasks import ReproductionTask, search_tasks
 # Another copy of mini stands for the judge that is trained from it.
 SMALL = (
     *("--quick", "--benchmark", "scenes-hard:validation", "--judge-model", str(MINI)),
-    *("--limit", "2", "--max-tokens", "20", "--processes", "2"),
+    *("--limit", "2", "--max-tokens", "150", "--processes", "2"),
 )
 
 

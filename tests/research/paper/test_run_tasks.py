@@ -30,7 +30,7 @@ def test_few_shot_prompting_is_shown_solved_scenes(tmp_path: Path) -> None:
 
 
 def test_judges_have_their_model_a_calibration_and_noisy_oracles(tmp_path: Path) -> None:
-    settings = ReproductionSettings(tmp_path, "scenes-hard", 2, 20)
+    settings = ReproductionSettings(tmp_path, "scenes-hard", 2, 150)
     calibrate(settings, "mini", str(MINI), lambda done: None)
     found = load_calibration(tmp_path / CALIBRATION)
     assert (found.judge, found.stage) == ("implicit", "reasoning") and 2 <= found.count <= 10
