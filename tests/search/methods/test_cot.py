@@ -197,4 +197,5 @@ async def test_mini_can_be_asked() -> None:
         sampling=Sampling(max_tokens=40),
         resources=Resources(reasoner=model),
     )
-    assert (trace.model, trace.reasoner, len(trace.candidates)) == ("mini", "mini", 3)
+    assert (trace.model, trace.reasoner) == ("mini", "mini")
+    assert len(trace.candidates) in (2, 3)  # a third one if the second names no answer
