@@ -89,6 +89,7 @@ def test_every_architecture_learns_and_its_model_loads_anywhere(
         )
     assert trace.staging == "trained"  # by its mark: it writes nothing of the kind yet
     assert {path.suffix for path in model.iterdir()} <= {".json", ".jinja", ".md", ".safetensors"}
+    assert "local_files_only" not in (model / "tokenizer_config.json").read_text()
     card = (model / "README.md").read_text()
     assert "pipeline_tag: image-text-to-text" in card and "| steps | 10 |" in card
     report = json.loads((out / "train.json").read_text())

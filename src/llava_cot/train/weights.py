@@ -176,6 +176,8 @@ def save_model(
         model.load_state_dict({k: w for k, w in weights.items() if not k.startswith(f"{_HEAD}.")})
     with _whole_folder(folder.model) as part, quiet():
         model.save_pretrained(str(part))
+        for how_opened in ("is_local", "local_files_only"):  # transformers saves these, too
+            checkpoint.processor.tokenizer.init_kwargs.pop(how_opened, None)
         checkpoint.processor.save_pretrained(str(part))
         if head:
             save_file(head, part / REWARD_HEAD)
