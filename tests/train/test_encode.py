@@ -210,6 +210,23 @@ def test_a_template_without_an_end_token_is_given_one(checkpoints: Opened, tmp_p
     assert encoder.size(record(tmp_path, 2, turns=2)).length == row.length  # type: ignore[union-attr]
 
 
+def test_what_a_prompt_ends_with_need_not_stand_before_an_answer(checkpoints: Opened, tmp_path: Path) -> None:
+    """A prompt that opens a model's thinking, where the template writes a finished answer without it."""
+    opening = "{{ '<|assistant|>' }}"
+    assert opening in checkpoints("qwen3-vl").processor.chat_template
+    checkpoint = with_template(
+        checkpoints("qwen3-vl"), lambda t: t.replace(opening, f"{opening}(thoughts: none) ")
+    )
+    encoder, tokenizer = RowEncoder(checkpoint, "direct"), checkpoint.processor.tokenizer
+    one = record(tmp_path, 1)
+    row = encoder.row(one)
+    assert learned(row.labels[0].tolist(), tokenizer) == ["1<|end|>"]
+    assert tokenizer.decode(row.inputs["input_ids"][0]).endswith("(thoughts: none) 1<|end|>")
+    assert encoder.size(one).length == row.length  # type: ignore[union-attr]
+    with pytest.raises(DataError, match=r"'made/2'.*chat template.*one turn"):
+        encoder.row(record(tmp_path, 2, turns=2))
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(checkpoints: Opened, tmp_path: Path) -> None:
     last = "{% if not loop.last and message.role == 'assistant' %}(old){% endif %}"
     checkpoint = with_template(

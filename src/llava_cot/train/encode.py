@@ -212,17 +212,17 @@ class RowEncoder:
             before = self._encoder.render(messages[:number], generation_prompt=True)
             after = self._encoder.render(messages[: number + 1], generation_prompt=False)
             prompt = prompt_ids(messages[:number])
-            rewritten = not (before.startswith(written) and after.startswith(before))
-            if rewritten or list(prompt[: len(ids)]) != ids:
+            completion = _completion(before, after, message.text)
+            if completion is None or not before.startswith(written) or list(prompt[: len(ids)]) != ids:
                 raise ModelError(
                     "the chat template changes earlier turns once an answer follows, so the learned tokens "
                     "cannot be found; use conversations of one turn, or another template"
                 )
             whole = conversation_ids(messages[: number + 1])
-            in_place = whole[: len(prompt)] == prompt
-            answer = whole[len(prompt) :] if in_place else self._encoder.text_ids(after[len(before) :])
+            in_place = whole[: len(prompt)] == prompt and after.startswith(before)
+            answer = whole[len(prompt) :] if in_place else self._encoder.text_ids(completion)
             labels += [IGNORE] * (len(prompt) - len(ids)) + self._answer_labels(answer)
-            ids, written = [*prompt, *answer], after
+            ids, written = [*prompt, *answer], before + completion
         return self._closed(ids, labels)
 
     def _answer_labels(self, answer: Sequence[int]) -> list[int]:
@@ -237,6 +237,24 @@ class RowEncoder:
         if labels and labels[-1] not in self._ends:
             ids, labels = [*ids, self._end], [*labels, self._end]
         return ids, labels
+
+
+def _completion(before: str, after: str, answer: str) -> str | None:
+    """What a model is to write after its prompt: the answer, and what the template closes it with.
+
+    Args:
+        before: The prompt.
+        after: The conversation with the answer. A template may write it without what the prompt ends with,
+            such as a tag that opens a model's thinking.
+        answer: The answer.
+
+    Returns:
+        The text, or None if the conversation does not have the answer as it is.
+    """
+    if after.startswith(before):
+        return after[len(before) :]
+    _, found, closing = after.rpartition(answer.strip())
+    return found + closing if found else None
 
 
 def _until_last_image(messages: tuple[Message, ...]) -> tuple[Message, ...]:
