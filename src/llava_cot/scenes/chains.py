@@ -21,7 +21,8 @@ DEEPEST = 8
 LARGEST = 40  # no number on the way is larger
 _SET_STEPS = 4  # at most
 _TRIES = 12  # descriptions drawn for a step on sets, of which the first that changes the set is taken
-_NO_CHANGE = 0.1  # how often a step on sets may change nothing
+_CHAIN_TRIES = 20  # chains drawn for a question, of which the one with the fewest idle steps is taken
+_ANY_CHAIN = 0.1  # how often the first one is taken instead
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,39 @@ def _narrowed(state: State, step: Step, matching: set[int]) -> State:
 
 
 def draw_chain(scene: Scene, rng: random.Random) -> tuple[Step, ...]:
-    """Draw a chain; each depth, and each number of steps on sets at it, is equally likely."""
+    """Draw a chain; each depth, and each number of steps on sets at it, is equally likely.
+
+    Few of its steps are idle, so that an answer is seldom right after a step that was done wrong.
+    """
     depth = rng.randint(1, DEEPEST)
     of_sets = rng.randint(max(1, depth - _SET_STEPS), min(_SET_STEPS, depth))
+    best, fewest = tuple[Step, ...](), depth + 1
+    for _ in range(1 if rng.random() < _ANY_CHAIN else _CHAIN_TRIES):
+        steps = _draw_steps(scene, rng, depth, of_sets)
+        idle = _idle(scene.objects, steps)
+        if idle < fewest:
+            best, fewest = steps, idle
+        if not idle:
+            break
+    return best
+
+
+def _idle(objects: Sequence[SceneObject], steps: Sequence[Step]) -> int:
+    """The number of steps without which the last number would be the same.
+
+    Halving an odd number is none of them: there it is to be left out.
+    """
+    passed = states(objects, steps)
+    assert passed is not None
+    idle = 0
+    for place, step in enumerate(steps):
+        if step.kind != "halve" or passed[place].number % 2 == 0:
+            without = states(objects, [*steps[:place], *steps[place + 1 :]])
+            idle += without is not None and without[-1].number == passed[-1].number
+    return idle
+
+
+def _draw_steps(scene: Scene, rng: random.Random, depth: int, of_sets: int) -> tuple[Step, ...]:
     state, steps = _start(scene.objects), list[Step]()
     for place in range(depth):
         if place < of_sets:
@@ -130,14 +161,13 @@ def draw_chain(scene: Scene, rng: random.Random) -> tuple[Step, ...]:
 
 
 def _set_step(scene: Scene, rng: random.Random, state: State) -> tuple[Step, State]:
-    """A step on sets and the state after it: most often one that changes the set and does not empty it."""
-    any_change = rng.random() < _NO_CHANGE
+    """A step on sets and the state after it; if it can, it changes the set and does not empty it."""
     for _ in range(_TRIES):
         step = _any_set_step(scene, rng)
         matching = _matching(scene.objects, step)
         assert matching is not None  # the one object is drawn from the scene
         after = _narrowed(state, step, matching)
-        if any_change or 0 < after.number < state.number:
+        if 0 < after.number < state.number:
             break
     return step, after
 

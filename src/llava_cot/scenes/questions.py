@@ -66,6 +66,7 @@ def ask_about(
 
     Args:
         type: One of `TYPES`, or "chains" for any of `CHAIN_TYPES`; by default a random one of the difficulty.
+            Chains have no options, of which one is right by luck.
     """
     kind = type or _draw_type(rng, difficulty)
     by_answer: dict[str, list[SceneQuestion]] = {}
@@ -76,7 +77,7 @@ def ask_about(
     if not by_answer:  # no description singles out an object, so the type is impossible
         return ask_about(scene, rng, "count")
     question = rng.choice(by_answer[rng.choice(sorted(by_answer))])
-    return _with_options(question, rng) if rng.random() < 0.3 else question
+    return _with_options(question, rng) if kind != "chains" and rng.random() < 0.3 else question
 
 
 def _draw_type(rng: random.Random, difficulty: str) -> str:

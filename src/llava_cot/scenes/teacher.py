@@ -87,8 +87,20 @@ def steps(scene: Scene, question: SceneQuestion) -> list[str]:
     to_sentences = chain_sentences if question.chain else _perceived
     sentences = to_sentences(scene.objects, question)
     if question.options:
-        sentences.append(f"The answer is {question.answer}, option {question.conclusion}.")
+        sentences.append(_option_sentence(question))
     return sentences
+
+
+def _option_sentence(question: SceneQuestion) -> str:
+    """The answer, the options one after the other, and the right one's letter.
+
+    (Models that went from the answer to its letter at once chose the letter by chance.)
+    """
+    looked = ", ".join(
+        f"{letter} {option} {'yes' if option == question.answer else 'no'}"
+        for letter, option in zip("ABCD", question.options, strict=False)
+    )
+    return f"The answer is {question.answer}: {looked}, so option {question.conclusion}."
 
 
 def _perceived(objects: Sequence[SceneObject], question: SceneQuestion) -> list[str]:
