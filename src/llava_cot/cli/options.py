@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ModelSpec = Annotated[
     str,
     typer.Option(
-        help="'mini', a checkpoint (its folder, or org/name on the hub), 'vllm:CHECKPOINT', or a server's "
-        "address or name."
+        help="'mini' or 'mini-base', built in, a checkpoint (its folder, or org/name on the hub), "
+        "'vllm:CHECKPOINT', or a server's address or name."
     ),
 ]
 ModelName = Annotated[
