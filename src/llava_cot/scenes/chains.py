@@ -57,7 +57,12 @@ def states(objects: Sequence[SceneObject], steps: Sequence[Step]) -> list[State]
 
     None where the chain makes no sense: a relation is to no single object, or the number falls below 0.
     """
-    found = [_start(objects)]
+    return _states_from(_start(objects), objects, steps)
+
+
+def _states_from(state: State, objects: Sequence[SceneObject], steps: Sequence[Step]) -> list[State] | None:
+    """A state, and those after each of the steps."""
+    found = [state]
     for step in steps:
         after = _after(objects, found[-1], step)
         if after is None:
@@ -144,7 +149,7 @@ def _idle(objects: Sequence[SceneObject], steps: Sequence[Step]) -> int:
     idle = 0
     for place, step in enumerate(steps):
         if step.kind != "halve" or passed[place].number % 2 == 0:
-            without = states(objects, [*steps[:place], *steps[place + 1 :]])
+            without = _states_from(passed[place], objects, steps[place + 1 :])
             idle += without is not None and without[-1].number == passed[-1].number
     return idle
 
