@@ -137,15 +137,14 @@ def test_the_rule_of_arithmetic_reads_every_sum() -> None:
 
 
 def test_every_depth_and_every_type_occurs() -> None:
-    items = ALL
-    types = Counter(item.question.type for item in items)
+    types = Counter(item.question.type for item in ALL)
     assert set(types) == set(HARD_TYPES)
-    depths = Counter(item.question.depth for item in items)
+    depths = Counter(item.question.depth for item in ALL)
     assert set(depths) == {*range(DEEPEST + 1)}
     assert depths[0] == sum(types[name] for name in PERCEPTION)
-    assert sum(types[name] for name in CHAIN_TYPES) / len(items) == pytest.approx(0.75, abs=0.04)
-    assert all(depths[depth] / len(items) > 0.06 for depth in range(1, DEEPEST + 1))
-    sizes = Counter(len(item.scene.objects) for item in items)
+    assert sum(types[name] for name in CHAIN_TYPES) / len(ALL) == pytest.approx(0.75, abs=0.04)
+    assert all(depths[depth] / len(ALL) > 0.06 for depth in range(1, DEEPEST + 1))
+    sizes = Counter(len(item.scene.objects) for item in ALL)
     assert set(sizes) == {*range(3, 13)}
 
 
@@ -204,11 +203,11 @@ def test_ids_and_scenes_of_splits_seeds_and_difficulties_do_not_overlap() -> Non
     for difficulty in DIFFICULTIES:
         for split in SPLITS:
             for seed in (0, 1):
-                for item in make_items(split, seed, 20, difficulty):
+                for item in make_items(split, seed, 60, difficulty):
                     assert named_item(item.id) == item
                     ids.add(item.id)
                     scenes.add(item.scene)
-    assert len(ids) == len(scenes) == 2 * 3 * 2 * 20
+    assert len(ids) == len(scenes) == 2 * 3 * 2 * 60
     assert make_item("test", 3, 4, "hard").id == "hard-test-3-4" and named_item("easy-test-3-4") is None
     with pytest.raises(ValueError, match="unknown difficulty 'easy': choose one of standard, hard"):
         scene_rng("test", 3, 4, "easy")

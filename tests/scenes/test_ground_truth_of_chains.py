@@ -99,10 +99,31 @@ def test_what_a_caption_makes_of_a_question_is_what_the_text_says() -> None:
                 senseless += 1
                 continue
             assert found is not None and found[0].answer == expected
-            true = check_verdict(*found, reasoning(found[1], found[0]))
-            assert true[0] and true[1].endswith(".")
+            assert check_verdict(*found, reasoning(found[1], found[0]))[0]
             other += expected != item.question.answer
     assert senseless > 20 and other > 100
+
+
+def test_what_a_caption_makes_of_a_question_is_among_its_options() -> None:
+    rng, gone, other = random.Random(0), 0, 0
+    items = [item for item in make_items("validation", 2, 400) if item.question.type == "count"]
+    for item in items:
+        if not item.question.options:
+            continue
+        for _ in range(8):
+            objects = misperceive(item.scene.objects, rng)
+            found = believed(item.scene, item.question, caption(objects))
+            wanted = {*item.question.filters[0].one.split(" ")} - {"object"}
+            expected = str(sum(wanted <= {*describe(one).split(" ")} for one in objects))
+            if expected not in item.question.options:
+                assert found is None
+                gone += 1
+                continue
+            assert found is not None and found[0].answer == expected
+            true = check_verdict(*found, reasoning(found[1], found[0]))
+            assert true[0] and true[1].endswith(f", so option {found[0].conclusion}.")
+            other += expected != item.question.answer
+    assert gone > 3 and other > 3
 
 
 def test_captions_of_up_to_twelve_objects_are_read() -> None:

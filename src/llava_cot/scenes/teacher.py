@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from llava_cot.core.question import lettered
 from llava_cot.scenes.chains import State, Step, states, step_name
 from llava_cot.scenes.filters import Filter
 from llava_cot.scenes.questions import SceneQuestion
@@ -96,11 +97,11 @@ def _option_sentence(question: SceneQuestion) -> str:
 
     (Models that went from the answer to its letter at once chose the letter by chance.)
     """
-    looked = ", ".join(
-        f"{letter} {option} {'yes' if option == question.answer else 'no'}"
-        for letter, option in zip("ABCD", question.options, strict=False)
-    )
-    return f"The answer is {question.answer}: {looked}, so option {question.conclusion}."
+    seen = [
+        (f"{letter} {option}", "yes" if option == question.answer else "no")
+        for letter, option in lettered(question.options)
+    ]
+    return f"The answer is {question.answer}: {_looked(seen)}, so option {question.conclusion}."
 
 
 def _perceived(objects: Sequence[SceneObject], question: SceneQuestion) -> list[str]:

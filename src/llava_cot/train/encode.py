@@ -219,7 +219,7 @@ class RowEncoder:
                     "cannot be found; use conversations of one turn, or another template"
                 )
             whole = conversation_ids(messages[: number + 1])
-            in_place = whole[: len(prompt)] == prompt and after.startswith(before)
+            in_place = whole[: len(prompt)] == prompt
             answer = whole[len(prompt) :] if in_place else self._encoder.text_ids(completion)
             labels += [IGNORE] * (len(prompt) - len(ids)) + self._answer_labels(answer)
             ids, written = [*prompt, *answer], before + completion
