@@ -59,7 +59,7 @@ check: lint
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 
-# Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in four, another one each day.
+# Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in eight, another one each day.
 # (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
 sweep: $(VENV)/.installed-test $(VISION)/.installed $(TOKENIZERS)/.installed
 	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup \

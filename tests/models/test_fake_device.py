@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("device")
     command = [sys.executable, str(ROOT / "tests" / "on_fake_device.py"), str(folder)]
-    turn = {"SWEEP": str(date.today().toordinal())}  # a quarter of the types, by turns
+    turn = {"SWEEP": str(date.today().toordinal())}  # an eighth of the types, by turns
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=turn | os.environ)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

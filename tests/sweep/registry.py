@@ -91,11 +91,11 @@ def all_types() -> dict[str, TinyType]:
 
 
 def chosen() -> list[TinyType]:
-    """The types that the environment's SWEEP names: all, one of four parts by its number, or some by name."""
+    """The types that the environment's SWEEP names: all, one of eight parts by number, or some by name."""
     which, types = os.environ.get("SWEEP", "all"), all_types()
     names = list(types)
     if which.isdigit():
-        names = names[int(which) % 4 :: 4]
+        names = names[int(which) % 8 :: 8]
     elif which != "all":
         names = which.split(",")
     return [types[name] for name in names]

@@ -60,7 +60,7 @@ TRAINED = Known({"right": -0.5, "wrong": -4.0, "cubes": -0.25}, name="trained")
 BASE = Known({"right": -2.0, "wrong": -1.5})
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 async def test_a_score_is_the_log_ratio_of_all_words_so_far(weight: float) -> None:
     judge = implicit(BASE, weight, judge_model=TRAINED)
     for text in ("right right", "wrong", ""):
@@ -70,7 +70,26 @@ async def test_a_score_is_the_log_ratio_of_all_words_so_far(weight: float) -> No
         plain = BASE.total(whole)
         assert found.value == pytest.approx(TRAINED.total(whole) - plain + weight * plain)
     assert (judge.name, judge.can_score, judge.probability) == ("implicit", True, False)
-    assert judge.model_name == ("trained / base" if not weight else "trained / base + 0.5 likelihood")
+    assert judge.model_name == "trained / base" + (f" + {weight:g} likelihood" if weight else "")
+
+
+async def test_the_reference_is_not_asked_where_it_cancels_out() -> None:
+    candidate, calls = made(tagged("reasoning", "right wrong")), []
+
+    class Asked(Known):
+        def _logprobs(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+            calls.append(self.name)
+            return super()._logprobs(prompt, options)
+
+    trained, base = Asked(TRAINED.words, name="trained"), Asked(BASE.words)
+    costs = []
+    for weight in (0.0, 1.0):
+        found = await implicit(base, weight, judge_model=trained).score(
+            QUESTION, "reasoning", CONTEXT, candidate, seed=0
+        )
+        costs.append((tuple(calls), found.usage.model_calls))
+        calls.clear()
+    assert costs == [(("trained", "base"), 2), (("trained",), 1)]
 
 
 async def test_what_was_a_candidate_is_not_computed_again_as_the_context() -> None:

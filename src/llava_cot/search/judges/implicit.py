@@ -57,12 +57,13 @@ class ImplicitJudge(Judge):
         text = whole.prefix.removeprefix(before.prefix)
         reward, usage = self._rewards.get(before, 0.0), Usage()
         if text.strip():
-            [trained], [plain] = await asyncio.gather(
-                self.model.choose(before, [text]), self.reference.choose(before, [text])
-            )
+            # log p + (weight - 1) * log reference; with weight 1, the reference is not asked.
+            scorers = (self.model,) if weight == 1 else (self.model, self.reference)
+            found = await asyncio.gather(*(one.choose(before, [text]) for one in scorers))
+            gain = sum(factor * logprob for factor, [logprob] in zip((1, weight - 1), found, strict=False))
+            usage = sum((_cost(one, whole) for one in scorers), usage)
             # Further digits depend on what shared the forward passes.
-            reward = round(reward + trained - plain + weight * plain, 3) + 0.0  # never -0.0
-            usage = _cost(self.model, whole) + _cost(self.reference, whole)
+            reward = round(reward + gain, 3) + 0.0  # never -0.0
         self._rewards[whole] = reward
         return JudgeScore(reward, usage=usage)
 
