@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-test
 check: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Everything: lint, types and all tests, in about 14 minutes on two cores.
+# Everything: lint, types and all tests, in about 16 minutes on two cores.
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 

@@ -1,6 +1,6 @@
 """Every architecture: what the engine writes is what transformers generates, batched and shared or not.
 
-`SWEEP` chooses the types: `all`, one of eight parts by its number (0 to 7), or names separated by commas.
+`SWEEP` chooses the types: `all`, one of eight parts by a number (modulo 8), or names separated by commas.
 """
 
 from __future__ import annotations

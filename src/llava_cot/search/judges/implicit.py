@@ -57,13 +57,15 @@ class ImplicitJudge(Judge):
         text = whole.prefix.removeprefix(before.prefix)
         reward, usage = self._rewards.get(before, 0.0), Usage()
         if text.strip():
-            # log p + (weight - 1) * log reference; with weight 1, the reference is not asked.
-            scorers = (self.model,) if weight == 1 else (self.model, self.reference)
-            found = await asyncio.gather(*(one.choose(before, [text]) for one in scorers))
-            gain = sum(factor * logprob for factor, [logprob] in zip((1, weight - 1), found, strict=False))
-            usage = sum((_cost(one, whole) for one in scorers), usage)
+            factors = [(self.model, 1.0)]
+            if weight != 1:  # with 1, the reference cancels out
+                factors.append((self.reference, weight - 1))
+            found = await asyncio.gather(*(one.choose(before, [text]) for one, _ in factors))
+            for (one, factor), [logprob] in zip(factors, found, strict=True):
+                reward += factor * logprob
+                usage += _cost(one, whole)
             # Further digits depend on what shared the forward passes.
-            reward = round(reward + gain, 3) + 0.0  # never -0.0
+            reward = round(reward, 3) + 0.0  # never -0.0
         self._rewards[whole] = reward
         return JudgeScore(reward, usage=usage)
 
