@@ -14,8 +14,10 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing collected packages).*/\1 .../p'
 
+# What is tested of the architectures and of the long runs: a part by its number, another one each day, or all.
+SWEEP ?= $(shell echo $$(($$(date +%s) / 86400)))
 # One core for each process of the tests; torch would take them all in each.
-TEST_ENV := OMP_NUM_THREADS=1
+TEST_ENV := OMP_NUM_THREADS=1 SWEEP=$(SWEEP)
 PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 .PHONY: install demo check lint test sweep fuzz docs serve-docs test-vllm test-llama test-harness bench clean
@@ -55,14 +57,15 @@ lint: $(VENV)/.installed-test
 check: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Everything: lint, types and all tests, in about 16 minutes on two cores.
+# Lint, types and the tests, in under 15 minutes on two cores: of the architectures one in eight, of the long runs one
+# in four, others each day. make test SWEEP=all runs all of them.
 test: lint
 	$(TEST_ENV) $(BIN)/pytest $(PARALLEL)
 
-# Every architecture that the engine runs, on tiny checkpoints; `make test` runs one in eight, another one each day.
+# Every architecture that the engine runs, on tiny checkpoints.
 # (tests/vision_extras.py says why the packages of [vision-extras] are in a folder of their own.)
 sweep: $(VENV)/.installed-test $(VISION)/.installed $(TOKENIZERS)/.installed
-	SWEEP=all PYTHONPATH=tests:$(VISION) $(TEST_ENV) $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup \
+	PYTHONPATH=tests:$(VISION) $(TEST_ENV) SWEEP=all $(BIN)/pytest -p vision_extras --numprocesses=auto --dist=loadgroup \
 		tests/models/test_sweep.py tests/models/test_real_tokenizers.py tests/train/test_grpo.py
 	PYTHONPATH=tests:$(VISION) $(BIN)/python -c 'import vision_extras, sweep.table; sweep.table.write()'
 

@@ -1,5 +1,4 @@
 import os
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -64,16 +63,34 @@ FIRST = (
     "docs/test_commands", "train/test_training_run", "test_endpoint_benchmark", "test_data_benchmark",
     "server/test_serve", "research/", "e2e/", "fuzz/",
 )  # fmt: skip
+# Whole runs in processes of their own, of ten seconds and more each, whose parts have faster tests, too: the
+# beginnings of their names. With a number as SWEEP every fourth of them is run.
+ROTATING = (
+    "docs/test_notebooks.py",
+    "e2e/test_mini.py::test_the_examples_run",
+    "e2e/test_reproduce.py::test_mini_in_two_processes",
+    "e2e/test_reproduce.py::test_a_signal",
+    "e2e/test_unclosed.py",
+    "research/mini/test_mini_run.py::test_killed",
+    "research/paper/test_command.py::test_it_is_interrupted",
+    "server/test_serve_benchmark.py",
+    "test_data_benchmark.py",
+    "test_endpoint_benchmark.py",
+    "train/test_before_after.py::test_of_two_processes",
+    "train/test_implicit.py::test_a_killed_run",
+    "train/test_implicit.py::test_two_processes",
+    "train/test_train_benchmark.py",
+    "train/test_training_run.py::test_a_killed_run",
+    "train/test_training_run.py::test_fsdp",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
-    # The processes of xdist take it over.
-    os.environ.setdefault("SWEEP", str(date.today().toordinal()))
 
 
 def pytest_report_header() -> str:
-    return f"sweep of architectures: SWEEP={os.environ['SWEEP']} (repeat with it; all: make sweep)"
+    return f"SWEEP={os.environ.get('SWEEP', 'all')}: the architectures and the long runs that are tested"
 
 
 @pytest.hookimpl(optionalhook=True)  # test-vllm has no xdist
@@ -92,11 +109,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if skipped and is_slow(collection_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    turn = os.environ.get("SWEEP", "all")
+    if turn.isdigit():
+        rotating = [item for item in items if _name(item).startswith(ROTATING)]
+        left = {item for number, item in enumerate(rotating) if number % 4 != int(turn) % 4}
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _rank(item.path))
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.removeprefix("tests/")
 
 
 def _rank(path: Path) -> int:

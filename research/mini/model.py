@@ -44,6 +44,8 @@ CHAT_TEMPLATE = (
     "{%- if message.role == 'assistant' %}{{- eos_token }}{%- endif %}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
 )
+# Texts of scenes that the tokenizer is made from.
+_TEXTS = 3000
 # Words of the judge's replies and checks, which the scenes' own answers do not contain.
 _MORE_WORDS = (
     " Describe the picture. Since both fit the question, I choose response 1. Since response 2 fits the "
@@ -57,7 +59,7 @@ _MORE_WORDS = (
 
 
 def _corpus() -> Iterator[str]:
-    for index in range(3000):
+    for index in range(_TEXTS):
         rng = scene_rng("train", 1, index, "hard")
         scene = draw_scene(rng, "hard")
         question = ask_about(scene, rng, difficulty="hard")

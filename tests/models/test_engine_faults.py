@@ -4,6 +4,7 @@ engine goes on."""
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -109,6 +110,9 @@ async def test_every_call_inside_the_engine_may_fail(model: LocalModel) -> None:
     await ask(model, 1000)  # what was cached is found
     sites = list(injector.seen)
     assert len(sites) > 200
+    turn = os.environ.get("SWEEP", "all")
+    if turn.isdigit():  # some 40 seconds for all
+        sites = sites[int(turn) % 4 :: 4]
     reached = 0
     for number, site in enumerate(sites):
         injector.begin(site)

@@ -28,7 +28,8 @@ steps:
 """
 DRIVER = """
 from research.mini.__main__ import main
-from research.mini import pictures, training
+from research.mini import model, pictures, training
+model._TEXTS = 100
 pictures._CHUNK = 20
 training._SAVE_EVERY, training._LOG_EVERY = 2, 1
 main()
