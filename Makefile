@@ -15,7 +15,7 @@ SHELL := bash
 NAMES := sed -unE 's/^Collecting ([^]<>=~!;( []+).*/  \1/p; s/^(Installing collected packages).*/\1 .../p'
 
 # What is tested of the architectures and of the long runs: a part by its number, another one each day, or all.
-SWEEP ?= $(shell echo $$(($$(date +%s) / 86400)))
+SWEEP ?= $(shell expr $$(date +%s) / 86400)
 # One core for each process of the tests; torch would take them all in each.
 TEST_ENV := OMP_NUM_THREADS=1 SWEEP=$(SWEEP)
 PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
