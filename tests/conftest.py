@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from turns import in_turn
 
 # A busy machine is no reason to fail. `make check` draws fewer examples than `make test`.
 settings.register_profile("all", deadline=None)
@@ -66,7 +67,7 @@ FIRST = (
 # Whole runs in processes of their own, of ten seconds and more each, whose parts have faster tests, too: the
 # beginnings of their names. With a number as SWEEP every fourth of them is run.
 ROTATING = (
-    "docs/test_notebooks.py",
+    "docs/test_notebooks.py::test_a_notebook_runs",
     "e2e/test_mini.py::test_the_examples_run",
     "e2e/test_reproduce.py::test_mini_in_two_processes",
     "e2e/test_reproduce.py::test_a_signal",
@@ -110,12 +111,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    turn = os.environ.get("SWEEP", "all")
-    if turn.isdigit():
-        rotating = [item for item in items if _name(item).startswith(ROTATING)]
-        left = {item for number, item in enumerate(rotating) if number % 4 != int(turn) % 4}
-        config.hook.pytest_deselected(items=list(left))
-        items[:] = [item for item in items if item not in left]
+    rotating = [item for item in items if _name(item).startswith(ROTATING)]
+    left = {*rotating} - {*in_turn(rotating, 4)}
+    config.hook.pytest_deselected(items=list(left))
+    items[:] = [item for item in items if item not in left]
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)

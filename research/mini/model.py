@@ -44,7 +44,7 @@ CHAT_TEMPLATE = (
     "{%- if message.role == 'assistant' %}{{- eos_token }}{%- endif %}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
 )
-# Texts of scenes that the tokenizer is made from.
+# The number of scenes whose texts the tokenizer is made from.
 _TEXTS = 3000
 # Words of the judge's replies and checks, which the scenes' own answers do not contain.
 _MORE_WORDS = (

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedConfig
+from turns import in_turn
 
 from sweep.parts import widen
 
@@ -94,8 +95,6 @@ def chosen() -> list[TinyType]:
     """The types that the environment's SWEEP names: all, one of eight parts by number, or some by name."""
     which, types = os.environ.get("SWEEP", "all"), all_types()
     names = list(types)
-    if which.isdigit():
-        names = names[int(which) % 8 :: 8]
-    elif which != "all":
+    if which != "all" and not which.isdigit():
         names = which.split(",")
-    return [types[name] for name in names]
+    return [types[name] for name in in_turn(names, 8)]
